@@ -1,0 +1,1 @@
+"""Shipped graph hypernetworks: one folder a checkpoint (model.safetensors, config.json, README.md)."""

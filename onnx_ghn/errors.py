@@ -1,0 +1,45 @@
+"""Every error that onnx-ghn raises on purpose. The message is one line: what, where, remedy."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "GraphError",
+    "ModelReadError",
+    "ModelWriteError",
+    "OnnxGhnError",
+    "OptionError",
+    "RuntimeFailure",
+]
+
+
+class OnnxGhnError(Exception):
+    """Root of the errors that a caller may want to catch; the command line prints it and exits 1."""
+
+    def __init__(self, message: str) -> None:
+        # One line whatever the cause was: messages of other libraries often carry several.
+        super().__init__(" ".join(message.split()))
+
+
+class ModelReadError(OnnxGhnError):
+    """A model file that cannot be read, is damaged, or asks for something unsafe."""
+
+
+class ModelWriteError(OnnxGhnError):
+    """A target that cannot be written; nothing was changed."""
+
+
+class GraphError(OnnxGhnError):
+    """A model whose computational graph cannot be built (a cycle, a missing value, no parameters)."""
+
+
+class CheckpointError(OnnxGhnError):
+    """A GHN checkpoint that is absent, damaged, or of another configuration."""
+
+
+class OptionError(OnnxGhnError):
+    """An option whose value makes no sense, alone or with the others."""
+
+
+class RuntimeFailure(OnnxGhnError):
+    """onnxruntime could not run the model (calibration, evaluation)."""

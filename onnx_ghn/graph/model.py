@@ -1,0 +1,256 @@
+"""The computational graph that a GHN reads: nodes, edges, parameters. One class for every source of graphs.
+
+A graph is built from an ONNX file (`onnx_ghn.graph.build_graph`), read from a DeepNets-1M file, or made
+from a sampled genotype; a GHN cannot tell which.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_ghn.errors import GraphError
+from onnx_ghn.graph.layout import Layout
+
+__all__ = ["ComputationGraph", "Node", "Parameter", "Primitive", "Role"]
+
+
+class Primitive(enum.IntEnum):
+    """Operation kind of a graph node. The order is that of DeepNets-1M's
+    `PRIMITIVES_DEEPNETS1M` (facebookresearch/ppuda, ppuda/deepnets1m/genotypes.py), which trained
+    checkpoints index; new kinds may only be added at the end.
+    """
+
+    max_pool = 0
+    avg_pool = 1
+    sep_conv = 2
+    dil_conv = 3
+    conv = 4
+    msa = 5
+    cse = 6
+    sum = 7
+    concat = 8
+    input = 9
+    bias = 10
+    bn = 11
+    ln = 12
+    pos_enc = 13
+    glob_avg = 14
+
+
+class Role(enum.StrEnum):
+    """What a parameter is to the operator that uses it; decides its rule of (fallback) initialisation."""
+
+    weight = "weight"
+    bias = "bias"
+    norm_scale = "norm_scale"
+    norm_bias = "norm_bias"
+    embedding = "embedding"
+    position = "position"
+    statistic = "statistic"
+    other = "other"
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One trainable tensor (or a running statistic) of a model.
+
+    Attributes:
+        name: unique in the model; the name under which `onnx_io.stored_tensors` finds it.
+        role: see `Role`.
+        layout: from the stored tensor to the canonical one: `layout.stored` is the stored shape,
+            `layout.canonical` the canonical shape. Canonical weights are out × in (× kh × kw), canonical
+            scales and biases 1-D, position tables 1 × positions × features or 1 × features × h × w.
+        dtype: numpy name of the stored type (float32, float16, bfloat16, float64, int8 ...).
+        storage: initializer, input_default, constant, constant_of_shape, function or subgraph.
+        op: the operator type that uses it first, for messages.
+        reason: why no node decodes it (empty where one does); goes into the coverage report.
+        depth_fan_in: by how much the canonical fan-in is too small (3-D kernels repeat a 2-D one).
+        scale_name, zero_point_name, quantization_axis: for tensors behind DequantizeLinear, the
+            stored names of scale and zero point, and the axis of per-channel scales.
+    """
+
+    name: str
+    role: Role
+    layout: Layout
+    dtype: str = "float32"
+    storage: str = "initializer"
+    op: str = ""
+    reason: str = ""
+    scale_name: str | None = None
+    zero_point_name: str | None = None
+    quantization_axis: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Stored shape."""
+        return self.layout.stored
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.layout.stored)
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One node of the graph.
+
+    A GHN decodes up to three parameters from a node's embedding, each an index into
+    `ComputationGraph.parameters`: `weight` (2-D to 4-D), `scale` and `shift` (1-D; the two rows of
+    the 1-D decoder). A normalisation layer has scale and shift; a bias node has only shift.
+
+    Attributes:
+        shape: what the shape encoder sees: the parameter's canonical shape, (1, 1, kh, kw) for a pooling
+            window, None where the operation has neither.
+        name: for people: the parameter's or the operator's name.
+    """
+
+    primitive: Primitive
+    shape: tuple[int, ...] | None = None
+    weight: int | None = None
+    scale: int | None = None
+    shift: int | None = None
+    name: str = ""
+
+    @property
+    def parameters(self) -> tuple[int, ...]:
+        """Indices of the parameters decoded from this node."""
+        return tuple(i for i in (self.weight, self.scale, self.shift) if i is not None)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ComputationGraph:
+    """A directed acyclic graph in topological order.
+
+    Attributes:
+        nodes: N nodes; every edge goes from a lower to a higher index.
+        edges: (E, 2) int array of 1-hop edges, [from, to], sorted, without duplicates.
+        parameters: all trainable tensors and statistics of the model, decoded by a node or not.
+        name: of the model.
+    """
+
+    nodes: tuple[Node, ...]
+    edges: npt.NDArray[np.int64]
+    parameters: tuple[Parameter, ...] = ()
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        edges = np.asarray(self.edges, dtype=np.int64).reshape(-1, 2)
+        if len(edges):
+            edges = np.unique(edges, axis=0)
+            if edges.min() < 0 or edges.max() >= len(self.nodes):
+                raise GraphError(f"graph {self.name!r}: an edge names a node outside 0..{len(self.nodes) - 1}")
+            if (edges[:, 0] >= edges[:, 1]).any():
+                raise GraphError(f"graph {self.name!r}: nodes are not in topological order, or form a cycle")
+        edges.setflags(write=False)
+        object.__setattr__(self, "edges", edges)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __repr__(self) -> str:
+        decoded = {i for node in self.nodes for i in node.parameters}
+        n_elements = sum(p.size for p in self.parameters if p.role is not Role.statistic)
+        return (
+            f"ComputationGraph({self.name!r}: {len(self.nodes)} nodes, {len(self.edges)} edges, "
+            f"{len(self.parameters)} parameters ({len(decoded)} in nodes), {n_elements:,} trainable elements)"
+        )
+
+    @functools.cached_property
+    def primitives(self) -> npt.NDArray[np.int64]:
+        """(N,) primitive index of each node."""
+        return np.array([int(node.primitive) for node in self.nodes], dtype=np.int64)
+
+    @functools.cached_property
+    def levels(self) -> npt.NDArray[np.int64]:
+        """(N,) length of the longest path that ends in each node. Nodes of one level share no edge."""
+        level = np.zeros(len(self.nodes), dtype=np.int64)
+        # Edges are sorted by source, and sources come in topological order: one sweep settles each node.
+        for source, target in self.edges.tolist():
+            level[target] = max(level[target], level[source] + 1)
+        return level
+
+    @functools.cached_property
+    def head(self) -> tuple[int | None, int | None]:
+        """(classifier weight, classifier bias): indices of the last two nodes where they are that, else None.
+
+        The published decoders treat the weight at node N-2 and the bias at node N-1 as the classification
+        layer (facebookresearch/ppuda, ppuda/deepnets1m/graph.py, `_construct_features`).
+        """
+        n = len(self.nodes)
+        weight: int | None = None
+        bias: int | None = None
+        if n >= 2:
+            before, last = self.nodes[n - 2], self.nodes[n - 1]
+            if before.weight is not None and before.primitive is not Primitive.pos_enc:
+                weight = n - 2
+            if last.primitive is Primitive.bias and last.shift is not None:
+                bias = n - 1
+        return weight, bias
+
+    def distances(self, cutoff: int = 50) -> npt.NDArray[np.int64]:
+        """Shortest-path lengths.
+
+        Args:
+            cutoff: pairs further apart than this have no virtual edge (PPUDA: 50).
+
+        Returns:
+            (N, N) int array: entry [i, j] is the number of edges on the shortest directed path from i to j,
+            0 where there is none of length 1 to cutoff.
+        """
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import dijkstra
+
+        n = len(self.nodes)
+        if not len(self.edges):
+            return np.zeros((n, n), dtype=np.int64)
+        ones = np.ones(len(self.edges), dtype=np.float64)
+        adjacency = csr_array((ones, (self.edges[:, 0], self.edges[:, 1])), shape=(n, n))
+        lengths = dijkstra(adjacency, directed=True, unweighted=True, limit=cutoff)  # (N, N), inf: no path
+        lengths[~np.isfinite(lengths)] = 0
+        return lengths.astype(np.int64)
+
+    def virtual_edges(self, cutoff: int = 50) -> npt.NDArray[np.int64]:
+        """(M, 3) int array of [from, to, distance] for every pair at distance 1 to cutoff, 1-hop edges included."""
+        if cutoff <= 1:
+            return np.column_stack([self.edges, np.ones(len(self.edges), dtype=np.int64)])
+        lengths = self.distances(cutoff)
+        source, target = np.nonzero(lengths)
+        return np.column_stack([source, target, lengths[source, target]])
+
+    def decoded_parameters(self) -> set[int]:
+        """Indices of the parameters that some node decodes."""
+        return {i for node in self.nodes for i in node.parameters}
+
+    @staticmethod
+    def topological(
+        nodes: Sequence[Node], edges: Sequence[tuple[int, int]], parameters: Sequence[Parameter] = (), name: str = ""
+    ) -> ComputationGraph:
+        """A graph from nodes in any order. Raises GraphError on a cycle.
+
+        Of all topological orders this takes the one nearest to the given order (the smallest ready index
+        first), so that the classifier, last in a file, stays last.
+        """
+        import networkx as nx
+
+        graph: nx.DiGraph = nx.DiGraph()
+        graph.add_nodes_from(range(len(nodes)))
+        graph.add_edges_from(edges)
+        try:
+            order = list(nx.lexicographical_topological_sort(graph))
+        except nx.NetworkXUnfeasible as error:
+            raise GraphError(f"graph {name!r} has a cycle; ONNX graphs are acyclic: export the model again") from error
+        position = {old: new for new, old in enumerate(order)}
+        return ComputationGraph(
+            nodes=tuple(nodes[i] for i in order),
+            edges=np.array([(position[a], position[b]) for a, b in edges], dtype=np.int64).reshape(-1, 2),
+            parameters=tuple(parameters),
+            name=name,
+        )
