@@ -1,0 +1,152 @@
+"""From a node embedding to a tensor: only the part of the largest tensor that a target needs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from onnx_ghn.ghn.config import GHNConfig, KernelSlice
+from onnx_ghn.ghn.mlp import MLP
+
+__all__ = ["ConvDecoder", "MLPDecoder", "decoder_of", "kernel_span"]
+
+
+def kernel_span(size: int, largest: int, where: KernelSlice) -> slice:
+    """Which of `largest` kernel positions a kernel of `size` takes along one axis (all if it is larger).
+
+    corner: the first (PPUDA). centre: around largest // 2, an even kernel one more before it than behind
+    (SamsungSAILMontreal/ghn3, ghn3/nn.py, `ConvDecoder3.forward`).
+    """
+    size = min(size, largest)
+    if where == "corner":
+        return slice(0, size)
+    middle = largest // 2
+    return slice(middle - size // 2, middle + math.ceil(size / 2))
+
+
+class _Pointwise(nn.Module):
+    """A linear layer's weights, stored as (out, in) or, in PPUDA, as a 1×1 convolution's (out, in, 1, 1)."""
+
+    def __init__(self, n_in: int, n_out: int, as_conv: bool) -> None:
+        super().__init__()
+        layer: nn.Module = nn.Conv2d(n_in, n_out, 1) if as_conv else nn.Linear(n_in, n_out)
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # GHN-2 files come with either shape (ghn3/nn.py, `from_pretrained`, squeezes them).
+        stored = state_dict.get(prefix + "weight")
+        if (
+            isinstance(stored, Tensor)
+            and stored.shape[:2] == self.weight.shape[:2]
+            and stored[0, 0].numel() == 1
+        ):
+            state_dict[prefix + "weight"] = stored.reshape(self.weight.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    @property
+    def matrix(self) -> Tensor:
+        """(out, in)."""
+        weight: Tensor = self.weight
+        return weight.flatten(1)
+
+
+class ConvDecoder(nn.Module):
+    """A linear layer to every kernel position, then two pointwise layers to out × in values at each.
+
+    Sources: facebookresearch/ppuda, ppuda/ghn/decoder.py, `ConvDecoder` (Knyazev et al. 2021, section 3.1);
+    SamsungSAILMontreal/ghn3, ghn3/nn.py, `ConvDecoder3`. Slices of what the published code decodes in
+    whole; the values are the same, since kernel positions and output values do not see each other.
+
+    Args:
+        config: uses hid, max_shape, num_classes, kernel_slice and (for the stored shapes) hypernet.
+    """
+
+    def __init__(self, config: GHNConfig) -> None:
+        super().__init__()
+        n_out, n_in, side, _ = self.max_shape = config.max_shape
+        self._where = config.kernel_slice
+        self._wide = 4 * config.hid
+        as_conv = config.hypernet != "graphormer"
+        self.fc = nn.Sequential(nn.Linear(config.hid, self._wide * side * side), nn.ReLU())
+        self.conv = nn.Sequential(
+            _Pointwise(self._wide, 8 * config.hid, as_conv),
+            nn.ReLU(),
+            _Pointwise(8 * config.hid, n_out * n_in, as_conv),
+            nn.Identity(),
+        )
+        self.class_layer_predictor = nn.Sequential(nn.ReLU(), _Pointwise(n_out, config.num_classes, as_conv))
+
+    def forward(self, x: Tensor, out: int, in_: int, kernel: tuple[int, int]) -> Tensor:
+        """Decode the first `out` × `in_` channels of kernels of one size.
+
+        Args:
+            x: (n, hid) embeddings.
+            out, in_, kernel: sizes, none above max_shape's.
+
+        Returns:
+            (n, out, in_, kh, kw).
+        """
+        n, hid = x.shape
+        side, (kh, kw) = self.max_shape[2], kernel
+        rows, columns = kernel_span(kh, side, self._where), kernel_span(kw, side, self._where)
+        # Positions first, so that what follows is one product over (n * positions) rows.
+        weight = self.fc[0].weight.view(self._wide, side, side, hid)[:, rows, columns].permute(1, 2, 0, 3)
+        bias = self.fc[0].bias.view(self._wide, side, side)[:, rows, columns].permute(1, 2, 0)
+        h = F.relu(F.linear(x, weight.reshape(-1, hid), bias.flatten()))  # (n, hid) -> (n, kh * kw * 4 hid)
+        h = F.relu(F.linear(h.view(n * kh * kw, self._wide), self.conv[0].matrix, self.conv[0].bias))
+        # (max out * max in, 8 hid) -> (out * in_, 8 hid)
+        weight = self.conv[2].matrix.view(*self.max_shape[:2], -1)[:out, :in_].flatten(0, 1)
+        bias = self.conv[2].bias.view(*self.max_shape[:2])[:out, :in_].flatten()
+        values = F.linear(h, weight, bias)  # (n * kh * kw, out * in_)
+        if kh * kw > 1:
+            values = values.view(n, kh * kw, -1).transpose(1, 2).contiguous()
+        return values.view(n, out, in_, kh, kw)
+
+    def class_weight(self, x: Tensor, in_: int) -> Tensor:
+        """(n, hid) embeddings of classification layers -> (n, num_classes, in_), in_ at most max_shape's."""
+        decoded = self(x, self.max_shape[0], in_, (1, 1))[..., 0, 0]  # (n, out, in_)
+        predictor = self.class_layer_predictor[1]
+        return F.linear(F.relu(decoded).transpose(1, 2), predictor.matrix, predictor.bias).transpose(1, 2)
+
+
+class MLPDecoder(nn.Module):
+    """One hidden layer, then every value of the largest tensor.
+
+    Source: facebookresearch/ppuda, ppuda/ghn/decoder.py, `MLPDecoder`.
+
+    Args:
+        config: uses hid, max_shape, num_classes and kernel_slice.
+    """
+
+    def __init__(self, config: GHNConfig) -> None:
+        super().__init__()
+        self.max_shape = config.max_shape
+        self._where = config.kernel_slice
+        self._num_classes = config.num_classes
+        self.mlp = MLP(config.hid, (2 * config.hid, math.prod(config.max_shape)), last_relu=False)
+        # As published, as many inputs as max_shape has *outputs*.
+        self.class_layer_predictor = nn.Sequential(
+            nn.ReLU(), nn.Linear(2 * config.hid, config.num_classes * config.max_shape[0])
+        )
+
+    def forward(self, x: Tensor, out: int, in_: int, kernel: tuple[int, int]) -> Tensor:
+        """As `ConvDecoder.forward`."""
+        side, last = self.max_shape[2], self.mlp.fc[2]
+        spans = (kernel_span(kernel[0], side, self._where), kernel_span(kernel[1], side, self._where))
+        weight = last.weight.view(*self.max_shape, -1)[:out, :in_, spans[0], spans[1]]
+        bias = last.bias.view(self.max_shape)[:out, :in_, spans[0], spans[1]]
+        values = F.linear(F.relu(self.mlp.fc[0](x)), weight.flatten(0, 3), bias.flatten())
+        return values.view(len(x), out, in_, *kernel)
+
+    def class_weight(self, x: Tensor, in_: int) -> Tensor:
+        """As `ConvDecoder.class_weight`; past max_shape's outputs the inputs repeat."""
+        values: Tensor = self.class_layer_predictor(self.mlp.fc[0](x))
+        return values.view(len(x), self._num_classes, self.max_shape[0])[:, :, :in_]
+
+
+def decoder_of(config: GHNConfig) -> ConvDecoder | MLPDecoder:
+    """The decoder that a config asks for."""
+    return ConvDecoder(config) if config.decoder == "conv" else MLPDecoder(config)

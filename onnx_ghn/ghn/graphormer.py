@@ -1,0 +1,143 @@
+"""Transformer layers over graph nodes, attention biased by distances (GHN-3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["MAX_DISTANCE", "Graphormer", "GraphormerLayer"]
+
+_MAX_DEGREE = 100
+_MAX_INPUT_DISTANCE = 1000
+_N_EDGE_EMBEDDINGS = 257
+_FIRST_EDGE_EMBEDDING = 2  # no edge; the published table leaves rows 0 and 1 unused
+MAX_DISTANCE = _N_EDGE_EMBEDDINGS - 1 - _FIRST_EDGE_EMBEDDING
+
+
+class _EdgeEmbedding(nn.Module):
+    """One embedding for each distance; a module of its own for the published tensor name."""
+
+    def __init__(self, hid: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(_N_EDGE_EMBEDDINGS, hid)
+
+
+class _Attention(nn.Module):
+    """Multi-head self-attention; the first layer's also turns distances into the bias that all layers add."""
+
+    def __init__(self, hid: int, heads: int, with_edges: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_qkv = nn.Linear(hid, 3 * hid, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(hid, hid))
+        if with_edges:
+            self.edge_embed = _EdgeEmbedding(hid)
+            self.proj_e = nn.Sequential(nn.Linear(2 * hid, hid), nn.ReLU(), nn.Linear(hid, heads))
+
+    def edge_bias(self, distances: Tensor) -> Tensor:
+        """(B, N, N) distances -> (B, h, N, N) bias: proj_e(embed(i to j), embed(j to i)).
+
+        A graph has no cycles, so of the two distances of a pair at least one is 0: (m, 0) or (0, m). The
+        projection therefore sees 2 * max + 1 different pairs, not N², and is gathered.
+        """
+        longest = int(distances.max()) if distances.numel() else 0
+        signed = torch.arange(-longest, longest + 1, device=distances.device)
+        pairs = torch.stack((signed, -signed), dim=1).clamp(min=0) + _FIRST_EDGE_EMBEDDING  # (M, 2)
+        table = self.proj_e(self.edge_embed.embed(pairs).flatten(1))  # (M, 2C) -> (M, h)
+        which = distances - distances.transpose(1, 2) + longest
+        return F.embedding(which, table).permute(0, 3, 1, 2)  # (B, N, N, h) -> (B, h, N, N)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(B, N, C) and (B, h, N, N) -> (B, N, C)."""
+        b, n, c = x.shape
+        q, k, v = self.to_qkv(x).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, h, N, c)
+        projected: Tensor = self.to_out(out.transpose(1, 2).reshape(b, n, c))
+        return projected
+
+
+class _FeedForward(nn.Module):
+    """Two linear layers with GELU between; the identity at 2 keeps the published tensor names."""
+
+    def __init__(self, hid: int, inner: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(hid, inner), nn.GELU(), nn.Identity(), nn.Linear(inner, hid))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(x)
+        return out
+
+
+class GraphormerLayer(nn.Module):
+    """A pre-norm transformer layer; the first of a stack also embeds the graph's structure.
+
+    Args:
+        hid: C, features of a node.
+        heads: attention heads.
+        first: whether it is the first of the stack.
+    """
+
+    def __init__(self, hid: int, heads: int, first: bool) -> None:
+        super().__init__()
+        self.ln1 = nn.LayerNorm(hid)
+        self.attn = _Attention(hid, heads, with_edges=first)
+        self.ln2 = nn.LayerNorm(hid)
+        self.ff = _FeedForward(hid, 4 * hid)
+        if first:
+            self.centrality_embed_in = nn.Embedding(_MAX_DEGREE + 1, hid)
+            self.centrality_embed_out = nn.Embedding(_MAX_DEGREE + 1, hid)
+            self.input_dist_embed = nn.Embedding(_MAX_INPUT_DISTANCE + 1, hid)
+
+    def structure(self, distances: Tensor) -> Tensor:
+        """(B, N, N) distances -> (B, N, C): in-degree, out-degree and distance from node 0, embedded."""
+        one_hop = distances == 1
+        into = one_hop.sum(1).clamp(max=_MAX_DEGREE)  # (B, N)
+        out_of = one_hop.sum(2).clamp(max=_MAX_DEGREE)
+        from_input = distances[:, 0].clamp(max=_MAX_INPUT_DISTANCE)
+        embedded: Tensor = (
+            self.centrality_embed_in(into)
+            + self.centrality_embed_out(out_of)
+            + self.input_dist_embed(from_input)
+        )
+        return embedded
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(B, N, C) nodes and (B, h, N, N) attention bias -> (B, N, C)."""
+        x = x + self.attn(self.ln1(x), bias)
+        out: Tensor = x + self.ff(self.ln2(x))
+        return out
+
+
+class Graphormer(nn.Sequential):
+    """The layers of GHN-3 (Knyazev et al. 2023, section 3.2; SamsungSAILMontreal/ghn3, ghn3/graphormer.py).
+
+    Args:
+        hid: C, features of a node.
+        heads: attention heads; hid is a multiple of it.
+        layers: at least one.
+    """
+
+    def __init__(self, hid: int, heads: int, layers: int) -> None:
+        super().__init__(*[GraphormerLayer(hid, heads, first=i == 0) for i in range(layers)])
+
+    def forward(self, x: Tensor, distances: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Update the embeddings of a padded batch.
+
+        Args:
+            x: (B, N, C) embeddings.
+            distances: (B, N, N) shortest-path lengths, 0 for no edge, at most `MAX_DISTANCE`.
+            mask: (B, N), True for real nodes; None where no graph is padded.
+
+        Returns:
+            (B, N, C); rows of padding mean nothing.
+        """
+        first: GraphormerLayer = self[0]
+        x = x + first.structure(distances)
+        bias = first.attn.edge_bias(distances)
+        if mask is not None:
+            bias = bias.masked_fill(~mask[:, None, None, :], float("-inf"))
+        bias = bias.contiguous()
+        for layer in self:
+            x = layer(x, bias)
+        return x

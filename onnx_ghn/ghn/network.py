@@ -1,0 +1,213 @@
+"""The graph hypernetwork: graphs in, predicted tensors out."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from onnx_ghn.errors import GraphError
+from onnx_ghn.ghn import tiling
+from onnx_ghn.ghn.config import GHNConfig
+from onnx_ghn.ghn.decoders import decoder_of
+from onnx_ghn.ghn.gatedgnn import GatedGNN
+from onnx_ghn.ghn.graphormer import MAX_DISTANCE, Graphormer
+from onnx_ghn.ghn.levels import sweep_of
+from onnx_ghn.ghn.mlp import MLP
+from onnx_ghn.ghn.shape_encoder import ShapeEncoder
+from onnx_ghn.ghn.targets import Target, targets_of
+from onnx_ghn.ghn.threads import one_thread
+from onnx_ghn.ghn.tiling import Block
+from onnx_ghn.graph.model import ComputationGraph
+
+__all__ = ["GHN"]
+
+# What checkpoints index (PPUDA's PRIMITIVES_DEEPNETS1M); a vocabulary that grows needs a config field first.
+_N_PRIMITIVES = 15
+
+
+class GHN(nn.Module):
+    """A graph hypernetwork: GHN-1, GHN-2, MLP (facebookresearch/ppuda) or GHN-3 (SamsungSAILMontreal/ghn3).
+
+    Tensor names are those of the published checkpoints. A prediction depends on the graph and the weights
+    alone: no random numbers, no state. Calling it (`forward`) is differentiable, for training; `blocks`
+    is for prediction.
+
+    Args:
+        config: hyperparameters. The weights start as torch initialises layers; `new_ghn` gives the published
+            initialisation.
+    """
+
+    def __init__(self, config: GHNConfig) -> None:
+        super().__init__()
+        self.config = config
+        hid, channels = config.hid, max(config.max_shape[:2])
+        # The published name of this table is `embed`, which here is a method: so it is registered by hand.
+        self._modules["embed"] = nn.Embedding(_N_PRIMITIVES, hid)
+        self.shape_enc = ShapeEncoder(hid, config.num_classes, config.max_shape[3])
+        self.gnn: Any
+        if config.hypernet == "gatedgnn":
+            self.gnn = GatedGNN(hid, config.ve)
+        elif config.hypernet == "graphormer":
+            self.gnn = Graphormer(hid, config.heads, config.layers)
+        else:
+            self.gnn = MLP(hid, (hid, hid))
+        if config.layernorm:
+            self.ln = nn.LayerNorm(hid)
+        self.decoder = decoder_of(config)
+        self.decoder_1d = MLP(hid, (2 * hid, 2 * channels), last_relu=False)
+        self.bias_class = nn.Sequential(nn.ReLU(), nn.Linear(channels, config.num_classes))
+
+    def __repr__(self) -> str:
+        config = self.config
+        n_weights = sum(p.numel() for p in self.parameters())
+        return f"GHN({config.name or 'unnamed'}: {config.hypernet}, hid {config.hid}, {n_weights:,} weights)"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        found: torch.device = self.bias_class[1].weight.device
+        return found
+
+    def embed(self, graphs: Sequence[ComputationGraph]) -> list[Tensor]:
+        """Node embeddings after message passing (and layer norm): an (N, hid) tensor a graph.
+
+        Raises:
+            GraphError: a graph without nodes.
+        """
+        if not graphs:
+            return []
+        for graph in graphs:
+            if not len(graph):
+                raise GraphError(f"graph {graph.name!r} has no nodes")
+        device = self.device
+        primitives = torch.from_numpy(np.concatenate([graph.primitives for graph in graphs])).to(device)
+        shapes = self.shape_enc.indices([node.shape for graph in graphs for node in graph.nodes])
+        # (N, hid)
+        x = self._modules["embed"](primitives) + self.shape_enc(torch.from_numpy(shapes).to(device))
+        # Float32 also under mixed precision: sums over hundreds of nodes overflow, for little to win.
+        with torch.autocast(device.type, enabled=False):
+            x = self._pass_messages(x, graphs)
+            if self.config.layernorm:
+                x = self.ln(x)
+        return list(x.split([len(graph) for graph in graphs]))
+
+    def _pass_messages(self, x: Tensor, graphs: Sequence[ComputationGraph]) -> Tensor:
+        """(N, hid) -> (N, hid) for the nodes of all graphs."""
+        config, device = self.config, x.device
+        if config.hypernet == "mlp":
+            updated: Tensor = self.gnn(x)
+            return updated
+        distances = [graph.distances(config.cutoff) for graph in graphs]
+        if config.hypernet == "gatedgnn":
+            forward, backward = (
+                sweep_of(graphs, distances, backward=backward, virtual=config.ve, device=device)
+                for backward in (False, True)
+            )
+            updated = self.gnn(x, (forward, backward))
+            return updated
+        sizes = [len(graph) for graph in graphs]
+        longest = max(sizes)
+        dense = np.zeros((len(graphs), longest, longest), dtype=np.int64)
+        for one, distance in zip(dense, distances, strict=True):
+            one[: len(distance), : len(distance)] = distance.clip(max=MAX_DISTANCE)
+        edges = torch.from_numpy(dense).to(device)
+        # Linear layers of 12 hid² weights, and attention's two products.
+        work_flop = len(graphs) * longest * config.layers * config.hid * (24.0 * config.hid + 4 * longest)
+        with one_thread(device, work_flop):
+            if min(sizes) == longest:
+                updated = self.gnn(x.view(len(graphs), longest, -1), edges).flatten(0, 1)
+                return updated
+            padded = nn.utils.rnn.pad_sequence(list(x.split(sizes)), batch_first=True)  # (B, N, hid)
+            mask = torch.arange(longest, device=device) < torch.tensor(sizes, device=device)[:, None]
+            updated = self.gnn(padded, edges, mask)[mask]
+            return updated
+
+    def forward(self, graphs: Sequence[ComputationGraph]) -> list[dict[int, Tensor]]:
+        """Predict for a batch of graphs, differentiably.
+
+        Returns:
+            For each graph, parameter index -> tensor of canonical shape (maybe a view of a larger one), for
+            the parameters that a node decodes.
+        """
+        embeddings = self.embed(graphs)
+        targets = [t for b, graph in enumerate(graphs) for t in targets_of(graph, self.config, b)]
+        predicted: list[dict[int, Tensor]] = [{} for _ in graphs]
+        for group, values in self._decode(embeddings, targets):
+            for target, block in zip(group, values, strict=True):
+                tensor = tiling.tile(block, target.tiled).reshape(target.shape)
+                predicted[target.graph][target.parameter] = tensor
+        return predicted
+
+    @torch.inference_mode()
+    def blocks(self, graph: ComputationGraph) -> dict[int, Block]:
+        """Predict for one graph with small memory: parameter index -> `Block`.
+
+        A block is at most as large as max_shape (or its tensor); its `array()` gives the tensor, so a model
+        larger than memory can be written tensor by tensor.
+        """
+        predicted: dict[int, Block] = {}
+        for group, values in self._decode(self.embed([graph]), list(targets_of(graph, self.config))):
+            for target, block in zip(group, values.float().cpu().numpy(), strict=True):
+                needed = block[tuple(slice(size) for size in target.tiled)]
+                predicted[target.parameter] = Block(needed, target.tiled, target.shape)
+        return predicted
+
+    def _decode(
+        self, embeddings: Sequence[Tensor], targets: Sequence[Target]
+    ) -> Iterator[tuple[list[Target], Tensor]]:
+        """Groups of targets that one product decodes, and their normalised values, stacked."""
+        offsets = np.cumsum([0, *map(len, embeddings)])
+        x = torch.cat(list(embeddings)) if len(embeddings) > 1 else embeddings[0] if embeddings else None
+        groups: defaultdict[tuple[Any, ...], list[Target]] = defaultdict(list)
+        for target in targets:
+            # Position tables of one grid may differ in rows, so each shape of table is a group.
+            table = target.shape if target.kind == "position" else None
+            groups[target.kind, target.decode, target.kernel, table].append(target)
+        for group in groups.values():
+            assert x is not None
+            rows = torch.from_numpy(np.array([offsets[t.graph] + t.node for t in group])).to(x.device)
+            # Nearly all of it in the last layer: 8 hid inputs for every value of a block.
+            work_flop = 16.0 * self.config.hid * len(group) * math.prod(group[0].decode)
+            with torch.autocast(x.device.type, enabled=False), one_thread(x.device, work_flop):
+                values = self._decode_group(x[rows].float(), group)
+            yield group, values
+
+    def _decode_group(self, x: Tensor, group: list[Target]) -> Tensor:
+        """(n, hid) embeddings of n targets of one kind and size -> (n, ...) blocks."""
+        target = group[0]
+        if target.kind in ("scale", "shift", "class_shift"):
+            return self._decode_vectors(x, group)
+        if target.kind == "class_weight":
+            classes, in_ = target.decode
+            values = self.decoder.class_weight(x, in_)[:, :classes]  # (n, classes, in)
+        else:
+            out, in_, kh, kw = target.decode
+            values = tiling.fit_kernel(self.decoder(x, out, in_, (kh, kw)), target.kernel)
+        factors = torch.tensor([t.factor for t in group], device=x.device, dtype=values.dtype)
+        values = values * factors.view(-1, *[1] * (values.dim() - 1))
+        if target.kind == "position":
+            side, leading = tiling.position_grid(target.shape[1])
+            # (n, 1, D, s, s). Without interpolation a grid above max_shape is tiled here, before it is cut.
+            grid = tiling.tile(values, (*values.shape[:3], side, side))
+            values = torch.stack([tiling.position_rows(one, target.shape[1], leading) for one in grid])
+        return values
+
+    def _decode_vectors(self, x: Tensor, group: list[Target]) -> Tensor:
+        """(n, hid) -> (n, size): row 0 of the 1-D decoder is a scale, row 1 a shift."""
+        kind = group[0].kind
+        values = self.decoder_1d(x).unflatten(1, (2, -1))[:, 0 if kind == "scale" else 1]  # (n, channels)
+        if kind == "class_shift":
+            values = self.bias_class(values)  # (n, num_classes)
+        longest = max(math.prod(t.tiled) for t in group)
+        values = values[:, :longest]
+        if not self.config.weight_norm:
+            return values
+        if kind == "scale":
+            return 2 * torch.sigmoid(0.5 * values)
+        return torch.tanh(0.2 * values)

@@ -1,0 +1,136 @@
+"""build_graph: an ONNX model -> the ComputationGraph that a GHN reads."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext
+from onnx_ghn.graph.flatten import Op, flatten
+from onnx_ghn.graph.handlers.normalisation import decomposed_norm
+from onnx_ghn.graph.model import ComputationGraph, Node, Primitive, Role
+from onnx_ghn.graph.patterns import find_norms
+from onnx_ghn.graph.primitives import Handler, handler_table
+from onnx_ghn.graph.rules import graph_rules
+from onnx_ghn.graph.walk import is_self_gated
+from onnx_ghn.graph.weights import static_shape
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+__all__ = ["build_graph"]
+
+
+def build_graph(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rules: str = "onnx") -> ComputationGraph:
+    """Read the computational graph of an ONNX model.
+
+    Args:
+        source: a file, a ModelProto, or an ir.Model (which is not changed).
+        rules: `ppuda` or `ghn3` for the graphs of the published systems, `onnx` for ours.
+
+    Returns:
+        the graph in topological order: node 0 is the input; all trainable tensors are in `parameters`.
+
+    Raises:
+        ModelReadError: the file cannot be read.
+        GraphError: a value is used that nothing produces.
+    """
+    import onnx_ir as ir
+
+    from onnx_ghn.onnx_io import read_model, stored_tensors, untie
+
+    if isinstance(source, ir.Model):
+        model = source
+    else:
+        model = read_model(source)
+        untie(model)
+    flat = flatten(model, stored_tensors(model))
+    ctx = BuildContext(flat, graph_rules(rules))
+    table = handler_table()
+    _read(ctx, table)
+    return _prune(ctx)
+
+
+def _read(ctx: BuildContext, table: dict[tuple[str, str], Handler]) -> None:
+    """One pass over the operators in topological order."""
+    ctx.add_node(Primitive.input, frozenset(), name="input")
+    for tensor in ctx.flat.inputs:
+        ctx.set_sources(tensor, frozenset({0}) if tensor.dtype in FLOAT_TYPES or not tensor.dtype else frozenset())
+    ctx.has_gates = any(
+        op.op_type in ("HardSigmoid", "HardSwish") or (op.op_type == "Sigmoid" and not _activates(op)) for op in ctx.flat.ops
+    )
+    norms = find_norms(ctx.flat)
+    exits = {match.exit.producer: match for match in norms}
+    inside = {op for match in norms for op in match.ops}
+    for op in ctx.flat.ops:
+        if all(tensor.is_const for tensor in op.outputs) and op.outputs:
+            continue
+        if op in exits:
+            ctx.finish(op, decomposed_norm(ctx, exits[op]))
+        elif op in inside or op in ctx.absorbed:
+            ctx.drop(op)
+        else:
+            table.get((op.domain, op.op_type), _unknown)(ctx, op)
+
+
+def _activates(sigmoid: Op) -> bool:
+    """Whether a Sigmoid is half of x · σ(x)."""
+    users = sigmoid.outputs[0].consumers
+    return bool(users) and all(user.op_type == "Mul" and is_self_gated(user) for user in users)
+
+
+def _unknown(ctx: BuildContext, op: Op) -> None:
+    """An operator that nobody knows stops nothing: its tensors fall back, its neighbours are joined."""
+    where = f"{op.domain}::{op.op_type}" if op.domain else op.op_type
+    for tensor in op.inputs:
+        if tensor is not None and tensor.is_const:
+            shape = static_shape(tensor)
+            if shape is not None and np.prod(shape) > 1:
+                role = Role.weight if len(shape) > 1 else Role.other
+                ctx.claim(tensor, role, op, reason=f"operator {where} is not in the table")
+    ctx.drop(op)
+
+
+def _prune(ctx: BuildContext) -> ComputationGraph:
+    """Leave out nodes through which no path leads to an output, and say so of their parameters."""
+    before: list[list[int]] = [[] for _ in ctx.nodes]
+    for source, target in ctx.edges:
+        before[target].append(source)
+    alive = set(ctx.union(ctx.flat.outputs)) | {0}
+    stack = list(alive)
+    while stack:
+        for source in before[stack.pop()]:
+            if source not in alive:
+                alive.add(source)
+                stack.append(source)
+    kept = sorted(alive)
+    number = {old: new for new, old in enumerate(kept)}
+    nodes: list[Node] = [ctx.nodes[old] for old in kept]
+    edges = [(number[a], number[b]) for a, b in ctx.edges if a in alive and b in alive]
+    names = list(ctx.parameters)
+    for old, node in enumerate(ctx.nodes):
+        if old not in alive:
+            for index in node.parameters:
+                ctx.explain(names[index], "no path leads through it to an output")
+    if ctx.rules.mean_before_head:
+        nodes = _mean_before_head(nodes, edges)
+    return ComputationGraph(
+        nodes=tuple(nodes),
+        edges=np.array(edges, dtype=np.int64).reshape(-1, 2),
+        parameters=ctx.parameter_list(),
+        name=ctx.flat.name,
+    )
+
+
+def _mean_before_head(nodes: list[Node], edges: list[tuple[int, int]]) -> list[Node]:
+    """... -> classifier weight -> classifier bias -> mean becomes ... -> mean -> weight -> bias."""
+    n = len(nodes)
+    if n < 4 or [node.primitive for node in nodes[-3:]] != [Primitive.conv, Primitive.bias, Primitive.glob_avg]:
+        return nodes
+    chain = [(n - 3, n - 2), (n - 2, n - 1)]
+    if [edge for edge in edges if edge[0] >= n - 3] != chain or sum(edge[1] == n - 1 for edge in edges) != 1:
+        return nodes
+    return [*nodes[:-3], nodes[-1], *nodes[-3:-1]]

@@ -1,0 +1,211 @@
+"""What the operator handlers share while a graph is built: nodes so far, parameters, and where values stem from."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from onnx_ghn.graph.flatten import FlatGraph, Op, Tensor
+from onnx_ghn.graph.layout import Layout
+from onnx_ghn.graph.model import Node, Parameter, Primitive, Role
+from onnx_ghn.graph.rules import GraphRules
+from onnx_ghn.graph.weights import Leaf, leaves, static_shape
+
+__all__ = ["FLOAT_TYPES", "BuildContext", "Claim", "looks_constant", "vector"]
+
+FLOAT_TYPES = frozenset({"FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"})
+_NO_SOURCES: frozenset[int] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What a node gets of a constant: the parameter that it decodes (None where another node does), shape, name."""
+
+    index: int | None
+    shape: tuple[int, ...] | None
+    name: str = ""
+
+
+class BuildContext:
+    """State of one build. Handlers read operators through it and add nodes to it.
+
+    `sources` of a value are the nodes that reach it through dropped operators: a node made from a value gets an
+    edge from each of them. Integers and booleans carry none (no gradient flows there), so that
+    shape arithmetic and masks leave no trace in the graph.
+    """
+
+    def __init__(self, flat: FlatGraph, rules: GraphRules) -> None:
+        self.flat = flat
+        self.rules = rules
+        self.nodes: list[Node] = []
+        self.edges: list[tuple[int, int]] = []
+        self.parameters: dict[str, Parameter] = {}
+        self.absorbed: set[Op] = set()
+        self.has_gates = False
+        self._sources: dict[Tensor, frozenset[int]] = {}
+        self._index: dict[str, int] = {}
+
+    # -- where values stem from ------------------------------------------------------------------------
+
+    def sources(self, tensor: Tensor | None) -> frozenset[int]:
+        """Nodes that a value stems from; none for constants, integers and omitted inputs."""
+        return _NO_SOURCES if tensor is None else self._sources.get(tensor, _NO_SOURCES)
+
+    def union(self, tensors: Iterable[Tensor | None]) -> frozenset[int]:
+        """Nodes that any of several values stems from."""
+        found = _NO_SOURCES
+        for tensor in tensors:
+            more = self.sources(tensor)
+            if more is not found:
+                found = more if not found else found | more
+        return found
+
+    def set_sources(self, tensor: Tensor, sources: frozenset[int]) -> None:
+        """Say where a value stems from."""
+        self._sources[tensor] = sources
+
+    def finish(self, op: Op, sources: frozenset[int]) -> None:
+        """All outputs of an operator stem from these nodes."""
+        for tensor in op.outputs:
+            self._sources[tensor] = sources
+
+    def drop(self, op: Op) -> None:
+        """The operator is no node: what enters it is joined to what leaves it."""
+        self.finish(op, self.union(op.inputs))
+
+    # -- nodes -----------------------------------------------------------------------------------------
+
+    def add_node(
+        self,
+        primitive: Primitive,
+        sources: frozenset[int],
+        *,
+        name: str,
+        shape: tuple[int, ...] | None = None,
+        weight: int | None = None,
+        scale: int | None = None,
+        shift: int | None = None,
+        rooted: bool = True,
+    ) -> frozenset[int]:
+        """Append a node with an edge from each source, and return it as the sources of what it computes.
+
+        A node without sources is fed by the graph's input (whose type is an integer, say), unless it is not
+        `rooted`: a position table, which nothing feeds.
+        """
+        number = len(self.nodes)
+        self.nodes.append(Node(primitive, shape, weight, scale, shift, name))
+        if not sources and rooted and number:
+            sources = frozenset({0})
+        self.edges.extend((source, number) for source in sorted(sources))
+        return frozenset({number})
+
+    def attach(self, number: int, **slots: int) -> None:
+        """Let a node decode one more parameter (`scale=` or `shift=`)."""
+        self.nodes[number] = dataclasses.replace(self.nodes[number], **slots)  # type: ignore[arg-type]
+
+    # -- parameters ------------------------------------------------------------------------------------
+
+    def claim(
+        self,
+        value: Tensor | None,
+        role: Role,
+        op: Op,
+        canonical: Callable[[Layout], Layout] | None = None,
+        reason: str = "",
+    ) -> Claim:
+        """Register the tensors behind a constant input as parameters of that role.
+
+        Args:
+            value: what the operator reads; nothing happens where it is None or not constant.
+            canonical: from the layout of that value to the canonical one.
+            reason: why nothing decodes it, where nothing does.
+
+        Returns:
+            the parameter's index for the node that is to decode it, and its canonical shape.
+        """
+        if value is None or not value.is_const:
+            return Claim(None, None)
+        found = leaves(value)
+        if not found:
+            return Claim(None, static_shape(value), value.name)
+        main, *others = found
+        layout, problem = _canonical(main, canonical)
+        index = self.register(main, role, op, layout, reason or problem)
+        for leaf in others:
+            other_role = Role.norm_scale if main.whole else role
+            why = f"reparametrises {main.tensor.name}" if main.whole else f"one tensor with {main.tensor.name}"
+            flat, _ = _canonical(leaf, None if main.whole else canonical)
+            self.register(leaf, Role.statistic if leaf.divisor else other_role, op, flat, why)
+        return Claim(index if not (reason or problem) else None, layout.canonical, main.tensor.name)
+
+    def register(self, leaf: Leaf, role: Role, op: Op, layout: Layout, reason: str = "") -> int | None:
+        """Make one stored tensor a parameter. None where it is one already, or holds no floats."""
+        stored = leaf.tensor.stored
+        if stored is None or stored.name in self.parameters or not layout.stored or math.prod(layout.stored) == 0:
+            return None
+        quantized = leaf.dequantize
+        if leaf.tensor.dtype not in FLOAT_TYPES and quantized is None:
+            return None
+        scale = _stored_name(quantized.input(1)) if quantized is not None else None
+        self.parameters[stored.name] = Parameter(
+            name=stored.name,
+            role=role,
+            layout=layout,
+            dtype={"FLOAT": "float32", "DOUBLE": "float64"}.get(leaf.tensor.dtype, leaf.tensor.dtype.lower()),
+            storage=stored.kind,
+            op=op.op_type,
+            reason=reason,
+            scale_name=scale,
+            zero_point_name=_stored_name(quantized.input(2)) if quantized is not None else None,
+            quantization_axis=int(quantized.attr("axis", 1)) if quantized is not None else None,
+        )
+        self._index[stored.name] = len(self._index)
+        return self._index[stored.name]
+
+    def explain(self, name: str, reason: str) -> None:
+        """Say why nothing decodes a parameter."""
+        self.parameters[name] = dataclasses.replace(self.parameters[name], reason=reason)
+
+    def parameter_list(self) -> tuple[Parameter, ...]:
+        """All parameters, in the order of their indices."""
+        return tuple(self.parameters.values())
+
+
+def vector(layout: Layout) -> Layout:
+    """The canonical layout of a scale or a bias: 1-D."""
+    return layout.reshape((math.prod(layout.canonical),))
+
+
+def looks_constant(tensor: Tensor, sample: int = 65536) -> bool:
+    """Whether a stored table reads as a mask (infinite or huge entries) or a grid (several multiples of one half).
+
+    Nothing in an ONNX file says which constants were trained; masks and anchor grids never were.
+    """
+    stored = tensor.stored
+    if stored is None or stored.kind == "constant_of_shape":
+        return False
+    values = np.asarray(stored.numpy()).reshape(-1)[:sample].astype(np.float64)
+    if not np.isfinite(values).all() or (np.abs(values) >= 1e4).any():
+        return True
+    doubled = values * 2
+    return bool((doubled == np.round(doubled)).all() and np.unique(values).size > 1)
+
+
+def _canonical(leaf: Leaf, canonical: Callable[[Layout], Layout] | None) -> tuple[Layout, str]:
+    if canonical is None:
+        return leaf.layout, ""
+    try:
+        return canonical(leaf.layout), ""
+    except (ValueError, IndexError):
+        return leaf.layout, f"its shape {leaf.layout.stored} does not fit the operator"
+
+
+def _stored_name(tensor: Tensor | None) -> str | None:
+    if tensor is None:
+        return None
+    found = leaves(tensor)
+    stored = found[0].tensor.stored if found else None
+    return stored.name if stored is not None else None

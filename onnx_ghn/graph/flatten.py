@@ -1,0 +1,360 @@
+"""An ONNX model as one flat list of operators: functions inlined, bodies of If / Loop / Scan walked.
+
+The flat graph is a view for reading: nothing of the ir.Model is changed, and every tensor it stores keeps
+the name under which `onnx_io.stored_tensors` lists it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_ghn.errors import GraphError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from onnx_ghn.onnx_io import StoredTensor
+
+__all__ = ["FlatGraph", "Op", "Tensor", "flatten"]
+
+#: Constants above this many elements are never evaluated while reading a graph: shapes and axes are short.
+_SMALL = 4096
+_MAX_CALL_DEPTH = 64
+_RANDOM = frozenset({"RandomNormal", "RandomUniform", "Multinomial", "Bernoulli"})
+
+
+class Tensor:
+    """A value of the flat graph.
+
+    Attributes:
+        name: of the ir.Value.
+        producer: the operator that makes it, None for inputs and stored tensors.
+        stored: the stored tensor that it is, if any.
+        is_const: depends on stored tensors alone.
+        is_input: an input of the graph.
+        consumers: operators that read it.
+    """
+
+    __slots__ = (
+        "_value",
+        "_value_known",
+        "consumers",
+        "dtype",
+        "is_const",
+        "is_input",
+        "leaves",
+        "name",
+        "producer",
+        "shape",
+        "stored",
+    )
+
+    def __init__(self, name: str, shape: tuple[int | None, ...] | None = None, dtype: str = "") -> None:
+        self.name = name
+        self.shape = shape
+        self.dtype = dtype
+        self.producer: Op | None = None
+        self.stored: StoredTensor | None = None
+        self.is_const = False
+        self.is_input = False
+        self.consumers: list[Op] = []
+        self.leaves: list[Any] | None = None  # memory of `weights.leaves`: constants are shared, paths multiply
+        self._value: npt.NDArray[Any] | None = None
+        self._value_known = False
+
+    def __repr__(self) -> str:
+        return f"Tensor({self.name!r}, {self.shape}, {'const' if self.is_const else 'data'})"
+
+    def value(self) -> npt.NDArray[Any] | None:
+        """The array, for small constants that simple shape arithmetic gives; None otherwise."""
+        if not self._value_known:
+            self._value = _evaluate(self) if self.is_const else None
+            self._value_known = True
+        return self._value
+
+    def scalar(self) -> float | None:
+        """The number, for a constant of one element."""
+        if self.stored is not None and self.stored_size() != 1:
+            return None
+        value = self.value()
+        return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
+
+    def ints(self) -> list[int] | None:
+        """The numbers, for a small integer constant."""
+        value = self.value()
+        return None if value is None else [int(v) for v in value.reshape(-1)]
+
+    def stored_size(self) -> int:
+        """Element count of the stored tensor that this is."""
+        return int(np.prod(self.stored.shape, dtype=np.int64)) if self.stored is not None else 0
+
+
+class Op:
+    """An operator of the flat graph; `attr` resolves attributes that refer to a function call's."""
+
+    __slots__ = ("_attributes", "domain", "inputs", "name", "op_type", "outputs")
+
+    def __init__(
+        self,
+        op_type: str,
+        domain: str,
+        name: str,
+        inputs: list[Tensor | None],
+        outputs: list[Tensor],
+        attributes: Mapping[str, ir.Attr] | None = None,
+    ) -> None:
+        self.op_type = op_type
+        self.domain = "" if domain == "ai.onnx" else domain
+        self.name = name
+        self.inputs = inputs
+        self.outputs = outputs
+        self._attributes = attributes or {}
+        for tensor in outputs:
+            tensor.producer = self
+        for used in inputs:
+            if used is not None:
+                used.consumers.append(self)
+
+    def __repr__(self) -> str:
+        return f"Op({self.op_type}, {self.name!r})"
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """Value of an attribute as Python numbers, strings (str) or lists; `default` where it is absent."""
+        attribute = self._attributes.get(name)
+        if attribute is None:
+            return default
+        value = attribute.value
+        if isinstance(value, tuple):
+            return list(value)
+        return value
+
+    def input(self, index: int) -> Tensor | None:
+        """The input at that position, None where it is omitted."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+
+@dataclasses.dataclass
+class FlatGraph:
+    """All operators in topological order, the graph's data inputs and its outputs."""
+
+    ops: list[Op]
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    stored: dict[str, StoredTensor]
+    name: str
+
+
+def flatten(model: ir.Model, stored: dict[str, StoredTensor]) -> FlatGraph:
+    """Flatten a model.
+
+    Args:
+        model: as `onnx_io.read_model` gives it.
+        stored: its stored tensors, `onnx_io.stored_tensors(model)`.
+
+    Raises:
+        GraphError: a value that nothing produces, or functions that call each other without end.
+    """
+    return _Flattener(model, stored).run()
+
+
+class _Flattener:
+    def __init__(self, model: ir.Model, stored: dict[str, StoredTensor]) -> None:
+        self.model = model
+        self.stored = stored
+        self.by_value = {id(tensor.value): tensor for tensor in stored.values() if tensor.value is not None}
+        # One Tensor for each stored tensor, also when a function that holds it is called many times.
+        self.tensors: dict[str, Tensor] = {}
+        self.ops: list[Op] = []
+
+    def run(self) -> FlatGraph:
+        graph = self.model.graph
+        scope: dict[int, Tensor] = {}
+        inputs = []
+        for value in graph.inputs:
+            stored = self.by_value.get(id(value))
+            if stored is not None:
+                scope[id(value)] = self._stored(stored)
+            else:
+                tensor = _from_value(value)
+                tensor.is_input = True
+                scope[id(value)] = tensor
+                inputs.append(tensor)
+        self._body(graph, scope, {}, 0)
+        outputs = [self._lookup(value, scope, "the graph's outputs") for value in graph.outputs]
+        return FlatGraph(self.ops, inputs, outputs, self.stored, graph.name or "")
+
+    def _stored(self, stored: StoredTensor) -> Tensor:
+        tensor = self.tensors.get(stored.name)
+        if tensor is None:
+            tensor = Tensor(stored.name, tuple(stored.shape), stored.dtype.name)
+            tensor.stored = stored
+            tensor.is_const = True
+            self.tensors[stored.name] = tensor
+        return tensor
+
+    def _lookup(self, value: ir.Value, scope: dict[int, Tensor], where: str) -> Tensor:
+        tensor = scope.get(id(value))
+        if tensor is not None:
+            return tensor
+        stored = self.by_value.get(id(value))
+        if stored is not None:
+            return self._stored(stored)
+        raise GraphError(f"value {value.name!r}, used by {where}, is produced by no operator before it: export the model again")
+
+    def _body(
+        self, body: ir.Graph | ir.Function, scope: dict[int, Tensor], call_attrs: Mapping[str, ir.Attr], depth: int
+    ) -> None:
+        if depth > _MAX_CALL_DEPTH:
+            raise GraphError(f"functions or subgraphs nest deeper than {_MAX_CALL_DEPTH}: the file calls itself without end")
+        for node in body:
+            if node.outputs and id(node.outputs[0]) in self.by_value:
+                continue  # a Constant or ConstantOfShape that is listed as a stored tensor
+            where = f"{node.op_type} node {node.name!r}"
+            inputs = [None if v is None else self._lookup(v, scope, where) for v in node.inputs]
+            attributes = _resolve(node, call_attrs)
+            function = self.model.functions.get(node.op_identifier())
+            if function is not None:
+                outputs = self._call(function, inputs, attributes, depth)
+            elif node.domain in ("", "ai.onnx") and node.op_type in ("If", "Loop", "Scan"):
+                outputs = self._control(node, inputs, attributes, scope, call_attrs, depth)
+            else:
+                outputs = [_from_value(value) for value in node.outputs]
+                self._emit(node.op_type, node.domain, node.name or "", inputs, outputs, attributes)
+            for value, tensor in zip(node.outputs, outputs, strict=False):
+                scope[id(value)] = tensor
+
+    def _call(
+        self, function: ir.Function, inputs: Sequence[Tensor | None], attributes: Mapping[str, ir.Attr], depth: int
+    ) -> list[Tensor]:
+        inner: dict[int, Tensor] = {}
+        for i, value in enumerate(function.inputs):
+            given = inputs[i] if i < len(inputs) else None
+            inner[id(value)] = given if given is not None else Tensor("")
+        merged = {**dict(function.attributes), **attributes}
+        self._body(function, inner, merged, depth + 1)
+        return [self._lookup(value, inner, f"function {function.name!r}") for value in function.outputs]
+
+    def _control(
+        self,
+        node: ir.Node,
+        inputs: list[Tensor | None],
+        attributes: Mapping[str, ir.Attr],
+        scope: dict[int, Tensor],
+        call_attrs: Mapping[str, ir.Attr],
+        depth: int,
+    ) -> list[Tensor]:
+        """Walk the bodies in the outer scope; each output joins what may come out there."""
+        ends: list[list[Tensor]] = []
+        n_skip = 0
+        for name in ("then_branch", "else_branch", "body"):
+            attribute = attributes.get(name)
+            if attribute is None:
+                continue
+            body = attribute.as_graph()
+            inner = dict(scope)
+            if node.op_type == "Loop":  # body inputs: iteration, condition, carried values; the node's: M, cond, carried
+                bound: list[Tensor | None] = [None, None, *inputs[2:]]
+                n_skip = 1
+            else:  # Scan: states and scanned tensors in order; If has no inputs
+                bound = list(inputs) if node.op_type == "Scan" else []
+            for i, value in enumerate(body.inputs):
+                given = bound[i] if i < len(bound) else None
+                fresh = _from_value(value)
+                if given is not None:
+                    self._emit("Join", "onnx_ghn", node.name or "", [given], [fresh], {})
+                inner[id(value)] = fresh
+            self._body(body, inner, call_attrs, depth + 1)
+            ends.append([self._lookup(v, inner, f"{node.op_type} node {node.name!r}") for v in body.outputs][n_skip:])
+        outputs = []
+        for i, value in enumerate(node.outputs):
+            tensor = _from_value(value)
+            joined: list[Tensor | None] = [branch[i] for branch in ends if i < len(branch)]
+            self._emit("Join", "onnx_ghn", node.name or "", joined, [tensor], {})
+            tensor.is_const = False
+            outputs.append(tensor)
+        return outputs
+
+    def _emit(
+        self,
+        op_type: str,
+        domain: str,
+        name: str,
+        inputs: Iterable[Tensor | None],
+        outputs: list[Tensor],
+        attributes: Mapping[str, ir.Attr],
+    ) -> None:
+        op = Op(op_type, domain, name or (outputs[0].name if outputs else ""), list(inputs), outputs, attributes)
+        given = [tensor for tensor in op.inputs if tensor is not None]
+        if op_type == "CastLike":  # its second input lends its type alone
+            given = given[:1]
+        if given and op_type not in _RANDOM and all(tensor.is_const for tensor in given):
+            for tensor in outputs:
+                tensor.is_const = True
+        self.ops.append(op)
+
+
+def _from_value(value: ir.Value) -> Tensor:
+    shape = None
+    if value.shape is not None:
+        shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
+    return Tensor(value.name or "", shape, value.dtype.name if value.dtype is not None else "")
+
+
+def _resolve(node: ir.Node, call_attrs: Mapping[str, ir.Attr]) -> Mapping[str, ir.Attr]:
+    attributes = node.attributes
+    if not any(attribute.is_ref() for attribute in attributes.values()):
+        return attributes
+    resolved = {}
+    for name, attribute in attributes.items():
+        if attribute.is_ref():
+            given = call_attrs.get(attribute.ref_attr_name or "")
+            if given is not None and given.value is not None:
+                resolved[name] = given
+        else:
+            resolved[name] = attribute
+    return resolved
+
+
+def _evaluate(tensor: Tensor) -> npt.NDArray[Any] | None:
+    """Small constants, through the shape arithmetic that exporters write."""
+    if tensor.stored is not None:
+        if tensor.stored_size() > _SMALL or tensor.stored.is_string:
+            return None
+        return np.asarray(tensor.stored.numpy())
+    op = tensor.producer
+    if op is None or op.domain != "":
+        return None
+    values = [None if t is None else t.value() for t in op.inputs]
+    if not values or any(v is None for t, v in zip(op.inputs, values, strict=True) if t is not None):
+        return None
+    first: Any = values[0]
+    match op.op_type:
+        case "Identity" | "CastLike":
+            return np.asarray(first)
+        case "Cast":
+            return np.asarray(first)
+        case "Neg":
+            return np.asarray(-first)
+        case "Sqrt":
+            return np.asarray(np.sqrt(first))
+        case "Mul":
+            return np.asarray(first * values[1])
+        case "Div":
+            integral = np.issubdtype(np.asarray(first).dtype, np.integer)
+            return np.asarray(first // values[1]) if integral else np.asarray(first / values[1])
+        case "Add":
+            return np.asarray(first + values[1])
+        case "Sub":
+            return np.asarray(first - values[1])
+        case "Concat":
+            return np.concatenate([np.atleast_1d(np.asarray(v)) for v in values], axis=0)
+        case "Unsqueeze" | "Squeeze" | "Reshape":
+            return np.asarray(first).reshape(-1) if op.op_type != "Squeeze" else np.squeeze(np.asarray(first))
+        case "Gather":
+            return np.asarray(np.take(np.asarray(first), np.asarray(values[1]), axis=op.attr("axis", 0)))
+    return None

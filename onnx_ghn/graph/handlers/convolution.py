@@ -1,0 +1,77 @@
+"""Convolutions of one to three dimensions, transposed ones too."""
+
+from __future__ import annotations
+
+import math
+
+from onnx_ghn.graph.context import BuildContext, vector
+from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.layout import Layout
+from onnx_ghn.graph.model import Primitive, Role
+
+__all__ = ["add_bias", "convolution", "transposed_convolution"]
+
+
+def convolution(ctx: BuildContext, op: Op) -> None:
+    """Conv, FusedConv, NhwcConv: weight out × in/groups × kernel; a bias node where a bias exists.
+
+    Grouped is sep_conv, grouped and dilated along every axis dil_conv (facebookresearch/ppuda,
+    ppuda/deepnets1m/graph.py, `get_conv_name`).
+    """
+    _weighted(ctx, op, _kernel)
+
+
+def transposed_convolution(ctx: BuildContext, op: Op) -> None:
+    """ConvTranspose: stored in × out/groups × kernel, canonical out × in/groups × kernel."""
+    groups = int(op.attr("group", 1))
+
+    def canonical(layout: Layout) -> Layout:
+        n_in, n_out, *kernel = layout.canonical
+        if groups > 1:
+            axes = tuple(range(3, 3 + len(kernel)))
+            split = layout.reshape((groups, n_in // groups, n_out, *kernel)).transpose((0, 2, 1, *axes))
+            return _kernel(split.reshape((groups * n_out, n_in // groups, *kernel)))
+        return _kernel(layout.transpose((1, 0, *range(2, 2 + len(kernel)))))
+
+    _weighted(ctx, op, canonical)
+
+
+def _weighted(ctx: BuildContext, op: Op, canonical: object) -> None:
+    weight = op.input(1)
+    if weight is None or not weight.is_const:  # a kernel that the net computes (dynamic convolution)
+        ctx.drop(op)
+        return
+    claim = ctx.claim(weight, Role.weight, op, canonical)  # type: ignore[arg-type]
+    primitive = Primitive.conv
+    if int(op.attr("group", 1)) > 1:
+        dilated = min(op.attr("dilations") or [1]) > 1
+        primitive = Primitive.dil_conv if dilated else Primitive.sep_conv
+    after = ctx.add_node(
+        primitive, ctx.union(op.inputs), name=claim.name, shape=claim.shape, weight=claim.index
+    )
+    ctx.finish(op, add_bias(ctx, op, op.input(2), after))
+
+
+def add_bias(ctx: BuildContext, op: Op, bias: Tensor | None, after: frozenset[int]) -> frozenset[int]:
+    """A bias node behind `after` where the bias is a constant."""
+    if bias is None or not bias.is_const:
+        return after | ctx.sources(bias)
+    claim = ctx.claim(bias, Role.bias, op, vector)
+    if claim.shape is None or (claim.index is None and math.prod(claim.shape) <= 1):
+        return after
+    return ctx.add_node(Primitive.bias, after, name=claim.name, shape=claim.shape, shift=claim.index)
+
+
+def _kernel(layout: Layout) -> Layout:
+    """out × in × kernel of any rank to out × in × kh × kw.
+
+    A 1-D kernel stands upright (k × 1), as GHN-3's shape encoder has it; a 3-D one is a 2-D one repeated in depth.
+    """
+    shape = layout.canonical
+    if len(shape) == 3:
+        return layout.reshape((*shape, 1))
+    if len(shape) == 5:
+        return layout.transpose((2, 0, 1, 3, 4)).inflate()
+    if len(shape) != 4:
+        raise ValueError(f"a kernel of rank {len(shape)}")
+    return layout

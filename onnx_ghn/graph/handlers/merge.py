@@ -1,0 +1,198 @@
+"""Add, Mul, Sub, Concat: sums and concatenations, gates, biases and scales written as arithmetic, tables."""
+
+from __future__ import annotations
+
+from onnx_ghn.graph.context import BuildContext, looks_constant, vector
+from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.layout import Layout
+from onnx_ghn.graph.model import Primitive, Role
+from onnx_ghn.graph.walk import activation_before, behind_views, is_self_gated, is_squeeze, next_ops
+from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, static_shape
+
+__all__ = ["add", "concat", "multiply", "subtract"]
+
+_MEANS = frozenset({"ReduceMean", "GlobalAveragePool", "AveragePool", "ReduceSum"})
+
+
+def add(ctx: BuildContext, op: Op) -> None:
+    """Add and Sum: a sum node where two or more nodes meet, a bias, or a position table."""
+    data = [t for t in op.inputs if t is not None and not t.is_const]
+    sources = ctx.union(data)
+    tables: list[frozenset[int]] = []
+    for constant in (t for t in op.inputs if t is not None and t.is_const):
+        shape = static_shape(constant)
+        if per_channel(shape):
+            sources = _bias(ctx, op, constant, sources)
+        elif shape is not None and sum(dim > 1 for dim in shape) > 1:
+            tables += _table(ctx, op, constant)
+    for table in tables:
+        sources = sources | table
+    if len(sources) > 1:
+        sources = ctx.add_node(Primitive.sum, sources, name=op.name)
+    ctx.finish(op, sources)
+
+
+def concat(ctx: BuildContext, op: Op) -> None:
+    """Concat: a node where two or more nodes meet. A constant part (a class token) keeps its own initialisation."""
+    for constant in (t for t in op.inputs if t is not None and t.is_const):
+        leaf = main_leaf(constant)
+        if leaf is not None and any(ctx.sources(t) for t in op.inputs) and not looks_constant(leaf.tensor):
+            ctx.claim(constant, Role.position, op, reason="a token that is joined to the data: no operator weighs with it")
+    sources = ctx.union(op.inputs)
+    if len(sources) > 1:
+        sources = ctx.add_node(Primitive.concat, sources, name=op.name)
+    ctx.finish(op, sources)
+
+
+def multiply(ctx: BuildContext, op: Op) -> None:
+    """Mul and Div: a gate (cse), a normalisation's scale, a layer scale, or nothing."""
+    data = [t for t in op.inputs if t is not None and not t.is_const]
+    constants = [t for t in op.inputs if t is not None and t.is_const]
+    sources = ctx.union(op.inputs)
+    if constants and len(data) == 1 and sources:
+        shape = static_shape(constants[0])
+        if per_channel(shape):
+            sources = _scale(ctx, op, constants[0], sources)
+    elif op.op_type == "Mul" and len(data) == 2 and len(sources) > 1 and _is_gate(ctx, op):
+        sources = ctx.add_node(Primitive.cse, sources, name=op.name)
+    ctx.finish(op, sources)
+
+
+def subtract(ctx: BuildContext, op: Op) -> None:
+    """Sub: a running mean where a scale by a reciprocal root follows; anything else is dropped."""
+    constant = op.input(1)
+    if constant is not None and constant.is_const and per_channel(static_shape(constant)):
+        following = [user for tensor in op.outputs for user in next_ops(tensor)]
+        divided = [leaf for user in following for t in user.inputs if t is not None and t.is_const for leaf in leaves(t)]
+        if any(leaf.divisor for leaf in divided):
+            ctx.claim(constant, Role.statistic, op, vector)
+    ctx.drop(op)
+
+
+def _bias(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int]) -> frozenset[int]:
+    if not sources:
+        return sources
+    claim = ctx.claim(constant, Role.bias, op, vector)
+    if claim.shape is None or _is_not_float(ctx, constant):
+        return sources
+    return ctx.add_node(Primitive.bias, sources, name=claim.name, shape=claim.shape, shift=claim.index)
+
+
+def _table(ctx: BuildContext, op: Op, constant: Tensor) -> list[frozenset[int]]:
+    """A table that is added: positions, or a bias of attention scores. [sources of its node], or []."""
+    leaf = main_leaf(constant)
+    if leaf is None or looks_constant(leaf.tensor):
+        return []
+    after = next_ops(op.outputs[0])
+    if any(user.op_type in ("Softmax", "Where") for user in after) or any(
+        user.op_type == "Add" and any(n.op_type == "Softmax" for n in next_ops(user.outputs[0])) for user in after
+    ):
+        ctx.claim(constant, Role.position, op, reason="a bias of attention scores: no primitive stands for it")
+        return []
+    claim = ctx.claim(constant, Role.position, op, _positions)
+    if claim.shape is None or _is_not_float(ctx, constant):
+        return []
+    return [
+        ctx.add_node(
+            Primitive.pos_enc, frozenset(), name=claim.name, shape=claim.shape, weight=claim.index, rooted=False
+        )
+    ]
+
+
+def _positions(layout: Layout) -> Layout:
+    """A position table as 1 × positions × features, or 1 × features × h × w."""
+    shape = layout.canonical
+    if len(shape) == 2:
+        return layout.reshape((1, *shape))
+    if len(shape) in (3, 4) and shape[0] == 1:
+        return layout
+    raise ValueError(f"no position table: {shape}")
+
+
+def _scale(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int]) -> frozenset[int]:
+    """A per-channel factor: of a normalisation as Mul + Add, or a layer scale on what came before."""
+    found = leaves(constant)
+    shift_op = _shift_after(op)
+    normalises = any(leaf.divisor for leaf in found)
+    if op.op_type == "Div" and not normalises:
+        return sources  # x / constant: input preprocessing, no layer is written so
+    for leaf in found:
+        if leaf.divisor:  # claimed first, so that the scale's own claim cannot take it for a gain
+            ctx.register(leaf, Role.statistic, op, vector(leaf.layout))
+    scale_leaf = next((leaf for leaf in found if not leaf.divisor), None)
+    scale = None
+    if scale_leaf is not None:
+        scale = ctx.register(scale_leaf, Role.norm_scale, op, vector(scale_leaf.layout))
+    if shift_op is None and not normalises:
+        return _attach_scale(ctx, scale, sources)
+    shift = None
+    if shift_op is not None:
+        ctx.absorbed.add(shift_op)
+        shift_constant = next(t for t in shift_op.inputs if t is not None and t.is_const)
+        first, *rest = leaves(shift_constant)
+        shift = ctx.register(first, Role.norm_bias, shift_op, vector(first.layout))
+        for leaf in rest:  # β − μ·γ/σ: what is not known yet is the mean
+            ctx.register(leaf, Role.statistic, shift_op, vector(leaf.layout))
+    shape = static_shape(constant)
+    n = max(shape) if shape else 1
+    return ctx.add_node(Primitive.bn, sources, name=constant.name, shape=(n,), scale=scale, shift=shift)
+
+
+def _attach_scale(ctx: BuildContext, scale: int | None, sources: frozenset[int]) -> frozenset[int]:
+    """Let the one node before a layer scale decode it: a bias node uses only the second row of the 1-D decoder."""
+    if scale is None:
+        return sources
+    if len(sources) == 1:
+        (number,) = sources
+        if ctx.nodes[number].scale is None and number:
+            ctx.attach(number, scale=scale)
+            return sources
+    name = list(ctx.parameters)[scale]
+    ctx.explain(name, "a scale of what several nodes make: no node decodes it")
+    return sources
+
+
+def _shift_after(op: Op) -> Op | None:
+    """The Add of a per-channel constant that alone reads this product."""
+    users = op.outputs[0].consumers
+    if len(users) != 1 or users[0].op_type != "Add":
+        return None
+    constants = [t for t in users[0].inputs if t is not None and t.is_const]
+    return users[0] if len(constants) == 1 and per_channel(static_shape(constants[0])) else None
+
+
+def _is_gate(ctx: BuildContext, op: Op) -> bool:
+    """Whether a product of data gates one operand by the other, as the rule set reads it."""
+    if is_self_gated(op):
+        return False
+    rule = ctx.rules.gate
+    if rule == "squeezed":
+        return _is_squeezed(op.input(0), op.input(1)) or _is_squeezed(op.input(1), op.input(0))
+    for operand in op.inputs:
+        activation, n_views = activation_before(operand)
+        if rule == "viewed_hard" and activation == "hard" and n_views:
+            return True
+        if rule == "sigmoid" and activation in ("hard", "sigmoid"):
+            return True
+    return False
+
+
+def _is_squeezed(gate: Tensor | None, gated: Tensor | None) -> bool:
+    """Whether `gate` is computed from a mean of `gated`."""
+    origin, _ = behind_views(gated)
+    ahead, seen = [gate], 0
+    while ahead and seen < 48:
+        tensor = ahead.pop()
+        producer = tensor.producer if tensor is not None else None
+        seen += 1
+        if producer is None:
+            continue
+        if producer.op_type in _MEANS and behind_views(producer.input(0))[0] is origin:
+            return is_squeeze(producer)
+        ahead.extend(t for t in producer.inputs if t is not None and not t.is_const and t is not origin)
+    return False
+
+
+def _is_not_float(ctx: BuildContext, constant: Tensor) -> bool:
+    leaf = main_leaf(constant)
+    return leaf is None or leaf.tensor.name not in ctx.parameters

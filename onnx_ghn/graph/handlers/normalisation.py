@@ -1,0 +1,74 @@
+"""Normalisation layers: one node whose scale and shift are decoded together."""
+
+from __future__ import annotations
+
+import math
+
+from onnx_ghn.graph.context import BuildContext, Claim, vector
+from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.handlers.convolution import add_bias
+from onnx_ghn.graph.model import Primitive, Role
+from onnx_ghn.graph.patterns import NormMatch
+from onnx_ghn.graph.weights import leaves
+
+__all__ = ["batch_norm", "decomposed_norm", "layer_norm", "rms_norm", "skip_norm"]
+
+
+def batch_norm(ctx: BuildContext, op: Op) -> None:
+    """BatchNormalization: scale, shift, and the running statistics, which are never predicted."""
+    sources = _node(ctx, op, Primitive.bn, ctx.sources(op.input(0)), op.input(1), op.input(2))
+    for statistic in (op.input(3), op.input(4)):
+        ctx.claim(statistic, Role.statistic, op, vector)
+    ctx.finish(op, sources)
+
+
+def layer_norm(ctx: BuildContext, op: Op) -> None:
+    """LayerNormalization, GroupNormalization, InstanceNormalization: an ln node."""
+    ctx.finish(op, _node(ctx, op, Primitive.ln, ctx.sources(op.input(0)), op.input(1), op.input(2)))
+
+
+def rms_norm(ctx: BuildContext, op: Op) -> None:
+    """RMSNormalization and SimplifiedLayerNormalization: an ln node without a shift."""
+    ctx.finish(op, _node(ctx, op, Primitive.ln, ctx.sources(op.input(0)), op.input(1), None))
+
+
+def skip_norm(ctx: BuildContext, op: Op) -> None:
+    """com.microsoft Skip(Simplified)LayerNormalization: a sum, a bias where one is given, a normalisation."""
+    simplified = op.op_type.startswith("SkipSimplified")
+    bias = op.input(3 if simplified else 4)
+    summed = ctx.union(op.inputs[:2])
+    if len(summed) > 1:
+        summed = ctx.add_node(Primitive.sum, summed, name=op.name)
+    summed = add_bias(ctx, op, bias, summed)
+    shift = None if simplified else op.input(3)
+    ctx.finish(op, summed)  # outputs after the first: the sum itself
+    ctx.set_sources(op.outputs[0], _node(ctx, op, Primitive.ln, summed, op.input(2), shift))
+
+
+def decomposed_norm(ctx: BuildContext, match: NormMatch) -> frozenset[int]:
+    """A normalisation found by structure (`patterns.find_norms`): the sources of its output."""
+    op = match.exit.producer
+    assert op is not None  # the exit of a region is computed in it
+    primitive = Primitive.bn if match.over_batch else Primitive.ln
+    return _node(ctx, op, primitive, ctx.sources(match.root), match.scale, match.shift)
+
+
+def _node(
+    ctx: BuildContext, op: Op, primitive: Primitive, sources: frozenset[int], scale: Tensor | None, shift: Tensor | None
+) -> frozenset[int]:
+    scaled = ctx.claim(scale, Role.norm_scale, op, vector)
+    shifted = ctx.claim(shift, Role.norm_bias, op, vector)
+    if shift is not None:
+        for leaf in leaves(shift)[1:]:  # β − μ·γ/σ: a mean behind the shift
+            ctx.register(leaf, Role.statistic, op, vector(leaf.layout))
+    shape = scaled.shape or shifted.shape
+    if shape is None or _is_trivial(scaled, shifted):  # without parameters: nothing to decode
+        return sources
+    name = scaled.name or shifted.name or op.name
+    return ctx.add_node(
+        primitive, sources, name=name, shape=(math.prod(shape),), scale=scaled.index, shift=shifted.index
+    )
+
+
+def _is_trivial(scaled: Claim, shifted: Claim) -> bool:
+    return math.prod(scaled.shape or (1,)) <= 1 and math.prod(shifted.shape or (1,)) <= 1 and scaled.index is None

@@ -1,0 +1,53 @@
+"""Pooling and means."""
+
+from __future__ import annotations
+
+from onnx_ghn.graph.context import BuildContext
+from onnx_ghn.graph.flatten import Op
+from onnx_ghn.graph.model import Primitive
+from onnx_ghn.graph.walk import is_squeeze
+
+__all__ = ["global_max_pool", "mean", "pool"]
+
+
+def pool(ctx: BuildContext, op: Op) -> None:
+    """MaxPool, AveragePool, LpPool: a node with its window. An average over 1 × 1 windows at stride 1 is what
+    adaptive pooling exports to when the size is already right, and counts as glob_avg.
+    """
+    window = [int(k) for k in op.attr("kernel_shape") or ()]
+    sources = ctx.sources(op.input(0))
+    average = op.op_type != "MaxPool"
+    if average and window and all(k == 1 for k in window) and all(s == 1 for s in op.attr("strides") or [1]):
+        ctx.finish(op, ctx.add_node(Primitive.glob_avg, sources, name=op.name))
+        return
+    shape = {1: (1, 1, *window, 1), 2: (1, 1, *window), 3: (1, 1, *window[1:])}.get(len(window))
+    primitive = Primitive.avg_pool if average else Primitive.max_pool
+    after = ctx.add_node(primitive, sources, name=op.name, shape=shape)
+    ctx.finish(op, frozenset())  # MaxPool's second output holds indices
+    ctx.set_sources(op.outputs[0], after)
+
+
+def global_max_pool(ctx: BuildContext, op: Op) -> None:
+    """GlobalMaxPool: max_pool over everything, in our own rules; the published graphs drop it."""
+    if ctx.rules.name != "onnx":
+        ctx.drop(op)
+        return
+    ctx.finish(op, ctx.add_node(Primitive.max_pool, ctx.sources(op.input(0)), name=op.name))
+
+
+def mean(ctx: BuildContext, op: Op) -> None:
+    """GlobalAveragePool and ReduceMean: glob_avg where the rule set takes it for one."""
+    sources = ctx.sources(op.input(0))
+    if sources and _is_node(ctx, op):
+        sources = ctx.add_node(Primitive.glob_avg, sources, name=op.name)
+    ctx.finish(op, sources)
+
+
+def _is_node(ctx: BuildContext, op: Op) -> bool:
+    keeps = op.op_type != "ReduceMean" or bool(op.attr("keepdims", 1))
+    rule = ctx.rules.mean
+    if rule == "keepdims":
+        return keeps
+    if rule == "head_if_gated":
+        return not ctx.has_gates or not is_squeeze(op)
+    return not is_squeeze(op)

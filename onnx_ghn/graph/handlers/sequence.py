@@ -1,0 +1,87 @@
+"""Recurrent layers and embedding tables."""
+
+from __future__ import annotations
+
+import math
+
+from onnx_ghn.graph.context import BuildContext, looks_constant, vector
+from onnx_ghn.graph.flatten import Op
+from onnx_ghn.graph.layout import Layout
+from onnx_ghn.graph.model import Primitive, Role
+from onnx_ghn.graph.weights import main_leaf
+
+__all__ = ["embed_layer_norm", "gather", "prelu", "recurrent"]
+
+
+def recurrent(ctx: BuildContext, op: Op) -> None:
+    """LSTM, GRU, RNN: input weights, recurrent weights and biases, each a node.
+
+    Stored directions × gates·hidden × in; canonical (directions·gates·hidden) × in.
+    """
+
+    def stacked(layout: Layout) -> Layout:
+        directions, gates, features = layout.canonical
+        return layout.reshape((directions * gates, features))
+
+    sources = ctx.sources(op.input(0))
+    for weight in (op.input(1), op.input(2)):
+        claim = ctx.claim(weight, Role.weight, op, stacked)
+        if weight is not None and claim.shape is not None:
+            sources = ctx.add_node(Primitive.conv, sources, name=claim.name, shape=claim.shape, weight=claim.index)
+    bias = op.input(3)
+    claim = ctx.claim(bias, Role.bias, op, vector)
+    if bias is not None and claim.shape is not None:
+        sources = ctx.add_node(Primitive.bias, sources, name=claim.name, shape=claim.shape, shift=claim.index)
+    for state in op.inputs[5:7]:
+        ctx.claim(state, Role.other, op, vector, reason="an initial state: no operator weighs with it")
+    ctx.claim(op.input(7), Role.other, op, vector, reason="peephole weights: no primitive stands for them")
+    ctx.finish(op, sources | ctx.union(op.inputs[5:7]))
+
+
+def gather(ctx: BuildContext, op: Op) -> None:
+    """Gather from a constant table is an embedding (pos_enc, as in GHN-3); from data, nothing."""
+    table = op.input(0)
+    leaf = main_leaf(table) if table is not None and table.is_const else None
+    if leaf is None or len(leaf.layout.canonical) < 2 or looks_constant(leaf.tensor):
+        ctx.drop(op)
+        return
+    rows = int(op.attr("axis", 0))
+
+    def canonical(layout: Layout) -> Layout:
+        rank = len(layout.canonical)
+        axis = rows % rank
+        moved = layout.transpose((axis, *(i for i in range(rank) if i != axis)))
+        n_rows = moved.canonical[0]
+        return moved.reshape((n_rows, math.prod(moved.canonical[1:])))
+
+    claim = ctx.claim(table, Role.embedding, op, canonical)
+    if claim.shape is None:
+        ctx.drop(op)
+        return
+    sources = ctx.sources(op.input(1))
+    ctx.finish(
+        op, ctx.add_node(Primitive.pos_enc, sources, name=leaf.tensor.name, shape=claim.shape, weight=claim.index)
+    )
+
+
+def embed_layer_norm(ctx: BuildContext, op: Op) -> None:
+    """com.microsoft EmbedLayerNormalization: two or three embedding tables summed, then normalised."""
+    tables: frozenset[int] = frozenset()
+    for table in op.inputs[2:5]:
+        claim = ctx.claim(table, Role.embedding, op)
+        if table is not None and claim.shape is not None:
+            tables |= ctx.add_node(
+                Primitive.pos_enc, frozenset(), name=claim.name, shape=claim.shape, weight=claim.index
+            )
+    summed = ctx.add_node(Primitive.sum, tables, name=op.name) if len(tables) > 1 else tables
+    scale = ctx.claim(op.input(5), Role.norm_scale, op, vector)
+    shift = ctx.claim(op.input(6), Role.norm_bias, op, vector)
+    ctx.finish(
+        op, ctx.add_node(Primitive.ln, summed, name=op.name, shape=scale.shape, scale=scale.index, shift=shift.index)
+    )
+
+
+def prelu(ctx: BuildContext, op: Op) -> None:
+    """PRelu: its slopes are trainable and no GHN predicts them."""
+    ctx.claim(op.input(1), Role.other, op, reason="slopes of PRelu: no primitive stands for them")
+    ctx.finish(op, ctx.sources(op.input(0)))

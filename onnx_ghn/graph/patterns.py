@@ -1,0 +1,216 @@
+"""Normalisation written as arithmetic, found by structure: mean, square, mean, root, quotient, scale, shift.
+
+Two-pass (x − μ)² and one-pass E[x²] − μ² variances, RMS normalisation, scales folded into the reciprocal
+root, and shifts folded into −μ·σ⁻¹ are one pattern here: everything between a root value x and one exit that is made of
+x, of statistics of x, and of per-channel constants.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+
+from onnx_ghn.graph.flatten import FlatGraph, Op, Tensor
+from onnx_ghn.graph.weights import per_channel, static_shape
+
+__all__ = ["NormMatch", "find_norms"]
+
+_REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceSumSquare"})
+_SHAPED = frozenset({"Cast", "CastLike", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Expand"})
+_GUARDS = frozenset({"Max", "Relu", "Clip", "Abs", "Reciprocal", "Sqrt", "Pow", "Neg"})
+_ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div"})
+
+
+@dataclasses.dataclass
+class NormMatch:
+    """A decomposed normalisation: its input, its output, the operators between, and its constants."""
+
+    root: Tensor
+    exit: Tensor
+    ops: set[Op]
+    scale: Tensor | None
+    shift: Tensor | None
+    over_batch: bool
+
+
+def find_norms(flat: FlatGraph) -> list[NormMatch]:
+    """All decomposed normalisations of a model (nothing here looks at names or positions)."""
+    position = {op: i for i, op in enumerate(flat.ops)}
+    outputs = set(flat.outputs)
+    found: list[NormMatch] = []
+    taken: set[Op] = set()
+    for op in flat.ops:
+        if not _is_root_op(op) or op in taken:
+            continue
+        anchor = op.inputs[0]
+        if anchor is None or anchor.is_const:
+            continue
+        root, over_batch = _normalised(anchor)
+        if root is None:
+            continue
+        match = _region(root, op, position, outputs, over_batch)
+        if match is not None and not (match.ops & taken):
+            taken |= match.ops
+            found.append(match)
+    return found
+
+
+def _is_root_op(op: Op) -> bool:
+    if op.op_type == "Sqrt":
+        return True
+    exponent = op.input(1)
+    return op.op_type == "Pow" and exponent is not None and exponent.scalar() in (0.5, -0.5)
+
+
+def _normalised(anchor: Tensor) -> tuple[Tensor | None, bool]:
+    """The value whose variance is under a root, and whether it is taken over the batch too."""
+    stack, roots, over_batch = [anchor], set(), False
+    for _ in range(64):
+        if not stack:
+            break
+        op = stack.pop().producer
+        if op is None:
+            return None, False
+        if op.op_type in _REDUCTIONS:
+            roots.add(_strip(_centred(_unsquared(op))))
+            axes_input = op.input(1)
+            axes = (axes_input.ints() if axes_input is not None else op.attr("axes")) or []
+            over_batch = over_batch or 0 in axes
+        elif op.op_type in _ARITHMETIC or op.op_type in _SHAPED or op.op_type in _GUARDS:
+            stack.extend(t for t in op.inputs if t is not None and not t.is_const)
+        else:
+            return None, False
+    return (roots.pop(), over_batch) if len(roots) == 1 else (None, False)
+
+
+def _unsquared(reduction: Op) -> Tensor:
+    value = reduction.inputs[0]
+    assert value is not None  # reductions have an input: onnx.checker's arity
+    if reduction.op_type == "ReduceSumSquare":
+        return value
+    op = _strip(value).producer
+    if op is not None and op.op_type == "Mul" and op.inputs[0] is op.inputs[1] and op.inputs[0] is not None:
+        return op.inputs[0]
+    if op is not None and op.op_type == "Pow" and op.inputs[0] is not None:
+        exponent = op.input(1)
+        if exponent is not None and exponent.scalar() == 2:
+            return op.inputs[0]
+    return value
+
+
+def _centred(value: Tensor) -> Tensor:
+    """x where the value is x − mean(x), else the value itself."""
+    op = _strip(value).producer
+    if op is not None and op.op_type == "Sub" and op.inputs[0] is not None and op.inputs[1] is not None:
+        mean = _strip(op.inputs[1]).producer
+        if mean is not None and mean.op_type == "Div":
+            mean = _strip(mean.inputs[0]).producer if mean.inputs[0] is not None else None
+        if mean is not None and mean.op_type in _REDUCTIONS and mean.inputs[0] is not None:
+            return op.inputs[0]
+    return value
+
+
+def _strip(value: Tensor) -> Tensor:
+    """The value before casts (half-precision models compute statistics in float32)."""
+    while value.producer is not None and value.producer.op_type in ("Cast", "CastLike", "Identity"):
+        before = value.producer.inputs[0]
+        if before is None:
+            break
+        value = before
+    return value
+
+
+def _region(
+    root: Tensor, anchor: Op, position: dict[Op, int], outputs: set[Tensor], over_batch: bool
+) -> NormMatch | None:
+    """Grow the region from the root in topological order; kinds of value:
+
+    x: the root; c: centred; q: squared; s: statistic; r: statistic behind the root; n: normalised.
+    """
+    kind: dict[Tensor, str] = {root: "x"}
+    queue: list[tuple[int, int]] = []
+    by_position: dict[int, Op] = {}
+
+    def push(tensor: Tensor) -> None:
+        for op in tensor.consumers:
+            place = position[op]
+            if place not in by_position:
+                by_position[place] = op
+                heapq.heappush(queue, (place, 0))
+
+    push(root)
+    ops: set[Op] = set()
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+    while queue:
+        op = by_position[heapq.heappop(queue)[0]]
+        data = [t for t in op.inputs if t is not None and not t.is_const]
+        if any(t not in kind for t in data) or len(op.outputs) != 1:
+            continue
+        constants = [t for t in op.inputs if t is not None and t.is_const]
+        new = _kind(op, [kind[t] for t in data], data, op is anchor)
+        if new is None:
+            continue
+        vector = next((t for t in constants if per_channel(static_shape(t))), None)
+        if op.op_type in _ARITHMETIC and vector is not None:
+            if op.op_type == "Mul" and scale is None and shift is None and new in ("r", "n"):
+                scale = vector
+            elif op.op_type in ("Add", "Sub") and shift is None and new in ("r", "n"):
+                shift = vector
+            else:
+                continue
+        elif new == "n" and shift is not None and kind[data[0]] == "n" and op.op_type in _ARITHMETIC and constants:
+            continue
+        kind[op.outputs[0]] = new
+        ops.add(op)
+        push(op.outputs[0])
+    normalised = [t for t, k in kind.items() if k == "n"]
+    ends = [t for t in normalised if t in outputs or any(user not in ops for user in t.consumers)]
+    if len(ends) != 1 or anchor not in ops:
+        return None
+    end = ends[0]
+    # A trailing view is not part of the layer: step back to what it views.
+    while end.producer is not None and end.producer.op_type in _SHAPED and end.producer.op_type not in ("Reshape",):
+        before = end.producer.inputs[0]
+        if before is None or kind.get(before) != "n" or len(before.consumers) != 1:
+            break
+        ops.discard(end.producer)
+        end = before
+    return NormMatch(root, end, ops, scale, shift, over_batch)
+
+
+def _kind(op: Op, kinds: list[str], data: list[Tensor], is_anchor: bool) -> str | None:
+    """Kind of an operator's output from those of its inputs; None where it ends the region."""
+    present = set(kinds)
+    if is_anchor:
+        return "r" if present == {"s"} else None
+    if op.op_type in _REDUCTIONS:
+        return "s" if len(kinds) == 1 and kinds[0] in "xcq" else None
+    if op.op_type in _SHAPED:
+        return kinds[0] if len(kinds) == 1 else None
+    if op.op_type in _GUARDS:
+        if present <= {"s"} and kinds:
+            return "s"
+        if present <= {"s", "r"} and kinds:
+            return "r"
+        exponent = op.input(1)
+        if op.op_type == "Pow" and kinds in (["x"], ["c"]) and exponent is not None and exponent.scalar() == 2:
+            return "q"
+        return None
+    if op.op_type not in _ARITHMETIC:
+        return None
+    if op.op_type == "Mul" and len(data) == 2 and data[0] is data[1] and kinds[0] in "xc":
+        return "q"
+    if present <= {"s", "r"}:
+        return "r" if "r" in present else "s"
+    if op.op_type == "Sub" and kinds == ["x", "s"]:
+        return "c"
+    if op.op_type in ("Mul", "Div") and len(kinds) == 2 and present in ({"x", "r"}, {"c", "r"}):
+        return "n" if op.op_type == "Mul" or kinds[1] == "r" else None
+    if present in ({"n", "r"}, {"n", "s"}) and op.op_type in ("Add", "Sub") and kinds[0] == "n":
+        return "n"
+    if present == {"n", "r"} and op.op_type == "Add":
+        return "n"
+    if kinds == ["n"] and (op.op_type != "Div" or data[0] is op.inputs[0]):
+        return "n"
+    return None

@@ -1,0 +1,149 @@
+"""Short walks along the edges of a flat graph: what stands before or after a value, views aside."""
+
+from __future__ import annotations
+
+from onnx_ghn.graph.flatten import Op, Tensor
+
+__all__ = [
+    "activation_before",
+    "behind_views",
+    "is_self_gated",
+    "is_squeeze",
+    "is_view",
+    "next_ops",
+    "softmax_before",
+]
+
+_VIEWS = frozenset(
+    {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Cast", "CastLike", "Expand", "Dropout", "Join"}
+)
+_ELEMENTWISE = frozenset(
+    {"Sigmoid", "HardSigmoid", "Tanh", "Clip", "Relu", "Erf", "Softplus", "Exp", "Log", "Neg", "Add", "Sub", "Mul", "Div", "Cast"}
+)
+_HARD = frozenset({"HardSigmoid", "HardSwish"})
+
+
+def is_view(op: Op) -> bool:
+    """Whether an operator passes its first input on as it is, but for shape, order of axes and type."""
+    return op.op_type in _VIEWS
+
+
+def behind_views(tensor: Tensor | None) -> tuple[Tensor | None, int]:
+    """The value that a value is a view of, and how many views lie between."""
+    count = 0
+    while tensor is not None and tensor.producer is not None and is_view(tensor.producer) and not tensor.is_const:
+        tensor = tensor.producer.input(0)
+        count += 1
+    return tensor, count
+
+
+def next_ops(tensor: Tensor) -> list[Op]:
+    """Operators that read a value or a view of it."""
+    found: list[Op] = []
+    stack = [tensor]
+    while stack:
+        for op in stack.pop().consumers:
+            if is_view(op):
+                stack.extend(op.outputs)
+            else:
+                found.append(op)
+    return found
+
+
+def activation_before(tensor: Tensor | None) -> tuple[str, int]:
+    """("hard" | "sigmoid" | "other" | "", views between): the gate activation whose view a value is."""
+    origin, n_views = behind_views(tensor)
+    op = origin.producer if origin is not None else None
+    if op is None:
+        return "", n_views
+    if op.op_type in _HARD or _is_hard_product(op) or _is_clipped(op):
+        return "hard", n_views
+    if op.op_type == "Sigmoid":
+        return "sigmoid", n_views
+    if op.op_type in ("Relu", "Tanh", "Softmax", "Clip"):
+        return "other", n_views
+    return "", n_views
+
+
+def _is_hard_product(op: Op) -> bool:
+    """x · HardSigmoid(x): Hardswish before opset 14."""
+    if op.op_type != "Mul":
+        return False
+    for gate, other in ((op.input(0), op.input(1)), (op.input(1), op.input(0))):
+        producer = gate.producer if gate is not None else None
+        if producer is not None and producer.op_type == "HardSigmoid" and producer.input(0) is other:
+            return True
+    return False
+
+
+def _is_clipped(op: Op) -> bool:
+    """Clip(x + 3, 0, 6) / 6: a hard sigmoid as arithmetic."""
+    if op.op_type not in ("Div", "Mul"):
+        return False
+    data = [t for t in op.inputs if t is not None and not t.is_const]
+    if len(data) != 1 or data[0].producer is None or data[0].producer.op_type != "Clip":
+        return False
+    shifted = data[0].producer.input(0)
+    return shifted is not None and shifted.producer is not None and shifted.producer.op_type == "Add"
+
+
+def is_self_gated(op: Op) -> bool:
+    """Whether a product is x · σ(x) (SiLU, GELU, Mish, Hardswish), which is an activation and no gate."""
+    left, right = op.input(0), op.input(1)
+    for gate, other in ((left, right), (right, left)):
+        tensor, _ = behind_views(gate)
+        for _step in range(8):  # σ(β·x), Clip(x + 3, 0, 6) / 6, 1 + erf(x / √2): elementwise steps of one variable
+            producer = tensor.producer if tensor is not None else None
+            if producer is None or producer.op_type not in _ELEMENTWISE:
+                break
+            data = [t for t in producer.inputs if t is not None and not t.is_const]
+            if len(data) != 1:
+                break
+            tensor = data[0]
+            if tensor is other:
+                return True
+    return False
+
+
+def is_squeeze(mean: Op, limit: int = 48) -> bool:
+    """Whether a mean is the squeeze of squeeze-and-excitation: what it averages is later gated by the result."""
+    averaged, _ = behind_views(mean.input(0))
+    ahead: list[tuple[Tensor, int]] = [(tensor, 0) for tensor in mean.outputs]
+    seen: set[Op] = set()
+    while ahead and len(seen) < limit:
+        tensor, depth = ahead.pop(0)
+        for op in tensor.consumers:
+            if op in seen:
+                continue
+            seen.add(op)
+            data = [t for t in op.inputs if t is not None and not t.is_const]
+            if op.op_type == "Mul" and len(data) == 2:
+                origins = {behind_views(t)[0] for t in data}
+                if averaged in origins:
+                    return True
+                if not is_self_gated(op):
+                    continue
+            if op.op_type in ("Concat", "Sum") or (op.op_type == "Add" and len(data) > 1 and depth > 12):
+                continue
+            ahead.extend((out, depth + 1) for out in op.outputs)
+    return False
+
+
+def softmax_before(tensor: Tensor | None) -> Op | None:
+    """The Softmax that makes the weights of a weighted sum: behind views, masks (Where, Mul) and dropout."""
+    for _ in range(12):
+        tensor, _n = behind_views(tensor)
+        op = tensor.producer if tensor is not None else None
+        if op is None:
+            return None
+        if op.op_type == "Softmax":
+            return op
+        if op.op_type == "Where":
+            candidates = [t for t in op.inputs[1:] if t is not None and not t.is_const]
+            # Masked rows: Where(mask, 0, weights), or after a NaN guard Where(IsNaN(w), 0, w).
+            tensor = candidates[-1] if candidates else None
+        elif op.op_type in ("Slice", "Mul", "Div", "Pad"):
+            tensor = op.input(0)
+        else:
+            return None
+    return None

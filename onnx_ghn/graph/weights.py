@@ -1,0 +1,162 @@
+"""From the value that an operator reads back to the stored tensors that it is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.layout import Layout
+
+__all__ = ["Leaf", "leaves", "main_leaf", "per_channel", "static_shape"]
+
+#: Operators whose output is the first input, seen otherwise or in other numbers.
+_SAME = frozenset({"Identity", "Cast", "CastLike", "Dropout", "Expand", "Tile", "QuantizeLinear", "DynamicQuantizeLinear"})
+_PIECE = frozenset({"Split", "Slice", "Gather"})
+_RESHAPE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """A stored tensor on the way to an operator's input.
+
+    Attributes:
+        tensor: the stored tensor.
+        layout: from the stored tensor to the value that the operator reads.
+        whole: false where that value is a piece of the tensor, or one of several tensors joined.
+        divisor: the value enters through a square root or a reciprocal (a variance).
+        dequantize: the DequantizeLinear operator in between, if any.
+    """
+
+    tensor: Tensor
+    layout: Layout
+    whole: bool = True
+    divisor: bool = False
+    dequantize: Op | None = None
+
+
+def leaves(value: Tensor) -> list[Leaf]:
+    """All stored tensors that a constant value is computed from; the one that carries its shape first."""
+    pending = [value]
+    while pending:  # depth first without recursion: constant arithmetic can be thousands of operators deep
+        tensor = pending[-1]
+        if tensor.leaves is not None:
+            pending.pop()
+            continue
+        op = tensor.producer
+        inputs = [t for t in op.inputs if t is not None and t.leaves is None] if op is not None else []
+        if tensor.is_const and tensor.stored is None and inputs:
+            pending.extend(inputs)
+        else:
+            tensor.leaves = _leaves(tensor)
+            pending.pop()
+    return list(value.leaves or ())
+
+
+def _leaves(value: Tensor) -> list[Leaf]:
+    """One step of `leaves`: those of the inputs are known."""
+    if value.stored is not None:
+        return [Leaf(value, Layout(tuple(value.stored.shape)))]
+    op = value.producer
+    if op is None or not value.is_const:
+        return []
+    first = op.input(0)
+    inner: list[Leaf] = list(first.leaves or ()) if first is not None else []
+    if op.op_type == "DequantizeLinear":
+        return [dataclasses.replace(leaf, dequantize=op) for leaf in inner]
+    if op.op_type in _SAME or op.domain == "onnx_ghn":
+        return inner
+    if op.op_type == "Transpose":
+        return [_transposed(leaf, op) for leaf in inner]
+    if op.op_type in _RESHAPE:
+        return [_reshaped(leaf, op) for leaf in inner]
+    if op.op_type in _PIECE:
+        return [dataclasses.replace(leaf, whole=False) for leaf in inner]
+    if op.op_type == "Concat":
+        joined = [leaf for given in op.inputs if given is not None for leaf in given.leaves or ()]
+        return joined if len(joined) == 1 else [dataclasses.replace(leaf, whole=False) for leaf in joined]
+    if op.op_type in ("Sqrt", "Reciprocal", "Rsqrt", "Pow"):
+        return [dataclasses.replace(leaf, divisor=True) for leaf in inner]
+    # Arithmetic (weight standardisation, weight norm, scaled learning rates): the widest operand first.
+    found = list(inner)
+    for i, given in enumerate(op.inputs[1:], start=1):
+        if given is not None and given.is_const:
+            deeper: list[Leaf] = list(given.leaves or ())
+            if op.op_type == "Div" and i == 1:
+                deeper = [dataclasses.replace(leaf, divisor=not leaf.divisor) for leaf in deeper]
+            found += deeper
+    unique: dict[str, Leaf] = {}
+    for leaf in found:
+        unique.setdefault(leaf.tensor.name, leaf)
+    return sorted(unique.values(), key=lambda leaf: -math.prod(leaf.layout.stored))
+
+
+def main_leaf(value: Tensor) -> Leaf | None:
+    """The stored tensor that carries a constant value's shape, None where there is none."""
+    found = leaves(value)
+    return found[0] if found else None
+
+
+def static_shape(value: Tensor) -> tuple[int, ...] | None:
+    """Shape of a constant value, None where it cannot be told without running the model."""
+    if value.stored is not None:
+        return tuple(value.stored.shape)
+    leaf = main_leaf(value)
+    if leaf is not None and leaf.whole:
+        return leaf.layout.canonical
+    if value.shape is not None and all(isinstance(dim, int) for dim in value.shape):
+        return tuple(int(dim) for dim in value.shape if dim is not None)
+    return None
+
+
+def per_channel(shape: tuple[int, ...] | None) -> bool:
+    """Whether a shape is that of one number per channel: exactly one dimension above 1."""
+    return shape is not None and sum(dim > 1 for dim in shape) == 1
+
+
+def _transposed(leaf: Leaf, op: Op) -> Leaf:
+    rank = len(leaf.layout.canonical)
+    perm = op.attr("perm") or list(range(rank))[::-1]
+    if sorted(perm) != list(range(rank)):
+        return dataclasses.replace(leaf, whole=False)
+    return dataclasses.replace(leaf, layout=leaf.layout.transpose(tuple(int(axis) for axis in perm)))
+
+
+def _reshaped(leaf: Leaf, op: Op) -> Leaf:
+    target = _target_shape(leaf.layout.canonical, op)
+    if target is None or not leaf.whole or math.prod(target) != math.prod(leaf.layout.canonical):
+        return dataclasses.replace(leaf, whole=False)
+    return dataclasses.replace(leaf, layout=leaf.layout.reshape(target))
+
+
+def _target_shape(shape: tuple[int, ...], op: Op) -> tuple[int, ...] | None:
+    axes_input = op.input(1)
+    if op.op_type == "Flatten":
+        axis = int(op.attr("axis", 1)) % (len(shape) + 1)
+        return (math.prod(shape[:axis]), math.prod(shape[axis:]))
+    if op.op_type == "Reshape":
+        wanted = axes_input.ints() if axes_input is not None else op.attr("shape")
+        if wanted is None:
+            return None
+        sizes = [shape[i] if dim == 0 and i < len(shape) and not op.attr("allowzero", 0) else dim for i, dim in enumerate(wanted)]
+        if -1 in sizes:
+            rest = math.prod(dim for dim in sizes if dim != -1)
+            if rest == 0 or math.prod(shape) % rest:
+                return None
+            sizes[sizes.index(-1)] = math.prod(shape) // rest
+        return tuple(sizes)
+    axes = axes_input.ints() if axes_input is not None else op.attr("axes")
+    if op.op_type == "Squeeze":
+        if axes is None:
+            return tuple(dim for dim in shape if dim != 1)
+        drop = {axis % len(shape) for axis in axes} if shape else set()
+        return tuple(dim for i, dim in enumerate(shape) if i not in drop)
+    if axes is None:
+        return None
+    rank = len(shape) + len(axes)
+    added = {axis % rank for axis in axes}
+    rest_dims = iter(shape)
+    try:
+        return tuple(1 if i in added else next(rest_dims) for i in range(rank))
+    except StopIteration:
+        return None

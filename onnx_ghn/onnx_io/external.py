@@ -1,0 +1,183 @@
+"""External data: opening the files that a model names without leaving the model's folder.
+
+The checks answer what ONNX's own readers had to mend: `..` (CVE-2022-25882, CVE-2024-27318), reads out of
+bounds (CVE-2024-27319), symlinks in any part of the path (CVE-2026-27489, CVE-2026-34447), hardlinks
+(CVE-2026-34446), unknown keys and huge allocations (CVE-2026-34445). A file is checked through the
+descriptor that is then read, so nobody can exchange it in between.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import stat
+import weakref
+from typing import Any
+
+from onnx_ghn.errors import ModelReadError
+
+__all__ = ["DataFile", "DataFolder", "FileSlice"]
+
+_KEYS = frozenset({"location", "offset", "length", "checksum"})
+_DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
+# O_NONBLOCK: opening a FIFO must not wait for a writer. O_BINARY is Windows'.
+_OPEN_FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+
+
+class DataFile:
+    """An open data file. Nothing is read until `view`, which maps the file into memory once."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        self.path = path
+        self.fd = fd
+        self._close = weakref.finalize(self, os.close, fd)
+        status = os.fstat(fd)
+        self.size = status.st_size
+        self.identity = (status.st_dev, status.st_ino)
+        self._map: mmap.mmap | None = None
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelReadError(f"{path}: external data must be a regular file; copy it beside the model")
+        if status.st_nlink > 1:
+            raise ModelReadError(
+                f"{path}: external data has {status.st_nlink} hard links, which may expose another file; "
+                "copy it (cp) to a file of its own"
+            )
+
+    def read(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes, read without the memory map; empty at the end."""
+        os.lseek(self.fd, offset, os.SEEK_SET)
+        return os.read(self.fd, length)
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """Bytes of the file; pages are loaded when they are touched."""
+        if length == 0:
+            return memoryview(b"")
+        if self._map is None:
+            if os.fstat(self.fd).st_size < self.size:
+                raise ModelReadError(
+                    f"{self.path}: the file has shrunk since it was read; read the model again"
+                )
+            self._map = mmap.mmap(self.fd, 0, access=mmap.ACCESS_READ)
+        return memoryview(self._map)[offset : offset + length]
+
+
+class FileSlice:
+    """`length` bytes of a data file from `offset`."""
+
+    __slots__ = ("file", "length", "offset")
+
+    def __init__(self, file: DataFile, offset: int, length: int) -> None:
+        self.file = file
+        self.offset = offset
+        self.length = length
+
+    def view(self) -> memoryview:
+        """The bytes, memory-mapped."""
+        return self.file.view(self.offset, self.length)
+
+
+class DataFolder:
+    """The folder that a model's external data must lie in; None where there is none to look in."""
+
+    def __init__(self, folder: str | None, label: str) -> None:
+        self._folder = folder
+        self._label = label
+        self._files: dict[str, DataFile] = {}
+
+    def slice(self, tensor: Any, nbytes: int, what: str) -> FileSlice:
+        """The data that a TensorProto refers to, checked against its size."""
+        entries: dict[str, str] = {}
+        for entry in tensor.external_data:
+            if entry.key not in _KEYS:
+                raise self._error(what, f"has the unknown external-data key {entry.key!r}")
+            if entry.key in entries:
+                raise self._error(what, f"repeats the external-data key {entry.key!r}")
+            entries[entry.key] = entry.value
+        if "location" not in entries:
+            raise self._error(what, "names no external file")
+        numbers = {}
+        for key in ("offset", "length"):
+            text = entries.get(key, "")
+            if key in entries and not (isinstance(text, str) and _DIGITS.fullmatch(text)):
+                raise self._error(what, f"has the external-data {key} {text!r}, not a count")
+            numbers[key] = int(text) if text else None
+        file = self._open(entries["location"], what)
+        offset = numbers["offset"] or 0
+        length = nbytes if numbers["length"] is None else numbers["length"]
+        if length != nbytes:
+            raise self._error(what, f"needs {nbytes} bytes but its external data has {length}")
+        if offset + length > file.size:
+            raise self._error(
+                what,
+                f"lies at bytes {offset} to {offset + length} of {file.path}, which has {file.size}",
+                "the file is truncated: copy it again",
+            )
+        return FileSlice(file, offset, length)
+
+    def paths(self) -> list[str]:
+        """The real paths of the files opened so far."""
+        return sorted({os.path.realpath(file.path) for file in self._files.values()})
+
+    def _error(self, what: str, text: str, remedy: str = "re-export the model") -> ModelReadError:
+        return ModelReadError(f"{self._label}: {what} {text}; {remedy}")
+
+    def _open(self, location: str, what: str) -> DataFile:
+        if location in self._files:
+            return self._files[location]
+        if self._folder is None:
+            raise self._error(what, "has external data but the model came without a folder", "pass base_dir")
+        if not isinstance(location, str) or not location or "\0" in location:
+            raise self._error(what, f"has the external-data location {location!r}, not a path")
+        parts = re.split(r"[/\\]" if os.sep == "\\" else "/", location)
+        # A backslash or a drive is an ordinary character here but not where the model may go next.
+        suspicious = ".." in re.split(r"[/\\]", location) or re.match(r"[/\\]|[A-Za-z]:", location)
+        if suspicious or os.path.isabs(location):
+            raise self._error(
+                what,
+                f"has the external-data location {location!r}, outside the model's folder",
+                "external data must lie in the folder of the model",
+            )
+        parts = [part for part in parts if part not in ("", ".")]
+        path = os.path.join(self._folder, *parts)
+        try:
+            fd = _open_below(self._folder, parts)
+        except OSError as error:
+            if _crosses_symlink(self._folder, parts):
+                raise self._error(
+                    what, f"has external data behind a symbolic link, {path}", "copy the file into the folder"
+                ) from error
+            reason = (error.strerror or str(error)).lower()
+            raise self._error(
+                what,
+                f"has external data in {path}, which cannot be read ({reason})",
+                "keep it beside the model",
+            ) from error
+        self._files[location] = file = DataFile(fd, path)
+        return file
+
+
+def _open_below(folder: str, parts: list[str]) -> int:
+    """Open a file below `folder` following no symlink."""
+    if not parts:
+        raise IsADirectoryError(None, "is a directory", folder)
+    if os.open not in os.supports_dir_fd:  # Windows
+        path = os.path.join(folder, *parts)
+        if os.path.realpath(path) != os.path.join(os.path.realpath(folder), *parts):
+            raise OSError(None, "a link", path)
+        return os.open(path, _OPEN_FILE | _NO_FOLLOW)
+    here = os.open(folder, os.O_RDONLY | _DIRECTORY)
+    try:
+        for part in parts[:-1]:
+            below = os.open(part, os.O_RDONLY | _DIRECTORY | _NO_FOLLOW, dir_fd=here)
+            os.close(here)
+            here = below
+        return os.open(parts[-1], _OPEN_FILE | _NO_FOLLOW, dir_fd=here)
+    finally:
+        os.close(here)
+
+
+def _crosses_symlink(folder: str, parts: list[str]) -> bool:
+    return any(os.path.islink(os.path.join(folder, *parts[: i + 1])) for i in range(len(parts)))

@@ -1,0 +1,200 @@
+"""Reading a model: any file in, an `ir.Model` or a ModelReadError of one line out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from onnx_ghn.errors import ModelReadError
+from onnx_ghn.onnx_io import walk, wire
+from onnx_ghn.onnx_io.checks import ModelChecks
+from onnx_ghn.onnx_io.external import DataFolder, FileSlice
+from onnx_ghn.onnx_io.tensor_checks import TensorChecks
+from onnx_ghn.onnx_io.tensors import FileTensor, HeldTensor, SparseTensor
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["DECLARED", "EXPECTED", "EXTERNAL", "SOURCE", "read_model", "reason_of"]
+
+logger = logging.getLogger(__name__)
+
+SOURCE = "onnx_ghn.source"  # model.meta: the real path of the file, "" where there is none
+EXTERNAL = "onnx_ghn.external"  # model.meta: the real paths of its external data files
+DECLARED = "onnx_ghn.declared"  # graph.meta: the initializers that had a value_info
+
+_PROTOBUF_LIMIT = 2**31 - 1
+# What libraries below may raise on contents that the checks did not foresee. SerdeError and RecursionError
+# are RuntimeErrors, a UnicodeDecodeError is a ValueError, DecodeError is looked up when needed.
+EXPECTED = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+# How other files that end up with the name of a model begin (where known, at which byte).
+_LOOKALIKES = (
+    (0, b"PK\x03\x04", "a zip archive, such as PyTorch's or Keras's files; export the model to ONNX"),
+    (0, b"\x89HDF", "an HDF5 file, such as Keras's; export the model to ONNX"),
+    (0, b"\x1f\x8b", "compressed with gzip; unpack it"),
+    (0, b"\x80", "a Python pickle, such as old PyTorch files; export the model to ONNX"),
+    (0, b"version https://git-lfs", "a Git LFS pointer; run `git lfs pull`"),
+    (0, b"<", "a web page or XML; download the model again"),
+    (4, b"ORTM", "in onnxruntime's own format; use the .onnx file that it was made from"),
+    (4, b"TFL3", "a TensorFlow Lite model; export the model to ONNX"),
+)
+
+
+def read_model(
+    source: str | os.PathLike[str] | onnx.ModelProto | bytes,
+    *,
+    base_dir: str | os.PathLike[str] | None = None,
+) -> ir.Model:
+    """Read a model from a file, a ModelProto (never changed) or the bytes of a file.
+
+    Weights stay where they are: in the bytes of the file, read once, or in its external data files, which
+    are opened and checked but not read. `base_dir` is where external data may lie; for a file, its folder.
+    The nodes of the result are in topological order.
+    """
+    from google.protobuf.message import Error as ProtobufError  # type: ignore[import-untyped]
+
+    path = ""
+    folder = None if base_dir is None else os.fspath(base_dir)
+    if isinstance(source, bytes | bytearray | memoryview):
+        label, data = "the given bytes", bytes(source)
+    elif hasattr(source, "SerializeToString"):
+        label, data = "the given ModelProto", _serialized(source)
+    else:
+        label = path = os.fspath(source)
+        data = _file_bytes(path)
+        folder = folder or os.path.dirname(path) or os.curdir
+    try:
+        model = _parse(data, label, folder)
+    except RecursionError as error:
+        raise ModelReadError(f"{label}: nests types or graphs too deeply; simplify the model") from error
+    except MemoryError as error:
+        raise ModelReadError(f"{label}: not enough memory to read it; close other programs") from error
+    except (*EXPECTED, ProtobufError) as error:
+        raise ModelReadError(
+            f"{label}: {reason_of(error)}; the file is damaged or unusual, re-export it"
+        ) from error
+    model.meta[SOURCE] = path and os.path.realpath(path)
+    return model
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong at the bottom: onnx_ir wraps each level in another SerdeError."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, NotImplementedError):
+        return "uses types (maps, for instance) that onnx-ir cannot hold"
+    return f"cannot be understood ({str(error).strip()[:200] or type(error).__name__})"
+
+
+def _file_bytes(path: str) -> bytes:
+    try:
+        # O_NONBLOCK: opening a FIFO must not wait for somebody to write to it.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with open(os.open(path, flags), "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISDIR(status.st_mode):
+                raise ModelReadError(f"{path}: is a directory; name the .onnx file in it")
+            if not stat.S_ISREG(status.st_mode):
+                raise ModelReadError(f"{path}: is a device, pipe or socket; name a regular file")
+            if status.st_size == 0:
+                raise ModelReadError(f"{path}: is empty; export or download the model again")
+            if status.st_size > _PROTOBUF_LIMIT:
+                raise ModelReadError(
+                    f"{path}: has {status.st_size / 2**30:.1f} GiB, more than the 2 GiB of a protobuf file; "
+                    "save the model with external data (onnx.save with save_as_external_data=True)"
+                )
+            return file.read()
+    except ValueError as error:
+        raise ModelReadError(f"{path!r}: not a path ({error}); name an .onnx file") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ModelReadError(f"{path}: cannot be read ({reason}); check path and permissions") from error
+
+
+def _serialized(proto: Any) -> bytes:
+    from google.protobuf.message import EncodeError
+
+    try:
+        data: bytes = proto.SerializeToString()
+    except (EncodeError, ValueError) as error:
+        raise ModelReadError(
+            "the given ModelProto: cannot be serialised, perhaps as it is over 2 GiB; use external data"
+        ) from error
+    return data
+
+
+def _parse(data: bytes, label: str, folder: str | None) -> ir.Model:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    payloads = wire.Payloads()
+    skeleton: bytes
+    try:
+        skeleton = wire.deflate(memoryview(data), payloads)
+    except wire.WireError:
+        skeleton = data  # for protobuf to accept or to refuse
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(skeleton)
+    except DecodeError as error:
+        raise ModelReadError(f"{label}: {_lookalike(data)}") from error
+    if not proto.HasField("graph"):
+        raise ModelReadError(f"{label}: {_lookalike(data)}")
+    data_folder = DataFolder(folder, label)
+    tensors = TensorChecks(label, payloads, data_folder)
+    checks = ModelChecks(label, tensors)
+    checks.model(proto, int(onnx.IR_VERSION))
+    if proto.training_info:
+        logger.warning("%s: its training_info, which onnx-ir cannot hold, is left out", label)
+    model = ir.serde.deserialize_model(proto)
+    for site, declared in zip(walk.sites(model), checks.declared, strict=True):
+        site.graph.meta[DECLARED] = declared
+    _adopt(model, payloads)
+    if checks.unsorted:
+        try:
+            model.graph.sort()
+            for function in model.functions.values():
+                function.sort()
+        except ValueError as error:
+            raise ModelReadError(f"{label}: the graph contains a cycle; re-export the model") from error
+    model.meta[EXTERNAL] = data_folder.paths()
+    return model
+
+
+def _lookalike(data: bytes) -> str:
+    for at, magic, what in _LOOKALIKES:
+        if data[at : at + len(magic)] == magic:
+            return f"is not an ONNX model but {what}"
+    head = data[:512]
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+        return "is text, not a binary ONNX model; export the model again"
+    return "is not an ONNX model, or is damaged or truncated; copy, download or export it again"
+
+
+def _adopt(model: ir.Model, payloads: wire.Payloads) -> None:
+    """Exchange onnx_ir's tensors, which copy the data at each access, for ours."""
+    for slot in walk.slots(model):
+        tensor = slot.tensor
+        if not isinstance(tensor, ir.TensorProtoTensor):
+            continue
+        proto: Any = tensor.raw
+        if not proto.HasField("raw_data"):
+            # Serialising copies the message, with its metadata, and then adds the metadata once more.
+            del proto.metadata_props[:]
+            continue
+        raw = proto.raw_data
+        payload = payloads.get(raw)
+        held = memoryview(raw) if payload is None else payload
+        name, dtype, shape = tensor.name, tensor.dtype, tensor.shape.numpy()
+        docs = {"doc_string": tensor.doc_string or None, "metadata_props": dict(tensor.metadata_props)}
+        if isinstance(held, memoryview):
+            slot.put(HeldTensor(held, name, dtype, shape, **docs))
+        elif isinstance(held, FileSlice):
+            slot.put(FileTensor(held, name, dtype, shape, **docs))
+        else:
+            slot.put(SparseTensor(held, name, dtype, shape))

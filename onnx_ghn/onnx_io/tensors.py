@@ -1,0 +1,189 @@
+"""Tensors of an ir.Model that know their size without their data, and give the data one buffer at a time.
+
+They satisfy `ir.TensorProtocol`. onnx_ir's own classes copy the data at each access (TensorProtoTensor),
+hold a memory map for each tensor (ExternalTensor), or check nothing about what they evaluate (LazyTensor).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnx_ghn.errors import ModelReadError, ModelWriteError
+from onnx_ghn.onnx_io.external import FileSlice
+
+__all__ = ["FileTensor", "FillTensor", "HeldTensor", "LazyTensor", "RawTensor", "SparseTensor", "describe"]
+
+
+def describe(shape: Sequence[int], dtype: ir.DataType) -> str:
+    """A shape and a type as they appear in messages: `float[64,3,7,7]`."""
+    return f"{dtype.name.lower()}[{','.join(str(d) for d in shape)}]"
+
+
+class RawTensor(ir.TensorProtocol):
+    """A tensor whose little-endian bytes, as in TensorProto.raw_data, `buffer` gives."""
+
+    def __init__(
+        self,
+        name: str | None,
+        dtype: ir.DataType,
+        shape: Sequence[int],
+        *,
+        doc_string: str | None = None,
+        metadata_props: dict[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.dtype = dtype
+        self.shape = ir.Shape(shape, frozen=True)
+        self.doc_string = doc_string
+        self.metadata_props = metadata_props or {}
+        self.meta = {}
+        self.raw = None
+
+    def buffer(self) -> memoryview:
+        """The bytes of the tensor, `nbytes` of them."""
+        raise NotImplementedError
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The shape as plain numbers."""
+        return tuple(self.shape)  # type: ignore[arg-type]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.dims)
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes; types below 8 bits are packed."""
+        return (self.size * self.dtype.bitwidth + 7) // 8
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """The data as an array, mostly read-only; ml_dtypes stand in where numpy has no such type."""
+        shape = self.dims
+        if self.size == 0:
+            return np.empty(shape, self.dtype.numpy())
+        if self.dtype.bitwidth < 8:
+            packed = np.frombuffer(self.buffer(), np.uint8)
+            return ir.PackedTensor(packed, self.dtype, shape=shape).numpy()
+        return np.frombuffer(self.buffer(), self.dtype.numpy().newbyteorder("<")).reshape(shape)
+
+    def tobytes(self) -> bytes:
+        """The bytes of the tensor, copied."""
+        return bytes(self.buffer())
+
+    def tofile(self, file: Any) -> None:
+        """Write the bytes to a file-like object."""
+        file.write(self.buffer())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype)
+
+    def __dlpack__(self, *, stream: Any = None) -> Any:
+        return self.numpy().__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.numpy().__dlpack_device__()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({describe(self.dims, self.dtype)}, name={self.name!r})"
+
+
+class HeldTensor(RawTensor):
+    """A tensor in memory: a view of the model file's bytes."""
+
+    def __init__(
+        self, data: memoryview, name: str | None, dtype: ir.DataType, shape: Sequence[int], **docs: Any
+    ):
+        super().__init__(name, dtype, shape, **docs)
+        self._data = data
+
+    def buffer(self) -> memoryview:
+        return self._data
+
+
+class FileTensor(RawTensor):
+    """A tensor in an external data file, memory-mapped when it is first asked for."""
+
+    def __init__(
+        self, data: FileSlice, name: str | None, dtype: ir.DataType, shape: Sequence[int], **docs: Any
+    ):
+        super().__init__(name, dtype, shape, **docs)
+        self.slice = data
+
+    def buffer(self) -> memoryview:
+        return self.slice.view()
+
+
+class LazyTensor(RawTensor):
+    """A tensor that a function gives each time it is asked for, checked against what was promised."""
+
+    def __init__(
+        self,
+        function: Callable[[], npt.NDArray[Any]],
+        name: str | None,
+        dtype: ir.DataType,
+        shape: Sequence[int],
+        **docs: Any,
+    ) -> None:
+        super().__init__(name, dtype, shape, **docs)
+        self._function = function
+
+    def numpy(self) -> npt.NDArray[Any]:
+        array = np.asarray(self._function())
+        shape = self.dims
+        if array.shape != shape or array.dtype != self.dtype.numpy():
+            raise ModelWriteError(
+                f"tensor {self.name!r}: expected {describe(shape, self.dtype)}, "
+                f"got {array.dtype}[{','.join(map(str, array.shape))}]; give an array of that shape and type"
+            )
+        return array
+
+    def buffer(self) -> memoryview:
+        array = self.numpy()
+        if self.dtype.bitwidth < 8:
+            return memoryview(ir.Tensor(array, dtype=self.dtype).tobytes())
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        return array.reshape(-1).view(np.uint8).data
+
+
+class FillTensor(RawTensor):
+    """What a ConstantOfShape node gives: one value, whatever the shape; nothing is allocated."""
+
+    def __init__(
+        self, fill: npt.NDArray[Any], name: str | None, dtype: ir.DataType, shape: Sequence[int]
+    ) -> None:
+        super().__init__(name, dtype, shape)
+        self.fill = fill.reshape(())
+
+    def numpy(self) -> npt.NDArray[Any]:
+        return np.broadcast_to(self.fill, self.dims)
+
+    def buffer(self) -> memoryview:
+        return memoryview(ir.Tensor(np.ascontiguousarray(self.numpy()), dtype=self.dtype).tobytes())
+
+
+class SparseTensor(RawTensor):
+    """A sparse tensor, carried from file to file as it is; `shape` is the dense shape."""
+
+    def __init__(self, proto: Any, name: str | None, dtype: ir.DataType, shape: Sequence[int]) -> None:
+        super().__init__(name, dtype, shape)
+        self.proto = proto
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.proto.ByteSize())
+
+    def buffer(self) -> memoryview:
+        raise ModelReadError(f"tensor {self.name!r} is sparse and has no dense content; make it dense first")
+
+    def numpy(self) -> npt.NDArray[Any]:
+        self.buffer()
+        raise AssertionError

@@ -1,0 +1,127 @@
+"""Files that appear whole or not at all: written beside the target, synced, then renamed into place."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from types import TracebackType
+from typing import Self
+
+from onnx_ghn.errors import ModelReadError, ModelWriteError
+from onnx_ghn.onnx_io.external import FileSlice
+
+__all__ = ["NewFile", "Transaction"]
+
+_CHUNK_BYTES = 1 << 20
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+# What copy_file_range answers where it cannot help (other file systems, old kernels).
+_NO_RANGE_COPY = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV, errno.EBADF)
+
+
+class NewFile:
+    """A file under construction."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        self.fd = fd
+        self.path = path
+        self._range_copy = hasattr(os, "copy_file_range")
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append all of `data`."""
+        left = memoryview(data).cast("B")
+        while left:
+            left = left[os.write(self.fd, left) :]
+
+    def seek(self, offset: int) -> None:
+        """Go on at `offset`; a gap reads as zeros."""
+        os.lseek(self.fd, offset, os.SEEK_SET)
+
+    def copy(self, source: FileSlice) -> None:
+        """Append a part of another file: inside the kernel if possible, never through a memory map."""
+        at, left = source.offset, source.length
+        while left:
+            count = 0
+            if self._range_copy:
+                try:
+                    count = os.copy_file_range(source.file.fd, self.fd, min(left, 1 << 30), offset_src=at)
+                except OSError as error:
+                    if error.errno not in _NO_RANGE_COPY:
+                        raise
+                self._range_copy = count > 0
+            if not count:
+                chunk = source.file.read(at, min(left, _CHUNK_BYTES))
+                if not chunk:
+                    raise ModelReadError(
+                        f"{source.file.path}: the file has shrunk while it was copied; read the model again"
+                    )
+                self.write(chunk)
+                count = len(chunk)
+            at += count
+            left -= count
+
+
+class Transaction:
+    """Context in which files are made for one target; leaving it by an error removes whatever was made."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._folder = os.path.dirname(target) or os.curdir
+        self._open: list[NewFile] = []
+        self._placed: list[str] = []
+        self._last: NewFile | None = None
+
+    def create(self, name: str) -> NewFile:
+        """Begin a file that will be called `name`."""
+        path = os.path.join(self._folder, f".{name}.{secrets.token_hex(4)}.tmp")
+        file = NewFile(os.open(path, _CREATE, 0o666), path)
+        self._open.append(file)
+        return file
+
+    def place(self, file: NewFile, name: str, *, last: bool) -> None:
+        """Give a complete file its name, in the place of any that bore it. The last one settles it all."""
+        self._last = file if last else None
+        os.fsync(file.fd)
+        os.close(file.fd)
+        file.fd = -1
+        path = os.path.join(self._folder, name)
+        os.replace(file.path, path)
+        self._placed.append(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # An interrupt may come between the last renaming and the end of the block: the name decides.
+        settled = self._last is not None and not os.path.lexists(self._last.path)
+        for file in self._open:
+            with contextlib.suppress(OSError):
+                if file.fd >= 0:
+                    os.close(file.fd)
+            with contextlib.suppress(OSError):
+                os.unlink(file.path)
+        if error is None:
+            self._sync_folder()
+            return
+        for path in self._placed if not settled else ():
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        if isinstance(error, OSError):
+            reason = (error.strerror or str(error)).lower()
+            remedy = "free some space or" if error.errno in _FULL else "check its folder's permissions or"
+            raise ModelWriteError(
+                f"{self._target}: cannot be written ({reason}); {remedy} choose another folder"
+            ) from error
+
+    def _sync_folder(self) -> None:
+        """Make the renames last; not every system can."""
+        with contextlib.suppress(OSError):
+            fd = os.open(self._folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)

@@ -1,0 +1,63 @@
+"""torchvision networks as both of torch's exporters write them, made once a session."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+
+
+def small_input_form(name: str, net: Any) -> Any:
+    """The published adjustment of torchvision nets to 32 × 32 inputs (reference/README.md)."""
+    if name.startswith("resnet"):
+        net.conv1 = torch.nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
+        net.maxpool = torch.nn.Identity()
+    elif name == "mobilenet_v2":
+        for block in net.features[:5]:
+            for module in block.modules():
+                if isinstance(module, torch.nn.Conv2d):
+                    module.stride = (1, 1)
+    else:
+        raise ValueError(name)
+    return net
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """exported(architecture, exporter, num_classes, image_size) -> path of the ONNX file, BatchNorm kept."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    @functools.cache
+    def export(name: str, exporter: str, num_classes: int, size: int) -> Path:
+        torch.manual_seed(0)
+        extra = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        net = getattr(torchvision.models, name)(num_classes=num_classes, **extra)
+        if size == 32:
+            net = small_input_form(name, net)
+        net.eval()
+        path = folder / f"{name}_{exporter}_{num_classes}.onnx"
+        image = torch.randn(1, 3, size, size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if exporter == "dynamo":
+                torch.onnx.export(
+                    net, (image,), path, dynamo=True, optimize=False, external_data=False, verbose=False
+                )
+            else:
+                torch.onnx.export(
+                    net,
+                    (image,),
+                    path,
+                    dynamo=False,
+                    training=torch.onnx.TrainingMode.PRESERVE,
+                    do_constant_folding=False,
+                    opset_version=17,
+                )
+        return path
+
+    return export

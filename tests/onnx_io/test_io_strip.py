@@ -1,0 +1,194 @@
+"""strip: a few KB that pass the checker, run, and can be filled again."""
+
+from __future__ import annotations
+
+import glob
+import os
+
+import io_models as m
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import helper, numpy_helper
+
+from onnx_ghn.errors import ModelReadError, ModelWriteError
+from onnx_ghn.onnx_io import inject, read_model, stored_tensors, strip_model, write_model
+from onnx_ghn.strip import strip
+
+LIGHT = os.path.join(os.path.dirname(onnx.__file__), "backend", "test", "data", "light")
+
+
+def stripped(proto: onnx.ModelProto, tmp_path) -> tuple[ir.Model, str]:
+    model = read_model(proto)
+    strip_model(model)
+    (path,) = write_model(model, tmp_path / "s.onnx", force=True)
+    onnx.checker.check_model(str(path), full_check=True)
+    return read_model(path), str(path)
+
+
+def test_a_model_shrinks_and_comes_back(tmp_path):
+    source = tmp_path / "m.onnx"
+    proto = m.mlp(256)
+    proto.graph.value_info.append(m.info("h", 1, 256))
+    onnx.save(proto, str(source))
+    path = strip(source, tmp_path / "s.onnx")
+    assert path.stat().st_size < 1000
+    onnx.checker.check_model(str(path), full_check=True)
+    x = m.array(1, 256, seed=9)
+    assert not m.run(path, x=x)[0].any()
+    text = path.read_bytes()
+    assert b"stack trace" not in text
+    assert b"key" not in text
+    assert not onnx.load(str(path)).graph.value_info
+    with pytest.raises(ModelWriteError, match="--force"):
+        strip(source, path)
+    model = read_model(path)
+    weights = stored_tensors(read_model(source))
+    assert {n for n, s in stored_tensors(model).items() if s.kind == "constant_of_shape"} == set(weights)
+    inject(model, {name: stored.numpy for name, stored in weights.items()})
+    (full,) = write_model(model, tmp_path / "full.onnx")
+    np.testing.assert_array_equal(m.run(full, x=x)[0], m.run(source, x=x)[0])
+    assert "shape" not in " ".join(stored_tensors(read_model(full)))
+
+
+def test_every_form(tmp_path):
+    model, path = stripped(m.every_form(), tmp_path)
+    stored = stored_tensors(model)
+    filled = {s.name for s in stored.values() if s.node is not None and s.node.op_type == "ConstantOfShape"}
+    assert filled == {"m", "c", "floats", "z", "if/then_branch/w", "if/else_branch/w", "only", "my::F/w"}
+    assert os.path.getsize(path) < 2500
+    for cond in (True, False):
+        m.run(path, x=m.array(1, 64), cond=np.array(cond))
+
+
+def _with(tensor: onnx.TensorProto, opset: int = 17, ir_version: int = 9) -> onnx.ModelProto:
+    shape = list(tensor.dims)
+    outputs = [m.info("y", *shape, kind=tensor.data_type)]
+    return m.model(
+        [helper.make_node("Identity", ["t"], ["y"])],
+        [],
+        outputs,
+        [tensor],
+        opset=opset,
+        ir_version=ir_version,
+    )
+
+
+MASK = np.triu(np.full((64, 64), -np.inf, np.float32), 1)
+RANDOM = m.array(64, 64)
+
+
+@pytest.mark.parametrize(
+    ("array", "fill"),
+    [
+        (RANDOM, 0.0),
+        (np.ones(64, np.float32), 1.0),
+        (np.full(64, np.nan, np.float32), np.nan),
+        (np.where(RANDOM > 0, 1, 0).astype(np.float32), 0.0),
+        (RANDOM.astype(np.float16), 0.0),
+        (RANDOM.astype(np.float64), 0.0),
+        (MASK, None),
+        (np.nan_to_num(MASK, neginf=-65504).astype(np.float16), None),
+        (np.nan_to_num(MASK, neginf=-1e4), None),
+        (RANDOM[0, :16], None),
+        (np.arange(4096, dtype=np.int64), None),
+        (np.arange(64, dtype=np.int8), None),
+        (RANDOM > 0, None),
+        (RANDOM.astype(ml_dtypes.bfloat16), None),  # ConstantOfShape gives bfloat16 from opset 20
+    ],
+)
+def test_what_stays_and_what_goes(tmp_path, array, fill):
+    model, _ = stripped(_with(ir.serde.serialize_tensor(ir.Tensor(array, name="t"))), tmp_path)
+    found = stored_tensors(model)["t"]
+    assert found.shape == array.shape
+    if fill is None:
+        assert found.kind == "initializer"
+        np.testing.assert_array_equal(found.numpy(), array)
+    else:
+        assert found.kind == "constant_of_shape"
+        assert found.numpy().dtype == array.dtype
+        np.testing.assert_array_equal(found.numpy(), np.full(array.shape, fill, array.dtype))
+
+
+def test_bfloat16_goes_where_the_opset_allows(tmp_path):
+    tensor = ir.serde.serialize_tensor(ir.Tensor(RANDOM.astype(ml_dtypes.bfloat16), name="t"))
+    model, _ = stripped(_with(tensor, opset=20), tmp_path)
+    assert stored_tensors(model)["t"].kind == "constant_of_shape"
+
+
+@pytest.mark.parametrize("dtype", [ir.DataType.INT4, ir.DataType.UINT8, ir.DataType.FLOAT8E4M3FN])
+def test_narrow_quantised_weights(tmp_path, dtype):
+    tensor = ir.Tensor((np.arange(64 * 64).reshape(64, 64) % 7).astype(dtype.numpy()), dtype=dtype, name="q")
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s"], ["w"]),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    tensors = [ir.serde.serialize_tensor(tensor), numpy_helper.from_array(np.float32(2), "s")]
+    proto = m.model(nodes, [m.info("x", 1, 64)], [m.info("y", 1, 64)], tensors, opset=21, ir_version=10)
+    model, _ = stripped(proto, tmp_path)
+    assert stored_tensors(model)["q"].kind == "constant_of_shape"
+    assert stored_tensors(model)["q"].dtype == dtype
+
+
+def test_quantised_weights_and_divisors(tmp_path):
+    quantised = numpy_helper.from_array(
+        np.arange(64 * 64, dtype=np.int64).astype(np.int8).reshape(64, 64), "q"
+    )
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "scale"], ["w"], axis=1),
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("BatchNormalization", ["h", "g", "b", "mean", "var"], ["y"]),
+    ]
+    rest = [
+        numpy_helper.from_array(np.abs(m.array(64, seed=i)), n)
+        for i, n in enumerate(["scale", "g", "b", "mean", "var"])
+    ]
+    proto = m.model(nodes, [m.info("x", 1, 64)], [m.info("y", 1, 64)], [quantised, *rest])
+    model, path = stripped(proto, tmp_path)
+    fills = {
+        n: float(s.numpy().flat[0]) for n, s in stored_tensors(model).items() if s.kind == "constant_of_shape"
+    }
+    assert fills == {"q": 0, "scale": 1, "g": 0, "b": 0, "mean": 0, "var": 1}
+    assert np.isfinite(m.run(path, x=m.array(1, 64))[0]).all()
+
+
+def test_ir_3_weights_leave_the_inputs(tmp_path):
+    proto = m.mlp(ir_version=3, opset=9)
+    proto.graph.input.extend([m.info("w1", 64, 64), m.info("b1", 64), m.info("w2", 64, 64)])
+    model, path = stripped(proto, tmp_path)
+    assert [value.name for value in model.graph.inputs] == ["x"]
+    assert m.run(path, x=m.array(1, 64))[0].shape == (1, 64)
+
+
+def test_old_opsets_are_refused():
+    with pytest.raises(ModelReadError, match="opset 8"):
+        strip_model(read_model(m.mlp(opset=8, ir_version=3)))
+
+
+def test_names_taken_by_the_model_are_avoided(tmp_path):
+    proto = m.mlp()
+    proto.graph.node[0].output[0] = proto.graph.node[1].input[0] = "shape_64x64"
+    model, path = stripped(proto, tmp_path)
+    assert "shape_64x64_2" in stored_tensors(model)
+    assert not m.run(path, x=m.array(1, 64))[0].any()
+
+
+def test_large_external_source(tmp_path):
+    m.save_external(m.mlp(512), tmp_path / "m.onnx")
+    assert strip(tmp_path / "m.onnx", tmp_path / "s.onnx").stat().st_size < 1000
+
+
+def _inputs(path) -> list[onnx.ValueInfoProto]:
+    graph = onnx.load(str(path)).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in stored]
+
+
+def test_light_models_run_stripped(tmp_path):
+    for path in sorted(glob.glob(f"{LIGHT}/*.onnx"))[:4]:
+        out = strip(path, tmp_path / "s.onnx", force=True)
+        onnx.checker.check_model(str(out), full_check=True)
+        (size,) = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in _inputs(out)}.items()
+        assert np.isfinite(m.run(out, **{size[0]: np.zeros(size[1], np.float32)})[0]).all()
