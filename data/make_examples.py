@@ -7,9 +7,9 @@
 The first kind of call writes RAW/<name>.onnx with full, untrained, seeded weights, one file per
 model of that framework; each file is checked and run once. The exporters are asked to leave the
 network as it was written: no constants folded, BatchNormalization kept. Where an exporter would
-make one tensor of several equal ones (as the scales and biases of fresh normalizations are), the weights
-are first moved a little apart. The second kind of call removes the weights from each of the files
-and writes data/examples/<name>.onnx. What each framework needs installed:
+make one tensor of several equal ones (as the scales and biases of fresh normalizations are), the
+weights are first moved a little apart. The second kind of call removes the weights from each of the
+files and writes data/examples/<name>.onnx. What each framework needs installed:
 
     torch   torch torchvision transformers onnx onnxscript onnxruntime
     keras   tensorflow-cpu tf2onnx onnxruntime
@@ -290,7 +290,7 @@ def mobilenet_keras(path: Path) -> None:
     import numpy as np
 
     keep_batch_normalization()
-    model = keras.applications.MobileNetV2(weights=None)
+    model = keras.applications.MobileNetV2(weights=None, name="net")
     rng = np.random.default_rng(SEED)
     for weight in model.weights:  # tf2onnx merges equal tensors
         weight.assign_add(APART * rng.random(weight.shape, dtype="float32"))

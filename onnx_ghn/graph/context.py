@@ -141,6 +141,23 @@ class BuildContext:
             self.register(leaf, Role.statistic if leaf.divisor else other_role, op, flat, why)
         return Claim(index if not (reason or problem) else None, layout.canonical, main.tensor.name)
 
+    def claim_parts(
+        self, value: Tensor | None, role: Role, op: Op, canonical: Callable[[Layout], Layout] | None = None
+    ) -> list[Claim]:
+        """Like `claim`, but a constant that is joined from several tensors (a gate's weights reordered, query, key and
+        value side by side) gives a claim for each of them.
+        """
+        found = leaves(value) if value is not None and value.is_const else []
+        if len(found) < 2 or any(leaf.whole for leaf in found):
+            claim = self.claim(value, role, op, canonical)
+            return [claim] if claim.shape is not None else []
+        claims = []
+        for leaf in found:
+            layout, problem = _canonical(leaf, canonical)
+            index = self.register(leaf, role, op, layout, problem)
+            claims.append(Claim(index if not problem else None, layout.canonical, leaf.tensor.name))
+        return claims
+
     def register(self, leaf: Leaf, role: Role, op: Op, layout: Layout, reason: str = "") -> int | None:
         """Make one stored tensor a parameter. None where it is one already, or holds no floats."""
         stored = leaf.tensor.stored

@@ -38,7 +38,7 @@ _TABLE: tuple[tuple[Handler, tuple[tuple[str, str], ...]], ...] = (
     (normalisation.skip_norm, ((_MS, "SkipLayerNormalization"), (_MS, "SkipSimplifiedLayerNormalization"))),
     (pooling.pool, (("", "MaxPool"), ("", "AveragePool"), ("", "LpPool"))),
     (pooling.global_max_pool, (("", "GlobalMaxPool"),)),
-    (pooling.mean, (("", "GlobalAveragePool"), ("", "ReduceMean"))),
+    (pooling.mean, (("", "GlobalAveragePool"), ("", "ReduceMean"), ("", "ReduceSum"))),
     (merge.add, (("", "Add"), ("", "Sum"), (_MS, "BiasGelu"), (_MS, "FastGelu"), (_MS, "BiasSplitGelu"), (_MS, "BiasAdd"))),
     (merge.multiply, (("", "Mul"), ("", "Div"))),
     (merge.subtract, (("", "Sub"),)),
@@ -52,27 +52,34 @@ _TABLE: tuple[tuple[Handler, tuple[tuple[str, str], ...]], ...] = (
 )
 
 #: Outputs that no gradient reaches: integers, booleans, shapes.
-_NOT_DIFFERENTIABLE = (
-    "Shape Size NonZero ArgMax ArgMin Equal Greater GreaterOrEqual Less LessOrEqual Not And Or Xor IsNaN IsInf Range "
-    "OneHot Sign Floor Ceil Round ConstantOfShape EyeLike RandomNormal RandomUniform RandomNormalLike RandomUniformLike "
-    "Multinomial Bernoulli BitwiseAnd BitwiseOr BitwiseNot BitShift Unique NonMaxSuppression StringNormalizer Hardmax"
-).split()
+_NOT_DIFFERENTIABLE = """
+    Shape Size NonZero ArgMax ArgMin Equal Greater GreaterOrEqual Less LessOrEqual Not And Or Xor IsNaN
+    IsInf Range OneHot Sign Floor Ceil Round ConstantOfShape EyeLike RandomNormal RandomUniform
+    RandomNormalLike RandomUniformLike Multinomial Bernoulli BitwiseAnd BitwiseOr BitwiseNot BitShift
+    Unique NonMaxSuppression StringNormalizer Hardmax
+""".split()  # noqa: SIM905 (a page of words, not of quotes)
 
 #: ONNX operators without trainable tensors: constants among their inputs are settings.
-_DROPPED = (
-    "Abs Acos Acosh Asin Asinh Atan Atanh Cast CastLike Celu CenterCropPad Clip Col2Im Compress Constant Cos Cosh CumSum "
-    "DFT DepthToSpace DequantizeLinear Det Dropout DynamicQuantizeLinear Elu Erf Exp Expand Flatten GatherElements GatherND "
-    "Gelu GlobalLpPool GridSample HardSigmoid HardSwish Identity ImageDecoder LRN LeakyRelu Log LogSoftmax LpNormalization Max "
-    "MaxRoiPool MaxUnpool MeanVarianceNormalization MelWeightMatrix Mean Min Mish Mod Neg Optional OptionalGetElement "
-    "OptionalHasElement Pad Pow QuantizeLinear Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMin "
-    "ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize ReverseSequence RoiAlign Rotary RotaryEmbedding STFT Scatter "
-    "ScatterElements ScatterND Selu SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength Shrink "
-    "Sigmoid Sin Sinh Slice Softmax Softplus Softsign SpaceToDepth Split SplitToSequence ConcatFromSequence Sqrt Squeeze Swish Tan Tanh "
-    "TensorScatter ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Upsample Where AffineGrid BlackmanWindow HammingWindow "
-    "HannWindow NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss Crop ImageScaler"
-).split()
+_DROPPED = """
+    Abs Acos Acosh Asin Asinh Atan Atanh Cast CastLike Celu CenterCropPad Clip Col2Im Compress Constant
+    Cos Cosh CumSum DFT DepthToSpace DequantizeLinear Det Dropout DynamicQuantizeLinear Elu Erf Exp
+    Expand Flatten GatherElements GatherND Gelu GlobalLpPool GridSample HardSigmoid HardSwish Identity
+    ImageDecoder LRN LeakyRelu Log LogSoftmax LpNormalization Max MaxRoiPool MaxUnpool
+    MeanVarianceNormalization MelWeightMatrix Mean Min Mish Mod Neg Optional OptionalGetElement
+    OptionalHasElement Pad Pow QuantizeLinear Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
+    ReduceMax ReduceMin ReduceProd ReduceSumSquare Relu Reshape Resize ReverseSequence RoiAlign Rotary
+    RotaryEmbedding STFT Scatter ScatterElements ScatterND Selu SequenceAt SequenceConstruct
+    SequenceEmpty SequenceErase SequenceInsert SequenceLength Shrink Sigmoid Sin Sinh Slice Softmax
+    Softplus Softsign SpaceToDepth Split SplitToSequence ConcatFromSequence Sqrt Squeeze Swish Tan Tanh
+    TensorScatter ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Upsample Where AffineGrid
+    BlackmanWindow HammingWindow HannWindow NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss Crop
+    ImageScaler
+""".split()  # noqa: SIM905 (a page of words, not of quotes)
 
-_MS_DROPPED = "Gelu QuickGelu FusedElementwise RotaryEmbedding BiasSoftmax BiasDropout Rfft Irfft GridSample Inverse Trilu".split()
+_MS_DROPPED = """
+    Gelu QuickGelu FusedElementwise RotaryEmbedding BiasSoftmax BiasDropout Rfft Irfft GridSample
+    Inverse Trilu
+""".split()  # noqa: SIM905 (a page of words, not of quotes)
 
 
 def handler_table() -> dict[tuple[str, str], Handler]:

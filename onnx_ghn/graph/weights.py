@@ -73,8 +73,11 @@ def _leaves(value: Tensor) -> list[Leaf]:
     if op.op_type in _PIECE:
         return [dataclasses.replace(leaf, whole=False) for leaf in inner]
     if op.op_type == "Concat":
-        joined = [leaf for given in op.inputs if given is not None for leaf in given.leaves or ()]
-        return joined if len(joined) == 1 else [dataclasses.replace(leaf, whole=False) for leaf in joined]
+        joined: dict[str, Leaf] = {}
+        for given in op.inputs:
+            for leaf in (given.leaves or ()) if given is not None else ():
+                joined.setdefault(leaf.tensor.name, leaf)
+        return [dataclasses.replace(leaf, whole=False) for leaf in joined.values()]
     if op.op_type in ("Sqrt", "Reciprocal", "Rsqrt", "Pow"):
         return [dataclasses.replace(leaf, divisor=True) for leaf in inner]
     # Arithmetic (weight standardisation, weight norm, scaled learning rates): the widest operand first.

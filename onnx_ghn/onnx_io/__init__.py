@@ -14,13 +14,23 @@ if TYPE_CHECKING:
     from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
     from onnx_ghn.onnx_io.stripping import strip_model
     from onnx_ghn.onnx_io.untying import untie
-    from onnx_ghn.onnx_io.write import write_model
+    from onnx_ghn.onnx_io.write import check_target, write_model
 
-__all__ = ["StoredTensor", "inject", "read_model", "stored_tensors", "strip_model", "untie", "write_model"]
+__all__ = [
+    "StoredTensor",
+    "check_target",
+    "inject",
+    "read_model",
+    "stored_tensors",
+    "strip_model",
+    "untie",
+    "write_model",
+]
 
 # No submodule may bear one of these names: importing it would put the module in the place of the function.
 _HOMES = {
     "StoredTensor": "stored",
+    "check_target": "write",
     "inject": "injection",
     "read_model": "read",
     "stored_tensors": "stored",

@@ -1,8 +1,8 @@
 """Tensors that an exporter merged because they happened to be equal, told apart again.
 
-torch's first exporter keeps one copy of equal constant tensors: a fresh network's batch norms all read one
-vector of ones through Identity nodes that bear the parameters' own names, and running means share zeros with biases.
-Those are different parameters: predicting one vector for all would tie layers that the framework keeps apart.
+torch's first exporter and tf2onnx keep one copy of equal tensors: a fresh network's batch norms all read one
+vector of ones, their running means share zeros with biases. Those are different parameters: predicting one vector for
+all would tie layers that the framework keeps apart.
 """
 
 from __future__ import annotations
@@ -18,48 +18,47 @@ __all__ = ["untie"]
 
 logger = logging.getLogger(__name__)
 
-_STATISTICS = (3, 4)  # inputs of BatchNormalization: running mean and variance
+_FLOATS = frozenset(
+    {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
+)
+_BATCH_NORM_INPUTS = {1: "scale", 2: "bias", 3: "running_mean", 4: "running_var"}
 
 
 def untie(model: ir.Model) -> list[str]:
     """Give each merged tensor of the main graph its own initializer, in place.
 
-    A tensor counts as merged where it is 1-D, all its elements are equal, and an Identity node that is
-    not its only reader passes it on. The new initializer takes the name of the Identity's output, which is the
-    parameter's; the node stays, and its output is called `<name>_identity`. Running statistics that share a tensor
-    with anything else get a copy too. Matrices are left tied: those are tied by design (embedding and output layer).
+    A merged tensor is 1-D, all its elements are equal, and
+
+    - Identity nodes pass it on (torch): the new initializer takes the name of the Identity's output, which is the
+      parameter's; the node stays, and its output is called `<name>_identity`; or
+    - in this file such a tensor is read in two different places of operators (as a scale and as a variance, say), which
+      no layer shared on purpose does: then each reader after the first gets a copy, named after what it computes.
+
+    Matrices are left tied: those are tied by design (an embedding and an output layer).
 
     Returns:
         names of the new initializers.
     """
-    if (
-        model.ir_version < 4
-    ):  # there an initializer has to be a graph input: the file's interface would change
+    if model.ir_version < 4:  # there an initializer has to be a graph input: the file's interface would change
         return []
-    new: list[str] = []
+    merged = [stored for stored in stored_tensors(model).values() if _may_be_merged(model, stored)]
+    by_value = any(len(_places(stored)) > 1 for stored in merged)
     taken = _names(model)
-    for stored in list(stored_tensors(model).values()):
-        if (
-            stored.kind not in ("initializer", "constant_of_shape", "constant")
-            or stored.value.graph is not model.graph
-        ):
-            continue
-        if len(stored.shape) != 1 or stored.is_string or stored.is_sparse or len(stored.value.uses()) < 2:
-            continue
-        if not _is_uniform(stored):
-            continue
+    new: list[str] = []
+    for stored in merged:
+        first = True
         for use in list(stored.value.uses()):
+            node = use.node
             if len(stored.value.uses()) < 2:
                 break
-            node = use.node
-            if node.op_type == "Identity" and not node.domain and not node.outputs[0].is_graph_output():
+            if _is_identity(node) and not node.outputs[0].is_graph_output():
                 name = node.outputs[0].name or ""
                 node.outputs[0].name = _free(taken, f"{name}_identity")
-            elif node.op_type == "BatchNormalization" and use.idx in _STATISTICS:
-                name = _free(
-                    model, f"{node.outputs[0].name}_{'running_mean' if use.idx == 3 else 'running_var'}"
-                )
+            elif by_value and not first and node.graph is model.graph:
+                of_batch_norm = _BATCH_NORM_INPUTS if node.op_type == "BatchNormalization" else {}
+                name = _free(taken, f"{node.outputs[0].name}_{of_batch_norm.get(use.idx, f'input{use.idx}')}")
             else:
+                first = False
                 continue
             node.replace_input_with(use.idx, _initializer(model, stored, name))
             new.append(name)
@@ -68,9 +67,24 @@ def untie(model: ir.Model) -> list[str]:
     return new
 
 
-def _is_uniform(stored: StoredTensor) -> bool:
+def _may_be_merged(model: ir.Model, stored: StoredTensor) -> bool:
+    if stored.kind not in ("initializer", "constant_of_shape", "constant") or stored.site.graph is not model.graph:
+        return False
+    if len(stored.shape) != 1 or stored.shape[0] < 2 or stored.dtype not in _FLOATS or stored.is_sparse:
+        return False
+    if len(stored.value.uses()) < 2:
+        return False
     values = np.asarray(stored.numpy())
-    return values.size > 1 and bool((values == values[0]).all())
+    return bool((values == values[0]).all())
+
+
+def _is_identity(node: ir.Node) -> bool:
+    return node.op_type == "Identity" and not node.domain
+
+
+def _places(stored: StoredTensor) -> set[tuple[str, int]]:
+    """(operator, input) pairs that read a tensor, Identity nodes aside."""
+    return {(use.node.op_type, use.idx) for use in stored.value.uses() if not _is_identity(use.node)}
 
 
 def _initializer(model: ir.Model, stored: StoredTensor, name: str) -> ir.Value:

@@ -18,7 +18,7 @@ from onnx_ghn.onnx_io.read import DECLARED, EXPECTED, EXTERNAL, SOURCE, read_mod
 from onnx_ghn.onnx_io.tensors import FileTensor, LazyTensor, RawTensor, SparseTensor
 from onnx_ghn.onnx_io.transaction import NewFile, Transaction
 
-__all__ = ["write_model"]
+__all__ = ["check_target", "write_model"]
 
 _INSIDE_LIMIT = 3 << 29  # 1.5 GiB: more goes to a data file unless the caller says otherwise
 _KEEP_EXTERNAL = 100 << 20  # from this size the source's external data stay so; below, one file is handier
@@ -38,7 +38,7 @@ def write_model(
     a failure leaves nothing behind and everything that was there.
     """
     target = os.fspath(path)
-    _check_target(target, force)
+    check_target(target, force)
     slots = list(walk.slots(model))
     total = sum(slot.tensor.nbytes for slot in slots if slot.tensor.dtype != ir.DataType.STRING)
     if external is None:
@@ -79,7 +79,7 @@ def write_model(
     return written
 
 
-def _check_target(target: str, force: bool) -> None:
+def check_target(target: str, force: bool) -> None:
     folder = os.path.dirname(target) or os.curdir
     if "\0" in target or not os.path.basename(target):
         raise ModelWriteError(f"{target!r}: is not the name of a file; name an .onnx file")

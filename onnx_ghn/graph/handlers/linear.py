@@ -69,12 +69,14 @@ def linear_node(
     ctx: BuildContext, op: Op, data: Tensor | None, weight: Tensor, canonical: Callable[[Layout], Layout]
 ) -> frozenset[int]:
     """A conv node for a linear weight (a 1 × 1 convolution, as in the published vocabulary)."""
-    claim = ctx.claim(weight, Role.weight, op, canonical)
-    if claim.shape is None:
-        return ctx.sources(data)
-    return ctx.add_node(
-        Primitive.conv, ctx.sources(data), name=claim.name, shape=claim.shape, weight=claim.index
-    )
+    claims = ctx.claim_parts(weight, Role.weight, op, canonical)
+    sources = ctx.sources(data)
+    nodes = [
+        ctx.add_node(Primitive.conv, sources, name=claim.name, shape=claim.shape, weight=claim.index)
+        for claim in claims
+        if claim.shape is not None
+    ]
+    return frozenset().union(*nodes) if nodes else sources
 
 
 def _out_in(layout: Layout, swap: bool) -> Layout:

@@ -36,15 +36,24 @@ def global_max_pool(ctx: BuildContext, op: Op) -> None:
 
 
 def mean(ctx: BuildContext, op: Op) -> None:
-    """GlobalAveragePool and ReduceMean: glob_avg where the rule set takes it for one."""
+    """GlobalAveragePool, ReduceMean, and ReduceSum before a division: glob_avg where the rule set takes it for one."""
     sources = ctx.sources(op.input(0))
-    if sources and _is_node(ctx, op):
+    if sources and (op.op_type != "ReduceSum" or _is_divided(op)) and _is_node(ctx, op):
         sources = ctx.add_node(Primitive.glob_avg, sources, name=op.name)
     ctx.finish(op, sources)
 
 
+def _is_divided(op: Op) -> bool:
+    """Whether a sum is divided by one number next: a mean (JAX writes it so)."""
+    users = op.outputs[0].consumers
+    if len(users) != 1 or users[0].op_type not in ("Div", "Mul"):
+        return False
+    divisor = users[0].input(1)
+    return divisor is not None and divisor.is_const and divisor.scalar() is not None
+
+
 def _is_node(ctx: BuildContext, op: Op) -> bool:
-    keeps = op.op_type != "ReduceMean" or bool(op.attr("keepdims", 1))
+    keeps = op.op_type == "GlobalAveragePool" or bool(op.attr("keepdims", 1))
     rule = ctx.rules.mean
     if rule == "keepdims":
         return keeps

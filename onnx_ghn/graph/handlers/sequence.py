@@ -20,18 +20,23 @@ def recurrent(ctx: BuildContext, op: Op) -> None:
     """
 
     def stacked(layout: Layout) -> Layout:
+        if len(layout.canonical) == 2:  # one direction of several, joined in the model (torch)
+            return layout
         directions, gates, features = layout.canonical
         return layout.reshape((directions * gates, features))
 
     sources = ctx.sources(op.input(0))
     for weight in (op.input(1), op.input(2)):
-        claim = ctx.claim(weight, Role.weight, op, stacked)
-        if weight is not None and claim.shape is not None:
-            sources = ctx.add_node(Primitive.conv, sources, name=claim.name, shape=claim.shape, weight=claim.index)
-    bias = op.input(3)
-    claim = ctx.claim(bias, Role.bias, op, vector)
-    if bias is not None and claim.shape is not None:
-        sources = ctx.add_node(Primitive.bias, sources, name=claim.name, shape=claim.shape, shift=claim.index)
+        nodes = [
+            ctx.add_node(Primitive.conv, sources, name=claim.name, shape=claim.shape, weight=claim.index)
+            for claim in ctx.claim_parts(weight, Role.weight, op, stacked)
+        ]
+        sources = frozenset().union(*nodes) if nodes else sources
+    biases = [
+        ctx.add_node(Primitive.bias, sources, name=claim.name, shape=claim.shape, shift=claim.index)
+        for claim in ctx.claim_parts(op.input(3), Role.bias, op, vector)
+    ]
+    sources = frozenset().union(*biases) if biases else sources
     for state in op.inputs[5:7]:
         ctx.claim(state, Role.other, op, vector, reason="an initial state: no operator weighs with it")
     ctx.claim(op.input(7), Role.other, op, vector, reason="peephole weights: no primitive stands for them")

@@ -1,0 +1,226 @@
+"""The command line: each command a few lines that call the library. Heavy imports happen inside commands."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onnx_ghn._version import __version__
+from onnx_ghn.errors import OnnxGhnError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["cli", "main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="onnx-ghn")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Any ONNX model in, the same model with predicted weights out."""
+    ctx.obj = {"debug": debug}
+
+
+@cli.command()
+@click.argument("model")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the filled model.")
+@click.option("--ghn", metavar="GHN", help="A shipped name (see `ghns`), a folder, or a published .pt file.")
+@click.option("--include", multiple=True, metavar="REGEX", help="Fill only parameters whose name matches.")
+@click.option("--exclude", multiple=True, metavar="REGEX", help="Leave parameters whose name matches as they are.")
+@click.option(
+    "--fallback",
+    type=click.Choice(["standard", "keep"]),
+    default="standard",
+    show_default=True,
+    help="For what no GHN predicts: the standard initialisation of its role, or its own values.",
+)
+@click.option(
+    "--post",
+    type=click.Choice(["none", "noise", "orthogonal"]),
+    default="none",
+    show_default=True,
+    help="Against copies in tensors wider than the GHN decodes.",
+)
+@click.option("--post-strength", type=float, help="Of that: noise 0.1, orthogonal 0.5 unless told.")
+@click.option(
+    "--calibrate",
+    default="noise",
+    show_default=True,
+    metavar="none|noise|FOLDER",
+    help="BatchNorm running statistics from noise, or from a folder of images.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all random numbers.")
+@click.option("--force", is_flag=True, help="Overwrite the output file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the coverage report as JSON.")
+def predict(model: str, output: str, as_json: bool, **options: Any) -> None:
+    """Fill every trainable tensor of MODEL with predicted weights."""
+    from onnx_ghn.prediction import predict as run
+    from onnx_ghn.prediction import resolve_ghn
+
+    with _progress("loading the GHN"):
+        ghn = resolve_ghn(options.pop("ghn"))
+    if not ghn.config.trained:
+        _say(f"{ghn.config.name or 'this GHN'} is untrained (seed {ghn.config.seed}): a well-scaled random initialisation")
+    with _progress(f"predicting {model}"):
+        prediction = run(model, output, ghn=ghn, **options)
+    if as_json:
+        report = {"input": model, "output": output, "ghn": prediction.ghn_name, **prediction.coverage.to_dict()}
+        click.echo(json.dumps(report, indent=2))
+        return
+    from onnx_ghn.tables import coverage_table
+
+    console = _console()
+    console.print(coverage_table(prediction.coverage))
+    for note in prediction.coverage.notes:
+        console.print(f"[dim]{note}[/]")
+    console.print(f"{output}: weights by {prediction.ghn_name}", highlight=False)
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--ghn", metavar="GHN", help="The GHN that would predict; its graph rules and vocabulary apply.")
+@click.option("--nodes", is_flag=True, help="List the nodes of the graph too.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def inspect(model: str, ghn: str | None, nodes: bool, as_json: bool) -> None:
+    """Show the parameters and nodes of MODEL: what would be predicted, what not, and why."""
+    from onnx_ghn.inspection import inspect_model
+
+    with _progress(f"reading {model}"):
+        found = inspect_model(model, ghn)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2))
+        return
+    from onnx_ghn.tables import coverage_table, nodes_table, parameters_table
+
+    console = _console()
+    if nodes:
+        console.print(nodes_table(found.graph))
+    console.print(parameters_table(found.coverage))
+    console.print(coverage_table(found.coverage))
+    console.print(repr(found.graph), highlight=False)
+
+
+@cli.command()
+@click.argument("model")
+@click.option("-o", "--output", required=True, metavar="FILE", help="An .svg, .png or .dot file.")
+@click.option(
+    "--rules",
+    type=click.Choice(["onnx", "ppuda", "ghn3"]),
+    default="onnx",
+    show_default=True,
+    help="Draw the graph as onnx-ghn, PPUDA or GHN-3 reads it.",
+)
+@click.option("--labels/--no-labels", default=None, help="Node names in the picture; by default where there is room.")
+@click.option("--force", is_flag=True, help="Overwrite the output file.")
+def draw(model: str, output: str, rules: str, labels: bool | None, force: bool) -> None:
+    """Draw the graph of MODEL, coloured by primitive."""
+    from onnx_ghn.graph import build_graph
+    from onnx_ghn.graph.draw import draw as run
+
+    with _progress(f"drawing {model}"):
+        graph = build_graph(model, rules=rules)
+        path = run(graph, output, force=force, labels=labels)
+    click.echo(f"{path}: {len(graph)} nodes, {len(graph.edges)} edges")
+
+
+@cli.command()
+@click.argument("model")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the architecture.")
+@click.option("--force", is_flag=True, help="Overwrite the output file.")
+def strip(model: str, output: str, force: bool) -> None:
+    """Write an architecture-only copy of MODEL: its weights become ConstantOfShape nodes, a few KB in all."""
+    import os
+
+    from onnx_ghn.architecture import strip as run
+
+    path = run(model, output, force=force)
+    click.echo(f"{path}: {os.path.getsize(path):,} bytes, from {os.path.getsize(model):,}")
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def ghns(as_json: bool) -> None:
+    """List the GHNs that `predict --ghn NAME` takes."""
+    from onnx_ghn.ghn import list_ghns
+
+    found = list_ghns()
+    if as_json:
+        rows = [
+            {"name": info.name, "path": str(info.path), "description": info.description, "dataset": info.config.dataset}
+            for info in found
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not found:
+        click.echo("no GHN is bundled; predict then uses an untrained GHN-2 (seed 0). --ghn takes a folder or a published .pt")
+        return
+    from onnx_ghn.tables import ghns_table
+
+    _console().print(ghns_table(found))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point: exit 0 done, 2 a usage error, 1 anything else, told in one line on stderr."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        cli.main(args=arguments, prog_name="onnx-ghn", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: told, never swallowed
+        if "--debug" in arguments:
+            raise
+        _say(_one_line(error))
+        sys.exit(1)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OnnxGhnError):
+        return f"error: {error}"
+    if isinstance(error, MemoryError):
+        return "error: out of memory; close other programs, or use a machine with more"
+    text = " ".join(str(error).split())
+    kind = type(error).__name__
+    return f"error: unexpected {kind}: {text[:300]}; run again with `onnx-ghn --debug` and report what it prints"
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    # Piped output is for programs and logs: no wrapping at 80 columns.
+    return console if console.is_terminal else Console(width=160)
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Iterator[None]:
+    """A spinner with the time that has passed; silent where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(what, total=None)
+        yield

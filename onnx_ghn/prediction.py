@@ -1,0 +1,263 @@
+"""The main job: read -> graph -> GHN -> inject -> calibrate -> write."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_ghn.coverage import CoverageEntry, CoverageReport, Outcome
+from onnx_ghn.errors import GraphError, OptionError
+from onnx_ghn.fallback import standard_init
+from onnx_ghn.graph import ComputationGraph, Parameter, Role, build_graph
+from onnx_ghn.postprocess import POST_STRENGTHS, untile
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+    from onnx_ghn.ghn import GHN
+
+__all__ = ["Prediction", "predict"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to predict; see `predict` for each."""
+
+    include: tuple[re.Pattern[str], ...] = ()
+    exclude: tuple[re.Pattern[str], ...] = ()
+    fallback: Literal["standard", "keep"] = "standard"
+    post: str = "none"
+    post_strength: float = 0.0
+    seed: int = 0
+
+    def wants(self, name: str) -> bool:
+        """Whether a tensor of that name is to be filled."""
+        included = not self.include or any(pattern.search(name) for pattern in self.include)
+        return included and not any(pattern.search(name) for pattern in self.exclude)
+
+
+class Prediction(Mapping[str, Array]):
+    """Predicted tensors by parameter name, each of the stored shape and type, made when it is asked for.
+
+    Attributes:
+        graph: the computational graph that the GHN read.
+        coverage: what became of each tensor, and why.
+        model: the model with the new tensors in it (an ir.Model; nothing is written yet).
+        ghn_name: of the GHN.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        graph: ComputationGraph,
+        tensors: dict[str, Callable[[], Array]],
+        coverage: CoverageReport,
+        ghn_name: str,
+    ) -> None:
+        self.model = model
+        self.graph = graph
+        self.coverage = coverage
+        self.ghn_name = ghn_name
+        self._tensors = tensors
+
+    def __getitem__(self, name: str) -> Array:
+        return self._tensors[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.graph.name!r} by {self.ghn_name}: {len(self)} tensors, {self.coverage!r})"
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> list[Path]:
+        """Write the model. Raises ModelWriteError; see `onnx_io.write_model`."""
+        from onnx_ghn.onnx_io import write_model
+
+        return write_model(self.model, path, force=force)
+
+
+def predict(
+    source: str | os.PathLike[str] | onnx.ModelProto,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    ghn: str | os.PathLike[str] | GHN | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    fallback: Literal["standard", "keep"] = "standard",
+    post: str = "none",
+    post_strength: float | None = None,
+    calibrate: str | os.PathLike[str] = "noise",
+    seed: int = 0,
+    force: bool = False,
+) -> Prediction:
+    """Fill every trainable tensor of an ONNX model with predicted weights.
+
+    Args:
+        source: a file or a ModelProto; neither is changed.
+        output: where to write the filled model; None writes nothing.
+        ghn: a GHN, the name of a shipped one, a folder, or a published .pt; None takes the default.
+        include, exclude: regular expressions searched in parameter names; what they leave out keeps its values.
+        fallback: for what no GHN predicts: "standard" initialisation of its role, or "keep" its values.
+        post: against copies in tiled tensors: "none", "noise" or "orthogonal".
+        post_strength: of that, default `postprocess.POST_STRENGTHS`.
+        calibrate: BatchNorm running statistics from "noise" inputs, from a folder of images, or "none".
+        seed: of all random numbers.
+        force: overwrite `output`.
+
+    Returns:
+        the prediction: arrays by name, the coverage report, the graph.
+
+    Raises:
+        OnnxGhnError: ModelReadError, GraphError, CheckpointError, OptionError, RuntimeFailure, ModelWriteError.
+    """
+    options = _options(include, exclude, fallback, post, post_strength, seed)
+    if output is not None:
+        from onnx_ghn.onnx_io import check_target
+
+        check_target(os.fspath(output), force)  # before the work, not after it
+    model = _read(source)
+    network = resolve_ghn(ghn)
+    graph = build_graph(model, rules=network.config.graph_rules)
+    if not any(parameter.role is not Role.statistic for parameter in graph.parameters):
+        raise GraphError(f"graph {graph.name!r} has no trainable tensors: export the model with its parameters")
+    tensors, coverage = _predict(model, graph, network, options)
+    _inject(model, tensors)
+    if str(calibrate) != "none":
+        from onnx_ghn.calibrate import calibrate_statistics
+
+        calibrate_statistics(model, graph, coverage, calibrate, seed=seed)
+    prediction = Prediction(model, graph, tensors, coverage, network.config.name or "unnamed GHN")
+    if output is not None:
+        prediction.save(output, force=force)
+    return prediction
+
+
+def resolve_ghn(ghn: str | os.PathLike[str] | GHN | None) -> GHN:
+    """The GHN to use; None is the default one (until one is bundled, an untrained GHN-2 from seed 0)."""
+    from onnx_ghn.ghn import GHN, GHNConfig, list_ghns, load_ghn, new_ghn
+
+    if isinstance(ghn, GHN):
+        return ghn
+    if ghn is not None:
+        return load_ghn(ghn)
+    shipped = list_ghns()
+    return load_ghn(shipped[0].path) if shipped else new_ghn(GHNConfig.preset("ghn2"), seed=0)
+
+
+def _read(source: str | os.PathLike[str] | onnx.ModelProto) -> ir.Model:
+    from onnx_ghn.onnx_io import read_model, untie
+
+    model = read_model(source)
+    untie(model)
+    return model
+
+
+def _options(
+    include: Sequence[str],
+    exclude: Sequence[str],
+    fallback: Literal["standard", "keep"],
+    post: str,
+    post_strength: float | None,
+    seed: int,
+) -> Options:
+    patterns = []
+    for expressions in (include, exclude):
+        given = [expressions] if isinstance(expressions, str) else expressions
+        try:
+            patterns.append(tuple(re.compile(expression) for expression in given))
+        except re.error as error:
+            raise OptionError(f"{error.pattern!r} is no regular expression: {error}") from error
+    if fallback not in ("standard", "keep"):
+        raise OptionError(f"fallback {fallback!r} must be standard or keep")
+    if not 0 <= seed < 2**63:
+        raise OptionError(f"seed {seed} must be at least 0 and below 2^63")
+    strength = POST_STRENGTHS.get(post, 0.0) if post_strength is None else post_strength
+    untile(np.zeros((1, 1), np.float32), "", post, strength, seed)  # says what is wrong before any work is done
+    return Options(patterns[0], patterns[1], fallback, post, strength, seed)
+
+
+def _predict(
+    model: ir.Model, graph: ComputationGraph, network: GHN, options: Options
+) -> tuple[dict[str, Callable[[], Array]], CoverageReport]:
+    """New tensors as functions, so that one at a time is in memory, and the report."""
+    from onnx_ghn.quantization import quantized
+
+    blocks = network.blocks(graph)
+    tensors: dict[str, Callable[[], Array]] = {}
+    entries: list[CoverageEntry] = []
+    for index, parameter in enumerate(graph.parameters):
+        make: Callable[[], Array] | None = None
+        outcome: Outcome = "kept"
+        reason = parameter.reason
+        if parameter.role is Role.statistic:
+            outcome = "statistic"
+        elif not options.wants(parameter.name):
+            reason = "left out by --include / --exclude"
+        elif index in blocks:
+            outcome, make = "predicted", _decoded(parameter, blocks[index], options)
+        elif options.fallback == "standard":
+            initial = _initial(parameter, options.seed)
+            if initial is not None:
+                outcome, make = "fallback", initial
+        if make is not None and parameter.scale_name is not None:
+            filled = quantized(model, parameter, make)
+            if isinstance(filled, str):
+                outcome, reason, make = "kept", filled, None
+            else:
+                tensors.update(filled)
+        elif make is not None:
+            tensors[parameter.name] = make
+        if outcome == "fallback" and not reason:
+            reason = "no node decodes it"
+        entries.append(CoverageEntry(parameter, outcome, "" if outcome == "predicted" else reason))
+    return tensors, CoverageReport(entries)
+
+
+def _decoded(parameter: Parameter, block: Any, options: Options) -> Callable[[], Array]:
+    def make() -> Array:
+        values = block.array()
+        if block.is_tiled and options.post != "none":
+            values = untile(values, parameter.name, options.post, options.post_strength, options.seed)
+        return parameter.layout.from_canonical(values)
+
+    return make
+
+
+def _initial(parameter: Parameter, seed: int) -> Callable[[], Array] | None:
+    if parameter.role is Role.other and parameter.op != "PRelu":
+        return None
+
+    def make() -> Array:
+        values = standard_init(parameter, seed)
+        assert values is not None  # every other role has a standard
+        return values
+
+    return make
+
+
+def _inject(model: ir.Model, tensors: Mapping[str, Callable[[], Array]]) -> None:
+    """Put the new tensors into the model, in the types that it stores."""
+    from onnx_ghn.onnx_io import inject, stored_tensors
+
+    stored = stored_tensors(model)
+
+    def typed(name: str, make: Callable[[], Array]) -> Callable[[], Array]:
+        dtype = stored[name].dtype.numpy()
+        return lambda: np.asarray(make()).astype(dtype, copy=False)
+
+    for name in tensors:
+        tensors[name] = typed(name, tensors[name])  # type: ignore[index]
+    inject(model, tensors)

@@ -1,0 +1,92 @@
+"""Tables for people, printed by the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+from onnx_ghn.coverage import CoverageReport, Outcome
+from onnx_ghn.graph import ComputationGraph
+
+if TYPE_CHECKING:
+    from onnx_ghn.ghn import CheckpointInfo
+
+__all__ = ["coverage_table", "ghns_table", "nodes_table", "parameters_table"]
+
+_STYLES = {"predicted": "green", "fallback": "yellow", "kept": "yellow", "statistic": "dim"}
+_LISTED = 12  # reasons shown; --json has them all
+
+
+def _table(*columns: tuple[str, str], title: str = "") -> Table:
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, justify in columns:
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    return table
+
+
+def coverage_table(coverage: CoverageReport) -> Table:
+    """Tensors and elements by outcome, and the reasons of what was not predicted."""
+    table = _table(("", "left"), ("tensors", "right"), ("elements", "right"), ("share", "right"), ("why", "left"))
+    outcomes: tuple[Outcome, ...] = ("predicted", "fallback", "kept")
+    for outcome in outcomes:
+        if not coverage.count(outcome) and outcome != "predicted":
+            continue
+        n_tensors, n_elements = f"{coverage.count(outcome):,}", f"{coverage.n_elements(outcome):,}"
+        table.add_row(outcome, n_tensors, n_elements, f"{coverage.share(outcome):.2%}", "", style=_STYLES[outcome])
+        reasons = [
+            (reason, entries)
+            for reason, found in coverage.reasons().items()
+            if (entries := [entry for entry in found if entry.outcome == outcome])
+        ]
+        for reason, entries in reasons[:_LISTED]:
+            size = sum(entry.parameter.size for entry in entries)
+            example = entries[0].parameter.name + (", …" if len(entries) > 1 else "")
+            table.add_row("", f"{len(entries):,}", f"{size:,}", "", f"{reason} ({example})", style="dim")
+    if coverage.count("statistic"):
+        n_tensors, n_elements = f"{coverage.count('statistic'):,}", f"{coverage.n_elements('statistic'):,}"
+        table.add_row("statistics", n_tensors, n_elements, "", "running means and variances", style="dim")
+    return table
+
+
+def parameters_table(coverage: CoverageReport) -> Table:
+    """Every tensor: role, shape, type, storage, outcome."""
+    table = _table(
+        ("parameter", "left"), ("role", "left"), ("shape", "left"), ("type", "left"), ("stored as", "left"), ("", "left")
+    )
+    for entry in coverage.entries:
+        parameter = entry.parameter
+        shape = " × ".join(map(str, parameter.shape))
+        outcome = entry.outcome + (f": {entry.reason}" if entry.reason else "")
+        table.add_row(
+            parameter.name,
+            parameter.role.value,
+            shape,
+            parameter.dtype,
+            parameter.storage,
+            outcome,
+            style=_STYLES[entry.outcome],
+        )
+    return table
+
+
+def nodes_table(graph: ComputationGraph) -> Table:
+    """Every node: primitive, shape, name, and the nodes it reads."""
+    table = _table(("", "right"), ("primitive", "left"), ("shape", "left"), ("name", "left"), ("reads", "left"))
+    before: list[list[int]] = [[] for _ in graph.nodes]
+    for source, target in graph.edges.tolist():
+        before[target].append(source)
+    for number, node in enumerate(graph.nodes):
+        shape = " × ".join(map(str, node.shape)) if node.shape else ""
+        table.add_row(str(number), node.primitive.name, shape, node.name, ", ".join(map(str, before[number])))
+    return table
+
+
+def ghns_table(found: Sequence[CheckpointInfo]) -> Table:
+    """The bundled checkpoints."""
+    table = _table(("name", "left"), ("data", "left"), ("kind", "left"), ("", "left"))
+    for info in found:
+        table.add_row(info.name, info.config.dataset, info.config.hypernet, info.description)
+    return table
