@@ -35,7 +35,7 @@ EXAMPLES = Path(__file__).parent / "examples"
 FRAMEWORKS = ("torch", "keras", "flax", "paddle")
 SEED = 0
 APART = 1e-3  # how far weights are moved where equal ones would be merged
-MAX_STRIPPED_BYTES = 64 * 1024
+MAX_STRIPPED_BYTES = 80 * 1024
 
 
 # ---------------------------------------------------------------------------- torch

@@ -79,8 +79,9 @@ def _svg(scene: Scene) -> str:
     ]
     size = f"{scene.width:.0f} {scene.height:.0f}"
     width, height = size.split()
+    view = f'width="{width}" height="{height}" viewBox="0 0 {size}"'
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {size}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {view} role="img">',
         f"<title>{_xml(scene.name)}</title>",
         f"<style>{''.join(style)}</style>",
         '<rect width="100%" height="100%" fill="#fff"/>',

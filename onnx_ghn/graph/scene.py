@@ -331,13 +331,13 @@ def _header(
             x, y = _MARGIN + 7 * big, y + 22 * big
         marks.append(Mark(x, y, 6.2 * big, look))
         texts.append(Text(x + 13 * big, y + 4 * big, entry, 11.5 * big))
-        x += length + 18 * big
+        x += length + 22 * big
     return marks, texts, y + 34 * big
 
 
 def _ems(text: str) -> float:
     """About how wide a text is, in units of its size: fonts differ, and the picture knows none."""
-    return sum(0.36 if c in "ijltfr,.-1 " else 0.95 if c in "mwMW" else 0.6 for c in text)
+    return sum(0.36 if c in "ijltfr,.- " else 0.95 if c in "mwMW" else 0.62 for c in text)
 
 
 def _numbers(graph: ComputationGraph) -> str:

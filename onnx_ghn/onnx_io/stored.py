@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_ghn.onnx_io import walk
-from onnx_ghn.onnx_io.tensors import FillTensor, SparseTensor
+from onnx_ghn.onnx_io.tensors import FillTensor, RawTensor, SparseTensor
 
 __all__ = ["Kind", "StoredTensor", "stored_tensors"]
 
@@ -30,13 +30,17 @@ class StoredTensor:
     kind: Kind  # where it is stored; what stores it is `node`
     shape: tuple[int, ...]
     dtype: ir.DataType
-    nbytes: int
     tensor: ir.TensorProtocol = dataclasses.field(repr=False)
     value: ir.Value = dataclasses.field(repr=False)  # what the model's nodes read
     node: ir.Node | None = dataclasses.field(
         repr=False
     )  # the Constant or ConstantOfShape; None: an initializer
     site: walk.Site = dataclasses.field(repr=False)  # the graph that it belongs to
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes; 0 for strings."""
+        return 0 if self.is_string else self.tensor.nbytes
 
     @property
     def is_sparse(self) -> bool:
@@ -77,9 +81,8 @@ def stored_tensors(model: ir.Model) -> dict[str, StoredTensor]:
         stored[name] = StoredTensor(
             name=name,
             kind=_kind(site, value, node),
-            shape=tuple(int(d) for d in tensor.shape.numpy()),
+            shape=tensor.dims if isinstance(tensor, RawTensor) else tuple(int(d) for d in tensor.shape.numpy()),
             dtype=tensor.dtype,
-            nbytes=0 if tensor.dtype == ir.DataType.STRING else tensor.nbytes,
             tensor=tensor,
             value=value,
             node=node,

@@ -39,7 +39,8 @@ class RawTensor(ir.TensorProtocol):
     ) -> None:
         self.name = name
         self.dtype = dtype
-        self.shape = ir.Shape(shape, frozen=True)
+        self.dims = tuple(int(size) for size in shape)  # the shape as plain numbers
+        self.shape = ir.Shape(self.dims, frozen=True)
         self.doc_string = doc_string
         self.metadata_props = metadata_props or {}
         self.meta = {}
@@ -48,11 +49,6 @@ class RawTensor(ir.TensorProtocol):
     def buffer(self) -> memoryview:
         """The bytes of the tensor, `nbytes` of them."""
         raise NotImplementedError
-
-    @property
-    def dims(self) -> tuple[int, ...]:
-        """The shape as plain numbers."""
-        return tuple(self.shape)  # type: ignore[arg-type]
 
     @property
     def size(self) -> int:

@@ -1,0 +1,47 @@
+# Each target works alone on a fresh clone: it makes .venv and installs what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+EXAMPLE := data/examples/resnet50_torchscript.onnx
+
+.PHONY: help install demo test test-slow lint format bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "onnx-ghn needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+install: $(READY)  ## make .venv with onnx-ghn and what its tests need
+
+demo: $(READY)  ## predict the weights of a bundled ResNet-50, and draw its graph
+	@mkdir -p out
+	$(BIN)/onnx-ghn predict $(EXAMPLE) -o out/resnet50.onnx --force
+	$(BIN)/onnx-ghn draw $(EXAMPLE) -o out/resnet50.svg --force
+	@$(BIN)/python -c 'import os; print("out/resnet50.onnx: {:,} bytes of architecture in, {:,} bytes with weights out".format(os.path.getsize("$(EXAMPLE)"), os.path.getsize("out/resnet50.onnx")))'
+
+test: $(READY)  ## the default tests, under ten minutes on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m 'not slow' $(ARGS)
+
+test-slow: $(READY)  ## the tests that take minutes or gigabytes
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## the tables of the README
+	$(BIN)/python benchmarks/predict_speed.py
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
