@@ -70,7 +70,8 @@ def graph_and_ghn(folder: Path, repeats: int) -> None:
         def run(model: Any = model) -> int:
             graph = build_graph(model)
             return sum(
-                graph.parameters[i].layout.from_canonical(block.array()).size for i, block in ghn.blocks(graph).items()
+                graph.parameters[i].layout.from_canonical(block.array()).size
+                for i, block in ghn.blocks(graph).items()
             )
 
         first, median = timed(run, repeats)
@@ -124,13 +125,19 @@ def large_model(folder: Path, gib: float) -> None:
     for i in range(count):
         tensor = TensorProto(name=f"w{i}", dims=[side, side], data_type=TensorProto.FLOAT)
         tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", f"{name}.data"), ("offset", i * tensor_bytes), ("length", tensor_bytes)):
+        for key, value in (
+            ("location", f"{name}.data"),
+            ("offset", i * tensor_bytes),
+            ("length", tensor_bytes),
+        ):
             tensor.external_data.add(key=key, value=str(value))
         weights.append(tensor)
         nodes.append(helper.make_node("MatMul", [f"x{i}", f"w{i}"], [f"x{i + 1}"]))
     ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", side]) for n in ("x0", f"x{count}")]
     graph = helper.make_graph(nodes, "large", ends[:1], ends[1:], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / name)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / name
+    )
     start = time.perf_counter()
     command = [sys.executable, "-c", _LARGE, str(folder / name), str(folder / "large_out.onnx")]
     peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -144,7 +151,9 @@ def large_model(folder: Path, gib: float) -> None:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--large-gib", type=float, default=4.0, help="0 leaves that part out")
     options = parser.parse_args()
