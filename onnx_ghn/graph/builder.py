@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnx_ghn.errors import GraphError, OnnxGhnError
 from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext
 from onnx_ghn.graph.flatten import Op, flatten
 from onnx_ghn.graph.handlers.normalisation import decomposed_norm
@@ -14,7 +17,7 @@ from onnx_ghn.graph.model import ComputationGraph, Node, Primitive, Role
 from onnx_ghn.graph.patterns import find_norms
 from onnx_ghn.graph.primitives import Handler, handler_table
 from onnx_ghn.graph.rules import graph_rules
-from onnx_ghn.graph.walk import is_self_gated
+from onnx_ghn.graph.walk import is_hard_gate, is_self_gated
 from onnx_ghn.graph.weights import static_shape
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ def build_graph(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rul
 
     Raises:
         ModelReadError: the file cannot be read.
-        GraphError: a value is used that nothing produces.
+        GraphError: a value is used that nothing produces, or an operator that breaks its own rules.
     """
     import onnx_ir as ir
 
@@ -47,11 +50,30 @@ def build_graph(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rul
     else:
         model = read_model(source)
         untie(model)
-    flat = flatten(model, stored_tensors(model))
-    ctx = BuildContext(flat, graph_rules(rules))
-    table = handler_table()
-    _read(ctx, table)
-    return _prune(ctx)
+    with _as_graph_error("the graph"):
+        flat = flatten(model, stored_tensors(model))
+        ctx = BuildContext(flat, graph_rules(rules))
+        table = handler_table()
+        _read(ctx, table)
+        return _prune(ctx)
+
+
+@contextlib.contextmanager
+def _as_graph_error(what: str) -> Iterator[None]:
+    """Handlers rely on the arity and the attribute types that ONNX prescribes, and nobody has checked those:
+    onnx.checker would take as long as all the rest. Where a file breaks them, this says where.
+    """
+    from onnx_ghn.onnx_io.read import EXPECTED
+
+    try:
+        yield
+    except OnnxGhnError:
+        raise
+    except EXPECTED as error:
+        raise GraphError(
+            f"{what} breaks the rules of its operators ({type(error).__name__}: {error}); "
+            "check the model with onnx.checker"
+        ) from error
 
 
 def _read(ctx: BuildContext, table: dict[tuple[str, str], Handler]) -> None:
@@ -60,7 +82,7 @@ def _read(ctx: BuildContext, table: dict[tuple[str, str], Handler]) -> None:
     for tensor in ctx.flat.inputs:
         ctx.set_sources(tensor, frozenset({0}) if tensor.dtype in FLOAT_TYPES or not tensor.dtype else frozenset())
     ctx.has_gates = any(
-        op.op_type in ("HardSigmoid", "HardSwish") or (op.op_type == "Sigmoid" and not _activates(op)) for op in ctx.flat.ops
+        is_hard_gate(op) or (op.op_type == "Sigmoid" and not _activates(op)) for op in ctx.flat.ops
     )
     norms = find_norms(ctx.flat)
     exits = {match.exit.producer: match for match in norms}
@@ -73,7 +95,8 @@ def _read(ctx: BuildContext, table: dict[tuple[str, str], Handler]) -> None:
         elif op in inside or op in ctx.absorbed:
             ctx.drop(op)
         else:
-            table.get((op.domain, op.op_type), _unknown)(ctx, op)
+            with _as_graph_error(f"{op.op_type} node {op.name!r}"):
+                table.get((op.domain, op.op_type), _unknown)(ctx, op)
 
 
 def _activates(sigmoid: Op) -> bool:

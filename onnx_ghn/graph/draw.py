@@ -172,9 +172,7 @@ def _png(scene: Scene, target: Path) -> bytes:
             [
                 Outline.circle((mark.x, mark.y), mark.r)
                 if mark.look.shape == "circle"
-                else Outline(
-                    [*(corners := outline(mark.look.shape, mark.x, mark.y, mark.r)), corners[0]], closed=True
-                )
+                else Outline([*(corners := outline(mark.look.shape, mark.x, mark.y, mark.r)), corners[0]], closed=True)
                 for mark in scene.marks
             ],
             facecolors=[mark.look.colour for mark in scene.marks],
@@ -217,9 +215,7 @@ def _dot(graph: ComputationGraph, stem: str) -> str:
         look = look_of(node)
         size = "x".join(map(str, node.shape)) if node.shape is not None else ""
         label = f"{node.primitive.name}\n{size}" if size else node.primitive.name
-        shape = (
-            "ellipse" if look.shape == "circle" else look.shape
-        )  # graphviz knows the others by these names
+        shape = "ellipse" if look.shape == "circle" else look.shape  # graphviz knows the others by these names
         dark = sum(int(look.colour[k : k + 2], 16) for k in (1, 3, 5)) < 380
         lines.append(
             f"  n{i} [label={_quoted(label)}, tooltip={_quoted(node.name)}, shape={shape}, "

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.errors import GraphError
+from onnx_ghn.graph.folding import evaluate
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FlatGraph", "Op", "Tensor", "flatten"]
 
-#: Constants above this many elements are never evaluated while reading a graph: shapes and axes are short.
-_SMALL = 4096
 _MAX_CALL_DEPTH = 64
+_MAX_OPS = 1_000_000  # functions that call functions multiply: a few KB can stand for 10^12 operators
 _RANDOM = frozenset({"RandomNormal", "RandomUniform", "Multinomial", "Bernoulli"})
 
 
@@ -72,9 +72,20 @@ class Tensor:
 
     def value(self) -> npt.NDArray[Any] | None:
         """The array, for small constants that simple shape arithmetic gives; None otherwise."""
-        if not self._value_known:
-            self._value = _evaluate(self) if self.is_const else None
-            self._value_known = True
+        pending = [self]
+        while pending:  # without recursion: constant arithmetic can be thousands of operators deep
+            tensor = pending[-1]
+            op = tensor.producer
+            waiting: list[Tensor] = []
+            if not tensor._value_known and tensor.is_const and tensor.stored is None and op is not None:
+                waiting = [t for t in op.inputs if t is not None and t.is_const and not t._value_known]
+            if waiting:
+                pending.extend(waiting)
+                continue
+            if not tensor._value_known:
+                tensor._value = evaluate(tensor) if tensor.is_const else None
+                tensor._value_known = True
+            pending.pop()
         return self._value
 
     def scalar(self) -> float | None:
@@ -82,12 +93,16 @@ class Tensor:
         if self.stored is not None and self.stored_size() != 1:
             return None
         value = self.value()
-        return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
+        if value is None or value.size != 1 or np.iscomplexobj(value):
+            return None
+        return float(value.reshape(-1)[0])
 
     def ints(self) -> list[int] | None:
         """The numbers, for a small integer constant."""
         value = self.value()
-        return None if value is None else [int(v) for v in value.reshape(-1)]
+        if value is None or np.iscomplexobj(value) or not np.isfinite(value.astype(np.float64)).all():
+            return None
+        return [int(v) for v in value.reshape(-1)]
 
     def stored_size(self) -> int:
         """Element count of the stored tensor that this is."""
@@ -129,6 +144,13 @@ class Op:
         if attribute is None:
             return default
         value = attribute.value
+        if (isinstance(default, int | float) and not isinstance(value, int | float)) or (
+            isinstance(default, str) and not isinstance(value, str)
+        ):
+            raise GraphError(
+                f"attribute {name!r} of {self.op_type} node {self.name!r} is of another type than {default!r}; "
+                "check the model with onnx.checker"
+            )
         if isinstance(value, tuple):
             return list(value)
         return value
@@ -170,6 +192,7 @@ class _Flattener:
         # One Tensor for each stored tensor, also when a function that holds it is called many times.
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
+        self.n_nodes = 0  # visited, those of functions once for each call
 
     def run(self) -> FlatGraph:
         graph = self.model.graph
@@ -204,14 +227,23 @@ class _Flattener:
         stored = self.by_value.get(id(value))
         if stored is not None:
             return self._stored(stored)
-        raise GraphError(f"value {value.name!r}, used by {where}, is produced by no operator before it: export the model again")
+        raise GraphError(
+            f"value {value.name!r}, used by {where}, is produced by no operator before it: export the model again"
+        )
 
     def _body(
         self, body: ir.Graph | ir.Function, scope: dict[int, Tensor], call_attrs: Mapping[str, ir.Attr], depth: int
     ) -> None:
         if depth > _MAX_CALL_DEPTH:
-            raise GraphError(f"functions or subgraphs nest deeper than {_MAX_CALL_DEPTH}: the file calls itself without end")
+            raise GraphError(
+                f"functions or subgraphs nest deeper than {_MAX_CALL_DEPTH}: the file calls itself without end"
+            )
         for node in body:
+            self.n_nodes += 1
+            if self.n_nodes > _MAX_OPS:
+                raise GraphError(
+                    f"more than {_MAX_OPS:,} operators once functions are expanded: export the model without functions"
+                )
             if node.outputs and id(node.outputs[0]) in self.by_value:
                 continue  # a Constant or ConstantOfShape that is listed as a stored tensor
             where = f"{node.op_type} node {node.name!r}"
@@ -257,7 +289,7 @@ class _Flattener:
                 continue
             body = attribute.as_graph()
             inner = dict(scope)
-            if node.op_type == "Loop":  # body inputs: iteration, condition, carried values; the node's: M, cond, carried
+            if node.op_type == "Loop":  # body: iteration, condition, carried values; node: M, cond, carried values
                 bound: list[Tensor | None] = [None, None, *inputs[2:]]
                 n_skip = 1
             else:  # Scan: states and scanned tensors in order; If has no inputs
@@ -318,43 +350,3 @@ def _resolve(node: ir.Node, call_attrs: Mapping[str, ir.Attr]) -> Mapping[str, i
         else:
             resolved[name] = attribute
     return resolved
-
-
-def _evaluate(tensor: Tensor) -> npt.NDArray[Any] | None:
-    """Small constants, through the shape arithmetic that exporters write."""
-    if tensor.stored is not None:
-        if tensor.stored_size() > _SMALL or tensor.stored.is_string:
-            return None
-        return np.asarray(tensor.stored.numpy())
-    op = tensor.producer
-    if op is None or op.domain != "":
-        return None
-    values = [None if t is None else t.value() for t in op.inputs]
-    if not values or any(v is None for t, v in zip(op.inputs, values, strict=True) if t is not None):
-        return None
-    first: Any = values[0]
-    match op.op_type:
-        case "Identity" | "CastLike":
-            return np.asarray(first)
-        case "Cast":
-            return np.asarray(first)
-        case "Neg":
-            return np.asarray(-first)
-        case "Sqrt":
-            return np.asarray(np.sqrt(first))
-        case "Mul":
-            return np.asarray(first * values[1])
-        case "Div":
-            integral = np.issubdtype(np.asarray(first).dtype, np.integer)
-            return np.asarray(first // values[1]) if integral else np.asarray(first / values[1])
-        case "Add":
-            return np.asarray(first + values[1])
-        case "Sub":
-            return np.asarray(first - values[1])
-        case "Concat":
-            return np.concatenate([np.atleast_1d(np.asarray(v)) for v in values], axis=0)
-        case "Unsqueeze" | "Squeeze" | "Reshape":
-            return np.asarray(first).reshape(-1) if op.op_type != "Squeeze" else np.squeeze(np.asarray(first))
-        case "Gather":
-            return np.asarray(np.take(np.asarray(first), np.asarray(values[1]), axis=op.attr("axis", 0)))
-    return None

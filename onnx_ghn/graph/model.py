@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from onnx_ghn.errors import GraphError
 from onnx_ghn.graph.layout import Layout
+from onnx_ghn.limits import gib, memory_bytes
 
 __all__ = ["ComputationGraph", "Node", "Parameter", "Primitive", "Role"]
 
@@ -204,11 +205,20 @@ class ComputationGraph:
         Returns:
             (N, N) int array: entry [i, j] is the number of edges on the shortest directed path from i to j,
             0 where there is none of length 1 to cutoff.
+
+        Raises:
+            GraphError: so many nodes that the array exceeds this machine's memory.
         """
         from scipy.sparse import csr_array
         from scipy.sparse.csgraph import dijkstra
 
         n = len(self.nodes)
+        needed_bytes = 3 * 8 * n * n  # lengths, their mask and the result
+        if needed_bytes > memory_bytes():
+            raise GraphError(
+                f"graph {self.name!r} has {n:,} nodes, whose distances need {gib(needed_bytes)}, and there are "
+                f"{gib(memory_bytes())}: take a machine with more memory"
+            )
         if not len(self.edges):
             return np.zeros((n, n), dtype=np.int64)
         ones = np.ones(len(self.edges), dtype=np.float64)

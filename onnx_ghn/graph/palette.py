@@ -85,10 +85,7 @@ def outline(shape: str, x: float, y: float, r: float) -> list[tuple[float, float
         case "star":
             turns, scale = [-0.25 + i / 10 for i in range(10)], [1.55, 0.78] * 5
         case "house":  # a tag that points along the flow
-            return [
-                (x + r * a, y + r * b)
-                for a, b in ((-1, -0.95), (0.4, -0.95), (1.25, 0), (0.4, 0.95), (-1, 0.95))
-            ]
+            return [(x + r * a, y + r * b) for a, b in ((-1, -0.95), (0.4, -0.95), (1.25, 0), (0.4, 0.95), (-1, 0.95))]
         case _:
             raise ValueError(f"no shape {shape!r}")
     return [

@@ -18,6 +18,7 @@ __all__ = ["NormMatch", "find_norms"]
 _REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceSumSquare"})
 _SHAPED = frozenset({"Cast", "CastLike", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Expand"})
 _GUARDS = frozenset({"Max", "Relu", "Clip", "Abs", "Reciprocal", "Sqrt", "Pow", "Neg"})
+_SIZES = frozenset({"Shape", "Size"})
 _ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div"})
 
 
@@ -164,19 +165,19 @@ def _region(
         kind[op.outputs[0]] = new
         ops.add(op)
         push(op.outputs[0])
-    normalised = [t for t, k in kind.items() if k == "n"]
-    ends = [t for t in normalised if t in outputs or any(user not in ops for user in t.consumers)]
+    ends: list[Tensor] = []
+    # Against the flow: a view whose output nothing in the region reads trails the layer and is no part of it.
+    for tensor in reversed([t for t, k in kind.items() if k == "n"]):
+        readers = [user for user in tensor.consumers if user.op_type not in _SIZES]
+        producer = tensor.producer
+        trails = producer is not None and producer.op_type in _SHAPED and not any(user in ops for user in readers)
+        if trails and producer is not None and any(kind.get(t) == "n" for t in producer.inputs if t is not None):
+            ops.discard(producer)
+        elif tensor in outputs or any(user not in ops for user in readers):
+            ends.append(tensor)
     if len(ends) != 1 or anchor not in ops:
         return None
-    end = ends[0]
-    # A trailing view is not part of the layer: step back to what it views.
-    while end.producer is not None and end.producer.op_type in _SHAPED and end.producer.op_type not in ("Reshape",):
-        before = end.producer.inputs[0]
-        if before is None or kind.get(before) != "n" or len(before.consumers) != 1:
-            break
-        ops.discard(end.producer)
-        end = before
-    return NormMatch(root, end, ops, scale, shift, over_batch)
+    return NormMatch(root, ends[0], ops, scale, shift, over_batch)
 
 
 def _kind(op: Op, kinds: list[str], data: list[Tensor], is_anchor: bool) -> str | None:

@@ -39,7 +39,10 @@ _TABLE: tuple[tuple[Handler, tuple[tuple[str, str], ...]], ...] = (
     (pooling.pool, (("", "MaxPool"), ("", "AveragePool"), ("", "LpPool"))),
     (pooling.global_max_pool, (("", "GlobalMaxPool"),)),
     (pooling.mean, (("", "GlobalAveragePool"), ("", "ReduceMean"), ("", "ReduceSum"))),
-    (merge.add, (("", "Add"), ("", "Sum"), (_MS, "BiasGelu"), (_MS, "FastGelu"), (_MS, "BiasSplitGelu"), (_MS, "BiasAdd"))),
+    (
+        merge.add,
+        (("", "Add"), ("", "Sum"), (_MS, "BiasGelu"), (_MS, "FastGelu"), (_MS, "BiasSplitGelu"), (_MS, "BiasAdd")),
+    ),
     (merge.multiply, (("", "Mul"), ("", "Div"))),
     (merge.subtract, (("", "Sub"),)),
     (merge.concat, (("", "Concat"),)),

@@ -105,7 +105,7 @@ def compose(graph: ComputationGraph, fallback_name: str, labels: bool | None = N
             for node, (x, y), r in zip(graph.nodes, at, sizes, strict=True)
             if (label := _label(node))
         ]
-    curves = list(_curves(graph, level, at, sizes, fold, [left + x for x in fold.turns]))
+    curves = list(_curves(graph, level, at, sizes, fold))
     return Scene(width, top + fold.height + _MARGIN, name, curves, [*header_marks, *marks], texts)
 
 
@@ -173,7 +173,6 @@ class _Fold:
     height: float
     at: list[Point]
     arcs: dict[tuple[int, int], float]  # skip connections inside a row: height of their control points
-    turns: tuple[float, float]  # left and right end of the rows
     crossing: float  # edges from row to row, on average
     blank: float  # share of the last row
 
@@ -181,7 +180,7 @@ class _Fold:
 def _candidates(n_levels: int) -> list[int]:
     """Column counts: for each number of rows the one that fills the last best, and a few above."""
     fullest = {math.ceil(n_levels / rows) for rows in range(1, math.isqrt(n_levels) + 2)}
-    return sorted({columns + more for columns in fullest for more in range(6) if columns + more <= n_levels})
+    return sorted({columns + more for columns in fullest for more in range(4) if columns + more <= n_levels})
 
 
 def _ugliness(fold: _Fold) -> float:
@@ -240,10 +239,7 @@ def _fold(
     arcs = {(a, b): middles[level[a] // columns] + height for (a, b), height in arcs.items()}
     width = (columns - 1) * step + 28
     blank = 1 - (max(level, default=0) % columns + 1) / columns
-    ends_at = (-0.3 * step, width + 0.3 * step)
-    return _Fold(
-        columns, width, y - _ROW_GAP, at, arcs, ends_at, max(1.0, crossing / max(1, n_rows - 1)), blank
-    )
+    return _Fold(columns, width, y - _ROW_GAP, at, arcs, max(1.0, crossing / max(1, n_rows - 1)), blank)
 
 
 # -- edges -------------------------------------------------------------------------------------------------
@@ -255,13 +251,10 @@ def _curves(
     at: Sequence[Point],
     sizes: Sequence[float],
     fold: _Fold,
-    turns: Sequence[float],
 ) -> Iterator[Curve]:
     shift = at[0][1] - fold.at[0][1] if at else 0.0
     fine = min(1.0, max(0.5, math.sqrt(500 / max(1, len(graph.edges)))))
-    for a, b in sorted(
-        graph.edges.tolist(), key=lambda e: level[e[0]] - level[e[1]]
-    ):  # long ones at the back
+    for a, b in sorted(graph.edges.tolist(), key=lambda e: level[e[0]] - level[e[1]]):  # long ones at the back
         (xa, ya), (xb, yb) = at[a], at[b]
         row_a, row_b = level[a] // fold.columns, level[b] // fold.columns
         if (a, b) in fold.arcs:
@@ -271,7 +264,8 @@ def _curves(
             half = (xb - xa) / 2
             inner = (xa + half, ya), (xb - half, yb)
         elif level[b] - level[a] == 1:  # around the end of a row
-            out = turns[1] if row_a % 2 == 0 else turns[0]
+            reach = 10 + 0.14 * abs(yb - ya)  # the outer lane goes further out
+            out = xa + reach if row_a % 2 == 0 else xa - reach
             inner = (out, ya), (out, yb)
         else:
             half = (yb - ya) / 2
@@ -314,9 +308,7 @@ def _on(points: tuple[Point, Point, Point, Point], t: float) -> Point:
 # -- words -------------------------------------------------------------------------------------------------
 
 
-def _header(
-    graph: ComputationGraph, name: str, width: float, big: float
-) -> tuple[list[Mark], list[Text], float]:
+def _header(graph: ComputationGraph, name: str, width: float, big: float) -> tuple[list[Mark], list[Text], float]:
     """Title, numbers, and the legend of what the picture holds."""
     texts = [Text(_MARGIN, _MARGIN + 14 * big, name, 20 * big, bold=True)]
     texts.append(Text(_MARGIN, _MARGIN + 35 * big, _numbers(graph), 11.5 * big, _MUTED))

@@ -7,6 +7,7 @@ from onnx_ghn.graph.flatten import Op, Tensor
 __all__ = [
     "activation_before",
     "behind_views",
+    "is_hard_gate",
     "is_self_gated",
     "is_squeeze",
     "is_view",
@@ -15,10 +16,16 @@ __all__ = [
 ]
 
 _VIEWS = frozenset(
-    {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Cast", "CastLike", "Expand", "Dropout", "Join"}
+    {
+        "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Cast", "CastLike", "Expand",
+        "Dropout", "Join",
+    }
 )
 _ELEMENTWISE = frozenset(
-    {"Sigmoid", "HardSigmoid", "Tanh", "Clip", "Relu", "Erf", "Softplus", "Exp", "Log", "Neg", "Add", "Sub", "Mul", "Div", "Cast"}
+    {
+        "Sigmoid", "HardSigmoid", "Tanh", "Clip", "Relu", "Erf", "Softplus", "Exp", "Log", "Neg", "Add", "Sub",
+        "Mul", "Div", "Cast",
+    }
 )
 _HARD = frozenset({"HardSigmoid", "HardSwish"})
 
@@ -56,13 +63,18 @@ def activation_before(tensor: Tensor | None) -> tuple[str, int]:
     op = origin.producer if origin is not None else None
     if op is None:
         return "", n_views
-    if op.op_type in _HARD or _is_hard_product(op) or _is_clipped(op):
+    if is_hard_gate(op) or _is_hard_product(op):
         return "hard", n_views
     if op.op_type == "Sigmoid":
         return "sigmoid", n_views
     if op.op_type in ("Relu", "Tanh", "Softmax", "Clip"):
         return "other", n_views
     return "", n_views
+
+
+def is_hard_gate(op: Op) -> bool:
+    """HardSigmoid or HardSwish, as one operator or the former as arithmetic."""
+    return op.op_type in _HARD or _is_clipped(op)
 
 
 def _is_hard_product(op: Op) -> bool:
@@ -77,14 +89,26 @@ def _is_hard_product(op: Op) -> bool:
 
 
 def _is_clipped(op: Op) -> bool:
-    """Clip(x + 3, 0, 6) / 6: a hard sigmoid as arithmetic."""
+    """Clip(x + 3, 0, 6) / 6, or with Min and Max in the place of Clip: a hard sigmoid as arithmetic."""
     if op.op_type not in ("Div", "Mul"):
         return False
+    before = _only_data(op)
+    if before is not None and before.op_type in ("Min", "Max"):
+        inner = _only_data(before)
+        return inner is not None and {before.op_type, inner.op_type} == {"Min", "Max"} and _adds_constant(inner)
+    return before is not None and before.op_type == "Clip" and _adds_constant(before)
+
+
+def _adds_constant(op: Op) -> bool:
+    """Whether an operator's data come from an Add."""
+    before = _only_data(op)
+    return before is not None and before.op_type == "Add"
+
+
+def _only_data(op: Op) -> Op | None:
+    """The producer of an operator's only input that is not constant."""
     data = [t for t in op.inputs if t is not None and not t.is_const]
-    if len(data) != 1 or data[0].producer is None or data[0].producer.op_type != "Clip":
-        return False
-    shifted = data[0].producer.input(0)
-    return shifted is not None and shifted.producer is not None and shifted.producer.op_type == "Add"
+    return data[0].producer if len(data) == 1 else None
 
 
 def is_self_gated(op: Op) -> bool:
@@ -129,6 +153,22 @@ def is_squeeze(mean: Op, limit: int = 48) -> bool:
     return False
 
 
+def _is_softmax(op: Op) -> bool:
+    """exp(x) / Σ exp(x): Softmax as arithmetic."""
+    if op.op_type != "Div":
+        return False
+    above, below = op.input(0), behind_views(op.input(1))[0]
+    total = below.producer if below is not None else None
+    exponential = above.producer if above is not None else None
+    return (
+        exponential is not None
+        and exponential.op_type == "Exp"
+        and total is not None
+        and total.op_type == "ReduceSum"
+        and total.input(0) is above
+    )
+
+
 def softmax_before(tensor: Tensor | None) -> Op | None:
     """The Softmax that makes the weights of a weighted sum: behind views, masks (Where, Mul) and dropout."""
     for _ in range(12):
@@ -136,7 +176,7 @@ def softmax_before(tensor: Tensor | None) -> Op | None:
         op = tensor.producer if tensor is not None else None
         if op is None:
             return None
-        if op.op_type == "Softmax":
+        if op.op_type == "Softmax" or _is_softmax(op):
             return op
         if op.op_type == "Where":
             candidates = [t for t in op.inputs[1:] if t is not None and not t.is_const]

@@ -8,10 +8,12 @@ import math
 from onnx_ghn.graph.flatten import Op, Tensor
 from onnx_ghn.graph.layout import Layout
 
-__all__ = ["Leaf", "leaves", "main_leaf", "per_channel", "static_shape"]
+__all__ = ["Leaf", "leaves", "main_leaf", "per_channel", "rough_shape", "static_shape"]
 
 #: Operators whose output is the first input, seen otherwise or in other numbers.
-_SAME = frozenset({"Identity", "Cast", "CastLike", "Dropout", "Expand", "Tile", "QuantizeLinear", "DynamicQuantizeLinear"})
+_SAME = frozenset(
+    {"Identity", "Cast", "CastLike", "Dropout", "Expand", "Tile", "QuantizeLinear", "DynamicQuantizeLinear"}
+)
 _PIECE = frozenset({"Split", "Slice", "Gather"})
 _RESHAPE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
@@ -85,8 +87,8 @@ def _leaves(value: Tensor) -> list[Leaf]:
     for i, given in enumerate(op.inputs[1:], start=1):
         if given is not None and given.is_const:
             deeper: list[Leaf] = list(given.leaves or ())
-            if op.op_type == "Div" and i == 1:
-                deeper = [dataclasses.replace(leaf, divisor=not leaf.divisor) for leaf in deeper]
+            if op.op_type == "Div" and i == 1:  # γ / σ and γ / √(σ² + ε) alike
+                deeper = [dataclasses.replace(leaf, divisor=True) for leaf in deeper]
             found += deeper
     unique: dict[str, Leaf] = {}
     for leaf in found:
@@ -112,6 +114,13 @@ def static_shape(value: Tensor) -> tuple[int, ...] | None:
     return None
 
 
+def rough_shape(value: Tensor) -> tuple[int, ...] | None:
+    """`static_shape`, or where only running the model would tell, the shape of the table that a value is a piece of."""
+    shape = static_shape(value)
+    leaf = main_leaf(value) if shape is None else None
+    return shape if leaf is None else leaf.layout.canonical
+
+
 def per_channel(shape: tuple[int, ...] | None) -> bool:
     """Whether a shape is that of one number per channel: exactly one dimension above 1."""
     return shape is not None and sum(dim > 1 for dim in shape) == 1
@@ -126,8 +135,9 @@ def _transposed(leaf: Leaf, op: Op) -> Leaf:
 
 
 def _reshaped(leaf: Leaf, op: Op) -> Leaf:
-    target = _target_shape(leaf.layout.canonical, op)
-    if target is None or not leaf.whole or math.prod(target) != math.prod(leaf.layout.canonical):
+    # Of a piece the shape is not known: the axes and sizes are not meant for the whole tensor.
+    target = _target_shape(leaf.layout.canonical, op) if leaf.whole else None
+    if target is None or math.prod(target) != math.prod(leaf.layout.canonical):
         return dataclasses.replace(leaf, whole=False)
     return dataclasses.replace(leaf, layout=leaf.layout.reshape(target))
 
@@ -141,7 +151,8 @@ def _target_shape(shape: tuple[int, ...], op: Op) -> tuple[int, ...] | None:
         wanted = axes_input.ints() if axes_input is not None else op.attr("shape")
         if wanted is None:
             return None
-        sizes = [shape[i] if dim == 0 and i < len(shape) and not op.attr("allowzero", 0) else dim for i, dim in enumerate(wanted)]
+        copies = not op.attr("allowzero", 0)
+        sizes = [shape[i] if dim == 0 and i < len(shape) and copies else dim for i, dim in enumerate(wanted)]
         if -1 in sizes:
             rest = math.prod(dim for dim in sizes if dim != -1)
             if rest == 0 or math.prod(shape) % rest:
@@ -158,8 +169,7 @@ def _target_shape(shape: tuple[int, ...], op: Op) -> tuple[int, ...] | None:
         return None
     rank = len(shape) + len(axes)
     added = {axis % rank for axis in axes}
-    rest_dims = iter(shape)
-    try:
-        return tuple(1 if i in added else next(rest_dims) for i in range(rank))
-    except StopIteration:
+    if len(added) != len(axes):
         return None
+    rest_dims = iter(shape)
+    return tuple(1 if i in added else next(rest_dims) for i in range(rank))

@@ -74,7 +74,9 @@ def test_steps_that_change_nothing_are_left_out_and_wrong_ones_refused() -> None
 # -- canonical meaning: out × in × kh × kw -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("dims", "group", "kernel"), [(1, 1, 3), (2, 1, 3), (2, 4, 3), (2, 2, 1), (3, 1, 2), (3, 2, 2)])
+@pytest.mark.parametrize(
+    ("dims", "group", "kernel"), [(1, 1, 3), (2, 1, 3), (2, 4, 3), (2, 2, 1), (3, 1, 2), (3, 2, 2)]
+)
 def test_convolution(dims: int, group: int, kernel: int) -> None:
     import torch
 

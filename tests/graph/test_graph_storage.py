@@ -131,12 +131,20 @@ def test_both_branches_of_if() -> None:
     net = Net()
     x = net.linear(net.input(3, 5), 5, 5, "outer")
     net.input(name="flag", kind=TensorProto.BOOL)
-    y = net.op("If", "flag", then_branch=branch("then", x, net.array(5, 5)), else_branch=branch("other", x, net.array(5, 5)))
+    y = net.op(
+        "If", "flag", then_branch=branch("then", x, net.array(5, 5)), else_branch=branch("other", x, net.array(5, 5))
+    )
     y = net.linear(y, 5, 2, "head")
     graph = build_graph(net.model(y))
     assert kinds(graph) == ["conv"] * 4
     assert {p.name for p in graph.parameters} == {"outer", "then_w", "other_w", "head"}
-    assert edges(graph) == {("input0", "conv1"), ("conv1", "conv2"), ("conv1", "conv3"), ("conv2", "conv4"), ("conv3", "conv4")}
+    assert edges(graph) == {
+        ("input0", "conv1"),
+        ("conv1", "conv2"),
+        ("conv1", "conv3"),
+        ("conv2", "conv4"),
+        ("conv3", "conv4"),
+    }
     assert {p.storage for p in graph.parameters} == {"initializer", "subgraph"}
 
 
@@ -154,7 +162,10 @@ def loop_model() -> onnx.ModelProto:
             helper.make_tensor_value_info("go", TensorProto.BOOL, []),
             helper.make_tensor_value_info("state", F, [3, 5]),
         ],
-        [helper.make_tensor_value_info("go_on", TensorProto.BOOL, []), helper.make_tensor_value_info("next", F, [3, 5])],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", F, [3, 5]),
+        ],
         [tensor("w", net.array(5, 5))],
     )
     y = net.op("Loop", net.number(3, np.int64), "", net.input(3, 5), body=body)
@@ -320,8 +331,6 @@ def test_contrib_attention_and_embedding() -> None:
     assert parameters(graph)["w"].layout.canonical == (24, 8)
     assert parameters(graph)["word"].role is Role.embedding
     assert decoded(graph) == {"word", "place", "kind", "gamma", "beta", "w", "b"}
-    for rules in ("ppuda", "ghn3"):
-        assert "msa" not in kinds(build_graph(model, rules))
 
 
 def test_multi_head_attention() -> None:

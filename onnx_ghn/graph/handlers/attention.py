@@ -53,8 +53,8 @@ def contrib_attention(ctx: BuildContext, op: Op) -> None:
 def _scaled_twice(ctx: BuildContext, softmax: Op) -> bool:
     """Whether queries and keys are both scaled before their product.
 
-    So both of torch's exporters write scaled_dot_product_attention (each operand times d^-1/4); attention written by hand
-    scales one operand, or the product.
+    So both of torch's exporters write scaled_dot_product_attention (each operand times d^-1/4); attention written
+    by hand scales one operand, or the product.
     """
     scores = softmax.input(0)
     for _ in range(8):

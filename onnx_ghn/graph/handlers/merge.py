@@ -7,7 +7,7 @@ from onnx_ghn.graph.flatten import Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
 from onnx_ghn.graph.walk import activation_before, behind_views, is_self_gated, is_squeeze, next_ops
-from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, static_shape
+from onnx_ghn.graph.weights import Leaf, leaves, main_leaf, per_channel, rough_shape, static_shape
 
 __all__ = ["add", "concat", "multiply", "subtract"]
 
@@ -20,14 +20,15 @@ def add(ctx: BuildContext, op: Op) -> None:
     sources = ctx.union(data)
     tables: list[frozenset[int]] = []
     for constant in (t for t in op.inputs if t is not None and t.is_const):
-        shape = static_shape(constant)
-        if per_channel(shape):
+        shape = rough_shape(constant)
+        if per_channel(shape) or _is_single_bias(ctx, constant, shape, sources):
             sources = _bias(ctx, op, constant, sources)
         elif shape is not None and sum(dim > 1 for dim in shape) > 1:
             tables += _table(ctx, op, constant)
     for table in tables:
         sources = sources | table
-    if len(sources) > 1:
+    # One value that stems from several nodes (attention scores and their mask) is no meeting of nodes.
+    if len(sources) > 1 and sum(bool(ctx.sources(t)) for t in data) + len(tables) > 1:
         sources = ctx.add_node(Primitive.sum, sources, name=op.name)
     ctx.finish(op, sources)
 
@@ -37,9 +38,10 @@ def concat(ctx: BuildContext, op: Op) -> None:
     for constant in (t for t in op.inputs if t is not None and t.is_const):
         leaf = main_leaf(constant)
         if leaf is not None and any(ctx.sources(t) for t in op.inputs) and not looks_constant(leaf.tensor):
-            ctx.claim(constant, Role.position, op, reason="a token that is joined to the data: no operator weighs with it")
+            reason = "a token that is joined to the data: no operator weighs with it"
+            ctx.claim(constant, Role.position, op, reason=reason)
     sources = ctx.union(op.inputs)
-    if len(sources) > 1:
+    if len(sources) > 1 and sum(bool(ctx.sources(t)) for t in op.inputs) > 1:
         sources = ctx.add_node(Primitive.concat, sources, name=op.name)
     ctx.finish(op, sources)
 
@@ -63,8 +65,8 @@ def subtract(ctx: BuildContext, op: Op) -> None:
     constant = op.input(1)
     if constant is not None and constant.is_const and per_channel(static_shape(constant)):
         following = [user for tensor in op.outputs for user in next_ops(tensor)]
-        divided = [leaf for user in following for t in user.inputs if t is not None and t.is_const for leaf in leaves(t)]
-        if any(leaf.divisor for leaf in divided):
+        factors = [t for user in following for t in user.inputs if t is not None and t.is_const]
+        if any(leaf.divisor for factor in factors for leaf in leaves(factor)):
             ctx.claim(constant, Role.statistic, op, vector)
     ctx.drop(op)
 
@@ -76,6 +78,17 @@ def _bias(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int]) 
     if claim.shape is None or _is_not_float(ctx, constant):
         return sources
     return ctx.add_node(Primitive.bias, sources, name=claim.name, shape=claim.shape, shift=claim.index)
+
+
+def _is_single_bias(
+    ctx: BuildContext, constant: Tensor, shape: tuple[int, ...] | None, sources: frozenset[int]
+) -> bool:
+    """A stored vector of one element behind a layer of one output: its bias. (A scalar, of rank 0, is a setting.)"""
+    if shape is None or not shape or len(sources) != 1 or any(dim != 1 for dim in shape):
+        return False
+    (number,) = sources
+    node = ctx.nodes[number]
+    return constant.stored is not None and node.primitive is Primitive.conv and (node.shape or (0,))[0] == 1
 
 
 def _table(ctx: BuildContext, op: Op, constant: Tensor) -> list[frozenset[int]]:
@@ -111,8 +124,9 @@ def _positions(layout: Layout) -> Layout:
 
 def _scale(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int]) -> frozenset[int]:
     """A per-channel factor: of a normalisation as Mul + Add, or a layer scale on what came before."""
-    found = leaves(constant)
-    shift_op = _shift_after(op)
+    found, more = _factors(op, constant)
+    ctx.absorbed.update(more)
+    shift_op = _shift_after(more[-1] if more else op)
     normalises = any(leaf.divisor for leaf in found)
     if op.op_type == "Div" and not normalises:
         return sources  # x / constant: input preprocessing, no layer is written so
@@ -136,6 +150,26 @@ def _scale(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int])
     shape = static_shape(constant)
     n = max(shape) if shape else 1
     return ctx.add_node(Primitive.bn, sources, name=constant.name, shape=(n,), scale=scale, shift=shift)
+
+
+def _factors(op: Op, constant: Tensor) -> tuple[list[Leaf], list[Op]]:
+    """What a per-channel product multiplies by, and the products after it that belong to the same layer.
+
+    (x − μ) / √(σ² + ε) · γ: two products, where one has the root and the other the gain.
+    """
+    found = leaves(constant)
+    more: list[Op] = []
+    while len(users := op.outputs[0].consumers) == 1 and users[0].op_type in ("Mul", "Div"):
+        op = users[0]
+        constants = [t for t in op.inputs if t is not None and t.is_const]
+        if len(constants) != 1 or not per_channel(static_shape(constants[0])):
+            break
+        factors = leaves(constants[0])
+        before, after = ({leaf.divisor for leaf in some} for some in (found, factors))
+        if before & after or len(before | after) != 2:
+            break
+        found, more = [*found, *factors], [*more, op]
+    return found, more
 
 
 def _attach_scale(ctx: BuildContext, scale: int | None, sources: frozenset[int]) -> frozenset[int]:

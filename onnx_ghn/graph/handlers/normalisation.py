@@ -9,7 +9,7 @@ from onnx_ghn.graph.flatten import Op, Tensor
 from onnx_ghn.graph.handlers.convolution import add_bias
 from onnx_ghn.graph.model import Primitive, Role
 from onnx_ghn.graph.patterns import NormMatch
-from onnx_ghn.graph.weights import leaves
+from onnx_ghn.graph.weights import leaves, per_channel, static_shape
 
 __all__ = ["batch_norm", "decomposed_norm", "layer_norm", "rms_norm", "skip_norm"]
 
@@ -24,7 +24,36 @@ def batch_norm(ctx: BuildContext, op: Op) -> None:
 
 def layer_norm(ctx: BuildContext, op: Op) -> None:
     """LayerNormalization, GroupNormalization, InstanceNormalization: an ln node."""
-    ctx.finish(op, _node(ctx, op, Primitive.ln, ctx.sources(op.input(0)), op.input(1), op.input(2)))
+    scale, shift = op.input(1), op.input(2)
+    if op.op_type == "InstanceNormalization" and (affine := _group_affine(op)) is not None:
+        product, shifted = affine
+        for tensor, role in ((scale, Role.norm_scale), (shift, Role.norm_bias)):
+            ctx.claim(tensor, role, op, vector, reason="the identity inside a group normalisation")
+        scale, shift = (next((t for t in some.inputs if t is not None and t.is_const), None) for some in affine)
+        ctx.absorbed.update((product, shifted))
+    ctx.finish(op, _node(ctx, op, Primitive.ln, ctx.sources(op.input(0)), scale, shift))
+
+
+def _group_affine(op: Op) -> tuple[Op, Op] | None:
+    """The scale and the shift of a group normalisation as torch writes it before opset 21.
+
+    Reshape to groups, InstanceNormalization by ones and zeros, Reshape back, Mul by γ, Add β.
+    """
+    before = op.input(0)
+    if before is None or before.producer is None or before.producer.op_type != "Reshape":
+        return None
+    found = []
+    for expected in ("Reshape", "Mul", "Add"):
+        users = op.outputs[0].consumers
+        if len(users) != 1 or users[0].op_type != expected:
+            return None
+        op = users[0]
+        constants = [t for t in op.inputs if t is not None and t.is_const]
+        if expected != "Reshape":
+            if len(constants) != 1 or not per_channel(static_shape(constants[0])):
+                return None
+            found.append(op)
+    return found[0], found[1]
 
 
 def rms_norm(ctx: BuildContext, op: Op) -> None:
