@@ -2,7 +2,7 @@
 
     python benchmarks/predict_speed.py [--large-gib 4] [--repeats 7]
 
-Networks come from torchvision (untrained), exported here; the GHN is GHN-2 (hid 32, ImageNet). Everything in two threads.
+Networks come from torchvision (untrained), exported here; the GHN is GHN-2 (hid 32, ImageNet). Two threads.
 Medians of repeated runs in one process, after one warm-up run; the cold figures are the first runs.
 """
 
@@ -70,8 +70,7 @@ def graph_and_ghn(folder: Path, repeats: int) -> None:
         def run(model: Any = model) -> int:
             graph = build_graph(model)
             return sum(
-                graph.parameters[i].layout.from_canonical(block.array()).size
-                for i, block in ghn.blocks(graph).items()
+                graph.parameters[i].layout.from_canonical(block.array()).size for i, block in ghn.blocks(graph).items()
             )
 
         first, median = timed(run, repeats)
@@ -103,11 +102,13 @@ def start_up(repeats: int) -> None:
 
 
 _LARGE = """
-import resource, sys
+import sys
 import onnx_ghn
 ghn = onnx_ghn.new_ghn("ghn2", seed=0)
 onnx_ghn.predict(sys.argv[1], sys.argv[2], ghn=ghn, calibrate="none", force=True)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+# Not ru_maxrss: a child process inherits its parent's there.
+status = open("/proc/self/status").read()
+print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
 """
 
 
@@ -135,9 +136,7 @@ def large_model(folder: Path, gib: float) -> None:
         nodes.append(helper.make_node("MatMul", [f"x{i}", f"w{i}"], [f"x{i + 1}"]))
     ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", side]) for n in ("x0", f"x{count}")]
     graph = helper.make_graph(nodes, "large", ends[:1], ends[1:], weights)
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / name
-    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / name)
     start = time.perf_counter()
     command = [sys.executable, "-c", _LARGE, str(folder / name), str(folder / "large_out.onnx")]
     peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -151,9 +150,7 @@ def large_model(folder: Path, gib: float) -> None:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--large-gib", type=float, default=4.0, help="0 leaves that part out")
     options = parser.parse_args()

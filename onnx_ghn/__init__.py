@@ -15,12 +15,12 @@ from onnx_ghn._version import __version__
 from onnx_ghn.errors import OnnxGhnError
 
 if TYPE_CHECKING:
+    from onnx_ghn.architecture import strip
     from onnx_ghn.coverage import CoverageReport
     from onnx_ghn.ghn import GHN, GHNConfig, list_ghns, load_ghn, new_ghn, save_ghn
     from onnx_ghn.graph import ComputationGraph, build_graph
     from onnx_ghn.graph.draw import draw
     from onnx_ghn.prediction import Prediction, predict
-    from onnx_ghn.architecture import strip
 
 _HOMES = {
     "ComputationGraph": "onnx_ghn.graph",

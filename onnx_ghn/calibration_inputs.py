@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import struct
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_ghn.errors import OptionError
+from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.limits import gib, memory_bytes
 
 __all__ = ["input_batches"]
 
@@ -18,8 +22,12 @@ Array = npt.NDArray[Any]
 Feed = dict[str, Array]
 
 _BATCH = 32  # where the model lets us choose
-_FREE_DIM = {2: 64, 3: 64, 4: 64}  # for free dimensions after the batch, by rank
-_MAX_ELEMENTS = 32 * 3 * 224 * 224  # of one input batch: larger inputs get smaller batches
+# Free dimensions after the batch, by rank: the first that the model takes. A classifier behind a flatten takes one size
+# only, a stem for audio needs a second of it.
+_FREE_DIMS = {2: (64, 16), 3: (64, 1024, 16000, 16), 4: (64, 224, 32, 299), 5: (16, 32, 64)}
+_MAX_ELEMENTS = 16 * 3 * 224 * 224  # of one input batch: larger inputs get smaller batches
+# What Pillow's decoders raise on damaged files.
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error)
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 #: ImageNet's channel statistics, with which image models are fed.
 _IMAGE_MEAN, _IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -36,62 +44,85 @@ _NUMPY_TYPES = {
 }
 
 
-def input_batches(session: Any, source: str | os.PathLike[str], seed: int) -> Iterator[list[Feed]]:
-    """Rounds of input batches, to be tried in turn: first one batch of a good size, then what the file declares.
+def input_batches(
+    session: Any, shapes: dict[str, list[int]], source: str | os.PathLike[str], seed: int
+) -> Iterator[list[Feed]]:
+    """Rounds of input batches, to be tried in turn: one batch of a good size, many of the size that the file declares
+    (one sample where it declares none), then other sizes of what is free.
 
     Args:
-        session: of onnxruntime; its inputs say names, shapes and types.
+        session: of onnxruntime; its inputs say names and types.
+        shapes: the declared shape of each input, 0 where a dimension is free.
         source: "noise" (standard normal; integers 0 and 1), or a folder with images for the first image input.
 
     Raises:
         OptionError: a folder that is absent or holds no images, a model without an image input.
     """
     images = None if str(source) == "noise" else _find_images(Path(source))
-    declared = [_shape(entry.shape) for entry in session.get_inputs()]
-    largest = max((int(np.prod([d for d in shape[1:] if d])) for shape in declared if shape), default=1)
+    types = {entry.name: entry.type for entry in session.get_inputs()}
+    declared = {name: shapes.get(name, []) for name in types}
+    largest = max((math.prod(dim for dim in shape[1:] if dim) for shape in declared.values()), default=1)
     batch = int(np.clip(_MAX_ELEMENTS // max(largest, 1), 1, _BATCH))
-    if all(not shape or shape[0] == 0 for shape in declared):
-        yield [_feed(session, batch, images, seed)]
-        return
-    fixed = max((shape[0] for shape in declared if shape), default=1)
-    if fixed < batch:
-        # onnxruntime checks declared input shapes: many runs of the declared size are pooled instead.
-        yield [_feed(session, fixed, images, seed + i, offset=i * fixed) for i in range(max(1, batch // fixed))]
-        return
-    yield [_feed(session, fixed, images, seed)]
+    first = {shape[0] for shape in declared.values() if shape} - {0}
+    single = max(first, default=1)
+    if len(first) > 1 or single > batch:
+        batch = single  # no common batch, or a large one: as declared
+    ranks = {len(shape) for shape in declared.values() if 0 in shape[1:]}
+    for attempt in range(max((len(_FREE_DIMS.get(rank, (16,))) for rank in ranks), default=1)):
+        sized = {name: _sized(shape, attempt) for name, shape in declared.items()}
+        yield [_feed(types, sized, batch, images, seed, 0, batch)]
+        if single < batch:
+            count = batch // single
+            yield [_feed(types, sized, single, images, seed + i, i * single, count * single) for i in range(count)]
 
 
-def _shape(dims: list[Any]) -> list[int]:
-    """Declared dimensions, 0 where free."""
-    return [dim if isinstance(dim, int) and dim > 0 else 0 for dim in dims]
-
-
-def _feed(session: Any, batch: int, images: list[Path] | None, seed: int, offset: int = 0) -> Feed:
-    rng = np.random.default_rng(seed)
-    feed: Feed = {}
-    for entry in session.get_inputs():
-        dtype = _NUMPY_TYPES.get(entry.type)
-        if dtype is None:
-            raise OptionError(f"calibration: input {entry.name!r} is a {entry.type}; choose --calibrate none")
-        shape = _shape(entry.shape)
-        free = _FREE_DIM.get(len(shape), 16)
-        sizes = [dim or (batch if i == 0 else _free_dim(shape, i, free)) for i, dim in enumerate(shape)]
-        if images is not None and _is_image(sizes, dtype):
-            feed[entry.name] = _load(images, sizes, offset).astype(dtype)
-            images = None
-        elif np.issubdtype(dtype, np.floating):
-            feed[entry.name] = rng.standard_normal(sizes).astype(dtype)
-        else:
-            feed[entry.name] = rng.integers(0, 2, sizes).astype(dtype)
-    if images is not None:
-        raise OptionError("calibration: the model has no image input (batch × 3 × height × width); use noise")
-    return feed
+def _sized(shape: list[int], attempt: int) -> list[int]:
+    """A declared shape with its free dimensions filled, but for the batch's."""
+    choices = _FREE_DIMS.get(len(shape), (16,))
+    free = choices[min(attempt, len(choices) - 1)]
+    return [dim if dim or i == 0 else _free_dim(shape, i, free) for i, dim in enumerate(shape)]
 
 
 def _free_dim(shape: list[int], axis: int, free: int) -> int:
-    """A free dimension: 3 where it must be an image's channels, else a moderate size."""
-    others = [dim for i, dim in enumerate(shape) if i not in (0, axis)]
-    return 3 if len(shape) == 4 and axis == 1 and all(dim > 4 for dim in others) else free
+    """A free dimension: 3 where it must be an image's channels, else the given size."""
+    return 3 if len(shape) == 4 and axis == 1 and shape[3] not in (1, 2, 3, 4) else free
+
+
+def _feed(
+    types: dict[str, str],
+    shapes: dict[str, list[int]],
+    batch: int,
+    images: list[Path] | None,
+    seed: int,
+    offset: int,
+    total: int,
+) -> Feed:
+    """One batch: samples `offset` to `offset + batch` of `total`."""
+    rng = np.random.default_rng(seed)
+    common = len({shape[0] for shape in shapes.values() if shape} - {0}) <= 1
+    feed: Feed = {}
+    for name, kind in types.items():
+        dtype = _NUMPY_TYPES.get(kind)
+        if dtype is None:
+            raise OptionError(f"calibration: input {name!r} is a {kind}; choose --calibrate none")
+        sizes = list(shapes[name])
+        if sizes and (common or not sizes[0]):
+            sizes[0] = batch
+        needed_bytes = math.prod(sizes) * 12  # drawn in float64, fed as float32 at least
+        if needed_bytes > memory_bytes() / 2:
+            raise RuntimeFailure(
+                f"input {name!r} of shape {sizes} needs {gib(needed_bytes)}, more than half of this machine's memory"
+            )
+        if images is not None and _is_image(sizes, dtype):
+            feed[name] = _load(images, sizes, offset, total).astype(dtype)
+            images = None
+        elif np.issubdtype(dtype, np.floating):
+            feed[name] = rng.standard_normal(sizes).astype(dtype)
+        else:
+            feed[name] = rng.integers(0, 2, sizes).astype(dtype)
+    if images is not None:
+        raise OptionError("calibration: the model has no image input (batch × 3 × height × width); use noise")
+    return feed
 
 
 def _is_image(sizes: list[int], dtype: Any) -> bool:
@@ -99,30 +130,38 @@ def _is_image(sizes: list[int], dtype: Any) -> bool:
 
 
 def _find_images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise OptionError(f"--calibrate {folder}: no such folder; give a folder of images, noise or none")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    try:
+        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OptionError(f"--calibrate {folder}: cannot be read ({reason}); check its permissions") from error
     if not found:
         raise OptionError(f"--calibrate {folder}: no images in it ({', '.join(sorted(_SUFFIXES))})")
     return found
 
 
-def _load(paths: list[Path], sizes: list[int], offset: int) -> Array:
+def _load(paths: list[Path], sizes: list[int], offset: int, total: int) -> Array:
     """A batch of images in the input's layout, resized to it, scaled to [0, 1] and normalised as for ImageNet."""
     from PIL import Image, UnidentifiedImageError
 
     first = sizes[1] in (1, 3)  # channels before height and width
     channels, height, width = (sizes[1], sizes[2], sizes[3]) if first else (sizes[3], sizes[1], sizes[2])
     # Evenly through the sorted list: class folders come one after the other.
-    chosen = [paths[((offset + i) * max(1, len(paths) // max(sizes[0], 1))) % len(paths)] for i in range(sizes[0])]
-    batch = np.empty((sizes[0], height, width, channels), np.float32)
+    step = max(1, len(paths) // max(total, 1))
+    chosen = [paths[(offset + i) * step % len(paths)] for i in range(sizes[0])]
+    batch: Array = np.empty((sizes[0], height, width, channels), np.float32)
     for i, path in enumerate(chosen):
         try:
-            with Image.open(path) as image:
+            with warnings.catch_warnings(), Image.open(path) as image:
+                warnings.simplefilter("ignore")  # of damage that Pillow reads past; what stops it is raised
                 resized = image.convert("RGB" if channels == 3 else "L").resize((width, height))
                 batch[i] = np.asarray(resized, np.float32).reshape(height, width, channels) / 255.0
-        except (UnidentifiedImageError, OSError) as error:
-            raise OptionError(f"--calibrate: {path} is no image that can be read: {error}") from error
+        except (UnidentifiedImageError, Image.DecompressionBombError, *_BROKEN) as error:
+            raise OptionError(
+                f"--calibrate: {path} is no image that can be read ({error}); take it out of the folder"
+            ) from error
     if channels == 3:
         batch = (batch - np.array(_IMAGE_MEAN, np.float32)) / np.array(_IMAGE_STD, np.float32)
     return batch.transpose(0, 3, 1, 2) if first else batch

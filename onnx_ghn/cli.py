@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_ghn._version import __version__
-from onnx_ghn.errors import OnnxGhnError
+from onnx_ghn.cli_deepnets import deepnets
+from onnx_ghn.errors import OnnxGhnError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,7 +71,8 @@ def predict(model: str, output: str, as_json: bool, **options: Any) -> None:
     with _progress("loading the GHN"):
         ghn = resolve_ghn(options.pop("ghn"))
     if not ghn.config.trained:
-        _say(f"{ghn.config.name or 'this GHN'} is untrained (seed {ghn.config.seed}): a well-scaled random initialisation")
+        name = printable(ghn.config.name) or "this GHN"
+        _say(f"{name} is untrained (seed {ghn.config.seed}): a well-scaled random initialisation")
     with _progress(f"predicting {model}"):
         prediction = run(model, output, ghn=ghn, **options)
     if as_json:
@@ -79,8 +84,8 @@ def predict(model: str, output: str, as_json: bool, **options: Any) -> None:
     console = _console()
     console.print(coverage_table(prediction.coverage))
     for note in prediction.coverage.notes:
-        console.print(f"[dim]{note}[/]")
-    console.print(f"{output}: weights by {prediction.ghn_name}", highlight=False)
+        console.print(printable(note), style="dim", highlight=False)
+    console.print(f"{output}: weights by {printable(prediction.ghn_name)}", highlight=False)
 
 
 @cli.command()
@@ -136,8 +141,6 @@ def draw(model: str, output: str, rules: str, labels: bool | None, force: bool) 
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
 def strip(model: str, output: str, force: bool) -> None:
     """Write an architecture-only copy of MODEL: its weights become ConstantOfShape nodes, a few KB in all."""
-    import os
-
     from onnx_ghn.architecture import strip as run
 
     path = run(model, output, force=force)
@@ -159,18 +162,28 @@ def ghns(as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     if not found:
-        click.echo("no GHN is bundled; predict then uses an untrained GHN-2 (seed 0). --ghn takes a folder or a published .pt")
+        click.echo(
+            "no GHN is bundled; predict then uses an untrained GHN-2 (seed 0). --ghn takes a folder or a published .pt"
+        )
         return
     from onnx_ghn.tables import ghns_table
 
     _console().print(ghns_table(found))
 
 
+cli.add_command(deepnets)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Entry point: exit 0 done, 2 a usage error, 1 anything else, told in one line on stderr."""
     arguments = sys.argv[1:] if argv is None else argv
+    if "--debug" not in arguments:
+        _silence_libraries()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names in a file may hold what the terminal cannot show
     try:
         cli.main(args=arguments, prog_name="onnx-ghn", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.UsageError as error:
@@ -182,11 +195,26 @@ def main(argv: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: told, never swallowed
+    except BrokenPipeError:
+        # Who read what we print has seen enough (`| head`); Python would complain once more at its end.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it stays open till then
+        sys.exit(1)
+    except Exception as error:  # the last line of defence: told, never swallowed
         if "--debug" in arguments:
             raise
         _say(_one_line(error))
         sys.exit(1)
+
+
+def _silence_libraries() -> None:
+    """Libraries log what they mend on the way (onnx_ir); on a command line only our own warnings are news."""
+    import logging
+
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())  # without any, logging prints warnings by its last resort
+    if logging.lastResort is not None:
+        logging.getLogger("onnx_ghn").addHandler(logging.lastResort)
 
 
 def _one_line(error: Exception) -> str:
@@ -194,6 +222,9 @@ def _one_line(error: Exception) -> str:
         return f"error: {error}"
     if isinstance(error, MemoryError):
         return "error: out of memory; close other programs, or use a machine with more"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+        # All else that writes tells its target; this is what we print.
+        return "error: no space left where the output of this command goes; free some space"
     text = " ".join(str(error).split())
     kind = type(error).__name__
     return f"error: unexpected {kind}: {text[:300]}; run again with `onnx-ghn --debug` and report what it prints"
@@ -206,9 +237,10 @@ def _say(text: str) -> None:
 def _console() -> Console:
     from rich.console import Console
 
-    console = Console()
+    # Names from foreign files are printed as they are: neither markup nor emoji.
+    console = Console(markup=False, emoji=False)
     # Piped output is for programs and logs: no wrapping at 80 columns.
-    return console if console.is_terminal else Console(width=160)
+    return console if console.is_terminal else Console(width=160, markup=False, emoji=False)
 
 
 @contextlib.contextmanager
@@ -220,7 +252,7 @@ def _progress(what: str) -> Iterator[None]:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         progress.add_task(what, total=None)
         yield

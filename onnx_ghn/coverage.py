@@ -84,6 +84,6 @@ class CoverageReport:
         parts = [
             f"{self.count(outcome)} {outcome} ({self.share(outcome):.2%})"
             for outcome in ("predicted", "fallback", "kept")
-            if self.count(outcome)  # type: ignore[arg-type]
+            if self.count(outcome)
         ]
         return f"CoverageReport({self.n_trainable:,} trainable elements: {', '.join(parts) or 'none'})"

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 __all__ = [
     "CheckpointError",
+    "DataError",
     "GraphError",
     "ModelReadError",
     "ModelWriteError",
     "OnnxGhnError",
     "OptionError",
     "RuntimeFailure",
+    "printable",
 ]
+
+
+def printable(text: str) -> str:
+    """A text with names from foreign files in it, without what a terminal would obey."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class OnnxGhnError(Exception):
@@ -18,7 +25,7 @@ class OnnxGhnError(Exception):
 
     def __init__(self, message: str) -> None:
         # One line whatever the cause was: messages of other libraries often carry several.
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))
 
 
 class ModelReadError(OnnxGhnError):
@@ -35,6 +42,10 @@ class GraphError(OnnxGhnError):
 
 class CheckpointError(OnnxGhnError):
     """A GHN checkpoint that is absent, damaged, or of another configuration."""
+
+
+class DataError(OnnxGhnError):
+    """A data set (images, architectures) that is absent, damaged, or not what it should be."""
 
 
 class OptionError(OnnxGhnError):

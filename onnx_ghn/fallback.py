@@ -35,9 +35,9 @@ def standard_init(parameter: Parameter, seed: int) -> npt.NDArray[np.float32] | 
     match parameter.role:
         case Role.weight:
             fan_in = math.prod(shape[1:]) * parameter.layout.inflation
-            return _stored(parameter, rng.normal(0.0, math.sqrt(2.0 / max(fan_in, 1)), parameter.shape))
+            return _normal(parameter, rng, math.sqrt(2.0 / max(fan_in, 1)))
         case Role.embedding | Role.position:
-            return _stored(parameter, rng.normal(0.0, _EMBEDDING_STD, parameter.shape))
+            return _normal(parameter, rng, _EMBEDDING_STD)
         case Role.norm_scale:
             return np.ones(parameter.shape, np.float32)
         case Role.bias | Role.norm_bias:
@@ -46,6 +46,7 @@ def standard_init(parameter: Parameter, seed: int) -> npt.NDArray[np.float32] | 
             return np.full(parameter.shape, _PRELU_SLOPE, np.float32) if parameter.op == "PRelu" else None
 
 
-def _stored(parameter: Parameter, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    # Independent of one another, the numbers need no way through the layout.
-    return values.astype(np.float32).reshape(parameter.shape)
+def _normal(parameter: Parameter, rng: np.random.Generator, std: float) -> npt.NDArray[np.float32]:
+    # Independent of one another, the numbers need no way through the layout. One array, scaled where it is.
+    values = rng.standard_normal(parameter.shape, dtype=np.float32)
+    return np.multiply(values, np.float32(std), out=values)

@@ -39,13 +39,18 @@ def untile(
     if post not in POST_STRENGTHS:
         raise OptionError(f"post {post!r} must be one of {', '.join(POST_STRENGTHS)}")
     if not (math.isfinite(strength) and strength >= 0) or (post == "orthogonal" and strength > 1):
-        raise OptionError(f"post strength {strength} must be at least 0" + (", at most 1" if post == "orthogonal" else ""))
+        raise OptionError(
+            f"post strength {strength} must be at least 0" + (", at most 1" if post == "orthogonal" else "")
+        )
     if post == "none" or strength == 0:
         return values
     rng = tensor_rng(name, seed)
     if post == "noise" or values.ndim < 2:
         spread = float(values.std()) or 1.0
-        return values + (strength * spread) * rng.standard_normal(values.shape, dtype=np.float32)
+        noise = rng.standard_normal(values.shape, dtype=np.float32)
+        noise *= np.float32(strength * spread)
+        noise += values
+        return noise
     matrix = values.reshape(values.shape[0], -1)  # (out, fan_in)
     orthogonal = _semi_orthogonal(matrix.shape, rng)
     norm = float(np.linalg.norm(matrix))

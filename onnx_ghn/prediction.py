@@ -16,13 +16,14 @@ from onnx_ghn.coverage import CoverageEntry, CoverageReport, Outcome
 from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.fallback import standard_init
 from onnx_ghn.graph import ComputationGraph, Parameter, Role, build_graph
+from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.postprocess import POST_STRENGTHS, untile
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-    from onnx_ghn.ghn import GHN
+    from onnx_ghn.ghn import GHN, Block
 
 __all__ = ["Prediction", "predict"]
 
@@ -193,9 +194,12 @@ def _predict(
     model: ir.Model, graph: ComputationGraph, network: GHN, options: Options
 ) -> tuple[dict[str, Callable[[], Array]], CoverageReport]:
     """New tensors as functions, so that one at a time is in memory, and the report."""
+    from onnx_ghn.onnx_io import stored_tensors
     from onnx_ghn.quantization import quantized
 
+    _check_memory(graph, options)
     blocks = network.blocks(graph)
+    stored = stored_tensors(model)
     tensors: dict[str, Callable[[], Array]] = {}
     entries: list[CoverageEntry] = []
     for index, parameter in enumerate(graph.parameters):
@@ -207,13 +211,15 @@ def _predict(
         elif not options.wants(parameter.name):
             reason = "left out by --include / --exclude"
         elif index in blocks:
-            outcome, make = "predicted", _decoded(parameter, blocks[index], options)
+            # Quantised tensors need the float values; any other type is taken on while the block is small.
+            dtype = np.dtype(np.float32) if parameter.scale_name is not None else stored[parameter.name].dtype.numpy()
+            outcome, make = "predicted", _decoded(parameter, blocks[index], dtype, options)
         elif options.fallback == "standard":
             initial = _initial(parameter, options.seed)
             if initial is not None:
                 outcome, make = "fallback", initial
         if make is not None and parameter.scale_name is not None:
-            filled = quantized(model, parameter, make)
+            filled = quantized(stored, parameter, make)
             if isinstance(filled, str):
                 outcome, reason, make = "kept", filled, None
             else:
@@ -226,11 +232,27 @@ def _predict(
     return tensors, CoverageReport(entries)
 
 
-def _decoded(parameter: Parameter, block: Any, options: Options) -> Callable[[], Array]:
+def _check_memory(graph: ComputationGraph, options: Options) -> None:
+    """One tensor at a time is in memory; a shape that ConstantOfShape declares can be of any size."""
+    limit_bytes = memory_bytes()
+    for parameter in graph.parameters:
+        fixed = parameter.role is Role.statistic or not options.wants(parameter.name)
+        needed_bytes = 1.25 * 4 * parameter.size  # in float32, with room for the pieces that are written
+        if needed_bytes > limit_bytes and not fixed:
+            raise GraphError(
+                f"parameter {parameter.name!r} of shape {list(parameter.shape)} needs {gib(needed_bytes)} of memory "
+                f"and there are {gib(limit_bytes)}: leave it out with --exclude, or take a machine with more"
+            )
+
+
+def _decoded(parameter: Parameter, block: Block, dtype: np.dtype[Any], options: Options) -> Callable[[], Array]:
+    if not block.is_tiled or options.post == "none":
+        block = dataclasses.replace(block, values=block.values.astype(dtype))
+        block.values.flags.writeable = False  # an untiled tensor is a view of it: what a caller does stays his
+        return lambda: parameter.layout.from_canonical(block.array())
+
     def make() -> Array:
-        values = block.array()
-        if block.is_tiled and options.post != "none":
-            values = untile(values, parameter.name, options.post, options.post_strength, options.seed)
+        values = untile(block.array(), parameter.name, options.post, options.post_strength, options.seed)
         return parameter.layout.from_canonical(values)
 
     return make

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from onnx_ghn.coverage import CoverageReport, Outcome
+from onnx_ghn.errors import printable
 from onnx_ghn.graph import ComputationGraph
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def coverage_table(coverage: CoverageReport) -> Table:
         ]
         for reason, entries in reasons[:_LISTED]:
             size = sum(entry.parameter.size for entry in entries)
-            example = entries[0].parameter.name + (", …" if len(entries) > 1 else "")
-            table.add_row("", f"{len(entries):,}", f"{size:,}", "", f"{reason} ({example})", style="dim")
+            example = printable(entries[0].parameter.name) + (", …" if len(entries) > 1 else "")
+            table.add_row("", f"{len(entries):,}", f"{size:,}", "", f"{printable(reason)} ({example})", style="dim")
     if coverage.count("statistic"):
         n_tensors, n_elements = f"{coverage.count('statistic'):,}", f"{coverage.n_elements('statistic'):,}"
         table.add_row("statistics", n_tensors, n_elements, "", "running means and variances", style="dim")
@@ -54,14 +55,14 @@ def coverage_table(coverage: CoverageReport) -> Table:
 def parameters_table(coverage: CoverageReport) -> Table:
     """Every tensor: role, shape, type, storage, outcome."""
     table = _table(
-        ("parameter", "left"), ("role", "left"), ("shape", "left"), ("type", "left"), ("stored as", "left"), ("", "left")
+        *((name, "left") for name in ("parameter", "role", "shape", "type", "stored as", "")),
     )
     for entry in coverage.entries:
         parameter = entry.parameter
         shape = " × ".join(map(str, parameter.shape))
-        outcome = entry.outcome + (f": {entry.reason}" if entry.reason else "")
+        outcome = entry.outcome + (f": {printable(entry.reason)}" if entry.reason else "")
         table.add_row(
-            parameter.name,
+            printable(parameter.name),
             parameter.role.value,
             shape,
             parameter.dtype,
@@ -80,7 +81,8 @@ def nodes_table(graph: ComputationGraph) -> Table:
         before[target].append(source)
     for number, node in enumerate(graph.nodes):
         shape = " × ".join(map(str, node.shape)) if node.shape else ""
-        table.add_row(str(number), node.primitive.name, shape, node.name, ", ".join(map(str, before[number])))
+        reads = ", ".join(map(str, before[number]))
+        table.add_row(str(number), node.primitive.name, shape, printable(node.name), reads)
     return table
 
 

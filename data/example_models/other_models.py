@@ -33,9 +33,7 @@ def keep_batch_normalization() -> None:
     ) -> tf.Tensor:
         if axis not in (-1, 3) or len(x.shape) != 4:
             raise NotImplementedError("only for images with the channels last")
-        return tf.compat.v1.nn.fused_batch_norm(x, scale, offset, mean, variance, epsilon, is_training=False)[
-            0
-        ]
+        return tf.compat.v1.nn.fused_batch_norm(x, scale, offset, mean, variance, epsilon, is_training=False)[0]
 
     nn.batch_normalization = fused
     back_to_back_optimizer._func_map.pop(("Conv", "BatchNormalization"), None)

@@ -51,9 +51,7 @@ def _shipped() -> Path | None:
 def _shipped_folders() -> Iterator[Path]:
     folder = _shipped()
     if folder is not None:
-        yield from sorted(
-            path.parent for path in folder.glob(f"*/{_CONFIG}") if (path.parent / _WEIGHTS).is_file()
-        )
+        yield from sorted(path.parent for path in folder.glob(f"*/{_CONFIG}") if (path.parent / _WEIGHTS).is_file())
 
 
 def list_ghns() -> list[CheckpointInfo]:
@@ -76,9 +74,7 @@ def _describe(card: Path) -> str:
         return ""
     if lines and lines[0].strip() == "---" and "---" in lines[1:]:
         lines = lines[lines.index("---", 1) + 1 :]
-    prose = (
-        line.strip() for line in lines if line.strip() and not line.lstrip().startswith(("#", "|", "<", "!"))
-    )
+    prose = (line.strip() for line in lines if line.strip() and not line.lstrip().startswith(("#", "|", "<", "!")))
     return next(prose, "")
 
 
@@ -117,8 +113,12 @@ def _resolve(source: str | os.PathLike[str]) -> Path:
     shipped = {folder.name: folder for folder in _shipped_folders()}
     if text in shipped:
         return shipped[text]
-    path = Path(text).expanduser()
-    if not path.exists():
+    try:
+        path = Path(text).expanduser()
+        found = bool(text) and path.exists()
+    except (OSError, RuntimeError):  # a name too long for any file, the home of nobody
+        found = False
+    if not found:
         names = ", ".join(shipped) or "none"
         raise CheckpointError(f"{text}: no such file, folder or shipped GHN; shipped are: {names}")
     return path
@@ -127,9 +127,7 @@ def _resolve(source: str | os.PathLike[str]) -> Path:
 def _check_size(path: Path) -> None:
     size_bytes = path.stat().st_size
     if size_bytes > _MAX_WEIGHT_BYTES:
-        raise CheckpointError(
-            f"{path}: {size_bytes:,} bytes, more than any GHN ({_MAX_WEIGHT_BYTES:,}); is it a GHN?"
-        )
+        raise CheckpointError(f"{path}: {size_bytes:,} bytes, more than any GHN ({_MAX_WEIGHT_BYTES:,}); is it a GHN?")
     if not size_bytes:
         raise CheckpointError(f"{path}: empty; copy it again")
 
@@ -165,9 +163,7 @@ def _read_safetensors(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
             metadata = file.metadata() or {}
             tensors = renamed({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no iterator)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error}); truncated? Copy it again"
-        ) from error
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error}); truncated? Copy it again") from error
     beside = _config_beside(path)
     if beside is not None:
         return _read_config(beside), tensors
@@ -201,9 +197,7 @@ def _assemble(config: GHNConfig, tensors: Mapping[str, Tensor], source: Path) ->
     for name, shape in expected.items():
         tensor = tensors[name]
         # A pointwise layer may be stored as (out, in) or (out, in, 1, 1).
-        squeezed = [
-            tuple(s[:2]) if len(s) == 4 and s[2:] == (1, 1) else s for s in (shape, tuple(tensor.shape))
-        ]
+        squeezed = [tuple(s[:2]) if len(s) == 4 and s[2:] == (1, 1) else s for s in (shape, tuple(tensor.shape))]
         if squeezed[0] != squeezed[1]:
             raise CheckpointError(
                 f"{source}: tensor {name} is {tuple(tensor.shape)}, the config's GHN has {shape}; "
@@ -211,6 +205,8 @@ def _assemble(config: GHNConfig, tensors: Mapping[str, Tensor], source: Path) ->
             )
         if not tensor.is_floating_point():
             raise CheckpointError(f"{source}: tensor {name} is {tensor.dtype}, must be floating point")
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{source}: tensor {name} holds infinities or NaNs; damaged? Copy it again")
         ready[name] = tensor.float().reshape(shape)
     ghn.load_state_dict(ready, assign=True)
     return ghn.requires_grad_()

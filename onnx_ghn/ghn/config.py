@@ -78,9 +78,7 @@ class GHNConfig:
             if not 1 <= getattr(self, key) <= largest:
                 raise CheckpointError(f"GHN config: {key} is {getattr(self, key)}, must be 1 to {largest}")
         if not all(1 <= size <= _LARGEST_SHAPE for size in self.max_shape):
-            raise CheckpointError(
-                f"GHN config: max_shape {self.max_shape} must hold sizes of 1 to {_LARGEST_SHAPE}"
-            )
+            raise CheckpointError(f"GHN config: max_shape {self.max_shape} must hold sizes of 1 to {_LARGEST_SHAPE}")
         if self.max_shape[2] != self.max_shape[3]:
             raise CheckpointError(f"GHN config: max_shape {self.max_shape} needs square kernels")
         if self.hid % 4:
@@ -124,16 +122,12 @@ class GHNConfig:
             CheckpointError: not a mapping, an unknown key, or a bad value.
         """
         if not isinstance(values, Mapping):
-            raise CheckpointError(
-                f"GHN config: a {type(values).__name__}, must be a mapping of names to values"
-            )
+            raise CheckpointError(f"GHN config: a {type(values).__name__}, must be a mapping of names to values")
         known = {field.name for field in dataclasses.fields(cls)}
         if "graph_rules" in values:
             unknown = sorted(str(key) for key in values if key not in known)
             if unknown:
-                raise CheckpointError(
-                    f"GHN config: unknown keys {', '.join(unknown)}; written by a newer onnx-ghn?"
-                )
+                raise CheckpointError(f"GHN config: unknown keys {', '.join(unknown)}; written by a newer onnx-ghn?")
             missing = sorted({"max_shape", "num_classes", "hypernet", "hid"} - set(values))
             if missing:
                 raise CheckpointError(f"GHN config: {', '.join(missing)} absent")

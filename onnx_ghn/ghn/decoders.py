@@ -38,11 +38,7 @@ class _Pointwise(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # GHN-2 files come with either shape (ghn3/nn.py, `from_pretrained`, squeezes them).
         stored = state_dict.get(prefix + "weight")
-        if (
-            isinstance(stored, Tensor)
-            and stored.shape[:2] == self.weight.shape[:2]
-            and stored[0, 0].numel() == 1
-        ):
+        if isinstance(stored, Tensor) and stored.shape[:2] == self.weight.shape[:2] and stored[0, 0].numel() == 1:
             state_dict[prefix + "weight"] = stored.reshape(self.weight.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
 

@@ -96,9 +96,7 @@ class GraphormerLayer(nn.Module):
         out_of = one_hop.sum(2).clamp(max=_MAX_DEGREE)
         from_input = distances[:, 0].clamp(max=_MAX_INPUT_DISTANCE)
         embedded: Tensor = (
-            self.centrality_embed_in(into)
-            + self.centrality_embed_out(out_of)
-            + self.input_dist_embed(from_input)
+            self.centrality_embed_in(into) + self.centrality_embed_out(out_of) + self.input_dist_embed(from_input)
         )
         return embedded
 

@@ -158,9 +158,7 @@ class GHN(nn.Module):
                 predicted[target.parameter] = Block(needed, target.tiled, target.shape)
         return predicted
 
-    def _decode(
-        self, embeddings: Sequence[Tensor], targets: Sequence[Target]
-    ) -> Iterator[tuple[list[Target], Tensor]]:
+    def _decode(self, embeddings: Sequence[Tensor], targets: Sequence[Target]) -> Iterator[tuple[list[Target], Tensor]]:
         """Groups of targets that one product decodes, and their normalised values, stacked."""
         offsets = np.cumsum([0, *map(len, embeddings)])
         x = torch.cat(list(embeddings)) if len(embeddings) > 1 else embeddings[0] if embeddings else None

@@ -101,17 +101,22 @@ def read_pt(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
                 f"{path}: not a torch file that can be read safely (GHN-3's released files were written by "
                 f"joblib: pickle, which can run code); {_CONVERT}"
             ) from error
-        raise CheckpointError(
-            f"{path}: pickled objects besides tensors could run code; {_CONVERT}"
-        ) from error
+        raise CheckpointError(f"{path}: pickled objects besides tensors could run code; {_CONVERT}") from error
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: truncated or damaged ({error}); copy it again") from error
     if not isinstance(loaded, Mapping):
         raise CheckpointError(f"{path}: holds a {type(loaded).__name__}, not a GHN's state dict")
+    try:
+        return _config_and_tensors(loaded)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _config_and_tensors(loaded: Mapping[str, Any]) -> tuple[GHNConfig, dict[str, Tensor]]:
     config = loaded.get("config")
     state = loaded.get("state_dict", loaded)
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise CheckpointError(f"{path}: not a GHN: no state_dict of tensors in it")
+        raise CheckpointError("not a GHN: no state_dict of tensors in it")
     tensors = renamed({str(name): tensor for name, tensor in state.items()})
     if config is None:
         return infer_config(tensors), tensors

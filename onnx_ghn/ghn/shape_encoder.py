@@ -43,9 +43,7 @@ def _nearest(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 @functools.lru_cache(maxsize=64)
-def _tables(
-    num_classes: int, max_kernel: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int, int]:
+def _tables(num_classes: int, max_kernel: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int, int]:
     """Lookup tables of channels and of kernel sizes, and how many values each has.
 
     The seen values: 1, 3, num_classes, 8 to 64 by 8, 64 to 4096 by 16, 4096 to 8192 by 32 channels; odd

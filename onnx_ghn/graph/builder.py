@@ -81,9 +81,7 @@ def _read(ctx: BuildContext, table: dict[tuple[str, str], Handler]) -> None:
     ctx.add_node(Primitive.input, frozenset(), name="input")
     for tensor in ctx.flat.inputs:
         ctx.set_sources(tensor, frozenset({0}) if tensor.dtype in FLOAT_TYPES or not tensor.dtype else frozenset())
-    ctx.has_gates = any(
-        is_hard_gate(op) or (op.op_type == "Sigmoid" and not _activates(op)) for op in ctx.flat.ops
-    )
+    ctx.has_gates = any(is_hard_gate(op) or (op.op_type == "Sigmoid" and not _activates(op)) for op in ctx.flat.ops)
     norms = find_norms(ctx.flat)
     exits = {match.exit.producer: match for match in norms}
     inside = {op for match in norms for op in match.ops}

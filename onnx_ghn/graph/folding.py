@@ -41,6 +41,10 @@ def _computed(op: Op, values: list[npt.NDArray[Any] | None]) -> npt.NDArray[Any]
     """One step of shape arithmetic; None for operators that are none."""
     first: Any = values[0]
     match op.op_type:
+        case "Range":  # torch's new exporter: the axes of a group norm's Unsqueeze
+            # As Python's numbers: the distance of two int64 may not be one.
+            start, stop, step = (np.asarray(value).reshape(()).item() for value in values)
+            return np.arange(start, stop, step) if (stop - start) / step <= _SMALL else None
         case "Identity" | "CastLike":
             return np.asarray(first)
         case "Cast":

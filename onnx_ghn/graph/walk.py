@@ -17,14 +17,36 @@ __all__ = [
 
 _VIEWS = frozenset(
     {
-        "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Cast", "CastLike", "Expand",
-        "Dropout", "Join",
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Identity",
+        "Cast",
+        "CastLike",
+        "Expand",
+        "Dropout",
+        "Join",
     }
 )
 _ELEMENTWISE = frozenset(
     {
-        "Sigmoid", "HardSigmoid", "Tanh", "Clip", "Relu", "Erf", "Softplus", "Exp", "Log", "Neg", "Add", "Sub",
-        "Mul", "Div", "Cast",
+        "Sigmoid",
+        "HardSigmoid",
+        "Tanh",
+        "Clip",
+        "Relu",
+        "Erf",
+        "Softplus",
+        "Exp",
+        "Log",
+        "Neg",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Cast",
     }
 )
 _HARD = frozenset({"HardSigmoid", "HardSwish"})

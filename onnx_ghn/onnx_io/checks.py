@@ -186,9 +186,7 @@ class ModelChecks:
             attribute.ClearField("sparse_tensor")
             attribute.type = _TYPE_OF_FIELD["t"]
         elif field == "sparse_tensors":
-            raise self._error(
-                f"{what} is a list of sparse tensors, which is not supported", "make them dense"
-            )
+            raise self._error(f"{what} is a list of sparse tensors, which is not supported", "make them dense")
 
     def _function(self, function: Any) -> set[tuple[str, str, str]]:
         """Check a function; the operators that it calls."""

@@ -57,9 +57,7 @@ class DataFile:
             return memoryview(b"")
         if self._map is None:
             if os.fstat(self.fd).st_size < self.size:
-                raise ModelReadError(
-                    f"{self.path}: the file has shrunk since it was read; read the model again"
-                )
+                raise ModelReadError(f"{self.path}: the file has shrunk since it was read; read the model again")
             self._map = mmap.mmap(self.fd, 0, access=mmap.ACCESS_READ)
         return memoryview(self._map)[offset : offset + length]
 

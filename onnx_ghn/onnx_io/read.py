@@ -75,9 +75,7 @@ def read_model(
     except MemoryError as error:
         raise ModelReadError(f"{label}: not enough memory to read it; close other programs") from error
     except (*EXPECTED, ProtobufError) as error:
-        raise ModelReadError(
-            f"{label}: {reason_of(error)}; the file is damaged or unusual, re-export it"
-        ) from error
+        raise ModelReadError(f"{label}: {reason_of(error)}; the file is damaged or unusual, re-export it") from error
     model.meta[SOURCE] = path and os.path.realpath(path)
     return model
 

@@ -32,9 +32,7 @@ class StoredTensor:
     dtype: ir.DataType
     tensor: ir.TensorProtocol = dataclasses.field(repr=False)
     value: ir.Value = dataclasses.field(repr=False)  # what the model's nodes read
-    node: ir.Node | None = dataclasses.field(
-        repr=False
-    )  # the Constant or ConstantOfShape; None: an initializer
+    node: ir.Node | None = dataclasses.field(repr=False)  # the Constant or ConstantOfShape; None: an initializer
     site: walk.Site = dataclasses.field(repr=False)  # the graph that it belongs to
 
     @property
@@ -63,11 +61,7 @@ def stored_tensors(model: ir.Model) -> dict[str, StoredTensor]:
     The name is that of the value, qualified in functions ("<domain>::<function>/<value>") and, where
     it is not unique, in subgraphs ("<node>/<attribute>/<value>").
     """
-    found = [
-        (site, value, node, tensor)
-        for site in walk.sites(model)
-        for value, node, tensor in _in_graph(site.graph)
-    ]
+    found = [(site, value, node, tensor) for site in walk.sites(model) for value, node, tensor in _in_graph(site.graph)]
     times = collections.Counter((site.function_name, value.name) for site, value, _, _ in found)
     stored: dict[str, StoredTensor] = {}
     for site, value, node, tensor in found:
@@ -163,9 +157,7 @@ def _filled(node: ir.Node) -> FillTensor | None:
     attribute = node.attributes.get("value")
     if attribute is not None and attribute.is_ref():
         return None
-    fill: ir.TensorProtocol = (
-        ir.Tensor(np.zeros(1, np.float32)) if attribute is None else attribute.as_tensor()
-    )
+    fill: ir.TensorProtocol = ir.Tensor(np.zeros(1, np.float32)) if attribute is None else attribute.as_tensor()
     if (
         any(d < 0 for d in shape)
         or math.prod(d or 1 for d in shape) > _MAX_ELEMENTS

@@ -88,9 +88,7 @@ def _allowed(stored: StoredTensor, model: ir.Model) -> bool:
         return False
     schema = onnx.defs.get_schema("ConstantOfShape", opset, "")
     types = {name for parameter in schema.type_constraints for name in parameter.allowed_type_strs}
-    kind = {ir.DataType.FLOAT: "float", ir.DataType.DOUBLE: "double"}.get(
-        stored.dtype, stored.dtype.name.lower()
-    )
+    kind = {ir.DataType.FLOAT: "float", ir.DataType.DOUBLE: "double"}.get(stored.dtype, stored.dtype.name.lower())
     if f"tensor({kind})" in types:
         return True
     logger.info("%s stays: ConstantOfShape gives no %s before a later opset", stored.name, kind)
@@ -138,9 +136,7 @@ def _shape_value(
             name, number = f"{base}_{number}", number + 1
         taken.add(name)
         tensor = ir.Tensor(np.array(stored.shape, np.int64), name=name)
-        node = ir.Node(
-            "", "Constant", [], [ir.AttrTensor("value", tensor)], outputs=[ir.Value(name=name)], name=""
-        )
+        node = ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)], outputs=[ir.Value(name=name)], name="")
         shapes[key] = node.outputs[0]
     return shapes[key]
 

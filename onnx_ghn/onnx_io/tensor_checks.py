@@ -65,9 +65,7 @@ class TensorChecks:
         else:
             expected_field = _FIELD_OF.get(dtype, "int32_data")
             if filled and filled != [expected_field]:
-                raise self._error(
-                    what, f"of type {dtype.name.lower()} keeps its data in {filled[0]}", _DAMAGED
-                )
+                raise self._error(what, f"of type {dtype.name.lower()} keeps its data in {filled[0]}", _DAMAGED)
             held, expected = len(getattr(tensor, expected_field)), _typed_length(dtype, count)
             if held != expected:
                 raise self._wrong_size(tensor, what, f"{expected} values", f"{held}")
@@ -79,9 +77,7 @@ class TensorChecks:
         except ValueError:
             dtype = ir.DataType.UNDEFINED
         if dtype == ir.DataType.UNDEFINED:
-            raise self._error(
-                what, f"has the unknown data type {tensor.data_type}", "update onnx and onnx-ir"
-            )
+            raise self._error(what, f"has the unknown data type {tensor.data_type}", "update onnx and onnx-ir")
         dims = list(tensor.dims)
         if any(dim < 0 for dim in dims):
             raise self._error(what, f"declares the negative shape {dims}", _DAMAGED)
@@ -116,11 +112,7 @@ class TensorChecks:
         count = sparse.values.dims[0] if len(sparse.values.dims) == 1 else -1
         dims, indices = list(sparse.dims), list(sparse.indices.dims)
         allowed = ([count], [count, len(dims)])
-        if (
-            sparse.indices.data_type != ir.DataType.INT64
-            or indices not in allowed
-            or any(d < 0 for d in dims)
-        ):
+        if sparse.indices.data_type != ir.DataType.INT64 or indices not in allowed or any(d < 0 for d in dims):
             raise self._error(what, "is a sparse tensor whose values, indices and shape disagree")
 
     def hide_sparse(self, sparse: Any, target: Any) -> None:

@@ -7,7 +7,7 @@ hold a memory map for each tensor (ExternalTensor), or check nothing about what 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from onnx_ghn.errors import ModelReadError, ModelWriteError
 from onnx_ghn.onnx_io.external import FileSlice
 
 __all__ = ["FileTensor", "FillTensor", "HeldTensor", "LazyTensor", "RawTensor", "SparseTensor", "describe"]
+
+_PIECE_BYTES = 16 << 20  # how much of an array that is not in the order of the file is copied at once
 
 
 def describe(shape: Sequence[int], dtype: ir.DataType) -> str:
@@ -95,9 +97,7 @@ class RawTensor(ir.TensorProtocol):
 class HeldTensor(RawTensor):
     """A tensor in memory: a view of the model file's bytes."""
 
-    def __init__(
-        self, data: memoryview, name: str | None, dtype: ir.DataType, shape: Sequence[int], **docs: Any
-    ):
+    def __init__(self, data: memoryview, name: str | None, dtype: ir.DataType, shape: Sequence[int], **docs: Any):
         super().__init__(name, dtype, shape, **docs)
         self._data = data
 
@@ -108,9 +108,7 @@ class HeldTensor(RawTensor):
 class FileTensor(RawTensor):
     """A tensor in an external data file, memory-mapped when it is first asked for."""
 
-    def __init__(
-        self, data: FileSlice, name: str | None, dtype: ir.DataType, shape: Sequence[int], **docs: Any
-    ):
+    def __init__(self, data: FileSlice, name: str | None, dtype: ir.DataType, shape: Sequence[int], **docs: Any):
         super().__init__(name, dtype, shape, **docs)
         self.slice = data
 
@@ -146,16 +144,40 @@ class LazyTensor(RawTensor):
         array = self.numpy()
         if self.dtype.bitwidth < 8:
             return memoryview(ir.Tensor(array, dtype=self.dtype).tobytes())
-        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        return array.reshape(-1).view(np.uint8).data
+        return _bytes_of(array)
+
+    def pieces(self) -> Iterator[memoryview]:
+        """What `buffer` gives in parts: a transposed or repeated array is never copied as a whole."""
+        if self.dtype.bitwidth < 8:
+            yield self.buffer()
+        else:
+            yield from _pieces(self.numpy())
+
+
+def _pieces(array: npt.NDArray[Any]) -> Iterator[memoryview]:
+    if array.flags.c_contiguous or array.nbytes <= _PIECE_BYTES:
+        yield _bytes_of(array)
+        return
+    row_bytes = array.nbytes // len(array)
+    if row_bytes > _PIECE_BYTES:
+        for row in array:
+            yield from _pieces(row)
+        return
+    step = _PIECE_BYTES // row_bytes
+    for start in range(0, len(array), step):
+        yield _bytes_of(array[start : start + step])
+
+
+def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
+    """Little-endian bytes in the order of the file."""
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return array.reshape(-1).view(np.uint8).data
 
 
 class FillTensor(RawTensor):
     """What a ConstantOfShape node gives: one value, whatever the shape; nothing is allocated."""
 
-    def __init__(
-        self, fill: npt.NDArray[Any], name: str | None, dtype: ir.DataType, shape: Sequence[int]
-    ) -> None:
+    def __init__(self, fill: npt.NDArray[Any], name: str | None, dtype: ir.DataType, shape: Sequence[int]) -> None:
         super().__init__(name, dtype, shape)
         self.fill = fill.reshape(())
 

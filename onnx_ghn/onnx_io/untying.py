@@ -13,14 +13,13 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
+from onnx_ghn.onnx_io.tensors import FillTensor
 
 __all__ = ["untie"]
 
 logger = logging.getLogger(__name__)
 
-_FLOATS = frozenset(
-    {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
-)
+_FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 _BATCH_NORM_INPUTS = {1: "scale", 2: "bias", 3: "running_mean", 4: "running_var"}
 
 
@@ -74,6 +73,8 @@ def _may_be_merged(model: ir.Model, stored: StoredTensor) -> bool:
         return False
     if len(stored.value.uses()) < 2:
         return False
+    if isinstance(stored.tensor, FillTensor):  # one value, however large it is declared
+        return True
     values = np.asarray(stored.numpy())
     return bool((values == values[0]).all())
 
@@ -88,11 +89,13 @@ def _places(stored: StoredTensor) -> set[tuple[str, int]]:
 
 
 def _initializer(model: ir.Model, stored: StoredTensor, name: str) -> ir.Value:
+    # All elements are equal: nothing of the declared size is allocated before the size has been judged.
+    first = np.asarray(stored.numpy())[:1].copy()
     value = ir.Value(
         name=name,
         shape=ir.Shape(stored.shape),
         type=ir.TensorType(stored.dtype),
-        const_value=ir.Tensor(np.array(stored.numpy()), dtype=stored.dtype, name=name),
+        const_value=FillTensor(first, name, stored.dtype, stored.shape),
     )
     model.graph.initializers.add(value)
     return value

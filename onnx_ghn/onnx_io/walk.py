@@ -64,9 +64,7 @@ class Slot:
 
     __slots__ = ("_attributes", "_index", "_name", "value")
 
-    def __init__(
-        self, value: ir.Value | None, attributes: Any = None, name: str = "", index: int = -1
-    ) -> None:
+    def __init__(self, value: ir.Value | None, attributes: Any = None, name: str = "", index: int = -1) -> None:
         self.value = value  # the initializer's value; None for an attribute
         self._attributes = attributes
         self._name = name

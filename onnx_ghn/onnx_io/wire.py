@@ -118,9 +118,7 @@ def deflate(data: memoryview, payloads: Payloads) -> bytes:
     return _deflate(data, 0, len(data), _MODEL, payloads, 0)
 
 
-def _deflate(
-    data: memoryview, start: int, end: int, schema: _Schema, payloads: Payloads, depth: int
-) -> bytes:
+def _deflate(data: memoryview, start: int, end: int, schema: _Schema, payloads: Payloads, depth: int) -> bytes:
     pieces: list[bytes | memoryview] = []
     done = start
     for tag, _, length_at, payload, stop in _fields(data, start, end):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import onnx_ir as ir
 
 from onnx_ghn.errors import ModelReadError, ModelWriteError
+from onnx_ghn.limits import gib
 from onnx_ghn.onnx_io import walk, wire
 from onnx_ghn.onnx_io.read import DECLARED, EXPECTED, EXTERNAL, SOURCE, read_model, reason_of
 from onnx_ghn.onnx_io.tensors import FileTensor, LazyTensor, RawTensor, SparseTensor
@@ -39,6 +41,8 @@ def write_model(
     """
     target = os.fspath(path)
     check_target(target, force)
+    if os.path.realpath(target) in model.meta.get(EXTERNAL, ()):
+        raise ModelWriteError(f"{target}: holds weights of the model that was read; name another file")
     slots = list(walk.slots(model))
     total = sum(slot.tensor.nbytes for slot in slots if slot.tensor.dtype != ir.DataType.STRING)
     if external is None:
@@ -57,6 +61,7 @@ def write_model(
                 f"{target}: would have {length / 2**30:.1f} GiB, more than the 2 GiB of a protobuf file; "
                 "write it with external data"
             )
+        _check_space(target, length + sum(tensor.nbytes for _, tensor in plan.outside))
         written = [Path(target)]
         if data_name is not None and plan.outside:
             file = transaction.create(data_name)
@@ -93,6 +98,19 @@ def check_target(target: str, force: bool) -> None:
         raise ModelWriteError(f"{target}: exists already; replace it with --force or name another file")
     if not os.path.isfile(target) and not os.path.islink(target):
         raise ModelWriteError(f"{target}: is a device, pipe or socket; name another file")
+
+
+def _check_space(target: str, size_bytes: int) -> None:
+    """Refuse what cannot fit before writing any of it: a few bytes can declare a tensor of terabytes."""
+    try:
+        disk = shutil.disk_usage(os.path.dirname(target) or os.curdir)
+    except OSError:  # then writing tells
+        return
+    if disk.total and size_bytes > disk.free:  # pseudo file systems such as /proc count nothing
+        raise ModelWriteError(
+            f"{target}: would have {gib(size_bytes)}, and its disk has {gib(disk.free)} free; "
+            "free some space or choose another folder"
+        )
 
 
 class _Plan:
@@ -195,9 +213,7 @@ def _serialized(model: ir.Model, plan: _Plan, target: str) -> bytes:
                 _unhide_sparse_in(function.node, plan.payloads)
         data: bytes = proto.SerializeToString()
     except (*EXPECTED, EncodeError) as error:
-        raise ModelWriteError(
-            f"{target}: the model {reason_of(error)}; check it with onnx.checker"
-        ) from error
+        raise ModelWriteError(f"{target}: the model {reason_of(error)}; check it with onnx.checker") from error
     return data
 
 
@@ -228,14 +244,15 @@ def _unhide_sparse_in(nodes: Any, payloads: wire.Payloads) -> None:
 def _write_tensor(file: NewFile, tensor: ir.TensorProtocol) -> None:
     if isinstance(tensor, FileTensor):
         file.copy(tensor.slice)
+    elif isinstance(tensor, LazyTensor):
+        for piece in tensor.pieces():
+            file.write(piece)
     elif isinstance(tensor, RawTensor):
         file.write(tensor.buffer())
     else:
         data = tensor.tobytes()
         if len(data) != tensor.nbytes:
-            raise ModelWriteError(
-                f"tensor {tensor.name!r} gave {len(data)} bytes, not {tensor.nbytes}; check it"
-            )
+            raise ModelWriteError(f"tensor {tensor.name!r} gave {len(data)} bytes, not {tensor.nbytes}; check it")
         file.write(data)
 
 

@@ -45,9 +45,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if exporter == "dynamo":
-                torch.onnx.export(
-                    net, (image,), path, dynamo=True, optimize=False, external_data=False, verbose=False
-                )
+                torch.onnx.export(net, (image,), path, dynamo=True, optimize=False, external_data=False, verbose=False)
             else:
                 torch.onnx.export(
                     net,

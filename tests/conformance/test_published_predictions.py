@@ -86,7 +86,8 @@ def test_prediction_equals_the_published_one(file: str, exporter: str, reference
 
     blocks = ghn.blocks(graph)
     predicted = {
-        graph.parameters[i].name: graph.parameters[i].layout.from_canonical(block.array()) for i, block in blocks.items()
+        graph.parameters[i].name: graph.parameters[i].layout.from_canonical(block.array())
+        for i, block in blocks.items()
     }
     skipped = {*expected["not_predicted"], "class_token", "encoder.pos_embedding"}
     assert set(expected["params"]) - skipped <= set(predicted)

@@ -33,9 +33,7 @@ def _whole(decoder: torch.nn.Module, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-@pytest.mark.parametrize(
-    "size", [(6, 5, 7, 7), (6, 1, 3, 3), (3, 5, 1, 1), (2, 2, 2, 4), (1, 3, 6, 7), (1, 1, 1, 5)]
-)
+@pytest.mark.parametrize("size", [(6, 5, 7, 7), (6, 1, 3, 3), (3, 5, 1, 1), (2, 2, 2, 4), (1, 3, 6, 7), (1, 1, 1, 5)])
 def test_slices_equal_the_whole(kind: str, size: tuple[int, int, int, int]) -> None:
     torch.manual_seed(0)
     config = CONFIGS[kind]

@@ -49,9 +49,7 @@ def _node_by_node(gnn: GatedGNN, x: Tensor, lengths: npt.NDArray[np.int64]) -> T
 def _level_by_level(gnn: GatedGNN, x: Tensor, graphs: list[ComputationGraph], cutoff: int) -> Tensor:
     lengths = [graph.distances(cutoff) for graph in graphs]
     cpu = torch.device("cpu")
-    forward, backward = (
-        sweep_of(graphs, lengths, backward=b, virtual=gnn.ve, device=cpu) for b in (False, True)
-    )
+    forward, backward = (sweep_of(graphs, lengths, backward=b, virtual=gnn.ve, device=cpu) for b in (False, True))
     out: Tensor = gnn(x, (forward, backward))
     return out
 
@@ -67,13 +65,10 @@ def test_equals_node_by_node(make_graph: GraphMaker, ve: bool, cutoff: int) -> N
     x = torch.randn(sum(map(len, graphs)), HID)
     sizes = [len(graph) for graph in graphs]
     expected = [
-        _node_by_node(gnn, part, _distances(graph, cutoff))
-        for part, graph in zip(x.split(sizes), graphs, strict=True)
+        _node_by_node(gnn, part, _distances(graph, cutoff)) for part, graph in zip(x.split(sizes), graphs, strict=True)
     ]
     with torch.no_grad():
-        torch.testing.assert_close(
-            _level_by_level(gnn, x, graphs, cutoff), torch.cat(expected), rtol=1e-5, atol=1e-6
-        )
+        torch.testing.assert_close(_level_by_level(gnn, x, graphs, cutoff), torch.cat(expected), rtol=1e-5, atol=1e-6)
         for part, graph, one in zip(x.split(sizes), graphs, expected, strict=True):
             torch.testing.assert_close(_level_by_level(gnn, part, [graph], cutoff), one, rtol=1e-5, atol=1e-6)
 

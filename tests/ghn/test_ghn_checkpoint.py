@@ -220,9 +220,7 @@ def test_shipped_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(checkpoint, "_shipped", lambda: tmp_path)
     ghn = new_ghn(GHNConfig.preset("ghn2", **SMALL))
     save_ghn(ghn, tmp_path / "tiny")
-    (tmp_path / "tiny" / "README.md").write_text(
-        "---\nlicense: mit\n---\n# tiny\n\nA GHN for tests.\nMore.\n"
-    )
+    (tmp_path / "tiny" / "README.md").write_text("---\nlicense: mit\n---\n# tiny\n\nA GHN for tests.\nMore.\n")
     (tmp_path / "other").mkdir()
     (info,) = list_ghns()
     assert (info.name, info.description, info.config) == ("tiny", "A GHN for tests.", ghn.config)

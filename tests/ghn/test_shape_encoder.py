@@ -22,9 +22,7 @@ def _published_index(size: int, values: list[int], channels: bool) -> int:
 
 @pytest.mark.parametrize(("classes", "kernel"), [(10, 11), (1000, 16), (5, 7), (9000, 16)])
 def test_indices_follow_the_published_rule(classes: int, kernel: int) -> None:
-    channels = sorted(
-        {1, 3, classes} | set(range(8, 64, 8)) | set(range(64, 4096, 16)) | set(range(4096, 8193, 32))
-    )
+    channels = sorted({1, 3, classes} | set(range(8, 64, 8)) | set(range(64, 4096, 16)) | set(range(4096, 8193, 32)))
     kernels = sorted(set(range(1, max(12, kernel), 2)) | {14, 16})
     encoder = ShapeEncoder(16, classes, kernel)
     assert encoder.embed_channel.num_embeddings == len(channels) + 1

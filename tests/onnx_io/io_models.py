@@ -18,9 +18,7 @@ def info(name: str, *shape: int, kind: int = F) -> onnx.ValueInfoProto:
 
 
 def model(nodes, inputs, outputs, initializers=(), *, opset=17, ir_version=9, functions=(), sparse=()):
-    graph = helper.make_graph(
-        list(nodes), "g", inputs, outputs, list(initializers), sparse_initializer=list(sparse)
-    )
+    graph = helper.make_graph(list(nodes), "g", inputs, outputs, list(initializers), sparse_initializer=list(sparse))
     opsets = [helper.make_opsetid("", opset)]
     if functions:
         opsets.append(helper.make_opsetid("my", 1))
@@ -82,11 +80,7 @@ def every_form() -> onnx.ModelProto:
 def run(path_or_model, **feeds: np.ndarray) -> list[np.ndarray]:
     import onnxruntime
 
-    source = (
-        path_or_model.SerializeToString()
-        if hasattr(path_or_model, "SerializeToString")
-        else str(path_or_model)
-    )
+    source = path_or_model.SerializeToString() if hasattr(path_or_model, "SerializeToString") else str(path_or_model)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1

@@ -176,9 +176,7 @@ def test_no_length_and_a_checksum_are_fine(model_path):
         tensor.external_data.add(key="checksum", value="0" * 40)
 
     entries(model_path, change)
-    np.testing.assert_array_equal(
-        stored_tensors(read_model(model_path))["w1"].numpy(), m.array(64, 64, seed=1)
-    )
+    np.testing.assert_array_equal(stored_tensors(read_model(model_path))["w1"].numpy(), m.array(64, 64, seed=1))
 
 
 def test_a_file_that_shrinks_later_is_an_error_not_a_crash(model_path, tmp_path):

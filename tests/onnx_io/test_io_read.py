@@ -43,9 +43,7 @@ def test_file_bytes_and_proto_agree(tmp_path):
         tensors = stored_tensors(read_model(source))
         assert list(tensors) == ["w1", "b1", "w2"]
         for proto_tensor in proto.graph.initializer:
-            np.testing.assert_array_equal(
-                tensors[proto_tensor.name].numpy(), numpy_helper.to_array(proto_tensor)
-            )
+            np.testing.assert_array_equal(tensors[proto_tensor.name].numpy(), numpy_helper.to_array(proto_tensor))
     model = read_model(proto)
     model.graph.initializers["w1"].name = "renamed"
     model.graph.initializers["renamed"].const_value = None
@@ -175,9 +173,7 @@ def test_wire_round_trip(data):
         if data.draw(st.booleans()):
             proto.graph.initializer.append(tensor)
         else:
-            inner = helper.make_graph(
-                [helper.make_node("Constant", [], [f"t{i}"], value=tensor)], "b", [], []
-            )
+            inner = helper.make_graph([helper.make_node("Constant", [], [f"t{i}"], value=tensor)], "b", [], [])
             proto.graph.node.append(helper.make_node("If", ["x"], [], then_branch=inner, else_branch=inner))
     whole = proto.SerializeToString()
     payloads = wire.Payloads()
@@ -323,9 +319,7 @@ def test_attributes_without_type_as_in_ir_1():
     assert stored_tensors(read_model(proto))["c"].shape == (64, 64)
 
 
-@pytest.mark.parametrize(
-    "dtype", [d for d in ir.DataType if d not in (ir.DataType.UNDEFINED, ir.DataType.STRING)]
-)
+@pytest.mark.parametrize("dtype", [d for d in ir.DataType if d not in (ir.DataType.UNDEFINED, ir.DataType.STRING)])
 @pytest.mark.parametrize("count", [0, 3, 2000])
 def test_every_data_type(dtype, count, tmp_path):
     values = (np.arange(count) % 2).astype(dtype.numpy())
@@ -347,9 +341,7 @@ def test_typed_data_is_checked_and_kept():
     kinds += [(TensorProto.COMPLEX64, [1 + 1j, 2]), (TensorProto.STRING, [b"a", b"b"])]
     for kind, values in kinds:
         tensor = helper.make_tensor("t", kind, [2], values)
-        proto = m.model(
-            [helper.make_node("Identity", ["t"], ["y"])], [], [m.info("y", 2, kind=kind)], [tensor]
-        )
+        proto = m.model([helper.make_node("Identity", ["t"], ["y"])], [], [m.info("y", 2, kind=kind)], [tensor])
         stored = stored_tensors(read_model(proto))["t"]
         assert stored.is_string == (kind == TensorProto.STRING)
         np.testing.assert_array_equal(stored.numpy(), np.asarray(values))

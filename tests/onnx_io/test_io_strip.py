@@ -13,9 +13,9 @@ import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
+from onnx_ghn.architecture import strip
 from onnx_ghn.errors import ModelReadError, ModelWriteError
 from onnx_ghn.onnx_io import inject, read_model, stored_tensors, strip_model, write_model
-from onnx_ghn.architecture import strip
 
 LIGHT = os.path.join(os.path.dirname(onnx.__file__), "backend", "test", "data", "light")
 
@@ -133,9 +133,7 @@ def test_narrow_quantised_weights(tmp_path, dtype):
 
 
 def test_quantised_weights_and_divisors(tmp_path):
-    quantised = numpy_helper.from_array(
-        np.arange(64 * 64, dtype=np.int64).astype(np.int8).reshape(64, 64), "q"
-    )
+    quantised = numpy_helper.from_array(np.arange(64 * 64, dtype=np.int64).astype(np.int8).reshape(64, 64), "q")
     nodes = [
         helper.make_node("DequantizeLinear", ["q", "scale"], ["w"], axis=1),
         helper.make_node("MatMul", ["x", "w"], ["h"]),
@@ -147,9 +145,7 @@ def test_quantised_weights_and_divisors(tmp_path):
     ]
     proto = m.model(nodes, [m.info("x", 1, 64)], [m.info("y", 1, 64)], [quantised, *rest])
     model, path = stripped(proto, tmp_path)
-    fills = {
-        n: float(s.numpy().flat[0]) for n, s in stored_tensors(model).items() if s.kind == "constant_of_shape"
-    }
+    fills = {n: float(s.numpy().flat[0]) for n, s in stored_tensors(model).items() if s.kind == "constant_of_shape"}
     assert fills == {"q": 0, "scale": 1, "g": 0, "b": 0, "mean": 0, "var": 1}
     assert np.isfinite(m.run(path, x=m.array(1, 64))[0]).all()
 

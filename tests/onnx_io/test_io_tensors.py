@@ -44,9 +44,7 @@ def test_every_form_has_its_name_and_content():
 
 def test_huge_constant_of_shape_costs_nothing():
     shape = numpy_helper.from_array(np.array([1 << 20, 1 << 20]), "s")
-    proto = m.model(
-        [helper.make_node("ConstantOfShape", ["s"], ["y"])], [], [m.info("y", 1 << 20, 1 << 20)], [shape]
-    )
+    proto = m.model([helper.make_node("ConstantOfShape", ["s"], ["y"])], [], [m.info("y", 1 << 20, 1 << 20)], [shape])
     assert stored_tensors(read_model(proto))["y"].nbytes == 4 << 40
 
 
@@ -54,9 +52,7 @@ def test_unnamed_branches_still_get_unique_names():
     branch = helper.make_graph(
         [helper.make_node("Identity", ["w"], ["t"])], "b", [], [m.info("t", 4)], [m.init("w", 4)]
     )
-    ifs = [
-        helper.make_node("If", ["cond"], [f"y{i}"], then_branch=branch, else_branch=branch) for i in range(2)
-    ]
+    ifs = [helper.make_node("If", ["cond"], [f"y{i}"], then_branch=branch, else_branch=branch) for i in range(2)]
     proto = m.model(ifs, [m.info("cond", kind=onnx.TensorProto.BOOL)], [m.info("y0", 4), m.info("y1", 4)])
     names = list(stored_tensors(read_model(proto)))
     assert len(names) == 4

@@ -45,20 +45,14 @@ def test_external_layout(tmp_path):
     assert [path.name for path in paths] == ["m.onnx", "m.onnx.data"]
     onnx.checker.check_model(str(paths[0]), full_check=True)
     proto = onnx.load(str(paths[0]), load_external_data=False)
-    offsets = [
-        {e.key: e.value for e in t.external_data}["offset"]
-        for t in proto.graph.initializer
-        if t.external_data
-    ]
+    offsets = [{e.key: e.value for e in t.external_data}["offset"] for t in proto.graph.initializer if t.external_data]
     assert offsets == ["0", str(4 << 20), str((4 << 20) + (1 << 16))]
     # Written again: from file to file, without passing through memory.
     again = write_model(read_model(paths[0]), tmp_path / "again.onnx", external=True)
     assert again[1].read_bytes() == paths[1].read_bytes()
     inside = write_model(read_model(paths[0]), tmp_path / "inside.onnx")
     assert len(inside) == 1
-    np.testing.assert_array_equal(
-        stored_tensors(read_model(inside[0]))["w2"].numpy(), m.array(1024, 1024, seed=3)
-    )
+    np.testing.assert_array_equal(stored_tensors(read_model(inside[0]))["w2"].numpy(), m.array(1024, 1024, seed=3))
 
 
 def test_refusals(tmp_path):

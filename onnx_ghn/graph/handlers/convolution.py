@@ -46,9 +46,7 @@ def _weighted(ctx: BuildContext, op: Op, canonical: object) -> None:
     if int(op.attr("group", 1)) > 1:
         dilated = min(op.attr("dilations") or [1]) > 1
         primitive = Primitive.dil_conv if dilated else Primitive.sep_conv
-    after = ctx.add_node(
-        primitive, ctx.union(op.inputs), name=claim.name, shape=claim.shape, weight=claim.index
-    )
+    after = ctx.add_node(primitive, ctx.union(op.inputs), name=claim.name, shape=claim.shape, weight=claim.index)
     ctx.finish(op, add_bias(ctx, op, op.input(2), after))
 
 

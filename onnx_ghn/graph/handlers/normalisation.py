@@ -27,8 +27,9 @@ def layer_norm(ctx: BuildContext, op: Op) -> None:
     scale, shift = op.input(1), op.input(2)
     if op.op_type == "InstanceNormalization" and (affine := _group_affine(op)) is not None:
         product, shifted = affine
-        for tensor, role in ((scale, Role.norm_scale), (shift, Role.norm_bias)):
-            ctx.claim(tensor, role, op, vector, reason="the identity inside a group normalisation")
+        for tensor, role, literal in ((scale, Role.norm_scale, 1), (shift, Role.norm_bias, 0)):
+            if tensor is not None and not _all_equal(tensor, literal):  # ones and zeros are the identity: nobody's
+                ctx.claim(tensor, role, op, vector, reason="inside a group normalisation")
         scale, shift = (next((t for t in some.inputs if t is not None and t.is_const), None) for some in affine)
         ctx.absorbed.update((product, shifted))
     ctx.finish(op, _node(ctx, op, Primitive.ln, ctx.sources(op.input(0)), scale, shift))
@@ -54,6 +55,11 @@ def _group_affine(op: Op) -> tuple[Op, Op] | None:
                 return None
             found.append(op)
     return found[0], found[1]
+
+
+def _all_equal(constant: Tensor, number: float) -> bool:
+    value = constant.value()
+    return value is not None and bool((value == number).all())
 
 
 def rms_norm(ctx: BuildContext, op: Op) -> None:

@@ -1,0 +1,72 @@
+"""Architectures without end, the same for the same seed, wherever and in however many pieces they are drawn.
+
+They come in jobs of 64, each with random numbers of its own, so that any job can be made alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from onnx_ghn.deepnets1m.architecture import Architecture
+from onnx_ghn.deepnets1m.files import Record
+from onnx_ghn.deepnets1m.sampler import sample, split_rules
+from onnx_ghn.deepnets1m.symbolic import count_trainable, n_trainable, symbolic_graph
+from onnx_ghn.errors import GraphError
+
+__all__ = ["JOB_SIZE", "draw", "draw_job", "stream", "stream_records"]
+
+JOB_SIZE = 64  # part of what a seed means: other values give other architectures
+
+
+def draw(split: str, rng: np.random.Generator) -> Record:
+    """Draw until the published generator would keep it: within the split's size at both image sizes, and connected.
+
+    Raises:
+        OptionError: no such split.
+    """
+    most = split_rules(split).max_params
+    while True:
+        architecture = sample(split, rng)
+        if architecture is None:
+            continue
+        try:
+            graph = symbolic_graph(architecture)
+        except GraphError:  # disconnected
+            continue
+        n_params = n_trainable(graph)
+        n_params_large = count_trainable(architecture, large_images=True)
+        if max(n_params, n_params_large) <= most:
+            return Record(architecture, len(graph), n_params, n_params_large)
+
+
+def draw_job(split: str, seed: int, job: int, n: int = JOB_SIZE) -> list[Record]:
+    """The first n architectures of a job. Raises OptionError: no such split."""
+    rng = np.random.default_rng([seed, zlib.crc32(split.encode()), job])
+    return [draw(split, rng) for _ in range(n)]
+
+
+def stream_records(split: str, seed: int, start: int = 0) -> Iterator[Record]:
+    """As `stream`, with the counts by which training chooses widths and batches."""
+    split_rules(split)
+    for job in itertools.count(start // JOB_SIZE):
+        rng = np.random.default_rng([seed, zlib.crc32(split.encode()), job])
+        for number in range(JOB_SIZE):
+            record = draw(split, rng)
+            if job * JOB_SIZE + number >= start:
+                yield record
+
+
+def stream(split: str, seed: int, start: int = 0) -> Iterator[Architecture]:
+    """Architectures of a split without end: those that `generate` writes for the same seed, one by one.
+
+    Args:
+        start: the index of the first one, to go on where an earlier stream stopped.
+
+    Raises:
+        OptionError: no such split.
+    """
+    return (record.architecture for record in stream_records(split, seed, start))

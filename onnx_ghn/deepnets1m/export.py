@@ -1,0 +1,80 @@
+"""An architecture's network as an ONNX file, batch norms kept, for any batch size."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+
+import onnx_ir as ir
+
+from onnx_ghn.deepnets1m.architecture import Architecture
+from onnx_ghn.errors import OptionError
+from onnx_ghn.onnx_io import check_target, write_model
+
+__all__ = ["export_network", "network_model"]
+
+
+def network_model(
+    architecture: Architecture, num_classes: int = 10, *, large_images: bool = False, seed: int = 0
+) -> ir.Model:
+    """The network with torch's standard random weights. Input `images` (batch, 3, size, size), output `logits`.
+
+    torch's first exporter writes it: the second takes ten times as long and needs onnxscript.
+    """
+    import onnx
+    import torch
+
+    from onnx_ghn.deepnets1m.network import Network
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = Network(architecture, num_classes, large_images=large_images).eval()
+        image = torch.randn(2, 3, net.image_size, net.image_size)
+    data = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's, about itself
+        torch.onnx.export(
+            net,
+            (image,),
+            data,
+            dynamo=False,
+            training=torch.onnx.TrainingMode.PRESERVE,  # else batch norms are folded into the convolutions
+            do_constant_folding=False,
+            opset_version=17,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
+        )
+    return ir.serde.deserialize_model(onnx.load_from_string(data.getvalue()))
+
+
+def export_network(
+    architecture: Architecture,
+    path: str | os.PathLike[str],
+    num_classes: int = 10,
+    *,
+    large_images: bool = False,
+    seed: int = 0,
+    force: bool = False,
+) -> str:
+    """Write an architecture's network; its path.
+
+    Args:
+        num_classes: of the classifier.
+        large_images: 224 × 224 inputs instead of 32 × 32.
+        seed: of the random weights.
+        force: replace an existing file.
+
+    Raises:
+        OptionError: num_classes out of range.
+        GraphError: a network whose output is cut off.
+        ModelWriteError: the file cannot be written, or exists.
+    """
+    if num_classes < 1:
+        raise OptionError(f"{num_classes} classes: there must be at least one")
+    path = os.fspath(path)
+    check_target(path, force)
+    model = network_model(architecture, num_classes, large_images=large_images, seed=seed)
+    write_model(model, path, force=force)
+    return path

@@ -1,0 +1,132 @@
+"""Files of architectures: what the official and the compact kind have in common."""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_ghn.deepnets1m.architecture import Architecture
+from onnx_ghn.deepnets1m.symbolic import symbolic_graph
+from onnx_ghn.errors import DataError, ModelWriteError, OptionError
+from onnx_ghn.graph.model import ComputationGraph
+
+__all__ = ["DeepNetsFile", "Record", "check_target", "is_official", "open_deepnets"]
+
+_OFFICIAL_SUFFIXES = (".hdf5", ".h5")
+
+
+class Record(NamedTuple):
+    """An architecture as a file has it, and counts that choose batches and widths without a graph."""
+
+    architecture: Architecture
+    n_nodes: int
+    n_params: int  # trainable elements for 32 × 32 images, at the file's own width and 10 classes
+    n_params_large: int  # for 224 × 224 images
+
+
+class DeepNetsFile(abc.ABC):
+    """Architectures by split and index. `open_deepnets` opens one. It may be handed to other processes.
+
+    Attributes:
+        path: of the file.
+        splits: that it holds.
+    """
+
+    path: str
+    splits: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Architectures in all splits."""
+        return sum(self.count(split) for split in self.splits)
+
+    @abc.abstractmethod
+    def count(self, split: str) -> int:
+        """Architectures in a split. Raises OptionError: no such split."""
+
+    @abc.abstractmethod
+    def record(self, split: str, index: int) -> Record:
+        """What the file says of an architecture. Raises OptionError: no such index. Raises DataError: damaged."""
+
+    @abc.abstractmethod
+    def n_nodes(self, split: str) -> npt.NDArray[np.int64]:
+        """Nodes of each architecture of a split. Raises DataError: damaged."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of the file; the next access opens it again."""
+
+    def records(self, split: str) -> Iterator[Record]:
+        """All of a split in order."""
+        for index in range(self.count(split)):
+            yield self.record(split, index)
+
+    def architecture(self, split: str, index: int, *, large_images: bool = False) -> Architecture:
+        """An architecture at the width at which the published code evaluates it: nets of split `wide` are
+        built four times as wide as stored, for 224 × 224 images twice (ppuda/deepnets1m/loader.py).
+        """
+        architecture = self.record(split, index).architecture
+        if split == "wide":
+            architecture = architecture.replace(C=architecture.C * (2 if large_images else 4))
+        return architecture
+
+    def graph(self, split: str, index: int, num_classes: int = 10, *, large_images: bool = False) -> ComputationGraph:
+        """The graph of `architecture(split, index)`. Raises DataError: damaged."""
+        architecture = self.architecture(split, index, large_images=large_images)
+        return symbolic_graph(architecture, num_classes, large_images=large_images)
+
+    def _check_split(self, split: str) -> None:
+        if split not in self.splits:
+            raise OptionError(f"{self.path}: no split {split!r}; there are {', '.join(self.splits)}")
+
+    def _check_index(self, split: str, index: int) -> None:
+        if not 0 <= index < self.count(split):
+            raise OptionError(
+                f"{self.path}: no architecture {index} in split {split}; there are 0 to {self.count(split) - 1}"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def is_official(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of this name is of the official kind (HDF5), else of the compact one (JSON lines)."""
+    return os.fspath(path).lower().endswith(_OFFICIAL_SUFFIXES)
+
+
+def open_deepnets(path: str | os.PathLike[str]) -> DeepNetsFile:
+    """Open a file of architectures, official or compact as its name ends.
+
+    Raises:
+        DataError: absent, damaged, or another kind of file.
+    """
+    from onnx_ghn.deepnets1m.compact import CompactFile
+    from onnx_ghn.deepnets1m.official import OfficialFile
+
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        what = "is a folder; name a file in it" if os.path.isdir(path) else "no such file"
+        raise DataError(f"{path}: {what} (deepnets generate makes one; published ones end in .hdf5)")
+    return OfficialFile(path) if is_official(path) else CompactFile(path)
+
+
+def check_target(paths: Iterable[str], force: bool) -> None:
+    """Refuse names that cannot or should not be written. Raises ModelWriteError."""
+    for path in paths:
+        folder = os.path.dirname(path) or os.curdir
+        if "\0" in path or not os.path.basename(path) or os.path.isdir(path):
+            raise ModelWriteError(f"{path!r}: is not the name of a file; name one")
+        if not os.path.isdir(folder):
+            raise ModelWriteError(f"{path}: there is no folder {folder}; create it first")
+        if os.path.lexists(path):
+            if not force:
+                raise ModelWriteError(f"{path}: exists already; replace it with --force or name another file")
+            if not os.path.isfile(path) and not os.path.islink(path):
+                raise ModelWriteError(f"{path}: is a device, pipe or socket; name another file")

@@ -1,0 +1,187 @@
+"""The layers of DeepNets-1M networks in torch. Attribute names are the published ones, since parameter names follow them.
+
+Facts from facebookresearch/ppuda, ppuda/deepnets1m/ops.py.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["PositionEncoding", "make_operation", "norm_layer", "preprocess"]
+
+_HEADS = 8
+
+
+def norm_layer(norm: str | None, channels: int) -> nn.Module:
+    """Batch norm, or nothing."""
+    return nn.Identity() if norm is None else nn.BatchNorm2d(channels)
+
+
+class Zero(nn.Module):
+    """The `none` operation: a cell leaves it out of its sum."""
+
+
+class Stride(nn.Module):
+    """Every `stride`-th pixel."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.stride == 1 else x[:, :, :: self.stride, :: self.stride]
+
+
+class FactorizedReduce(nn.Module):
+    """A skip that halves the resolution: two 1 × 1 convolutions of stride 2, one pixel apart, side by side."""
+
+    def __init__(self, c_in: int, c_out: int, norm: str | None) -> None:
+        super().__init__()
+        self.conv_1 = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
+        self.conv_2 = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
+        self.bn = norm_layer(norm, c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(x)  # (B, C, H, W)
+        halves = [self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])]  # (B, out/2, H/2, W/2) each
+        return self.bn(torch.cat(halves, dim=1))
+
+
+class _Sequence(nn.Module):
+    """Layers under the name `op`, as the published modules have them."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.op = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+def relu_conv_bn(c_in: int, c_out: int, kernel: int, stride: int, norm: str | None, *, double: bool = False) -> _Sequence:
+    """ReLU, convolution (or a 1 × k and a k × 1 one), batch norm."""
+    half = kernel // 2
+    if double:
+        convs = [
+            nn.Conv2d(c_in, c_in, (1, kernel), stride=(1, stride), padding=(0, half), bias=False),
+            nn.Conv2d(c_in, c_out, (kernel, 1), stride=(stride, 1), padding=(half, 0), bias=False),
+        ]
+    else:
+        convs = [nn.Conv2d(c_in, c_out, kernel, stride=stride, padding=half, bias=False)]
+    return _Sequence(nn.ReLU(), *convs, norm_layer(norm, c_out))
+
+
+def _dil_conv(c_in: int, c_out: int, kernel: int, stride: int, norm: str | None) -> _Sequence:
+    depthwise = nn.Conv2d(
+        c_in, c_in, kernel, stride=stride, padding=kernel - kernel % 2, dilation=2, groups=c_in, bias=False
+    )
+    return _Sequence(nn.ReLU(), depthwise, nn.Conv2d(c_in, c_out, 1, bias=False), norm_layer(norm, c_out))
+
+
+def _sep_conv(c_in: int, c_out: int, kernel: int, stride: int, norm: str | None) -> _Sequence:
+    half = kernel // 2
+    return _Sequence(
+        nn.ReLU(),
+        nn.Conv2d(c_in, c_in, kernel, stride=stride, padding=half, groups=c_in, bias=False),
+        nn.Conv2d(c_in, c_in, 1, bias=False),
+        norm_layer(norm, c_in),
+        nn.ReLU(),
+        nn.Conv2d(c_in, c_in, kernel, padding=half, groups=c_in, bias=False),
+        nn.Conv2d(c_in, c_out, 1, bias=False),
+        norm_layer(norm, c_out),
+    )
+
+
+class ChannelAttention(nn.Module):
+    """Squeeze-and-excitation with a Hardswish gate."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = Stride(stride)
+        self.fc1 = nn.Linear(channels, channels // 2)
+        self.fc2 = nn.Linear(channels // 2, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        squeezed = x.flatten(2).mean(dim=2)  # (B, C, H, W) -> (B, C)
+        gate = F.hardswish(self.fc2(F.relu(self.fc1(squeezed))))  # (B, C)
+        return self.stride(x * gate[:, :, None, None])
+
+
+class _FeedForward(nn.Module):
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(features, features), nn.GELU(), nn.Dropout(0.0), nn.Linear(features, features), nn.Dropout(0.0)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class Transformer(nn.Module):
+    """A pre-norm transformer block over the pixels of a feature map."""
+
+    def __init__(self, features: int, stride: int) -> None:
+        super().__init__()
+        self.scale = (features // _HEADS) ** -0.5
+        self.inner = features // _HEADS * _HEADS
+        self.to_qkv = nn.Linear(features, 3 * self.inner, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(self.inner, features), nn.Dropout(0.0))
+        self.ln1 = nn.LayerNorm(features)
+        self.ln2 = nn.LayerNorm(features)
+        self.ff = _FeedForward(features)
+        self.stride = Stride(stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        x = x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, N, C), N = H * W
+        qkv = self.to_qkv(self.ln1(x)).reshape(b, h * w, 3, _HEADS, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)  # (B, h, N, d) each
+        # Written out: PyTorch's fused operator would hide the Softmax from who reads the exported graph.
+        att = (q @ k.transpose(-2, -1) * self.scale).softmax(dim=-1)  # (B, h, N, N)
+        y = (att @ v).transpose(1, 2).reshape(b, h * w, self.inner)  # (B, h, N, d) -> (B, N, C)
+        x = self.to_out(y) + x
+        x = self.ff(self.ln2(x)) + x
+        return self.stride(x.transpose(1, 2).reshape(b, c, h, w))
+
+
+class PositionEncoding(nn.Module):
+    """A table added to the feature map."""
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, channels, side, side))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.weight
+
+
+def preprocess(c_in: int, c_out: int, norm: str | None, *, halve: bool) -> nn.Module:
+    """What brings an input of a cell to its width, and to half the size where the cell before was a reduction."""
+    return FactorizedReduce(c_in, c_out, norm) if halve else relu_conv_bn(c_in, c_out, 1, 1, norm)
+
+
+def make_operation(kind: str, kernel: int, c_in: int, c_out: int, stride: int, norm: str | None) -> nn.Module:
+    """The module of an operation (`symbolic.parse_operation` gives kind and kernel)."""
+    match kind:
+        case "none":
+            return Zero()
+        case "skip_connect":
+            return nn.Identity() if stride == 1 else FactorizedReduce(c_in, c_out, norm)
+        case "avg_pool":
+            return nn.AvgPool2d(kernel, stride=stride, padding=kernel // 2, count_include_pad=False)
+        case "max_pool":
+            return nn.MaxPool2d(kernel, stride=stride, padding=kernel // 2)
+        case "conv" | "conv2":
+            return relu_conv_bn(c_in, c_out, kernel, stride, norm, double=kind == "conv2")
+        case "sep_conv":
+            return _sep_conv(c_in, c_out, kernel, stride, norm)
+        case "dil_conv":
+            return _dil_conv(c_in, c_out, kernel, stride, norm)
+        case "msa":
+            return Transformer(c_in, stride)
+        case "cse":
+            return ChannelAttention(c_in, stride)
+    raise ValueError(kind)

@@ -1,0 +1,199 @@
+"""Image files in a folder or a zip archive: listed, opened safely, decoded one at a time (no torch)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from onnx_ghn.errors import DataError
+from onnx_ghn.limits import gib
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["IMAGE_SUFFIXES", "FolderSource", "ImageSource", "ZipSource", "open_image", "open_source", "quiet_decoding", "walk_folder"]
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+
+# What Pillow's decoders raise on damaged files.
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, struct.error)
+_BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error)
+_MAX_DEPTH = 8  # of folders: links may form a loop
+_MAX_MEMBER_BYTES = 1 << 28  # of one image file in an archive, unpacked
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip member: signature, length of its name and of its extra field
+_ENCRYPTED = 0x1
+
+
+class ImageSource(Protocol):
+    """Where image files lie. Safe to read from many threads and from forked processes."""
+
+    path: Path
+    names: list[str]  # of the images: relative, with "/", sorted
+    folders: set[str]  # the outermost folders, with or without images
+
+    def read(self, name: str) -> bytes:
+        """The file's bytes."""
+        ...
+
+    def where(self, name: str) -> str:
+        """The file's path, for messages."""
+        ...
+
+
+class FolderSource:
+    """A folder and what is below it. Hidden files and folders are left out."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names: list[str] = []
+        self.folders: set[str] = set()
+        for name, entry in walk_folder(path):
+            if entry.is_dir():
+                if "/" not in name:
+                    self.folders.add(name)
+            elif _is_image(name) and entry.is_file():
+                self.names.append(name)
+        self.names.sort()
+
+    def read(self, name: str) -> bytes:
+        try:
+            with open(self.path / name, "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise DataError(f"{self.where(name)}: cannot be read ({_reason(error)})") from error
+
+    def where(self, name: str) -> str:
+        return str(self.path / name)
+
+
+class ZipSource:
+    """A zip archive, read where it lies: nothing is unpacked to disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folders: set[str] = set()
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        try:
+            with zipfile.ZipFile(path) as archive:
+                entries = archive.infolist()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({_reason(error)})") from error
+        except _BAD_ZIP as error:
+            raise DataError(f"{path}: is no zip archive, or a damaged one ({error}); fetch it again") from error
+        for entry in entries:
+            parts = entry.filename.split("/")
+            if any(part.startswith((".", "__MACOSX")) for part in parts):
+                continue
+            if len(parts) > 1:
+                self.folders.add(parts[0])
+            if parts[-1] and _is_image(parts[-1]):
+                self._members[entry.filename] = entry
+        self.names = sorted(self._members)
+
+    def read(self, name: str) -> bytes:
+        # By hand, since zipfile's own handles share one position: they lock, and do not survive a fork.
+        entry = self._members[name]
+        where = self.where(name)
+        if entry.flag_bits & _ENCRYPTED or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataError(f"{where}: encrypted, or compressed in an unusual way; unpack the archive and give the folder")
+        if entry.file_size > _MAX_MEMBER_BYTES:
+            raise DataError(f"{where}: {gib(entry.file_size)} is too large for an image; take it out")
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                file.seek(entry.header_offset)
+                signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+                file.seek(name_bytes + extra_bytes, os.SEEK_CUR)
+                data = file.read(entry.compress_size) if signature == b"PK\x03\x04" else b""
+            if entry.compress_type == zipfile.ZIP_DEFLATED:
+                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, entry.file_size + 1)
+        except OSError as error:
+            raise DataError(f"{where}: cannot be read ({_reason(error)})") from error
+        except (struct.error, zlib.error, ValueError, OverflowError) as error:
+            raise DataError(f"{where}: the archive is damaged here ({error}); fetch it again") from error
+        if len(data) != entry.file_size or zlib.crc32(data) != entry.CRC:
+            raise DataError(f"{where}: the archive is damaged here (wrong checksum); fetch it again")
+        return data
+
+    def where(self, name: str) -> str:
+        return f"{self.path}/{name}"
+
+
+def open_source(path: Path) -> ImageSource:
+    """The images of a folder or of a zip archive.
+
+    Raises:
+        DataError: it is absent, neither of the two, or cannot be read.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no such folder or zip archive ({_reason(error)})") from error
+    if stat.S_ISDIR(mode):
+        return FolderSource(path)
+    if stat.S_ISREG(mode):
+        return ZipSource(path)
+    raise DataError(f"{path}: neither a folder nor a zip archive")
+
+
+def walk_folder(path: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every entry below a folder by its relative name, links followed, hidden ones left out.
+
+    Raises:
+        DataError: a folder that cannot be read.
+    """
+    pending = [("", 0)]
+    while pending:
+        prefix, depth = pending.pop()
+        try:
+            with os.scandir(path / prefix) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    yield prefix + entry.name, entry
+                    if depth < _MAX_DEPTH and entry.is_dir():
+                        pending.append((f"{prefix}{entry.name}/", depth + 1))
+        except OSError as error:
+            raise DataError(f"{path / prefix}: cannot be read ({_reason(error)}); check its permissions") from error
+
+
+def open_image(source: ImageSource, name: str, mode: str = "RGB") -> Image.Image:
+    """One decoded image. Best within `quiet_decoding`.
+
+    Raises:
+        DataError: it names the file, where that cannot be read or decoded.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    data = source.read(name)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.convert(mode)
+    except UnidentifiedImageError as error:
+        raise DataError(f"{source.where(name)} is no image that can be read; take it out") from error
+    except (Image.DecompressionBombError, *_BROKEN) as error:
+        raise DataError(f"{source.where(name)} is no image that can be read ({error}); take it out") from error
+
+
+@contextlib.contextmanager
+def quiet_decoding() -> Iterator[None]:
+    """Without Pillow's warnings of damage that it reads past. Around whole batches: filters are not a thread's own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).lower()

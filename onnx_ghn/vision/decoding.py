@@ -1,0 +1,98 @@
+"""Small images into one array, by a few threads (Pillow decodes outside the interpreter's lock)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_ghn.errors import DataError
+from onnx_ghn.image_files import ImageSource, open_image, quiet_decoding
+from onnx_ghn.limits import gib, memory_bytes
+
+__all__ = ["SMALL", "Progress", "available_cores", "common_small_size", "decode_all"]
+
+SMALL = 64  # sides up to this are held in memory, decoded
+_PROBED = 32  # images that are looked at to tell whether all are small and of one size
+_CHUNK = 256  # images a task
+
+Progress = Callable[[int, int], None]  # images done, of all
+
+
+def common_small_size(source: ImageSource, names: Iterable[str]) -> tuple[int, int] | None:
+    """Height and width of the images, if a sample of them has one small size."""
+    every = list(names)
+    step = max(1, len(every) // _PROBED)
+    sizes = set()
+    with quiet_decoding():
+        for name in every[::step]:
+            sizes.add(open_image(source, name).size)
+            if len(sizes) > 1 or max(max(size) for size in sizes) > SMALL:
+                return None
+    ((width, height),) = sizes
+    return height, width
+
+
+def decode_all(
+    source: ImageSource,
+    names: Iterable[str],
+    size: tuple[int, int],
+    *,
+    resize: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> npt.NDArray[np.uint8]:
+    """N × height × width × 3, in the order of `names`.
+
+    Args:
+        size: height and width.
+        resize: scale images of other sizes to it; else they are refused.
+
+    Raises:
+        DataError: an image that is broken or of another size (the first in order is named), or too many for memory.
+    """
+    every = list(names)
+    needed_bytes = len(every) * size[0] * size[1] * 3
+    if needed_bytes > memory_bytes() / 2:
+        raise DataError(
+            f"{source.path}: {len(every):,} images of {size[0]} × {size[1]} need {gib(needed_bytes)}, more than half of "
+            "this machine's memory; choose a smaller image size, or one over 64 to read them as they are needed"
+        )
+    images: npt.NDArray[np.uint8] = np.empty((len(every), *size, 3), np.uint8)
+
+    def decode(start: int) -> int:
+        chunk = every[start : start + _CHUNK]
+        for i, name in enumerate(chunk, start):
+            image = open_image(source, name)
+            if image.size != size[::-1]:
+                if not resize:
+                    raise DataError(
+                        f"{source.where(name)}: {image.height} × {image.width} where others are {size[0]} × {size[1]}; "
+                        "take it out, or choose an image size to scale all to"
+                    )
+                image = image.resize(size[::-1], 2)  # bilinear, smoothed where it shrinks: as torchvision's Resize
+            images[i] = np.asarray(image)
+        return len(chunk)
+
+    done = 0
+    pool = ThreadPoolExecutor(threads or available_cores())
+    try:
+        with quiet_decoding():
+            for count in pool.map(decode, range(0, len(every), _CHUNK)):
+                done += count
+                if progress is not None:
+                    progress(done, len(every))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return images
+
+
+def available_cores() -> int:
+    """Cores that this process may use, eight at most."""
+    try:
+        return min(8, len(os.sched_getaffinity(0)))
+    except AttributeError:  # not on macOS, Windows
+        return min(8, os.cpu_count() or 1)

@@ -1,0 +1,196 @@
+"""Data sets by name or path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_ghn.errors import DataError, OptionError
+from onnx_ghn.vision.cache import DecodedCache, default_cache_dir
+from onnx_ghn.vision.decoding import SMALL, Progress, common_small_size, decode_all
+from onnx_ghn.vision.layout import Part, find_parts
+from onnx_ghn.vision.original import ORIGINALS, find_original, original_files, read_original
+from onnx_ghn.vision.sets import ImageFiles, ImageSet
+from onnx_ghn.vision.splits import last_of_all, last_of_each_class, random_parts
+
+__all__ = ["Split", "load_dataset"]
+
+Split = Literal["train", "val", "trainval", "test"]
+
+_SPLITS = ("train", "val", "trainval", "test")
+_MAX_SIZE = 4096
+
+
+def load_dataset(
+    dataset: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] = "./data",
+    split: Split = "train",
+    *,
+    image_size: int | None = None,
+    download: bool = False,
+    seed: int = 1111,
+    cache_dir: str | os.PathLike[str] | Literal[False] | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> ImageSet | ImageFiles:
+    """Images of one split: in memory where they are small (sides up to 64), else as files.
+
+    Args:
+        dataset: cifar10, cifar100, imagenet, or a folder or zip archive: class folders, or train/, test/, val/ (or
+            train.zip, ...) with class folders. Labels follow the sorted names of the class folders.
+        data_dir: where named data sets lie, in a folder of their name or right here. CIFAR may be torchvision's files or class
+            folders.
+        split: `train` and `val` are the published division of the training images, `trainval` is all of them. `test` is
+            never part of them. ImageNet's test images are its val/ folder. Undivided class folders are divided 8 : 1 : 1.
+        image_size: decode to squares of this side: up to 64 held in memory, scaled; larger ones are cropped from files
+            batch by batch. By default small images keep their size, others give 224.
+        download: fetch CIFAR into `data_dir` if it is not there.
+        seed: of the division of undivided class folders.
+        cache_dir: for decoded small images; `default_cache_dir()` unless given, False for none.
+        threads: that decode.
+        progress: called with images decoded and their number.
+
+    Raises:
+        DataError: the data set is absent, damaged, or not laid out as one.
+        OptionError: an option makes no sense.
+    """
+    if split not in _SPLITS:
+        raise OptionError(f"split {split!r}: choose one of {', '.join(_SPLITS)}")
+    if image_size is not None and not 1 <= image_size <= _MAX_SIZE:
+        raise OptionError(f"image size {image_size}: choose 1 to {_MAX_SIZE}")
+    cache = DecodedCache(None if cache_dir is False else Path(cache_dir or default_cache_dir()))
+    name = str(dataset)
+    known = name.lower() if name.lower() in (*ORIGINALS, "imagenet") else None
+    if download and known not in ORIGINALS:
+        raise OptionError(f"{name}: only {' and '.join(ORIGINALS)} can be downloaded")
+    if known in ORIGINALS:
+        folders = [Path(data_dir) / known, Path(data_dir)]
+        home = find_original(known, folders)
+        if home is not None or (download and not _has_parts(folders[0])):
+            if image_size not in (None, 32):
+                raise OptionError(f"{known} has images of 32 × 32: scale its batches instead (resize_to)")
+            return _original(known, home or folders[0], split, download, cache)
+    path = _home(known, Path(data_dir)) if known else Path(dataset)
+    loader = _Loader(known or path.stem, path, known == "imagenet", image_size, cache, threads, progress)
+    return loader.load(split, seed)
+
+
+def _original(known: str, folder: Path, split: Split, download: bool, cache: DecodedCache) -> ImageSet:
+    part = "test" if split == "test" else "train"
+    key = f"{folder.resolve()}|{known}|{part}"
+    fingerprint = _stats(original_files(known, folder))
+    arrays = cache.load(key, fingerprint) if fingerprint else None
+    if arrays is None:
+        arrays = read_original(known, folder, train=part == "train", download=download)
+        cache.store(key, _stats(original_files(known, folder)), *arrays)
+    found = ImageSet(*arrays, known)
+    if split in ("train", "val"):
+        return found.subset(last_of_all(len(found))[split == "val"])
+    return found
+
+
+def _stats(paths: list[Path]) -> str:
+    found = [(path, path.stat()) for path in paths]
+    return " ".join(f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in found)
+
+
+def _has_parts(folder: Path) -> bool:
+    return folder.is_dir() and "all" not in find_parts(folder)
+
+
+def _home(known: str, data_dir: Path) -> Path:
+    """Where a named data set lies as class folders."""
+    for path in (data_dir / known, data_dir / f"{known}.zip", data_dir):
+        if path.is_file() or _has_parts(path):
+            return path
+    remedy = "train/<class>/* and val/<wnid>/*" if known == "imagenet" else "train/<class>/* and test/<class>/*, or download it"
+    raise DataError(f"{data_dir}: no {known} in it; put it in {data_dir / known} as {remedy}")
+
+
+class _Loader:
+    """Reads parts of one data set that is laid out in class folders."""
+
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        imagenet: bool,
+        image_size: int | None,
+        cache: DecodedCache,
+        threads: int | None,
+        progress: Progress | None,
+    ) -> None:
+        self._name = name
+        self._path = path
+        self._imagenet = imagenet
+        self._image_size = image_size
+        self._cache = cache
+        self._threads = threads
+        self._progress = progress
+
+    def load(self, split: Split, seed: int) -> ImageSet | ImageFiles:
+        parts = find_parts(self._path)
+        if list(parts) == ["train"]:
+            parts = {"all": parts["train"]}
+        where = str(self._path)
+        if "all" in parts:
+            every = self._part(parts["all"], None)
+            train, val, test = random_parts(every.labels, where, seed)
+            chosen = {"train": train, "val": val, "test": test, "trainval": np.sort(np.concatenate([train, val]))}
+            return every.subset(chosen[split])
+        # With test/ and val/ both there, val/ is for validation; alone, either is the test set.
+        own_val = "val" in parts and "test" in parts
+        if split == "test":
+            return self._part(parts.get("test") or parts["val"], parts.get("train"))
+        if "train" not in parts:
+            raise DataError(f"{where}: no train/ or train.zip in it, only {', '.join(parts)}")
+        if own_val and split == "val":
+            return self._part(parts["val"], parts["train"])
+        every = self._part(parts["train"], None)
+        if split == "trainval" or own_val:
+            return every
+        return every.subset(last_of_each_class(every.labels, where, imagenet=self._imagenet)[split == "val"])
+
+    def _part(self, part: Part, training: Part | None) -> ImageSet | ImageFiles:
+        """All images of a part; its classes must be those of `training`."""
+        size = self._image_size
+        key = f"{part.path.resolve()}|{part.inside}|{part.archive_of}|{size}"
+        small_asked = size is None or size <= SMALL
+        if small_asked and self._cache.holds(key):
+            found = self._cache.load(key, self._fingerprint(part, training))
+            if found is not None:
+                return self._image_set(*found)
+        tree = part.tree()
+        if training is not None:
+            _check_classes(tree.classes, training, part.where)
+        native = common_small_size(tree.source, tree.names) if size is None else None
+        target = native if size is None else (size, size) if small_asked else None
+        if target is None:
+            return ImageFiles(tree.source, tree.names, tree.labels, tree.classes, self._name, size or 224)
+        fingerprint = self._fingerprint(part, training)  # before the files are read: a later change is then noticed
+        images = decode_all(
+            tree.source, tree.names, target, resize=size is not None, threads=self._threads, progress=self._progress
+        )
+        self._cache.store(key, fingerprint, images, tree.labels, tree.classes)
+        return self._image_set(images, tree.labels, tree.classes)
+
+    def _fingerprint(self, part: Part, training: Part | None) -> str:
+        # The training part's too, against whose classes this one was checked.
+        return part.fingerprint() + (f" beside {training.fingerprint()}" if training is not None else "")
+
+    def _image_set(
+        self, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], classes: tuple[str, ...]
+    ) -> ImageSet:
+        return ImageSet(images, labels, classes, self._name)
+
+
+def _check_classes(classes: tuple[str, ...], training: Part, where: str) -> None:
+    expected = training.tree().classes
+    for here, there, missing in ((training.where, where, set(expected) - set(classes)), (where, training.where, set(classes) - set(expected))):
+        if missing:
+            names = ", ".join(sorted(missing)[:3]) + (" ..." if len(missing) > 3 else "")
+            raise DataError(f"{there}: no class {names}, which {here} has; labels would not agree")

@@ -1,0 +1,94 @@
+"""Image data sets: small ones decoded in memory, large ones as files; subsets of either."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_ghn.errors import DataError
+from onnx_ghn.image_files import ImageSource
+
+__all__ = ["CIFAR_NORM", "IMAGENET_NORM", "ImageFiles", "ImageSet", "Normalisation", "few_shot"]
+
+Labels = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalisation:
+    """Channel statistics of pixels in [0, 1], and the noise that evaluation adds to such pixels."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    noise_std: float
+
+
+# Published figures. The noise is of medium severity in Hendrycks & Dietterich, ICLR 2019.
+CIFAR_NORM = Normalisation((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768), 0.08)
+IMAGENET_NORM = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.18)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images of one small size, decoded: uint8, N × height × width × 3."""
+
+    images: npt.NDArray[np.uint8]
+    labels: Labels
+    classes: tuple[str, ...]
+    name: str
+    norm: Normalisation = CIFAR_NORM
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Sequence[int] | npt.NDArray[Any]) -> Self:
+        """The images at `indices`, in that order."""
+        return dataclasses.replace(self, images=self.images[indices], labels=self.labels[indices])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Images of any size, decoded when they are asked for: `onnx_ghn.vision.large` makes batches of them."""
+
+    source: ImageSource
+    names: npt.NDArray[Any]  # of files in `source`, one an image; object strings would be copied into every worker
+    labels: Labels
+    classes: tuple[str, ...]
+    name: str
+    image_size: int = 224  # of the square that is cropped
+    norm: Normalisation = IMAGENET_NORM
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Sequence[int] | npt.NDArray[Any]) -> Self:
+        """The images at `indices`, in that order."""
+        return dataclasses.replace(self, names=self.names[indices], labels=self.labels[indices])
+
+
+_Images = TypeVar("_Images", ImageSet, ImageFiles)
+
+
+def few_shot(images: _Images, per_class: int, *, skip: int = 0, seed: int | None = None) -> _Images:
+    """The first images of each class, in the order of the whole set (the published rule).
+
+    Args:
+        per_class: how many of each.
+        skip: how many to leave out first: `few_shot(train, 20, skip=100)` are validation images beside 100 shots.
+        seed: take a random choice instead; one seed gives one order, so `skip` works there too.
+
+    Raises:
+        DataError: a class has fewer.
+    """
+    order = np.arange(len(images)) if seed is None else np.random.default_rng(seed).permutation(len(images))
+    chosen = []
+    for label, name in enumerate(images.classes):
+        own = order[images.labels[order] == label][skip : skip + per_class]
+        if len(own) < per_class:
+            found = int(np.sum(images.labels == label))
+            raise DataError(f"{images.name}: class {name!r} has {found} images, {skip + per_class} are asked for; take fewer")
+        chosen.append(own)
+    return images.subset(np.sort(np.concatenate(chosen)))

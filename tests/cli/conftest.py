@@ -1,0 +1,31 @@
+"""Fixtures of the command line's tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+# The models of the other folders' tests serve here too.
+for _folder in ("onnx_io", "graph"):
+    _path = str(Path(__file__).resolve().parents[1] / _folder)
+    if _path not in sys.path:
+        sys.path.append(_path)
+
+from cli_tools import Predictor  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def ghn_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GHN-2 of a few KB."""
+    from onnx_ghn.ghn import GHNConfig, new_ghn, save_ghn
+
+    config = GHNConfig.preset("ghn2", hid=8, max_shape=(8, 8, 3, 3), num_classes=10)
+    return save_ghn(new_ghn(config, seed=0), tmp_path_factory.mktemp("ghn"))
+
+
+@pytest.fixture
+def predictor(tmp_path_factory: pytest.TempPathFactory, ghn_folder: Path) -> Predictor:
+    """`predict` into a folder of its own."""
+    return Predictor(tmp_path_factory.mktemp("out"), ghn_folder)

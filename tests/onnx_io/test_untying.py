@@ -1,0 +1,223 @@
+"""Tensors that an exporter merged because they were equal are told apart; what is tied on purpose stays so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from predict_models import Net, arrays, export, random_feed, run, session, signature, tiny_ghn
+from torch import nn
+
+from onnx_ghn import build_graph, predict
+from onnx_ghn.graph import Role
+from onnx_ghn.onnx_io import read_model, untie, write_model
+
+
+def untied(proto: onnx.ModelProto, folder: Path) -> tuple[onnx.ModelProto, list[str]]:
+    model = read_model(proto)
+    new = untie(model)
+    write_model(model, folder / "untied.onnx")
+    onnx.checker.check_model(folder / "untied.onnx", full_check=True)
+    return onnx.load(folder / "untied.onnx"), new
+
+
+class Fresh(nn.Module):
+    """As torch initialises it: every batch norm's scale is one vector of ones, every running mean one of zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 8, 3, bias=False)
+        self.bn2 = nn.BatchNorm2d(8)
+        self.bn3 = nn.BatchNorm2d(8)
+        self.norm = nn.LayerNorm(8)
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = self.bn3(torch.relu(self.bn2(self.conv2(x))))
+        return self.fc(self.norm(x.mean((2, 3))))
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, onnx.ModelProto]:
+    torch.manual_seed(0)
+    net = Fresh()
+    nn.init.zeros_(net.fc.bias)
+    return net, export(net, (torch.randn(2, 3, 9, 9),), tmp_path_factory.mktemp("fresh") / "fresh.onnx")
+
+
+def test_a_fresh_torch_network_has_its_parameters_back(
+    fresh: tuple[nn.Module, onnx.ModelProto], tmp_path: Path
+) -> None:
+    net, proto = fresh
+    assert any(node.op_type == "Identity" for node in proto.graph.node)  # torch did merge
+    expected = {n: p.numel() for n, p in net.named_parameters()}
+    graph = build_graph(proto)
+    assert {p.name: p.size for p in graph.parameters if p.role is not Role.statistic} == expected
+    statistics = {n for n, _ in net.named_buffers() if "running" in n}
+    assert {p.name for p in graph.parameters if p.role is Role.statistic} == statistics
+    written, new = untied(proto, tmp_path)
+    assert len(new) == len(set(new)) > 0
+    assert expected.keys() | statistics <= arrays(written).keys()
+
+
+def test_layers_that_were_merged_get_different_predictions(
+    fresh: tuple[nn.Module, onnx.ModelProto], tmp_path: Path
+) -> None:
+    net, proto = fresh
+    prediction = predict(proto, tmp_path / "out.onnx", ghn=tiny_ghn())
+    for what in ("weight", "bias"):
+        for one, other in (("bn1", "bn2"), ("bn2", "bn3"), ("bn3", "norm")):
+            assert not np.array_equal(prediction[f"{one}.{what}"], prediction[f"{other}.{what}"])
+    stored = arrays(onnx.load(tmp_path / "out.onnx"))
+    assert not np.array_equal(stored["bn1.running_mean"], stored["bn2.running_mean"])
+    state = {n: torch.from_numpy(stored[n]) for n in net.state_dict() if n in stored}
+    other = Fresh()
+    assert not other.load_state_dict(state, strict=False).unexpected_keys
+    x = torch.randn(2, 3, 9, 9)
+    with torch.no_grad():
+        expected = other.eval()(x).numpy()
+    name = session(tmp_path / "out.onnx").get_inputs()[0].name
+    np.testing.assert_allclose(run(tmp_path / "out.onnx", {name: x.numpy()})[0], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_untied_model_computes_the_same(fresh: tuple[nn.Module, onnx.ModelProto], tmp_path: Path) -> None:
+    _, proto = fresh
+    before = proto.SerializeToString()
+    written, _ = untied(proto, tmp_path)
+    assert proto.SerializeToString() == before
+    assert signature(written)["operators"] == signature(proto)["operators"]
+    feed = random_feed(session(proto))
+    np.testing.assert_array_equal(run(written, feed)[0], run(proto, feed)[0])
+    assert untied(written, tmp_path / "..")[1] == []  # once is enough
+
+
+def merged_by_value(opset: int = 13, ir_version: int = 8, roles: bool = True) -> onnx.ModelProto:
+    """As tf2onnx writes it: one tensor of ones for scales and variances, one of zeros for shifts and means."""
+    net = Net(opset, ir_version=ir_version)
+    one, zero = net.tensor("one", np.ones(6)), net.tensor("zero", np.zeros(6))
+    x = net.input("N", 6, 5, 5)
+    for i in range(2):
+        x = net.conv(x, 6, 6, f"c{i}")
+        mean, variance = (zero, one) if roles else (net.random(f"m{i}", 6), net.tensor(f"v{i}", np.arange(1, 7)))
+        x = net.op("BatchNormalization", x, one, zero, mean, variance, out=f"bn{i}")
+    return net.model(x, shape=("N", 6, 5, 5))
+
+
+def test_direct_merges_across_roles(tmp_path: Path) -> None:
+    proto = merged_by_value()
+    written, new = untied(proto, tmp_path)
+    assert len(new) == 6
+    norms = [node for node in written.graph.node if node.op_type == "BatchNormalization"]
+    used = [name for node in norms for name in node.input[1:]]
+    assert len(set(used)) == 8
+    feed = random_feed(session(proto))
+    np.testing.assert_array_equal(run(written, feed)[0], run(proto, feed)[0])
+    graph = build_graph(proto)
+    assert sum(p.role is Role.statistic for p in graph.parameters) == 4
+    assert {p.role for p in graph.parameters if p.size == 6} == {Role.norm_scale, Role.norm_bias, Role.statistic}
+    prediction = predict(proto, ghn=tiny_ghn())
+    scales = [prediction[p.name] for p in prediction.graph.parameters if p.role is Role.norm_scale]
+    assert len(scales) == 2
+    assert not np.array_equal(*scales)
+
+
+def test_a_layer_used_twice_stays_one(tmp_path: Path) -> None:
+    """Nothing says that these were merged: the same place of the same operator, no tensor in two roles."""
+    written, new = untied(merged_by_value(roles=False), tmp_path)
+    assert new == []
+    assert [n.input[1] for n in written.graph.node if n.op_type == "BatchNormalization"] == ["one", "one"]
+
+
+def test_before_ir_version_4_nothing_changes(tmp_path: Path) -> None:
+    proto = merged_by_value(opset=8, ir_version=3)
+    proto.graph.input.extend(
+        helper.make_tensor_value_info(t.name, TensorProto.FLOAT, t.dims) for t in proto.graph.initializer
+    )
+    written, new = untied(proto, tmp_path)
+    assert new == []
+    assert signature(written) == signature(proto)
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.emb = nn.Embedding(11, 8)
+        self.one = nn.Linear(8, 8)
+        self.two = nn.Linear(8, 8)
+        self.two.weight = self.one.weight
+        self.head = nn.Linear(8, 11, bias=False)
+        self.head.weight = self.emb.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.two(torch.relu(self.one(self.emb(x)))))
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+def test_matrices_tied_on_purpose_stay_tied(dynamo: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = Tied()
+    proto = export(net, (torch.randint(0, 11, (2, 5)),), tmp_path / "in.onnx", dynamo=dynamo)
+    assert untied(proto, tmp_path)[1] == []
+    graph = build_graph(proto)
+    assert sum(p.size for p in graph.parameters) == sum(p.numel() for p in net.parameters())
+
+
+def test_outputs_and_inputs_keep_their_names(tmp_path: Path) -> None:
+    """An Identity that is an output of the model, or whose tensor is one, is left alone."""
+    net = Net()
+    net.input("N", 6)
+    ones = net.tensor("ones", np.ones(6))
+    net.op("Identity", ones, out="echo")
+    net.op("Identity", ones, out="layer.scale")
+    net.op("Mul", "x", "layer.scale", out="h")
+    net.op("Mul", "h", ones, out="y")
+    proto = net.model("y", "echo", "ones", shape=(None,))
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ("N", 6)))
+    written, new = untied(proto, tmp_path)
+    assert new == ["layer.scale"]
+    assert [v.name for v in written.graph.output] == ["y", "echo", "ones"]
+    assert signature(written)["outputs"] == signature(proto)["outputs"]
+    feed = random_feed(session(proto))
+    for one, other in zip(run(written, feed), run(proto, feed), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("change", ["matrix", "differing", "integer", "scalar"])
+def test_what_is_no_merged_vector_stays(change: str, tmp_path: Path) -> None:
+    values: Any = {
+        "matrix": np.ones((6, 6)), "differing": np.arange(6.0), "integer": np.ones(6), "scalar": np.ones(1),
+    }[change]  # fmt: skip
+    net = Net()
+    kind = np.int64 if change == "integer" else np.float32
+    net.input(6, 6, kind=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
+    t = net.tensor("t", values, kind)
+    net.op("Identity", t, out="a.w")
+    net.op("Identity", t, out="b.w")
+    net.op("Add", net.op("Add", "x", "a.w", out="h"), "b.w", out="y")
+    assert untied(net.model("y", kind=helper.np_dtype_to_tensor_dtype(np.dtype(kind))), tmp_path)[1] == []
+
+
+def test_names_that_are_taken_are_not_taken_twice(tmp_path: Path) -> None:
+    net = Net()
+    net.input("N", 6)
+    t = net.tensor("t", np.ones(6))
+    net.op("Identity", t, out="a.w")
+    net.op("Identity", t, out="b.w")
+    net.op("Mul", "x", "a.w", out="a.w_identity")
+    net.op("Mul", "a.w_identity", "b.w", out="y")
+    proto = net.model("y")
+    written, new = untied(proto, tmp_path)
+    names = [name for node in written.graph.node for name in node.output] + [t.name for t in written.graph.initializer]
+    assert len(names) == len(set(names))
+    assert set(new) <= {"a.w", "b.w"}
+    assert new
+    feed = random_feed(session(proto))
+    np.testing.assert_array_equal(run(written, feed)[0], run(proto, feed)[0])

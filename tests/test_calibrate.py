@@ -1,0 +1,354 @@
+"""Running statistics: what is stored is what the batch has, measured here by torch and numpy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from predict_models import Net, arrays, cnn, export, random_feed, run, session, signature, tiny_ghn
+from torch import nn
+from torch.nn import functional as F
+
+from onnx_ghn import calibration_inputs, predict
+from onnx_ghn.errors import OptionError
+
+Feed = dict[str, np.ndarray]
+
+
+@pytest.fixture
+def feeds(monkeypatch: pytest.MonkeyPatch) -> list[Feed]:
+    """The inputs that calibration drew."""
+    seen: list[Feed] = []
+    draw = calibration_inputs._feed
+
+    def record(*args: Any) -> Feed:
+        seen.append(draw(*args))
+        return seen[-1]
+
+    monkeypatch.setattr(calibration_inputs, "_feed", record)
+    return seen
+
+
+def calibrated(proto: onnx.ModelProto, folder: Path, **options: Any) -> tuple[dict[str, np.ndarray], list[str]]:
+    """What the written file stores, and the notes."""
+    prediction = predict(proto, folder / "out.onnx", ghn=tiny_ghn(), **options)
+    written = onnx.load(folder / "out.onnx")
+    onnx.checker.check_model(folder / "out.onnx", full_check=True)
+    assert signature(written) == signature(proto)
+    return arrays(written), prediction.coverage.notes
+
+
+def batch_norm(
+    x: torch.Tensor, stored: dict[str, np.ndarray], name: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """torch's batch norm in training mode, and the statistics (biased) that it used."""
+    axes = [0, *range(2, x.dim())]
+    scale, shift = (torch.from_numpy(stored[f"{name}.{what}"].astype(np.float32)) for what in ("scale", "shift"))
+    out = F.batch_norm(x, None, None, scale, shift, training=True)
+    return out, x.mean(axes), x.var(axes, unbiased=False)
+
+
+def assert_statistics(stored: dict[str, np.ndarray], name: str, mean: Any, variance: Any, rtol: float = 1e-3) -> None:
+    spread = float(np.sqrt(np.asarray(variance).max()))
+    np.testing.assert_allclose(
+        stored[f"{name}.mean"].astype(np.float64), np.asarray(mean), rtol=rtol, atol=rtol * spread
+    )
+    np.testing.assert_allclose(stored[f"{name}.var"].astype(np.float64), np.asarray(variance), rtol=rtol)
+
+
+@pytest.mark.parametrize("opset", [7, 9, 13, 15, 17, 18, 21])
+@pytest.mark.parametrize("batch", ["N", 1, 4])
+def test_a_chain_of_batch_norms_equals_torch(opset: int, batch: Any, feeds: list[Feed], tmp_path: Path) -> None:
+    stored, notes = calibrated(cnn(batch, opset, bias=3), tmp_path)
+    assert notes == []
+    assert len(feeds) == 1  # also where the file declares one sample
+    x = torch.from_numpy(feeds[0]["x"]) + 3
+    assert x.shape == (32, 3, 16, 16)
+    for layer in (1, 2):
+        x = F.conv2d(x, torch.from_numpy(stored[f"conv{layer}.w"]), padding=1)
+        x, mean, variance = batch_norm(x, stored, f"bn{layer}")
+        assert_statistics(stored, f"bn{layer}", mean, variance)
+        x = F.relu(x)
+
+
+def test_inference_has_unit_activations_where_uncalibrated_ones_explode(tmp_path: Path) -> None:
+    """A deep residual network, as a GHN's weights in training mode would see it."""
+    net = Net()
+    x = net.conv(net.input("N", 8, 12, 12), 8, 8, "stem")
+    for i in range(24):
+        y = net.op("Relu", net.bn(net.conv(x, 8, 8, f"c{i}"), 8, f"b{i}"), out=f"r{i}")
+        x = net.op("Add", x, y, out=f"s{i}")
+    net.bn(x, 8, "last")
+    proto = net.model("last.y")
+    for tensor in proto.graph.initializer:  # variances far too small, as in a stripped or random file
+        if tensor.name.endswith(".var"):
+            tensor.CopyFrom(numpy_helper.from_array(np.full(8, 1e-3, np.float32), tensor.name))
+    feed = {"x": np.random.default_rng(9).standard_normal((16, 8, 12, 12)).astype(np.float32)}
+    predict(proto, tmp_path / "raw.onnx", ghn=tiny_ghn(), calibrate="none")
+    predict(proto, tmp_path / "good.onnx", ghn=tiny_ghn())
+    exploded, sensible = run(tmp_path / "raw.onnx", feed)[0], run(tmp_path / "good.onnx", feed)[0]
+    stored = arrays(onnx.load(tmp_path / "good.onnx"))
+    normalised = (sensible - stored["last.shift"].reshape(1, -1, 1, 1)) / stored["last.scale"].reshape(1, -1, 1, 1)
+    assert 0.5 < normalised.std() < 2
+    assert np.abs(exploded).max() > 100 * np.abs(sensible).max()
+
+
+@pytest.mark.parametrize("rank", [0, 1, 3])
+def test_other_ranks(rank: int, feeds: list[Feed], tmp_path: Path) -> None:
+    """N × C, N × C × L, N × C × D × H × W."""
+    net = Net()
+    x = net.input("N", 4, *[6] * rank)
+    x = net.conv(x, 4, 8, "c", rank=rank) if rank else net.op("MatMul", x, net.random("c.w", 4, 8), out="c.y")
+    net.bn(x, 8, "b")
+    stored, notes = calibrated(net.model("b.y"), tmp_path)
+    assert notes == []
+    x, w = torch.from_numpy(feeds[0]["x"]), torch.from_numpy(stored["c.w"])
+    convolved = {0: lambda: x @ w, 1: lambda: F.conv1d(x, w, padding=1), 3: lambda: F.conv3d(x, w, padding=1)}[rank]()
+    _, mean, variance = batch_norm(convolved, stored, "b")
+    assert_statistics(stored, "b", mean, variance)
+
+
+@pytest.mark.parametrize("opset", [13, 14, 17])
+def test_half_precision(opset: int, feeds: list[Feed], tmp_path: Path) -> None:
+    stored, notes = calibrated(cnn(opset=opset, dtype=np.float16), tmp_path)
+    assert notes == []
+    assert stored["bn1.mean"].dtype == np.float16
+    x = torch.from_numpy(feeds[0]["x"]).float()
+    for layer in (1, 2):
+        x = F.conv2d(x, torch.from_numpy(stored[f"conv{layer}.w"]).float(), padding=1)
+        x, mean, variance = batch_norm(x, stored, f"bn{layer}")
+        assert_statistics(stored, f"bn{layer}", mean, variance, rtol=1e-2)
+        x = F.relu(x)
+
+
+def test_what_onnxruntime_cannot_run_is_predicted_all_the_same(tmp_path: Path) -> None:
+    """An operator that nobody knows: noise, which nobody asked for, stops nothing. Images, asked for, do."""
+    net = Net()
+    x = net.bn(net.conv(net.input("N", 3, 8, 8), 3, 8, "c"), 8, "b")
+    net.op("Mystery", x, out="y", domain="acme")
+    proto = net.model("y")
+    prediction = predict(proto, ghn=tiny_ghn())
+    assert "c.w" in prediction
+    (note,) = prediction.coverage.notes
+    assert note.startswith("2 running statistics are kept")
+    assert "acme" in note
+    assert "\n" not in note
+
+
+def test_statistics_behind_identity_and_cast(feeds: list[Feed], tmp_path: Path) -> None:
+    net = Net()
+    x = net.conv(net.input("N", 3, 8, 8), 3, 8, "c")
+    half = np.linspace(0.5, 1, 8).astype(np.float16)
+    mean = net.op("Cast", net.tensor("b.mean", half, np.float16), out="as_float", to=TensorProto.FLOAT)
+    variance = net.op("Identity", net.op("Identity", net.tensor("b.var", half), out="i1"), out="i2")
+    net.op("BatchNormalization", x, net.random("b.scale", 8), net.random("b.shift", 8), mean, variance, out="y")
+    stored, notes = calibrated(net.model("y"), tmp_path)
+    assert notes == []
+    assert stored["b.mean"].dtype == np.float16
+    convolved = F.conv2d(torch.from_numpy(feeds[0]["x"]), torch.from_numpy(stored["c.w"]), padding=1)
+    _, mean_, variance_ = batch_norm(convolved, stored, "b")
+    np.testing.assert_allclose(stored["b.mean"], mean_.numpy(), atol=2e-3)
+    np.testing.assert_allclose(stored["b.var"], variance_.numpy(), rtol=1e-3)
+
+
+def test_two_layers_that_share_statistics_get_those_of_both(feeds: list[Feed], tmp_path: Path) -> None:
+    net = Net()
+    x = net.input("N", 3, 8, 8)
+    first = net.bn(net.conv(x, 3, 8, "c1"), 8, "b")
+    second = net.conv(first, 8, 8, "c2")
+    net.op("BatchNormalization", second, "b.scale", "b.shift", "b.mean", "b.var", out="y")
+    stored, notes = calibrated(net.model("y"), tmp_path)
+    assert notes == []
+    y = F.conv2d(torch.from_numpy(feeds[0]["x"]), torch.from_numpy(stored["c1.w"]), padding=1)
+    z = F.conv2d(batch_norm(y, stored, "b")[0], torch.from_numpy(stored["c2.w"]), padding=1)
+    both = torch.cat([y, z])
+    assert_statistics(stored, "b", both.mean((0, 2, 3)), both.var((0, 2, 3), unbiased=False))
+
+
+def test_two_inputs_and_integers(feeds: list[Feed], tmp_path: Path) -> None:
+    net = Net()
+    net.input("N", 5, name="tokens", kind=TensorProto.INT64)
+    net.input("N", 5, 8, name="x")
+    embedded = net.op("Gather", net.random("emb", 20, 8), "tokens", out="e")
+    summed = net.op("Add", embedded, "x", out="sum")
+    turned = net.op("Transpose", summed, out="t", perm=[0, 2, 1])
+    net.bn(turned, 8, "b")
+    stored, notes = calibrated(net.model("b.y"), tmp_path)
+    assert notes == []
+    assert feeds[0]["tokens"].dtype == np.int64
+    assert len(feeds[0]["tokens"]) == len(feeds[0]["x"]) == 32
+    x = torch.from_numpy((stored["emb"][feeds[0]["tokens"]] + feeds[0]["x"]).transpose(0, 2, 1))
+    _, mean, variance = batch_norm(x, stored, "b")
+    assert_statistics(stored, "b", mean, variance)
+
+
+def test_a_network_for_one_sample_only_pools_single_samples(feeds: list[Feed], tmp_path: Path) -> None:
+    """A reshape with the batch written into it: 32 runs of one sample, by the law of total variance."""
+    net = Net()
+    x = net.op("Reshape", net.input(1, 48), net.tensor("dims", [1, 3, 4, 4], np.int64), out="r")
+    net.bn(net.conv(x, 3, 8, "c"), 8, "b")
+    stored, notes = calibrated(net.model("b.y"), tmp_path)
+    assert notes == []
+    singles = [feed["x"] for feed in feeds if len(feed["x"]) == 1]
+    assert len(singles) == 32
+    x = torch.from_numpy(np.concatenate(singles).reshape(32, 3, 4, 4))
+    _, mean, variance = batch_norm(F.conv2d(x, torch.from_numpy(stored["c.w"]), padding=1), stored, "b")
+    assert_statistics(stored, "b", mean, variance)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "sizes"), [(("N", 3, "H", "W"), 100, (224, 224)), (("N", 1, "T"), 400, (1024,))]
+)
+def test_free_sizes_grow_until_the_network_takes_them(
+    shape: Any, kernel: int, sizes: tuple[int, ...], feeds: list[Feed], tmp_path: Path
+) -> None:
+    net = Net()
+    rank = len(sizes)
+    w = net.random("c.w", 4, shape[1], *[kernel] * rank)
+    net.op("Conv", net.input(*shape), w, out="c", strides=[50] * rank)
+    net.bn("c", 4, "b")
+    _, notes = calibrated(net.model("b.y"), tmp_path)
+    assert notes == []
+    assert feeds[-1]["x"].shape[2:] == sizes
+
+
+def test_a_folder_of_images(feeds: list[Feed], tmp_path: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "images" / "class"
+    folder.mkdir(parents=True)
+    pixels = [rng.integers(0, 256, (16, 16, 3), dtype=np.uint8) for _ in range(5)]
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    (folder / "notes.txt").write_text("no image")
+    stored, notes = calibrated(cnn(), tmp_path, calibrate=folder.parent)
+    assert notes == []
+    normalised = (np.stack(pixels) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    given = feeds[0]["x"]
+    assert given.shape == (32, 3, 16, 16)
+    np.testing.assert_allclose(given[:5], normalised.transpose(0, 3, 1, 2), atol=1e-5)
+    np.testing.assert_array_equal(given[5:10], given[:5])
+    _, mean, variance = batch_norm(
+        F.conv2d(torch.from_numpy(given), torch.from_numpy(stored["conv1.w"]), padding=1), stored, "bn1"
+    )
+    assert_statistics(stored, "bn1", mean, variance)
+
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OptionError, match="no images"):
+        predict(cnn(), ghn=tiny_ghn(), calibrate=tmp_path / "empty")
+    (folder / "5.png").write_bytes(b"not a picture")
+    with pytest.raises(OptionError, match=r"5\.png"):
+        predict(cnn(), ghn=tiny_ghn(), calibrate=folder)
+
+
+def test_images_one_by_one_are_different_images(feeds: list[Feed], tmp_path: Path) -> None:
+    from PIL import Image
+
+    for i in range(64):
+        Image.fromarray(np.full((4, 4, 3), 4 * i, np.uint8)).save(tmp_path / f"{i:02}.png")
+    net = Net()
+    x = net.op("Reshape", net.input(1, 3, 4, 4), net.tensor("dims", [1, 3, 4, 4], np.int64), out="r")
+    net.bn(net.conv(x, 3, 8, "c"), 8, "b")
+    predict(net.model("b.y"), ghn=tiny_ghn(), calibrate=tmp_path)
+    singles = [float(feed["x"].mean()) for feed in feeds if len(feed["x"]) == 1]
+    assert len(set(singles)) == 32
+
+
+def test_a_batch_norm_out_of_reach_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    inner = Net()
+    inner.bn("h", 8, "inner")
+    body = helper.make_graph(
+        inner.nodes, "then", [], [helper.make_tensor_value_info("inner.y", TensorProto.FLOAT, None)], inner.tensors
+    )
+    other = helper.make_graph(
+        [helper.make_node("Identity", ["h"], ["same"])],
+        "else",
+        [],
+        [helper.make_tensor_value_info("same", TensorProto.FLOAT, None)],
+    )
+    net = Net()
+    x = net.bn(net.conv(net.input("N", 3, 8, 8), 3, 8, "c"), 8, "outer")
+    net.op("Relu", x, out="h")
+    net.op("If", net.input(name="flag", kind=TensorProto.BOOL), out="y", then_branch=body, else_branch=other)
+    proto = net.model("y")
+    before = arrays(proto)
+    prediction = predict(proto, tmp_path / "out.onnx", ghn=tiny_ghn())
+    (note,) = prediction.coverage.notes
+    assert note.startswith("2 running statistics are kept")
+    assert "inner.mean" in note
+    stored = arrays(onnx.load(tmp_path / "out.onnx"))
+    assert not np.array_equal(stored["outer.mean"], before["outer.mean"])
+
+
+def test_statistics_that_are_also_something_else_stay(tmp_path: Path) -> None:
+    """IR 3 files cannot be untied: a variance that is a scale too must not become the batch's variance."""
+    net = Net(opset=9, ir_version=3)
+    x = net.conv(net.input("N", 3, 8, 8), 3, 8, "c")
+    one = net.tensor("one", np.ones(8))
+    net.op(
+        "BatchNormalization", x, one, net.tensor("shift", np.zeros(8)), net.tensor("mean", np.zeros(8)), one, out="y"
+    )
+    net.inputs += [helper.make_tensor_value_info(t.name, TensorProto.FLOAT, t.dims) for t in net.tensors]
+    prediction = predict(net.model("y"), tmp_path / "out.onnx", ghn=tiny_ghn())
+    np.testing.assert_array_equal(arrays(onnx.load(tmp_path / "out.onnx"))["one"], prediction["one"])
+    assert "parameters too" in prediction.coverage.notes[0]
+
+
+def test_a_batch_norm_written_as_arithmetic_is_not_passed_over_in_silence() -> None:
+    net = Net()
+    x = net.conv(net.input("N", 3, 8, 8), 3, 8, "c")
+    shape = (8, 1, 1)
+    x = net.op("Sub", x, net.tensor("mean", np.linspace(0.1, 1, 8).reshape(shape)), out="centred")
+    variance = net.tensor("variance", np.linspace(1.1, 2, 8).reshape(shape))
+    root = net.op("Sqrt", net.op("Add", variance, net.tensor("epsilon", 1e-3), out="guarded"), out="root")
+    x = net.op("Mul", net.op("Div", x, root, out="normal"), net.random("gamma", *shape), out="scaled")
+    net.op("Add", x, net.random("beta", *shape), out="y")
+    prediction = predict(net.model("y"), ghn=tiny_ghn())
+    assert set(prediction) == {"c.w", "gamma", "beta"}
+    assert prediction.coverage.notes == ["2 running statistics are kept: their batch norms are written as arithmetic"]
+
+
+def test_training_mode_measures_its_own(tmp_path: Path) -> None:
+    net = Net()
+    net.bn(net.conv(net.input("N", 3, 8, 8), 3, 8, "c"), 8, "b", training_mode=1)
+    proto = net.model("b.y")
+    prediction = predict(proto, tmp_path / "out.onnx", ghn=tiny_ghn())
+    np.testing.assert_array_equal(arrays(onnx.load(tmp_path / "out.onnx"))["b.var"], arrays(proto)["b.var"])
+    assert "running statistics are kept" in prediction.coverage.notes[0]
+
+
+@pytest.mark.parametrize("calibrate", ["none", "noise"])
+def test_without_batch_norms_nothing_is_run(calibrate: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnx_ghn.runtime.open_session", lambda *_: pytest.fail("opened a session"))
+    net = Net()
+    net.conv(net.input("N", 3, 8, 8), 3, 8, "c")
+    assert predict(net.model("c.y"), ghn=tiny_ghn(), calibrate=calibrate).coverage.notes == []
+
+
+def test_a_torch_network_in_evaluation_mode(tmp_path: Path) -> None:
+    """End to end: the file's statistics loaded into torch make its evaluation mode agree with its training mode."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8))
+    export(net, (torch.randn(1, 3, 20, 20),), tmp_path / "in.onnx")
+    predict(tmp_path / "in.onnx", tmp_path / "out.onnx", ghn=tiny_ghn())
+    stored = arrays(onnx.load(tmp_path / "out.onnx"))
+    net.load_state_dict({n: torch.from_numpy(stored[n].copy()) for n in net.state_dict() if n in stored}, strict=False)
+    x = torch.randn(64, 3, 20, 20)
+    with torch.no_grad():
+        evaluated = net.eval()(x)
+        trained = net.train()(x)
+    assert (evaluated - trained).abs().mean() < 0.1 * trained.abs().mean()
+    runtime = session(tmp_path / "out.onnx")
+    feed = random_feed(runtime)
+    with torch.no_grad():
+        net.load_state_dict(
+            {n: torch.from_numpy(stored[n].copy()) for n in net.state_dict() if n in stored}, strict=False
+        )
+        expected = net.eval()(torch.from_numpy(next(iter(feed.values())))).numpy()
+    np.testing.assert_allclose(runtime.run(None, feed)[0], expected, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,58 @@
+"""Real files: the models inside the onnx package (Caffe2's) and our examples. Found, predicted, sound, finite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from predict_models import arrays, float_tensors, run, signature, tiny_ghn
+
+import onnx_ghn
+from onnx_ghn.graph import Role
+
+LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx"))
+EXAMPLES = sorted((Path(__file__).parents[1] / "data/examples").glob("*.onnx"))
+
+
+def test_the_corpora_are_there() -> None:
+    assert len(LIGHT) == 9
+    assert len(EXAMPLES) >= 9
+
+
+@pytest.mark.parametrize("path", [*LIGHT, *EXAMPLES], ids=lambda path: path.stem)
+def test_found_predicted_sound_and_finite(path: Path, tmp_path: Path) -> None:
+    source = onnx.load(path)
+    before = path.read_bytes()
+    target = tmp_path / "init.onnx"
+    prediction = onnx_ghn.predict(path, target, ghn=tiny_ghn())
+    assert path.read_bytes() == before
+
+    # Every float tensor of the file is a parameter, and nothing else is.
+    found = {parameter.name: parameter.size for parameter in prediction.graph.parameters}
+    assert found == float_tensors(source)
+    coverage = prediction.coverage
+    assert coverage.share("predicted") >= 0.99
+    assert coverage.count("kept") == 0
+    assert all(reason for reason in coverage.reasons())
+    assert coverage.notes == []  # all running statistics calibrated
+
+    written = onnx.load(target)
+    onnx.checker.check_model(target, full_check=True)
+    assert signature(written) == signature(source)
+    stored = arrays(written)
+    for name, array in prediction.items():
+        assert np.array_equal(stored[name], array)
+    statistics = {p.name for p in prediction.graph.parameters if p.role is Role.statistic}
+    assert set(prediction) == found.keys() - statistics
+    read = {name for node in written.graph.node for name in node.input}
+    for name, old in arrays(source).items():
+        if name in found:
+            assert (stored[name].shape, stored[name].dtype) == (old.shape, old.dtype)
+        elif name in stored:
+            np.testing.assert_array_equal(stored[name], old)  # shapes, axes, scalars
+        else:  # it was the shape of a ConstantOfShape, which is no more
+            assert old.dtype == np.int64
+            assert name not in read
+    assert all(np.isfinite(output).all() for output in run(target))

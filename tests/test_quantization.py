@@ -1,0 +1,130 @@
+"""Weights behind DequantizeLinear: new integers, new scales, the prediction within half a step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+from predict_models import Net, arrays, run, signature, tiny_ghn
+
+from onnx_ghn import predict
+
+
+def quantised(
+    dtype: Any = np.int8, channels: int | None = None, zero: int | None = 0, scale: Any = np.float32, opset: int = 19
+) -> onnx.ModelProto:
+    """Gemm by integers: weights 20 × 12, per tensor or (axis 0) per channel."""
+    net = Net(opset)
+    net.input("N", 12)
+    shape = () if channels is None else (channels,)
+    given = [
+        net.tensor("w", net.rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, (20, 12)), dtype),
+        net.tensor("w_scale", np.full(shape, 0.01), scale),
+    ]
+    if zero is not None:
+        given.append(net.tensor("w_zero", np.full(shape, zero), dtype))
+    w = net.op("DequantizeLinear", *given, out="w_float", axis=0)
+    if scale is not np.float32:
+        w = net.op("Cast", w, out="w_cast", to=onnx.TensorProto.FLOAT)
+    net.op("Gemm", "x", w, net.random("b", 20), out="y", transB=1)
+    return net.model("y")
+
+
+def float_twin() -> onnx.ModelProto:
+    net = Net()
+    net.input("N", 12)
+    net.op("Gemm", "x", net.random("w", 20, 12), net.random("b", 20), out="y", transB=1)
+    return net.model("y")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"zero": None},
+        {"zero": 17},
+        {"channels": 20},
+        {"channels": 20, "zero": -5},
+        {"dtype": np.uint8, "zero": 128},
+        {"dtype": np.uint8, "zero": 100, "channels": 20},
+        {"dtype": np.int32},
+        {"scale": np.float16, "channels": 20},
+    ],
+    ids=str,
+)
+def test_within_half_a_step_of_the_prediction(options: dict[str, Any], tmp_path: Path) -> None:
+    proto = quantised(**options)
+    expected = predict(float_twin(), ghn=tiny_ghn())["w"]
+    prediction = predict(proto, tmp_path / "out.onnx", ghn=tiny_ghn())
+    assert set(prediction) == {"w", "w_scale", "b"}
+    assert prediction.coverage.share("predicted") == 1
+    old, stored = arrays(proto), arrays(onnx.load(tmp_path / "out.onnx"))
+    assert {n: (a.shape, a.dtype) for n, a in stored.items()} == {n: (a.shape, a.dtype) for n, a in old.items()}
+    assert np.array_equal(stored.get("w_zero"), old.get("w_zero"))
+    assert signature(onnx.load(tmp_path / "out.onnx")) == signature(proto)
+    onnx.checker.check_model(tmp_path / "out.onnx", full_check=True)
+
+    scale = stored["w_scale"].astype(np.float64).reshape(-1, 1)
+    dequantised = (
+        stored["w"].astype(np.float64) - stored.get("w_zero", np.zeros(1)).astype(np.float64).reshape(-1, 1)
+    ) * scale
+    # Half precision rounds the scale, which the last step then may not quite reach.
+    slack = 0.6 if options.get("scale") else 0.501
+    assert (np.abs(dequantised - expected) <= slack * scale + 1e-7 * np.abs(expected)).all()
+    # The scale is the smallest: some weight lies on the last step of its channel.
+    assert np.abs(dequantised).max() == pytest.approx(np.abs(expected).max(), rel=0.02)
+    outputs = ReferenceEvaluator(onnx.load(tmp_path / "out.onnx")).run(None, {"x": np.eye(12, dtype=np.float32)})
+    np.testing.assert_allclose(outputs[0] - prediction["b"], dequantised.T, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [("shared", "shared"), ("computed", "not stored"), ("one-sided", "both signs"), ("blocks", "blocks")],
+)
+def test_what_cannot_be_quantised_anew_stays_with_a_reason(change: str, reason: str, tmp_path: Path) -> None:
+    net = Net(21 if change == "blocks" else 17)
+    net.input("N", 12)
+    shape: tuple[int, ...] = {"blocks": (20, 3)}.get(change, ())
+    axes: dict[str, Any] = {"axis": 1, "block_size": 4} if change == "blocks" else {}
+    kind = np.uint8 if change == "one-sided" else np.int8
+    scale = net.tensor("scale", np.full(shape, 0.01))
+    if change == "computed":
+        scale = net.op("ReduceMax", net.op("Abs", "x", out="abs"), out="scale_of_x", keepdims=0)
+    given = [net.tensor("w", net.rng.integers(1, 100, (20, 12)), kind), scale]
+    net.op("DequantizeLinear", *given, out="w_float", **axes)
+    net.op("Gemm", "x", "w_float", net.random("b", 20), out="y", transB=1)
+    outputs = ["y"]
+    if change == "shared":
+        net.op("DequantizeLinear", net.tensor("v", net.rng.integers(-9, 9, (12, 20)), np.int8), "scale", out="v_float")
+        outputs = [net.op("MatMul", "y", net.op("Transpose", "v_float", out="v_t"), out="z")]
+    proto = net.model(*outputs)
+    prediction = predict(proto, tmp_path / "out.onnx", ghn=tiny_ghn())
+    assert "w" not in prediction
+    assert "scale" not in prediction
+    old, stored = arrays(proto), arrays(onnx.load(tmp_path / "out.onnx"))
+    np.testing.assert_array_equal(stored["w"], old["w"])
+    np.testing.assert_array_equal(stored["scale"], old["scale"])
+    entries = {entry.parameter.name: entry for entry in prediction.coverage.entries}
+    if change != "computed":  # a scale made from the data makes no constant weight: there is nothing to fill
+        assert (entries["w"].outcome, reason in entries["w"].reason) == ("kept", True), entries["w"]
+
+
+def test_a_float_weight_that_the_file_quantises_itself(tmp_path: Path) -> None:
+    """As quantisation-aware training exports it: QuantizeLinear and DequantizeLinear share scale and zero point."""
+    net = Net()
+    net.input("N", 12)
+    given = [net.tensor("scale", np.array(1e-5)), net.tensor("zero", np.array(0), np.int8)]
+    net.op("QuantizeLinear", net.random("w", 20, 12), *given, out="q")
+    net.op("DequantizeLinear", "q", *given, out="w_float")
+    net.op("Gemm", "x", "w_float", net.random("b", 20), out="y", transB=1)
+    proto = net.model("y")
+    prediction = predict(proto, tmp_path / "out.onnx", ghn=tiny_ghn())
+    expected = predict(float_twin(), ghn=tiny_ghn())["w"]
+    np.testing.assert_array_equal(prediction["w"], expected)
+    x = np.eye(12, dtype=np.float32)
+    got = run(tmp_path / "out.onnx", {"x": x})[0] - prediction["b"]
+    np.testing.assert_allclose(got, expected.T, atol=0.51 * np.abs(expected).max() / 127)

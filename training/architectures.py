@@ -1,0 +1,94 @@
+"""Architectures for each training step, drawn on the fly: step k sees the same ones on any machine, in any run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from onnx_ghn.deepnets1m import Architecture, sample, sample_width, symbolic_graph
+from onnx_ghn.deepnets1m.sampler import split_rules
+from onnx_ghn.errors import GraphError
+from onnx_ghn.graph.model import ComputationGraph
+
+__all__ = ["ArchitectureStream", "Curriculum", "TrainingNet"]
+
+_MAX_NODES = 2200  # of a meta-batch, as published: keeps memory bounded without preferring small nets much
+
+
+@dataclasses.dataclass(frozen=True)
+class Curriculum:
+    """Limits on the nets of early training; the defaults are the whole published distribution."""
+
+    max_cells: int = 10_000  # nets of more cells are drawn again
+    max_params: int = 10**9  # as are nets of more trainable elements, at the drawn width
+    channels: int | None = None  # this width for all nets, instead of the published draw
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingNet:
+    """An architecture at its drawn width, and its graph."""
+
+    architecture: Architecture
+    graph: ComputationGraph
+
+
+class ArchitectureStream:
+    """Nets by step, from the seed alone: nothing to save, nothing to replay after an interruption.
+
+    Args:
+        split: whose published rules apply.
+        num_classes: of the classifiers.
+        seed: of every draw.
+        curriculum: limits.
+        large_images: the networks' ImageNet form.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        num_classes: int,
+        seed: int,
+        curriculum: Curriculum | None = None,
+        *,
+        large_images: bool = False,
+    ) -> None:
+        self.rules = split_rules(split)
+        self.num_classes = num_classes
+        self.seed = seed
+        self.curriculum = curriculum or Curriculum()
+        self.large_images = large_images
+
+    def meta_batch(self, step: int, size: int) -> list[TrainingNet]:
+        """The nets of a step. A meta-batch of too many nodes for memory is drawn again, as published."""
+        for attempt in range(64):
+            rng = np.random.default_rng([self.seed, step, attempt])
+            nets = [self._draw(rng) for _ in range(size)]
+            if sum(len(net.graph) for net in nets) <= max(_MAX_NODES, 280 * size):
+                break
+        return nets
+
+    def _draw(self, rng: np.random.Generator) -> TrainingNet:
+        limits = self.curriculum
+        while True:
+            architecture = sample(self.rules.name, rng)
+            if architecture is None or architecture.n_cells > limits.max_cells:
+                continue
+            try:
+                n_default = _n_elements(symbolic_graph(architecture, 10))
+                if n_default > self.rules.max_params:
+                    continue
+                if limits.channels is None:
+                    architecture = sample_width(architecture, n_default, rng)
+                else:
+                    architecture = architecture.replace(C=limits.channels)
+                graph = symbolic_graph(architecture, self.num_classes, large_images=self.large_images)
+            except GraphError:  # disconnected: the published generator leaves those out too
+                continue
+            if _n_elements(graph) <= limits.max_params:
+                return TrainingNet(architecture, graph)
+
+
+def _n_elements(graph: ComputationGraph) -> int:
+    return sum(math.prod(parameter.shape) for parameter in graph.parameters)

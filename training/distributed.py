@@ -1,0 +1,58 @@
+"""Processes that train together: each takes a share of the nets of a step, gradients are summed.
+
+Started by torchrun, which sets RANK, WORLD_SIZE and LOCAL_RANK; alone otherwise. Gloo on CPU, NCCL on GPUs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+__all__ = ["Group", "join_group"]
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """This process among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """This process's part of a step's nets: every `size`-th one."""
+        return list(items[self.rank :: self.size])
+
+    def reduce(self, parameters: Sequence[nn.Parameter], figures: Sequence[float]) -> list[float]:
+        """Sum gradients (in place) and figures over all processes, in one message."""
+        if self.size == 1:
+            return list(figures)
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        tail = torch.tensor(list(figures), dtype=torch.float32, device=grads[0].device)
+        flat = torch.cat([*(grad.reshape(-1) for grad in grads), tail])
+        dist.all_reduce(flat)
+        start = 0
+        for parameter, grad in zip(parameters, grads, strict=True):
+            parameter.grad = flat[start : start + grad.numel()].view_as(grad).clone()
+            start += grad.numel()
+        summed: Tensor = flat[start:]
+        return [float(value) for value in summed]
+
+
+def join_group() -> Group:
+    """The group that torchrun set up, or this process alone."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return Group()
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if cuda else "gloo")
+    return Group(dist.get_rank(), size)

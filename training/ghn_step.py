@@ -1,0 +1,78 @@
+"""One training step of a GHN: predict, run the nets, pull their gradients back into the GHN."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from onnx_ghn.training.architectures import TrainingNet
+from torch import Tensor
+from torch.nn import functional as F
+
+from onnx_ghn.deepnets1m.functional import run_network
+from onnx_ghn.ghn import GHN
+
+__all__ = ["StepResult", "ghn_step"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepResult:
+    """Sums over the nets of a step: their loss, their correct answers, how many gave a finite loss."""
+
+    loss: float
+    correct: int
+    n_images: int
+    n_finite: int
+
+
+def ghn_step(
+    ghn: GHN,
+    nets: Sequence[TrainingNet],
+    images: Tensor,
+    targets: Tensor,
+    *,
+    n_nets: int,
+    label_smoothing: float = 0.0,
+    soft_targets: Tensor | None = None,
+    large_images: bool = False,
+) -> StepResult:
+    """Add the gradient of the mean loss over `n_nets` nets to the GHN's.
+
+    The nets are run one after the other on detached predictions, so that activations of one at a time are in
+    memory; one backward pass through the GHN follows. The sum is that of a joint backward pass.
+
+    Args:
+        nets: this process's share of the step's nets.
+        images: (B, 3, H, W) in the type to compute in.
+        targets: (B,) classes.
+        n_nets: all nets of the step, over all processes.
+        soft_targets: (B, classes) probabilities of a teacher, averaged half and half with the labels' loss.
+
+    Returns:
+        sums; a net whose loss is not finite adds no gradient.
+    """
+    predictions = ghn([net.graph for net in nets])
+    outputs: list[Tensor] = []
+    gradients: list[Tensor] = []
+    total, correct, finite = 0.0, 0, 0
+    for net, predicted in zip(nets, predictions, strict=True):
+        leaves = {index: tensor.detach().requires_grad_() for index, tensor in predicted.items()}
+        named = {net.graph.parameters[index].name: leaf for index, leaf in leaves.items()}
+        logits = run_network(net.architecture, named, images, large_images=large_images, dropout=True)  # (B, classes)
+        loss = F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+        if soft_targets is not None:
+            loss = 0.5 * loss + 0.5 * F.cross_entropy(logits, soft_targets)
+        if not torch.isfinite(loss):
+            continue
+        (loss / n_nets).backward()
+        finite += 1
+        total += float(loss.detach())
+        correct += int((logits.detach().argmax(dim=1) == targets).sum())
+        for index, leaf in leaves.items():
+            if leaf.grad is not None:
+                outputs.append(predicted[index])
+                gradients.append(leaf.grad)
+    if outputs:
+        torch.autograd.backward(outputs, gradients)
+    return StepResult(total, correct, len(targets) * finite, finite)
