@@ -1,11 +1,9 @@
-"""Inputs to calibrate on: noise, or images from a folder, in the shapes and types that a model asks for."""
+"""Inputs to calibrate on: noise, or images from a folder or zip archive, in the shapes and types that a model asks for."""
 
 from __future__ import annotations
 
 import math
 import os
-import struct
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
+from onnx_ghn.image_files import IMAGE_SUFFIXES, ImageSource, open_image, open_source, quiet_decoding
 from onnx_ghn.limits import gib, memory_bytes
 
 __all__ = ["input_batches"]
@@ -26,9 +25,6 @@ _BATCH = 32  # where the model lets us choose
 # only, a stem for audio needs a second of it.
 _FREE_DIMS = {2: (64, 16), 3: (64, 1024, 16000, 16), 4: (64, 224, 32, 299), 5: (16, 32, 64)}
 _MAX_ELEMENTS = 16 * 3 * 224 * 224  # of one input batch: larger inputs get smaller batches
-# What Pillow's decoders raise on damaged files.
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error)
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 #: ImageNet's channel statistics, with which image models are fed.
 _IMAGE_MEAN, _IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -53,10 +49,10 @@ def input_batches(
     Args:
         session: of onnxruntime; its inputs say names and types.
         shapes: the declared shape of each input, 0 where a dimension is free.
-        source: "noise" (standard normal; integers 0 and 1), or a folder with images for the first image input.
+        source: "noise" (standard normal; integers 0 and 1), or a folder or zip archive with images for the first image input.
 
     Raises:
-        OptionError: a folder that is absent or holds no images, a model without an image input.
+        OptionError: a folder or archive that is absent or holds no images, a model without an image input.
     """
     images = None if str(source) == "noise" else _find_images(Path(source))
     types = {entry.name: entry.type for entry in session.get_inputs()}
@@ -92,7 +88,7 @@ def _feed(
     types: dict[str, str],
     shapes: dict[str, list[int]],
     batch: int,
-    images: list[Path] | None,
+    images: ImageSource | None,
     seed: int,
     offset: int,
     total: int,
@@ -129,39 +125,31 @@ def _is_image(sizes: list[int], dtype: Any) -> bool:
     return len(sizes) == 4 and (sizes[1] in (1, 3) or sizes[3] in (1, 3)) and np.issubdtype(dtype, np.floating)
 
 
-def _find_images(folder: Path) -> list[Path]:
-    if not os.path.isdir(folder):
-        raise OptionError(f"--calibrate {folder}: no such folder; give a folder of images, noise or none")
+def _find_images(path: Path) -> ImageSource:
     try:
-        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OptionError(f"--calibrate {folder}: cannot be read ({reason}); check its permissions") from error
-    if not found:
-        raise OptionError(f"--calibrate {folder}: no images in it ({', '.join(sorted(_SUFFIXES))})")
+        found = open_source(path)
+    except DataError as error:
+        raise OptionError(f"--calibrate {error}; give a folder or zip archive of images, noise or none") from error
+    if not found.names:
+        raise OptionError(f"--calibrate {path}: no images in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return found
 
 
-def _load(paths: list[Path], sizes: list[int], offset: int, total: int) -> Array:
+def _load(images: ImageSource, sizes: list[int], offset: int, total: int) -> Array:
     """A batch of images in the input's layout, resized to it, scaled to [0, 1] and normalised as for ImageNet."""
-    from PIL import Image, UnidentifiedImageError
-
     first = sizes[1] in (1, 3)  # channels before height and width
     channels, height, width = (sizes[1], sizes[2], sizes[3]) if first else (sizes[3], sizes[1], sizes[2])
     # Evenly through the sorted list: class folders come one after the other.
-    step = max(1, len(paths) // max(total, 1))
-    chosen = [paths[(offset + i) * step % len(paths)] for i in range(sizes[0])]
+    step = max(1, len(images.names) // max(total, 1))
+    chosen = [images.names[(offset + i) * step % len(images.names)] for i in range(sizes[0])]
     batch: Array = np.empty((sizes[0], height, width, channels), np.float32)
-    for i, path in enumerate(chosen):
-        try:
-            with warnings.catch_warnings(), Image.open(path) as image:
-                warnings.simplefilter("ignore")  # of damage that Pillow reads past; what stops it is raised
-                resized = image.convert("RGB" if channels == 3 else "L").resize((width, height))
+    try:
+        with quiet_decoding():
+            for i, name in enumerate(chosen):
+                resized = open_image(images, name, "RGB" if channels == 3 else "L").resize((width, height))
                 batch[i] = np.asarray(resized, np.float32).reshape(height, width, channels) / 255.0
-        except (UnidentifiedImageError, Image.DecompressionBombError, *_BROKEN) as error:
-            raise OptionError(
-                f"--calibrate: {path} is no image that can be read ({error}); take it out of the folder"
-            ) from error
+    except DataError as error:
+        raise OptionError(f"--calibrate: {error}") from error
     if channels == 3:
         batch = (batch - np.array(_IMAGE_MEAN, np.float32)) / np.array(_IMAGE_STD, np.float32)
     return batch.transpose(0, 3, 1, 2) if first else batch

@@ -20,7 +20,16 @@ from onnx_ghn.limits import gib
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["IMAGE_SUFFIXES", "FolderSource", "ImageSource", "ZipSource", "open_image", "open_source", "quiet_decoding", "walk_folder"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "FolderSource",
+    "ImageSource",
+    "ZipSource",
+    "open_image",
+    "open_source",
+    "quiet_decoding",
+    "walk_folder",
+]
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
@@ -104,7 +113,9 @@ class ZipSource:
         entry = self._members[name]
         where = self.where(name)
         if entry.flag_bits & _ENCRYPTED or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise DataError(f"{where}: encrypted, or compressed in an unusual way; unpack the archive and give the folder")
+            raise DataError(
+                f"{where}: encrypted, or compressed in an unusual way; unpack the archive and give the folder"
+            )
         if entry.file_size > _MAX_MEMBER_BYTES:
             raise DataError(f"{where}: {gib(entry.file_size)} is too large for an image; take it out")
         try:
@@ -144,23 +155,23 @@ def open_source(path: Path) -> ImageSource:
     raise DataError(f"{path}: neither a folder nor a zip archive")
 
 
-def walk_folder(path: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every entry below a folder by its relative name, links followed, hidden ones left out.
+def walk_folder(path: Path, depth: int = _MAX_DEPTH) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every entry of a folder and of those below it, `depth` levels in all: links followed, hidden ones left out.
 
     Raises:
         DataError: a folder that cannot be read.
     """
-    pending = [("", 0)]
+    pending = [("", depth)]
     while pending:
-        prefix, depth = pending.pop()
+        prefix, left = pending.pop()
         try:
             with os.scandir(path / prefix) as entries:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
                     yield prefix + entry.name, entry
-                    if depth < _MAX_DEPTH and entry.is_dir():
-                        pending.append((f"{prefix}{entry.name}/", depth + 1))
+                    if left > 1 and entry.is_dir():
+                        pending.append((f"{prefix}{entry.name}/", left - 1))
         except OSError as error:
             raise DataError(f"{path / prefix}: cannot be read ({_reason(error)}); check its permissions") from error
 

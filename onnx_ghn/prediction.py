@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +17,8 @@ import numpy.typing as npt
 from onnx_ghn.coverage import CoverageEntry, CoverageReport, Outcome
 from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.fallback import standard_init
-from onnx_ghn.graph import ComputationGraph, Parameter, Role, build_graph
+from onnx_ghn.graph import ComputationGraph, Parameter, Role
+from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.postprocess import POST_STRENGTHS, untile
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from onnx_ghn.ghn import GHN, Block
+    from onnx_ghn.onnx_io import StoredTensor
 
 __all__ = ["Prediction", "predict"]
 
@@ -129,21 +133,37 @@ def predict(
         from onnx_ghn.onnx_io import check_target
 
         check_target(os.fspath(output), force)  # before the work, not after it
-    model = _read(source)
     network = resolve_ghn(ghn)
-    graph = build_graph(model, rules=network.config.graph_rules)
+    with _no_garbage_collection():
+        model, stored, graph = _read(source, network.config.graph_rules)
     if not any(parameter.role is not Role.statistic for parameter in graph.parameters):
         raise GraphError(f"graph {graph.name!r} has no trainable tensors: export the model with its parameters")
-    tensors, coverage = _predict(model, graph, network, options)
-    _inject(model, tensors)
+    tensors, coverage = _predict(stored, graph, network, options)
+    _inject(model, tensors, stored)
     if str(calibrate) != "none":
         from onnx_ghn.calibrate import calibrate_statistics
 
         calibrate_statistics(model, graph, coverage, calibrate, seed=seed)
     prediction = Prediction(model, graph, tensors, coverage, network.config.name or "unnamed GHN")
     if output is not None:
-        prediction.save(output, force=force)
+        with _no_garbage_collection():
+            prediction.save(output, force=force)
     return prediction
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Thousands of small objects are made here and none in cycles; beside torch, each search for cycles takes longer
+    than the work itself.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def resolve_ghn(ghn: str | os.PathLike[str] | GHN | None) -> GHN:
@@ -158,12 +178,16 @@ def resolve_ghn(ghn: str | os.PathLike[str] | GHN | None) -> GHN:
     return load_ghn(shipped[0].path) if shipped else new_ghn(GHNConfig.preset("ghn2"), seed=0)
 
 
-def _read(source: str | os.PathLike[str] | onnx.ModelProto) -> ir.Model:
-    from onnx_ghn.onnx_io import read_model, untie
+def _read(
+    source: str | os.PathLike[str] | onnx.ModelProto, rules: str
+) -> tuple[ir.Model, dict[str, StoredTensor], ComputationGraph]:
+    """A model of our own, what it stores, and its graph."""
+    from onnx_ghn.onnx_io import read_model, stored_tensors, untie
 
     model = read_model(source)
     untie(model)
-    return model
+    stored = stored_tensors(model)
+    return model, stored, graph_of(model, stored, rules)
 
 
 def _options(
@@ -191,15 +215,13 @@ def _options(
 
 
 def _predict(
-    model: ir.Model, graph: ComputationGraph, network: GHN, options: Options
+    stored: Mapping[str, StoredTensor], graph: ComputationGraph, network: GHN, options: Options
 ) -> tuple[dict[str, Callable[[], Array]], CoverageReport]:
     """New tensors as functions, so that one at a time is in memory, and the report."""
-    from onnx_ghn.onnx_io import stored_tensors
     from onnx_ghn.quantization import quantized
 
     _check_memory(graph, options)
     blocks = network.blocks(graph)
-    stored = stored_tensors(model)
     tensors: dict[str, Callable[[], Array]] = {}
     entries: list[CoverageEntry] = []
     for index, parameter in enumerate(graph.parameters):
@@ -270,16 +292,16 @@ def _initial(parameter: Parameter, seed: int) -> Callable[[], Array] | None:
     return make
 
 
-def _inject(model: ir.Model, tensors: Mapping[str, Callable[[], Array]]) -> None:
+def _inject(
+    model: ir.Model, tensors: dict[str, Callable[[], Array]], stored: Mapping[str, StoredTensor]
+) -> None:
     """Put the new tensors into the model, in the types that it stores."""
-    from onnx_ghn.onnx_io import inject, stored_tensors
-
-    stored = stored_tensors(model)
+    from onnx_ghn.onnx_io import inject
 
     def typed(name: str, make: Callable[[], Array]) -> Callable[[], Array]:
         dtype = stored[name].dtype.numpy()
         return lambda: np.asarray(make()).astype(dtype, copy=False)
 
     for name in tensors:
-        tensors[name] = typed(name, tensors[name])  # type: ignore[index]
-    inject(model, tensors)
+        tensors[name] = typed(name, tensors[name])
+    inject(model, tensors, stored)

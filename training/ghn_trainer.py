@@ -130,7 +130,7 @@ class GHNTrainer:
             )
             if differ:
                 raise CheckpointError(
-                    f"{path}: a run with other settings ({', '.join(differ)}); choose another --name or the same options"
+                    f"{path}: a run with other settings ({', '.join(differ)}); choose another --name"
                 )
         weights = {n.removeprefix("ghn."): t for n, t in tensors.items() if n.startswith("ghn.")}
         self.ghn.load_state_dict(weights)

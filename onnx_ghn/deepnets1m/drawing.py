@@ -45,19 +45,25 @@ def draw(split: str, rng: np.random.Generator) -> Record:
 
 def draw_job(split: str, seed: int, job: int, n: int = JOB_SIZE) -> list[Record]:
     """The first n architectures of a job. Raises OptionError: no such split."""
-    rng = np.random.default_rng([seed, zlib.crc32(split.encode()), job])
+    rng = _random_numbers(split, seed, job)
     return [draw(split, rng) for _ in range(n)]
 
 
 def stream_records(split: str, seed: int, start: int = 0) -> Iterator[Record]:
-    """As `stream`, with the counts by which training chooses widths and batches."""
+    """As `stream`, with the counts by which training chooses widths and batches. Raises OptionError: no such split."""
     split_rules(split)
-    for job in itertools.count(start // JOB_SIZE):
-        rng = np.random.default_rng([seed, zlib.crc32(split.encode()), job])
-        for number in range(JOB_SIZE):
-            record = draw(split, rng)
-            if job * JOB_SIZE + number >= start:
-                yield record
+    return itertools.islice(_records(split, seed, start // JOB_SIZE), start % JOB_SIZE, None)
+
+
+def _records(split: str, seed: int, job: int) -> Iterator[Record]:
+    while True:
+        rng = _random_numbers(split, seed, job)
+        yield from (draw(split, rng) for _ in range(JOB_SIZE))
+        job += 1
+
+
+def _random_numbers(split: str, seed: int, job: int) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(split.encode()), job])
 
 
 def stream(split: str, seed: int, start: int = 0) -> Iterator[Architecture]:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.errors import OptionError
-from onnx_ghn.onnx_io import check_target, write_model
+from onnx_ghn.onnx_io import check_target, untie, write_model
 
 __all__ = ["export_network", "network_model"]
 
@@ -46,7 +46,9 @@ def network_model(
             output_names=["logits"],
             dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
         )
-    return ir.serde.deserialize_model(onnx.load_from_string(data.getvalue()))
+    model = ir.serde.deserialize_model(onnx.load_from_string(data.getvalue()))
+    untie(model)  # the exporter stores equal tensors once, and all scales are ones at first
+    return model
 
 
 def export_network(

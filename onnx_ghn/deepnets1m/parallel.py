@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
+import time
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import BrokenExecutor
 from typing import Any, TypeVar
 
 from onnx_ghn.errors import OptionError
@@ -54,12 +58,36 @@ def _by_joblib(
     try:
         with joblib.parallel_config(backend=backend, n_jobs=workers, **options):
             parallel = joblib.Parallel(return_as="generator", batch_size=1, pre_dispatch="3*n_jobs")
-            results = parallel(joblib.delayed(function)(*task) for task in tasks)
+            if backend == "loky":
+                results = parallel(joblib.delayed(_in_child)(os.getpid(), function, *task) for task in tasks)
+            else:
+                results = parallel(joblib.delayed(function)(*task) for task in tasks)
         with contextlib.closing(results):
             yield from results
+    except BrokenExecutor as error:
+        raise OptionError(
+            "a worker process was killed; run again with fewer --workers: what is written is kept"
+        ) from error
     finally:
         if client is not None:
             client.close()
+
+
+_watching = threading.Event()
+
+
+def _in_child(parent: int, function: Callable[..., T], *task: Any) -> T:
+    """Runs in a loky process. Those outlive a parent that is killed, waiting for ever: this one does not."""
+    if not _watching.is_set() and os.name == "posix" and os.getpid() != parent:  # one job at a time needs no child
+        _watching.set()
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    return function(*task)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _connected(backend: str) -> Any:

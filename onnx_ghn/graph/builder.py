@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-__all__ = ["build_graph"]
+    from onnx_ghn.onnx_io import StoredTensor
+
+__all__ = ["build_graph", "graph_of"]
 
 
 def build_graph(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rules: str = "onnx") -> ComputationGraph:
@@ -50,8 +52,13 @@ def build_graph(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rul
     else:
         model = read_model(source)
         untie(model)
+    return graph_of(model, stored_tensors(model), rules)
+
+
+def graph_of(model: ir.Model, stored: dict[str, StoredTensor], rules: str) -> ComputationGraph:
+    """`build_graph` for a model whose stored tensors are known. Raises GraphError."""
     with _as_graph_error("the graph"):
-        flat = flatten(model, stored_tensors(model))
+        flat = flatten(model, stored)
         ctx = BuildContext(flat, graph_rules(rules))
         table = handler_table()
         _read(ctx, table)

@@ -17,15 +17,23 @@ __all__ = ["drop_if_unused", "inject"]
 _INITIALIZERS_STAND_ALONE = 4  # since this IR version an initializer need not be a graph input
 
 
-def inject(model: ir.Model, tensors: Mapping[str, Callable[[], npt.NDArray[Any]]]) -> None:
+def inject(
+    model: ir.Model,
+    tensors: Mapping[str, Callable[[], npt.NDArray[Any]]],
+    stored: Mapping[str, StoredTensor] | None = None,
+) -> None:
     """Replace the content of stored tensors, named as `stored_tensors` names them; nothing else changes.
 
     The functions are called when the model is written or the tensor is read, each time anew, so that
     one tensor at a time is in memory. What they return must have the stored shape and type.
     A ConstantOfShape node becomes an initializer of the same name (a Constant node where the model
     allows no such initializer), so objects from an earlier `stored_tensors` no longer describe it.
+
+    Args:
+        stored: what `stored_tensors` says of the model as it is, where the caller knows it already.
     """
-    stored = stored_tensors(model)
+    if stored is None:
+        stored = stored_tensors(model)
     for name in tensors:
         if name not in stored:
             raise ModelWriteError(f"tensor {name!r} is not in the model; use the names of stored_tensors")

@@ -39,7 +39,10 @@ class DecodedCache:
         """Where the entry of `key` lies, or will."""
         if self._folder is None:
             return None
-        return self._folder / f"images-{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:20]}.safetensors"
+        return (
+            self._folder
+            / f"images-{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:20]}.safetensors"
+        )
 
     def holds(self, key: str) -> bool:
         """There is an entry, perhaps an old one."""

@@ -58,8 +58,8 @@ def decode_all(
     needed_bytes = len(every) * size[0] * size[1] * 3
     if needed_bytes > memory_bytes() / 2:
         raise DataError(
-            f"{source.path}: {len(every):,} images of {size[0]} × {size[1]} need {gib(needed_bytes)}, more than half of "
-            "this machine's memory; choose a smaller image size, or one over 64 to read them as they are needed"
+            f"{source.path}: {len(every):,} images of {size[0]} × {size[1]} need {gib(needed_bytes)}, more than half "
+            "of this machine's memory; choose a smaller image size, or one over 64 to read them as they are needed"
         )
     images: npt.NDArray[np.uint8] = np.empty((len(every), *size, 3), np.uint8)
 

@@ -60,6 +60,12 @@ class Part:
             digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, without listing their images where that is to be had."""
+        if self.path.is_dir():
+            return tuple(sorted(name for name, entry in walk_folder(self.path, depth=1) if entry.is_dir()))
+        return self.tree().classes
+
     def tree(self) -> Tree:
         """The class folders and their images.
 
@@ -94,8 +100,8 @@ class Part:
         if len(classes) < 2:
             raise DataError(f"{self.where}: one class folder only ({classes[0]!r}); a classifier needs two at least")
         counts = [len(by_class[name]) for name in classes]
-        names = np.array([name for folder in classes for name in by_class[folder]])
-        return Tree(source, names, np.repeat(np.arange(len(classes)), counts), classes)
+        every = np.array([name for folder in classes for name in by_class[folder]])
+        return Tree(source, every, np.repeat(np.arange(len(classes)), counts), classes)
 
 
 def find_parts(path: Path) -> dict[str, Part]:

@@ -42,10 +42,10 @@ def load_dataset(
     Args:
         dataset: cifar10, cifar100, imagenet, or a folder or zip archive: class folders, or train/, test/, val/ (or
             train.zip, ...) with class folders. Labels follow the sorted names of the class folders.
-        data_dir: where named data sets lie, in a folder of their name or right here. CIFAR may be torchvision's files or class
-            folders.
+        data_dir: where named data sets lie, in a folder of their name or right here. CIFAR may be torchvision's
+            files or class folders.
         split: `train` and `val` are the published division of the training images, `trainval` is all of them. `test` is
-            never part of them. ImageNet's test images are its val/ folder. Undivided class folders are divided 8 : 1 : 1.
+            never part of them; ImageNet's is its val/ folder. Undivided class folders are divided 8 : 1 : 1.
         image_size: decode to squares of this side: up to 64 held in memory, scaled; larger ones are cropped from files
             batch by batch. By default small images keep their size, others give 224.
         download: fetch CIFAR into `data_dir` if it is not there.
@@ -107,7 +107,11 @@ def _home(known: str, data_dir: Path) -> Path:
     for path in (data_dir / known, data_dir / f"{known}.zip", data_dir):
         if path.is_file() or _has_parts(path):
             return path
-    remedy = "train/<class>/* and val/<wnid>/*" if known == "imagenet" else "train/<class>/* and test/<class>/*, or download it"
+    remedy = (
+        "train/<class>/* and val/<wnid>/*"
+        if known == "imagenet"
+        else "train/<class>/* and test/<class>/*, or download it"
+    )
     raise DataError(f"{data_dir}: no {known} in it; put it in {data_dir / known} as {remedy}")
 
 
@@ -139,7 +143,7 @@ class _Loader:
         where = str(self._path)
         if "all" in parts:
             every = self._part(parts["all"], None)
-            train, val, test = random_parts(every.labels, where, seed)
+            train, val, test = random_parts(every.labels, every.classes, where, seed)
             chosen = {"train": train, "val": val, "test": test, "trainval": np.sort(np.concatenate([train, val]))}
             return every.subset(chosen[split])
         # With test/ and val/ both there, val/ is for validation; alone, either is the test set.
@@ -153,7 +157,9 @@ class _Loader:
         every = self._part(parts["train"], None)
         if split == "trainval" or own_val:
             return every
-        return every.subset(last_of_each_class(every.labels, where, imagenet=self._imagenet)[split == "val"])
+        return every.subset(
+            last_of_each_class(every.labels, every.classes, where, imagenet=self._imagenet)[split == "val"]
+        )
 
     def _part(self, part: Part, training: Part | None) -> ImageSet | ImageFiles:
         """All images of a part; its classes must be those of `training`."""
@@ -179,8 +185,11 @@ class _Loader:
         return self._image_set(images, tree.labels, tree.classes)
 
     def _fingerprint(self, part: Part, training: Part | None) -> str:
-        # The training part's too, against whose classes this one was checked.
-        return part.fingerprint() + (f" beside {training.fingerprint()}" if training is not None else "")
+        # Of the training part too, against whose classes this one was checked.
+        if training is None:
+            return part.fingerprint()
+        beside = "/".join(training.class_names()) if training.path.is_dir() else training.fingerprint()
+        return f"{part.fingerprint()} beside {beside}"
 
     def _image_set(
         self, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], classes: tuple[str, ...]
@@ -189,8 +198,9 @@ class _Loader:
 
 
 def _check_classes(classes: tuple[str, ...], training: Part, where: str) -> None:
-    expected = training.tree().classes
-    for here, there, missing in ((training.where, where, set(expected) - set(classes)), (where, training.where, set(classes) - set(expected))):
+    expected = training.class_names()
+    for place, missing in ((where, set(expected) - set(classes)), (training.where, set(classes) - set(expected))):
         if missing:
-            names = ", ".join(sorted(missing)[:3]) + (" ..." if len(missing) > 3 else "")
-            raise DataError(f"{there}: no class {names}, which {here} has; labels would not agree")
+            names = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
+            other = training.where if place == where else where
+            raise DataError(f"{place}: no class {names}, which {other} has; their labels would not agree")

@@ -63,7 +63,9 @@ def read_original(
             found = kind(str(folder), train=train, download=download or unpack)
     except (OSError, RuntimeError) as error:
         if download:
-            raise DataError(f"{name}: could not be downloaded to {folder} ({error}); check network and space") from error
+            raise DataError(
+                f"{name}: could not be downloaded to {folder} ({error}); check network and space"
+            ) from error
         raise DataError(
             f"{folder / kind.base_folder}: incomplete or damaged (wrong checksum); delete it and fetch it again, "
             "or choose to download"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from onnx_ghn.errors import DataError
 from onnx_ghn.image_files import ImageSource
+from onnx_ghn.vision.seeds import SHOTS, rng_for
 
 __all__ = ["CIFAR_NORM", "IMAGENET_NORM", "ImageFiles", "ImageSet", "Normalisation", "few_shot"]
 
@@ -83,12 +84,14 @@ def few_shot(images: _Images, per_class: int, *, skip: int = 0, seed: int | None
     Raises:
         DataError: a class has fewer.
     """
-    order = np.arange(len(images)) if seed is None else np.random.default_rng(seed).permutation(len(images))
+    order = np.arange(len(images)) if seed is None else rng_for(seed, SHOTS).permutation(len(images))
     chosen = []
     for label, name in enumerate(images.classes):
         own = order[images.labels[order] == label][skip : skip + per_class]
         if len(own) < per_class:
             found = int(np.sum(images.labels == label))
-            raise DataError(f"{images.name}: class {name!r} has {found} images, {skip + per_class} are asked for; take fewer")
+            raise DataError(
+                f"{images.name}: class {name!r} has {found} images, {skip + per_class} are asked for; take fewer"
+            )
         chosen.append(own)
     return images.subset(np.sort(np.concatenate(chosen)))

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.errors import DataError
+from onnx_ghn.vision.seeds import DIVISION, rng_for
 
 __all__ = ["last_of_all", "last_of_each_class", "random_parts"]
 
@@ -21,7 +22,9 @@ def last_of_all(count: int) -> tuple[Indices, Indices]:
     return np.arange(cut), np.arange(cut, count)
 
 
-def last_of_each_class(labels: Indices, where: str, *, imagenet: bool = False) -> tuple[Indices, Indices]:
+def last_of_each_class(
+    labels: Indices, classes: tuple[str, ...], where: str, *, imagenet: bool = False
+) -> tuple[Indices, Indices]:
     """Training and validation images where class folders are sorted: the last of each class are held out.
 
     For ImageNet 50 of each (published; a tenth where there are few), else a tenth: of CIFAR-10 as class folders, whose
@@ -31,7 +34,7 @@ def last_of_each_class(labels: Indices, where: str, *, imagenet: bool = False) -
         DataError: a class of one image.
     """
     train, held_out = [], []
-    for own in _by_class(labels, 2, where):
+    for own in _by_class(labels, classes, 2, where):
         count = max(1, len(own) // _SHARE)
         count = min(count, _IMAGENET_HELD_OUT) if imagenet else count
         train.append(own[:-count])
@@ -39,15 +42,15 @@ def last_of_each_class(labels: Indices, where: str, *, imagenet: bool = False) -
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(held_out))
 
 
-def random_parts(labels: Indices, where: str, seed: int) -> tuple[Indices, Indices, Indices]:
-    """Training, validation and test images of undivided class folders: of each class a random tenth for each of the last two.
+def random_parts(labels: Indices, classes: tuple[str, ...], where: str, seed: int) -> tuple[Indices, Indices, Indices]:
+    """Training, validation and test images of undivided class folders: a random tenth of each class for the last two.
 
     Raises:
         DataError: a class of fewer than three images.
     """
-    rng = np.random.default_rng(seed)
+    rng = rng_for(seed, DIVISION)
     parts: tuple[list[Indices], ...] = ([], [], [])
-    for own in _by_class(labels, 3, where):
+    for own in _by_class(labels, classes, 3, where):
         mixed = rng.permutation(own)
         count = max(1, len(own) // _SHARE)
         for part, chosen in zip(parts, (mixed[2 * count :], mixed[count : 2 * count], mixed[:count]), strict=True):
@@ -56,10 +59,11 @@ def random_parts(labels: Indices, where: str, seed: int) -> tuple[Indices, Indic
     return train, val, test
 
 
-def _by_class(labels: Indices, least: int, where: str) -> list[Indices]:
-    order = np.argsort(labels, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-    for label, own in enumerate(groups):
+def _by_class(labels: Indices, classes: tuple[str, ...], least: int, where: str) -> list[Indices]:
+    groups = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=len(classes)))[:-1])
+    for name, own in zip(classes, groups, strict=True):
         if len(own) < least:
-            raise DataError(f"{where}: class {label} (of 0 to {len(groups) - 1}) has {len(own)} images; splitting needs {least}")
+            raise DataError(
+                f"{where}: class {name!r} has {len(own)} images, too few to divide; it needs {least} at least"
+            )
     return groups
