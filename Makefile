@@ -26,7 +26,7 @@ demo: $(READY)  ## predict the weights of a bundled ResNet-50, and draw its grap
 	@$(BIN)/python -c 'import os; print("out/resnet50.onnx: {:,} bytes of architecture in, {:,} bytes with weights out".format(os.path.getsize("$(EXAMPLE)"), os.path.getsize("out/resnet50.onnx")))'
 
 test: $(READY)  ## the default tests, under ten minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m 'not slow' $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope -m 'not slow' $(ARGS)
 
 test-slow: $(READY)  ## the tests that take minutes or gigabytes
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -1,4 +1,4 @@
-"""Inputs to calibrate on: noise, or images from a folder or zip archive, in the shapes and types that a model asks for."""
+"""Inputs to calibrate on: noise, or images of a folder or zip archive, in the shapes and types that a model takes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def input_batches(
     Args:
         session: of onnxruntime; its inputs say names and types.
         shapes: the declared shape of each input, 0 where a dimension is free.
-        source: "noise" (standard normal; integers 0 and 1), or a folder or zip archive with images for the first image input.
+        source: "noise" (standard normal; integers 0 and 1), or a folder or zip archive of images for the
+            first image input.
 
     Raises:
         OptionError: a folder or archive that is absent or holds no images, a model without an image input.

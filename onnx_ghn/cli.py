@@ -16,11 +16,12 @@ import click
 from onnx_ghn._version import __version__
 from onnx_ghn.cli_deepnets import deepnets
 from onnx_ghn.errors import OnnxGhnError, printable
+from onnx_ghn.training.train_ghn import train_ghn
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "main", "run_command"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -57,8 +58,8 @@ def cli(ctx: click.Context, debug: bool) -> None:
     "--calibrate",
     default="noise",
     show_default=True,
-    metavar="none|noise|FOLDER",
-    help="BatchNorm running statistics from noise, or from a folder of images.",
+    metavar="none|noise|FOLDER|ZIP",
+    help="BatchNorm running statistics from noise, or from a folder or zip archive of images.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all random numbers.")
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
@@ -172,17 +173,23 @@ def ghns(as_json: bool) -> None:
 
 
 cli.add_command(deepnets)
+cli.add_command(train_ghn)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point: exit 0 done, 2 a usage error, 1 anything else, told in one line on stderr."""
+    """Entry point of `onnx-ghn`."""
+    run_command(cli, argv, "onnx-ghn")
+
+
+def run_command(command: click.Command, argv: list[str] | None = None, name: str | None = None) -> None:
+    """Run a command: exit 0 done, 2 a usage error, 1 anything else, told in one line on stderr."""
     arguments = sys.argv[1:] if argv is None else argv
     if "--debug" not in arguments:
         _silence_libraries()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names in a file may hold what the terminal cannot show
     try:
-        cli.main(args=arguments, prog_name="onnx-ghn", standalone_mode=False)
+        command.main(args=arguments, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)

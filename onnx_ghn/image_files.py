@@ -187,7 +187,8 @@ def open_image(source: ImageSource, name: str, mode: str = "RGB") -> Image.Image
     data = source.read(name)
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return image.convert(mode)
+            image.load()
+            return image if image.mode == mode else image.convert(mode)
     except UnidentifiedImageError as error:
         raise DataError(f"{source.where(name)} is no image that can be read; take it out") from error
     except (Image.DecompressionBombError, *_BROKEN) as error:

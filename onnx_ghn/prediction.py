@@ -292,9 +292,7 @@ def _initial(parameter: Parameter, seed: int) -> Callable[[], Array] | None:
     return make
 
 
-def _inject(
-    model: ir.Model, tensors: dict[str, Callable[[], Array]], stored: Mapping[str, StoredTensor]
-) -> None:
+def _inject(model: ir.Model, tensors: dict[str, Callable[[], Array]], stored: Mapping[str, StoredTensor]) -> None:
     """Put the new tensors into the model, in the types that it stores."""
     from onnx_ghn.onnx_io import inject
 

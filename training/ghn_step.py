@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
-from onnx_ghn.training.architectures import TrainingNet
 from torch import Tensor
 from torch.nn import functional as F
 
 from onnx_ghn.deepnets1m.functional import run_network
 from onnx_ghn.ghn import GHN
+from onnx_ghn.training.architectures import TrainingNet
 
 __all__ = ["StepResult", "ghn_step"]
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from onnx_ghn.training.architectures import ArchitectureStream
-from onnx_ghn.training.checkpoint_state import load_state, save_state
-from onnx_ghn.training.distributed import Group
-from onnx_ghn.training.ghn_step import ghn_step
 from torch import Tensor
 
 from onnx_ghn.errors import CheckpointError, OptionError
 from onnx_ghn.ghn import GHN, save_ghn
+from onnx_ghn.training.architectures import ArchitectureStream
+from onnx_ghn.training.checkpoint_state import load_state, save_state
+from onnx_ghn.training.distributed import Group
+from onnx_ghn.training.ghn_step import ghn_step
 
 __all__ = ["GHNTrainer", "ImageSource", "TrainConfig", "learning_rate"]
 
@@ -129,9 +129,7 @@ class GHNTrainer:
                 key for key in ours if key not in _FREE and json.dumps(ours[key]) != json.dumps(theirs.get(key))
             )
             if differ:
-                raise CheckpointError(
-                    f"{path}: a run with other settings ({', '.join(differ)}); choose another --name"
-                )
+                raise CheckpointError(f"{path}: a run with other settings ({', '.join(differ)}); choose another --name")
         weights = {n.removeprefix("ghn."): t for n, t in tensors.items() if n.startswith("ghn.")}
         self.ghn.load_state_dict(weights)
         self.average = {n.removeprefix("ema."): t for n, t in tensors.items() if n.startswith("ema.")}

@@ -16,14 +16,18 @@ from onnx_ghn.deepnets1m.files import Record
 from onnx_ghn.deepnets1m.sampler import sample, split_rules
 from onnx_ghn.deepnets1m.symbolic import count_trainable, n_trainable, symbolic_graph
 from onnx_ghn.errors import GraphError
+from onnx_ghn.graph.model import ComputationGraph
 
 __all__ = ["JOB_SIZE", "draw", "draw_job", "stream", "stream_records"]
 
 JOB_SIZE = 64  # part of what a seed means: other values give other architectures
 
 
-def draw(split: str, rng: np.random.Generator) -> Record:
+def draw(split: str, rng: np.random.Generator) -> tuple[Record, ComputationGraph]:
     """Draw until the published generator would keep it: within the split's size at both image sizes, and connected.
+
+    Returns:
+        the architecture, and its graph for 32 × 32 images and 10 classes.
 
     Raises:
         OptionError: no such split.
@@ -40,13 +44,13 @@ def draw(split: str, rng: np.random.Generator) -> Record:
         n_params = n_trainable(graph)
         n_params_large = count_trainable(architecture, large_images=True)
         if max(n_params, n_params_large) <= most:
-            return Record(architecture, len(graph), n_params, n_params_large)
+            return Record(architecture, len(graph), n_params, n_params_large), graph
 
 
 def draw_job(split: str, seed: int, job: int, n: int = JOB_SIZE) -> list[Record]:
     """The first n architectures of a job. Raises OptionError: no such split."""
     rng = _random_numbers(split, seed, job)
-    return [draw(split, rng) for _ in range(n)]
+    return [draw(split, rng)[0] for _ in range(n)]
 
 
 def stream_records(split: str, seed: int, start: int = 0) -> Iterator[Record]:
@@ -58,7 +62,7 @@ def stream_records(split: str, seed: int, start: int = 0) -> Iterator[Record]:
 def _records(split: str, seed: int, job: int) -> Iterator[Record]:
     while True:
         rng = _random_numbers(split, seed, job)
-        yield from (draw(split, rng) for _ in range(JOB_SIZE))
+        yield from (draw(split, rng)[0] for _ in range(JOB_SIZE))
         job += 1
 
 

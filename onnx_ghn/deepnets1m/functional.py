@@ -57,7 +57,9 @@ class _Run:
 
     # -- layers ------------------------------------------------------------------------------------------
 
-    def conv(self, name: str, x: Tensor, stride: int | tuple[int, int], padding: int | tuple[int, int], **kwargs: int) -> Tensor:
+    def conv(
+        self, name: str, x: Tensor, stride: int | tuple[int, int], padding: int | tuple[int, int], **kwargs: int
+    ) -> Tensor:
         return F.conv2d(x, self.tensors[f"{name}.weight"].to(x.dtype), None, stride, padding, **kwargs)
 
     def batch_norm(self, name: str, x: Tensor) -> Tensor:
@@ -127,7 +129,7 @@ class _Run:
 
     # -- network -----------------------------------------------------------------------------------------
 
-    def stem(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def stem(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         arch, half = self.arch, self.arch.ks // 2
         if self.vit:
             kernel = 16 if self.large else 3
@@ -145,9 +147,13 @@ class _Run:
         stride = 2 if self.large else 1
         x = F.relu(self.batch_norm("stem0.1", self.conv("stem0.0", x, stride, half)))
         x = self.batch_norm("stem0.4", self.conv("stem0.3", x, stride, 1))
+        if "stem1.1.weight" not in self.tensors:
+            return x, None
         return x, self.batch_norm("stem1.2", self.conv("stem1.1", F.relu(x), 2, 1))
 
-    def cell(self, number: int, s0: Tensor | None, s1: Tensor | None, reduction: bool, reduction_prev: bool) -> Tensor | None:
+    def cell(
+        self, number: int, s0: Tensor | None, s1: Tensor | None, reduction: bool, reduction_prev: bool
+    ) -> Tensor | None:
         arch, name, halve = self.arch, f"cells.{number}", reduction_prev and not self.vit
         if arch.preproc:
             first, second = f"{name}.preprocess0", f"{name}.preprocess1"

@@ -1,4 +1,4 @@
-"""The layers of DeepNets-1M networks in torch. Attribute names are the published ones, since parameter names follow them.
+"""The layers of DeepNets-1M networks in torch, under the published names, which parameter names follow.
 
 Facts from facebookresearch/ppuda, ppuda/deepnets1m/ops.py.
 """
@@ -60,7 +60,9 @@ class _Sequence(nn.Module):
         return self.op(x)
 
 
-def relu_conv_bn(c_in: int, c_out: int, kernel: int, stride: int, norm: str | None, *, double: bool = False) -> _Sequence:
+def relu_conv_bn(
+    c_in: int, c_out: int, kernel: int, stride: int, norm: str | None, *, double: bool = False
+) -> _Sequence:
     """ReLU, convolution (or a 1 × k and a k × 1 one), batch norm."""
     half = kernel // 2
     if double:

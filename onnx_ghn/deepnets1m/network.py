@@ -90,9 +90,7 @@ class Network(nn.Module):
             reduction = architecture.is_reduction(number)
             if reduction:
                 width *= architecture.C_mult
-            cell = Cell(
-                architecture, c_prev_prev, c_prev, width, reduction=reduction, reduction_prev=reduction_prev
-            )
+            cell = Cell(architecture, c_prev_prev, c_prev, width, reduction=reduction, reduction_prev=reduction_prev)
             self.cells.append(cell)
             reduction_prev = reduction
             c_prev_prev, c_prev = c_prev, len(cell.concat) * width

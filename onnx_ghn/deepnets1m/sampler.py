@@ -147,8 +147,8 @@ def _sample_cell(rng: np.random.Generator, steps: int, n_operations: int, allow_
     first = 0 if allow_none else 1
     edges: list[Edge] = []
     for step in range(steps):
-        for state in rng.permutation(step + 2)[:2]:
-            edges.append((OPERATIONS[int(rng.integers(first, n_operations))], int(state)))
+        states = rng.permutation(step + 2)[:2]
+        edges.extend((OPERATIONS[int(rng.integers(first, n_operations))], int(state)) for state in states)
     return tuple(edges)
 
 

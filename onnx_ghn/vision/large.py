@@ -202,14 +202,20 @@ def _collate(items: list[Any]) -> Any:
 
 def _batches(loader: DataLoader[Any], device: torch.device, channels_last: bool) -> Iterator[Batch]:
     layout = torch.channels_last if channels_last else torch.contiguous_format
+    iterator = iter(loader)
     try:
-        for found in loader:
+        for found in iterator:
             if isinstance(found, OnnxGhnError):
-                raise found
+                # A new one: raising a local would keep this frame, and with it the workers, in a cycle.
+                raise type(found)(str(found))
             images, labels = (tensor.to(device, non_blocking=True) for tensor in found)
             yield Batch(images.contiguous(memory_format=layout), labels)
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except Exception as error:
+        # Now, since a traceback may hold the workers for long, and the garbage collector takes five seconds for each.
+        if hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()
+            loader._iterator = None
+        if not isinstance(error, RuntimeError) or "DataLoader worker" not in str(error):
             raise
         raise RuntimeFailure(
             f"a process that decodes images was lost ({error}); try fewer workers, memory may be short"

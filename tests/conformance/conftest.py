@@ -11,20 +11,7 @@ import pytest
 import torch
 import torchvision
 
-
-def small_input_form(name: str, net: Any) -> Any:
-    """The published adjustment of torchvision nets to 32 × 32 inputs (reference/README.md)."""
-    if name.startswith("resnet"):
-        net.conv1 = torch.nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
-        net.maxpool = torch.nn.Identity()
-    elif name == "mobilenet_v2":
-        for block in net.features[:5]:
-            for module in block.modules():
-                if isinstance(module, torch.nn.Conv2d):
-                    module.stride = (1, 1)
-    else:
-        raise ValueError(name)
-    return net
+from onnx_ghn.vision import adjust_to_small_images
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +25,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Any:
         extra = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
         net = getattr(torchvision.models, name)(num_classes=num_classes, **extra)
         if size == 32:
-            net = small_input_form(name, net)
+            net = adjust_to_small_images(net)
         net.eval()
         path = folder / f"{name}_{exporter}_{num_classes}.onnx"
         image = torch.randn(1, 3, size, size)

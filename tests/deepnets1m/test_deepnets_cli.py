@@ -64,22 +64,22 @@ def test_generate_and_info(run, tmp_path: Path) -> None:
 
 def test_export(run, nets: Path, tmp_path: Path) -> None:
     target = tmp_path / "net.onnx"
-    assert run("export", nets, "--index", 2, "-o", target, "--C", 32).code == 0
+    assert run("export", nets, "--index", 1, "-o", target, "--C", 32).code == 0
     with open_deepnets(nets) as file:
-        architecture = file.record("wide", 2).architecture
+        architecture = file.record("wide", 1).architecture
     graph = build_graph(target)
-    assert len(graph) == open_deepnets(nets).n_nodes("wide")[2]
+    assert len(graph) == open_deepnets(nets).n_nodes("wide")[1]
     session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {"images": np.zeros((3, 3, 32, 32), np.float32)})
     assert logits.shape == (3, 10)
     assert architecture.C == 32
     again = tmp_path / "again.onnx"
-    run("export", nets, "--index", 2, "-o", again, "--C", 32)
+    run("export", nets, "--index", 1, "-o", again, "--C", 32)
     assert again.read_bytes() == target.read_bytes()
     # As the split has it, four times as wide.
-    assert "C = 128, 10 classes" in run("export", nets, "--index", 2, "-o", tmp_path / "wide.onnx").out
+    assert "C = 128, 10 classes" in run("export", nets, "--index", 1, "-o", tmp_path / "wide.onnx").out
     options = ("--C", 16, "--num-classes", 7, "--fc-dim", 24, "--large-images")
-    outcome = run("export", nets, "--split", "wide", "--index", 5, "-o", tmp_path / "large.onnx", *options)
+    outcome = run("export", nets, "--split", "wide", "--index", 7, "-o", tmp_path / "large.onnx", *options)
     assert "C = 16, 7 classes" in outcome.out
     session = onnxruntime.InferenceSession(tmp_path / "large.onnx", providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {"images": np.zeros((1, 3, 224, 224), np.float32)})

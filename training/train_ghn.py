@@ -1,0 +1,210 @@
+"""Train a GHN on DeepNets-1M architectures drawn on the fly.
+
+    python training/train_ghn.py -d cifar10 -D ./data -m 8 -n -v 50 --ln --name ghn2-cifar10      # GHN-2, as published
+    torchrun --nproc_per_node 2 training/train_ghn.py -d cifar10 ... --threads 1                   # two processes
+
+The same as `onnx-ghn train`. Options and defaults are those of facebookresearch/ppuda (ppuda/config.py), with GHN-3's
+beside them. A run that was interrupted goes on from its last checkpoint in <save_dir>/<name> when the same command is
+given again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["train_ghn"]
+
+_PUBLISHED_BATCH = {"imagenet": 256}
+
+
+@click.command("train")
+@click.option("-d", "--dataset", default="cifar10", show_default=True, help="cifar10, imagenet, or a folder or zip.")
+@click.option("-D", "--data_dir", default="./data", show_default=True, help="Where data sets are.")
+@click.option("-b", "--batch_size", type=int, help="Images a step: 64, for imagenet 256.")
+@click.option("-e", "--epochs", type=int, default=300, show_default=True)
+@click.option("--steps", type=int, help="Optimiser steps, instead of epochs.")
+@click.option("--opt", type=click.Choice(["adam", "adamw", "sgd"]), default="adam", show_default=True)
+@click.option("--lr", type=float, default=1e-3, show_default=True)
+@click.option("--wd", type=float, default=1e-5, show_default=True)
+@click.option("--scheduler", type=click.Choice(["step", "cosine", "constant"]), default="step", show_default=True)
+@click.option("--lr_steps", default="200,250", show_default=True, help="Epochs at which the step schedule decays.")
+@click.option("-g", "--gamma", type=float, default=0.1, show_default=True, help="By how much it decays.")
+@click.option("--warmup", type=int, default=0, show_default=True, help="Steps of linear warm-up.")
+@click.option("--grad_clip", type=float, default=5.0, show_default=True)
+@click.option("-m", "--meta_batch_size", type=int, default=1, show_default=True, help="Nets a step.")
+@click.option("--accumulate", type=int, default=1, show_default=True, help="Batches per optimiser step.")
+@click.option("-n", "--weight_norm", is_flag=True, help="Normalise predicted weights by fan-in.")
+@click.option("-v", "--virtual_edges", type=int, default=1, show_default=True, help="Longest virtual edge; 1: none.")
+@click.option("--ln", is_flag=True, help="Layer norm over node embeddings.")
+@click.option(
+    "-H", "--hypernet", type=click.Choice(["gatedgnn", "mlp", "graphormer"]), default="gatedgnn", show_default=True
+)
+@click.option("--decoder", type=click.Choice(["conv", "mlp"]), default="conv", show_default=True)
+@click.option("--hid", type=int, default=32, show_default=True)
+@click.option("--layers", type=int, default=3, show_default=True, help="Of graphormer.")
+@click.option("--heads", type=int, default=8, show_default=True, help="Of graphormer.")
+@click.option("--max_shape", type=int, default=64, show_default=True, help="Largest decoded channels.")
+@click.option("--split", default="train", show_default=True, help="Of DeepNets-1M, whose rules draw the nets.")
+@click.option("--max_cells", type=int, default=10_000, help="Draw no deeper nets than this.")
+@click.option("--max_params", type=int, default=10**9, help="Draw no larger nets than this.")
+@click.option("--channels", type=int, help="One width for all nets, instead of the published draw.")
+@click.option("--image_size", type=int, help="Scale images to this size.")
+@click.option("--label_smoothing", type=float, help="0, for imagenet 0.1.")
+@click.option("--ema", type=float, default=0.0, show_default=True, help="Decay of an average of weights.")
+@click.option("--amp", is_flag=True, help="Nets in bfloat16.")
+@click.option("-s", "--seed", type=int, default=1111, show_default=True)
+@click.option("-S", "--save_dir", default="./out", show_default=True)
+@click.option("--name", default="EXP", show_default=True, help="Of the run: its folder below save_dir.")
+@click.option("-C", "--ckpt", help="A GHN to start from: a name, a folder, a .pt.")
+@click.option("-l", "--log_interval", type=int, default=100, show_default=True)
+@click.option("--save_interval", type=int, default=500, show_default=True)
+@click.option("--until", type=int, help="Stop at this step for now; the schedule stays that of the whole run.")
+@click.option("--threads", type=int, help="Of each process on the CPU.")
+@click.option("--device", help="cpu or cuda; cuda where there is one.")
+def train_ghn(**options: Any) -> None:
+    """Train a GHN on architectures drawn on the fly."""
+    import torch
+
+    from onnx_ghn.training.distributed import join_group
+    from onnx_ghn.training.ghn_trainer import GHNTrainer
+
+    if options["threads"]:
+        torch.set_num_threads(options["threads"])
+    group = join_group()
+    device = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    images, num_classes = _images(options)
+    steps = options["steps"] or options["epochs"] * images.steps_per_epoch
+    ghn = _ghn(options, num_classes).to(device)
+    folder = Path(options["save_dir"]) / options["name"]
+    trainer = GHNTrainer(
+        ghn, _nets(options, num_classes), images, _config(options, steps, images.steps_per_epoch), folder, group
+    )
+    if trainer.resume() and group.rank == 0:
+        click.echo(f"{folder}: going on from step {trainer.step} of {steps}")
+    elif group.rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "options.json").write_text(json.dumps(options, indent=2) + "\n")
+    with _reports(group.rank == 0, trainer.step, steps, options) as report:
+        trainer.run(report, options["until"])
+
+
+def _images(options: dict[str, Any]) -> tuple[Any, int]:
+    """The training stream (a batch depends on the seed and the step alone), and the number of classes."""
+    from onnx_ghn.vision import load_dataset, train_stream
+
+    dataset = options["dataset"]
+    batch_size = options["batch_size"] or _PUBLISHED_BATCH.get(dataset, 64)
+    found = load_dataset(dataset, options["data_dir"], "train")
+    stream = train_stream(found, batch_size, seed=options["seed"], resize_to=options["image_size"], channels_last=True)
+    return stream, len(found.classes)
+
+
+def _nets(options: dict[str, Any], num_classes: int) -> Any:
+    from onnx_ghn.training.architectures import ArchitectureStream, Curriculum
+
+    limits = Curriculum(options["max_cells"], options["max_params"], options["channels"])
+    large = options["dataset"] == "imagenet"
+    return ArchitectureStream(options["split"], num_classes, options["seed"], limits, large_images=large)
+
+
+def _ghn(options: dict[str, Any], num_classes: int) -> Any:
+    from onnx_ghn.ghn import GHNConfig, load_ghn, new_ghn
+
+    if options["ckpt"]:
+        return load_ghn(options["ckpt"])
+    graphormer = options["hypernet"] == "graphormer"
+    side = 16 if options["dataset"] == "imagenet" else 11
+    channels = options["max_shape"]
+    config = GHNConfig(
+        max_shape=(channels, channels, side, side),
+        num_classes=num_classes,
+        hypernet=options["hypernet"],
+        decoder=options["decoder"],
+        weight_norm=options["weight_norm"] or graphormer,
+        ve=options["virtual_edges"] > 1 or graphormer,
+        ve_cutoff=max(options["virtual_edges"], 1) if options["virtual_edges"] > 1 else 50,
+        layernorm=options["ln"] or graphormer,
+        hid=options["hid"],
+        heads=options["heads"],
+        layers=options["layers"],
+        kernel_slice="centre" if graphormer else "corner",
+        kernel_overflow="interpolate" if graphormer else "tile",
+        graph_rules="onnx",
+        name=options["name"],
+        dataset=str(options["dataset"]),
+    )
+    return new_ghn(config, seed=options["seed"])
+
+
+def _config(options: dict[str, Any], steps: int, steps_per_epoch: int) -> Any:
+    from onnx_ghn.training.ghn_trainer import TrainConfig
+
+    smoothing = options["label_smoothing"]
+    if smoothing is None:
+        smoothing = 0.1 if options["dataset"] == "imagenet" else 0.0
+    boundaries = tuple(int(epoch) * steps_per_epoch for epoch in options["lr_steps"].split(",") if epoch)
+    names = ("meta_batch_size", "opt", "lr", "wd", "grad_clip", "scheduler", "gamma", "warmup", "amp", "ema")
+    names += ("accumulate", "seed", "save_interval", "log_interval")
+    return TrainConfig(
+        steps=steps, lr_steps=boundaries, label_smoothing=smoothing, **{name: options[name] for name in names}
+    )
+
+
+Report = Callable[[int, dict[str, float]], None]
+
+
+@contextlib.contextmanager
+def _reports(speaks: bool, first: int, steps: int, options: dict[str, Any]) -> Iterator[Report]:
+    """A bar with ETA where there is a terminal, else a line at each log interval."""
+    import sys
+    import time
+
+    start = time.perf_counter()
+    window: list[dict[str, float]] = []
+
+    def line(step: int) -> str:
+        mean = {key: sum(f[key] for f in window) / len(window) for key in ("loss", "top1", "grad_norm", "seconds")}
+        left_s = mean["seconds"] * (steps - step)
+        nets = options["meta_batch_size"] * options["accumulate"] / mean["seconds"]
+        return (
+            f"step {step}/{steps}  loss {mean['loss']:.3f}  top1 {mean['top1']:.1f}  |grad| {mean['grad_norm']:.2f}  "
+            f"{mean['seconds']:.2f} s/step  {nets:.1f} nets/s  {left_s / 3600:.1f} h left  "
+            f"skipped {int(window[-1]['skipped'])}"
+        )
+
+    def plain(step: int, figures: dict[str, float]) -> None:
+        if not speaks:
+            return
+        window.append(figures)
+        if step % options["log_interval"] == 0 or step == steps:
+            click.echo(f"{line(step)}  ({time.perf_counter() - start:.0f} s)")
+            window.clear()
+
+    if not (speaks and sys.stderr.isatty()):
+        yield plain
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("training", total=steps, completed=first)
+
+        def bar(step: int, figures: dict[str, float]) -> None:
+            window.append(figures)
+            del window[: -options["log_interval"]]
+            progress.update(task, completed=step, description=line(step).split("  ", 1)[1])
+
+        yield bar
+
+
+if __name__ == "__main__":
+    from onnx_ghn.cli import run_command
+
+    run_command(train_ghn)
