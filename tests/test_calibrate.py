@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,13 @@ def test_a_folder_of_images(feeds: list[Feed], tmp_path: Path) -> None:
         F.conv2d(torch.from_numpy(given), torch.from_numpy(stored["conv1.w"]), padding=1), stored, "bn1"
     )
     assert_statistics(stored, "bn1", mean, variance)
+
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, f"class/{path.name}")
+    feeds.clear()
+    predict(cnn(), ghn=tiny_ghn(), calibrate=tmp_path / "images.zip")
+    np.testing.assert_array_equal(feeds[0]["x"], given)
 
     (tmp_path / "empty").mkdir()
     with pytest.raises(OptionError, match="no images"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,10 @@ def resized(images: npt.NDArray[np.float32], side: int | None) -> npt.NDArray[np
     """(B, 3, H, W) -> (B, 3, side, side): averages of areas where the images shrink, else bilinear."""
     if side is None or images.shape[2:] == (side, side):
         return images
+    if images.shape[2] == images.shape[3] and images.shape[2] % side == 0:
+        every = images.shape[2] // side  # pixels of a side that become one
+        parts = [images[:, :, i::every, j::every] for i in range(every) for j in range(every)]
+        return functools.reduce(np.add, parts) / np.float32(every**2)
     import torch
     import torch.nn.functional as F
 

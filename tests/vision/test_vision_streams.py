@@ -185,6 +185,13 @@ def test_resizing():
     full = BatchStream(images, 8).batch(0).images
     small = BatchStream(images, 8, resize_to=16).batch(0).images
     torch.testing.assert_close(small, F.avg_pool2d(full, 2), rtol=0, atol=1e-5)
+    assert (
+        BatchStream(images, 8, resize_to=16, channels_last=True)
+        .batch(0)
+        .images.is_contiguous(memory_format=torch.channels_last)
+    )
+    odd = BatchStream(images, 8, resize_to=24).batch(0).images
+    torch.testing.assert_close(odd, F.adaptive_avg_pool2d(full, 24), rtol=0, atol=1e-5)
     (large,) = eval_batches(images, 8, resize_to=64)
     from PIL import Image
 
