@@ -16,7 +16,9 @@ import click
 from onnx_ghn._version import __version__
 from onnx_ghn.cli_deepnets import deepnets
 from onnx_ghn.errors import OnnxGhnError, printable
+from onnx_ghn.training.eval_ghn import eval_ghn
 from onnx_ghn.training.train_ghn import train_ghn
+from onnx_ghn.training.train_net import train_net
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -174,6 +176,8 @@ def ghns(as_json: bool) -> None:
 
 cli.add_command(deepnets)
 cli.add_command(train_ghn)
+cli.add_command(eval_ghn)
+cli.add_command(train_net)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -15,7 +15,7 @@ from onnx_ghn.graph import ComputationGraph
 if TYPE_CHECKING:
     from onnx_ghn.ghn import CheckpointInfo
 
-__all__ = ["coverage_table", "ghns_table", "nodes_table", "parameters_table"]
+__all__ = ["accuracies_table", "coverage_table", "ghns_table", "nodes_table", "parameters_table"]
 
 _STYLES = {"predicted": "green", "fallback": "yellow", "kept": "yellow", "statistic": "dim"}
 _LISTED = 12  # reasons shown; --json has them all
@@ -91,4 +91,20 @@ def ghns_table(found: Sequence[CheckpointInfo]) -> Table:
     table = _table(("name", "left"), ("data", "left"), ("kind", "left"), ("", "left"))
     for info in found:
         table.add_row(info.name, info.config.dataset, info.config.hypernet, info.description)
+    return table
+
+
+def accuracies_table(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> Table:
+    """Accuracies by network in percent; below them, for several, mean, spread and best."""
+    keys = [key for key in ("top1", "top5", "noisy_top1", "noisy_top5") if key in summary]
+    headers = [key.replace("noisy_", "noisy ").replace("top", "top-") + " %" for key in keys]
+    table = _table(("network", "left"), *((header, "right") for header in headers), ("", "left"))
+    for row in rows:
+        values = [f"{row[key]:.2f}" if key in row else "" for key in keys]
+        table.add_row(printable(str(row["name"])), *values, printable(str(row.get("error", ""))))
+    if len(rows) > 1 and keys:
+        table.add_section()
+        for name in ("mean", "std", "max"):
+            figures = [f"{summary[key][name]:.2f}" for key in keys]
+            table.add_row(f"{name} of {summary['networks']}", *figures, "", style="bold")
     return table

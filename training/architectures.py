@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 
 from onnx_ghn.deepnets1m import Architecture, sample, sample_width, symbolic_graph
 from onnx_ghn.deepnets1m.sampler import split_rules
+from onnx_ghn.deepnets1m.symbolic import n_trainable
 from onnx_ghn.errors import GraphError
 from onnx_ghn.graph.model import ComputationGraph
 
@@ -24,6 +24,7 @@ class Curriculum:
     max_cells: int = 10_000  # nets of more cells are drawn again
     max_params: int = 10**9  # as are nets of more trainable elements, at the drawn width
     channels: int | None = None  # this width for all nets, instead of the published draw
+    any_size: bool = False  # only nets that take images of any size: those with global pooling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +76,10 @@ class ArchitectureStream:
             architecture = sample(self.rules.name, rng)
             if architecture is None or architecture.n_cells > limits.max_cells:
                 continue
+            if limits.any_size and not architecture.glob_avg:
+                continue
             try:
-                n_default = _n_elements(symbolic_graph(architecture, 10))
+                n_default = n_trainable(symbolic_graph(architecture, 10))
                 if n_default > self.rules.max_params:
                     continue
                 if limits.channels is None:
@@ -86,9 +89,5 @@ class ArchitectureStream:
                 graph = symbolic_graph(architecture, self.num_classes, large_images=self.large_images)
             except GraphError:  # disconnected: the published generator leaves those out too
                 continue
-            if _n_elements(graph) <= limits.max_params:
+            if n_trainable(graph) <= limits.max_params:
                 return TrainingNet(architecture, graph)
-
-
-def _n_elements(graph: ComputationGraph) -> int:
-    return sum(math.prod(parameter.shape) for parameter in graph.parameters)

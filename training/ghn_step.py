@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
@@ -33,6 +34,7 @@ def ghn_step(
     targets: Tensor,
     *,
     n_nets: int,
+    net_clip: float = math.inf,
     label_smoothing: float = 0.0,
     soft_targets: Tensor | None = None,
     large_images: bool = False,
@@ -47,10 +49,12 @@ def ghn_step(
         images: (B, 3, H, W) in the type to compute in.
         targets: (B,) classes.
         n_nets: all nets of the step, over all processes.
+        net_clip: largest norm of a net's gradient with respect to its own weights. Deep nets without batch norm have
+            gradients thousands of times those of others, and would be all that a step learns from.
         soft_targets: (B, classes) probabilities of a teacher, averaged half and half with the labels' loss.
 
     Returns:
-        sums; a net whose loss is not finite adds no gradient.
+        sums; a net whose loss or gradient is not finite adds no gradient.
     """
     predictions = ghn([net.graph for net in nets])
     outputs: list[Tensor] = []
@@ -65,14 +69,18 @@ def ghn_step(
             loss = 0.5 * loss + 0.5 * F.cross_entropy(logits, soft_targets)
         if not torch.isfinite(loss):
             continue
-        (loss / n_nets).backward()
+        loss.backward()
+        norm = torch.nn.utils.get_total_norm([leaf.grad for leaf in leaves.values() if leaf.grad is not None])
+        if not torch.isfinite(norm):
+            continue
         finite += 1
+        share = min(1.0, net_clip / max(float(norm), 1e-30)) / n_nets
         total += float(loss.detach())
         correct += int((logits.detach().argmax(dim=1) == targets).sum())
         for index, leaf in leaves.items():
             if leaf.grad is not None:
                 outputs.append(predicted[index])
-                gradients.append(leaf.grad)
+                gradients.append(leaf.grad * share)
     if outputs:
         torch.autograd.backward(outputs, gradients)
     return StepResult(total, correct, len(targets) * finite, finite)

@@ -9,17 +9,19 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from onnx_ghn.errors import CheckpointError, OptionError
+from onnx_ghn.errors import CheckpointError, OptionError, RuntimeFailure
 from onnx_ghn.ghn import GHN, save_ghn
 from onnx_ghn.training.architectures import ArchitectureStream
 from onnx_ghn.training.checkpoint_state import load_state, save_state
 from onnx_ghn.training.distributed import Group
 from onnx_ghn.training.ghn_step import ghn_step
+from onnx_ghn.training.logs import RunLog
+from onnx_ghn.training.optimizers import OPTIMIZERS, Optimizers
 
 __all__ = ["GHNTrainer", "ImageSource", "TrainConfig", "learning_rate"]
 
@@ -41,10 +43,11 @@ class TrainConfig:
 
     steps: int  # optimiser steps in all
     meta_batch_size: int = 1  # nets per step, over all processes
-    opt: str = "adam"  # adam, adamw or sgd
+    opt: str = "adam"  # adam, adamw, sgd or muon
     lr: float = 1e-3
     wd: float = 1e-5
     grad_clip: float = 5.0  # largest gradient norm
+    net_clip: float = math.inf  # largest norm of one net's gradient with respect to its weights
     scheduler: str = "step"  # step, cosine or constant
     lr_steps: tuple[int, ...] = ()  # steps at which "step" multiplies the rate by gamma
     gamma: float = 0.1
@@ -59,8 +62,8 @@ class TrainConfig:
     patience: float = 0.02  # share of skipped steps above which the run stops
 
     def __post_init__(self) -> None:
-        if self.opt not in ("adam", "adamw", "sgd"):
-            raise OptionError(f"--opt {self.opt!r} must be adam, adamw or sgd")
+        if self.opt not in OPTIMIZERS:
+            raise OptionError(f"--opt {self.opt!r} must be one of {', '.join(OPTIMIZERS)}")
         if self.scheduler not in ("step", "cosine", "constant"):
             raise OptionError(f"--scheduler {self.scheduler!r} must be step, cosine or constant")
         for name in ("steps", "meta_batch_size", "accumulate", "save_interval", "log_interval"):
@@ -107,12 +110,10 @@ class GHNTrainer:
     ) -> None:
         self.ghn, self.nets, self.images, self.config = ghn, nets, images, config
         self.folder, self.group, self.teacher = folder, group or Group(), teacher
-        self.optimizer = _optimizer(ghn, config)
+        self.optimizers = Optimizers(ghn, config.opt, config.lr, config.wd)
         self.average = {name: p.detach().clone() for name, p in ghn.named_parameters()} if config.ema else {}
         self.step = 0
         self.skipped = 0
-        self._window: dict[str, float] = {}
-        self._started = time.perf_counter()
 
     # -- state -------------------------------------------------------------------------------------------
 
@@ -133,7 +134,7 @@ class GHNTrainer:
         weights = {n.removeprefix("ghn."): t for n, t in tensors.items() if n.startswith("ghn.")}
         self.ghn.load_state_dict(weights)
         self.average = {n.removeprefix("ema."): t for n, t in tensors.items() if n.startswith("ema.")}
-        _restore(self.optimizer, {n: t for n, t in tensors.items() if n.startswith("opt.")})
+        self.optimizers.restore({n.removeprefix("opt."): t for n, t in tensors.items() if n.startswith("opt.")})
         self.step, self.skipped = int(record["step"]), int(record["skipped"])
         return True
 
@@ -143,7 +144,7 @@ class GHNTrainer:
             return
         tensors = {f"ghn.{name}": tensor for name, tensor in self.ghn.state_dict().items()}
         tensors |= {f"ema.{name}": tensor for name, tensor in self.average.items()}
-        tensors |= _state_of(self.optimizer)
+        tensors |= {f"opt.{name}": tensor for name, tensor in self.optimizers.state().items()}
         record = {
             "step": self.step,
             "skipped": self.skipped,
@@ -170,13 +171,14 @@ class GHNTrainer:
         """
         last = min(self.config.steps, until or self.config.steps)
         self.ghn.train()
+        log = RunLog(None if self.group.rank else self.folder, self.step)
         while self.step < last:
             start = time.perf_counter()
             figures = self._one_step()
             figures["seconds"] = time.perf_counter() - start
             self.step += 1
             if self.step % self.config.log_interval == 0 or self.step == last:
-                self._log(figures)
+                log.write(self.step, figures)
             if self.step % self.config.save_interval == 0 or self.step == last:
                 self.save()
             if on_step is not None:
@@ -185,9 +187,7 @@ class GHNTrainer:
 
     def _one_step(self) -> dict[str, float]:
         config, device = self.config, self.ghn.device
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.step)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizers.zero_grad()
         loss, correct, n_images, n_finite, n_nets = 0.0, 0, 0, 0, 0
         dtype = torch.bfloat16 if config.amp else torch.float32
         failed = False
@@ -206,6 +206,7 @@ class GHNTrainer:
                     images,
                     targets,
                     n_nets=len(nets) * config.accumulate,
+                    net_clip=config.net_clip,
                     label_smoothing=config.label_smoothing,
                     soft_targets=soft,
                     large_images=self.nets.large_images,
@@ -219,9 +220,9 @@ class GHNTrainer:
         parameters = [p for p in self.ghn.parameters() if p.requires_grad]
         totals = self.group.reduce(parameters, [loss, correct, n_images, n_finite, float(failed)])
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip))
-        whole = totals[3] == n_nets and not totals[4] and math.isfinite(norm)
-        if whole:
-            self.optimizer.step()
+        # A net that gave nothing finite is left out of the step's mean; a step is lost where no net is left.
+        if totals[3] and not totals[4] and math.isfinite(norm):
+            self.optimizers.step(learning_rate(config, self.step))
             self._update_average()
         else:
             self.skipped += 1
@@ -246,47 +247,11 @@ class GHNTrainer:
             self.average[name].lerp_(parameter, 1 - decay)
 
     def _check_patience(self) -> None:
-        from onnx_ghn.errors import RuntimeFailure
-
         if self.skipped > 20 and self.skipped > self.config.patience * self.config.steps:
             raise RuntimeFailure(
                 f"{self.skipped} of {self.step} steps had no finite loss or ran out of memory; lower --lr or the batch"
             )
 
-    def _log(self, figures: dict[str, float]) -> None:
-        if self.folder is None or self.group.rank:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": self.step, **{k: round(v, 6) for k, v in figures.items()}}) + "\n")
-
 
 #: Settings that a resumed run may change.
 _FREE = frozenset({"save_interval", "log_interval", "patience", "trained", "name", "dataset", "seed"})
-
-
-def _optimizer(ghn: GHN, config: TrainConfig) -> torch.optim.Optimizer:
-    parameters = [p for p in ghn.parameters() if p.requires_grad]
-    if config.opt == "sgd":
-        return torch.optim.SGD(parameters, config.lr, momentum=0.9, weight_decay=config.wd)
-    kind = torch.optim.AdamW if config.opt == "adamw" else torch.optim.Adam
-    return kind(parameters, config.lr, weight_decay=config.wd)
-
-
-def _state_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's tensors as opt.<parameter>.<name>; it has no other state that matters."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"opt.{number}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
-        for number, values in state.items()
-        for key, value in values.items()
-        if value is not None
-    }
-
-
-def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    state: dict[int, dict[str, Any]] = {}
-    for name, tensor in tensors.items():
-        _, number, key = name.split(".", 2)
-        state.setdefault(int(number), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -10,9 +10,7 @@ given again.
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ _PUBLISHED_BATCH = {"imagenet": 256}
 @click.option("-b", "--batch_size", type=int, help="Images a step: 64, for imagenet 256.")
 @click.option("-e", "--epochs", type=int, default=300, show_default=True)
 @click.option("--steps", type=int, help="Optimiser steps, instead of epochs.")
-@click.option("--opt", type=click.Choice(["adam", "adamw", "sgd"]), default="adam", show_default=True)
+@click.option("--opt", type=click.Choice(["adam", "adamw", "sgd", "muon"]), default="adam", show_default=True)
 @click.option("--lr", type=float, default=1e-3, show_default=True)
 @click.option("--wd", type=float, default=1e-5, show_default=True)
 @click.option("--scheduler", type=click.Choice(["step", "cosine", "constant"]), default="step", show_default=True)
@@ -37,6 +35,7 @@ _PUBLISHED_BATCH = {"imagenet": 256}
 @click.option("-g", "--gamma", type=float, default=0.1, show_default=True, help="By how much it decays.")
 @click.option("--warmup", type=int, default=0, show_default=True, help="Steps of linear warm-up.")
 @click.option("--grad_clip", type=float, default=5.0, show_default=True)
+@click.option("--net_clip", type=float, default=float("inf"), help="Largest norm of one net's gradient.")
 @click.option("-m", "--meta_batch_size", type=int, default=1, show_default=True, help="Nets a step.")
 @click.option("--accumulate", type=int, default=1, show_default=True, help="Batches per optimiser step.")
 @click.option("-n", "--weight_norm", is_flag=True, help="Normalise predicted weights by fan-in.")
@@ -49,6 +48,7 @@ _PUBLISHED_BATCH = {"imagenet": 256}
 @click.option("--hid", type=int, default=32, show_default=True)
 @click.option("--layers", type=int, default=3, show_default=True, help="Of graphormer.")
 @click.option("--heads", type=int, default=8, show_default=True, help="Of graphormer.")
+@click.option("--dirac", is_flag=True, help="Add a decoded multiple of the identity to each weight.")
 @click.option("--max_shape", type=int, default=64, show_default=True, help="Largest decoded channels.")
 @click.option("--split", default="train", show_default=True, help="Of DeepNets-1M, whose rules draw the nets.")
 @click.option("--max_cells", type=int, default=10_000, help="Draw no deeper nets than this.")
@@ -73,6 +73,7 @@ def train_ghn(**options: Any) -> None:
 
     from onnx_ghn.training.distributed import join_group
     from onnx_ghn.training.ghn_trainer import GHNTrainer
+    from onnx_ghn.training.logs import reports
 
     if options["threads"]:
         torch.set_num_threads(options["threads"])
@@ -90,7 +91,9 @@ def train_ghn(**options: Any) -> None:
     elif group.rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "options.json").write_text(json.dumps(options, indent=2) + "\n")
-    with _reports(group.rank == 0, trainer.step, steps, options) as report:
+    nets = options["meta_batch_size"] * options["accumulate"]
+    per_step = {"nets": nets, "images": nets * images.batch_size}
+    with reports(trainer.step, steps, options["log_interval"], per_step, silent=group.rank != 0) as report:
         trainer.run(report, options["until"])
 
 
@@ -108,7 +111,9 @@ def _images(options: dict[str, Any]) -> tuple[Any, int]:
 def _nets(options: dict[str, Any], num_classes: int) -> Any:
     from onnx_ghn.training.architectures import ArchitectureStream, Curriculum
 
-    limits = Curriculum(options["max_cells"], options["max_params"], options["channels"])
+    limits = Curriculum(
+        options["max_cells"], options["max_params"], options["channels"], any_size=options["image_size"] is not None
+    )
     large = options["dataset"] == "imagenet"
     return ArchitectureStream(options["split"], num_classes, options["seed"], limits, large_images=large)
 
@@ -132,6 +137,7 @@ def _ghn(options: dict[str, Any], num_classes: int) -> Any:
         layernorm=options["ln"] or graphormer,
         hid=options["hid"],
         heads=options["heads"],
+        dirac=options["dirac"],
         layers=options["layers"],
         kernel_slice="centre" if graphormer else "corner",
         kernel_overflow="interpolate" if graphormer else "tile",
@@ -149,59 +155,23 @@ def _config(options: dict[str, Any], steps: int, steps_per_epoch: int) -> Any:
     if smoothing is None:
         smoothing = 0.1 if options["dataset"] == "imagenet" else 0.0
     boundaries = tuple(int(epoch) * steps_per_epoch for epoch in options["lr_steps"].split(",") if epoch)
-    names = ("meta_batch_size", "opt", "lr", "wd", "grad_clip", "scheduler", "gamma", "warmup", "amp", "ema")
+    names = (
+        "meta_batch_size",
+        "opt",
+        "lr",
+        "wd",
+        "grad_clip",
+        "net_clip",
+        "scheduler",
+        "gamma",
+        "warmup",
+        "amp",
+        "ema",
+    )
     names += ("accumulate", "seed", "save_interval", "log_interval")
     return TrainConfig(
         steps=steps, lr_steps=boundaries, label_smoothing=smoothing, **{name: options[name] for name in names}
     )
-
-
-Report = Callable[[int, dict[str, float]], None]
-
-
-@contextlib.contextmanager
-def _reports(speaks: bool, first: int, steps: int, options: dict[str, Any]) -> Iterator[Report]:
-    """A bar with ETA where there is a terminal, else a line at each log interval."""
-    import sys
-    import time
-
-    start = time.perf_counter()
-    window: list[dict[str, float]] = []
-
-    def line(step: int) -> str:
-        mean = {key: sum(f[key] for f in window) / len(window) for key in ("loss", "top1", "grad_norm", "seconds")}
-        left_s = mean["seconds"] * (steps - step)
-        nets = options["meta_batch_size"] * options["accumulate"] / mean["seconds"]
-        return (
-            f"step {step}/{steps}  loss {mean['loss']:.3f}  top1 {mean['top1']:.1f}  |grad| {mean['grad_norm']:.2f}  "
-            f"{mean['seconds']:.2f} s/step  {nets:.1f} nets/s  {left_s / 3600:.1f} h left  "
-            f"skipped {int(window[-1]['skipped'])}"
-        )
-
-    def plain(step: int, figures: dict[str, float]) -> None:
-        if not speaks:
-            return
-        window.append(figures)
-        if step % options["log_interval"] == 0 or step == steps:
-            click.echo(f"{line(step)}  ({time.perf_counter() - start:.0f} s)")
-            window.clear()
-
-    if not (speaks and sys.stderr.isatty()):
-        yield plain
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("training", total=steps, completed=first)
-
-        def bar(step: int, figures: dict[str, float]) -> None:
-            window.append(figures)
-            del window[: -options["log_interval"]]
-            progress.update(task, completed=step, description=line(step).split("  ", 1)[1])
-
-        yield bar
 
 
 if __name__ == "__main__":

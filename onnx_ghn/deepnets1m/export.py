@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import warnings
 
 import onnx_ir as ir
 
@@ -18,35 +16,25 @@ __all__ = ["export_network", "network_model"]
 def network_model(
     architecture: Architecture, num_classes: int = 10, *, large_images: bool = False, seed: int = 0
 ) -> ir.Model:
-    """The network with torch's standard random weights. Input `images` (batch, 3, size, size), output `logits`.
-
-    torch's first exporter writes it: the second takes ten times as long and needs onnxscript.
-    """
-    import onnx
+    """The network with torch's standard random weights. Input `images` (batch, 3, size, size), output `logits`."""
     import torch
 
     from onnx_ghn.deepnets1m.network import Network
+    from onnx_ghn.torch_export import module_to_onnx
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = Network(architecture, num_classes, large_images=large_images).eval()
         image = torch.randn(2, 3, net.image_size, net.image_size)
-    data = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's, about itself
-        torch.onnx.export(
-            net,
-            (image,),
-            data,
-            dynamo=False,
-            training=torch.onnx.TrainingMode.PRESERVE,  # else batch norms are folded into the convolutions
-            do_constant_folding=False,
-            opset_version=17,
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
-        )
-    model = ir.serde.deserialize_model(onnx.load_from_string(data.getvalue()))
+    batch = {0: "batch"}
+    proto = module_to_onnx(
+        net,
+        (image,),
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_axes={"images": batch, "logits": batch},
+    )
+    model = ir.serde.deserialize_model(proto)
     untie(model)  # the exporter stores equal tensors once, and all scales are ones at first
     return model
 

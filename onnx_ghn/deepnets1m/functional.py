@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onnx_ghn.deepnets1m.architecture import Architecture
+from onnx_ghn.deepnets1m.attention import attend
+from onnx_ghn.deepnets1m.depthwise import depthwise_conv2d
 from onnx_ghn.deepnets1m.symbolic import parse_operation
 from onnx_ghn.errors import GraphError
 
@@ -57,10 +59,11 @@ class _Run:
 
     # -- layers ------------------------------------------------------------------------------------------
 
-    def conv(
-        self, name: str, x: Tensor, stride: int | tuple[int, int], padding: int | tuple[int, int], **kwargs: int
-    ) -> Tensor:
-        return F.conv2d(x, self.tensors[f"{name}.weight"].to(x.dtype), None, stride, padding, **kwargs)
+    def conv(self, name: str, x: Tensor, stride: int | tuple[int, int], padding: int | tuple[int, int]) -> Tensor:
+        return F.conv2d(x, self.tensors[f"{name}.weight"].to(x.dtype), None, stride, padding)
+
+    def depthwise(self, name: str, x: Tensor, stride: int, padding: int, dilation: int = 1) -> Tensor:
+        return depthwise_conv2d(x, self.tensors[f"{name}.weight"].to(x.dtype), stride, padding, dilation)
 
     def batch_norm(self, name: str, x: Tensor) -> Tensor:
         if self.arch.norm is None:
@@ -89,7 +92,7 @@ class _Run:
         return self.batch_norm(f"{name}.bn", torch.cat(halves, dim=1))
 
     def operation(self, name: str, kind: str, kernel: int, x: Tensor, stride: int) -> Tensor:
-        half, channels = kernel // 2, x.shape[1]
+        half = kernel // 2
         match kind:
             case "skip_connect":
                 return x if stride == 1 else self.factorized_reduce(name, x)
@@ -101,12 +104,12 @@ class _Run:
                 return self.relu_conv_bn(name, x, kernel, stride, double=kind == "conv2")
             case "dil_conv":
                 padding = kernel - kernel % 2
-                x = self.conv(f"{name}.op.1", F.relu(x), stride, padding, dilation=2, groups=channels)
+                x = self.depthwise(f"{name}.op.1", F.relu(x), stride, padding, dilation=2)
                 return self.batch_norm(f"{name}.op.3", self.conv(f"{name}.op.2", x, 1, 0))
             case "sep_conv":
-                x = self.conv(f"{name}.op.1", F.relu(x), stride, half, groups=channels)
+                x = self.depthwise(f"{name}.op.1", F.relu(x), stride, half)
                 x = F.relu(self.batch_norm(f"{name}.op.3", self.conv(f"{name}.op.2", x, 1, 0)))
-                x = self.conv(f"{name}.op.5", x, 1, half, groups=channels)
+                x = self.depthwise(f"{name}.op.5", x, 1, half)
                 return self.batch_norm(f"{name}.op.7", self.conv(f"{name}.op.6", x, 1, 0))
             case "msa":
                 return _strided(self.attention(name, x), stride)
@@ -121,7 +124,7 @@ class _Run:
         x = x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, N, C)
         qkv = self.linear(f"{name}.to_qkv", self.layer_norm(f"{name}.ln1", x), bias=False)
         q, k, v = qkv.reshape(b, h * w, 3, _HEADS, -1).permute(2, 0, 3, 1, 4).unbind(0)  # (B, h, N, d) each
-        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, -1)  # (B, N, C)
+        y = attend(q, k, v).transpose(1, 2).reshape(b, h * w, -1)  # (B, N, C)
         x = self.linear(f"{name}.to_out.0", y) + x
         y = F.gelu(self.linear(f"{name}.ff.net.0", self.layer_norm(f"{name}.ln2", x)))
         x = self.linear(f"{name}.ff.net.3", y) + x

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.layers import PositionEncoding, Stride, Zero, make_operation, norm_layer, preprocess
@@ -38,6 +39,7 @@ class Cell(nn.Module):
         else:
             self.preprocess0 = Stride(2) if self.halve else nn.Identity()
             self.preprocess1 = nn.Identity()
+        self.drop_path_prob = 0.0  # of leaving a branch out for a sample, in training (`Network.set_drop_path`)
         self.edges = genotype.reduce if reduction else genotype.normal
         self.concat = genotype.reduce_concat if reduction else genotype.normal_concat
         self._ops = nn.ModuleList()
@@ -59,6 +61,8 @@ class Cell(nn.Module):
                 if given is None or isinstance(operation, Zero):
                     continue
                 value = operation(given)
+                if self.training and self.drop_path_prob > 0 and not isinstance(operation, nn.Identity):
+                    value = _drop_path(value, self.drop_path_prob)
                 total = value if total is None else total + value
             states.append(total)
         kept = [states[i] for i in self.concat]
@@ -70,21 +74,60 @@ class Cell(nn.Module):
         return torch.cat([present * 0 if value is None else value for value in kept], dim=1)
 
 
+def _drop_path(x: Tensor, probability: float) -> Tensor:
+    """(B, C, H, W) with whole samples zeroed at random, the others scaled up (Larsson et al. 2017)."""
+    kept = torch.rand(len(x), 1, 1, 1, device=x.device) >= probability
+    return x * kept.to(x.dtype) / (1 - probability)
+
+
+class _AuxiliaryHead(nn.Module):
+    """A classifier of features 8 × 8 (14 × 14 for large images) that training adds to the loss, as published."""
+
+    def __init__(self, channels: int, num_classes: int, norm: str | None, *, small_maps: bool, large: bool) -> None:
+        super().__init__()
+        side = 2 if small_maps and not large else 5
+        layers = [
+            nn.ReLU(),
+            nn.AvgPool2d(side, stride=2 if large else min(side, 3), count_include_pad=False),  # -> 2 × 2
+            nn.Conv2d(channels, 128, 1, bias=False),
+            norm_layer(norm, 128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+        ]
+        if not large:  # there the published head has none
+            layers.append(norm_layer(norm, 768))
+        self.features = nn.Sequential(*layers, nn.ReLU())
+        self.classifier = nn.Linear(768, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, num_classes)."""
+        return self.classifier(self.features(x).flatten(1))
+
+
 class Network(nn.Module):
     """The classifier of an architecture.
 
     Args:
         num_classes: of the classifier.
         large_images: 224 × 224 inputs instead of 32 × 32.
+        auxiliary: a second classifier at two thirds of the depth; in training, `forward` gives both logits.
     """
 
-    def __init__(self, architecture: Architecture, num_classes: int = 10, *, large_images: bool = False) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        num_classes: int = 10,
+        *,
+        large_images: bool = False,
+        auxiliary: bool = False,
+    ) -> None:
         super().__init__()
         self.architecture = architecture
         self.image_size = 224 if large_images else 32
         width = architecture.C
         c_prev = c_prev_prev = self._make_stem(large_images)
         self.cells = nn.ModuleList()
+        self._auxiliary_cell = 2 * architecture.n_cells // 3 if auxiliary else None
         reduction_prev = architecture.stem_type == 1
         for number in range(architecture.n_cells):
             reduction = architecture.is_reduction(number)
@@ -94,6 +137,11 @@ class Network(nn.Module):
             self.cells.append(cell)
             reduction_prev = reduction
             c_prev_prev, c_prev = c_prev, len(cell.concat) * width
+            if auxiliary and number == self._auxiliary_cell:
+                small = architecture.stem_type == 1 or architecture.stem_pool
+                self.auxiliary_head = _AuxiliaryHead(
+                    c_prev, num_classes, architecture.norm, small_maps=small, large=large_images
+                )
         if not architecture.glob_avg:
             small = architecture.stem_type == 1 or architecture.stem_pool
             side = (7 if small else 14) if large_images else (4 if small else 8)
@@ -135,8 +183,13 @@ class Network(nn.Module):
         )
         return width
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) images -> (B, num_classes) logits."""
+    def set_drop_path(self, probability: float) -> None:
+        """Leave each branch of a cell out with this probability, for each sample, in training."""
+        for cell in self.cells:
+            cell.drop_path_prob = probability
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """(B, 3, H, W) images -> (B, num_classes) logits; in training with an auxiliary classifier, both logits."""
         s0: Tensor | None
         s1: Tensor | None
         if self.architecture.genotype.is_vit:
@@ -146,10 +199,15 @@ class Network(nn.Module):
         else:
             s0 = self.stem0(images)
             s1 = self.stem1(s0)
-        for cell in self.cells:
+        second: Tensor | None = None
+        for number, cell in enumerate(self.cells):
             s0, s1 = s1, cell(s0, s1)
+            if number == self._auxiliary_cell and self.training and s1 is not None:
+                vit = self.architecture.genotype.is_vit and self.image_size == 32
+                second = self.auxiliary_head(F.adaptive_avg_pool2d(s1, 8) if vit else s1)
         if s1 is None:
             raise GraphError("the network has no output: `none` operations cut every path to it")
         if self.architecture.glob_avg:
             s1 = s1.mean(dim=(2, 3), keepdim=True)  # (B, C, 1, 1)
-        return self.classifier(s1.flatten(1))
+        logits: Tensor = self.classifier(s1.flatten(1))
+        return logits if second is None else (logits, second)

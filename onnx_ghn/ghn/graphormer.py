@@ -52,7 +52,12 @@ class _Attention(nn.Module):
         """(B, N, C) and (B, h, N, N) -> (B, N, C)."""
         b, n, c = x.shape
         q, k, v = self.to_qkv(x).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, h, N, c)
+        if torch.is_grad_enabled():
+            # A bias that has a gradient keeps PyTorch from its fused kernels, and what it takes then guards against
+            # rows without any key, which is half of the time; here each row has at least its own node.
+            out = (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1) + bias).softmax(dim=-1) @ v
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, h, N, c)
         projected: Tensor = self.to_out(out.transpose(1, 2).reshape(b, n, c))
         return projected
 

@@ -8,13 +8,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from onnx_ghn.errors import GraphError
 from onnx_ghn.ghn import tiling
 from onnx_ghn.ghn.config import GHNConfig
 from onnx_ghn.ghn.decoders import decoder_of
+from onnx_ghn.ghn.dirac import DiracHead
 from onnx_ghn.ghn.gatedgnn import GatedGNN
 from onnx_ghn.ghn.graphormer import MAX_DISTANCE, Graphormer
 from onnx_ghn.ghn.levels import sweep_of
@@ -60,6 +63,8 @@ class GHN(nn.Module):
         if config.layernorm:
             self.ln = nn.LayerNorm(hid)
         self.decoder = decoder_of(config)
+        if config.dirac:
+            self.dirac = DiracHead(hid, config.max_shape[1])
         self.decoder_1d = MLP(hid, (2 * hid, 2 * channels), last_relu=False)
         self.bias_class = nn.Sequential(nn.ReLU(), nn.Linear(channels, config.num_classes))
 
@@ -112,21 +117,32 @@ class GHN(nn.Module):
             updated = self.gnn(x, (forward, backward))
             return updated
         sizes = [len(graph) for graph in graphs]
+        parts = list(x.split(sizes))
+        for bucket in _buckets(sizes):
+            updated = self._attend([parts[i] for i in bucket], [distances[i] for i in bucket])
+            for i, part in zip(bucket, updated, strict=True):
+                parts[i] = part
+        return torch.cat(parts)
+
+    def _attend(self, parts: Sequence[Tensor], distances: Sequence[npt.NDArray[np.int64]]) -> Sequence[Tensor]:
+        """(N, hid) nodes of each graph -> the same after the graphormer."""
+        config, device = self.config, parts[0].device
+        sizes = [len(part) for part in parts]
         longest = max(sizes)
-        dense = np.zeros((len(graphs), longest, longest), dtype=np.int64)
+        dense = np.zeros((len(sizes), longest, longest), dtype=np.int64)
         for one, distance in zip(dense, distances, strict=True):
             one[: len(distance), : len(distance)] = distance.clip(max=MAX_DISTANCE)
         edges = torch.from_numpy(dense).to(device)
         # Linear layers of 12 hid² weights, and attention's two products.
-        work_flop = len(graphs) * longest * config.layers * config.hid * (24.0 * config.hid + 4 * longest)
+        work_flop = len(sizes) * longest * config.layers * config.hid * (24.0 * config.hid + 4 * longest)
         with one_thread(device, work_flop):
             if min(sizes) == longest:
-                updated = self.gnn(x.view(len(graphs), longest, -1), edges).flatten(0, 1)
-                return updated
-            padded = nn.utils.rnn.pad_sequence(list(x.split(sizes)), batch_first=True)  # (B, N, hid)
+                whole: Tensor = self.gnn(torch.stack(list(parts)), edges)
+                return whole.unbind(0)
+            padded = nn.utils.rnn.pad_sequence(list(parts), batch_first=True)  # (B, N, hid)
             mask = torch.arange(longest, device=device) < torch.tensor(sizes, device=device)[:, None]
-            updated = self.gnn(padded, edges, mask)[mask]
-            return updated
+            updated: Tensor = self.gnn(padded, edges, mask)[mask]
+            return updated.split(sizes)
 
     def forward(self, graphs: Sequence[ComputationGraph]) -> list[dict[int, Tensor]]:
         """Predict for a batch of graphs, differentiably.
@@ -189,12 +205,20 @@ class GHN(nn.Module):
             values = tiling.fit_kernel(self.decoder(x, out, in_, (kh, kw)), target.kernel)
         factors = torch.tensor([t.factor for t in group], device=x.device, dtype=values.dtype)
         values = values * factors.view(-1, *[1] * (values.dim() - 1))
+        if self.config.dirac and target.kind == "weight":
+            values = self._add_identity(values, x, group)
         if target.kind == "position":
             side, leading = tiling.position_grid(target.shape[1])
             # (n, 1, D, s, s). Without interpolation a grid above max_shape is tiled here, before it is cut.
             grid = tiling.tile(values, (*values.shape[:3], side, side))
             values = torch.stack([tiling.position_rows(one, target.shape[1], leading) for one in grid])
         return values
+
+    def _add_identity(self, values: Tensor, x: Tensor, group: list[Target]) -> Tensor:
+        """(n, out, in, kh, kw) weights of embeddings (n, hid) -> the same with the decoded identity part."""
+        out, in_, kh, kw = values.shape[1:]
+        identity = self.dirac(x, out, in_, [math.ceil(t.tiled[1] / max(in_, 1)) for t in group])
+        return values + F.pad(identity[..., None, None], ((kw // 2), (kw - 1 - kw // 2), (kh // 2), (kh - 1 - kh // 2)))
 
     def _decode_vectors(self, x: Tensor, group: list[Target]) -> Tensor:
         """(n, hid) -> (n, size): row 0 of the 1-D decoder is a scale, row 1 a shift."""
@@ -209,3 +233,15 @@ class GHN(nn.Module):
         if kind == "scale":
             return 2 * torch.sigmoid(0.5 * values)
         return torch.tanh(0.2 * values)
+
+
+def _buckets(sizes: Sequence[int]) -> list[list[int]]:
+    """Graphs to pad together: none has less than three quarters of the nodes of its bucket's largest."""
+    order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
+    buckets: list[list[int]] = []
+    for i in order:
+        if buckets and sizes[i] >= 0.75 * sizes[buckets[-1][0]]:
+            buckets[-1].append(i)
+        else:
+            buckets.append([i])
+    return buckets

@@ -36,7 +36,6 @@ class Tensor:
         producer: the operator that makes it, None for inputs and stored tensors.
         stored: the stored tensor that it is, if any.
         is_const: depends on stored tensors alone.
-        is_input: an input of the graph.
         consumers: operators that read it.
     """
 
@@ -46,7 +45,6 @@ class Tensor:
         "consumers",
         "dtype",
         "is_const",
-        "is_input",
         "leaves",
         "name",
         "producer",
@@ -61,7 +59,6 @@ class Tensor:
         self.producer: Op | None = None
         self.stored: StoredTensor | None = None
         self.is_const = False
-        self.is_input = False
         self.consumers: list[Op] = []
         self.leaves: list[Any] | None = None  # memory of `weights.leaves`: constants are shared, paths multiply
         self._value: npt.NDArray[Any] | None = None
@@ -204,7 +201,6 @@ class _Flattener:
                 scope[id(value)] = self._stored(stored)
             else:
                 tensor = _from_value(value)
-                tensor.is_input = True
                 scope[id(value)] = tensor
                 inputs.append(tensor)
         self._body(graph, scope, {}, 0)

@@ -56,6 +56,11 @@ class FileStream:
         self._loader = _loader(
             _Decoded(files, seed, augment=augment), self._device, workers, batch_sampler=_Rest(self._order)
         )
+        self._ahead: Iterator[Batch] | None = None
+
+    @property
+    def batch_size(self) -> int:
+        return self._order.batch_size
 
     @property
     def steps_per_epoch(self) -> int:
@@ -76,6 +81,17 @@ class FileStream:
         for batch in _batches(self._loader, self._device, self._channels_last):
             self._order.step += 1
             yield batch
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step. Asked for in order, they are decoded ahead; another step makes the workers begin anew."""
+        if self._ahead is None or step != self._order.step:
+            self._order.step = step
+            self._ahead = iter(self)
+        found = next(self._ahead, None)
+        if found is None:  # the epoch is over
+            self._ahead = iter(self)
+            found = next(self._ahead)
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream is, as plain numbers. Batches that wait in workers do not count."""

@@ -72,6 +72,10 @@ class BatchStream:
         return self._order.steps_per_epoch
 
     @property
+    def batch_size(self) -> int:
+        return self._order.batch_size
+
+    @property
     def step(self) -> int:
         """The next batch, counted from the start of the first epoch."""
         return self._order.step

@@ -1,0 +1,220 @@
+"""Accuracy over a data set: of networks with predicted tensors, of torch modules, of ONNX files."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from onnx_ghn.errors import OptionError, RuntimeFailure
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from onnx_ghn.deepnets1m import Architecture
+    from onnx_ghn.vision import Batch
+
+__all__ = ["Accuracy", "accuracy", "architecture_logits", "batch_statistics_mode", "onnx_logits"]
+
+Logits = Callable[["Tensor"], "Tensor"]
+_TOP = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """Shares of right answers, in percent. `top5` is over all classes where there are five or fewer, so 100."""
+
+    top1: float
+    top5: float
+    n_images: int
+
+
+def accuracy(logits: Logits, batches: Iterable[Batch], progress: Callable[[int], None] | None = None) -> Accuracy:
+    """Run a classifier over batches.
+
+    Args:
+        logits: (B, 3, H, W) images -> (B, classes). Answers that are not finite count as wrong.
+        progress: told of each batch's images.
+
+    Raises:
+        RuntimeFailure: no images, or more classes in the data than the classifier has.
+    """
+    import torch
+
+    first = within = count = 0
+    for images, labels in batches:
+        with torch.no_grad():
+            scores = logits(images).float().cpu()  # (B, classes)
+        labels = labels.cpu()
+        if scores.dim() != 2 or int(labels.max()) >= scores.shape[1]:
+            raise RuntimeFailure(
+                f"the classifier gives {tuple(scores.shape)} for images of classes up to {int(labels.max())}; "
+                "evaluate on the data set that it is for"
+            )
+        finite = scores.isfinite().all(dim=1)
+        order = scores.nan_to_num().topk(min(_TOP, scores.shape[1]), dim=1).indices  # (B, 5)
+        hits = (order == labels[:, None]) & finite[:, None]
+        first += int(hits[:, 0].sum())
+        within += int(hits.any(dim=1).sum())
+        count += len(labels)
+        if progress is not None:
+            progress(len(labels))
+    if not count:
+        raise RuntimeFailure("no images to evaluate on")
+    return Accuracy(100 * first / count, 100 * within / count, count)
+
+
+def architecture_logits(
+    architecture: Architecture,
+    tensors: Mapping[str, Tensor],
+    *,
+    large_images: bool = False,
+    bfloat16: bool = False,
+) -> Logits:
+    """A DeepNets-1M network on given tensors, its batch norms on the statistics of each batch (as published).
+
+    Args:
+        tensors: by parameter name.
+        bfloat16: compute in that type, twice as fast on CPUs that have it; accuracies differ by a tenth of a percent.
+    """
+    import torch
+
+    from onnx_ghn.deepnets1m.functional import run_network
+
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+
+    def logits(images: Tensor) -> Tensor:
+        images = images.to(dtype).contiguous(memory_format=torch.channels_last)
+        return run_network(architecture, tensors, images, large_images=large_images)
+
+    return logits
+
+
+@contextlib.contextmanager
+def batch_statistics_mode(module: nn.Module) -> Iterator[Logits]:
+    """A torch module in evaluation mode but for its batch norms, which use the statistics of each batch.
+
+    Running statistics, momentum and mode are afterwards as they were.
+    """
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    modes = [(layer, layer.training) for layer in module.modules()]
+    tracked = [(layer, layer.track_running_stats, layer.running_mean, layer.running_var) for layer in norms]
+    module.eval()
+    for layer in norms:
+        layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
+    try:
+        yield module
+    finally:
+        for layer, tracks, mean, variance in tracked:
+            layer.track_running_stats, layer.running_mean, layer.running_var = tracks, mean, variance
+        for part, training in modes:
+            part.training = training
+
+
+@contextlib.contextmanager
+def onnx_logits(
+    path: str | os.PathLike[str],
+    *,
+    statistics: Literal["stored", "batch"] = "stored",
+    backend: Literal["onnxruntime", "torch"] = "onnxruntime",
+    providers: Sequence[str] | None = None,
+) -> Iterator[Logits]:
+    """An ONNX classifier of images: its first input is (B, 3, H, W), its first output (B, classes).
+
+    Args:
+        statistics: batch norms use what the file stores, or those of each batch.
+        backend: onnxruntime, or torch by the package onnx2torch.
+        providers: of onnxruntime; CUDA where there is one, else CPU, unless told.
+
+    Raises:
+        OptionError: a backend that is not installed. RuntimeFailure: a model that cannot be run.
+    """
+    if backend == "torch":
+        module = _as_module(path)
+        if statistics == "batch":
+            with batch_statistics_mode(module) as logits:
+                yield logits
+        else:
+            yield module.eval()
+        return
+    from onnx_ghn.runtime import open_session
+
+    with contextlib.ExitStack() as stack:
+        if statistics == "batch":
+            path = stack.enter_context(_with_batch_statistics(path))
+        session = open_session(path, providers or _providers())
+        yield _session_logits(session)
+
+
+def _session_logits(session: Any) -> Logits:
+    import torch
+
+    from onnx_ghn.runtime import run_session
+
+    (first, *others), output = session.get_inputs(), session.get_outputs()[0].name
+    if others or len(first.shape) != 4:
+        names = ", ".join(f"{value.name} {value.shape}" for value in session.get_inputs())
+        raise RuntimeFailure(f"the model's inputs are {names}; evaluation needs one of images, N × 3 × height × width")
+    fixed = first.shape[0] if isinstance(first.shape[0], int) else 0
+    wanted = {"tensor(float16)": torch.float16, "tensor(double)": torch.float64}.get(first.type, torch.float32)
+
+    def logits(images: Any) -> Any:
+        given = images.to(wanted).contiguous().cpu().numpy()
+        step = fixed or len(given)
+        parts = []
+        for start in range(0, len(given), step):
+            part = given[start : start + step]
+            n_real = len(part)
+            if n_real < step:  # a model exported for one batch size: the last batch is filled up
+                part = part[[i % n_real for i in range(step)]]
+            parts.append(torch.from_numpy(run_session(session, {first.name: part}, [output])[0][:n_real]))
+        return torch.cat(parts)
+
+    return logits
+
+
+@contextlib.contextmanager
+def _with_batch_statistics(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary copy of a model whose batch norms use those of the batch."""
+    from onnx_ghn.batch_statistics import use_batch_statistics
+    from onnx_ghn.onnx_io import read_model, write_model
+
+    with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as folder:
+        copy = Path(folder) / "model.onnx"
+        try:
+            write_model(read_model(path), copy)
+            use_batch_statistics(copy)
+        except OSError as error:
+            raise RuntimeFailure(f"{path}: no room for a temporary copy ({error.strerror}); set TMPDIR") from error
+        yield copy
+
+
+def _providers() -> list[str]:
+    import onnxruntime
+
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    available = onnxruntime.get_available_providers()
+    # The CUDA provider is listed wherever its wheel is installed, with or without a GPU.
+    return [name for name in wanted if name in available and (name != wanted[0] or shutil.which("nvidia-smi"))]
+
+
+def _as_module(path: str | os.PathLike[str]) -> nn.Module:
+    try:
+        from onnx2torch import convert
+    except ModuleNotFoundError as error:
+        raise OptionError("evaluating with torch needs onnx2torch: pip install 'onnx-ghn[torch-eval]'") from error
+    from onnx_ghn.onnx_io import read_model
+
+    read_model(path)  # refuses what is unsafe or damaged, in one line
+    try:
+        module: nn.Module = convert(os.fspath(path))
+    except (NotImplementedError, RuntimeError, ValueError, KeyError) as error:
+        raise RuntimeFailure(f"{path}: onnx2torch cannot convert it ({error}); use onnxruntime") from error
+    return module

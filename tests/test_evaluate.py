@@ -1,0 +1,118 @@
+"""Accuracy: counted by hand, the same through torch and onnxruntime, with stored or with batch statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from onnx_ghn.errors import ModelReadError, OptionError, RuntimeFailure
+from onnx_ghn.evaluate import accuracy, batch_statistics_mode, onnx_logits
+from onnx_ghn.torch_export import module_to_onnx
+from onnx_ghn.vision import Batch
+
+
+def test_counts_first_and_first_five() -> None:
+    scores = torch.tensor(
+        [[9.0, 1, 2, 3, 4, 5, 6], [0, 9, 8, 7, 6, 5, 4], [float("nan"), 0, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6, 7]]
+    )
+    labels = torch.tensor([0, 5, 0, 1])  # right; fifth; not a number; sixth
+    found = accuracy(lambda _: scores, [Batch(torch.zeros(4, 3, 2, 2), labels)])
+    assert (found.top1, found.top5, found.n_images) == (25.0, 50.0, 4)
+
+
+def test_refuses_what_cannot_be_counted() -> None:
+    with pytest.raises(RuntimeFailure, match="no images"):
+        accuracy(lambda x: x, [])
+    with pytest.raises(RuntimeFailure, match="classes up to 3"):
+        accuracy(lambda x: torch.zeros(1, 3), [Batch(torch.zeros(1, 3, 2, 2), torch.tensor([3]))])
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.last = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.norm(self.conv(x))).mean(dim=(2, 3)))
+
+
+@pytest.fixture
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    net = Small()
+    net.norm.running_mean.uniform_(-1, 1)
+    net.norm.running_var.uniform_(0.5, 2)
+    return net
+
+
+def exported(net: nn.Module, path: Path, batch: int, dynamic: bool = True) -> Path:
+    model = module_to_onnx(
+        net,
+        (torch.zeros(batch, 3, 8, 8),),
+        input_names=["images"],
+        dynamic_axes={"images": {0: "n"}} if dynamic else None,
+    )
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("statistics", ["stored", "batch"])
+def test_onnxruntime_gives_what_torch_gives(small: nn.Module, tmp_path: Path, statistics: str) -> None:
+    images = torch.randn(10, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    path = exported(small, tmp_path / "net.onnx", 2)
+    with torch.no_grad():
+        if statistics == "batch":
+            with batch_statistics_mode(small) as run:
+                expected = run(images)
+        else:
+            expected = small.eval()(images)
+    with onnx_logits(path, statistics=statistics) as logits:
+        torch.testing.assert_close(logits(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_statistics_leave_the_module_as_it_was(small: nn.Module) -> None:
+    small.train()
+    before = {name: tensor.clone() for name, tensor in small.state_dict().items()}
+    images = torch.randn(10, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    with batch_statistics_mode(small) as run, torch.no_grad():
+        found = run(images)
+    assert small.training
+    assert small.norm.track_running_stats
+    after = small.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    normal = nn.functional.batch_norm(small.conv(images), None, None, small.norm.weight, small.norm.bias, training=True)
+    torch.testing.assert_close(found, small.last(torch.relu(normal).mean(dim=(2, 3))))
+
+
+def test_a_model_of_one_batch_size_takes_any_number_of_images(small: nn.Module, tmp_path: Path) -> None:
+    images = torch.randn(7, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    with onnx_logits(exported(small, tmp_path / "net.onnx", 4, dynamic=False)) as logits, torch.no_grad():
+        np.testing.assert_allclose(logits(images).numpy(), small.eval()(images).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_bad_models_give_one_line(tmp_path: Path) -> None:
+    with pytest.raises((ModelReadError, RuntimeFailure)), onnx_logits(tmp_path / "absent.onnx"):
+        pass
+    (tmp_path / "broken.onnx").write_bytes(b"not a model")
+    with pytest.raises((ModelReadError, RuntimeFailure)), onnx_logits(tmp_path / "broken.onnx", statistics="batch"):
+        pass
+
+
+def test_a_backend_that_is_not_installed_is_named(small: nn.Module, tmp_path: Path) -> None:
+    try:
+        import onnx2torch  # noqa: F401
+    except ModuleNotFoundError:
+        with pytest.raises(OptionError, match="onnx2torch"), onnx_logits(tmp_path / "x.onnx", backend="torch"):
+            pass
+        return
+    images = torch.randn(5, 3, 8, 8)
+    path = exported(small, tmp_path / "net.onnx", 2)
+    with onnx_logits(path, backend="torch") as logits, onnx_logits(path) as others, torch.no_grad():
+        torch.testing.assert_close(logits(images), others(images), rtol=1e-4, atol=1e-5)

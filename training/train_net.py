@@ -1,0 +1,224 @@
+"""Train or fine-tune a network: from a GHN's prediction, from random or from pretrained weights.
+
+    python training/train_net.py --arch DARTS -d cifar10 --epochs 1 --ckpt ghn-cifar10
+    python training/train_net.py --split search --arch 35133 --file data/deepnets1m_search.hdf5 --epochs 50
+    python training/train_net.py --arch 12 --split test --epochs 600 --cutout --drop_path_prob 0.2 --auxiliary
+    python training/train_net.py --arch resnet50 --n_shots 100 --wd 1e-3 --epochs 50 --pretrained
+
+Options and defaults are those of facebookresearch/ppuda (experiments/sgd/train_net.py, ppuda/config.py). A run that was
+interrupted goes on from its last checkpoint in <save_dir>/<name> when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["train_net"]
+
+_SPLITS = ("train", "val", "test", "wide", "deep", "dense", "bnfree", "search", "predefined", "torchvision")
+_IMAGENET = {"batch_size": 128, "epochs": 250, "lr": 0.1, "wd": 3e-5}
+_SMALL = {"batch_size": 96, "epochs": 600, "lr": 0.025, "wd": 3e-4}
+
+
+@click.command("train-net")
+@click.option("-d", "--dataset", default="cifar10", show_default=True, help="cifar10, imagenet, or a folder or zip.")
+@click.option("-D", "--data_dir", default="./data", show_default=True, help="Where data sets are.")
+@click.option("--split", type=click.Choice(_SPLITS), default="predefined", show_default=True, help="Of DeepNets-1M.")
+@click.option(
+    "--arch", default="DARTS", show_default=True, help="DARTS, PDARTS, ResNet-50, ViT, an index, or a torchvision name."
+)
+@click.option(
+    "--file", help="DeepNets-1M architectures (.hdf5 or .jsonl); without one an index is of the sampled split."
+)
+@click.option("--arch_seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of the sampled split.")
+@click.option("-b", "--batch_size", type=click.IntRange(min=1), help="96, for imagenet 128.")
+@click.option("-e", "--epochs", type=click.IntRange(min=0), help="600, for imagenet 250; 0 evaluates only.")
+@click.option("--opt", type=click.Choice(["sgd", "adam", "adamw", "muon"]), default="sgd", show_default=True)
+@click.option("--lr", type=float, help="0.025, for imagenet 0.1.")
+@click.option("--wd", type=float, help="3e-4, for imagenet 3e-5.")
+@click.option("--grad_clip", type=float, default=5.0, show_default=True)
+@click.option(
+    "--scheduler", type=click.Choice(["cosine", "exponential", "constant"]), help="cosine; imagenet exponential."
+)
+@click.option("--n_shots", type=click.IntRange(min=1), help="Training images of each class.")
+@click.option("-C", "--ckpt", help="A GHN whose prediction to start from: a shipped name, a folder, a .pt.")
+@click.option("--pretrained", is_flag=True, help="Start from torchvision's ImageNet weights.")
+@click.option("--init", type=click.Choice(["rand", "orth", "kaiming"]), default="rand", show_default=True)
+@click.option("--beta", type=float, default=0.0, help="Add noise of this share of each tensor's spread to the weights.")
+@click.option("--cutout", is_flag=True, help="Blank a square of each training image.")
+@click.option("--cutout_length", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--drop_path_prob", type=float, default=0.0, show_default=True)
+@click.option("--auxiliary", is_flag=True, help="Train with an auxiliary classifier.")
+@click.option("--auxiliary_weight", type=float, default=0.4, show_default=True)
+@click.option("--init_channels", type=click.IntRange(min=1), help="Of DARTS and PDARTS: 36, for imagenet 48.")
+@click.option("--layers", type=click.IntRange(min=1), help="Cells of DARTS and PDARTS: 20, for imagenet 14.")
+@click.option("--imsize", type=click.Choice(["32", "224"]), help="Image size that the network is made for.")
+@click.option("--images", type=click.Choice(["val", "test"]), default="test", show_default=True, help="To judge on.")
+@click.option("--noise", is_flag=True, help="Judge on images with Gaussian noise too.")
+@click.option("--amp", is_flag=True, help="In bfloat16.")
+@click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True)
+@click.option("-S", "--save_dir", default="./out", show_default=True)
+@click.option("--name", default="NET", show_default=True, help="Of the run: its folder below save_dir.")
+@click.option("-l", "--log_interval", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option("--save_interval", type=click.IntRange(min=1), default=500, show_default=True, help="Steps.")
+@click.option("--until", type=int, help="Stop at this step for now; the schedule stays that of the whole run.")
+@click.option("--threads", type=click.IntRange(min=1), help="On the CPU.")
+@click.option("--device", help="cpu or cuda; cuda where there is one.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def train_net(**options: Any) -> None:
+    """Train a network from predicted, random or pretrained weights, and measure its accuracy."""
+    import torch
+
+    from onnx_ghn.training.logs import reports
+    from onnx_ghn.training.net_trainer import NetTrainConfig, NetTrainer
+
+    _defaults(options)
+    if options["threads"]:
+        torch.set_num_threads(options["threads"])
+    device = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    stream, n_classes = _images(options)
+    net, name, origin = _net(options, n_classes)
+    names = ("epochs", "opt", "lr", "wd", "grad_clip", "scheduler", "drop_path_prob", "auxiliary_weight", "amp", "seed")
+    told = {key: options[key] for key in (*names, "save_interval", "log_interval")}
+    smoothing = 0.1 if options["dataset"] == "imagenet" else 0.0
+    config = NetTrainConfig(steps_per_epoch=stream.steps_per_epoch, label_smoothing=smoothing, **told)
+    folder = Path(options["save_dir"]) / options["name"]
+    net = net.to(device, memory_format=torch.channels_last)
+    trainer = NetTrainer(net, stream, config, folder, origin)
+    resumed = trainer.resume()
+    quiet = options["as_json"]
+    if not quiet:
+        n_params = sum(p.numel() for p in net.parameters())
+        begun = f"going on from step {trainer.step} of {config.steps}" if resumed else f"{config.steps} steps"
+        click.echo(f"{name}: {n_params:,} parameters, {origin}; {folder}: {begun}")
+    figures: dict[str, float] = {}
+    with reports(
+        trainer.step, config.steps, config.log_interval, {"images": stream.batch_size}, silent=quiet
+    ) as report:
+        figures = trainer.run(report, options["until"])
+    result = {"name": name, "init": origin, "step": trainer.step, "train": figures, **_evaluate(net, options, config)}
+    if not quiet:
+        accuracies = ", ".join(f"{key} {value:.2f}" for key, value in result.items() if "top" in key)
+        click.echo(f"{name} after {trainer.step} steps: {accuracies}")
+    else:
+        click.echo(json.dumps(result, indent=2))
+    if trainer.step == config.steps:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+
+
+def _defaults(options: dict[str, Any]) -> None:
+    """Fill in what depends on the data set."""
+    imagenet = options["dataset"] == "imagenet"
+    for key, value in (_IMAGENET if imagenet else _SMALL).items():
+        if options[key] is None:
+            options[key] = value
+    options["scheduler"] = options["scheduler"] or ("exponential" if imagenet else "cosine")
+    options["imsize"] = int(options["imsize"] or (224 if imagenet else 32))
+
+
+def _images(options: dict[str, Any]) -> tuple[Any, int]:
+    from onnx_ghn.vision import ImageSet, few_shot, load_dataset, train_stream
+
+    # As published: all training images where the test images judge.
+    split = "train" if options["images"] == "val" else "trainval"
+    images = load_dataset(options["dataset"], options["data_dir"], split)
+    if options["n_shots"]:
+        images = few_shot(images, options["n_shots"])
+    cutout = options["cutout_length"] if options["cutout"] else 0
+    stream = train_stream(
+        images,
+        options["batch_size"],
+        seed=options["seed"],
+        cutout=cutout,
+        resize_to=_resize_to(images, options) if isinstance(images, ImageSet) else None,
+        channels_last=True,
+    )
+    return stream, len(images.classes)
+
+
+def _resize_to(images: Any, options: dict[str, Any]) -> int | None:
+    """Small images are scaled up for a network that is made for large ones."""
+    own = int(images.images.shape[1])
+    return int(options["imsize"]) if options["imsize"] > 64 > own else None
+
+
+def _net(options: dict[str, Any], n_classes: int) -> tuple[Any, str, str]:
+    """The network with the weights to start from, its name, and what those weights are."""
+    import torch
+
+    from onnx_ghn.deepnets1m import Architecture
+    from onnx_ghn.errors import OptionError
+    from onnx_ghn.training.nets import choose, make_module
+
+    if sum((bool(options["ckpt"]), options["pretrained"], options["init"] != "rand")) > 1:
+        raise OptionError("--ckpt, --pretrained and --init are different weights to start from: choose one")
+    small = options["imsize"] == 32
+    told = {"arch": options["arch"], "file": options["file"], "seed": options["arch_seed"]}
+    (choice,) = choose(options["split"], large_images=not small, **told)
+    sizes = {"C": options["init_channels"], "n_cells": options["layers"]}
+    changes = {key: value for key, value in sizes.items() if value is not None}
+    if changes and isinstance(choice.net, Architecture):
+        import dataclasses
+
+        choice = dataclasses.replace(choice, net=choice.net.replace(**changes))
+    if options["auxiliary"] and not isinstance(choice.net, Architecture):
+        raise OptionError(f"--auxiliary: {choice.name} is of torchvision; DeepNets-1M networks have such classifiers")
+    extra = {"auxiliary": True} if options["auxiliary"] else {}
+    torch.manual_seed(options["seed"])
+    net = make_module(choice, n_classes, small_images=small, pretrained=options["pretrained"], **extra)
+    return net, choice.name, _initialise(net, choice, options, n_classes)
+
+
+def _initialise(net: Any, choice: Any, options: dict[str, Any], n_classes: int) -> str:
+    from onnx_ghn.ghn import load_ghn
+    from onnx_ghn.training.weights import kaiming_, load_tensors, perturb_, predict_net
+
+    origin = "torch's random weights"
+    if options["pretrained"]:
+        origin = "pretrained on ImageNet"
+    elif options["ckpt"]:
+        ghn = load_ghn(options["ckpt"])
+        tensors = predict_net(ghn, choice.net, net, n_classes, options["imsize"])
+        load_tensors(net, tensors)
+        origin = f"predicted by {ghn.config.name or options['ckpt']}"
+    elif options["init"] == "kaiming":
+        kaiming_(net, options["seed"])
+        origin = "Kaiming's random weights"
+    elif options["init"] == "orth":
+        perturb_(net, "orthogonal", 1.0, options["seed"])
+        origin = "orthogonal random weights"
+    if options["beta"]:
+        perturb_(net, "noise", options["beta"], options["seed"])
+        origin += f", with noise of {options['beta']:g}"
+    return origin
+
+
+def _evaluate(net: Any, options: dict[str, Any], config: Any) -> dict[str, float]:
+    """Accuracies: with running statistics after training, with those of the batch where there was none."""
+    from onnx_ghn.evaluate import accuracy, batch_statistics_mode
+    from onnx_ghn.vision import ImageSet, eval_batches, load_dataset
+
+    images = load_dataset(options["dataset"], options["data_dir"], options["images"])
+    size = _resize_to(images, options) if isinstance(images, ImageSet) else None
+    device = next(net.parameters()).device
+    found: dict[str, float] = {}
+    for prefix, noisy in (("", False), ("noisy_", True))[: 1 + options["noise"]]:
+        batches = eval_batches(images, 64, noise=noisy, resize_to=size, channels_last=True)
+        if config.steps:
+            one = accuracy(lambda x: net.eval()(x.to(device)), batches)
+        else:
+            with batch_statistics_mode(net) as run:
+                one = accuracy(lambda x, run=run: run(x.to(device)), batches)
+        found |= {f"{prefix}top1": one.top1, f"{prefix}top5": one.top5}
+    return found
+
+
+if __name__ == "__main__":
+    from onnx_ghn.cli import run_command
+
+    run_command(train_net)
