@@ -26,9 +26,18 @@ class Group:
     rank: int = 0
     size: int = 1
 
-    def share(self, items: Sequence[T]) -> list[T]:
-        """This process's part of a step's nets: every `size`-th one."""
-        return list(items[self.rank :: self.size])
+    def share(self, items: Sequence[T], costs: Sequence[float]) -> list[T]:
+        """This process's part of a step's nets, of about the same cost as the others': the dearest are dealt first,
+        each to the process that has least so far.
+        """
+        totals = [0.0] * self.size
+        mine = []
+        for i in sorted(range(len(items)), key=lambda i: -costs[i]):
+            rank = totals.index(min(totals))
+            totals[rank] += costs[i]
+            if rank == self.rank:
+                mine.append(items[i])
+        return mine
 
     def reduce(self, parameters: Sequence[nn.Parameter], figures: Sequence[float]) -> list[float]:
         """Sum gradients (in place) and figures over all processes, in one message."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Sequence
 
 import torch
@@ -25,6 +26,7 @@ class StepResult:
     correct: int
     n_images: int
     n_finite: int
+    parts_s: dict[str, float]  # where the time went (on a GPU: where it was waited for)
 
 
 def ghn_step(
@@ -56,7 +58,9 @@ def ghn_step(
     Returns:
         sums; a net whose loss or gradient is not finite adds no gradient.
     """
+    clock = _Clock()
     predictions = ghn([net.graph for net in nets])
+    clock.stop("predict")
     outputs: list[Tensor] = []
     gradients: list[Tensor] = []
     total, correct, finite = 0.0, 0, 0
@@ -67,9 +71,11 @@ def ghn_step(
         loss = F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
         if soft_targets is not None:
             loss = 0.5 * loss + 0.5 * F.cross_entropy(logits, soft_targets)
+        clock.stop("nets forward")
         if not torch.isfinite(loss):
             continue
         loss.backward()
+        clock.stop("nets backward")
         norm = torch.nn.utils.get_total_norm([leaf.grad for leaf in leaves.values() if leaf.grad is not None])
         if not torch.isfinite(norm):
             continue
@@ -83,4 +89,18 @@ def ghn_step(
                 gradients.append(leaf.grad * share)
     if outputs:
         torch.autograd.backward(outputs, gradients)
-    return StepResult(total, correct, len(targets) * finite, finite)
+    clock.stop("predict backward")
+    return StepResult(total, correct, len(targets) * finite, finite, clock.parts_s)
+
+
+class _Clock:
+    """Seconds since the last stop, added up by part."""
+
+    def __init__(self) -> None:
+        self.parts_s: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def stop(self, part: str) -> None:
+        now = time.perf_counter()
+        self.parts_s[part] = self.parts_s.get(part, 0.0) + now - self._last
+        self._last = now

@@ -202,7 +202,7 @@ class GHNTrainer:
             try:
                 result = ghn_step(
                     self.ghn,
-                    self.group.share(nets),
+                    self.group.share(nets, [len(net.graph) for net in nets]),
                     images,
                     targets,
                     n_nets=len(nets) * config.accumulate,

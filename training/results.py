@@ -67,7 +67,7 @@ class ResultsFile:
         self._file.flush()
 
     def _read(self) -> int:
-        """Take up the records; the bytes of whole lines. A last line without its end was being written and is dropped."""
+        """Take up the records; the bytes of whole lines. A last line without its end is dropped."""
         assert self.path is not None
         try:
             data = self.path.read_bytes()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onnx_ghn.ghn.config import GHNConfig, KernelSlice
 from onnx_ghn.ghn.mlp import MLP
 
-__all__ = ["ConvDecoder", "MLPDecoder", "decoder_of", "kernel_span"]
+__all__ = ["ConvDecoder", "DecoderBlocks", "MLPDecoder", "decoder_of", "kernel_span"]
 
 
 def kernel_span(size: int, largest: int, where: KernelSlice) -> slice:
@@ -49,6 +52,32 @@ class _Pointwise(nn.Module):
         return weight.flatten(1)
 
 
+class _Blocks(torch.autograd.Function):
+    """Blocks of a tensor whose gradients are added up in one tensor: autograd would fill one with zeros for each."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, blocks: Sequence[tuple[slice, ...]]) -> tuple[Tensor, ...]:
+        ctx.blocks = blocks
+        ctx.shape = tensor.shape
+        return tuple(tensor[block].clone(memory_format=torch.contiguous_format) for block in blocks)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].new_zeros(ctx.shape)
+        for block, gradient in zip(ctx.blocks, gradients, strict=True):
+            total[block] += gradient
+        return total, None
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderBlocks:
+    """The blocks of a decoder's two large matrices that a batch of targets needs."""
+
+    of_kernel: dict[tuple[int, int], Tensor]  # (kh, kw, 4 hid, hid)
+    of_channels: dict[tuple[int, int], Tensor]  # (out, in, 8 hid)
+
+
 class ConvDecoder(nn.Module):
     """A linear layer to every kernel position, then two pointwise layers to out × in values at each.
 
@@ -75,35 +104,62 @@ class ConvDecoder(nn.Module):
         )
         self.class_layer_predictor = nn.Sequential(nn.ReLU(), _Pointwise(n_out, config.num_classes, as_conv))
 
-    def forward(self, x: Tensor, out: int, in_: int, kernel: tuple[int, int]) -> Tensor:
+    def _span(self, kernel: tuple[int, int]) -> tuple[slice, slice]:
+        rows, columns = (kernel_span(size, self.max_shape[2], self._where) for size in kernel)
+        return rows, columns
+
+    def _by_position(self) -> Tensor:
+        """The first layer's weights as (side, side, 4 hid, hid)."""
+        side = self.max_shape[2]
+        weight: Tensor = self.fc[0].weight.view(self._wide, side, side, -1).permute(1, 2, 0, 3)
+        return weight
+
+    def blocks(self, sizes: Iterable[tuple[int, int, int, int]]) -> DecoderBlocks:
+        """What decoding tensors of these sizes (out × in × kh × kw) takes, for training: see `_Blocks`."""
+        sizes = list(sizes)
+        channels = sorted({(out, in_) for out, in_, _, _ in sizes})
+        kernels = sorted({(kh, kw) for _, _, kh, kw in sizes})
+        last = self.conv[2].matrix.view(*self.max_shape[:2], -1)
+        return DecoderBlocks(
+            dict(zip(kernels, _Blocks.apply(self._by_position(), [self._span(k) for k in kernels]), strict=True)),
+            dict(zip(channels, _Blocks.apply(last, [(slice(o), slice(i)) for o, i in channels]), strict=True)),
+        )
+
+    def forward(
+        self, x: Tensor, out: int, in_: int, kernel: tuple[int, int], blocks: DecoderBlocks | None = None
+    ) -> Tensor:
         """Decode the first `out` × `in_` channels of kernels of one size.
 
         Args:
             x: (n, hid) embeddings.
             out, in_, kernel: sizes, none above max_shape's.
+            blocks: `blocks()` of these sizes among others.
 
         Returns:
             (n, out, in_, kh, kw).
         """
         n, hid = x.shape
         side, (kh, kw) = self.max_shape[2], kernel
-        rows, columns = kernel_span(kh, side, self._where), kernel_span(kw, side, self._where)
+        rows, columns = self._span(kernel)
         # Positions first, so that what follows is one product over (n * positions) rows.
-        weight = self.fc[0].weight.view(self._wide, side, side, hid)[:, rows, columns].permute(1, 2, 0, 3)
+        weight = self._by_position()[rows, columns] if blocks is None else blocks.of_kernel[kernel]
         bias = self.fc[0].bias.view(self._wide, side, side)[:, rows, columns].permute(1, 2, 0)
         h = F.relu(F.linear(x, weight.reshape(-1, hid), bias.flatten()))  # (n, hid) -> (n, kh * kw * 4 hid)
         h = F.relu(F.linear(h.view(n * kh * kw, self._wide), self.conv[0].matrix, self.conv[0].bias))
         # (max out * max in, 8 hid) -> (out * in_, 8 hid)
-        weight = self.conv[2].matrix.view(*self.max_shape[:2], -1)[:out, :in_].flatten(0, 1)
+        if blocks is None:
+            weight = self.conv[2].matrix.view(*self.max_shape[:2], -1)[:out, :in_]
+        else:
+            weight = blocks.of_channels[out, in_]
         bias = self.conv[2].bias.view(*self.max_shape[:2])[:out, :in_].flatten()
-        values = F.linear(h, weight, bias)  # (n * kh * kw, out * in_)
+        values = F.linear(h, weight.flatten(0, 1), bias)  # (n * kh * kw, out * in_)
         if kh * kw > 1:
             values = values.view(n, kh * kw, -1).transpose(1, 2).contiguous()
         return values.view(n, out, in_, kh, kw)
 
-    def class_weight(self, x: Tensor, in_: int) -> Tensor:
+    def class_weight(self, x: Tensor, in_: int, blocks: DecoderBlocks | None = None) -> Tensor:
         """(n, hid) embeddings of classification layers -> (n, num_classes, in_), in_ at most max_shape's."""
-        decoded = self(x, self.max_shape[0], in_, (1, 1))[..., 0, 0]  # (n, out, in_)
+        decoded = self(x, self.max_shape[0], in_, (1, 1), blocks)[..., 0, 0]  # (n, out, in_)
         predictor = self.class_layer_predictor[1]
         return F.linear(F.relu(decoded).transpose(1, 2), predictor.matrix, predictor.bias).transpose(1, 2)
 
@@ -128,7 +184,10 @@ class MLPDecoder(nn.Module):
             nn.ReLU(), nn.Linear(2 * config.hid, config.num_classes * config.max_shape[0])
         )
 
-    def forward(self, x: Tensor, out: int, in_: int, kernel: tuple[int, int]) -> Tensor:
+    def blocks(self, sizes: Iterable[tuple[int, int, int, int]]) -> None:
+        """None: unlike `ConvDecoder`, it has one large matrix, and few graphs are decoded by it."""
+
+    def forward(self, x: Tensor, out: int, in_: int, kernel: tuple[int, int], blocks: None = None) -> Tensor:
         """As `ConvDecoder.forward`."""
         side, last = self.max_shape[2], self.mlp.fc[2]
         spans = (kernel_span(kernel[0], side, self._where), kernel_span(kernel[1], side, self._where))
@@ -137,7 +196,7 @@ class MLPDecoder(nn.Module):
         values = F.linear(F.relu(self.mlp.fc[0](x)), weight.flatten(0, 3), bias.flatten())
         return values.view(len(x), out, in_, *kernel)
 
-    def class_weight(self, x: Tensor, in_: int) -> Tensor:
+    def class_weight(self, x: Tensor, in_: int, blocks: None = None) -> Tensor:
         """As `ConvDecoder.class_weight`; past max_shape's outputs the inputs repeat."""
         values: Tensor = self.class_layer_predictor(self.mlp.fc[0](x))
         return values.view(len(x), self._num_classes, self.max_shape[0])[:, :, :in_]

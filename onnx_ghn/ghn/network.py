@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from onnx_ghn.errors import GraphError
 from onnx_ghn.ghn import tiling
 from onnx_ghn.ghn.config import GHNConfig
-from onnx_ghn.ghn.decoders import decoder_of
+from onnx_ghn.ghn.decoders import DecoderBlocks, decoder_of
 from onnx_ghn.ghn.dirac import DiracHead
 from onnx_ghn.ghn.gatedgnn import GatedGNN
 from onnx_ghn.ghn.graphormer import MAX_DISTANCE, Graphormer
@@ -62,7 +62,7 @@ class GHN(nn.Module):
             self.gnn = MLP(hid, (hid, hid))
         if config.layernorm:
             self.ln = nn.LayerNorm(hid)
-        self.decoder = decoder_of(config)
+        self.decoder: Any = decoder_of(config)
         if config.dirac:
             self.dirac = DiracHead(hid, config.max_shape[1])
         self.decoder_1d = MLP(hid, (2 * hid, 2 * channels), last_relu=False)
@@ -183,26 +183,38 @@ class GHN(nn.Module):
             # Position tables of one grid may differ in rows, so each shape of table is a group.
             table = target.shape if target.kind == "position" else None
             groups[target.kind, target.decode, target.kernel, table].append(target)
+        blocks = self._blocks([group[0] for group in groups.values()])
         for group in groups.values():
             assert x is not None
             rows = torch.from_numpy(np.array([offsets[t.graph] + t.node for t in group])).to(x.device)
             # Nearly all of it in the last layer: 8 hid inputs for every value of a block.
             work_flop = 16.0 * self.config.hid * len(group) * math.prod(group[0].decode)
             with torch.autocast(x.device.type, enabled=False), one_thread(x.device, work_flop):
-                values = self._decode_group(x[rows].float(), group)
+                values = self._decode_group(x[rows].float(), group, blocks)
             yield group, values
 
-    def _decode_group(self, x: Tensor, group: list[Target]) -> Tensor:
+    def _blocks(self, targets: Sequence[Target]) -> DecoderBlocks | None:
+        if not torch.is_grad_enabled():
+            return None
+        sizes = []
+        for target in targets:
+            if target.kind == "class_weight":
+                sizes.append((self.config.max_shape[0], target.decode[1], 1, 1))
+            elif target.kind in ("weight", "position"):
+                sizes.append((target.decode[0], target.decode[1], target.decode[2], target.decode[3]))
+        return self.decoder.blocks(sizes) if sizes else None
+
+    def _decode_group(self, x: Tensor, group: list[Target], blocks: DecoderBlocks | None) -> Tensor:
         """(n, hid) embeddings of n targets of one kind and size -> (n, ...) blocks."""
         target = group[0]
         if target.kind in ("scale", "shift", "class_shift"):
             return self._decode_vectors(x, group)
         if target.kind == "class_weight":
             classes, in_ = target.decode
-            values = self.decoder.class_weight(x, in_)[:, :classes]  # (n, classes, in)
+            values = self.decoder.class_weight(x, in_, blocks)[:, :classes]  # (n, classes, in)
         else:
             out, in_, kh, kw = target.decode
-            values = tiling.fit_kernel(self.decoder(x, out, in_, (kh, kw)), target.kernel)
+            values = tiling.fit_kernel(self.decoder(x, out, in_, (kh, kw), blocks), target.kernel)
         factors = torch.tensor([t.factor for t in group], device=x.device, dtype=values.dtype)
         values = values * factors.view(-1, *[1] * (values.dim() - 1))
         if self.config.dirac and target.kind == "weight":

@@ -83,7 +83,7 @@ class FileStream:
             yield batch
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step. Asked for in order, they are decoded ahead; another step makes the workers begin anew."""
+        """The batch of a step. In order, they are decoded ahead; another step makes the workers begin anew."""
         if self._ahead is None or step != self._order.step:
             self._order.step = step
             self._ahead = iter(self)

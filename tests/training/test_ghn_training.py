@@ -137,8 +137,9 @@ def test_steps_that_are_not_finite_change_nothing(tmp_path: Path) -> None:
 
 
 def test_processes_share_the_nets() -> None:
-    assert Group(0, 2).share([1, 2, 3]) == [1, 3]
-    assert Group(1, 2).share([1, 2, 3]) == [2]
+    assert Group().share("ab", [1, 2]) == ["b", "a"]
+    parts = [Group(rank, 2).share("abcd", [1, 5, 3, 3]) for rank in range(2)]
+    assert parts == [["b", "a"], ["c", "d"]]
 
 
 def test_learning_rates() -> None:
