@@ -3,7 +3,7 @@
     python benchmarks/train_step.py                        # one process on all cores
     python benchmarks/train_step.py --processes 2          # two processes of one thread, as torchrun starts them
     python benchmarks/train_step.py --modules              # beside it, the nets alone as float32 torch modules
-    python benchmarks/train_step.py --convolutions         # why depthwise convolutions have a backward pass of their own
+    python benchmarks/train_step.py --convolutions         # why depthwise convolutions have their own backward pass
 
 By default what the published code was measured with: GHN-2 (hid 32), 8 nets × 64 images of 32 × 32, C and classifier
 widths as training draws them. Random images: their content changes no time. `--modules` runs what is the larger part of
