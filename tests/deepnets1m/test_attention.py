@@ -9,11 +9,15 @@ from torch.nn import functional as F
 from onnx_ghn.deepnets1m import attention
 
 
-@pytest.mark.parametrize("chunk_elements", [1, 3 * 9 * 9, 1 << 20])
-def test_agrees_with_the_fused_operator(chunk_elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kept", [0, 1 << 25])
+@pytest.mark.parametrize(("n", "chunk_elements"), [(9, 1), (9, 3 * 9 * 9), (40, 1 << 20), (64, 3 * 64 * 64)])
+def test_agrees_with_the_fused_operator(
+    n: int, chunk_elements: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attention, "_CHUNK_ELEMENTS", chunk_elements)
+    monkeypatch.setattr(attention, "_KEPT_ELEMENTS", kept)
     generator = torch.Generator().manual_seed(1)
-    plain = [torch.randn(2, 4, 9, 8, generator=generator).bfloat16() for _ in range(4)]
+    plain = [torch.randn(2, 4, n, 8, generator=generator).bfloat16() for _ in range(4)]
     exact = [t.float().requires_grad_() for t in plain[:3]]
     expected = F.scaled_dot_product_attention(*exact)
     expected.backward(plain[3].float())
