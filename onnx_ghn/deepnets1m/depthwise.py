@@ -1,4 +1,4 @@
-"""Depthwise convolution whose backward pass is fast on CPUs.
+"""Depthwise convolution and average pooling with a backward pass that is fast on CPUs.
 
 oneDNN has a fast weight gradient for 3 × 3 depthwise kernels without dilation alone, and no fast data gradient for
 bfloat16 or dilated ones: the other cases take 20 to 100 times as long as the forward pass (benchmarks/train_step.py
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["depthwise_conv2d"]
+__all__ = ["avg_pool2d", "depthwise_conv2d"]
 
 _SIDES = (3, 5)
 
@@ -36,6 +36,26 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, stride: int, padding: int, dilat
         return F.conv2d(x, weight, None, stride, padding, dilation, x.shape[1])
     result: Tensor = _Depthwise.apply(x, weight, stride, padding, dilation)
     return result
+
+
+def avg_pool2d(x: Tensor, side: int, stride: int, padding: int) -> Tensor:
+    """`F.avg_pool2d` with count_include_pad off. On CPUs, with stride 1, a depthwise convolution: it is faster.
+
+    Args:
+        x: (B, C, H, W).
+
+    Returns:
+        (B, C, H', W').
+    """
+    if x.device.type != "cpu" or stride > 1 or side not in _SIDES or 2 * padding >= side:
+        return F.avg_pool2d(x, side, stride, padding, count_include_pad=False)
+    with torch.no_grad():
+        weight = torch.full((x.shape[1], 1, side, side), 1 / side**2, dtype=x.dtype)
+        # At the borders fewer pixels are averaged than the kernel has.
+        ones = x.new_ones((1, 1, *x.shape[2:]), dtype=torch.float32)
+        share = F.avg_pool2d(ones, side, stride, padding)  # (1, 1, H', W')
+    summed: Tensor = _Depthwise.apply(x, weight, stride, padding, 1)
+    return summed * share.reciprocal().to(x.dtype)
 
 
 class _Depthwise(torch.autograd.Function):

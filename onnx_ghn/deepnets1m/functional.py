@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.attention import attend
-from onnx_ghn.deepnets1m.depthwise import depthwise_conv2d
+from onnx_ghn.deepnets1m.depthwise import avg_pool2d, depthwise_conv2d
 from onnx_ghn.deepnets1m.symbolic import parse_operation
 from onnx_ghn.errors import GraphError
 
@@ -87,8 +87,11 @@ class _Run:
         return self.batch_norm(f"{name}.op.2", self.conv(f"{name}.op.1", x, stride, half))
 
     def factorized_reduce(self, name: str, x: Tensor) -> Tensor:
-        x = F.relu(x)
-        halves = [self.conv(f"{name}.conv_1", x, 2, 0), self.conv(f"{name}.conv_2", x[:, :, 1:, 1:], 2, 0)]
+        # As 1 × 1 convolutions of stride 2, but pixels that neither reads are left out before: four times as fast.
+        parts = [_strided(x, 2), _strided(x[:, :, 1:, 1:], 2)]
+        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        parts = [F.relu(part.contiguous(memory_format=layout)) for part in parts]
+        halves = [self.conv(f"{name}.conv_{i}", part, 1, 0) for i, part in enumerate(parts, start=1)]
         return self.batch_norm(f"{name}.bn", torch.cat(halves, dim=1))
 
     def operation(self, name: str, kind: str, kernel: int, x: Tensor, stride: int) -> Tensor:
@@ -99,7 +102,7 @@ class _Run:
             case "max_pool":
                 return F.max_pool2d(x, kernel, stride, half)
             case "avg_pool":
-                return F.avg_pool2d(x, kernel, stride, half, count_include_pad=False)
+                return avg_pool2d(x, kernel, stride, half)
             case "conv" | "conv2":
                 return self.relu_conv_bn(name, x, kernel, stride, double=kind == "conv2")
             case "dil_conv":

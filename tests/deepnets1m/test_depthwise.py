@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from onnx_ghn.deepnets1m.depthwise import depthwise_conv2d
+from onnx_ghn.deepnets1m.depthwise import avg_pool2d, depthwise_conv2d
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 10), (2, 2), (1, 3)])
@@ -44,3 +44,21 @@ def test_gradients_of_bfloat16_in_channels_last() -> None:
         assert ours.grad is not None
         assert theirs.grad is not None
         torch.testing.assert_close(ours.grad.float(), theirs.grad, rtol=0.1, atol=0.03 * float(theirs.grad.abs().max()))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(8, 8), (7, 10), (2, 2), (1, 3)])
+@pytest.mark.parametrize("side", [3, 5, 7])
+def test_average_pooling_is_torchs(side: int, size: tuple[int, int], stride: int) -> None:
+    x = torch.randn(3, 6, *size, generator=torch.Generator().manual_seed(side), dtype=torch.float64)
+    results = []
+    for function in (
+        lambda a: avg_pool2d(a, side, stride, side // 2),
+        lambda a: F.avg_pool2d(a, side, stride, side // 2, count_include_pad=False),
+    ):
+        leaf = x.clone().requires_grad_()
+        y = function(leaf)
+        y.backward(torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y).sin())
+        results.append((y.detach(), leaf.grad))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)

@@ -32,7 +32,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_imagenet_end_to_end(data: Path, tmp_path: Path) -> None:
     common = ("-d", "imagenet", "-D", data, "-S", tmp_path, "--threads", 1)
-    small = ("--hid", 8, "--max_shape", 16, "--max_cells", 4, "--channels", 16, "-b", 2, "--amp", "-n", "-v", 50, "--ln")
+    small = (
+        "--hid",
+        8,
+        "--max_shape",
+        16,
+        "--max_cells",
+        4,
+        "--channels",
+        16,
+        "-b",
+        2,
+        "--amp",
+        "-n",
+        "-v",
+        50,
+        "--ln",
+    )
     output = run(train_ghn, *common, *small, "--steps", 2, "-l", 1, "--name", "ghn")
     assert "step 2/2" in output
     ghn = load_ghn(tmp_path / "ghn" / "ghn")

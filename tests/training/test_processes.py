@@ -18,7 +18,23 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "training" / "train_ghn.py"
 SMALL = ["-H", "graphormer", "--dirac", "--hid", "8", "--max_shape", "16", "--max_cells", "4", "--image_size", "8"]
-RUN = [*SMALL, "-b", "8", "-m", "2", "--steps", "12", "--save_interval", "3", "-l", "1", "--threads", "1", "--ema", "0.9"]
+RUN = [
+    *SMALL,
+    "-b",
+    "8",
+    "-m",
+    "2",
+    "--steps",
+    "12",
+    "--save_interval",
+    "3",
+    "-l",
+    "1",
+    "--threads",
+    "1",
+    "--ema",
+    "0.9",
+]
 
 
 @pytest.fixture(scope="module")
