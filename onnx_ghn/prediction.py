@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import gc
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from onnx_ghn.collection import no_garbage_collection
 from onnx_ghn.coverage import CoverageEntry, CoverageReport, Outcome
 from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.fallback import standard_init
@@ -134,7 +133,7 @@ def predict(
 
         check_target(os.fspath(output), force)  # before the work, not after it
     network = resolve_ghn(ghn)
-    with _no_garbage_collection():
+    with no_garbage_collection():
         model, stored, graph = _read(source, network.config.graph_rules)
     if not any(parameter.role is not Role.statistic for parameter in graph.parameters):
         raise GraphError(f"graph {graph.name!r} has no trainable tensors: export the model with its parameters")
@@ -146,24 +145,9 @@ def predict(
         calibrate_statistics(model, graph, coverage, calibrate, seed=seed)
     prediction = Prediction(model, graph, tensors, coverage, network.config.name or "unnamed GHN")
     if output is not None:
-        with _no_garbage_collection():
+        with no_garbage_collection():
             prediction.save(output, force=force)
     return prediction
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Thousands of small objects are made here and none in cycles; beside torch, each search for cycles takes longer
-    than the work itself.
-    """
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def resolve_ghn(ghn: str | os.PathLike[str] | GHN | None) -> GHN:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from onnx_ghn.collection import no_garbage_collection
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.files import Record
 from onnx_ghn.deepnets1m.sampler import sample, split_rules
@@ -33,18 +34,19 @@ def draw(split: str, rng: np.random.Generator) -> tuple[Record, ComputationGraph
         OptionError: no such split.
     """
     most = split_rules(split).max_params
-    while True:
-        architecture = sample(split, rng)
-        if architecture is None:
-            continue
-        try:
-            graph = symbolic_graph(architecture)
-        except GraphError:  # disconnected
-            continue
-        n_params = n_trainable(graph)
-        n_params_large = count_trainable(architecture, large_images=True)
-        if max(n_params, n_params_large) <= most:
-            return Record(architecture, len(graph), n_params, n_params_large), graph
+    with no_garbage_collection():
+        while True:
+            architecture = sample(split, rng)
+            if architecture is None:
+                continue
+            try:
+                graph = symbolic_graph(architecture)
+            except GraphError:  # disconnected
+                continue
+            n_params = n_trainable(graph)
+            n_params_large = count_trainable(architecture, large_images=True)
+            if max(n_params, n_params_large) <= most:
+                return Record(architecture, len(graph), n_params, n_params_large), graph
 
 
 def draw_job(split: str, seed: int, job: int, n: int = JOB_SIZE) -> list[Record]:

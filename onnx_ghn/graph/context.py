@@ -104,7 +104,7 @@ class BuildContext:
 
     def attach(self, number: int, **slots: int) -> None:
         """Let a node decode one more parameter (`scale=` or `shift=`)."""
-        self.nodes[number] = dataclasses.replace(self.nodes[number], **slots)  # type: ignore[arg-type]
+        self.nodes[number] = self.nodes[number]._replace(**slots)  # type: ignore[arg-type]
 
     # -- parameters ------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import enum
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -99,8 +100,7 @@ class Parameter:
         return math.prod(self.layout.stored)
 
 
-@dataclasses.dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """One node of the graph.
 
     A GHN decodes up to three parameters from a node's embedding, each an index into
@@ -196,21 +196,21 @@ class ComputationGraph:
                 bias = n - 1
         return weight, bias
 
-    def distances(self, cutoff: int = 50) -> npt.NDArray[np.int64]:
+    def distances(self, cutoff: int = 50) -> npt.NDArray[np.signedinteger[Any]]:
         """Shortest-path lengths.
 
         Args:
             cutoff: pairs further apart than this have no virtual edge (PPUDA: 50).
 
         Returns:
-            (N, N) int array: entry [i, j] is the number of edges on the shortest directed path from i to j,
-            0 where there is none of length 1 to cutoff.
+            (N, N) array of int16, of int32 for large graphs: entry [i, j] is the number of edges on the shortest
+            directed path from i to j, 0 where there is none of length 1 to cutoff.
 
         Raises:
             GraphError: so many nodes that the array exceeds this machine's memory.
         """
         n = len(self.nodes)
-        needed_bytes = 2 * 8 * n * n  # lengths, their mask and the result
+        needed_bytes = 5 * n * n  # lengths and their mask
         if needed_bytes > memory_bytes():
             raise GraphError(
                 f"graph {self.name!r} has {n:,} nodes, whose distances need {gib(needed_bytes)}, and there are "
@@ -225,13 +225,16 @@ class ComputationGraph:
         # From the last node to the first: one step further from everything than the nearest successor.
         for i in range(n - 1, -1, -1):
             row, successors = rows[i], after[i]
-            if successors:
+            if len(successors) == 1:
                 np.add(rows[successors[0]], 1, out=row)
-                for successor in successors[1:]:
-                    np.minimum(row, rows[successor] + 1, out=row)
+            elif successors:
+                np.minimum(rows[successors[0]], rows[successors[1]], out=row)
+                for successor in successors[2:]:
+                    np.minimum(row, rows[successor], out=row)
+                row += 1
             row[i] = 0
-        lengths[lengths > cutoff] = 0
-        return lengths.astype(np.int64)
+        lengths *= lengths <= cutoff
+        return lengths
 
     def virtual_edges(self, cutoff: int = 50) -> npt.NDArray[np.int64]:
         """(M, 3) int array of [from, to, distance] for every pair at distance 1 to cutoff, 1-hop edges included."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import networkx as nx
 import numpy as np
 import pytest
@@ -58,7 +56,7 @@ def test_nodes_in_any_order_are_sorted(graph: ComputationGraph, random: object) 
     order = list(range(len(graph)))
     random.shuffle(order)  # type: ignore[attr-defined]
     place = {old: new for new, old in enumerate(order)}
-    nodes = [dataclasses.replace(graph.nodes[old], name=str(old)) for old in order]
+    nodes = [graph.nodes[old]._replace(name=str(old)) for old in order]
     edges = [(place[a], place[b]) for a, b in graph.edges.tolist()]
     found = ComputationGraph.topological(nodes, edges)
     assert (found.edges[:, 0] < found.edges[:, 1]).all()
