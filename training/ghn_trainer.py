@@ -20,7 +20,7 @@ from onnx_ghn.training.architectures import ArchitectureStream
 from onnx_ghn.training.checkpoint_state import load_state, save_state
 from onnx_ghn.training.distributed import Group
 from onnx_ghn.training.ghn_step import ghn_step
-from onnx_ghn.training.logs import RunLog
+from onnx_ghn.training.logs import RunLog, mean_figures
 from onnx_ghn.training.optimizers import OPTIMIZERS, Optimizers
 
 __all__ = ["GHNTrainer", "ImageSource", "TrainConfig", "learning_rate"]
@@ -172,13 +172,16 @@ class GHNTrainer:
         last = min(self.config.steps, until or self.config.steps)
         self.ghn.train()
         log = RunLog(None if self.group.rank else self.folder, self.step)
+        window: list[dict[str, float]] = []
         while self.step < last:
             start = time.perf_counter()
             figures = self._one_step()
             figures["seconds"] = time.perf_counter() - start
+            window.append(figures)
             self.step += 1
             if self.step % self.config.log_interval == 0 or self.step == last:
-                log.write(self.step, figures)
+                log.write(self.step, mean_figures(window))
+                window.clear()
             if self.step % self.config.save_interval == 0 or self.step == last:
                 self.save()
             if on_step is not None:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,17 @@ import click
 
 from onnx_ghn.errors import ModelWriteError
 
-__all__ = ["Report", "RunLog", "reports"]
+__all__ = ["Report", "RunLog", "mean_figures", "reports"]
 
 Report = Callable[[int, dict[str, float]], None]
+
+
+def mean_figures(window: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means over steps; of what counts up (`skipped`) the last."""
+    if not window:
+        return {}
+    means = {key: sum(figures[key] for figures in window) / len(window) for key in window[-1]}
+    return means | {key: window[-1][key] for key in ("skipped",) if key in window[-1]}
 
 
 class RunLog:
@@ -88,15 +96,14 @@ def reports(
     window: list[dict[str, float]] = []
 
     def line(step: int) -> str:
-        keys = [key for key in window[-1] if key != "skipped"]
-        mean = {key: sum(figures[key] for figures in window) / len(window) for key in keys}
-        seconds = max(mean.pop("seconds"), 1e-9)
-        told = [f"{key} {mean[key]:.4g}" for key in keys if key in mean]
+        mean = mean_figures(window)
+        seconds, skipped = max(mean.pop("seconds"), 1e-9), mean.pop("skipped", 0)
+        told = [f"{key} {value:.4g}" for key, value in mean.items()]
         told += [f"{amount / seconds:,.0f} {unit}/s" for unit, amount in per_second.items()]
         told.append(f"{seconds:.2f} s/step")
         told.append(f"{seconds * (steps - step) / 3600:.1f} h left")
-        if window[-1].get("skipped"):
-            told.append(f"skipped {int(window[-1]['skipped'])}")
+        if skipped:
+            told.append(f"skipped {int(skipped)}")
         return "  ".join(told)
 
     def plain(step: int, figures: dict[str, float]) -> None:

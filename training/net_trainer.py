@@ -17,7 +17,7 @@ from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.errors import CheckpointError, OptionError, RuntimeFailure
 from onnx_ghn.training.checkpoint_state import load_state, save_state
 from onnx_ghn.training.ghn_trainer import ImageSource
-from onnx_ghn.training.logs import RunLog
+from onnx_ghn.training.logs import RunLog, mean_figures
 from onnx_ghn.training.optimizers import Optimizers
 
 __all__ = ["NetTrainConfig", "NetTrainer", "net_learning_rate"]
@@ -141,12 +141,12 @@ class NetTrainer:
             window = [*window[-self.config.log_interval + 1 :], figures]
             self.step += 1
             if self.step % self.config.log_interval == 0 or self.step == last:
-                log.write(self.step, _mean(window))
+                log.write(self.step, mean_figures(window))
             if self.step % self.config.save_interval == 0 or self.step == last:
                 self.save()
             if on_step is not None:
                 on_step(self.step, figures)
-        return _mean(window)
+        return mean_figures(window)
 
     def _one_step(self) -> dict[str, float]:
         config, device = self.config, self.device
@@ -181,12 +181,6 @@ class NetTrainer:
                 second.float(), targets, label_smoothing=smoothing
             )
         return logits, loss
-
-
-def _mean(window: list[dict[str, float]]) -> dict[str, float]:
-    if not window:
-        return {}
-    return {key: sum(figures[key] for figures in window) / len(window) for key in window[-1]}
 
 
 #: Settings that a resumed run may change.

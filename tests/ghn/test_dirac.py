@@ -80,7 +80,7 @@ def test_the_classifier_has_none(ghns: tuple[GHN, GHN]) -> None:
 
 
 def test_other_shifts_reach_the_parts_of_a_concatenation(ghns: tuple[GHN, GHN]) -> None:
-    plain, dirac = ghns
+    dirac = ghns[1]
     with torch.no_grad():
         before = dirac.dirac.scale.bias.clone()
         dirac.dirac.scale.bias[2] = 0.5  # 32 inputs further on
