@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onnx_ghn.deepnets1m.depthwise import depthwise_conv2d
+
 __all__ = ["PositionEncoding", "make_operation", "norm_layer", "preprocess"]
 
 _HEADS = 8
@@ -75,10 +77,24 @@ def relu_conv_bn(
     return _Sequence(nn.ReLU(), *convs, norm_layer(norm, c_out))
 
 
+class _Depthwise(nn.Conv2d):
+    """A depthwise convolution, in training with the backward pass that is fast on CPUs."""
+
+    def __init__(self, channels: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> None:
+        super().__init__(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or torch.onnx.is_in_onnx_export():
+            return super().forward(x)
+        weight = self.weight
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+            x, weight = x.to(dtype), weight.to(dtype)
+        return depthwise_conv2d(x, weight, self.stride[0], int(self.padding[0]), self.dilation[0])
+
+
 def _dil_conv(c_in: int, c_out: int, kernel: int, stride: int, norm: str | None) -> _Sequence:
-    depthwise = nn.Conv2d(
-        c_in, c_in, kernel, stride=stride, padding=kernel - kernel % 2, dilation=2, groups=c_in, bias=False
-    )
+    depthwise = _Depthwise(c_in, kernel, stride, kernel - kernel % 2, 2)
     return _Sequence(nn.ReLU(), depthwise, nn.Conv2d(c_in, c_out, 1, bias=False), norm_layer(norm, c_out))
 
 
@@ -86,11 +102,11 @@ def _sep_conv(c_in: int, c_out: int, kernel: int, stride: int, norm: str | None)
     half = kernel // 2
     return _Sequence(
         nn.ReLU(),
-        nn.Conv2d(c_in, c_in, kernel, stride=stride, padding=half, groups=c_in, bias=False),
+        _Depthwise(c_in, kernel, stride, half),
         nn.Conv2d(c_in, c_in, 1, bias=False),
         norm_layer(norm, c_in),
         nn.ReLU(),
-        nn.Conv2d(c_in, c_in, kernel, padding=half, groups=c_in, bias=False),
+        _Depthwise(c_in, kernel, 1, half),
         nn.Conv2d(c_in, c_out, 1, bias=False),
         norm_layer(norm, c_out),
     )
