@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXAMPLE := data/examples/resnet50_torchscript.onnx
+EXAMPLE := data/examples/resnet18_cifar10.onnx
+IMAGES := $(firstword $(wildcard data/cifar10 ../shared/datasets/cifar10))
 
 .PHONY: help install demo test test-slow lint format bench clean
 
@@ -19,11 +20,19 @@ $(READY): pyproject.toml
 
 install: $(READY)  ## make .venv with onnx-ghn and what its tests need
 
-demo: $(READY)  ## predict the weights of a bundled ResNet-50, and draw its graph
+demo: $(READY)  ## predict the weights of a bundled ResNet-18, draw its graph, measure it where CIFAR-10 is at hand
 	@mkdir -p out
-	$(BIN)/onnx-ghn predict $(EXAMPLE) -o out/resnet50.onnx --force
-	$(BIN)/onnx-ghn draw $(EXAMPLE) -o out/resnet50.svg --force
-	@$(BIN)/python -c 'import os; print("out/resnet50.onnx: {:,} bytes of architecture in, {:,} bytes with weights out".format(os.path.getsize("$(EXAMPLE)"), os.path.getsize("out/resnet50.onnx")))'
+	$(BIN)/onnx-ghn predict $(EXAMPLE) -o out/resnet18.onnx --force
+	$(BIN)/onnx-ghn draw $(EXAMPLE) -o out/resnet18.svg --force
+	@$(BIN)/python -c 'import os; print("out/resnet18.onnx: {:,} bytes of architecture in, {:,} bytes with weights out".format(os.path.getsize("$(EXAMPLE)"), os.path.getsize("out/resnet18.onnx")))'
+	@if [ -z "$(IMAGES)" ]; then \
+	  echo "no CIFAR-10 in data/cifar10, so its accuracy is not measured"; \
+	else \
+	  echo "before: random weights (Kaiming)"; \
+	  $(BIN)/onnx-ghn eval -D $(IMAGES) --arch resnet18 --init kaiming --n_images 1024; \
+	  echo "after: predicted weights"; \
+	  $(BIN)/onnx-ghn eval -D $(IMAGES) --model out/resnet18.onnx --statistics batch --n_images 1024; \
+	fi
 
 test: $(READY)  ## the default tests, under ten minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope -m 'not slow' $(ARGS)
@@ -40,8 +49,9 @@ format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## the tables of the README
+bench: $(READY)  ## the speed tables of the README
 	$(BIN)/python benchmarks/predict_speed.py
+	$(BIN)/python benchmarks/train_step.py --modules
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -34,6 +34,7 @@ from example_models.torch_models import (
     detector_fpn,
     gpt_like,
     lstm_text,
+    resnet18_cifar10,
     resnet50_torch_dynamo,
     resnet50_torchscript,
     vit_small_torch,
@@ -72,6 +73,7 @@ TABLE = tuple(
     for build, framework, origin in (
         (resnet50_torch_dynamo, "torch", f"torchvision ResNet-50; {TORCH_NEW}"),
         (resnet50_torchscript, "torch", f"torchvision ResNet-50; {TORCH_OLD}"),
+        (resnet18_cifar10, "torch", f"torchvision ResNet-18 for CIFAR-10; {TORCH_OLD}"),
         (vit_small_torch, "torch", f"torchvision VisionTransformer, small; {TORCH_NEW}"),
         (detector_fpn, "torch", f"torchvision RetinaNet, ResNet-18 with FPN; {TORCH_NEW}"),
         (audio_m5, "torch", f"M5 of the torchaudio speech tutorial; {TORCH_OLD}"),

@@ -69,6 +69,17 @@ def resnet50_torchscript(path: Path) -> None:
     export_torchscript(resnet50(), image(224, batch=2), path)
 
 
+def resnet18_cifar10(path: Path) -> None:
+    """Export ResNet-18 for 32 × 32 images and ten classes: a small first convolution, no pooling behind it."""
+    import torch
+    from torchvision.models import resnet18
+
+    model = resnet18(num_classes=10)
+    model.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    model.maxpool = torch.nn.Identity()
+    export_torchscript(model, image(32, batch=2), path)
+
+
 def vit_small_torch(path: Path) -> None:
     """Export a small vision transformer by the new exporter."""
     from torchvision.models import VisionTransformer
