@@ -1,8 +1,8 @@
 """Which element of an ONNX file is which element of a live model, whatever the exporter did on the way.
 
-Before the export every weight of the model gets a value that no other has; afterwards the file's tensors tell where each
-went. Transposed, reshaped, split, concatenated, reordered: all are the same to it. What was computed (folded batch norms,
-fused or quantised weights) is found nowhere and is named.
+Before the export every weight of the model gets a value that no other has; afterwards the file's tensors tell where
+each went. Transposed, reshaped, split, concatenated, reordered: all are the same to it. What was computed (folded batch
+norms, fused or quantised weights) is found nowhere and is named.
 """
 
 from __future__ import annotations
