@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +59,7 @@ def _levels_to_sink(graph: ComputationGraph) -> npt.NDArray[np.int64]:
 
 def sweep_of(
     graphs: Sequence[ComputationGraph],
-    distances: Sequence[npt.NDArray[np.signedinteger[Any]]],
+    distances: Sequence[npt.NDArray[np.int32]],
     *,
     backward: bool,
     virtual: bool,

@@ -124,9 +124,7 @@ class GHN(nn.Module):
                 parts[i] = part
         return torch.cat(parts)
 
-    def _attend(
-        self, parts: Sequence[Tensor], distances: Sequence[npt.NDArray[np.signedinteger[Any]]]
-    ) -> Sequence[Tensor]:
+    def _attend(self, parts: Sequence[Tensor], distances: Sequence[npt.NDArray[np.int32]]) -> Sequence[Tensor]:
         """(N, hid) nodes of each graph -> the same after the graphormer."""
         config, device = self.config, parts[0].device
         sizes = [len(part) for part in parts]

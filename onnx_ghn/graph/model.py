@@ -11,7 +11,7 @@ import enum
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -196,14 +196,14 @@ class ComputationGraph:
                 bias = n - 1
         return weight, bias
 
-    def distances(self, cutoff: int = 50) -> npt.NDArray[np.signedinteger[Any]]:
+    def distances(self, cutoff: int = 50) -> npt.NDArray[np.int32]:
         """Shortest-path lengths.
 
         Args:
             cutoff: pairs further apart than this have no virtual edge (PPUDA: 50).
 
         Returns:
-            (N, N) array of int16, of int32 for large graphs: entry [i, j] is the number of edges on the shortest
+            (N, N) array: entry [i, j] is the number of edges on the shortest
             directed path from i to j, 0 where there is none of length 1 to cutoff.
 
         Raises:
@@ -219,8 +219,8 @@ class ComputationGraph:
         after: list[list[int]] = [[] for _ in range(n)]
         for source, target in self.edges.tolist():
             after[source].append(target)
-        unreachable = 1 << 14 if n < 1 << 14 else 1 << 30  # plus n, still within the integer type
-        lengths = np.full((n, n), unreachable, dtype=np.int16 if n < 1 << 14 else np.int32)
+        # int32 is the smallest type that torch's embedding tables take; 2^30 plus n is still within it.
+        lengths = np.full((n, n), 1 << 30, dtype=np.int32)
         rows = list(lengths)  # (N,) views
         # From the last node to the first: one step further from everything than the nearest successor.
         for i in range(n - 1, -1, -1):
