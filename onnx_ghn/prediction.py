@@ -151,7 +151,7 @@ def predict(
 
 
 def resolve_ghn(ghn: str | os.PathLike[str] | GHN | None) -> GHN:
-    """The GHN to use; None is the default one (until one is bundled, an untrained GHN-2 from seed 0)."""
+    """The GHN to use; None is the bundled one (without any, an untrained GHN-2 from seed 0)."""
     from onnx_ghn.ghn import GHN, GHNConfig, list_ghns, load_ghn, new_ghn
 
     if isinstance(ghn, GHN):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ import click
 from onnx_ghn.errors import ModelWriteError
 
 __all__ = ["Report", "RunLog", "mean_figures", "reports"]
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[int, dict[str, float]], None]
 
@@ -63,10 +66,12 @@ class RunLog:
         if path.exists():
             kept = [line for line in path.read_text("utf-8").splitlines() if _step_of(line) <= self._resumed_at]
             path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
-        with contextlib.suppress(ModuleNotFoundError):  # TensorBoard is an extra: `pip install 'onnx-ghn[train]'`
+        try:
             from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=self._resumed_at + 1)
+        except ModuleNotFoundError:
+            logger.warning("no TensorBoard, so %s alone is written: pip install 'onnx-ghn[train]'", path)
+            return
+        self._board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=self._resumed_at + 1)
 
 
 def _step_of(line: str) -> float:

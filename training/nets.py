@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from onnx_ghn.deepnets1m import Architecture, predefined, sample_width, stream_records
-from onnx_ghn.deepnets1m.files import open_deepnets
+from onnx_ghn.deepnets1m.files import as_evaluated, open_deepnets
 from onnx_ghn.errors import OptionError
 
 __all__ = ["Choice", "Width", "choose", "make_module", "n_nets"]
@@ -98,8 +98,8 @@ def _architectures(
     records = stream_records(split, seed, start)
     for index, record in enumerate(itertools.islice(records, 1 if arch is not None else n), start=start):
         architecture = record.architecture
-        if split == "wide" and width == "split":  # as the published loader widens that split
-            architecture = architecture.replace(C=architecture.C * (2 if large_images else 4))
+        if width == "split":
+            architecture = as_evaluated(architecture, split, large_images=large_images)
         yield _sized(f"{split}-{index}", architecture, record.n_params, seed, index, width)
 
 

@@ -15,7 +15,7 @@ from onnx_ghn.deepnets1m.symbolic import symbolic_graph
 from onnx_ghn.errors import DataError, ModelWriteError, OptionError
 from onnx_ghn.graph.model import ComputationGraph
 
-__all__ = ["DeepNetsFile", "Record", "check_target", "is_official", "open_deepnets"]
+__all__ = ["DeepNetsFile", "Record", "as_evaluated", "check_target", "is_official", "open_deepnets"]
 
 _OFFICIAL_SUFFIXES = (".hdf5", ".h5")
 
@@ -27,6 +27,15 @@ class Record(NamedTuple):
     n_nodes: int
     n_params: int  # trainable elements for 32 × 32 images, at the file's own width and 10 classes
     n_params_large: int  # for 224 × 224 images
+
+
+def as_evaluated(architecture: Architecture, split: str, *, large_images: bool = False) -> Architecture:
+    """An architecture at the width at which the published code evaluates its split: nets of `wide` are built four times
+    as wide as they are sampled and stored, for 224 × 224 images twice (ppuda/deepnets1m/loader.py).
+    """
+    if split != "wide":
+        return architecture
+    return architecture.replace(C=architecture.C * (2 if large_images else 4))
 
 
 class DeepNetsFile(abc.ABC):
@@ -66,13 +75,8 @@ class DeepNetsFile(abc.ABC):
             yield self.record(split, index)
 
     def architecture(self, split: str, index: int, *, large_images: bool = False) -> Architecture:
-        """An architecture at the width at which the published code evaluates it: nets of split `wide` are
-        built four times as wide as stored, for 224 × 224 images twice (ppuda/deepnets1m/loader.py).
-        """
-        architecture = self.record(split, index).architecture
-        if split == "wide":
-            architecture = architecture.replace(C=architecture.C * (2 if large_images else 4))
-        return architecture
+        """An architecture at the width at which the published code evaluates it: see `as_evaluated`."""
+        return as_evaluated(self.record(split, index).architecture, split, large_images=large_images)
 
     def graph(self, split: str, index: int, num_classes: int = 10, *, large_images: bool = False) -> ComputationGraph:
         """The graph of `architecture(split, index)`. Raises DataError: damaged."""
