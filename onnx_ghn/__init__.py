@@ -17,6 +17,7 @@ from onnx_ghn.errors import OnnxGhnError
 if TYPE_CHECKING:
     from onnx_ghn.architecture import strip
     from onnx_ghn.coverage import CoverageReport
+    from onnx_ghn.exporters.pytorch import initialize
     from onnx_ghn.ghn import GHN, GHNConfig, list_ghns, load_ghn, new_ghn, save_ghn
     from onnx_ghn.graph import ComputationGraph, build_graph
     from onnx_ghn.graph.draw import draw
@@ -30,6 +31,7 @@ _HOMES = {
     "Prediction": "onnx_ghn.prediction",
     "build_graph": "onnx_ghn.graph",
     "draw": "onnx_ghn.graph.draw",
+    "initialize": "onnx_ghn.exporters.pytorch",
     "list_ghns": "onnx_ghn.ghn",
     "load_ghn": "onnx_ghn.ghn",
     "new_ghn": "onnx_ghn.ghn",
@@ -48,6 +50,7 @@ __all__ = [
     "__version__",
     "build_graph",
     "draw",
+    "initialize",
     "list_ghns",
     "load_ghn",
     "new_ghn",

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from onnx_ghn.graph import Parameter, Role
+from onnx_ghn.graph import Parameter
 
 __all__ = ["CoverageEntry", "CoverageReport", "Outcome"]
 
-Outcome = Literal["predicted", "fallback", "kept", "statistic"]
+Outcome = Literal["predicted", "fallback", "kept", "statistic", "frozen"]
+_NOT_TRAINED = ("statistic", "frozen")
 
 
 @dataclasses.dataclass(frozen=True)
 class CoverageEntry:
-    """One tensor: predicted by the GHN, given a standard initialisation, kept as it was, or a running statistic."""
+    """One tensor: predicted by the GHN, given a standard initialisation, kept as it was, a running statistic, or
+    frozen: a constant or a layer that the exported model does not train.
+    """
 
     parameter: Parameter
     outcome: Outcome
@@ -38,7 +41,7 @@ class CoverageEntry:
 
 @dataclasses.dataclass
 class CoverageReport:
-    """Counts and share of elements by outcome; statistics are calibrated or kept, never predicted."""
+    """Counts and share of elements by outcome; statistics are calibrated or kept, never predicted, frozen ones kept."""
 
     entries: list[CoverageEntry]
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -53,8 +56,8 @@ class CoverageReport:
 
     @property
     def n_trainable(self) -> int:
-        """Elements of all trainable tensors (all but statistics)."""
-        return sum(e.parameter.size for e in self.entries if e.parameter.role is not Role.statistic)
+        """Elements of all trainable tensors (all but statistics and frozen ones)."""
+        return sum(entry.parameter.size for entry in self.entries if entry.outcome not in _NOT_TRAINED)
 
     def share(self, outcome: Outcome) -> float:
         """Share of the trainable elements, 0 to 1."""
@@ -70,7 +73,7 @@ class CoverageReport:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        outcomes: tuple[Outcome, ...] = ("predicted", "fallback", "kept", "statistic")
+        outcomes: tuple[Outcome, ...] = ("predicted", "fallback", "kept", "statistic", "frozen")
         return {
             "n_trainable_elements": self.n_trainable,
             "tensors": {outcome: self.count(outcome) for outcome in outcomes},

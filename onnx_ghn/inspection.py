@@ -65,6 +65,8 @@ def inspect_model(
         reason = ""
         if parameter.role is Role.statistic:
             outcome = "statistic"
+        elif parameter.frozen:
+            outcome = "frozen"
         elif index not in decoded:
             kept = parameter.role is Role.other and parameter.op != "PRelu"
             outcome, reason = "kept" if kept else "fallback", parameter.reason or "no node decodes it"

@@ -94,7 +94,7 @@ class Prediction(Mapping[str, Array]):
 
 
 def predict(
-    source: str | os.PathLike[str] | onnx.ModelProto,
+    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
     output: str | os.PathLike[str] | None = None,
     *,
     ghn: str | os.PathLike[str] | GHN | None = None,
@@ -110,7 +110,8 @@ def predict(
     """Fill every trainable tensor of an ONNX model with predicted weights.
 
     Args:
-        source: a file or a ModelProto; neither is changed.
+        source: a file or a ModelProto, which are not changed; or a model that `onnx_io.read_model` gave, which is
+            filled itself.
         output: where to write the filled model; None writes nothing.
         ghn: a GHN, the name of a shipped one, a folder, or a published .pt; None takes the default.
         include, exclude: regular expressions searched in parameter names; what they leave out keeps its values.
@@ -128,14 +129,14 @@ def predict(
         OnnxGhnError: ModelReadError, GraphError, CheckpointError, OptionError, RuntimeFailure, ModelWriteError.
     """
     options = _options(include, exclude, fallback, post, post_strength, seed)
-    if output is not None:
-        from onnx_ghn.onnx_io import check_target
+    from onnx_ghn.onnx_io import check_target
 
+    if output is not None:
         check_target(os.fspath(output), force)  # before the work, not after it
     network = resolve_ghn(ghn)
     with no_garbage_collection():
         model, stored, graph = _read(source, network.config.graph_rules)
-    if not any(parameter.role is not Role.statistic for parameter in graph.parameters):
+    if not any(parameter.role is not Role.statistic and not parameter.frozen for parameter in graph.parameters):
         raise GraphError(f"graph {graph.name!r} has no trainable tensors: export the model with its parameters")
     tensors, coverage = _predict(stored, graph, network, options)
     _inject(model, tensors, stored)
@@ -163,12 +164,14 @@ def resolve_ghn(ghn: str | os.PathLike[str] | GHN | None) -> GHN:
 
 
 def _read(
-    source: str | os.PathLike[str] | onnx.ModelProto, rules: str
+    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rules: str
 ) -> tuple[ir.Model, dict[str, StoredTensor], ComputationGraph]:
     """A model of our own, what it stores, and its graph."""
     from onnx_ghn.onnx_io import read_model, stored_tensors, untie
 
-    model = read_model(source)
+    import onnx_ir as ir
+
+    model = source if isinstance(source, ir.Model) else read_model(source)
     untie(model)
     stored = stored_tensors(model)
     return model, stored, graph_of(model, stored, rules)
@@ -214,6 +217,8 @@ def _predict(
         reason = parameter.reason
         if parameter.role is Role.statistic:
             outcome = "statistic"
+        elif parameter.frozen:
+            outcome = "frozen"
         elif not options.wants(parameter.name):
             reason = "left out by --include / --exclude"
         elif index in blocks:
@@ -242,7 +247,7 @@ def _check_memory(graph: ComputationGraph, options: Options) -> None:
     """One tensor at a time is in memory; a shape that ConstantOfShape declares can be of any size."""
     limit_bytes = memory_bytes()
     for parameter in graph.parameters:
-        fixed = parameter.role is Role.statistic or not options.wants(parameter.name)
+        fixed = parameter.role is Role.statistic or parameter.frozen or not options.wants(parameter.name)
         needed_bytes = 1.25 * 4 * parameter.size  # in float32, with room for the pieces that are written
         if needed_bytes > limit_bytes and not fixed:
             raise GraphError(

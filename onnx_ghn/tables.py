@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["accuracies_table", "coverage_table", "ghns_table", "nodes_table", "parameters_table"]
 
-_STYLES = {"predicted": "green", "fallback": "yellow", "kept": "yellow", "statistic": "dim"}
+_STYLES = {"predicted": "green", "fallback": "yellow", "kept": "yellow", "statistic": "dim", "frozen": "dim"}
 _LISTED = 12  # reasons shown; --json has them all
 
 
@@ -46,9 +46,14 @@ def coverage_table(coverage: CoverageReport) -> Table:
             size = sum(entry.parameter.size for entry in entries)
             example = printable(entries[0].parameter.name) + (", …" if len(entries) > 1 else "")
             table.add_row("", f"{len(entries):,}", f"{size:,}", "", f"{printable(reason)} ({example})", style="dim")
-    if coverage.count("statistic"):
-        n_tensors, n_elements = f"{coverage.count('statistic'):,}", f"{coverage.n_elements('statistic'):,}"
-        table.add_row("statistics", n_tensors, n_elements, "", "running means and variances", style="dim")
+    others: tuple[tuple[Outcome, str, str], ...] = (
+        ("statistic", "statistics", "running means and variances"),
+        ("frozen", "frozen", "constants and layers that the exported model does not train"),
+    )
+    for outcome, name, why in others:
+        if coverage.count(outcome):
+            n_tensors, n_elements = f"{coverage.count(outcome):,}", f"{coverage.n_elements(outcome):,}"
+            table.add_row(name, n_tensors, n_elements, "", why, style="dim")
     return table
 
 

@@ -1,11 +1,14 @@
-"""torch modules as ONNX models with their batch norms and dropout kept."""
+"""torch modules as ONNX models with their batch norms and dropout kept, by either of torch's exporters."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_ghn.errors import GraphError
 
@@ -13,9 +16,12 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-__all__ = ["module_to_onnx"]
+__all__ = ["Exporter", "module_to_file", "module_to_onnx"]
 
-_OPSET = 17
+Exporter = Literal["torchscript", "dynamo"]
+
+_OPSET = {"torchscript": 17, "dynamo": 18}
+_INSIDE_LIMIT = 3 << 29  # bytes of weights: more goes beside the file, since protobuf ends at 2 GiB
 
 
 def module_to_onnx(
@@ -37,28 +43,99 @@ def module_to_onnx(
         GraphError: torch cannot export the module.
     """
     import onnx
-    import torch
 
     data = io.BytesIO()
+    names = {"input_names": input_names, "output_names": output_names, "dynamic_axes": dynamic_axes}
+    _export(module, example, {}, data, "torchscript", names, auxiliary=False)
+    return onnx.load_from_string(data.getvalue())
+
+
+def module_to_file(
+    module: nn.Module,
+    example: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    path: Path,
+    exporter: Exporter,
+    *,
+    auxiliary: bool = False,
+    **names: Any,
+) -> None:
+    """Write a module as an ONNX file, with weights beside it where they are too many for one.
+
+    Args:
+        example, kwargs: inputs of the module's forward pass.
+        auxiliary: tell the outermost module, and it alone, that it trains: it then computes its auxiliary heads.
+        names: further options of torch.onnx.export.
+
+    Raises:
+        GraphError: torch cannot export the module.
+    """
+    _export(module, example, kwargs, path, exporter, names, auxiliary)
+
+
+def _export(
+    module: nn.Module,
+    example: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    target: Path | io.BytesIO,
+    exporter: Exporter,
+    names: Mapping[str, Any],
+    auxiliary: bool,
+) -> None:
+    import torch
+
+    options: dict[str, Any] = {"opset_version": _OPSET[exporter], **{k: v for k, v in names.items() if v is not None}}
+    if exporter == "torchscript":
+        options.update(
+            dynamo=False,
+            training=torch.onnx.TrainingMode.PRESERVE,  # else batch norms are folded into the convolutions
+            do_constant_folding=False,
+        )
+    else:
+        size_bytes = sum(parameter.nbytes for parameter in module.parameters())
+        # Its optimiser folds batch norms.
+        options.update(dynamo=True, optimize=False, verbose=False, external_data=size_bytes > _INSIDE_LIMIT)
+    with _modes_kept(module), _quiet():
+        module.eval()
+        module.training = auxiliary
+        try:
+            torch.onnx.export(module, example, target, kwargs=dict(kwargs) or None, **options)
+        except Exception as error:  # noqa: BLE001  whatever a foreign module's forward pass raises, too
+            raise GraphError(f"{type(module).__name__}: torch cannot export it ({_first_line(error)})") from error
+
+
+def _first_line(error: BaseException) -> str:
+    """What went wrong first: torch wraps causes in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
+
+
+@contextlib.contextmanager
+def _modes_kept(module: nn.Module) -> Iterator[None]:
+    import torch
+
     modes = [(part, part.training) for part in module.modules()]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # a fused encoder layer that no exporter knows
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's, about itself
-            torch.onnx.export(
-                module.eval(),
-                example,
-                data,
-                dynamo=False,
-                training=torch.onnx.TrainingMode.PRESERVE,  # else batch norms are folded into the convolutions
-                do_constant_folding=False,
-                opset_version=_OPSET,
-                input_names=input_names,
-                output_names=output_names,
-                dynamic_axes=dynamic_axes,
-            )
-    except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-        raise GraphError(f"{type(module).__name__}: torch cannot export it ({error})") from error
+        yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         for part, training in modes:
             part.training = training
-    return onnx.load_from_string(data.getvalue())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' warnings about themselves."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

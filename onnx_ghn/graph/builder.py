@@ -57,9 +57,11 @@ def build_graph(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rul
 
 def graph_of(model: ir.Model, stored: dict[str, StoredTensor], rules: str) -> ComputationGraph:
     """`build_graph` for a model whose stored tensors are known. Raises GraphError."""
+    from onnx_ghn.onnx_io.marks import frozen_tensors
+
     with _as_graph_error("the graph"):
         flat = flatten(model, stored)
-        ctx = BuildContext(flat, graph_rules(rules))
+        ctx = BuildContext(flat, graph_rules(rules), frozen_tensors(model))
         table = handler_table()
         _read(ctx, table)
         return _prune(ctx)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 import numpy as np
 
@@ -37,8 +37,9 @@ class BuildContext:
     shape arithmetic and masks leave no trace in the graph.
     """
 
-    def __init__(self, flat: FlatGraph, rules: GraphRules) -> None:
+    def __init__(self, flat: FlatGraph, rules: GraphRules, frozen: Set[str] = frozenset()) -> None:
         self.flat = flat
+        self.frozen = frozen
         self.rules = rules
         self.nodes: list[Node] = []
         self.edges: list[tuple[int, int]] = []
@@ -178,6 +179,7 @@ class BuildContext:
             scale_name=scale,
             zero_point_name=_stored_name(quantized.input(2)) if quantized is not None else None,
             quantization_axis=int(quantized.attr("axis", 1)) if quantized is not None else None,
+            frozen=stored.name in self.frozen,
         )
         self._index[stored.name] = len(self._index)
         return self._index[stored.name]

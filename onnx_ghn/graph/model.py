@@ -76,6 +76,7 @@ class Parameter:
         depth_fan_in: by how much the canonical fan-in is too small (3-D kernels repeat a 2-D one).
         scale_name, zero_point_name, quantization_axis: for tensors behind DequantizeLinear, the
             stored names of scale and zero point, and the axis of per-channel scales.
+        frozen: the model that was exported does not train it; see `onnx_io.marks`.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Parameter:
     scale_name: str | None = None
     zero_point_name: str | None = None
     quantization_axis: int | None = None
+    frozen: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import logging
 import numpy as np
 import onnx_ir as ir
 
+from onnx_ghn.onnx_io.marks import TRACE
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.onnx_io.tensors import FillTensor
 
@@ -38,6 +39,8 @@ def untie(model: ir.Model) -> list[str]:
     Returns:
         names of the new initializers.
     """
+    if TRACE in model.metadata_props:  # exported with no two tensors equal: what is shared is meant to be
+        return []
     if model.ir_version < 4:  # there an initializer has to be a graph input: the file's interface would change
         return []
     merged = [stored for stored in stored_tensors(model).values() if _may_be_merged(model, stored)]

@@ -1,0 +1,222 @@
+"""The way there and back, the same for every framework: codes in, export, trace, own values in; and the file's out.
+
+A framework's module gives a `LiveModel`; what it is made of is its own affair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_ghn.errors import CheckpointError, GraphError
+from onnx_ghn.exporters.reports import ExportReport, LoadReport, WeightNote
+from onnx_ghn.exporters.tracing import Codes, Trace
+from onnx_ghn.onnx_io import check_target, inject, read_model, stored_tensors, write_model
+from onnx_ghn.onnx_io.marks import TRACE, mark
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+    from onnx_ghn.onnx_io import StoredTensor
+
+__all__ = ["Exported", "LiveModel", "export_live", "load_live", "to_model"]
+
+Array = npt.NDArray[Any]
+_KEPT = "keeps its value"
+_UNUSED = "the exported computation does not read it"
+_UNUSED_REMEDY = "nothing to do if only training needs it"
+_COMPUTED = "the exporter computed something from it (folded, fused or quantised it)"
+_COMPUTED_REMEDY = "switch the exporter's optimisation off, or remove the layer's parametrisation before the export"
+
+
+class LiveModel(Protocol):
+    """A framework's model with weights that can be read and set, and its exporter."""
+
+    framework: str
+    exporter: str
+
+    def read(self) -> dict[str, Array]:
+        """Copies of all floating-point weights and statistics by name."""
+
+    def write(self, values: Mapping[str, Array]) -> None:
+        """Set some of them, in place."""
+
+    def trainable(self) -> Set[str]:
+        """Names of those that training would change."""
+
+    def convert(self, folder: Path) -> onnx.ModelProto | Path:
+        """The model as it is now as ONNX, or a file written into `folder`."""
+
+
+def export_live(live: LiveModel, path: str | os.PathLike[str], *, force: bool = False) -> ExportReport:
+    """Write a live model as ONNX, with the place of each of its weights in the file's metadata.
+
+    The model's weights are what they were afterwards, also after an error.
+
+    Raises:
+        GraphError: its exporter cannot export it. ModelWriteError: the target exists, or cannot be written.
+    """
+    check_target(os.fspath(path), force)
+    with to_model(live) as exported:
+        write_model(exported.model, path, force=force)
+    return dataclasses.replace(exported.report, path=Path(path))
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """A live model as an ir.Model with its marks, and where its weights are in it."""
+
+    model: ir.Model
+    trace: Trace
+    report: ExportReport
+
+
+@contextlib.contextmanager
+def to_model(live: LiveModel) -> Iterator[Exported]:
+    """Export a live model, for the time of the context; its weights are what they were, also after an error.
+
+    Raises:
+        GraphError: its exporter cannot export it.
+    """
+    originals = live.read()
+    half = [name for name, values in originals.items() if values.dtype not in (np.float32, np.float64)]
+    if half:
+        raise GraphError(
+            f"weight {half[0]!r} is {originals[half[0]].dtype}: only float32 and float64 weights can be told apart "
+            "in a file; convert the model to float32 first"
+        )
+    codes = Codes({name: values.shape for name, values in originals.items()})
+    with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as name:
+        folder = Path(name)
+        try:
+            live.write({name: codes.values(name).astype(values.dtype) for name, values in originals.items()})
+            source = live.convert(_subfolder(folder, "coded"))
+        finally:
+            live.write(originals)
+        model = read_model(source)
+        stored = stored_tensors(model)
+        values_of = {name: tensor.numpy() for name, tensor in stored.items() if _is_float(tensor)}
+        trace = codes.trace(values_of)
+        new: dict[str, Array] = {}
+        for name, values in values_of.items():
+            restored = codes.restored(values, originals)
+            if restored is not None:
+                new[name] = restored
+        computed: dict[str, Array] = {}
+        if trace.missing:  # either nothing reads it, or the file holds what was computed from codes
+            rest = {name: values for name, values in values_of.items() if name not in new}
+            computed = _computed(live, rest, folder)
+        inject(model, {name: lambda values=values: values for name, values in {**new, **computed}.items()}, stored)
+        trainable = {name for name, places in trace.places.items() if name in live.trainable()}
+        held = _holding(codes, values_of, trainable)
+        mark(model, trace.to_json(), [name for name in values_of if name not in held and name not in computed])
+        cause, remedy = (_COMPUTED, _COMPUTED_REMEDY) if computed else (_UNUSED, _UNUSED_REMEDY)
+        report = ExportReport(
+            framework=live.framework,
+            exporter=live.exporter,
+            n_weights=len(originals),
+            n_elements=sum(values.size for values in originals.values()),
+            left=tuple(WeightNote(name, codes.shapes[name], cause, remedy) for name in trace.missing),
+        )
+        yield Exported(model, trace, report)
+
+
+def load_live(live: LiveModel, source: str | os.PathLike[str] | ir.Model) -> LoadReport:
+    """Set a live model's weights to those of an ONNX model of it, in place.
+
+    A file that `export_live` wrote says where they are; of another file it is found out by exporting the
+    model once more, in memory.
+
+    Raises:
+        CheckpointError: the file is of another model; the live model is unchanged. ModelReadError.
+    """
+    model = read_model(source) if isinstance(source, str | os.PathLike) else source
+    stored = stored_tensors(model)
+    current = live.read()
+    shapes = {name: tuple(values.shape) for name, values in current.items()}
+    text = model.metadata_props.get(TRACE)
+    if text is not None:
+        trace = Trace.from_json(text)
+        _check_shapes(trace, shapes)
+    else:
+        with to_model(live) as exported:
+            trace = exported.trace
+    weights = trace.collect({name: stored[name].numpy() for name in trace.stored if name in stored})
+    live.write({name: values.astype(current[name].dtype) for name, values in weights.items()})
+    return LoadReport(
+        framework=live.framework,
+        exporter=live.exporter,
+        n_weights=len(current),
+        n_elements=sum(values.size for values in current.values()),
+        left=tuple(
+            WeightNote(name, shapes[name], "the file does not hold it as it is", _KEPT) for name in trace.missing
+        ),
+    )
+
+
+def _subfolder(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.mkdir()
+    return path
+
+
+def _is_float(tensor: StoredTensor) -> bool:
+    return not tensor.is_sparse and not tensor.is_string and tensor.dtype.is_floating_point() and 0 not in tensor.shape
+
+
+def _computed(live: LiveModel, rest: Mapping[str, Array], folder: Path) -> dict[str, Array]:
+    """The tensors that depend on the weights without holding them, from an export with the weights as they are."""
+    second = stored_tensors(read_model(live.convert(_subfolder(folder, "plain"))))
+    found = {}
+    for name, values in rest.items():
+        if name in second and second[name].shape == values.shape:
+            own = np.array(second[name].numpy())
+            if not np.array_equal(own, values, equal_nan=True):
+                found[name] = own
+        elif values.size > 1 and not any(_same(tensor, values) for tensor in second.values()):
+            raise GraphError(
+                f"tensor {name!r} {list(values.shape)} holds what the exporter computed from weights, under a name that "
+                f"changes from export to export; {_COMPUTED_REMEDY}"
+            )
+    return found
+
+
+def _same(tensor: StoredTensor, values: Array) -> bool:
+    return (
+        _is_float(tensor)
+        and tensor.shape == values.shape
+        and bool(np.array_equal(tensor.numpy(), values, equal_nan=True))
+    )
+
+
+def _holding(codes: Codes, stored: Mapping[str, Array], trainable: Set[str]) -> set[str]:
+    """The stored tensors with at least one element of a trainable weight (copies too)."""
+    part = np.zeros(sum(int(np.prod(shape, dtype=np.int64)) for shape in codes.shapes.values()) + 1, dtype=bool)
+    start = 0
+    for name, shape in codes.shapes.items():
+        size = int(np.prod(shape, dtype=np.int64))
+        part[start : start + size] = name in trainable
+        start += size
+    return {name for name, values in stored.items() if part[codes.numbers(values)].any()}  # -1 is the last: False
+
+
+def _check_shapes(trace: Trace, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
+        if trace.shapes.get(name) != shape:
+            there = trace.shapes.get(name)
+            raise CheckpointError(
+                f"weight {name!r} {list(shape)} of the model is "
+                f"{'not in' if there is None else f'{list(there)} in'} the file: it was exported from another model"
+            )
+    for name in trace.shapes:
+        if name not in shapes:
+            raise CheckpointError(f"weight {name!r} of the file is not in the model: it was exported from another one")

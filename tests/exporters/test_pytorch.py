@@ -1,0 +1,212 @@
+"""PyTorch modules to ONNX and back: nothing lost, nothing changed, predicted weights where they belong."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import onnx_ghn
+from onnx_ghn.errors import CheckpointError, GraphError, ModelWriteError, OptionError
+from onnx_ghn.exporters import pytorch
+from onnx_ghn.onnx_io import read_model, stored_tensors
+
+
+class Small(nn.Module):
+    """Convolution, batch norm, attention, LSTM, a tied head, a frozen layer, a buffer, and a head of training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.frozen = nn.Conv2d(8, 8, 1).requires_grad_(False)
+        self.attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.rnn = nn.LSTM(8, 6, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(12, 5)
+        self.auxiliary = nn.Linear(8, 5)
+        self.register_buffer("table", torch.rand(1, 16, 8))
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.conv(image)))
+        x = self.frozen(x).flatten(2).transpose(1, 2) + self.table
+        y = self.rnn(self.attention(x))[0]
+        result = self.head(self.drop(y.mean(1)))
+        return result + self.auxiliary(x.mean(1)) if self.training else result
+
+
+IMAGE = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+
+
+def small(seed: int = 0) -> Small:
+    torch.manual_seed(seed)
+    module = Small()
+    module.norm.running_mean.uniform_(-1, 1)
+    module.norm.running_var.uniform_(0.5, 2)
+    return module
+
+
+def run(path: Path, *inputs: torch.Tensor) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    return session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})[0]
+
+
+def state(module: nn.Module) -> dict[str, torch.Tensor]:
+    return copy.deepcopy(module.state_dict())
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_there_and_back(tmp_path: Path, exporter: str) -> None:
+    module = small()
+    before, modes = state(module), [part.training for part in module.modules()]
+    path, filled = tmp_path / "model.onnx", tmp_path / "init.onnx"
+    report = pytorch.export(module, path, IMAGE, exporter=exporter)
+    assert_same(state(module), before)
+    assert [part.training for part in module.modules()] == modes
+    assert {note.name for note in report.left} == {"auxiliary.weight", "auxiliary.bias"}
+    assert "does not read it" in report.left[0].cause
+    assert 0.9 < report.share < 1
+    operators = {node.op_type for node in onnx.load(path).graph.node}
+    assert "BatchNormalization" in operators
+    module.eval()
+    expected = module(IMAGE).detach().numpy()
+    np.testing.assert_allclose(run(path, IMAGE), expected, rtol=1e-4, atol=1e-5)
+
+    prediction = onnx_ghn.predict(path, filled, calibrate="noise")
+    frozen = {entry.parameter.name for entry in prediction.coverage.entries if entry.outcome == "frozen"}
+    assert {"frozen.weight", "frozen.bias", "table"} <= frozen
+    assert prediction.coverage.share("predicted") == 1
+    assert prediction.coverage.n_trainable == sum(
+        p.numel() for n, p in module.named_parameters() if p.requires_grad and not n.startswith("auxiliary")
+    )
+    loaded = pytorch.load(module, filled)
+    assert {note.name for note in loaded.left} == {"auxiliary.weight", "auxiliary.bias"}
+    np.testing.assert_allclose(run(filled, IMAGE), module(IMAGE).detach().numpy(), rtol=1e-3, atol=1e-5)
+    for name in ("frozen.weight", "frozen.bias", "table", "auxiliary.weight"):
+        torch.testing.assert_close(module.state_dict()[name], before[name], rtol=0, atol=0)
+    for name in ("conv.weight", "norm.running_var", "rnn.weight_hh_l0", "attention.self_attn.in_proj_weight"):
+        assert not torch.equal(module.state_dict()[name], before[name])
+
+
+def test_auxiliary_heads_on_request(tmp_path: Path) -> None:
+    report = pytorch.export(small(), tmp_path / "m.onnx", IMAGE, auxiliary=True)
+    assert report.complete
+    assert report.share == 1
+
+
+def test_initialize_is_predict_and_load(tmp_path: Path) -> None:
+    one, other = small(), small()
+    result = onnx_ghn.initialize(one, IMAGE, calibrate="none")
+    pytorch.export(other, tmp_path / "m.onnx", IMAGE)
+    prediction = onnx_ghn.predict(tmp_path / "m.onnx", tmp_path / "i.onnx", calibrate="none")
+    pytorch.load(other, tmp_path / "i.onnx")
+    assert_same(state(one), state(other))
+    assert result.coverage.to_dict() == prediction.coverage.to_dict()
+    assert one.training  # its mode is as it was
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_file_of_another_exporter_loads(tmp_path: Path) -> None:
+    """torch.onnx.export by hand, with every parameter of a fresh batch norm merged and folding on."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).eval()
+    torch.onnx.export(module, (IMAGE,), str(tmp_path / "m.onnx"), dynamo=False)
+    other = copy.deepcopy(module)
+    nn.init.zeros_(other[0].weight)
+    assert pytorch.load(other, tmp_path / "m.onnx", IMAGE).complete
+    assert_same(state(other), state(module))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_folded_batch_norms_are_refused_by_name(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    torch.onnx.export(module, (IMAGE,), str(tmp_path / "m.onnx"), dynamo=False)
+    with pytest.raises(CheckpointError, match="export it again"):
+        pytorch.load(module, tmp_path / "m.onnx", IMAGE)
+
+
+def test_weights_that_are_computed_are_said(tmp_path: Path) -> None:
+    """A parametrised weight is not in the file; what it is computed from is."""
+    torch.manual_seed(0)
+    module = nn.utils.parametrizations.weight_norm(nn.Linear(6, 4))
+    x = torch.rand(2, 6)
+    report = pytorch.export(module, tmp_path / "m.onnx", x)
+    assert report.complete
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), module(x).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_shared_vectors_stay_shared(tmp_path: Path) -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(4)
+            self.shift = nn.Parameter(torch.zeros(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(self.norm(x) + self.shift) * self.shift
+
+    pytorch.export(Shared(), tmp_path / "m.onnx", torch.rand(2, 4))
+    stored = stored_tensors(read_model(tmp_path / "m.onnx"))
+    prediction = onnx_ghn.predict(tmp_path / "m.onnx", tmp_path / "i.onnx")
+    assert set(stored_tensors(prediction.model)) == set(stored)
+    assert pytorch.load(Shared(), tmp_path / "i.onnx").complete
+
+
+def test_keyword_inputs_and_large_constants(tmp_path: Path) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(7, 4)
+
+        def forward(self, ids: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
+            x = self.embedding(ids)
+            return x if scale is None else x * scale
+
+    inputs = {"ids": torch.tensor([[1, 2]]), "scale": torch.tensor(2.0)}
+    for exporter in ("torchscript", "dynamo"):
+        path = tmp_path / f"{exporter}.onnx"
+        assert pytorch.export(Named(), path, inputs, exporter=exporter).complete
+
+
+def test_bad_input_is_one_line(tmp_path: Path) -> None:
+    module = small()
+    before = state(module)
+    path = tmp_path / "m.onnx"
+    with pytest.raises(GraphError, match="torch cannot export it"):
+        pytorch.export(module, path, torch.rand(2, 4, 4, 4), exporter="torchscript")
+    assert_same(state(module), before)
+    assert not path.exists()
+    with pytest.raises(OptionError, match="exporter"):
+        pytorch.export(module, path, IMAGE, exporter="other")
+    with pytest.raises(GraphError, match=r"float16.*float32 first"):
+        pytorch.export(small().half(), path, IMAGE.half())
+    with pytest.raises(GraphError, match="float32 first"):
+        pytorch.export(small().bfloat16(), path, IMAGE.bfloat16())
+    with pytest.raises(OptionError, match="meta"):
+        pytorch.export(nn.Linear(2, 2, device="meta"), path, torch.rand(1, 2))
+    pytorch.export(module, path, IMAGE)
+    with pytest.raises(ModelWriteError, match="exists"):
+        pytorch.export(module, path, IMAGE)
+    other = torchvision.models.resnet18()
+    with pytest.raises(CheckpointError, match="another model"):
+        pytorch.load(other, path)
+    bigger = small()
+    bigger.head = nn.Linear(12, 6)
+    kept = state(bigger)
+    with pytest.raises(CheckpointError, match=r"head.weight.*\[5, 12\]"):
+        pytorch.load(bigger, path)
+    assert_same(state(bigger), kept)
