@@ -45,6 +45,7 @@ class LiveModule:
     """
 
     framework = "torch"
+    numbered = False
 
     def __init__(
         self,
@@ -74,7 +75,9 @@ class LiveModule:
         buffers = {name: b for name, b in module.named_buffers() if name in state and b.is_floating_point()}
         self._tensors: dict[str, torch.Tensor] = {**parameters, **buffers}
         if any(tensor.is_meta for tensor in self._tensors.values()):
-            raise OptionError("the module is on the meta device: it has no weights to set; use module.to_empty(device='cpu')")
+            raise OptionError(
+                "the module is on the meta device: it has no weights to set; use module.to_empty(device='cpu')"
+            )
 
     def read(self) -> dict[str, Array]:
         """Copies of parameters and persistent buffers."""
@@ -140,9 +143,7 @@ def export(
     return export_live(LiveModule(model, example_inputs, **options), path, force=force)
 
 
-def load(
-    model: nn.Module, onnx_path: str | os.PathLike[str], example_inputs: Any = None, **options: Any
-) -> LoadReport:
+def load(model: nn.Module, onnx_path: str | os.PathLike[str], example_inputs: Any = None, **options: Any) -> LoadReport:
     """Set a module's weights to those of an ONNX file of it, in place.
 
     Args:

@@ -43,6 +43,7 @@ class LiveModel(Protocol):
 
     framework: str
     exporter: str
+    numbered: bool  # names carry numbers that another instance of the same model has not (conv2d_1/kernel)
 
     def read(self) -> dict[str, Array]:
         """Copies of all floating-point weights and statistics by name."""
@@ -146,6 +147,8 @@ def load_live(live: LiveModel, source: str | os.PathLike[str] | ir.Model) -> Loa
     text = model.metadata_props.get(TRACE)
     if text is not None:
         trace = Trace.from_json(text)
+        if live.numbered:
+            trace = trace.renamed(list(shapes))
         _check_shapes(trace, shapes)
     else:
         with to_model(live) as exported:

@@ -11,7 +11,7 @@ import base64
 import dataclasses
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -212,6 +212,18 @@ class Trace:
             else:
                 found[name] = everything[places].reshape(shape)
         return found
+
+    def renamed(self, names: Sequence[str]) -> Trace:
+        """The same weights in the same order under other names; as it is where they are not as many."""
+        if len(names) != len(self.shapes):
+            return self
+        new = dict(zip(self.shapes, names, strict=True))
+        return Trace(
+            {new[name]: shape for name, shape in self.shapes.items()},
+            self.stored,
+            {new[name]: places for name, places in self.places.items()},
+            {new[name]: count for name, count in self.missing.items()},
+        )
 
     def to_json(self) -> str:
         """As text that fits into a model's metadata: bytes for each weight, unless it was cut into pieces."""

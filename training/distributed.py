@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from onnx_ghn.orphans import end_with
+
 __all__ = ["Group", "join_group"]
 
 T = TypeVar("T")
@@ -60,6 +62,10 @@ def join_group() -> Group:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Group()
+    if (
+        dist.is_torchelastic_launched()
+    ):  # torchrun, killed, leaves workers that train and write on beside the next run's
+        end_with(os.getppid())
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

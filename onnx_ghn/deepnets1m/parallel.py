@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
-import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import BrokenExecutor
 from typing import Any, TypeVar
 
 from onnx_ghn.errors import OptionError
+from onnx_ghn.orphans import end_with
 
 __all__ = ["BACKENDS", "in_order"]
 
@@ -73,21 +72,11 @@ def _by_joblib(
             client.close()
 
 
-_watching = threading.Event()
-
-
 def _in_child(parent: int, function: Callable[..., T], *task: Any) -> T:
     """Runs in a loky process. Those outlive a parent that is killed, waiting for ever: this one does not."""
-    if not _watching.is_set() and os.name == "posix" and os.getpid() != parent:  # one job at a time needs no child
-        _watching.set()
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if os.getpid() != parent:  # one job at a time needs no child
+        end_with(parent)
     return function(*task)
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def _connected(backend: str) -> Any:
