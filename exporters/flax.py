@@ -1,0 +1,196 @@
+"""Flax: nnx modules, and linen modules with their variables, by jax2onnx."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_ghn.errors import OptionError
+from onnx_ghn.exporters import jax_arrays
+from onnx_ghn.exporters.missing import require
+from onnx_ghn.exporters.reports import ExportReport, LoadReport
+from onnx_ghn.exporters.roundtrip import LiveModel, export_live, load_live
+
+if TYPE_CHECKING:
+    from flax import linen, nnx
+
+__all__ = ["LinenModel", "LiveLinen", "LiveNNX", "export", "load", "save_weights"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass
+class LinenModel:
+    """A linen module, which has no weights, and its variables, which `load` replaces.
+
+    Attributes:
+        module: the module.
+        variables: its collections: "params", "batch_stats", …
+        apply_options: of `module.apply` in inference, such as {"train": False}.
+    """
+
+    module: linen.Module
+    variables: Mapping[str, Any]
+    apply_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class LiveNNX:
+    """An nnx.Module for `roundtrip`.
+
+    Args:
+        example_inputs: one array or shape, or a list of such; a name in a shape stands for any number.
+    """
+
+    framework = "flax"
+    numbered = False
+
+    def __init__(self, model: nnx.Module, example_inputs: Any = None) -> None:
+        from flax import nnx
+
+        self.exporter = jax_arrays.exporter_name("flax")
+        self._model, self._inputs = model, example_inputs
+        flat = nnx.to_flat_state(nnx.state(model))
+        self._variables = {
+            "/".join(map(str, path)): variable
+            for path, variable in zip(flat.paths, flat.leaves, strict=True)
+            if jax_arrays.is_weight(variable.get_value())
+        }
+        self._paths = {"/".join(map(str, path)): path for path in flat.paths}
+
+    def read(self) -> dict[str, Array]:
+        """Copies of parameters, batch statistics and other variables of floats."""
+        return {name: np.array(variable.get_value()) for name, variable in self._state().items()}
+
+    def write(self, values: Mapping[str, Array]) -> None:
+        """Set variables of the module, in place."""
+        for name, variable in self._state().items():
+            if name in values:
+                variable.set_value(jax_arrays.like(values[name], variable.get_value()))
+
+    def trainable(self) -> Set[str]:
+        """Variables of type nnx.Param."""
+        from flax import nnx
+
+        return {name for name, variable in self._variables.items() if isinstance(variable, nnx.Param)}
+
+    def convert(self, folder: Path) -> Path:
+        """A copy in inference mode, by jax2onnx."""
+        from flax import nnx
+
+        copy = nnx.clone(self._model)
+        copy.eval()
+        return jax_arrays.convert(copy, _given(self._inputs), folder / "model.onnx", type(self._model).__name__)
+
+    def _state(self) -> dict[str, Any]:
+        """The module's own variables: a state holds copies."""
+        found = {}
+        for name in self._variables:
+            part: Any = self._model
+            for key in self._paths[name]:
+                part = part[key] if isinstance(key, int) or not hasattr(part, str(key)) else getattr(part, str(key))
+            found[name] = part
+        return found
+
+
+class LiveLinen:
+    """A `LinenModel` for `roundtrip`."""
+
+    framework = "flax"
+    numbered = False
+
+    def __init__(self, model: LinenModel, example_inputs: Any = None) -> None:
+        self.exporter = jax_arrays.exporter_name("flax")
+        self._model, self._inputs = model, example_inputs
+
+    def _leaves(self) -> dict[str, Any]:
+        import jax
+
+        leaves = jax.tree_util.tree_leaves_with_path(self._model.variables)
+        return {jax_arrays.path_name(path): leaf for path, leaf in leaves if jax_arrays.is_weight(leaf)}
+
+    def read(self) -> dict[str, Array]:
+        """Copies of all variables of floats."""
+        return {name: np.array(leaf) for name, leaf in self._leaves().items()}
+
+    def write(self, values: Mapping[str, Array]) -> None:
+        """Give the model new variables."""
+        import jax
+
+        def new(path: Any, leaf: Any) -> Any:
+            name = jax_arrays.path_name(path)
+            return jax_arrays.like(values[name], leaf) if name in values else leaf
+
+        self._model.variables = jax.tree_util.tree_map_with_path(new, self._model.variables)
+
+    def trainable(self) -> Set[str]:
+        """Those of the collection "params"."""
+        return {name for name in self._leaves() if name.startswith("params/")}
+
+    def convert(self, folder: Path) -> Path:
+        """Its `apply` with the variables of now, by jax2onnx."""
+        module, variables, options = self._model.module, self._model.variables, dict(self._model.apply_options)
+
+        def apply(*inputs: Any) -> Any:
+            return module.apply(variables, *inputs, **options)
+
+        return jax_arrays.convert(apply, _given(self._inputs), folder / "model.onnx", type(module).__name__)
+
+
+def export(
+    model: nnx.Module | LinenModel, path: str | os.PathLike[str], example_inputs: Any, *, force: bool = False
+) -> ExportReport:
+    """Write a Flax model in inference mode as ONNX, each of its weights traced; it stays as it is.
+
+    Args:
+        model: an nnx.Module, or a `LinenModel`.
+        example_inputs: an array or a shape ("batch", 32, 32, 3), or a list of such.
+        force: overwrite `path`.
+
+    Raises:
+        GraphError: jax2onnx cannot export it. ModelWriteError. OptionError: flax or jax2onnx is not installed.
+    """
+    return export_live(_live(model, example_inputs), path, force=force)
+
+
+def load(
+    model: nnx.Module | LinenModel, onnx_path: str | os.PathLike[str], example_inputs: Any = None
+) -> LoadReport:
+    """Set a Flax model's weights to those of an ONNX file of it: an nnx.Module's in place, a LinenModel's variables.
+
+    Args:
+        example_inputs: as of `export`, for a file that it did not write.
+
+    Raises:
+        CheckpointError: the file is of another model; this one is unchanged. ModelReadError.
+    """
+    return load_live(_live(model, example_inputs), onnx_path)
+
+
+def save_weights(model: nnx.Module | LinenModel, path: Path) -> None:
+    """As msgpack, which `flax.serialization.msgpack_restore` reads: a tree of dicts of arrays."""
+    from flax import serialization, traverse_util
+
+    live = _live(model, None)
+    tree = traverse_util.unflatten_dict({tuple(name.split("/")): value for name, value in live.read().items()})
+    path.write_bytes(serialization.msgpack_serialize(tree))
+
+
+def _live(model: Any, example_inputs: Any) -> LiveModel:
+    nnx = require("flax.nnx", "flax")
+    if isinstance(model, LinenModel):
+        return LiveLinen(model, example_inputs)
+    if isinstance(model, nnx.Module):
+        return LiveNNX(model, example_inputs)
+    raise OptionError(f"a {type(model).__name__} is neither an nnx.Module nor a LinenModel(module, variables)")
+
+
+def _given(example_inputs: Any) -> Any:
+    if example_inputs is None:
+        raise OptionError("the model has to be exported once more, to compare: give example_inputs")
+    return example_inputs

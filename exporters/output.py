@@ -1,0 +1,35 @@
+"""What converters print from compiled code, kept from the user's terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+
+__all__ = ["captured"]
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[Callable[[], str]]:
+    """Both output streams of the process go to a file for the time of the context; call what it gives to read it."""
+    with tempfile.TemporaryFile() as file:
+
+        def text() -> str:
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+        sys.stdout.flush()
+        sys.stderr.flush()
+        kept = [(number, os.dup(number)) for number in (1, 2)]
+        try:
+            for number, _ in kept:
+                os.dup2(file.fileno(), number)
+            yield text
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in kept:
+                os.dup2(copy, number)
+                os.close(copy)
