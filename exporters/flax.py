@@ -158,9 +158,7 @@ def export(
     return export_live(_live(model, example_inputs), path, force=force)
 
 
-def load(
-    model: nnx.Module | LinenModel, onnx_path: str | os.PathLike[str], example_inputs: Any = None
-) -> LoadReport:
+def load(model: nnx.Module | LinenModel, onnx_path: str | os.PathLike[str], example_inputs: Any = None) -> LoadReport:
     """Set a Flax model's weights to those of an ONNX file of it: an nnx.Module's in place, a LinenModel's variables.
 
     Args:

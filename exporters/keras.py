@@ -81,7 +81,7 @@ class LiveKeras:
         try:
             with _batch_norms_kept(self._backend), _quiet():
                 self._export(path)
-        except Exception as error:  # noqa: BLE001  whatever a foreign model's call raises, too
+        except Exception as error:
             raise GraphError(f"{self._model.name}: Keras cannot export it ({type(error).__name__}: {error})") from error
         return path
 

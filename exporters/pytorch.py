@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from onnx_ghn.coverage import CoverageReport
     from onnx_ghn.ghn import GHN
 
-__all__ = ["Initialization", "LiveModule", "export", "initialize", "load"]
+__all__ = ["Initialization", "LiveModule", "export", "initialize", "load", "save_weights"]
 
 logger = logging.getLogger(__name__)
 
@@ -224,3 +224,10 @@ def _numpy(tensor: torch.Tensor) -> Array:
     tensor = tensor.detach().cpu()
     # numpy has no bfloat16: the caller learns of it from the type that it gets instead.
     return tensor.view(torch.int16).numpy().view("V2") if tensor.dtype is torch.bfloat16 else tensor.numpy()
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """The state_dict as safetensors; tensors that are shared are written once."""
+    from safetensors.torch import save_model
+
+    save_model(model, str(path))

@@ -41,9 +41,7 @@ class LiveEstimator:
         self._model = model
         self._perceptron = model.steps[-1][1] if hasattr(model, "steps") else model
         if not hasattr(self._perceptron, "hidden_layer_sizes"):
-            raise OptionError(
-                f"a {type(self._perceptron).__name__} has no layers; MLPClassifier and MLPRegressor have"
-            )
+            raise OptionError(f"a {type(self._perceptron).__name__} has no layers; MLPClassifier and MLPRegressor have")
         if not hasattr(self._perceptron, "coefs_"):
             raise OptionError("the perceptron has no layers before its first fit: call partial_fit on a few rows")
 

@@ -15,6 +15,7 @@ import click
 
 from onnx_ghn._version import __version__
 from onnx_ghn.cli_deepnets import deepnets
+from onnx_ghn.cli_exporters import export, load
 from onnx_ghn.errors import OnnxGhnError, printable
 from onnx_ghn.training.eval_ghn import eval_ghn
 from onnx_ghn.training.train_ghn import train_ghn
@@ -174,6 +175,8 @@ def ghns(as_json: bool) -> None:
     _console().print(ghns_table(found))
 
 
+cli.add_command(export)
+cli.add_command(load)
 cli.add_command(deepnets)
 cli.add_command(train_ghn)
 cli.add_command(eval_ghn)

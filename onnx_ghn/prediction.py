@@ -167,9 +167,9 @@ def _read(
     source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rules: str
 ) -> tuple[ir.Model, dict[str, StoredTensor], ComputationGraph]:
     """A model of our own, what it stores, and its graph."""
-    from onnx_ghn.onnx_io import read_model, stored_tensors, untie
-
     import onnx_ir as ir
+
+    from onnx_ghn.onnx_io import read_model, stored_tensors, untie
 
     model = source if isinstance(source, ir.Model) else read_model(source)
     untie(model)

@@ -100,7 +100,7 @@ def _export(
         module.training = auxiliary
         try:
             torch.onnx.export(module, example, target, kwargs=dict(kwargs) or None, **options)
-        except Exception as error:  # noqa: BLE001  whatever a foreign module's forward pass raises, too
+        except Exception as error:
             raise GraphError(f"{type(module).__name__}: torch cannot export it ({_first_line(error)})") from error
 
 
