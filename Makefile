@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 EXAMPLE := data/examples/resnet18_cifar10.onnx
 IMAGES := $(firstword $(wildcard data/cifar10 ../shared/datasets/cifar10))
 
-.PHONY: help install demo test test-slow lint format bench clean
+.PHONY: help install demo test test-slow exporters test-exporters lint format bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,25 @@ test: $(READY)  ## the default tests, under ten minutes on two cores
 test-slow: $(READY)  ## the tests that take minutes or gigabytes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
+# Each framework has an environment of its own, since their pins disagree; without torch: $(VENV) predicts for them.
+$(VENV)-%/.ready: pyproject.toml tests/exporters/environment.py
+	$(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet --upgrade pip
+	$(PYTHON) tests/exporters/environment.py $* > $(VENV)-$*/requirements.txt
+	$(VENV)-$*/bin/python -m pip install --quiet --requirement $(VENV)-$*/requirements.txt
+	$(VENV)-$*/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+exporters: $(READY) $(VENV)-keras/.ready $(VENV)-flax/.ready $(VENV)-paddle/.ready  ## make an environment for each framework
+
+EXPORTER_TESTS := OMP_NUM_THREADS=1 ONNX_GHN_PYTHON=$(abspath $(BIN)/python)
+test-exporters: exporters  ## round trips of every framework, each in its own environment
+	$(EXPORTER_TESTS) $(BIN)/python -m pytest tests/exporters $(ARGS)
+	$(EXPORTER_TESTS) KERAS_BACKEND=torch $(BIN)/python -m pytest tests/exporters/test_keras.py $(ARGS)
+	$(EXPORTER_TESTS) KERAS_BACKEND=tensorflow $(VENV)-keras/bin/python -m pytest tests/exporters/test_keras.py $(ARGS)
+	$(EXPORTER_TESTS) KERAS_BACKEND=jax $(VENV)-flax/bin/python -m pytest tests/exporters/test_keras.py tests/exporters/test_flax.py tests/exporters/test_equinox.py $(ARGS)
+	$(EXPORTER_TESTS) $(VENV)-paddle/bin/python -m pytest tests/exporters/test_paddle.py $(ARGS)
+
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,4 +73,4 @@ bench: $(READY)  ## the speed tables of the README
 	$(BIN)/python benchmarks/train_step.py --modules
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-* out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -147,7 +147,7 @@ def load(model: nn.Module, onnx_path: str | os.PathLike[str], example_inputs: An
     """Set a module's weights to those of an ONNX file of it, in place.
 
     Args:
-        example_inputs, options: as of `export`, for files that it did not write: those are compared with another export.
+        example_inputs, options: as of `export`, for a file that it did not write, which is compared with one it would.
 
     Raises:
         CheckpointError: the file is of another model; the module is unchanged. ModelReadError.

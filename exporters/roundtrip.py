@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Set
@@ -20,7 +21,8 @@ from onnx_ghn.errors import CheckpointError, GraphError
 from onnx_ghn.exporters.reports import ExportReport, LoadReport, WeightNote
 from onnx_ghn.exporters.tracing import Codes, Trace
 from onnx_ghn.onnx_io import check_target, inject, read_model, stored_tensors, write_model
-from onnx_ghn.onnx_io.marks import TRACE, mark
+from onnx_ghn.onnx_io.injection import drop_if_unused
+from onnx_ghn.onnx_io.marks import TRACE, Ranges, mark
 
 if TYPE_CHECKING:
     import onnx
@@ -104,6 +106,7 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
         finally:
             live.write(originals)
         model = read_model(source)
+        _tie_copies(model, codes)
         stored = stored_tensors(model)
         values_of = {name: tensor.numpy() for name, tensor in stored.items() if _is_float(tensor)}
         trace = codes.trace(values_of)
@@ -117,9 +120,8 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
             rest = {name: values for name, values in values_of.items() if name not in new}
             computed = _computed(live, rest, folder)
         inject(model, {name: lambda values=values: values for name, values in {**new, **computed}.items()}, stored)
-        trainable = {name for name, places in trace.places.items() if name in live.trainable()}
-        held = _holding(codes, values_of, trainable)
-        mark(model, trace.to_json(), [name for name in values_of if name not in held and name not in computed])
+        rest = {name: values for name, values in values_of.items() if name not in computed}
+        mark(model, trace.to_json(), _frozen(codes, rest, live.trainable()))
         cause, remedy = (_COMPUTED, _COMPUTED_REMEDY) if computed else (_UNUSED, _UNUSED_REMEDY)
         report = ExportReport(
             framework=live.framework,
@@ -152,7 +154,7 @@ def load_live(live: LiveModel, source: str | os.PathLike[str] | ir.Model) -> Loa
         _check_shapes(trace, shapes)
     else:
         with to_model(live) as exported:
-            trace = exported.trace
+            trace = _aligned(exported, model, stored)
     weights = trace.collect({name: stored[name].numpy() for name in trace.stored if name in stored})
     live.write({name: values.astype(current[name].dtype) for name, values in weights.items()})
     return LoadReport(
@@ -164,6 +166,56 @@ def load_live(live: LiveModel, source: str | os.PathLike[str] | ir.Model) -> Loa
             WeightNote(name, shapes[name], "the file does not hold it as it is", _KEPT) for name in trace.missing
         ),
     )
+
+
+def _tie_copies(model: ir.Model, codes: Codes) -> None:
+    """Have what reads one of several initializers with the same weights read the first: they are one parameter."""
+    first: dict[tuple[tuple[int, ...], str, bytes], Any] = {}
+    for tensor in stored_tensors(model).values():
+        if tensor.kind != "initializer" or not _is_float(tensor) or tensor.value.is_graph_output():
+            continue
+        numbers = codes.numbers(tensor.numpy())
+        if (numbers < 0).any():
+            continue
+        key = (tensor.shape, tensor.dtype.name, hashlib.sha256(numbers.tobytes()).digest())
+        if key not in first:
+            first[key] = tensor.value
+        elif tensor.site.graph is model.graph:
+            tensor.value.replace_all_uses_with(first[key])
+            drop_if_unused(tensor.value)
+
+
+def _aligned(exported: Exported, model: ir.Model, stored: Mapping[str, StoredTensor]) -> Trace:
+    """The trace of an export under the names of another one of the same model.
+
+    Some exporters number tensors from instance to instance, and sort by those names; what stays is the computation,
+    read from its outputs backwards. Where that differs (another version, other options), names decide.
+    """
+    trace = exported.trace
+    ours, theirs = _reading_order(exported.model, stored_tensors(exported.model)), _reading_order(model, stored)
+    if [read[:-1] for read in ours] != [read[:-1] for read in theirs]:
+        return trace
+    new = {read[-1]: other[-1] for read, other in zip(ours, theirs, strict=True)}
+    return dataclasses.replace(trace, stored={new.get(name, name): shape for name, shape in trace.stored.items()})
+
+
+def _reading_order(model: ir.Model, stored: Mapping[str, StoredTensor]) -> list[tuple[str, int, tuple[int, ...], str]]:
+    """(operator, input, shape, name) of each stored tensor where it is first read, depth first from the outputs."""
+    names = {id(tensor.value): name for name, tensor in stored.items()}
+    found: dict[str, tuple[str, int, tuple[int, ...], str]] = {}
+    seen: set[int] = set()
+    left = [output.producer() for output in reversed(model.graph.outputs)]
+    while left:
+        node = left.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        for index, value in enumerate(node.inputs):
+            name = names.get(id(value))
+            if name is not None and name not in found:
+                found[name] = (node.op_type, index, stored[name].shape, name)
+        left.extend(value.producer() for value in reversed(node.inputs) if value is not None)
+    return list(found.values())
 
 
 def _subfolder(folder: Path, name: str) -> Path:
@@ -187,8 +239,8 @@ def _computed(live: LiveModel, rest: Mapping[str, Array], folder: Path) -> dict[
                 found[name] = own
         elif values.size > 1 and not any(_same(tensor, values) for tensor in second.values()):
             raise GraphError(
-                f"tensor {name!r} {list(values.shape)} holds what the exporter computed from weights, under a name that "
-                f"changes from export to export; {_COMPUTED_REMEDY}"
+                f"tensor {name!r} {list(values.shape)} holds what the exporter computed from weights, under a name "
+                f"that changes from export to export; {_COMPUTED_REMEDY}"
             )
     return found
 
@@ -201,15 +253,23 @@ def _same(tensor: StoredTensor, values: Array) -> bool:
     )
 
 
-def _holding(codes: Codes, stored: Mapping[str, Array], trainable: Set[str]) -> set[str]:
-    """The stored tensors with at least one element of a trainable weight (copies too)."""
-    part = np.zeros(sum(int(np.prod(shape, dtype=np.int64)) for shape in codes.shapes.values()) + 1, dtype=bool)
+def _frozen(codes: Codes, stored: Mapping[str, Array], trainable: Set[str]) -> dict[str, Ranges]:
+    """What of the stored tensors is no trainable weight's."""
+    sizes = {name: int(np.prod(shape, dtype=np.int64)) for name, shape in codes.shapes.items()}
+    part = np.zeros(sum(sizes.values()) + 1, dtype=bool)  # the last is number -1, which stands for no weight
     start = 0
-    for name, shape in codes.shapes.items():
-        size = int(np.prod(shape, dtype=np.int64))
+    for name, size in sizes.items():
         part[start : start + size] = name in trainable
         start += size
-    return {name for name, values in stored.items() if part[codes.numbers(values)].any()}  # -1 is the last: False
+    frozen: dict[str, Ranges] = {}
+    for name, values in stored.items():
+        mine = part[codes.numbers(values)]
+        if not mine.any():
+            frozen[name] = None
+        elif not mine.all():
+            ends = np.flatnonzero(np.diff(np.concatenate([[False], ~mine, [False]]).astype(np.int8)))
+            frozen[name] = tuple((int(first), int(stop)) for first, stop in ends.reshape(-1, 2))
+    return frozen
 
 
 def _check_shapes(trace: Trace, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -151,7 +151,7 @@ class Regular:
         first = int(block[origin])
         steps = []
         for axis, size in enumerate(shape):
-            second = origin[:axis] + (1,) + origin[axis + 1 :]
+            second = (*origin[:axis], 1, *origin[axis + 1 :])
             steps.append(int(block[second]) - first if size > 1 else 0)
         regular = cls(first, tuple(steps))
         return regular if np.array_equal(block, regular.indices(shape)) else None

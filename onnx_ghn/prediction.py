@@ -229,6 +229,8 @@ def _predict(
             initial = _initial(parameter, options.seed)
             if initial is not None:
                 outcome, make = "fallback", initial
+        if make is not None and parameter.kept:
+            make = _keeping(make, stored[parameter.name], parameter)
         if make is not None and parameter.scale_name is not None:
             filled = quantized(stored, parameter, make)
             if isinstance(filled, str):
@@ -267,6 +269,20 @@ def _decoded(parameter: Parameter, block: Block, dtype: np.dtype[Any], options: 
         return parameter.layout.from_canonical(values)
 
     return make
+
+
+def _keeping(make: Callable[[], Array], stored: StoredTensor, parameter: Parameter) -> Callable[[], Array]:
+    """With the elements that the exported model does not train as they are."""
+
+    def kept() -> Array:
+        values = np.array(make(), order="C")
+        old = stored.tensor.numpy().reshape(-1)  # of the model as it was read
+        flat = values.reshape(-1)
+        for first, stop in parameter.kept:
+            flat[first:stop] = old[first:stop]
+        return values
+
+    return kept
 
 
 def _initial(parameter: Parameter, seed: int) -> Callable[[], Array] | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Node, Parameter, Primitive, Role
 from onnx_ghn.graph.rules import GraphRules
 from onnx_ghn.graph.weights import Leaf, leaves, static_shape
+
+if TYPE_CHECKING:
+    from onnx_ghn.onnx_io.marks import Ranges
 
 __all__ = ["FLOAT_TYPES", "BuildContext", "Claim", "looks_constant", "vector"]
 
@@ -37,9 +41,9 @@ class BuildContext:
     shape arithmetic and masks leave no trace in the graph.
     """
 
-    def __init__(self, flat: FlatGraph, rules: GraphRules, frozen: Set[str] = frozenset()) -> None:
+    def __init__(self, flat: FlatGraph, rules: GraphRules, frozen: Mapping[str, Ranges] | None = None) -> None:
         self.flat = flat
-        self.frozen = frozen
+        self.frozen = frozen or {}
         self.rules = rules
         self.nodes: list[Node] = []
         self.edges: list[tuple[int, int]] = []
@@ -179,7 +183,8 @@ class BuildContext:
             scale_name=scale,
             zero_point_name=_stored_name(quantized.input(2)) if quantized is not None else None,
             quantization_axis=int(quantized.attr("axis", 1)) if quantized is not None else None,
-            frozen=stored.name in self.frozen,
+            frozen=stored.name in self.frozen and self.frozen[stored.name] is None,
+            kept=self.frozen.get(stored.name) or (),
         )
         self._index[stored.name] = len(self._index)
         return self._index[stored.name]

@@ -77,6 +77,7 @@ class Parameter:
         scale_name, zero_point_name, quantization_axis: for tensors behind DequantizeLinear, the
             stored names of scale and zero point, and the axis of per-channel scales.
         frozen: the model that was exported does not train it; see `onnx_io.marks`.
+        kept: runs of stored elements that it does not train, as (first, behind the last).
     """
 
     name: str
@@ -90,6 +91,7 @@ class Parameter:
     zero_point_name: str | None = None
     quantization_axis: int | None = None
     frozen: bool = False
+    kept: tuple[tuple[int, int], ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import onnx_ir as ir
 
-__all__ = ["FROZEN", "TRACE", "frozen_tensors", "mark"]
+__all__ = ["FROZEN", "TRACE", "Ranges", "frozen_tensors", "mark"]
 
 TRACE = "onnx_ghn.trace"  # where each weight of the framework's model is among the file's tensors
-FROZEN = "onnx_ghn.frozen"  # the tensors that are not to be trained: buffers, constants, frozen layers
+FROZEN = "onnx_ghn.frozen"  # what is not to be trained: buffers, constants, frozen layers
+
+#: Of a tensor's elements, in their order in memory: (first, behind the last) of each run. None: all of them.
+Ranges = tuple[tuple[int, int], ...] | None
 
 
-def mark(model: ir.Model, trace: str, frozen: list[str]) -> None:
+def mark(model: ir.Model, trace: str, frozen: Mapping[str, Ranges]) -> None:
     """Write both notes into the model's metadata."""
     model.metadata_props[TRACE] = trace
     model.metadata_props[FROZEN] = json.dumps(frozen, separators=(",", ":"))
 
 
-def frozen_tensors(model: ir.Model) -> frozenset[str]:
-    """Names of the stored tensors that are not to be trained; none where the file does not say."""
+def frozen_tensors(model: ir.Model) -> dict[str, Ranges]:
+    """The stored tensors, or elements of them, that are not to be trained; none where the file does not say."""
     text = model.metadata_props.get(FROZEN)
     try:
-        names = json.loads(text) if text else []
-    except ValueError:
-        return frozenset()
-    return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
+        record = json.loads(text) if text else {}
+        return {
+            str(name): None if ranges is None else tuple((int(first), int(stop)) for first, stop in ranges)
+            for name, ranges in record.items()
+        }
+    except (ValueError, TypeError, AttributeError):  # somebody else's note
+        return {}

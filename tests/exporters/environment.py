@@ -1,0 +1,30 @@
+"""Print what the environment of one framework's tests installs: all but torch, which pins disagree with.
+
+    pip install $(python tests/exporters/environment.py keras)
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+#: The extras of each environment, and the backends that a user of them has.
+ENVIRONMENTS = {
+    "keras": (["keras"], ["tensorflow-cpu>=2.18"]),
+    "flax": (["flax", "equinox", "keras"], ["jax>=0.4.38"]),
+    "paddle": (["paddle"], []),
+}
+
+
+def requirements(environment: str) -> list[str]:
+    """Requirement lines."""
+    extras, more = ENVIRONMENTS[environment]
+    core = [line for line in PROJECT["dependencies"] if not line.startswith("torch")]
+    lines = [*core, *more, "pytest>=8", *(line for extra in extras for line in PROJECT["optional-dependencies"][extra])]
+    return [line.replace(" ", "") for line in lines]
+
+
+if __name__ == "__main__":
+    print("\n".join(requirements(sys.argv[1])))

@@ -1,0 +1,101 @@
+"""Flax models there and back: nnx and linen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from round_trip import check_round_trip
+
+nnx = pytest.importorskip("flax.nnx", reason="Flax is not installed: make test-exporters")
+jax = pytest.importorskip("jax")
+
+from flax import linen, serialization, traverse_util  # noqa: E402
+
+from onnx_ghn.errors import OptionError  # noqa: E402
+from onnx_ghn.exporters import flax as exporter  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+X = np.random.default_rng(0).random((2, 8, 8, 3), dtype="float32")
+
+
+class Block(nnx.Module):
+    def __init__(self, width: int, rngs: nnx.Rngs) -> None:
+        self.conv = nnx.Conv(width, width, (3, 3), use_bias=False, rngs=rngs)
+        self.norm = nnx.BatchNorm(width, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x + nnx.relu(self.norm(self.conv(x)))
+
+
+class Net(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.stem = nnx.Conv(3, 8, (3, 3), rngs=rngs)
+        self.blocks = nnx.List([Block(8, rngs) for _ in range(2)])
+        self.norm = nnx.LayerNorm(8, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs)
+        self.drop = nnx.Dropout(0.3, rngs=rngs)
+        self.head = nnx.Linear(8, 10, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        x = self.attention(self.norm(x.reshape(x.shape[0], -1, 8)))
+        return self.head(self.drop(x.mean(1)))
+
+
+class Linen(linen.Module):
+    @linen.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        x = linen.Conv(8, (3, 3), use_bias=False)(x)
+        x = linen.relu(linen.BatchNorm(use_running_average=not train)(x))
+        x = linen.LayerNorm()(linen.Conv(8, (3, 3), feature_group_count=8)(x))
+        x = linen.Dropout(0.2, deterministic=not train)(x)
+        return linen.Dense(10)(x.mean((1, 2)))
+
+
+def call(model: Any, x: np.ndarray) -> np.ndarray:
+    if isinstance(model, exporter.LinenModel):
+        return np.asarray(model.module.apply(model.variables, x))
+    copy = nnx.clone(model)
+    copy.eval()
+    return np.asarray(copy(x))
+
+
+def weights(model: Any) -> dict[str, np.ndarray]:
+    tree = model.variables if isinstance(model, exporter.LinenModel) else nnx.to_pure_dict(nnx.state(model))
+    flat = jax.tree_util.tree_leaves_with_path(tree)
+    return {str(path): np.array(leaf) for path, leaf in flat if jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating)}
+
+
+def test_nnx_there_and_back(tmp_path: Path) -> None:
+    model = check_round_trip(exporter, lambda seed: Net(nnx.Rngs(seed)), call, weights, X, X, tmp_path)
+    assert not model.drop.deterministic  # its mode is as it was
+    exporter.save_weights(model, tmp_path / "w.msgpack")
+    restored = traverse_util.flatten_dict(serialization.msgpack_restore((tmp_path / "w.msgpack").read_bytes()))
+    np.testing.assert_array_equal(restored["head", "kernel"], model.head.kernel[...])
+
+
+def test_linen_there_and_back(tmp_path: Path) -> None:
+    module = Linen()
+
+    def make(seed: int) -> exporter.LinenModel:
+        return exporter.LinenModel(module, module.init(jax.random.key(seed), X), {"train": False})
+
+    check_round_trip(exporter, make, call, weights, X, X, tmp_path)
+
+
+def test_any_batch(tmp_path: Path) -> None:
+    from round_trip import run
+
+    model = Net(nnx.Rngs(0))
+    exporter.export(model, tmp_path / "m.onnx", ("batch", 8, 8, 3))
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", X[:1]), call(model, X[:1]), rtol=1e-3, atol=1e-5)
+
+
+def test_other_objects_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"neither an nnx\.Module"):
+        exporter.export(object(), tmp_path / "m.onnx", X)

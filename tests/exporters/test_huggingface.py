@@ -1,0 +1,59 @@
+"""Transformers there and back: text, both ways, sound, image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+
+import onnx_ghn  # noqa: E402
+from onnx_ghn.errors import OptionError  # noqa: E402
+from onnx_ghn.exporters import huggingface as exporter  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+SMALL = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 50,
+}
+CONFIGS = {
+    "bert": SMALL,
+    "llama": {**SMALL, "num_key_value_heads": 1, "head_dim": 8},
+    "t5": {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "vocab_size": 50},
+    "vit": {**{k: v for k, v in SMALL.items() if k != "vocab_size"}, "image_size": 32, "patch_size": 16},
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_there_and_back(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(kind, **CONFIGS[kind])
+    model = transformers.AutoModel.from_config(config).eval()
+    implementation = model.config._attn_implementation
+    report = exporter.export(model, tmp_path / "m.onnx")
+    assert report.complete, report.left
+    assert model.config._attn_implementation == implementation
+    prediction = onnx_ghn.predict(tmp_path / "m.onnx", tmp_path / "i.onnx")
+    assert prediction.coverage.share("predicted") > 0.97  # T5 has a bias of attention scores
+    assert "msa" in {node.primitive.name for node in prediction.graph.nodes}
+    other = transformers.AutoModel.from_config(config).eval()
+    assert exporter.load(other, tmp_path / "i.onnx").complete
+
+    from round_trip import run
+
+    inputs = exporter.example_inputs(model)
+    with torch.no_grad():
+        expected = other(**inputs, return_dict=True)[0].numpy()
+    given = [value.numpy() for value in inputs.values()]
+    np.testing.assert_allclose(run(tmp_path / "i.onnx", *given), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_other_objects_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="PreTrainedModel"):
+        exporter.export(torch.nn.Linear(2, 2), tmp_path / "m.onnx")
