@@ -74,6 +74,8 @@ class LiveModule:
         state = module.state_dict(keep_vars=True)
         buffers = {name: b for name, b in module.named_buffers() if name in state and b.is_floating_point()}
         self._tensors: dict[str, torch.Tensor] = {**parameters, **buffers}
+        if any(isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin) for tensor in self._tensors.values()):
+            raise OptionError("the module has lazy layers without weights yet: call it once on an input")
         if any(tensor.is_meta for tensor in self._tensors.values()):
             raise OptionError(
                 "the module is on the meta device: it has no weights to set; use module.to_empty(device='cpu')"

@@ -64,6 +64,9 @@ def cli(ctx: click.Context, debug: bool) -> None:
     metavar="none|noise|FOLDER|ZIP",
     help="BatchNorm running statistics from noise, or from a folder or zip archive of images.",
 )
+@click.option(
+    "--unfold-batchnorm", is_flag=True, help="Put back the batch norms that an exporter folded into convolutions."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all random numbers.")
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the coverage report as JSON.")

@@ -104,6 +104,7 @@ def predict(
     post: str = "none",
     post_strength: float | None = None,
     calibrate: str | os.PathLike[str] = "noise",
+    unfold_batchnorm: bool = False,
     seed: int = 0,
     force: bool = False,
 ) -> Prediction:
@@ -119,6 +120,8 @@ def predict(
         post: against copies in tiled tensors: "none", "noise" or "orthogonal".
         post_strength: of that, default `postprocess.POST_STRENGTHS`.
         calibrate: BatchNorm running statistics from "noise" inputs, from a folder of images, or "none".
+        unfold_batchnorm: put the batch norms back that an exporter folded into convolutions, as far as names and
+            structure show where they were (`onnx_io.unfolding`).
         seed: of all random numbers.
         force: overwrite `output`.
 
@@ -135,10 +138,11 @@ def predict(
         check_target(os.fspath(output), force)  # before the work, not after it
     network = resolve_ghn(ghn)
     with no_garbage_collection():
-        model, stored, graph = _read(source, network.config.graph_rules)
+        model, stored, graph, notes = _read(source, network.config.graph_rules, unfold_batchnorm)
     if not any(parameter.role is not Role.statistic and not parameter.frozen for parameter in graph.parameters):
         raise GraphError(f"graph {graph.name!r} has no trainable tensors: export the model with its parameters")
     tensors, coverage = _predict(stored, graph, network, options)
+    coverage.notes.extend(notes)
     _inject(model, tensors, stored)
     if str(calibrate) != "none":
         from onnx_ghn.calibrate import calibrate_statistics
@@ -164,17 +168,27 @@ def resolve_ghn(ghn: str | os.PathLike[str] | GHN | None) -> GHN:
 
 
 def _read(
-    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rules: str
-) -> tuple[ir.Model, dict[str, StoredTensor], ComputationGraph]:
-    """A model of our own, what it stores, and its graph."""
+    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rules: str, unfold_batchnorm: bool
+) -> tuple[ir.Model, dict[str, StoredTensor], ComputationGraph, list[str]]:
+    """A model of our own, what it stores, its graph, and notes for the report."""
     import onnx_ir as ir
 
     from onnx_ghn.onnx_io import read_model, stored_tensors, untie
+    from onnx_ghn.onnx_io.unfolding import find_folded, unfold
 
     model = source if isinstance(source, ir.Model) else read_model(source)
     untie(model)
+    notes = []
+    if unfold_batchnorm:
+        new = unfold(model)
+        notes.append(f"{len(new)} folded batch norms put back" if new else "no folded batch norms were found")
+    elif folded := find_folded(model):
+        notes.append(
+            f"{len(folded)} convolutions look as if batch norms had been folded into them: keep those in the export "
+            "(see the README), or put them back with --unfold-batchnorm"
+        )
     stored = stored_tensors(model)
-    return model, stored, graph_of(model, stored, rules)
+    return model, stored, graph_of(model, stored, rules), notes
 
 
 def _options(

@@ -1,6 +1,6 @@
 """Print what the environment of one framework's tests installs: all but torch, which pins disagree with.
 
-    pip install $(python tests/exporters/environment.py keras)
+pip install $(python tests/exporters/environment.py keras)
 """
 
 from __future__ import annotations
@@ -27,4 +27,4 @@ def requirements(environment: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(requirements(sys.argv[1])))
+    sys.stdout.write("\n".join(requirements(sys.argv[1])) + "\n")

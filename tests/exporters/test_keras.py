@@ -1,13 +1,17 @@
-"""Keras models there and back, on the backend that KERAS_BACKEND names."""
+"""Keras models there and back, on the backend that KERAS_BACKEND names, or on the first that is installed."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from round_trip import check_round_trip, run
 
+BACKENDS = ("tensorflow", "jax", "torch")
+os.environ.setdefault("KERAS_BACKEND", next((b for b in BACKENDS if importlib.util.find_spec(b)), "torch"))
 keras = pytest.importorskip("keras", reason="Keras is not installed: make test-exporters")
 
 from onnx_ghn.errors import OptionError  # noqa: E402

@@ -198,6 +198,8 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         pytorch.export(small().bfloat16(), path, IMAGE.bfloat16())
     with pytest.raises(OptionError, match="meta"):
         pytorch.export(nn.Linear(2, 2, device="meta"), path, torch.rand(1, 2))
+    with pytest.raises(OptionError, match="lazy"):
+        pytorch.export(nn.LazyLinear(2), path, torch.rand(1, 2))
     pytorch.export(module, path, IMAGE)
     with pytest.raises(ModelWriteError, match="exists"):
         pytorch.export(module, path, IMAGE)
