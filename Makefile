@@ -49,7 +49,7 @@ $(VENV)-%/.ready: pyproject.toml tests/exporters/environment.py
 	$(VENV)-$*/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-exporters: $(READY) $(VENV)-keras/.ready $(VENV)-flax/.ready $(VENV)-paddle/.ready  ## make an environment for each framework
+exporters: $(READY) $(VENV)-keras/.ready $(VENV)-flax/.ready $(VENV)-paddle/.ready $(VENV)-mindspore/.ready  ## make an environment for each framework
 
 EXPORTER_TESTS := OMP_NUM_THREADS=1 ONNX_GHN_PYTHON=$(abspath $(BIN)/python)
 test-exporters: exporters  ## round trips of every framework, each in its own environment
@@ -57,6 +57,7 @@ test-exporters: exporters  ## round trips of every framework, each in its own en
 	$(EXPORTER_TESTS) KERAS_BACKEND=tensorflow $(VENV)-keras/bin/python -m pytest tests/exporters/test_keras.py $(ARGS)
 	$(EXPORTER_TESTS) KERAS_BACKEND=jax $(VENV)-flax/bin/python -m pytest tests/exporters/test_keras.py tests/exporters/test_flax.py tests/exporters/test_equinox.py $(ARGS)
 	$(EXPORTER_TESTS) $(VENV)-paddle/bin/python -m pytest tests/exporters/test_paddle.py $(ARGS)
+	$(EXPORTER_TESTS) $(VENV)-mindspore/bin/python -m pytest tests/exporters/test_mindspore.py $(ARGS)
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -27,6 +27,7 @@ FRAMEWORKS = {
     "flax": "flax",
     "equinox": "equinox",
     "paddle": "paddle",
+    "mindspore": "mindspore",
     "sklearn": "sklearn",
 }
 
@@ -38,6 +39,7 @@ SUFFIXES = {
     "flax": ".msgpack",
     "equinox": ".eqx",
     "paddle": ".pdparams",
+    "mindspore": ".ckpt",
     "sklearn": ".npz",
 }
 
@@ -124,6 +126,10 @@ def _inputs(framework: str, shapes: Sequence[tuple[int, ...]]) -> Any:
         import paddle
 
         return [paddle.zeros(shape) for shape in shapes]
+    if framework == "mindspore":
+        import mindspore
+
+        return [mindspore.ops.zeros(shape) for shape in shapes]
     if framework in ("flax", "equinox"):
         return [tuple(shape) for shape in shapes]
     raise OptionError(f"{framework} models know their inputs: leave --shape out")

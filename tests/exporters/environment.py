@@ -15,6 +15,7 @@ ENVIRONMENTS = {
     "keras": (["keras"], ["tensorflow-cpu>=2.18"]),
     "flax": (["flax", "equinox", "keras"], ["jax>=0.4.38"]),
     "paddle": (["paddle"], []),
+    "mindspore": (["mindspore"], ["numpy<2"]),
 }
 
 
