@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters import jax_arrays
@@ -21,15 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["EquinoxModel", "LiveEquinox", "export", "load", "save_weights"]
 
-Array = npt.NDArray[Any]
-
 
 @dataclasses.dataclass
 class EquinoxModel:
     """An eqx.Module, which cannot be changed in place: `load` puts a new one here.
 
     Attributes:
-        module: the module; stateful layers (eqx.nn.BatchNorm) are not exported by jax2onnx.
+        module: from arrays to arrays; layers with a state beside them (eqx.nn.BatchNorm) are not supported.
         batched: its call takes one example: export it over a batch.
     """
 
@@ -37,11 +32,10 @@ class EquinoxModel:
     batched: bool = True
 
 
-class LiveEquinox:
+class LiveEquinox(jax_arrays.LiveTree):
     """An `EquinoxModel` for `roundtrip`."""
 
     framework = "equinox"
-    numbered = False
 
     def __init__(self, model: EquinoxModel, example_inputs: Any = None) -> None:
         self.exporter = jax_arrays.exporter_name("equinox")
@@ -49,37 +43,23 @@ class LiveEquinox:
             raise OptionError(f"a {type(model).__name__} is no EquinoxModel(module)")
         self._model, self._inputs = model, example_inputs
 
-    def _leaves(self) -> dict[str, Any]:
-        import jax
+    def tree(self) -> Any:
+        """The module."""
+        return self._model.module
 
-        leaves = jax.tree_util.tree_leaves_with_path(self._model.module)
-        return {jax_arrays.path_name(path): leaf for path, leaf in leaves if jax_arrays.is_weight(leaf)}
-
-    def read(self) -> dict[str, Array]:
-        """Copies of all arrays of floats."""
-        return {name: np.array(leaf) for name, leaf in self._leaves().items()}
-
-    def write(self, values: Mapping[str, Array]) -> None:
-        """Put a module with these arrays in the place of the old one."""
-        import jax
-
-        def new(path: Any, leaf: Any) -> Any:
-            name = jax_arrays.path_name(path)
-            return jax_arrays.like(values[name], leaf) if name in values else leaf
-
-        self._model.module = jax.tree_util.tree_map_with_path(new, self._model.module)
+    def replace(self, tree: Any) -> None:
+        """Another module."""
+        self._model.module = tree
 
     def trainable(self) -> Set[str]:
         """All arrays of floats: Equinox marks none."""
-        return self._leaves().keys()
+        return self.leaves().keys()
 
     def convert(self, folder: Path) -> Path:
         """In inference mode, by jax2onnx."""
         import equinox
         import jax
 
-        if self._inputs is None:
-            raise OptionError("the model has to be exported once more, to compare: give example_inputs")
         module = equinox.nn.inference_mode(self._model.module)
         function = jax.vmap(module) if self._model.batched else module
         name = type(self._model.module).__name__

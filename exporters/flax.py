@@ -85,7 +85,7 @@ class LiveNNX:
 
         copy = nnx.clone(self._model)
         copy.eval()
-        return jax_arrays.convert(copy, _given(self._inputs), folder / "model.onnx", type(self._model).__name__)
+        return jax_arrays.convert(copy, self._inputs, folder / "model.onnx", type(self._model).__name__)
 
     def _state(self) -> dict[str, Any]:
         """The module's own variables: a state holds copies."""
@@ -98,39 +98,26 @@ class LiveNNX:
         return found
 
 
-class LiveLinen:
+class LiveLinen(jax_arrays.LiveTree):
     """A `LinenModel` for `roundtrip`."""
 
     framework = "flax"
-    numbered = False
 
     def __init__(self, model: LinenModel, example_inputs: Any = None) -> None:
         self.exporter = jax_arrays.exporter_name("flax")
         self._model, self._inputs = model, example_inputs
 
-    def _leaves(self) -> dict[str, Any]:
-        import jax
+    def tree(self) -> Any:
+        """The variables."""
+        return self._model.variables
 
-        leaves = jax.tree_util.tree_leaves_with_path(self._model.variables)
-        return {jax_arrays.path_name(path): leaf for path, leaf in leaves if jax_arrays.is_weight(leaf)}
-
-    def read(self) -> dict[str, Array]:
-        """Copies of all variables of floats."""
-        return {name: np.array(leaf) for name, leaf in self._leaves().items()}
-
-    def write(self, values: Mapping[str, Array]) -> None:
-        """Give the model new variables."""
-        import jax
-
-        def new(path: Any, leaf: Any) -> Any:
-            name = jax_arrays.path_name(path)
-            return jax_arrays.like(values[name], leaf) if name in values else leaf
-
-        self._model.variables = jax.tree_util.tree_map_with_path(new, self._model.variables)
+    def replace(self, tree: Any) -> None:
+        """Others."""
+        self._model.variables = tree
 
     def trainable(self) -> Set[str]:
         """Those of the collection "params"."""
-        return {name for name in self._leaves() if name.startswith("params/")}
+        return {name for name in self.leaves() if name.startswith("params/")}
 
     def convert(self, folder: Path) -> Path:
         """Its `apply` with the variables of now, by jax2onnx."""
@@ -139,7 +126,7 @@ class LiveLinen:
         def apply(*inputs: Any) -> Any:
             return module.apply(variables, *inputs, **options)
 
-        return jax_arrays.convert(apply, _given(self._inputs), folder / "model.onnx", type(module).__name__)
+        return jax_arrays.convert(apply, self._inputs, folder / "model.onnx", type(module).__name__)
 
 
 def export(
@@ -186,9 +173,3 @@ def _live(model: Any, example_inputs: Any) -> LiveModel:
     if isinstance(model, nnx.Module):
         return LiveNNX(model, example_inputs)
     raise OptionError(f"a {type(model).__name__} is neither an nnx.Module nor a LinenModel(module, variables)")
-
-
-def _given(example_inputs: Any) -> Any:
-    if example_inputs is None:
-        raise OptionError("the model has to be exported once more, to compare: give example_inputs")
-    return example_inputs

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
-import logging
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnx_ghn.errors import GraphError
+from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.exporters.missing import require
+from onnx_ghn.exporters.output import quiet
 
-__all__ = ["convert", "exporter_name", "is_weight", "like", "path_name", "shapes_of"]
+__all__ = ["LiveTree", "convert", "exporter_name", "is_weight", "like", "path_name", "shapes_of"]
 
 Array = npt.NDArray[Any]
 
@@ -35,18 +34,49 @@ def convert(function: Callable[..., Any], example_inputs: Any, path: Path, name:
     """
     import jax2onnx
 
-    logger = logging.getLogger("jax2onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    if example_inputs is None:
+        raise OptionError("the model has to be exported once more, to compare: give example_inputs")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet("jax2onnx"):
             jax2onnx.to_onnx(function, shapes_of(example_inputs), return_mode="file", output_path=str(path))
     except Exception as error:  # whatever a foreign model's call raises, too
         raise GraphError(f"{name}: jax2onnx cannot export it ({type(error).__name__}: {error})") from error
-    finally:
-        logger.setLevel(level)
     return path
+
+
+class LiveTree:
+    """Weights as the leaves of a tree, for frameworks whose modules cannot be changed: a new tree takes its place."""
+
+    numbered = False
+
+    def tree(self) -> Any:
+        """The tree as it is now."""
+        raise NotImplementedError
+
+    def replace(self, tree: Any) -> None:
+        """Put another in its place."""
+        raise NotImplementedError
+
+    def leaves(self) -> dict[str, Any]:
+        """Its arrays of floats by name."""
+        import jax
+
+        leaves = jax.tree_util.tree_leaves_with_path(self.tree())
+        return {path_name(path): leaf for path, leaf in leaves if is_weight(leaf)}
+
+    def read(self) -> dict[str, Array]:
+        """Copies of all arrays of floats."""
+        return {name: np.array(leaf) for name, leaf in self.leaves().items()}
+
+    def write(self, values: Mapping[str, Array]) -> None:
+        """Put a tree with these arrays in the place of the old one."""
+        import jax
+
+        def new(path: Any, leaf: Any) -> Any:
+            name = path_name(path)
+            return like(values[name], leaf) if name in values else leaf
+
+        self.replace(jax.tree_util.tree_map_with_path(new, self.tree()))
 
 
 def shapes_of(example_inputs: Any) -> list[Any]:

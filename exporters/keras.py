@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.exporters.missing import require
+from onnx_ghn.exporters.output import quiet
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
 from onnx_ghn.exporters.roundtrip import export_live, load_live
 
@@ -79,7 +80,7 @@ class LiveKeras:
         """By Keras's own exporter, into a file."""
         path = folder / "model.onnx"
         try:
-            with _batch_norms_kept(self._backend), _quiet():
+            with _batch_norms_kept(self._backend), quiet("tf2onnx"):
                 self._export(path)
         except Exception as error:
             raise GraphError(f"{self._model.name}: Keras cannot export it ({type(error).__name__}: {error})") from error
@@ -151,22 +152,6 @@ def _torch_zeros(tensor: Any) -> Any:
     import torch
 
     return torch.zeros([1 if n is None else n for n in tensor.shape], dtype=getattr(torch, str(tensor.dtype)))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    import logging
-    import warnings
-
-    logger = logging.getLogger("tf2onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 @contextlib.contextmanager

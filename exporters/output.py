@@ -1,14 +1,16 @@
-"""What converters print from compiled code, kept from the user's terminal."""
+"""What converters print and log about themselves, kept from the user's terminal."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 
-__all__ = ["captured"]
+__all__ = ["captured", "quiet"]
 
 
 @contextlib.contextmanager
@@ -33,3 +35,17 @@ def captured() -> Iterator[Callable[[], str]]:
             for number, copy in kept:
                 os.dup2(copy, number)
                 os.close(copy)
+
+
+@contextlib.contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """No warnings, and of a library's logger only errors."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

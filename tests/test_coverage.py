@@ -48,7 +48,7 @@ def test_of_a_prediction() -> None:
     assert coverage.n_elements("predicted") == n_conv + n_bn
     assert coverage.n_elements("statistic") == n_bn
     assert coverage.share("kept") == n_fc / (n_conv + n_bn + n_fc)
-    assert coverage.to_dict()["tensors"] == {"predicted": 6, "fallback": 0, "kept": 2, "statistic": 4}
+    assert coverage.to_dict()["tensors"] == {"predicted": 6, "fallback": 0, "kept": 2, "statistic": 4, "frozen": 0}
     assert {entry["name"] for entry in coverage.to_dict()["parameters"] if entry["outcome"] == "kept"} == {
         "fc.w",
         "fc.b",

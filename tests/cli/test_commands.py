@@ -140,7 +140,7 @@ def test_predict_json(path, target, ghn_folder):
     assert report["input"] == str(path)
     assert report["output"] == str(target)
     assert report["share_predicted"] == 1.0
-    assert report["tensors"] == {"predicted": 8, "fallback": 0, "kept": 0, "statistic": 4}
+    assert report["tensors"] == {"predicted": 8, "fallback": 0, "kept": 0, "statistic": 4, "frozen": 0}
     assert sum(report["elements"].values()) == sum(p["n_elements"] for p in report["parameters"])
     keys = {"name", "role", "shape", "n_elements", "dtype", "storage", "op", "outcome", "reason"}
     assert all(set(parameter) == keys for parameter in report["parameters"])
