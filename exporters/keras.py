@@ -80,7 +80,7 @@ class LiveKeras:
         """By Keras's own exporter, into a file."""
         path = folder / "model.onnx"
         try:
-            with _batch_norms_kept(self._backend), quiet("tf2onnx"):
+            with _plain_operators(self._backend), quiet("tf2onnx"):
                 self._export(path)
         except Exception as error:
             raise GraphError(f"{self._model.name}: Keras cannot export it ({type(error).__name__}: {error})") from error
@@ -155,10 +155,11 @@ def _torch_zeros(tensor: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _batch_norms_kept(backend: str) -> Iterator[None]:
-    """Keras writes batch norms as arithmetic, whose constants TensorFlow and JAX then fold into what stands before;
-    tf2onnx folds the fused operator likewise. Neither has an option for it, so what they do is replaced for the time
-    of an export.
+def _plain_operators(backend: str) -> Iterator[None]:
+    """Keras writes batch norms as arithmetic, whose constants TensorFlow then folds into what stands before; tf2onnx
+    folds the fused operator likewise. Grouped convolutions are compiled by XLA, which tf2onnx leaves as a call that no
+    runtime knows, as it does the Erfc of an exact GELU. None of it has an option, so what they do is replaced for the
+    time of an export.
     """
     if backend != "tensorflow":
         yield
@@ -167,7 +168,7 @@ def _batch_norms_kept(backend: str) -> Iterator[None]:
     from keras.src.backend.tensorflow import nn
     from tf2onnx.optimizer import back_to_back_optimizer
 
-    plain = nn.batch_normalization
+    plain, plain_conv, plain_gelu = nn.batch_normalization, nn.conv, nn.gelu
     rules = back_to_back_optimizer._func_map
 
     def fused(
@@ -184,12 +185,27 @@ def _batch_norms_kept(backend: str) -> Iterator[None]:
         y = tf.compat.v1.nn.fused_batch_norm(x, scale, offset, mean, variance, epsilon, is_training=False)[0]
         return y if rank == 4 else tf.reshape(y, shape)
 
+    def conv(
+        x: Any,
+        kernel: Any,
+        strides: Any = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Any = 1,
+    ) -> Any:
+        if data_format == "channels_first" or x.shape[-1] == kernel.shape[-2]:
+            return plain_conv(x, kernel, strides, padding, data_format, dilation_rate)
+        return tf.nn.convolution(x, kernel, strides, padding.upper(), dilations=dilation_rate)
+
+    def gelu(x: Any, approximate: bool = True) -> Any:
+        return plain_gelu(x, approximate) if approximate else 0.5 * x * (1 + tf.math.erf(x * 0.5**0.5))
+
     with _patching:
         kept = rules.pop(("Conv", "BatchNormalization"), None)
-        nn.batch_normalization = fused
+        nn.batch_normalization, nn.conv, nn.gelu = fused, conv, gelu
         try:
             yield
         finally:
-            nn.batch_normalization = plain
+            nn.batch_normalization, nn.conv, nn.gelu = plain, plain_conv, plain_gelu
             if kept is not None:
                 rules["Conv", "BatchNormalization"] = kept

@@ -29,6 +29,7 @@ def make(seed: int) -> keras.Model:
     x = layers.ReLU()(layers.BatchNormalization()(x))
     x = layers.DepthwiseConv2D(3, padding="same")(x)
     x = layers.BatchNormalization(scale=False)(x)
+    x = layers.Conv2D(8, 3, groups=2, padding="same", activation="gelu")(x)
     x = layers.LayerNormalization()(layers.SeparableConv2D(12, 3)(x))
     x = layers.GroupNormalization(2)(layers.Conv2DTranspose(6, 2)(x))
     pooled = layers.GlobalAveragePooling2D()(x)
