@@ -252,7 +252,7 @@ class Trace:
             total = sum(int(np.prod(shape, dtype=np.int64)) for shape in stored.values())
             places = {name: _read(place, shapes[name], total) for name, place in record["places"].items()}
             missing = {str(name): int(count) for name, count in record["missing"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error) as error:
             raise CheckpointError(f"the model's trace is damaged ({error}); export it again") from error
         return cls(shapes, stored, places, missing)
 

@@ -62,9 +62,8 @@ def join_group() -> Group:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Group()
-    if (
-        dist.is_torchelastic_launched()
-    ):  # torchrun, killed, leaves workers that train and write on beside the next run's
+    if dist.is_torchelastic_launched():
+        # torchrun, killed, leaves workers that would train and write on beside the next run's.
         end_with(os.getppid())
     cuda = torch.cuda.is_available()
     if cuda:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from onnx_ghn.errors import ModelReadError
+
 __all__ = ["FROZEN", "TRACE", "Ranges", "frozen_tensors", "mark"]
 
 TRACE = "onnx_ghn.trace"  # where each weight of the framework's model is among the file's tensors
@@ -23,7 +25,11 @@ def mark(model: ir.Model, trace: str, frozen: Mapping[str, Ranges]) -> None:
 
 
 def frozen_tensors(model: ir.Model) -> dict[str, Ranges]:
-    """The stored tensors, or elements of them, that are not to be trained; none where the file does not say."""
+    """The stored tensors, or elements of them, that are not to be trained; none where the file does not say.
+
+    Raises:
+        ModelReadError: it says so in a way that cannot be read. Going on would change frozen layers.
+    """
     text = model.metadata_props.get(FROZEN)
     try:
         record = json.loads(text) if text else {}
@@ -31,5 +37,5 @@ def frozen_tensors(model: ir.Model) -> dict[str, Ranges]:
             str(name): None if ranges is None else tuple((int(first), int(stop)) for first, stop in ranges)
             for name, ranges in record.items()
         }
-    except (ValueError, TypeError, AttributeError):  # somebody else's note
-        return {}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelReadError(f"metadata {FROZEN} is damaged ({error}); export the model again, or remove it") from error
