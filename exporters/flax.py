@@ -14,6 +14,7 @@ import numpy.typing as npt
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters import jax_arrays
 from onnx_ghn.exporters.missing import require
+from onnx_ghn.exporters.output import quiet
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
 from onnx_ghn.exporters.roundtrip import LiveModel, export_live, load_live
 
@@ -158,12 +159,19 @@ def load(model: nnx.Module | LinenModel, onnx_path: str | os.PathLike[str], exam
 
 
 def save_weights(model: nnx.Module | LinenModel, path: Path) -> None:
-    """As msgpack, which `flax.serialization.msgpack_restore` reads: a tree of dicts of arrays."""
+    """A tree of dicts of arrays: as msgpack, which `flax.serialization.msgpack_restore` reads; where the path ends in
+    .orbax, as a folder, which `orbax.checkpoint.PyTreeCheckpointer().restore` reads.
+    """
     from flax import serialization, traverse_util
 
     live = _live(model, None)
     tree = traverse_util.unflatten_dict({tuple(name.split("/")): value for name, value in live.read().items()})
-    path.write_bytes(serialization.msgpack_serialize(tree))
+    if path.suffix == ".orbax":
+        orbax = require("orbax.checkpoint", "flax")
+        with quiet("absl"):
+            orbax.PyTreeCheckpointer().save(path.resolve(), tree)
+    else:
+        path.write_bytes(serialization.msgpack_serialize(tree))
 
 
 def _live(model: Any, example_inputs: Any) -> LiveModel:

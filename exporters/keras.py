@@ -16,7 +16,8 @@ from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.exporters.missing import require
 from onnx_ghn.exporters.output import quiet
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
-from onnx_ghn.exporters.roundtrip import export_live, load_live
+from onnx_ghn.exporters.roundtrip import export_live, free_name, load_live
+from onnx_ghn.exporters.tensorflow import unfolded
 
 if TYPE_CHECKING:
     import keras
@@ -60,7 +61,7 @@ class LiveKeras:
         self._weights = {}
         for weight in model.weights:
             if "float" in str(weight.dtype):  # not a seed's state
-                self._weights[_free(weight.path, self._weights)] = weight
+                self._weights[free_name(weight.path, self._weights)] = weight
 
     def read(self) -> dict[str, Array]:
         """Copies of all weights: kernels, scales, moving statistics."""
@@ -128,14 +129,6 @@ def save_weights(model: keras.Model, path: Path) -> None:
     model.save_weights(str(path))
 
 
-def _free(name: str, taken: Mapping[str, object]) -> str:
-    number, found = 1, name
-    while found in taken:
-        number += 1
-        found = f"{name}_{number}"
-    return found
-
-
 def _to_numpy(weight: Any) -> Array:
     import keras
 
@@ -166,10 +159,8 @@ def _plain_operators(backend: str) -> Iterator[None]:
         return
     import tensorflow as tf
     from keras.src.backend.tensorflow import nn
-    from tf2onnx.optimizer import back_to_back_optimizer
 
     plain, plain_conv, plain_gelu = nn.batch_normalization, nn.conv, nn.gelu
-    rules = back_to_back_optimizer._func_map
 
     def fused(
         x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
@@ -200,12 +191,9 @@ def _plain_operators(backend: str) -> Iterator[None]:
     def gelu(x: Any, approximate: bool = True) -> Any:
         return plain_gelu(x, approximate) if approximate else 0.5 * x * (1 + tf.math.erf(x * 0.5**0.5))
 
-    with _patching:
-        kept = rules.pop(("Conv", "BatchNormalization"), None)
+    with _patching, unfolded():
         nn.batch_normalization, nn.conv, nn.gelu = fused, conv, gelu
         try:
             yield
         finally:
             nn.batch_normalization, nn.conv, nn.gelu = plain, plain_conv, plain_gelu
-            if kept is not None:
-                rules["Conv", "BatchNormalization"] = kept

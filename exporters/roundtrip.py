@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
     from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["Exported", "LiveModel", "export_live", "load_live", "to_model"]
+__all__ = ["Exported", "LiveModel", "export_live", "free_name", "load_live", "to_model"]
 
 Array = npt.NDArray[Any]
+_OCTAVES = 16  # what is computed with codes this much larger differs visibly
 _KEPT = "keeps its value"
 _UNUSED = "the exported computation does not read it"
 _UNUSED_REMEDY = "nothing to do if only training needs it"
@@ -100,19 +101,20 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
     codes = Codes({name: values.shape for name, values in originals.items()})
     with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as name:
         folder = Path(name)
-        try:
-            live.write({name: codes.values(name).astype(values.dtype) for name, values in originals.items()})
-            source = live.convert(_subfolder(folder, "coded"))
-        finally:
-            live.write(originals)
-        model = read_model(source)
-        _tie_copies(model, codes)
+        model = _coded(live, codes, originals, _subfolder(folder, "coded"))
         stored = stored_tensors(model)
         values_of = {name: tensor.numpy() for name, tensor in stored.items() if _is_float(tensor)}
         trace = codes.trace(values_of)
+        if trace.missing:  # what was computed from codes may look like others
+            other = Codes(codes.shapes, _OCTAVES)
+            again = stored_tensors(_coded(live, other, originals, _subfolder(folder, "again")))
+            certain = _certain(codes, values_of, other, {n: t.numpy() for n, t in again.items() if _is_float(t)})
+            trace = codes.trace({name: values_of[name] for name in certain})
+        else:
+            certain = list(values_of)
         new: dict[str, Array] = {}
-        for name, values in values_of.items():
-            restored = codes.restored(values, originals)
+        for name in certain:
+            restored = codes.restored(values_of[name], originals)
             if restored is not None:
                 new[name] = restored
         computed: dict[str, Array] = {}
@@ -166,6 +168,46 @@ def load_live(live: LiveModel, source: str | os.PathLike[str] | ir.Model) -> Loa
             WeightNote(name, shapes[name], "the file does not hold it as it is", _KEPT) for name in trace.missing
         ),
     )
+
+
+def _coded(live: LiveModel, codes: Codes, originals: Mapping[str, Array], folder: Path) -> ir.Model:
+    """An export with codes for weights; the live model has its own again afterwards."""
+    try:
+        live.write({name: codes.values(name).astype(values.dtype) for name, values in originals.items()})
+        source = live.convert(folder)
+    finally:
+        live.write(originals)
+    model = read_model(source)
+    _tie_copies(model, codes)
+    return model
+
+
+def _certain(codes: Codes, stored: Mapping[str, Array], other: Codes, again: Mapping[str, Array]) -> list[str]:
+    """Tensors that are made of the same elements of weights in exports with two codes, or of none.
+
+    A sum of a code and something small is a code as well, of another element: only two codes tell that it was computed.
+    """
+    known: set[tuple[tuple[int, ...], bytes]] | None = None
+    certain = []
+    for name, values in stored.items():
+        numbers = codes.numbers(values)
+        if name in again and np.array_equal(numbers, other.numbers(again[name])):
+            certain.append(name)
+        elif name not in again or again[name].shape != values.shape:  # under another name
+            if known is None:
+                known = {(found.shape, other.numbers(found).tobytes()) for found in again.values()}
+            if (values.shape, numbers.tobytes()) in known:
+                certain.append(name)
+    return certain
+
+
+def free_name(name: str, taken: Mapping[str, object]) -> str:
+    """A weight's name, numbered where another one bears it."""
+    number, found = 1, name
+    while found in taken:
+        number += 1
+        found = f"{name}_{number}"
+    return found
 
 
 def _tie_copies(model: ir.Model, codes: Codes) -> None:

@@ -24,6 +24,7 @@ FRAMEWORKS = {
     "torch": "pytorch",
     "hf": "huggingface",
     "keras": "keras",
+    "tensorflow": "tensorflow",
     "flax": "flax",
     "equinox": "equinox",
     "paddle": "paddle",
@@ -31,16 +32,17 @@ FRAMEWORKS = {
     "sklearn": "sklearn",
 }
 
-#: How a module's `save_weights` wants its file to be called.
+#: What the file, or folder, that a module's `save_weights` writes may end in.
 SUFFIXES = {
-    "pytorch": ".safetensors",
-    "huggingface": ".safetensors",
-    "keras": ".weights.h5",
-    "flax": ".msgpack",
-    "equinox": ".eqx",
-    "paddle": ".pdparams",
-    "mindspore": ".ckpt",
-    "sklearn": ".npz",
+    "pytorch": (".safetensors",),
+    "huggingface": (".safetensors",),
+    "keras": (".weights.h5",),
+    "tensorflow": (".tf",),
+    "flax": (".msgpack", ".orbax"),
+    "equinox": (".eqx",),
+    "paddle": (".pdparams",),
+    "mindspore": (".ckpt",),
+    "sklearn": (".npz",),
 }
 
 
@@ -52,13 +54,13 @@ class Target:
         exporter: the module of onnx_ghn.exporters with `export`, `load` and `save_weights`.
         model: of the framework.
         example_inputs: of its forward pass, as `export` takes them; None where that needs none.
-        suffix: of the framework's own files of weights.
+        suffixes: of the framework's own files of weights.
     """
 
     exporter: ModuleType
     model: Any
     example_inputs: Any
-    suffix: str
+    suffixes: tuple[str, ...]
 
 
 def resolve(target: str, shapes: Sequence[tuple[int, ...]] = (), options: Mapping[str, Any] | None = None) -> Target:
@@ -130,7 +132,7 @@ def _inputs(framework: str, shapes: Sequence[tuple[int, ...]]) -> Any:
         import mindspore
 
         return [mindspore.ops.zeros(shape) for shape in shapes]
-    if framework in ("flax", "equinox"):
+    if framework in ("flax", "equinox", "tensorflow"):
         return [tuple(shape) for shape in shapes]
     raise OptionError(f"{framework} models know their inputs: leave --shape out")
 
@@ -213,6 +215,13 @@ def _keras(name: str, options: Mapping[str, Any]) -> Any:
     return _call(constructor, {"weights": None, **options}, name)
 
 
+def _tensorflow(name: str, options: Mapping[str, Any]) -> Any:
+    tensorflow = require("tensorflow", "tensorflow")
+    if not (Path(name) / "saved_model.pb").is_file():
+        raise OptionError(f"{name!r} is no folder of a SavedModel; or name a function, as in net.py:build")
+    return _call(lambda: tensorflow.saved_model.load(name), options, name)
+
+
 def _paddle(name: str, options: Mapping[str, Any]) -> Any:
     paddle = require("paddle", "paddle")
     models = paddle.vision.models
@@ -240,5 +249,6 @@ _BUILDERS: dict[str, Callable[[str, Mapping[str, Any]], Any]] = {
     "timm": _timm,
     "hf": _hf,
     "keras": _keras,
+    "tensorflow": _tensorflow,
     "paddle": _paddle,
 }

@@ -29,6 +29,7 @@ Array = npt.NDArray[Any]
 _FIRST = int(np.float32(2.0**-24).view(np.int32))
 _LAST = int(np.float32(2.0**100).view(np.int32))
 _BYTE = 256
+_OCTAVE = 1 << 23
 _CHUNK = 1 << 22  # elements looked at together: what one pass needs of memory
 _VERSION = 1
 
@@ -38,24 +39,28 @@ class Codes:
 
     Args:
         shapes: by name, in a fixed order.
+        octaves: how many powers of two above the usual ones the values begin, fewer where there is no room: another
+            code of the same elements.
 
     Raises:
         GraphError: more elements than there are values (about a billion).
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], octaves: int = 0) -> None:
         self.shapes = dict(shapes)
         sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes.values()]
         self._names = list(self.shapes)
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        if _FIRST + self._starts[-1] * _BYTE // (_BYTE - 1) > _LAST:
+        free = _LAST - _FIRST - int(self._starts[-1]) * _BYTE // (_BYTE - 1)
+        if free < 0:
             raise GraphError(f"{self._starts[-1]:,} weights are too many to tell apart; load them by name")
+        self._first = _FIRST + min(octaves * _OCTAVE, free // _BYTE * _BYTE)
 
     def values(self, name: str) -> npt.NDArray[np.float32]:
         """The float32 array to give to a weight."""
         index = self._names.index(name)
         number = np.arange(*self._starts[index : index + 2])
-        bits = _FIRST + number // (_BYTE - 1) * _BYTE + number % (_BYTE - 1) + 1
+        bits = self._first + number // (_BYTE - 1) * _BYTE + number % (_BYTE - 1) + 1
         values = bits.astype(np.int32).view(np.float32)
         if len(self.shapes[name]) > 1:
             values[1::2] *= -1
@@ -71,7 +76,7 @@ class Codes:
             part = flat[start : start + _CHUNK]
             with np.errstate(over="ignore", invalid="ignore"):
                 exact = part.astype(np.float32)
-            high, low = np.divmod(np.abs(exact).view(np.int32).astype(np.int64) - _FIRST, _BYTE)
+            high, low = np.divmod(np.abs(exact).view(np.int32).astype(np.int64) - self._first, _BYTE)
             numbers = high * (_BYTE - 1) + low - 1
             valid = (low > 0) & (numbers >= 0) & (numbers < self._starts[-1]) & (exact == part)
             found[start : start + _CHUNK] = np.where(valid, numbers, -1)

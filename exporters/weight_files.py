@@ -1,4 +1,4 @@
-"""A framework's own files of weights, whole or not at all."""
+"""A framework's own files or folders of weights, whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,9 +18,18 @@ _CHUNK_BYTES = 1 << 20
 
 def check_weights_target(target: Target, path: str, force: bool) -> None:
     """Raise where a file of weights could not be written there: OptionError (its suffix), ModelWriteError."""
-    if not path.endswith(target.suffix):
-        raise OptionError(f"{path}: weights of this framework go to a file that ends in {target.suffix}")
+    _suffix(target, path)
+    if os.path.isdir(path):
+        raise ModelWriteError(f"{path}: is a folder already, which is not replaced; remove it or choose another name")
     check_target(path, force)
+
+
+def _suffix(target: Target, path: str) -> str:
+    for suffix in target.suffixes:
+        if path.endswith(suffix):
+            return suffix
+    wanted = " or ".join(target.suffixes)
+    raise OptionError(f"{path}: weights of this framework go to a file that ends in {wanted}")
 
 
 def write_weights(target: Target, path: str, *, force: bool = False) -> Path:
@@ -30,15 +39,24 @@ def write_weights(target: Target, path: str, *, force: bool = False) -> Path:
         OptionError: another suffix. ModelWriteError: the file exists, or cannot be written; nothing was changed.
     """
     check_weights_target(target, path, force)
-    with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as folder:
-        saved = Path(folder, f"weights{target.suffix}")
-        try:
+    # Beside the target, so that a folder can be moved into place.
+    beside = os.path.dirname(os.path.abspath(path))
+    try:
+        with tempfile.TemporaryDirectory(prefix=".onnx-ghn-", dir=beside) as folder:
+            saved = Path(folder, f"weights{_suffix(target, path)}")
             target.exporter.save_weights(target.model, saved)
-        except OSError as error:
-            raise ModelWriteError(f"{saved}: cannot be written ({error.strerror}); free some space") from error
-        with Transaction(path) as transaction, saved.open("rb") as source:
-            file = transaction.create(os.path.basename(path))
-            while chunk := source.read(_CHUNK_BYTES):
-                file.write(chunk)
-            transaction.place(file, os.path.basename(path), last=True)
+            if saved.is_dir():
+                saved.rename(path)
+            else:
+                _place(saved, path)
+    except OSError as error:
+        raise ModelWriteError(f"{path}: cannot be written ({error.strerror or error}); free some space") from error
     return Path(path)
+
+
+def _place(saved: Path, path: str) -> None:
+    with Transaction(path) as transaction, saved.open("rb") as source:
+        file = transaction.create(os.path.basename(path))
+        while chunk := source.read(_CHUNK_BYTES):
+            file.write(chunk)
+        transaction.place(file, os.path.basename(path), last=True)

@@ -84,7 +84,7 @@ def export(
     keras:ResNet50         keras:saved.keras    keras:net.py:build
     hf:bert                hf:FOLDER            flax:net.py:build
     paddle:resnet18        paddle:net.py:build  equinox:net.py:build   sklearn:net.py:build
-    mindspore:net.py:build
+    tensorflow:SAVEDMODEL  tensorflow:net.py:build                     mindspore:net.py:build
 
     The function in a file returns a model, or a model and its example inputs.
     """
@@ -117,8 +117,9 @@ def load(
 ) -> None:
     """Write the weights in MODEL, an ONNX file of FRAMEWORK:TARGET, as a file that the framework loads.
 
-    A state_dict as .safetensors (PyTorch, Hugging Face), .weights.h5 (Keras), .msgpack (Flax), .eqx (Equinox),
-    .pdparams (Paddle), .ckpt (MindSpore), .npz (scikit-learn).
+    A state_dict as .safetensors (PyTorch, Hugging Face), .weights.h5 (Keras), .tf (a folder with a
+    TensorFlow checkpoint), .msgpack or .orbax (Flax), .eqx (Equinox), .pdparams (Paddle), .ckpt (MindSpore), .npz
+    (scikit-learn).
     """
     from onnx_ghn.exporters.targets import resolve
     from onnx_ghn.exporters.weight_files import check_weights_target, write_weights

@@ -1,6 +1,6 @@
 """Print what the environment of one framework's tests installs: all but torch, which pins disagree with.
 
-pip install $(python tests/exporters/environment.py keras)
+python tests/exporters/environment.py keras > requirements.txt
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 #: The extras of each environment, and the backends that a user of them has.
 ENVIRONMENTS = {
-    "keras": (["keras"], ["tensorflow-cpu>=2.18"]),
+    "keras": (["keras", "tensorflow"], ["tensorflow-cpu>=2.18"]),
     "flax": (["flax", "equinox", "keras"], ["jax>=0.4.38"]),
     "paddle": (["paddle"], []),
     "mindspore": (["mindspore"], ["numpy<2"]),
@@ -23,8 +23,7 @@ def requirements(environment: str) -> list[str]:
     """Requirement lines."""
     extras, more = ENVIRONMENTS[environment]
     core = [line for line in PROJECT["dependencies"] if not line.startswith("torch")]
-    lines = [*core, *more, "pytest>=8", *(line for extra in extras for line in PROJECT["optional-dependencies"][extra])]
-    return [line.replace(" ", "") for line in lines]
+    return [*core, *more, "pytest>=8", *(line for extra in extras for line in PROJECT["optional-dependencies"][extra])]
 
 
 if __name__ == "__main__":

@@ -77,6 +77,13 @@ def test_nnx_there_and_back(tmp_path: Path) -> None:
     exporter.save_weights(model, tmp_path / "w.msgpack")
     restored = traverse_util.flatten_dict(serialization.msgpack_restore((tmp_path / "w.msgpack").read_bytes()))
     np.testing.assert_array_equal(restored["head", "kernel"], model.head.kernel[...])
+    import orbax.checkpoint
+
+    exporter.save_weights(model, tmp_path / "w.orbax")
+    tree = traverse_util.flatten_dict(orbax.checkpoint.PyTreeCheckpointer().restore(tmp_path / "w.orbax"))
+    assert tree.keys() == restored.keys()
+    for key, value in tree.items():
+        np.testing.assert_array_equal(value, restored[key])
 
 
 def test_linen_there_and_back(tmp_path: Path) -> None:

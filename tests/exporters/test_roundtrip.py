@@ -1,0 +1,85 @@
+"""The way there and back with an exporter that computes with weights, as a framework's constant folding does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from round_trip import run
+
+from onnx_ghn.exporters.roundtrip import export_live, load_live
+
+X = np.random.default_rng(0).random((2, 4), dtype=np.float32)
+
+
+class Folding:
+    """A linear layer and a batch norm, of which the exporter stores what is left after folding.
+
+    Args:
+        numbered: whether tensors have other names in each export.
+    """
+
+    framework, exporter, numbered = "none", "folding", False
+
+    def __init__(self, seed: int, *, numbered: bool = False) -> None:
+        rng = np.random.default_rng(seed)
+        shapes = {"weight": (4, 8), "scale": (8,), "shift": (8,), "mean": (8,), "head": (8, 3)}
+        self.values = {name: rng.random(shape, dtype=np.float32) for name, shape in shapes.items()}
+        self.named_anew, self.count = numbered, 0
+
+    def read(self) -> dict[str, np.ndarray]:
+        return {name: value.copy() for name, value in self.values.items()}
+
+    def write(self, values: Mapping[str, np.ndarray]) -> None:
+        self.values.update({name: value.copy() for name, value in values.items()})
+
+    def trainable(self) -> Set[str]:
+        return set(self.values) - {"mean"}
+
+    def convert(self, folder: Path) -> onnx.ModelProto:
+        v = self.values
+        self.count += 1
+        # With weights as small as codes the sum is a few units in the last place from the shift itself.
+        tensors = {"product": v["weight"] * v["scale"], "sum": v["shift"] - v["mean"] * v["scale"], "head": v["head"]}
+        suffix = f"_{self.count}" if self.named_anew else ""
+        nodes = [
+            helper.make_node("MatMul", ["x", "product" + suffix], ["a"]),
+            helper.make_node("Add", ["a", "sum" + suffix], ["b"]),
+            helper.make_node("MatMul", ["b", "head" + suffix], ["y"]),
+        ]
+        values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [None, k]) for n, k in (("x", 4), ("y", 3))]
+        initializers = [numpy_helper.from_array(value, name + suffix) for name, value in tensors.items()]
+        graph = helper.make_graph(nodes, "g", values[:1], values[1:], initializers)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        v = self.values
+        return (x @ v["weight"] * v["scale"] + v["shift"] - v["mean"] * v["scale"]) @ v["head"]
+
+
+def test_a_sum_of_weights_is_not_taken_for_a_weight(tmp_path: Path) -> None:
+    model = Folding(0)
+    before = model.read()
+    report = export_live(model, tmp_path / "m.onnx")
+    assert {note.name for note in report.left} == {"weight", "scale", "shift", "mean"}
+    assert all("folded" in note.cause for note in report.left)
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", X), model(X), rtol=1e-5)
+    other = Folding(1)
+    kept = other.read()
+    loaded = load_live(other, tmp_path / "m.onnx")
+    assert {note.name for note in loaded.left} == {"weight", "scale", "shift", "mean"}
+    np.testing.assert_array_equal(other.values["head"], before["head"])
+    for name in ("weight", "scale", "shift", "mean"):
+        np.testing.assert_array_equal(other.values[name], kept[name])
+
+
+def test_names_that_change_do_not_hide_it(tmp_path: Path) -> None:
+    from onnx_ghn.errors import GraphError
+
+    with pytest.raises(GraphError, match="computed from weights, under a name that changes"):
+        export_live(Folding(0, numbered=True), tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
