@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from onnx_ghn.graph import ComputationGraph, build_graph
     from onnx_ghn.graph.draw import draw
     from onnx_ghn.prediction import Prediction, predict
+    from onnx_ghn.profiling import ProfileReport, measure_latency, profile
 
 _HOMES = {
     "ComputationGraph": "onnx_ghn.graph",
@@ -29,13 +30,16 @@ _HOMES = {
     "GHN": "onnx_ghn.ghn",
     "GHNConfig": "onnx_ghn.ghn",
     "Prediction": "onnx_ghn.prediction",
+    "ProfileReport": "onnx_ghn.profiling",
     "build_graph": "onnx_ghn.graph",
     "draw": "onnx_ghn.graph.draw",
     "initialize": "onnx_ghn.exporters.pytorch",
     "list_ghns": "onnx_ghn.ghn",
     "load_ghn": "onnx_ghn.ghn",
+    "measure_latency": "onnx_ghn.profiling",
     "new_ghn": "onnx_ghn.ghn",
     "predict": "onnx_ghn.prediction",
+    "profile": "onnx_ghn.profiling",
     "save_ghn": "onnx_ghn.ghn",
     "strip": "onnx_ghn.architecture",
 }
@@ -47,14 +51,17 @@ __all__ = [
     "GHNConfig",
     "OnnxGhnError",
     "Prediction",
+    "ProfileReport",
     "__version__",
     "build_graph",
     "draw",
     "initialize",
     "list_ghns",
     "load_ghn",
+    "measure_latency",
     "new_ghn",
     "predict",
+    "profile",
     "save_ghn",
     "strip",
 ]

@@ -16,6 +16,7 @@ import click
 from onnx_ghn._version import __version__
 from onnx_ghn.cli_deepnets import deepnets
 from onnx_ghn.cli_exporters import export, load
+from onnx_ghn.cli_profile import profile
 from onnx_ghn.errors import OnnxGhnError, printable
 from onnx_ghn.training.eval_ghn import eval_ghn
 from onnx_ghn.training.train_ghn import train_ghn
@@ -184,6 +185,7 @@ cli.add_command(deepnets)
 cli.add_command(train_ghn)
 cli.add_command(eval_ghn)
 cli.add_command(train_net)
+cli.add_command(profile)
 
 
 def main(argv: list[str] | None = None) -> None:

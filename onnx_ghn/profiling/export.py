@@ -1,0 +1,101 @@
+"""A report as files: CSV of points and of operators, a Chrome trace."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from onnx_ghn.profiling.report import Latency, Memory, Operator, PointResult, ProfileReport
+from onnx_ghn.profiling.settings import Point
+
+__all__ = ["operators_csv", "points_csv", "trace_json", "write_file"]
+
+
+def points_csv(report: ProfileReport) -> str:
+    """A row for each point of the model, then of the other model."""
+    return _csv(
+        {"model": model, **_point_row(point)}
+        for model, points in ((report.model, report.points), (report.against, report.against_points))
+        for point in points
+    )
+
+
+def operators_csv(report: ProfileReport) -> str:
+    """A row for each operator of each point."""
+    rows = []
+    for model, points in ((report.model, report.points), (report.against, report.against_points)):
+        for point in points:
+            where = {"model": model, **dataclasses.asdict(point.point), "batch": point.batch}
+            for operator in point.operators.operators if point.operators is not None else ():
+                row = operator.to_dict()
+                row["operator_provider"] = row.pop("provider")
+                row["covers"] = " ".join(operator.covers)
+                row["output_shape"] = "x".join(map(str, operator.output_shape or ()))
+                rows.append({**where, **row})
+    of_point = [field.name for field in dataclasses.fields(Point)]
+    of_operator = [field.name for field in dataclasses.fields(Operator) if field.name != "provider"]
+    return _csv(rows, ["model", *of_point, "operator_provider", *of_operator])
+
+
+def trace_json(report: ProfileReport) -> str:
+    """For chrome://tracing or https://ui.perfetto.dev: the recorded runs, each point a process."""
+    return json.dumps({"traceEvents": list(report.trace_events), "displayTimeUnit": "ms"})
+
+
+def write_file(path: str | os.PathLike[str], content: str | bytes, *, force: bool = False) -> Path:
+    """Write a file whole or not at all.
+
+    Raises:
+        ModelWriteError: it exists and `force` is not given, or cannot be written.
+    """
+    from onnx_ghn.onnx_io import check_target
+    from onnx_ghn.onnx_io.transaction import Transaction
+
+    target = Path(path)
+    check_target(os.fspath(target), force)
+    with Transaction(os.fspath(target)) as transaction:
+        file = transaction.create(target.name)
+        file.write(content.encode() if isinstance(content, str) else content)
+        transaction.place(file, target.name, last=True)
+    return target
+
+
+def _point_row(point: PointResult) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        **dataclasses.asdict(point.point),
+        "batch": point.batch if point.inputs else point.point.batch,
+    }
+    row["inputs"] = " ".join(f"{info.name}:{'x'.join(map(str, info.shape))}" for info in point.inputs)
+    row["session_creation_ms"] = point.session_creation_ms
+    for kind, part in ((Latency, point.latency), (Memory, point.memory)):
+        names = [field.name for field in dataclasses.fields(kind) if field.name != "samples_ms"]
+        row |= {name: None if part is None else getattr(part, name) for name in names}
+    whole = (
+        "run_ms",
+        "operators_ms",
+        "coverage",
+        "macs",
+        "flops",
+        "parameters",
+        "parameter_bytes",
+        "bytes",
+        "estimate_ms",
+    )
+    row |= {f"{'' if name != 'run_ms' else 'recorded_'}{name}": getattr(point.operators, name, None) for name in whole}
+    row["error"] = point.error
+    return row
+
+
+def _csv(rows: Iterable[Mapping[str, Any]], keys: list[str] | None = None) -> str:
+    listed = list(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, keys or list(listed[0]), lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(listed)
+    return text.getvalue()

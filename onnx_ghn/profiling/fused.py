@@ -1,0 +1,188 @@
+"""The graph as onnxruntime runs it, and which nodes of the file each of its nodes stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import helper
+
+__all__ = ["FusedNode", "Stored", "fused_nodes", "infer_shapes"]
+
+_LAYOUT = "_nchwc"  # what onnxruntime's blocked layout adds to the name of a value for that of its node
+#: What a convolution in the blocked layout takes in after itself.
+_AFTER = frozenset({"Add", "Sum", "Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "HardSwish", "Mul"})
+_BITS = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """An initializer, without its data."""
+
+    name: str
+    shape: tuple[int, ...]
+    element_type: int  # TensorProto's
+
+    @property
+    def n_elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes, two or four elements in one where the type is so small."""
+        kind = onnx.TensorProto.DataType.Name(self.element_type)
+        bits = _BITS.get(kind) or 8 * helper.tensor_dtype_to_np_dtype(self.element_type).itemsize
+        return -(-self.n_elements * bits // 8)
+
+    @property
+    def is_parameter(self) -> bool:
+        """Floats, and integers of one byte or less, which are quantised weights: no shapes, axes or masks."""
+        kind = onnx.TensorProto.DataType.Name(self.element_type)
+        return kind.startswith(("FLOAT", "DOUBLE", "BFLOAT")) or kind in ("INT8", "UINT8", *_BITS)
+
+
+@dataclasses.dataclass
+class FusedNode:
+    """A node that onnxruntime runs."""
+
+    name: str
+    op_type: str
+    domain: str
+    attributes: dict[str, Any]
+    inputs: list[str]
+    outputs: list[str]
+    stored: list[Stored | None]  # for each input
+    covers: list[onnx.NodeProto]
+
+
+def fused_nodes(optimized: Path, original: onnx.ModelProto) -> list[FusedNode]:
+    """Nodes of an optimised graph, main graph first, then those of bodies of Loop, If and Scan.
+
+    Args:
+        optimized: as onnxruntime wrote it.
+        original: the model, without external data.
+    """
+    proto = onnx.load(optimized, load_external_data=False)
+    found = [node for graph in _graphs(proto.graph) for node in _nodes(graph, proto.graph)]
+    producers = {output: node for graph in _graphs(original.graph) for node in graph.node for output in node.output}
+    made = {_original_value(node, producers) for node in found} | {name for node in found for name in node.outputs}
+    claimed: set[int] = set()
+    for node in found:
+        value = _original_value(node, producers)
+        if value in producers:
+            node.covers = _covered(value, made - {value}, producers, claimed)
+    _hand_back(found)
+    return found
+
+
+def infer_shapes(
+    nodes: Sequence[FusedNode], optimized: Path, original: onnx.ModelProto
+) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Shape and element type of what can be told without running: by value of the optimised graph.
+
+    onnx's shape inference runs on both graphs; it does not know onnxruntime's own operators, whose outputs mostly
+    have the name, or a node of the name, of a value of the file.
+
+    Args:
+        original: its inputs declare the shapes that are asked about.
+    """
+    known = _inferred(original)
+    for node in nodes:
+        value = node.name.removesuffix(_LAYOUT)
+        if node.name.endswith(_LAYOUT) and value in known:
+            known.setdefault(node.outputs[0], known[value])
+        elif node.op_type in ("ReorderInput", "ReorderOutput") and node.inputs[0] in known:
+            known.setdefault(node.outputs[0], known[node.inputs[0]])
+    proto = onnx.load(optimized, load_external_data=False)
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(
+        helper.make_tensor_value_info(name, kind, shape) for name, (shape, kind) in known.items()
+    )
+    for name, entry in _inferred(proto).items():
+        known.setdefault(name, entry)
+    return known
+
+
+def _inferred(proto: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...], int]]:
+    done = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    found = {}
+    for graph in _graphs(done.graph):
+        for value in [*graph.input, *graph.value_info, *graph.output]:
+            kind = value.type.tensor_type
+            if value.type.HasField("tensor_type") and kind.HasField("shape"):
+                dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim]
+                if min(dims, default=0) >= 0 and kind.elem_type:
+                    found[value.name] = (tuple(dims), kind.elem_type)
+        for tensor in graph.initializer:
+            found[tensor.name] = (tuple(tensor.dims), tensor.data_type)
+    return found
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from _graphs(inner)
+
+
+def _nodes(graph: onnx.GraphProto, main: onnx.GraphProto) -> Iterator[FusedNode]:
+    tensors = {t.name: Stored(t.name, tuple(t.dims), t.data_type) for g in (main, graph) for t in g.initializer}
+    for node in graph.node:
+        attributes = {
+            entry.name: helper.get_attribute_value(entry)
+            for entry in node.attribute
+            if entry.type not in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS, onnx.AttributeProto.TENSOR)
+        }
+        inputs = list(node.input)
+        stored = [tensors.get(name) for name in inputs]
+        yield FusedNode(node.name, node.op_type, node.domain, attributes, inputs, list(node.output), stored, [])
+
+
+def _original_value(node: FusedNode, producers: Mapping[str, object]) -> str:
+    """The value of the file that a node of the optimised graph gives."""
+    value = node.name.removesuffix(_LAYOUT)
+    if node.name.endswith(_LAYOUT) and value in producers:
+        return value
+    return node.outputs[0] if node.outputs else ""
+
+
+def _covered(
+    value: str, ends: set[str], producers: Mapping[str, onnx.NodeProto], claimed: set[int]
+) -> list[onnx.NodeProto]:
+    """Nodes of the file from what other nodes give (`ends`) to `value`, in order; `claimed` ones are left out."""
+    found, waiting, seen = [], [value], {value}
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is None or id(node) in claimed:
+            continue
+        claimed.add(id(node))
+        if node.op_type not in ("Constant", "ConstantOfShape"):
+            found.append(node)
+        for name in node.input:
+            if name and name not in ends and name not in seen:
+                seen.add(name)
+                waiting.append(name)
+    return found[::-1]
+
+
+def _hand_back(nodes: Sequence[FusedNode]) -> None:
+    """A sum or activation after a convolution is a part of it, but the convolution keeps the name of its first output:
+    the walk from the next node finds them. They go back to the node whose output that one reads.
+    """
+    givers = {name: node for node in nodes for name in node.outputs}
+    for node in nodes:
+        kinds = [entry.op_type for entry in node.covers]
+        main = node.op_type.removeprefix("Fused")
+        giver = givers.get(node.inputs[0]) if node.inputs else None
+        if main not in kinds or giver is None or not giver.name.endswith(_LAYOUT):
+            continue
+        n_before = kinds.index(main)
+        if n_before and set(kinds[:n_before]) <= _AFTER:
+            giver.covers += node.covers[:n_before]
+            node.covers = node.covers[n_before:]

@@ -1,0 +1,160 @@
+"""What this machine can do at best, as onnxruntime reaches it: the roofline's roofs.
+
+Measured anew each time, in a second or two: what a machine gives depends on its neighbours and its temperature too,
+and a roof from another day would be no roof.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from onnx_ghn.profiling.report import Machine
+from onnx_ghn.profiling.sessions import one_line_failures, open_session
+from onnx_ghn.profiling.settings import Point, Settings, available_cores
+
+__all__ = ["measure_machine", "system_info"]
+
+_MATMUL_SIZE = {"CPUExecutionProvider": 512}  # elsewhere, where launching a kernel costs more, 4096
+_MEMORY_ELEMENTS = 1 << 24  # 64 MiB an array, three arrays
+_CACHE_ELEMENTS = 1 << 15  # 128 KiB an array for each thread
+_CHAIN = 64  # operators that do nothing
+_SECONDS = 0.4  # for each figure
+_DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda", "ROCMExecutionProvider": "rocm"}
+
+
+def measure_machine(provider: str, threads: int) -> Machine:
+    """Peak, bandwidths and dispatch: of each the best of the runs of `_SECONDS`.
+
+    Peak is float32 MatMul of square matrices, bandwidth c = a + b with three arrays moved (as STREAM counts),
+    dispatch the time of each of a chain of operators on one element.
+    """
+    size = _MATMUL_SIZE.get(provider, 4096)
+    if threads > 4:
+        size = max(size, 1024)  # so that each thread has enough to do
+    point, settings = Point(provider=provider, threads=threads), Settings()
+    best_s = _best(_matmul(), {"a": (size, size), "b": (size, size)}, point, settings)
+    memory_s = _best(_add(), {"a": (_MEMORY_ELEMENTS,), "b": (_MEMORY_ELEMENTS,)}, point, settings)
+    n_cached = _CACHE_ELEMENTS * threads
+    empty_s = _best(_chain(), {"a": (1,)}, point, settings)
+    none_s = _best(_chain(1), {"a": (1,)}, point, settings)
+    dispatch_s = max(empty_s - none_s, 0.0) / (_CHAIN - 1)
+    # Of one small operator the session's own time is a part: it is taken off.
+    cache_s = max(_best(_add(), {"a": (n_cached,), "b": (n_cached,)}, point, settings) - none_s, 1e-9)
+    return Machine(
+        provider=provider,
+        threads=threads,
+        peak_flops=2 * size**3 / best_s,
+        memory_bytes_per_s=3 * 4 * _MEMORY_ELEMENTS / memory_s,
+        cache_bytes_per_s=max(3 * 4 * n_cached / cache_s, 3 * 4 * _MEMORY_ELEMENTS / memory_s),
+        dispatch_us=dispatch_s * 1e6,
+        last_level_cache_bytes=_cache_bytes() if provider == "CPUExecutionProvider" else 0,
+    )
+
+
+def system_info() -> dict[str, Any]:
+    """Processor, cores and versions, for a report."""
+    import onnxruntime
+
+    from onnx_ghn._version import __version__
+
+    return {
+        "processor": _processor(),
+        "cores": len(available_cores()),
+        "system": platform.platform(terse=True),
+        "onnxruntime": onnxruntime.__version__,
+        "onnx_ghn": __version__,
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:  # no Linux
+        return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def _cache_bytes() -> int:
+    """Of the last level, as Linux says in /sys or the C library by sysconf; 0 where neither does."""
+    sizes = [0]
+    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = file.read_text(encoding="ascii").strip()  # "32768K"
+        sizes.append(int(text[:-1]) * {"K": 1 << 10, "M": 1 << 20}[text[-1]] if text[-1:] in "KM" else int(text))
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        sizes.append(os.sysconf("SC_LEVEL3_CACHE_SIZE"))
+    return max(sizes)
+
+
+def _matmul() -> bytes:
+    from onnx import helper
+
+    return _model([helper.make_node("MatMul", ["a", "b"], ["y"])], "ab")
+
+
+def _add() -> bytes:
+    from onnx import helper
+
+    return _model([helper.make_node("Add", ["a", "b"], ["y"])], "ab")
+
+
+def _chain(length: int = _CHAIN) -> bytes:
+    from onnx import helper
+
+    names = ["a", *(f"v{i}" for i in range(length - 1)), "y"]
+    return _model([helper.make_node("Sin", [a], [b]) for a, b in itertools.pairwise(names)], "a")
+
+
+def _model(nodes: list[Any], inputs: str) -> bytes:
+    from onnx import TensorProto, helper
+
+    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inputs]
+    output = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "probe", given, output)
+    data: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
+    return data
+
+
+def _best(model: bytes, shapes: dict[str, tuple[int, ...]], point: Point, settings: Settings) -> float:
+    """Seconds of the fastest run; inputs and output stay on the device."""
+    import numpy as np
+    import onnxruntime
+
+    session, _ = open_session(model, point, settings)
+    device = _DEVICES.get(point.provider, "cpu")
+    binding = session.io_binding()
+    arrays = {name: np.full(shape, 1.0, np.float32) for name, shape in shapes.items()}
+    with one_line_failures("the machine's peak cannot be measured"):
+        for name, array in arrays.items():
+            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, device, 0))
+        first = next(iter(shapes.values()))
+        binding.bind_ortvalue_output(
+            "y", onnxruntime.OrtValue.ortvalue_from_shape_and_type(first, np.float32, device, 0)
+        )
+
+        def run() -> None:
+            session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+
+        return _fastest(run)
+
+
+def _fastest(run: Callable[[], None]) -> float:
+    run()
+    best, deadline = float("inf"), time.perf_counter() + _SECONDS
+    while time.perf_counter() < deadline:
+        began = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - began)
+    return best

@@ -1,0 +1,207 @@
+"""One point measured in this process: session, warm-up, timed runs, memory, then operators in their own session."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from onnx_ghn.errors import RuntimeFailure
+from onnx_ghn.profiling import rewriting
+from onnx_ghn.profiling.feeds import Feed, candidate_feeds
+from onnx_ghn.profiling.fused import FusedNode, fused_nodes, infer_shapes
+from onnx_ghn.profiling.memory import peak_bytes, resident_bytes
+from onnx_ghn.profiling.operators import measured_operators, static_operators
+from onnx_ghn.profiling.report import Machine, Memory, OperatorProfile, PointResult, TensorInfo
+from onnx_ghn.profiling.sessions import one_line_failures, open_session
+from onnx_ghn.profiling.settings import Point, Settings
+from onnx_ghn.profiling.specs import InputSpec
+from onnx_ghn.profiling.timing import summary, time_runs
+from onnx_ghn.profiling.trace import read_trace
+
+__all__ = ["Runnable", "estimate_point", "measure_point", "open_runnable"]
+
+_REPETITIONS = 50  # of the profiled run at most
+_PROFILE_SECONDS = 3.0  # after which it stops
+_MAX_EVENTS = 500_000  # onnxruntime records a million events and then no more
+_WARM_PROFILED = 2
+
+
+class Runnable:
+    """A session and inputs that it takes."""
+
+    def __init__(self, session: Any, feed: Feed, model: str | bytes, creation_ms: float, notes: list[str]) -> None:
+        self.session, self.feed, self.model, self.creation_ms, self.notes = session, feed, model, creation_ms, notes
+        self.first_ns = 0  # of the session's first run, in which it also takes its memory
+
+    def run(self) -> None:
+        """Once, all outputs."""
+        with one_line_failures("onnxruntime cannot run the model"):
+            self.session.run(None, self.feed)
+
+    @property
+    def infos(self) -> tuple[TensorInfo, ...]:
+        """The inputs."""
+        return tuple(TensorInfo(name, str(array.dtype), array.shape) for name, array in self.feed.items())
+
+
+def open_runnable(path: str, specs: Sequence[InputSpec], point: Point, settings: Settings) -> Runnable:
+    """A session of a model file, and the first of the candidate inputs that it runs on.
+
+    A file that declares other fixed shapes than those asked for is changed in memory.
+
+    Raises:
+        RuntimeFailure: none that it runs on, with the first one's reason. OptionError: inputs that do not fit.
+    """
+    failure: RuntimeFailure | None = None
+    opened: tuple[str | bytes, Any, float] | None = None
+    feeds = candidate_feeds(specs, batch=point.batch, shapes=settings.shapes, file=settings.inputs, seed=settings.seed)
+    for feed, chosen in feeds:
+        notes = []
+        changed = _changed(specs, feed)
+        if changed:
+            notes.append("declared shapes changed in memory: " + _listed(changed))
+            proto = rewriting.load_structure(path)
+            rewriting.set_input_shapes(proto, {name: array.shape for name, array in feed.items()})
+            model: str | bytes = rewriting.serialized(proto, path)
+        else:
+            model = path
+        if chosen:
+            notes.append("free dimensions chosen here: " + _listed({n: a.shape for n, a in feed.items()}))
+        if opened is None or changed:
+            session, creation_ms = open_session(model, point, settings, folder=os.path.dirname(path) or os.curdir)
+            opened = model, session, creation_ms
+        runnable = Runnable(opened[1], feed, opened[0], opened[2], notes)
+        try:
+            began = time.perf_counter_ns()
+            runnable.run()
+            runnable.first_ns = time.perf_counter_ns() - began
+        except RuntimeFailure as error:
+            failure = failure or error
+            continue
+        return runnable
+    assert failure is not None  # there is one candidate at least
+    raise failure
+
+
+def measure_point(
+    path: str,
+    specs: Sequence[InputSpec],
+    point: Point,
+    settings: Settings,
+    machine: Machine | None = None,
+    trace_file: str | None = None,
+) -> PointResult:
+    """All of a point; see PointResult. The file `trace_file` gets the events of the profiled runs, as a JSON list."""
+    if settings.pin and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, settings.pin)
+    baseline = resident_bytes()
+    runnable = open_runnable(path, specs, point, settings)
+    loaded = resident_bytes()
+    timing = time_runs(
+        runnable.run,
+        warmup=settings.warmup,
+        seconds=settings.seconds,
+        iterations=settings.iterations,
+        streams=point.streams,
+    )
+    memory = Memory(baseline, loaded, peak_bytes())
+    operators = None
+    infos, model, notes = runnable.infos, runnable.model, tuple(runnable.notes)
+    if settings.operators:
+        feed = runnable.feed
+        runnable.session = None  # its weights' memory is free again before there is a second session
+        operators = _profiled(path, model, feed, point, settings, machine, trace_file)
+    found = PointResult(point, None, infos, notes, runnable.creation_ms, None, memory, operators, machine)
+    return dataclasses.replace(found, latency=summary(timing, found.batch, runnable.first_ns))
+
+
+def estimate_point(
+    path: str, specs: Sequence[InputSpec], point: Point, settings: Settings, machine: Machine
+) -> PointResult:
+    """What can be told of a point without running the model: operators and their estimated times."""
+    feeds = candidate_feeds(specs, batch=point.batch, shapes=settings.shapes, file=settings.inputs, seed=settings.seed)
+    feed, chosen = next(iter(feeds))
+    original = rewriting.load_structure(path)
+    rewriting.set_input_shapes(original, {name: array.shape for name, array in feed.items()})
+    rewriting.name_nodes(original)
+    with _scratch() as folder:
+        optimized = Path(folder) / "optimized.onnx"
+        data, where = rewriting.serialized(original, path), os.path.dirname(path) or os.curdir
+        _, creation_ms = open_session(data, point, settings, folder=where, optimized=optimized)
+        nodes = fused_nodes(optimized, original)
+        operators = static_operators(nodes, infer_shapes(nodes, optimized, original), machine, point.provider)
+    infos = tuple(TensorInfo(name, str(array.dtype), array.shape) for name, array in feed.items())
+    notes = ["estimated, not run"]
+    if chosen:
+        notes.append("free dimensions chosen here: " + _listed({name: array.shape for name, array in feed.items()}))
+    return PointResult(point, None, infos, tuple(notes), creation_ms, None, None, operators, machine)
+
+
+def _profiled(
+    path: str,
+    model: str | bytes,
+    feed: Feed,
+    point: Point,
+    settings: Settings,
+    machine: Machine | None,
+    trace_file: str | None,
+) -> OperatorProfile:
+    original = rewriting.load_structure(path)
+    if rewriting.name_nodes(original) or isinstance(model, bytes):
+        if isinstance(model, bytes):
+            rewriting.set_input_shapes(original, {name: array.shape for name, array in feed.items()})
+        model = rewriting.serialized(original, path)
+    with _scratch() as folder:
+        # Providers that compile parts of a graph (TensorRT) cannot write it: their nodes have their trace alone.
+        writes = point.provider in ("CPUExecutionProvider", "CUDAExecutionProvider")
+        optimized = Path(folder) / "optimized.onnx" if writes else None
+        session, _ = open_session(
+            model,
+            point,
+            settings,
+            folder=os.path.dirname(path) or os.curdir,
+            profile_prefix=os.path.join(folder, "trace"),
+            optimized=optimized,
+        )
+        nodes: list[FusedNode] = [] if optimized is None else fused_nodes(optimized, original)
+        n_runs = max(3, min(_REPETITIONS, _MAX_EVENTS // max(len(nodes) or len(original.graph.node), 1)))
+        deadline = time.perf_counter() + _PROFILE_SECONDS
+        with one_line_failures("onnxruntime cannot run the model"):
+            for number in range(n_runs + _WARM_PROFILED):
+                session.run(None, feed)
+                if number >= _WARM_PROFILED + 2 and time.perf_counter() > deadline:
+                    break
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+    trace = read_trace(events, skip=_WARM_PROFILED)
+    if not trace.runs_us:
+        raise RuntimeFailure("onnxruntime recorded no run; choose --no-operators")
+    if trace_file is not None:
+        Path(trace_file).write_text(json.dumps(trace.events), encoding="utf-8")
+    return measured_operators(trace, nodes, machine)
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="onnx-ghn-")
+    except OSError as error:
+        raise RuntimeFailure(f"no room for temporary files ({error.strerror}); set TMPDIR") from error
+
+
+def _changed(specs: Iterable[InputSpec], feed: Feed) -> dict[str, tuple[int, ...]]:
+    """Inputs that are fed another shape than the file declares."""
+    found = {}
+    for spec in specs:
+        shape = feed[spec.name].shape
+        if any(dim not in (None, size) for dim, size in zip(spec.dims, shape, strict=True)):
+            found[spec.name] = shape
+    return found
+
+
+def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {'×'.join(map(str, shape)) or 'scalar'}" for name, shape in shapes.items())

@@ -1,0 +1,193 @@
+"""Operators of a run: times from the trace, work from shapes, and what the machine could do in between."""
+
+from __future__ import annotations
+
+import collections
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onnx import TensorProto, helper
+
+from onnx_ghn.profiling import counts
+from onnx_ghn.profiling.fused import FusedNode, Stored
+from onnx_ghn.profiling.report import Machine, Operator, OperatorProfile
+from onnx_ghn.profiling.trace import NodeTimes, Trace
+
+__all__ = ["measured_operators", "static_operators"]
+
+Shape = tuple[int, ...]
+Tensor = tuple[Shape | None, int]  # shape, bytes of an element
+# The trace names types as C++ does.
+_TRACE_BYTES = {"float": 4, "double": 8, "int64": 8, "uint64": 8, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
+_TRACE_BYTES |= {"float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1, "bool": 1}
+
+
+def measured_operators(trace: Trace, nodes: Sequence[FusedNode], machine: Machine | None) -> OperatorProfile:
+    """Operators as they ran. Nodes that onnxruntime made after it wrote its graph have no more than their trace."""
+    by_name: dict[tuple[str, str], list[FusedNode]] = collections.defaultdict(list)
+    for node in nodes:
+        by_name[node.name, node.op_type].append(node)
+    totals = [sum(values) for values in zip(*(node.runs_us for node in trace.nodes), strict=True)]
+    coverage = statistics.median(total / run for total, run in zip(totals, trace.runs_us, strict=True) if run)
+    rows = []
+    for times in trace.nodes:
+        matching = by_name.get((times.name, times.op_type), [])
+        node = matching.pop(0) if matching else _stand_in(times)
+        inputs = _aligned(node, times.inputs)
+        outputs: list[Tensor] = [(shape, _TRACE_BYTES.get(kind, 4)) for kind, shape in times.outputs]
+        rows.append(_Row(node, inputs, outputs, times))
+    run_ms = statistics.median(trace.runs_us) / 1e3
+    return _profile(rows, machine, run_ms, coverage, len(trace.runs_us))
+
+
+def static_operators(
+    nodes: Sequence[FusedNode], shapes: Mapping[str, tuple[Shape, int]], machine: Machine | None, provider: str
+) -> OperatorProfile:
+    """Operators that have not run: no times, the rest from inferred shapes."""
+    rows = []
+    for node in nodes:
+        inputs = [_static(name, stored, shapes) for name, stored in zip(node.inputs, node.stored, strict=True)]
+        outputs = [_static(name, None, shapes) for name in node.outputs if name]
+        rows.append(_Row(node, inputs, outputs, None, provider))
+    return _profile(rows, machine, None, None, 0)
+
+
+class _Row:
+    """An operator before its figures."""
+
+    def __init__(
+        self,
+        node: FusedNode,
+        inputs: list[Tensor],
+        outputs: list[Tensor],
+        times: NodeTimes | None,
+        provider: str = "",
+    ) -> None:
+        self.node, self.inputs, self.outputs, self.times = node, inputs, outputs, times
+        self.provider = times.provider if times is not None else provider
+        self.stored = [entry for entry in node.stored if entry is not None and entry.is_parameter]
+
+
+def _profile(
+    rows: Sequence[_Row], machine: Machine | None, run_ms: float | None, coverage: float | None, n_runs: int
+) -> OperatorProfile:
+    stored = {entry.name: entry for row in rows for entry in row.stored}
+    parameter_bytes = sum(entry.n_bytes for entry in stored.values())
+    medians = [statistics.median(row.times.runs_us) / 1e3 for row in rows if row.times is not None]
+    total_ms = sum(medians) if n_runs else None
+    found = tuple(_operator(row, machine, parameter_bytes, total_ms, n_runs) for row in rows)
+    return OperatorProfile(
+        operators=found,
+        repetitions=n_runs,
+        run_ms=run_ms,
+        operators_ms=total_ms,
+        coverage=coverage,
+        macs=sum(operator.macs or 0 for operator in found),
+        flops=sum(operator.flops or 0 for operator in found),
+        parameters=sum(entry.n_elements for entry in stored.values()),
+        parameter_bytes=parameter_bytes,
+        bytes=sum(operator.bytes or 0 for operator in found),
+        estimate_ms=None if machine is None else sum(operator.estimate_ms or 0.0 for operator in found),
+        unknown=sum(operator.macs is None or operator.bytes is None for operator in found),
+    )
+
+
+def _operator(row: _Row, machine: Machine | None, model_bytes: int, total_ms: float | None, n_runs: int) -> Operator:
+    node, times = row.node, row.times
+    input_shapes = [shape for shape, _ in row.inputs]
+    output_shapes = [shape for shape, _ in row.outputs]
+    calls = None if times is None else times.calls / n_runs
+    # Counts are of a run: a node of a loop's body works several times, at the shapes of its last call.
+    per_run = 1.0 if calls is None else calls
+    macs = counts.macs(node.op_type, node.attributes, input_shapes, output_shapes)
+    flops = _scaled(counts.flops(node.op_type, macs, input_shapes, output_shapes), per_run)
+    moved = _scaled(counts.moved_bytes(node.op_type, _present(row), row.outputs), per_run)
+    runs_ms = None if times is None else [value / 1e3 for value in times.runs_us]
+    p50_ms = None if runs_ms is None else statistics.median(runs_ms)
+    return Operator(
+        name=node.name,
+        op_type=node.op_type,
+        domain=node.domain,
+        provider=row.provider,
+        covers=tuple(entry.name or entry.output[0] for entry in node.covers),
+        fused="+".join(entry.op_type for entry in node.covers) or node.op_type,
+        output_shape=output_shapes[0] if output_shapes else None,
+        calls=calls,
+        p50_ms=p50_ms,
+        mean_ms=None if runs_ms is None else statistics.fmean(runs_ms),
+        std_ms=None if runs_ms is None else statistics.stdev(runs_ms) if len(runs_ms) > 1 else 0.0,
+        share=None if p50_ms is None or not total_ms else p50_ms / total_ms,
+        macs=_scaled(macs, per_run),
+        flops=flops,
+        parameters=sum(entry.n_elements for entry in row.stored),
+        parameter_bytes=sum(entry.n_bytes for entry in row.stored),
+        bytes=moved,
+        intensity=flops / moved if flops is not None and moved else None,
+        estimate_ms=None if machine is None else _estimate_ms(machine, flops, moved, model_bytes, per_run),
+    )
+
+
+def _estimate_ms(
+    machine: Machine, flops: int | None, moved: int | None, model_bytes: int, calls: float
+) -> float | None:
+    """The roofline (Williams, Waterman and Patterson, CACM 52(4), 2009), plus the dispatch.
+
+    Where the whole model fits in the last level of cache, its weights are still there at the next run, and what moves
+    moves at the cache's speed.
+    """
+    if flops is None or moved is None:
+        return None
+    cached = model_bytes + moved < machine.last_level_cache_bytes
+    bandwidth = machine.cache_bytes_per_s if cached else machine.memory_bytes_per_s
+    return max(flops / machine.peak_flops, moved / bandwidth) * 1e3 + calls * machine.dispatch_us / 1e3
+
+
+def _scaled(count: int | None, calls: float) -> int | None:
+    return None if count is None else round(count * calls)
+
+
+def _present(row: _Row) -> list[Tensor]:
+    """Inputs that are there: an empty name is an absent one."""
+    if not row.node.inputs:
+        return row.inputs
+    return [entry for name, entry in zip(row.node.inputs, row.inputs, strict=True) if name]
+
+
+def _aligned(node: FusedNode, given: Sequence[tuple[str, Shape]]) -> list[Tensor]:
+    """The trace's shapes by input: it leaves out absent inputs, and weights that were packed at the session's start."""
+    if not node.inputs:
+        return [(shape, _TRACE_BYTES.get(kind, 4)) for kind, shape in given]
+    found: list[Tensor] = []
+    left = list(given)
+    n_fed = sum(bool(name) and stored is None for name, stored in zip(node.inputs, node.stored, strict=True))
+    for name, stored in zip(node.inputs, node.stored, strict=True):
+        if stored is not None:
+            if len(left) > n_fed and left[0][1] == stored.shape:
+                left.pop(0)
+            found.append((stored.shape, _element_bytes(stored)))
+        elif name and left:
+            kind, shape = left.pop(0)
+            found.append((shape, _TRACE_BYTES.get(kind, 4)))
+            n_fed -= 1
+        else:
+            found.append((None, 0))
+    return found
+
+
+def _element_bytes(stored: Stored) -> int:
+    return int(helper.tensor_dtype_to_np_dtype(stored.element_type).itemsize)
+
+
+def _static(name: str, stored: Stored | None, shapes: Mapping[str, tuple[Shape, int]]) -> Tensor:
+    if stored is not None:
+        return stored.shape, _element_bytes(stored)
+    if name not in shapes:
+        return None, 0
+    shape, kind = shapes[name]
+    return shape, 1 if kind == TensorProto.STRING else int(helper.tensor_dtype_to_np_dtype(kind).itemsize)
+
+
+def _stand_in(times: NodeTimes) -> FusedNode:
+    attributes: dict[str, Any] = {}
+    return FusedNode(times.name, times.op_type, "", attributes, [], [], [], [])

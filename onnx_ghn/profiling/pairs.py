@@ -1,0 +1,138 @@
+"""Two models in one process: their runs in turn, or the outputs of all their nodes on the same inputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.profiling import rewriting
+from onnx_ghn.profiling.feeds import Feed
+from onnx_ghn.profiling.measuring import open_runnable
+from onnx_ghn.profiling.report import Comparison, Ratio
+from onnx_ghn.profiling.sessions import one_line_failures, open_session
+from onnx_ghn.profiling.settings import Point, Settings
+from onnx_ghn.profiling.specs import InputSpec
+from onnx_ghn.profiling.timing import take_turns
+
+__all__ = ["compare_outputs", "ratio_of_medians", "time_pair"]
+
+Array = npt.NDArray[Any]
+_RESAMPLES = 1000
+_OUTPUTS_AT_ONCE = 64  # of nodes: all at once could be more than the memory holds
+
+
+def time_pair(
+    paths: tuple[str, str], specs: tuple[Sequence[InputSpec], Sequence[InputSpec]], point: Point, settings: Settings
+) -> Ratio:
+    """p50 of the first model over p50 of the second, their runs in turn, each on its own inputs of the same seed."""
+    if settings.pin and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, settings.pin)
+    runs = [open_runnable(path, spec, point, settings).run for path, spec in zip(paths, specs, strict=True)]
+    seconds = None if settings.seconds is None else 2 * settings.seconds
+    found = take_turns(runs, warmup=settings.warmup, seconds=seconds, iterations=settings.iterations)
+    model, against = (np.asarray(entry, np.float64) / 1e6 for entry in found)
+    ratio, low, high = ratio_of_medians(model, against, settings.seed)
+    medians = float(np.median(model)), float(np.median(against))
+    return Ratio(point, None, len(model), *medians, ratio, low, high)
+
+
+def ratio_of_medians(model: Array, against: Array, seed: int) -> tuple[float, float, float]:
+    """The ratio and its 95 % interval, by scipy's percentile bootstrap over pairs of neighbouring runs."""
+    from scipy.stats import bootstrap
+
+    def statistic(a: Array, b: Array, axis: int = -1) -> Any:
+        return np.median(a, axis=axis) / np.median(b, axis=axis)
+
+    ratio = float(statistic(model, against))
+    if len(model) < 2:
+        return ratio, ratio, ratio
+    # Blocks of resamples of at most some 4 million figures.
+    batch = max(1, min(_RESAMPLES, 4_000_000 // len(model)))
+    interval = bootstrap(
+        (model, against),
+        statistic,
+        paired=True,
+        vectorized=True,
+        n_resamples=_RESAMPLES,
+        batch=batch,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return ratio, float(interval.low), float(interval.high)
+
+
+def compare_outputs(
+    paths: tuple[str, str],
+    specs: Sequence[InputSpec],
+    point: Point,
+    settings: Settings,
+    *,
+    rtol: float = 1e-3,
+    atol: float = 1e-5,
+) -> Comparison:
+    """What each node of both models gives on the same inputs, nodes matched by the names of their outputs.
+
+    Neither graph is optimised, so that each node computes what the file says. A value is close where numpy.allclose
+    says so, with NaN equal to NaN; max_rel is the largest difference over the largest magnitude of the other
+    model's values.
+
+    Raises:
+        OptionError: models that have no value's name in common. RuntimeFailure: a model that does not run.
+    """
+    plain = Point(batch=point.batch, threads=point.threads, provider=point.provider, optimization="none")
+    feed = open_runnable(paths[1], specs, plain, settings).feed
+    sides = [_exposed(path, feed, plain, settings) for path in paths]
+    (values, session), (others, other) = sides
+    nodes = dict(values)
+    common = [(name, node) for name, node in others if name in nodes]
+    if not common:
+        raise OptionError(f"{paths[0]} and {paths[1]} have no value's name in common, so nothing can be compared")
+    rows: list[dict[str, Any]] = []
+    for start in range(0, len(common), _OUTPUTS_AT_ONCE):
+        part = common[start : start + _OUTPUTS_AT_ONCE]
+        names = [name for name, _ in part]
+        with one_line_failures("onnxruntime cannot run the model with all outputs"):
+            found, expected = session.run(names, feed), other.run(names, feed)
+        rows += [
+            {"value": name, "node": node.name, "op_type": node.op_type, **_difference(a, b, rtol, atol)}
+            for (name, node), a, b in zip(part, found, expected, strict=True)
+            if isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
+        ]
+    first = next((row["value"] for row in rows if not row["close"]), None)
+    unmatched = len(nodes) + len(others) - 2 * len(common)
+    return Comparison(tuple(rows), first, unmatched, rtol, atol)
+
+
+def _exposed(path: str, feed: Feed, point: Point, settings: Settings) -> tuple[list[tuple[str, Any]], Any]:
+    proto = rewriting.load_structure(path)
+    names = {value.name for value in proto.graph.input}
+    if not feed.keys() <= names:
+        raise RuntimeFailure(
+            f"{path}: has no input {sorted(feed.keys() - names)[0]!r}; both models need the same inputs"
+        )
+    rewriting.set_input_shapes(proto, {name: array.shape for name, array in feed.items()})
+    values = rewriting.expose_outputs(proto)
+    data, folder = rewriting.serialized(proto, path), os.path.dirname(path) or os.curdir
+    return values, open_session(data, point, settings, folder=folder)[0]
+
+
+def _difference(found: Array, expected: Array, rtol: float, atol: float) -> Mapping[str, Any]:
+    shape = list(expected.shape)
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return {"shape": shape, "max_abs": None, "max_rel": None, "close": False}
+    if not np.issubdtype(expected.dtype, np.number) or not expected.size:
+        return {"shape": shape, "max_abs": None, "max_rel": None, "close": bool(np.array_equal(found, expected))}
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        gap = np.abs(a - b)
+        gap[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0  # infinities that agree
+        close = bool(np.allclose(a, b, rtol, atol, equal_nan=True))
+    largest, scale = float(gap.max()), float(np.max(np.abs(b), initial=0.0, where=np.isfinite(b)))
+    if not np.isfinite(largest):  # JSON has no numbers for these
+        return {"shape": shape, "max_abs": None, "max_rel": None, "close": close}
+    return {"shape": shape, "max_abs": largest, "max_rel": largest / scale if scale else None, "close": close}

@@ -1,0 +1,225 @@
+"""What profiling found. Every `to_dict` is JSON; units are in the keys."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onnx_ghn.profiling.settings import Point, Settings
+
+__all__ = [
+    "Comparison",
+    "Latency",
+    "Machine",
+    "Memory",
+    "Operator",
+    "OperatorProfile",
+    "PointResult",
+    "ProfileReport",
+    "Ratio",
+    "TensorInfo",
+]
+
+
+class _Record:
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorInfo(_Record):
+    """An input as it was fed."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency(_Record):
+    """Of single runs, the warm-up left out. With several streams, of the runs of all of them."""
+
+    n_runs: int
+    wall_s: float  # from the first measured run's begin to the last one's end
+    first_run_ms: float  # the very first run of the session, before the warm-up
+    mean_ms: float
+    std_ms: float  # of the sample (n - 1); 0 for a single run
+    min_ms: float
+    max_ms: float
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    p99_9_ms: float
+    runs_per_s: float
+    items_per_s: float  # runs_per_s × batch
+    samples_ms: tuple[float, ...]  # in order of time; beyond 5000, evenly spaced ones
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory(_Record):
+    """Resident memory of the process that ran this point alone."""
+
+    baseline_bytes: int  # onnxruntime loaded, no session
+    loaded_bytes: int  # the session created
+    peak_bytes: int  # the highest until the measurement's end
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine(_Record):
+    """What onnxruntime reaches on this machine with one provider and number of threads, float32."""
+
+    provider: str
+    threads: int
+    peak_flops: float  # multiplications and additions a second: a square MatMul
+    memory_bytes_per_s: float  # c = a + b over arrays larger than any cache
+    cache_bytes_per_s: float  # the same over arrays that fit in a core's cache
+    dispatch_us: float  # of an operator that has nothing to do
+    last_level_cache_bytes: int  # 0 where the system does not say
+
+
+@dataclasses.dataclass(frozen=True)
+class Operator(_Record):
+    """One node of the graph as onnxruntime runs it; `covers` names the nodes of the file that it stands for."""
+
+    name: str
+    op_type: str
+    domain: str
+    provider: str
+    covers: tuple[str, ...]
+    fused: str  # the operators of `covers`: "Conv+BatchNormalization+Relu"
+    output_shape: tuple[int, ...] | None
+    calls: float | None  # in a run; None where nothing was measured
+    p50_ms: float | None  # in a run, over the repetitions; without the time of operators inside it (Loop, If)
+    mean_ms: float | None
+    std_ms: float | None
+    share: float | None  # p50_ms of the sum of all
+    macs: int | None  # None where a shape is unknown
+    flops: int | None  # 2 × MACs, or one an element for other arithmetic
+    parameters: int  # elements of the stored tensors that it reads
+    parameter_bytes: int
+    bytes: int | None  # inputs, parameters and outputs, each once
+    intensity: float | None  # flops / bytes
+    estimate_ms: float | None  # the roofline: max(flops / peak, bytes / bandwidth), and the dispatch
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatorProfile(_Record):
+    """Operators, in the order in which they first run."""
+
+    operators: tuple[Operator, ...]
+    repetitions: int  # 0 where nothing was run
+    run_ms: float | None  # p50 of the recorded runs, slower than others by the recording between operators
+    operators_ms: float | None  # sum of the operators' p50
+    coverage: float | None  # p50 over the runs of the operators' share of the run
+    macs: int
+    flops: int
+    parameters: int  # each stored tensor once
+    parameter_bytes: int
+    bytes: int
+    estimate_ms: float | None
+    unknown: int  # operators whose shapes are not known: they count as nothing
+
+
+@dataclasses.dataclass(frozen=True)
+class PointResult:
+    """One point of a sweep: `error`, or all the rest."""
+
+    point: Point
+    error: str | None = None
+    inputs: tuple[TensorInfo, ...] = ()
+    notes: tuple[str, ...] = ()
+    session_creation_ms: float | None = None
+    latency: Latency | None = None
+    memory: Memory | None = None
+    operators: OperatorProfile | None = None
+    machine: Machine | None = None
+
+    @property
+    def batch(self) -> int:
+        """Items in a run: the first dimension of the first input that has any."""
+        return next((info.shape[0] for info in self.inputs if info.shape), 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        parts = {
+            name: None if part is None else part.to_dict()
+            for name in ("latency", "memory", "operators", "machine")
+            for part in (getattr(self, name),)
+        }
+        return {
+            **dataclasses.asdict(self.point),
+            "batch": self.batch if self.inputs else self.point.batch,
+            "error": self.error,
+            "inputs": [info.to_dict() for info in self.inputs],
+            "notes": list(self.notes),
+            "session_creation_ms": self.session_creation_ms,
+            **parts,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratio(_Record):
+    """Two models in one process, their runs in turn: p50 of the model / p50 of the other."""
+
+    point: Point
+    error: str | None = None
+    n_pairs: int = 0
+    model_p50_ms: float | None = None
+    against_p50_ms: float | None = None
+    ratio: float | None = None
+    low: float | None = None  # 95 % bootstrap interval
+    high: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison(_Record):
+    """Outputs of all nodes of two models on the same inputs, in the order of the graph."""
+
+    rows: tuple[Mapping[str, Any], ...]  # value, node, op_type, shape, max_abs, max_rel, close
+    first_divergence: str | None  # the first value that is not close
+    unmatched: int  # values that only one of the models has
+    rtol: float
+    atol: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfileReport:
+    """All points of a sweep."""
+
+    model: str
+    size_bytes: int  # with external data
+    parameters: int  # elements of stored floating-point tensors
+    settings: Settings
+    system: Mapping[str, Any]
+    points: tuple[PointResult, ...]
+    against: str | None = None
+    against_points: tuple[PointResult, ...] = ()
+    ratios: tuple[Ratio, ...] = ()
+    comparison: Comparison | None = None
+    interrupted: bool = False
+    trace_events: Sequence[Mapping[str, Any]] = dataclasses.field(default=(), repr=False)
+
+    @property
+    def errors(self) -> list[str]:
+        """One line for each point that failed."""
+        found: list[PointResult | Ratio] = [*self.points, *self.against_points, *self.ratios]
+        return [f"{entry.point.label}: {entry.error}" for entry in found if entry.error is not None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; docs/profiling.md describes the keys."""
+        return {
+            "model": self.model,
+            "size_bytes": self.size_bytes,
+            "parameters": self.parameters,
+            "settings": self.settings.to_dict(),
+            "system": dict(self.system),
+            "points": [point.to_dict() for point in self.points],
+            "against": self.against,
+            "against_points": [point.to_dict() for point in self.against_points],
+            "ratios": [ratio.to_dict() for ratio in self.ratios],
+            "comparison": None if self.comparison is None else self.comparison.to_dict(),
+            "interrupted": self.interrupted,
+        }

@@ -1,0 +1,66 @@
+"""Copies of a model in memory for what its file does not allow: other fixed shapes, named nodes, all outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+
+from onnx_ghn.errors import RuntimeFailure
+
+__all__ = ["expose_outputs", "load_structure", "name_nodes", "serialized", "set_input_shapes"]
+
+
+def load_structure(path: str) -> onnx.ModelProto:
+    """A model whose external data stay where they are."""
+    return onnx.load(path, load_external_data=False)
+
+
+def set_input_shapes(proto: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Make inputs declare these shapes. Shapes that other values declare go, as they may depend on them."""
+    for value in proto.graph.input:
+        if value.name in shapes:
+            for dim, size in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
+                dim.dim_value = size
+    del proto.graph.value_info[:]
+    for value in proto.graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
+
+
+def name_nodes(proto: onnx.ModelProto) -> bool:
+    """Name the nodes that have no name, or another's, so that the trace tells them apart; whether there were any."""
+    seen: set[str] = set()
+    changed = False
+    for number, node in enumerate(proto.graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.name or node.op_type}#{number}"
+            changed = True
+        seen.add(node.name)
+    return changed
+
+
+def expose_outputs(proto: onnx.ModelProto) -> list[tuple[str, onnx.NodeProto]]:
+    """Make what each node of the main graph gives an output of the model; values and their nodes, in order."""
+    given = {value.name for value in proto.graph.output}
+    found = []
+    for node in proto.graph.node:
+        if node.op_type in ("Constant", "ConstantOfShape"):
+            continue
+        for name in node.output:
+            if name:
+                found.append((name, node))
+                if name not in given:
+                    proto.graph.output.append(onnx.ValueInfoProto(name=name))
+    return found
+
+
+def serialized(proto: onnx.ModelProto, path: str) -> bytes:
+    """The bytes of a changed copy."""
+    try:
+        data: bytes = proto.SerializeToString()
+    except ValueError as error:
+        raise RuntimeFailure(
+            f"{path}: is too large to be changed in memory ({error}); save the model with external data"
+        ) from error
+    return data

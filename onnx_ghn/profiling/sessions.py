@@ -1,0 +1,122 @@
+"""Sessions as deployment has them: provider, threads, level of optimisation, custom operators; timed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.profiling.settings import OPTIMIZATIONS, Point, Settings
+from onnx_ghn.runtime import _failures, _first_line
+
+__all__ = ["one_line_failures", "open_session", "provider_name"]
+
+_SILENT = 4  # onnxruntime's severity for fatal errors only: what fails is raised, and said once
+_CPU = "CPUExecutionProvider"
+
+
+def provider_name(name: str) -> str:
+    """onnxruntime's name of a provider: `cuda` or `CUDAExecutionProvider`, in any case.
+
+    Raises:
+        OptionError: onnxruntime knows none of that name.
+    """
+    import onnxruntime
+
+    known = {entry.lower(): entry for entry in onnxruntime.get_all_providers()}
+    short = {entry.removesuffix("executionprovider"): full for entry, full in known.items()}
+    found = known.get(name.lower()) or short.get(name.lower())
+    if found is None:
+        raise OptionError(f"provider {name!r}: onnxruntime knows {', '.join(sorted(short))}")
+    return found
+
+
+def open_session(
+    model: str | bytes,
+    point: Point,
+    settings: Settings,
+    *,
+    folder: str = "",
+    profile_prefix: str | None = None,
+    optimized: Path | None = None,
+) -> tuple[Any, float]:
+    """A session and the milliseconds that its creation took.
+
+    Args:
+        model: a path, or the bytes of a model whose external data lie in `folder`.
+        profile_prefix: of onnxruntime's trace, which is recorded where one is given.
+        optimized: where to write the graph as onnxruntime runs it (its large tensors beside it).
+
+    Raises:
+        RuntimeFailure: a provider that is absent, a model that onnxruntime refuses.
+    """
+    import onnxruntime
+
+    if point.provider not in onnxruntime.get_available_providers():
+        names = ", ".join(entry.removesuffix("ExecutionProvider") for entry in onnxruntime.get_available_providers())
+        raise RuntimeFailure(
+            f"provider {point.provider} is not in this build of onnxruntime {onnxruntime.__version__}, which has "
+            f"{names}; install one that has it"
+        )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _SILENT
+    options.intra_op_num_threads = point.threads
+    options.inter_op_num_threads = point.inter_threads
+    if point.inter_threads > 1:
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, OPTIMIZATIONS[point.optimization])
+    if len(settings.pin) >= point.threads > 1:
+        # One processor for each thread of the pool; the caller is the first thread. onnxruntime counts from 1.
+        places = ";".join(str(core + 1) for core in settings.pin[1 : point.threads])
+        options.add_session_config_entry("session.intra_op_thread_affinities", places)
+    if isinstance(model, bytes):
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile_prefix
+    if optimized is not None:
+        options.optimized_model_filepath = os.fspath(optimized)
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", f"{optimized.name}.data"
+        )
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    for library in settings.custom_op_libraries:
+        with one_line_failures(f"custom operators: {library} cannot be loaded"):
+            options.register_custom_ops_library(library)
+    providers = [point.provider] if point.provider == _CPU else [point.provider, _CPU]
+    with one_line_failures("onnxruntime cannot load the model"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a provider that falls away: told below
+        began = time.perf_counter()
+        session = onnxruntime.InferenceSession(model, options, providers=providers)
+        creation_ms = (time.perf_counter() - began) * 1e3
+    if session.get_providers()[0] != point.provider:
+        raise RuntimeFailure(f"provider {point.provider} cannot be used on this machine: no device, or no libraries")
+    return session, creation_ms
+
+
+@contextlib.contextmanager
+def one_line_failures(what: str) -> Iterator[None]:
+    """Whatever onnxruntime raises, as a RuntimeFailure with a remedy where one is known."""
+    import onnxruntime
+
+    try:
+        yield
+    except _failures(onnxruntime) as error:
+        text = _first_line(error)
+        raise RuntimeFailure(f"{what}: {text}{_remedy(text, error)}") from error
+
+
+def _remedy(text: str, error: Exception) -> str:
+    lowered = text.lower()
+    if isinstance(error, MemoryError) or "allocate memory" in lowered or "bad_alloc" in lowered:
+        return "; out of memory: choose a smaller batch or shape"
+    if "is not a registered function/op" in lowered or "no opset import for domain" in lowered:
+        return "; give the library of a custom operator with --custom-op-library"
+    if "invalid dimensions" in lowered or "unexpected input data type" in lowered or "invalid rank" in lowered:
+        return "; choose another --shape or --batch"
+    return ""

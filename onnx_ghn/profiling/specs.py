@@ -1,0 +1,96 @@
+"""What a model file declares: its inputs, and how large integers in them may be."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from typing import Any
+
+import onnx_ir as ir
+
+from onnx_ghn.errors import OptionError
+from onnx_ghn.onnx_io import read_model, stored_tensors
+from onnx_ghn.onnx_io.read import EXTERNAL
+
+__all__ = ["InputSpec", "ModelSpec", "model_spec"]
+
+_Tables = dict[ir.Value, tuple[int, ...]]
+#: Operators that hand indices on as they are.
+_PASSING = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Expand"})
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """A graph input without an initializer."""
+
+    name: str
+    dtype: str  # numpy's name; "string" for strings
+    dims: tuple[int | None, ...]  # None where free
+    upper: int | None = None  # rows of the smallest table that its values index
+
+    @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> InputSpec:
+        """Back from JSON."""
+        return cls(entries["name"], entries["dtype"], tuple(entries["dims"]), entries["upper"])
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """A model file, as far as running it needs."""
+
+    path: str
+    inputs: tuple[InputSpec, ...]
+    size_bytes: int
+    parameters: int
+
+
+def model_spec(path: str | os.PathLike[str]) -> ModelSpec:
+    """Read and check a file (onnx_ghn.onnx_io's limits apply); nothing of it is kept in memory.
+
+    Raises:
+        ModelReadError: a file that is damaged or unsafe. OptionError: an input that is no tensor.
+    """
+    model = read_model(path)
+    stored = stored_tensors(model).values()
+    # An initializer, a Constant, or what stands for one in a file without weights: a ConstantOfShape.
+    tables = {entry.value: entry.shape for entry in stored}
+    inputs = [_input(value, tables) for value in model.graph.inputs if value.name not in model.graph.initializers]
+    files = [os.fspath(path), *model.meta.get(EXTERNAL, ())]
+    parameters = sum(
+        math.prod(entry.shape) for entry in stored if not entry.is_string and entry.dtype.is_floating_point()
+    )
+    return ModelSpec(os.fspath(path), tuple(inputs), sum(os.path.getsize(name) for name in files), parameters)
+
+
+def _input(value: ir.Value, tables: _Tables) -> InputSpec:
+    if value.dtype is None or not isinstance(value.type, ir.TensorType):
+        raise OptionError(f"input {value.name!r} is no tensor; only models whose inputs are tensors can be profiled")
+    if value.shape is None:
+        raise OptionError(f"input {value.name!r} declares no shape; export the model with one")
+    dims = tuple(dim if isinstance(dim, int) and dim > 0 else None for dim in value.shape)
+    kind = "string" if value.dtype == ir.DataType.STRING else value.dtype.numpy().name
+    upper = _upper(value, tables) if value.dtype.is_integer() else None
+    return InputSpec(value.name or "", kind, dims, upper)
+
+
+def _upper(value: ir.Value, tables: _Tables) -> int | None:
+    """Rows of the smallest table that the values index, directly or through operators that only move them."""
+    waiting, seen, found = [value], {value}, []
+    while waiting:
+        for use in waiting.pop().uses():
+            node = use.node
+            if node.op_type in ("Gather", "GatherElements") and use.idx == 1:
+                rows = _rows(node, tables)
+                found += [rows] if rows else []
+            elif node.op_type in _PASSING and use.idx == 0 and node.outputs[0] not in seen:
+                seen.add(node.outputs[0])
+                waiting.append(node.outputs[0])
+    return min(found, default=None)
+
+
+def _rows(node: ir.Node, tables: _Tables) -> int | None:
+    table, axis = node.inputs[0], node.attributes.get("axis")
+    at = axis.as_int() if axis is not None else 0
+    shape = tables.get(table) if table is not None else None
+    return shape[at] if shape is not None and -len(shape) <= at < len(shape) else None

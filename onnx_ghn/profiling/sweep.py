@@ -1,0 +1,202 @@
+"""A sweep: each point in a process of its own, what has been measured kept whatever happens to the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.profiling.feeds import candidate_feeds, check_shapes
+from onnx_ghn.profiling.report import Comparison, Machine, PointResult, ProfileReport, Ratio
+from onnx_ghn.profiling.restoring import comparison_from, point_from, ratio_from
+from onnx_ghn.profiling.settings import Point, Settings, available_cores
+from onnx_ghn.profiling.specs import ModelSpec, model_spec
+
+__all__ = ["profile"]
+
+Progress = Callable[[str, int, int], None]  # what is measured, jobs done, jobs in all
+
+
+def profile(
+    path: str | os.PathLike[str],
+    *,
+    batch: Sequence[int] = (),
+    threads: Sequence[int] = (),
+    inter_threads: Sequence[int] = (1,),
+    streams: Sequence[int] = (1,),
+    provider: Sequence[str] = ("cpu",),
+    optimization: Sequence[str] = ("all",),
+    settings: Settings | None = None,
+    against: str | os.PathLike[str] | None = None,
+    compare_outputs: bool = False,
+    estimate: bool = False,
+    trace: bool = False,
+    progress: Progress | None = None,
+) -> ProfileReport:
+    """Measure a model file at each combination of what is given.
+
+    Args:
+        batch: sizes; without any, what the file or the input file declares.
+        threads: within an operator; all processors unless told.
+        inter_threads, streams, provider, optimization: see `Point`; providers by short or full name.
+        settings: how to measure; see `Settings`.
+        against: another model file, measured at the same points, and then both in turn (`ProfileReport.ratios`).
+        compare_outputs: with `against`: the outputs of all nodes (`ProfileReport.comparison`).
+        estimate: run nothing; estimate from the graph and the machine's peak.
+        trace: keep the events of the profiled runs (`ProfileReport.trace_events`).
+        progress: told before each job.
+
+    Returns:
+        a report of all points. A point that cannot be measured has an `error`; Ctrl-C ends the sweep, and the
+        report has what was measured until then.
+
+    Raises:
+        ModelReadError: a file that cannot be read. OptionError: options that make no sense for the model.
+    """
+    from onnx_ghn.profiling.machine import system_info
+    from onnx_ghn.profiling.sessions import provider_name
+
+    settings = settings or Settings()
+    if compare_outputs and against is None:
+        raise OptionError("comparing outputs needs a second model: --against")
+    if estimate and against is not None:
+        raise OptionError("an estimate runs nothing, so there is nothing to compare: leave --against out")
+    names = [provider_name(name) for name in provider]
+    axes = (names, optimization, threads or (len(settings.pin or available_cores()),), inter_threads, streams)
+    points = [
+        Point(size, n_threads, n_inter, n_streams, name, level)
+        for name, level, n_threads, n_inter, n_streams, size in itertools.product(*axes, batch or (None,))
+    ]
+    points = list(dict.fromkeys(points))
+    for library in settings.custom_op_libraries:
+        if not os.path.isfile(library):
+            raise OptionError(f"custom operators: {library} is no file")
+    specs = [model_spec(file) for file in (path, against) if file is not None]
+    for spec in specs:
+        check_shapes(spec.inputs, settings.shapes)
+        for size in {point.batch for point in points}:
+            next(candidate_feeds(spec.inputs, batch=size, shapes=settings.shapes, file=settings.inputs))
+    with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as folder:
+        sweep = _Sweep(specs, settings, estimate, Path(folder) if trace else None, progress)
+        interrupted = sweep.all(points, compare_outputs)
+    model, other = specs[0], specs[1] if against is not None else None
+    return ProfileReport(
+        model=model.path,
+        size_bytes=model.size_bytes,
+        parameters=model.parameters,
+        settings=settings,
+        system=system_info(),
+        points=tuple(sweep.points[0]),
+        against=None if other is None else other.path,
+        against_points=tuple(sweep.points[1]),
+        ratios=tuple(sweep.ratios),
+        comparison=sweep.comparison,
+        interrupted=interrupted,
+        trace_events=tuple(sweep.events),
+    )
+
+
+class _Sweep:
+    """The jobs of a sweep, and what they found."""
+
+    def __init__(
+        self,
+        specs: Sequence[ModelSpec],
+        settings: Settings,
+        estimate: bool,
+        trace_folder: Path | None,
+        progress: Progress | None,
+    ) -> None:
+        self.points: tuple[list[PointResult], list[PointResult]] = ([], [])
+        self.ratios: list[Ratio] = []
+        self.comparison: Comparison | None = None
+        self.events: list[dict[str, Any]] = []
+        self._specs, self._settings, self._estimate = specs, settings, estimate
+        self._trace_folder, self._progress = trace_folder, progress
+        self._machines: dict[tuple[str, int], Machine] = {}
+        self._n_done = self._n_jobs = 0
+
+    def all(self, points: Sequence[Point], compare: bool) -> bool:
+        """Run them; whether it was interrupted."""
+        two = len(self._specs) > 1
+        self._n_jobs = len(points) * (3 if two else 1) + compare
+        try:
+            for point in points:
+                self._point(point)
+            if compare:
+                self.comparison = comparison_from(self._job("compare", points[0], "outputs of all nodes"))
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def _point(self, point: Point) -> None:
+        for side, spec in enumerate(self._specs):
+            label = point.label if len(self._specs) == 1 else f"{os.path.basename(spec.path)}, {point.label}"
+            try:
+                found = self._measured(point, side, label)
+            except RuntimeFailure as error:
+                found = PointResult(point, str(error))
+            self.points[side].append(found)
+        if len(self._specs) < 2:
+            return
+        failed = next((side[-1].error for side in self.points if side[-1].error), None)
+        if failed:
+            self._n_done += 1
+            return  # told already, by the point of the model that failed
+        try:
+            self.ratios.append(ratio_from(self._job("pair", point, f"both in turn, {point.label}")))
+        except RuntimeFailure as error:
+            self.ratios.append(Ratio(point, str(error)))
+
+    def _measured(self, point: Point, side: int, label: str) -> PointResult:
+        kind = "estimate" if self._estimate else "measure"
+        extra: dict[str, Any] = {"paths": [self._specs[side].path], "specs": [self._inputs(side)]}
+        if self._settings.operators or self._estimate:
+            extra["machine"] = self._machine(point).to_dict()
+        file = None if self._trace_folder is None else self._trace_folder / f"{len(self.points[side])}-{side}.json"
+        found = point_from(self._job(kind, point, label, **extra, trace_file=file and str(file)))
+        if file is not None and file.exists():
+            self._keep(json.loads(file.read_bytes()), label)
+        return found
+
+    def _machine(self, point: Point) -> Machine:
+        """Measured once for each provider and number of threads."""
+        key = point.provider, point.threads
+        if key not in self._machines:
+            self._n_done -= 1  # it is part of the point's job
+            probe = Point(provider=point.provider, threads=point.threads)
+            self._machines[key] = Machine(**self._job("machine", probe, "the machine's peak"))
+        return self._machines[key]
+
+    def _job(self, kind: str, point: Point, label: str, **extra: Any) -> dict[str, Any]:
+        from onnx_ghn.profiling.processes import run_job
+
+        if self._progress is not None:
+            self._progress(label, max(self._n_done, 0), self._n_jobs)
+        job = {
+            "kind": kind,
+            "point": dataclasses.asdict(point),
+            "settings": self._settings.to_dict(),
+            "paths": [spec.path for spec in self._specs],
+            "specs": [self._inputs(side) for side in range(len(self._specs))],
+            **extra,
+        }
+        try:
+            return run_job(job, self._settings.timeout_s)
+        finally:
+            self._n_done += 1
+
+    def _inputs(self, side: int) -> list[dict[str, Any]]:
+        return [dataclasses.asdict(spec) for spec in self._specs[side].inputs]
+
+    def _keep(self, events: Sequence[Mapping[str, Any]], label: str) -> None:
+        """A point's events as a process of its own in the viewer."""
+        number = len({event["pid"] for event in self.events}) + 1
+        self.events.append({"name": "process_name", "ph": "M", "pid": number, "tid": 0, "args": {"name": label}})
+        self.events += [{**event, "pid": number} for event in events]

@@ -1,0 +1,92 @@
+"""onnxruntime's trace: time of each node in each run, without the time of nodes inside it."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["NodeTimes", "Trace", "read_trace"]
+
+Event = Mapping[str, Any]
+_SUFFIX = "_kernel_time"
+
+
+@dataclasses.dataclass
+class NodeTimes:
+    """One node over the runs of a trace."""
+
+    name: str
+    op_type: str
+    provider: str
+    index: int  # onnxruntime's number of the node
+    runs_us: list[float]  # of each run; 0 where it did not run
+    calls: int  # in all runs
+    inputs: list[tuple[str, tuple[int, ...]]]  # type and shape at the last call
+    outputs: list[tuple[str, tuple[int, ...]]]
+
+
+@dataclasses.dataclass
+class Trace:
+    """Nodes in the order in which they first run, and the time of whole runs."""
+
+    nodes: list[NodeTimes]
+    runs_us: list[float]
+    events: list[dict[str, Any]]  # of the runs that are counted
+
+
+def read_trace(events: Sequence[Event], skip: int = 0) -> Trace:
+    """Nodes' own times from the events that onnxruntime recorded.
+
+    Args:
+        events: of one session whose runs did not overlap, as in its JSON file ("ts" and "dur" in microseconds).
+        skip: runs to leave out at the beginning.
+    """
+    runs = sorted((e for e in events if e.get("name") == "model_run"), key=lambda e: e["ts"])[skip:]
+    starts = [run["ts"] for run in runs]
+    kernels = sorted(
+        (e for e in events if e.get("cat") == "Node" and e["name"].endswith(_SUFFIX)),
+        key=lambda e: (e["ts"], -e["dur"]),
+    )
+    own = _own_times(kernels)
+    found: dict[tuple[str, str], NodeTimes] = {}
+    kept: list[dict[str, Any]] = [dict(run) for run in runs]
+    for event, own_us in zip(kernels, own, strict=True):
+        at = bisect.bisect_right(starts, event["ts"]) - 1
+        if at < 0 or event["ts"] > starts[at] + runs[at]["dur"]:
+            continue
+        kept.append(dict(event))
+        name, args = event["name"].removesuffix(_SUFFIX), event["args"]
+        key = (name, str(args.get("node_index", "")))
+        node = found.get(key)
+        if node is None:
+            op_type, provider = args.get("op_name", ""), args.get("provider", "")
+            index = int(args.get("node_index") or -1)
+            node = found[key] = NodeTimes(name, op_type, provider, index, [0.0] * len(runs), 0, [], [])
+        node.runs_us[at] += own_us
+        node.calls += 1
+        node.inputs = _shapes(args.get("input_type_shape"))
+        node.outputs = _shapes(args.get("output_type_shape"))
+    return Trace(list(found.values()), [float(run["dur"]) for run in runs], kept)
+
+
+def _own_times(kernels: Sequence[Event]) -> list[float]:
+    """Each event's duration without that of events inside it on its thread (the bodies of Loop, If and Scan)."""
+    own = [float(event["dur"]) for event in kernels]
+    open_: dict[Any, list[int]] = {}
+    for number, event in enumerate(kernels):
+        stack = open_.setdefault(event.get("tid"), [])
+        while stack and kernels[stack[-1]]["ts"] + kernels[stack[-1]]["dur"] < event["ts"] + event["dur"]:
+            stack.pop()
+        # Times are whole microseconds: what begins where another ends is not inside it.
+        while stack and kernels[stack[-1]]["ts"] + kernels[stack[-1]]["dur"] <= event["ts"]:
+            stack.pop()
+        if stack:
+            own[stack[-1]] -= event["dur"]
+        stack.append(number)
+    return [max(value, 0.0) for value in own]
+
+
+def _shapes(entries: Iterable[Mapping[str, Sequence[int]]] | None) -> list[tuple[str, tuple[int, ...]]]:
+    return [(kind, tuple(shape)) for entry in entries or () for kind, shape in entry.items()]
