@@ -162,9 +162,9 @@ def profile(model: str, **options: Any) -> None:
         click.echo(f"error: {line}", err=True)
     if report.interrupted:
         click.echo("interrupted: what was measured until then is above", err=True)
-        raise click.exceptions.Exit(130)
+        sys.exit(130)
     if errors:
-        raise click.exceptions.Exit(1)
+        sys.exit(1)
 
 
 def _named(model: str, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, tuple[int, ...]]:

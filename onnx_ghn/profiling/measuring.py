@@ -30,6 +30,7 @@ _REPETITIONS = 50  # of the profiled run at most
 _PROFILE_SECONDS = 3.0  # after which it stops
 _MAX_EVENTS = 500_000  # onnxruntime records a million events and then no more
 _WARM_PROFILED = 2
+_UNDISTURBED = 0.9  # processor time over wall time; an undisturbed thread has 1
 
 
 class Runnable:
@@ -118,7 +119,12 @@ def measure_point(
         runnable.session = None  # its weights' memory is free again before there is a second session
         operators = _profiled(path, model, feed, point, settings, machine, trace_file)
     found = PointResult(point, None, infos, notes, runnable.creation_ms, None, memory, operators, machine)
-    return dataclasses.replace(found, latency=summary(timing, found.batch, runnable.first_ns))
+    latency = summary(timing, found.batch, runnable.first_ns)
+    busy = latency.cpu_s / latency.wall_s
+    if point.provider == "CPUExecutionProvider" and busy < _UNDISTURBED:
+        busy_note = f"the machine is busy: this process had a processor for {busy:.0%} of the time ({point.label})"
+        notes = (*notes, busy_note)
+    return dataclasses.replace(found, latency=latency, notes=notes)
 
 
 def estimate_point(

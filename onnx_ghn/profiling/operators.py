@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from onnx import TensorProto, helper
 
 from onnx_ghn.profiling import counts
@@ -28,8 +29,6 @@ def measured_operators(trace: Trace, nodes: Sequence[FusedNode], machine: Machin
     by_name: dict[tuple[str, str], list[FusedNode]] = collections.defaultdict(list)
     for node in nodes:
         by_name[node.name, node.op_type].append(node)
-    totals = [sum(values) for values in zip(*(node.runs_us for node in trace.nodes), strict=True)]
-    coverage = statistics.median(total / run for total, run in zip(totals, trace.runs_us, strict=True) if run)
     rows = []
     for times in trace.nodes:
         matching = by_name.get((times.name, times.op_type), [])
@@ -37,8 +36,7 @@ def measured_operators(trace: Trace, nodes: Sequence[FusedNode], machine: Machin
         inputs = _aligned(node, times.inputs)
         outputs: list[Tensor] = [(shape, _TRACE_BYTES.get(kind, 4)) for kind, shape in times.outputs]
         rows.append(_Row(node, inputs, outputs, times))
-    run_ms = statistics.median(trace.runs_us) / 1e3
-    return _profile(rows, machine, run_ms, coverage, len(trace.runs_us))
+    return _profile(rows, machine, trace.runs_us)
 
 
 def static_operators(
@@ -50,7 +48,7 @@ def static_operators(
         inputs = [_static(name, stored, shapes) for name, stored in zip(node.inputs, node.stored, strict=True)]
         outputs = [_static(name, None, shapes) for name in node.outputs if name]
         rows.append(_Row(node, inputs, outputs, None, provider))
-    return _profile(rows, machine, None, None, 0)
+    return _profile(rows, machine, [])
 
 
 class _Row:
@@ -69,20 +67,21 @@ class _Row:
         self.stored = [entry for entry in node.stored if entry is not None and entry.is_parameter]
 
 
-def _profile(
-    rows: Sequence[_Row], machine: Machine | None, run_ms: float | None, coverage: float | None, n_runs: int
-) -> OperatorProfile:
+def _profile(rows: Sequence[_Row], machine: Machine | None, runs_us: Sequence[float]) -> OperatorProfile:
     stored = {entry.name: entry for row in rows for entry in row.stored}
     parameter_bytes = sum(entry.n_bytes for entry in stored.values())
-    medians = [statistics.median(row.times.runs_us) / 1e3 for row in rows if row.times is not None]
-    total_ms = sum(medians) if n_runs else None
-    found = tuple(_operator(row, machine, parameter_bytes, total_ms, n_runs) for row in rows)
+    run_ms = statistics.fmean(runs_us) / 1e3 if runs_us else None
+    series = [row.times.runs_us for row in rows if row.times is not None]
+    p50_ms = sum(statistics.median(values) for values in series) / 1e3 if runs_us else None
+    mean_ms = sum(statistics.fmean(values) for values in series) / 1e3 if runs_us else None
+    found = tuple(_operator(row, machine, parameter_bytes, p50_ms, len(runs_us)) for row in rows)
     return OperatorProfile(
         operators=found,
-        repetitions=n_runs,
+        repetitions=len(runs_us),
         run_ms=run_ms,
-        operators_ms=total_ms,
-        coverage=coverage,
+        operators_ms=mean_ms,
+        operators_p50_ms=p50_ms,
+        coverage=mean_ms / run_ms if mean_ms is not None and run_ms else None,
         macs=sum(operator.macs or 0 for operator in found),
         flops=sum(operator.flops or 0 for operator in found),
         parameters=sum(entry.n_elements for entry in stored.values()),
@@ -115,6 +114,8 @@ def _operator(row: _Row, machine: Machine | None, model_bytes: int, total_ms: fl
         output_shape=output_shapes[0] if output_shapes else None,
         calls=calls,
         p50_ms=p50_ms,
+        p10_ms=None if runs_ms is None else float(np.percentile(runs_ms, 10)),
+        p90_ms=None if runs_ms is None else float(np.percentile(runs_ms, 90)),
         mean_ms=None if runs_ms is None else statistics.fmean(runs_ms),
         std_ms=None if runs_ms is None else statistics.stdev(runs_ms) if len(runs_ms) > 1 else 0.0,
         share=None if p50_ms is None or not total_ms else p50_ms / total_ms,

@@ -67,17 +67,21 @@ def draw_profile(report: ProfileReport, path: str | os.PathLike[str]) -> bytes:
     profiled = next((point for point in reversed(done) if point.operators is not None), None)
     if profiled is not None:
         panels += [(_bars, (profiled,)), (_roofline, (profiled,))]
-    n_columns = len(panels) if len(panels) <= 3 else (len(panels) + 1) // 2
-    n_rows = -(-len(panels) // n_columns)
     style = {"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "onnx-ghn", "text.color": _INK}
     style |= {"axes.edgecolor": _MUTED, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK}
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(5.2 * n_columns, 4.2 * n_rows), layout="constrained", facecolor="white")
+        rows = [panels] if len(panels) <= 3 else [panels[:3], panels[3:]]
+        width = max(len(row) for row in rows)
+        figure = Figure(figsize=(5.2 * width, 4.2 * len(rows)), layout="constrained", facecolor="white")
+        grid = figure.add_gridspec(len(rows), width)
         figure.suptitle(_title(report), x=0.01, ha="left", fontsize=13)
-        for number, (draw, arguments) in enumerate(panels):
-            axes = figure.add_subplot(n_rows, n_columns, number + 1)
-            axes.spines[["top", "right"]].set_visible(False)
-            draw(axes, *arguments)
+        for at, row in enumerate(rows):
+            for number, (draw, arguments) in enumerate(row):
+                # A row with fewer panels: its first, the operators with their long names, gets the room.
+                first = 0 if number == 0 else number + width - len(row)
+                axes = figure.add_subplot(grid[at, first : number + width - len(row) + 1])
+                axes.spines[["top", "right"]].set_visible(False)
+                draw(axes, *arguments)
         out = io.BytesIO()
         kind = Path(path).suffix.lower().removeprefix(".")
         figure.savefig(out, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
@@ -94,11 +98,14 @@ def _title(report: ProfileReport) -> str:
 
 def _latencies(axes: Axes, report: ProfileReport, points: Sequence[PointResult]) -> None:
     """The distribution of one point as a histogram, of several as curves of the share below."""
-    series = [(point.point.label, point) for point in points]
+    series = [(_others(point, "", points) or point.point.label, point) for point in points]
     if report.against is not None:
-        series = [(f"{os.path.basename(report.model)}, {label}", point) for label, point in series]
+        series = [
+            (f"{os.path.basename(report.model)}, {_others(point, '', points)}".removesuffix(", "), point)
+            for point in points
+        ]
         series += [
-            (f"{os.path.basename(report.against)}, {point.point.label}", point)
+            (f"{os.path.basename(report.against)}, {_others(point, '', points)}".removesuffix(", "), point)
             for point in report.against_points
             if point.latency is not None
         ]
@@ -118,10 +125,11 @@ def _latencies(axes: Axes, report: ProfileReport, points: Sequence[PointResult])
             ordered = np.sort(point.latency.samples_ms)
             share = np.arange(1, len(ordered) + 1) / len(ordered)
             axes.plot(ordered, share * 100, color=_CURVES[number], linewidth=1.8, label=_shortened(label))
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}")
-        axes.tick_params(axis="x", which="minor", labelsize=8)
+        low, high = axes.get_xlim()
+        if low > 0 and high > 10 * low:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "235" else "")
         axes.set_ylabel("% of runs below")
     axes.set_xlabel("latency, ms")
     axes.set_title("Latency", loc="left")
@@ -161,12 +169,12 @@ def _bars(axes: Axes, point: PointResult) -> None:
     places = np.arange(len(ordered))
     measured = profile.repetitions > 0
     values = [(entry.p50_ms if measured else entry.estimate_ms) or 0.0 for entry in ordered]
-    spread = [entry.std_ms or 0.0 for entry in ordered] if measured else None
-    if spread is not None:  # a bar does not reach below nothing
-        low = np.minimum(spread, values)
-        axes.barh(places, values, xerr=[low, spread], color="#93c5fd", error_kw={"ecolor": _INK, "elinewidth": 1})
-    else:
-        axes.barh(places, values, color="#93c5fd")
+    axes.barh(places, values, color="#93c5fd")
+    if measured:
+        ends = ([entry.p10_ms or 0.0 for entry in ordered], [entry.p90_ms or 0.0 for entry in ordered])
+        axes.hlines(places, *ends, color=_INK, linewidth=1)
+        # On a busy machine the slow runs of a few would leave all bars a line.
+        axes.set_xlim(right=min(max(ends[1], default=1.0), 3 * max(values, default=1.0)) * 1.05 or 1.0)
     if measured and profile.estimate_ms is not None:
         estimates = [entry.estimate_ms or 0.0 for entry in ordered]
         axes.plot(estimates, places, "|", color=_ORANGE, markersize=11, markeredgewidth=2, label="roofline's estimate")
@@ -178,8 +186,8 @@ def _bars(axes: Axes, point: PointResult) -> None:
     axes.set_yticks(places, names, fontsize=7.5, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.set_xlabel("ms a run, ± standard deviation" if measured else "ms a run, estimated")
-    axes.set_title(f"Longest operators ({point.point.label}, batch {point.batch})", loc="left", fontsize=10)
+    axes.set_xlabel("ms a run: p50, and p10 to p90" if measured else "ms a run, estimated")
+    axes.set_title(f"Longest operators ({_where(point)})", loc="left", fontsize=10)
 
 
 def _roofline(axes: Axes, point: PointResult) -> None:
@@ -204,7 +212,7 @@ def _roofline(axes: Axes, point: PointResult) -> None:
             axes.plot(
                 xs, np.minimum(xs * bandwidth, machine.peak_flops) / 1e9, line, color=_INK, linewidth=1.3, label=label
             )
-        axes.text(high * 2, machine.peak_flops / 1e9 * 1.1, f"peak {machine.peak_flops / 1e9:.3g} Gflop/s", ha="right")
+        axes.text(high * 2, machine.peak_flops / 1e9 * 1.3, f"peak {machine.peak_flops / 1e9:.3g} Gflop/s", ha="right")
     longest = max((ms for _, _, ms, _ in found), default=1.0)
     left = found
     for name, colour, kinds in _KINDS:
@@ -216,10 +224,11 @@ def _roofline(axes: Axes, point: PointResult) -> None:
             axes.scatter([x for x, *_ in mine], speeds, areas, color=colour, alpha=0.55, linewidths=0, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_ylim(top=axes.get_ylim()[1] * 1.6)
     axes.grid(alpha=0.2)
     axes.set_xlabel("arithmetic intensity, flop / byte")
     axes.set_ylabel("Gflop / s" + ("" if profile.repetitions else ", estimated"))
-    axes.set_title(f"Roofline ({point.point.label}, batch {point.batch})", loc="left", fontsize=10)
+    axes.set_title(f"Roofline ({_where(point)})", loc="left", fontsize=10)
     legend = axes.legend(frameon=False, fontsize=8.5, loc="lower right")
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):
@@ -239,8 +248,14 @@ def _others(point: PointResult, over: str, points: Sequence[PointResult]) -> str
             value = _at(point, name) if name == "batch" else getattr(point.point, name)
             word = "" if name in ("provider", "optimization") else f" {name.replace('_', '-')}"
             text = f"{str(value).removesuffix('ExecutionProvider')}{word}"
+            text = f"batch {value}" if name == "batch" else text
             parts.append(text.removesuffix("s") if text.startswith("1 ") else text)
     return ", ".join(parts)
+
+
+def _where(point: PointResult) -> str:
+    batch = f", batch {point.batch}" if point.point.batch is None else ""
+    return point.point.label + batch
 
 
 def _kind(fused: str, op_type: str) -> str:
@@ -248,8 +263,8 @@ def _kind(fused: str, op_type: str) -> str:
     return text if len(text) <= 18 else op_type
 
 
-def _end(name: str, width: int = 22) -> str:
-    name = name.lstrip("/")
+def _end(name: str, width: int = 30) -> str:
+    name = "/".join(name.lstrip("/").split("/")[-3:])
     return name if len(name) <= width else "…" + name[1 - width :]
 
 

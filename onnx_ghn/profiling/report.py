@@ -43,6 +43,7 @@ class Latency(_Record):
 
     n_runs: int
     wall_s: float  # from the first measured run's begin to the last one's end
+    cpu_s: float  # processor time of the process in it; less than wall_s where others had the processor
     first_run_ms: float  # the very first run of the session, before the warm-up
     mean_ms: float
     std_ms: float  # of the sample (n - 1); 0 for a single run
@@ -93,9 +94,11 @@ class Operator(_Record):
     output_shape: tuple[int, ...] | None
     calls: float | None  # in a run; None where nothing was measured
     p50_ms: float | None  # in a run, over the repetitions; without the time of operators inside it (Loop, If)
+    p10_ms: float | None
+    p90_ms: float | None
     mean_ms: float | None
     std_ms: float | None
-    share: float | None  # p50_ms of the sum of all
+    share: float | None  # p50_ms of the sum of all operators
     macs: int | None  # None where a shape is unknown
     flops: int | None  # 2 × MACs, or one an element for other arithmetic
     parameters: int  # elements of the stored tensors that it reads
@@ -111,9 +114,10 @@ class OperatorProfile(_Record):
 
     operators: tuple[Operator, ...]
     repetitions: int  # 0 where nothing was run
-    run_ms: float | None  # p50 of the recorded runs, slower than others by the recording between operators
-    operators_ms: float | None  # sum of the operators' p50
-    coverage: float | None  # p50 over the runs of the operators' share of the run
+    run_ms: float | None  # mean of the recorded runs, slower than others by the recording between operators
+    operators_ms: float | None  # sum of the operators' means
+    operators_p50_ms: float | None  # sum of the operators' p50: less, where other processes got in between
+    coverage: float | None  # operators_ms / run_ms
     macs: int
     flops: int
     parameters: int  # each stored tensor once

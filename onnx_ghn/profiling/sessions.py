@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ from typing import Any
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.profiling.settings import OPTIMIZATIONS, Point, Settings
-from onnx_ghn.runtime import _failures, _first_line
+from onnx_ghn.runtime import _failures
 
 __all__ = ["one_line_failures", "open_session", "provider_name"]
 
 _SILENT = 4  # onnxruntime's severity for fatal errors only: what fails is raised, and said once
+# What onnxruntime says before the reason: its status, and where in its source.
+_NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ [^()]*\([^()]*\) ")
 _CPU = "CPUExecutionProvider"
 
 
@@ -87,7 +90,7 @@ def open_session(
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     for library in settings.custom_op_libraries:
         with one_line_failures(f"custom operators: {library} cannot be loaded"):
-            options.register_custom_ops_library(library)
+            options.register_custom_ops_library(os.path.realpath(library))
     providers = [point.provider] if point.provider == _CPU else [point.provider, _CPU]
     with one_line_failures("onnxruntime cannot load the model"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a provider that falls away: told below
@@ -107,8 +110,10 @@ def one_line_failures(what: str) -> Iterator[None]:
     try:
         yield
     except _failures(onnxruntime) as error:
-        text = _first_line(error)
-        raise RuntimeFailure(f"{what}: {text}{_remedy(text, error)}") from error
+        full = " ".join(str(error).split())
+        text = _NOISE.sub("", full)
+        text = text if len(text) < 300 else text[:297] + "..."
+        raise RuntimeFailure(f"{what}: {text}{_remedy(full, error)}") from error
 
 
 def _remedy(text: str, error: Exception) -> str:

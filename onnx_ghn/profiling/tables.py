@@ -122,11 +122,10 @@ def operators_summary(point: PointResult) -> str:
     profile = point.operators
     assert profile is not None
     lines = [f"{si(profile.macs)} MACs, {si(profile.parameters)} parameters, {si(profile.bytes, 'B')} moved"]
-    if profile.coverage is not None and point.latency is not None:
+    if profile.coverage is not None:
         lines.append(
-            f"{len(profile.operators)} operators add up to {_ms(profile.operators_ms)} ms: a run takes "
-            f"{_ms(point.latency.p50_ms)} ms, and {_ms(profile.run_ms)} ms where each operator is recorded "
-            f"({profile.coverage:.1%} of it; p50 of {profile.repetitions} runs)"
+            f"{len(profile.operators)} operators add up to {_ms(profile.operators_ms)} of {_ms(profile.run_ms)} ms, "
+            f"{profile.coverage:.1%} of a recorded run (means of {profile.repetitions})"
         )
     if profile.estimate_ms is not None:
         lines.append(f"the roofline's estimate is {_ms(profile.estimate_ms)} ms")

@@ -19,11 +19,10 @@ _PERCENTILES = {"p50_ms": 50, "p90_ms": 90, "p95_ms": 95, "p99_ms": 99, "p99_9_m
 
 
 class Timing:
-    """Nanoseconds of each measured run, and of the whole measurement."""
+    """Nanoseconds of each measured run, of the whole measurement, and of processor time in it."""
 
-    def __init__(self, runs_ns: Sequence[int], wall_ns: int) -> None:
-        self.runs_ns = runs_ns
-        self.wall_ns = wall_ns
+    def __init__(self, runs_ns: Sequence[int], wall_ns: int, cpu_ns: int) -> None:
+        self.runs_ns, self.wall_ns, self.cpu_ns = runs_ns, wall_ns, cpu_ns
 
 
 def time_runs(run: Run, *, warmup: int, seconds: float | None, iterations: int | None, streams: int = 1) -> Timing:
@@ -37,9 +36,9 @@ def time_runs(run: Run, *, warmup: int, seconds: float | None, iterations: int |
         run()
     budget = _Budget(iterations)
     if streams == 1:
-        began = time.perf_counter_ns()
+        cpu_began, began = time.process_time_ns(), time.perf_counter_ns()
         measured = _loop(run, budget, began, seconds)
-        return Timing(measured, time.perf_counter_ns() - began)
+        return Timing(measured, time.perf_counter_ns() - began, time.process_time_ns() - cpu_began)
     barrier = threading.Barrier(streams)  # all begin together: a thread that waits for its start is no run
 
     def stream() -> tuple[int, list[int]]:
@@ -47,10 +46,11 @@ def time_runs(run: Run, *, warmup: int, seconds: float | None, iterations: int |
         start = time.perf_counter_ns()
         return start, _loop(run, budget, start, seconds)
 
+    cpu_began = time.process_time_ns()
     with ThreadPoolExecutor(streams) as pool:
         parts = [future.result() for future in [pool.submit(stream) for _ in range(streams)]]
     wall = time.perf_counter_ns() - min(start for start, _ in parts)
-    return Timing([sample for _, part in parts for sample in part], wall)
+    return Timing([sample for _, part in parts for sample in part], wall, time.process_time_ns() - cpu_began)
 
 
 def take_turns(runs: Sequence[Run], *, warmup: int, seconds: float | None, iterations: int | None) -> list[list[int]]:
@@ -78,6 +78,7 @@ def summary(timing: Timing, batch: int, first_ns: int) -> Latency:
     return Latency(
         n_runs=len(sample),
         wall_s=wall_s,
+        cpu_s=timing.cpu_ns / 1e9,
         first_run_ms=first_ns / 1e6,
         mean_ms=float(sample.mean()),
         std_ms=float(sample.std(ddof=1)) if len(sample) > 1 else 0.0,
