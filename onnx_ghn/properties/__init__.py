@@ -1,0 +1,35 @@
+"""Accuracy, latency and convergence of a network from its graph alone, before anybody has trained or run it.
+
+Names are resolved on first use, so that importing the package loads neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx_ghn.properties.prediction import PropertyReport, predict_properties
+    from onnx_ghn.properties.predictor import PropertyPredictor
+    from onnx_ghn.properties.storage import load_predictor, save_predictor
+
+__all__ = ["PropertyPredictor", "PropertyReport", "load_predictor", "predict_properties", "save_predictor"]
+
+_HOMES = {
+    "PropertyPredictor": "predictor",
+    "PropertyReport": "prediction",
+    "load_predictor": "storage",
+    "predict_properties": "prediction",
+    "save_predictor": "storage",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
