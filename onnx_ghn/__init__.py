@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onnx_ghn.graph.draw import draw
     from onnx_ghn.prediction import Prediction, predict
     from onnx_ghn.profiling import ProfileReport, measure_latency, profile
+    from onnx_ghn.report import write_report
 
 _HOMES = {
     "ComputationGraph": "onnx_ghn.graph",
@@ -42,6 +43,7 @@ _HOMES = {
     "profile": "onnx_ghn.profiling",
     "save_ghn": "onnx_ghn.ghn",
     "strip": "onnx_ghn.architecture",
+    "write_report": "onnx_ghn.report",
 }
 
 __all__ = [
@@ -64,6 +66,7 @@ __all__ = [
     "profile",
     "save_ghn",
     "strip",
+    "write_report",
 ]
 
 

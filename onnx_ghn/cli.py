@@ -17,6 +17,7 @@ from onnx_ghn._version import __version__
 from onnx_ghn.cli_deepnets import deepnets
 from onnx_ghn.cli_exporters import export, load
 from onnx_ghn.cli_profile import profile
+from onnx_ghn.cli_report import report
 from onnx_ghn.errors import OnnxGhnError, printable
 from onnx_ghn.training.eval_ghn import eval_ghn
 from onnx_ghn.training.train_ghn import train_ghn
@@ -186,6 +187,7 @@ cli.add_command(train_ghn)
 cli.add_command(eval_ghn)
 cli.add_command(train_net)
 cli.add_command(profile)
+cli.add_command(report)
 
 
 def main(argv: list[str] | None = None) -> None:

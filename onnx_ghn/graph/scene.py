@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from onnx_ghn.graph.model import ComputationGraph, Node, Primitive, Role
 from onnx_ghn.graph.palette import LOOKS, Look, look_of, radius
 
-__all__ = ["Curve", "Mark", "Scene", "Text", "compose"]
+__all__ = ["Curve", "Mark", "Scene", "Text", "compose", "label_of"]
 
 Point = tuple[float, float]
 
@@ -26,6 +26,7 @@ _ROW_GAP = 26.0
 _MARGIN = 36.0
 _ASPECT = 1.6  # width : height that the folding aims at
 _LABELS_UP_TO = 100  # nodes
+_MAX_CANDIDATES = 60  # foldings that are tried: thousands of levels look alike in many
 _INK, _MUTED, _WIRE = "#1c2128", "#6a7482", "#98a3b0"
 #: What exporters call a graph when nobody named it.
 _NAMELESS = frozenset({"", "main_graph", "torch_jit", "torch-jit-export", "graph", "g"})
@@ -33,12 +34,13 @@ _NAMELESS = frozenset({"", "main_graph", "torch_jit", "torch-jit-export", "graph
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A cubic Bézier curve; `arrow` is its tip where it ends in an arrow head."""
+    """A cubic Bézier curve for an edge; `arrow` is its tip where it ends in an arrow head."""
 
     points: tuple[Point, Point, Point, Point]
     colour: str
     width: float
     alpha: float
+    edge: tuple[int, int]
     arrow: tuple[Point, Point, Point] | None = None
 
 
@@ -78,8 +80,11 @@ class Scene:
     texts: list[Text]
 
 
-def compose(graph: ComputationGraph, fallback_name: str, labels: bool | None = None) -> Scene:
-    """Lay a graph out. `labels`: kernel and channels under each node (None: in graphs of up to 100 nodes)."""
+def compose(graph: ComputationGraph, fallback_name: str, labels: bool | None = None, *, header: bool = True) -> Scene:
+    """Lay a graph out. `labels`: kernel and channels under each node (None: in graphs of up to 100 nodes).
+
+    Without `header` the scene has neither title nor legend, and its marks are the nodes, in their order.
+    """
     labelled = len(graph) <= _LABELS_UP_TO if labels is None else labels
     level = _levels(graph)
     heights = _heights(graph, level, _LABELLED_LANE if labelled else _LANE)
@@ -89,9 +94,9 @@ def compose(graph: ComputationGraph, fallback_name: str, labels: bool | None = N
     folds = (_fold(graph, level, heights, columns, step, labelled) for columns in _candidates(n_levels))
     fold = min(folds, key=_ugliness)
     name = fallback_name if graph.name in _NAMELESS else graph.name
-    width = max(fold.width, 430.0) + 2 * _MARGIN
+    width = max(fold.width, 430.0 if header else 0.0) + 2 * _MARGIN
     big = min(2.2, max(1.0, width / 1100))
-    header_marks, header_texts, top = _header(graph, name, width, big)
+    header_marks, header_texts, top = _header(graph, name, width, big) if header else ([], [], _MARGIN)
     left = (width - fold.width) / 2
     at = [(left + x, top + y) for x, y in fold.at]
     marks = [
@@ -103,7 +108,7 @@ def compose(graph: ComputationGraph, fallback_name: str, labels: bool | None = N
         texts += [
             Text(x, y + r + 11, label, 8.0, _MUTED, "middle")
             for node, (x, y), r in zip(graph.nodes, at, sizes, strict=True)
-            if (label := _label(node))
+            if (label := label_of(node))
         ]
     curves = list(_curves(graph, level, at, sizes, fold))
     return Scene(width, top + fold.height + _MARGIN, name, curves, [*header_marks, *marks], texts)
@@ -180,7 +185,8 @@ class _Fold:
 def _candidates(n_levels: int) -> list[int]:
     """Column counts: for each number of rows the one that fills the last best, and a few above."""
     fullest = {math.ceil(n_levels / rows) for rows in range(1, math.isqrt(n_levels) + 2)}
-    return sorted({columns + more for columns in fullest for more in range(4) if columns + more <= n_levels})
+    found = sorted({columns + more for columns in fullest for more in range(4) if columns + more <= n_levels})
+    return found[:: math.ceil(len(found) / _MAX_CANDIDATES)] if found else found
 
 
 def _ugliness(fold: _Fold) -> float:
@@ -272,10 +278,10 @@ def _curves(
             inner = (xa, ya + half), (xb, yb - half)
         if level[b] - level[a] == 1:
             points = ((xa, ya), *inner, (xb, yb))
-            yield Curve(points, _WIRE, 1.3, 1.0, _arrow(points, sizes[b] * 1.18 + 1.2))
+            yield Curve(points, _WIRE, 1.3, 1.0, (a, b), _arrow(points, sizes[b] * 1.18 + 1.2))
         else:
             colour = look_of(graph.nodes[a]).colour
-            yield Curve(((xa, ya), *inner, (xb, yb)), colour, 0.5 + 0.6 * fine, 0.5 * fine)
+            yield Curve(((xa, ya), *inner, (xb, yb)), colour, 0.5 + 0.6 * fine, 0.5 * fine, (a, b))
 
 
 def _arrow(points: tuple[Point, Point, Point, Point], gap: float) -> tuple[Point, Point, Point]:
@@ -347,7 +353,7 @@ def _short(number: int) -> str:
     return str(number)
 
 
-def _label(node: Node) -> str:
+def label_of(node: Node) -> str:
     """Kernel and channels, as in the figures of the residual-network paper: "3×3, 64"."""
     if node.shape is None:
         return ""

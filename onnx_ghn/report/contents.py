@@ -1,0 +1,213 @@
+"""All that the page shows, as one JSON object: columns rather than records, so that 5,000 nodes stay small."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from onnx_ghn._version import __version__
+from onnx_ghn.coverage import CoverageEntry, CoverageReport, Outcome
+from onnx_ghn.errors import printable
+from onnx_ghn.graph import ComputationGraph, Parameter, Role
+from onnx_ghn.graph.palette import LOOKS, Look, look_of, outline
+from onnx_ghn.graph.scene import compose, label_of
+from onnx_ghn.report.distributions import reference_of, spread_of
+from onnx_ghn.report.measured import profile_data
+from onnx_ghn.report.theme import DARK
+
+if TYPE_CHECKING:
+    from onnx_ghn.prediction import Prediction
+
+__all__ = ["page_data"]
+
+_OUTCOMES: tuple[Outcome, ...] = ("predicted", "fallback", "kept", "statistic", "frozen")
+_EXAMPLES = 5  # parameters named for each reason
+#: The columns of `parameters`; texts by number.
+_KEYS = ["node", "name", "shape", "size", "role", "outcome", "dtype", "reason", "reference"]
+_KEYS += ["reference_mean", "reference_std", "mean", "std", "minimum", "maximum", "levels", "low", "high", "peak"]
+_KEYS += ["n_odd"]
+_SHAPES = ("square", "triangle", "diamond", "hexagon", "star", "house")
+
+
+def page_data(
+    graph: ComputationGraph,
+    coverage: CoverageReport,
+    prediction: Prediction | None = None,
+    *,
+    name: str = "",
+    profile: Mapping[str, Any] | None = None,
+    properties: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The contents of the page.
+
+    Args:
+        prediction: whose values are summarised; None leaves distributions out.
+        name: of the model, for people.
+        profile: `ProfileReport.to_dict()`.
+        properties: predicted properties, by name (`properties.predict_properties`).
+        seed: of the elements that histograms count.
+
+    Returns:
+        JSON with: name, ghn, nodes and parameters as columns, edges as curves, coverage, profile, properties.
+        Names come from the file: they are printable and nothing else is known of them.
+    """
+    strings = _Strings()
+    return {
+        "made_by": f"onnx-ghn {__version__}",
+        "name": printable(name or graph.name),
+        "ghn": None if prediction is None else printable(prediction.ghn_name),
+        "graph": _graph(graph, strings),
+        "parameters": _parameters(graph, coverage, prediction, strings, seed),
+        "coverage": _coverage(coverage),
+        "profile": None if profile is None else profile_data(profile),
+        "properties": properties,
+        "strings": strings.texts,
+    }
+
+
+class _Strings:
+    """Texts that occur more than once, by number."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._numbers: dict[str, int] = {}
+
+    def number(self, text: str) -> int:
+        clean = printable(text)
+        if clean not in self._numbers:
+            self._numbers[clean] = len(self.texts)
+            self.texts.append(clean)
+        return self._numbers[clean]
+
+
+def _graph(graph: ComputationGraph, strings: _Strings) -> dict[str, Any]:
+    scene = compose(graph, "", header=False)
+    looks: dict[Look, int] = {}
+    primitives = {}
+    for node in graph.nodes:
+        look = look_of(node)
+        looks.setdefault(look, len(looks))
+        primitives[look] = node.primitive
+    families = list(LOOKS)
+    curves = [
+        [*curve.edge, -1 if curve.arrow is not None else looks[look_of(graph.nodes[curve.edge[0]])]]
+        + [_tenth(value) for point in curve.points for value in point]
+        for curve in scene.curves
+    ]
+    return {
+        "width": _tenth(scene.width),
+        "height": _tenth(scene.height),
+        "n_edges": len(graph.edges),
+        "outlines": {shape: [[round(x, 3), round(y, 3)] for x, y in outline(shape, 0, 0, 1)] for shape in _SHAPES},
+        "looks": [
+            {
+                "label": look.label,
+                "primitive": primitives[look].name,
+                "shape": look.shape,
+                "light": look.colour,
+                "dark": DARK[primitives[look]],
+                "order": families.index(primitives[look]),
+            }
+            for look in looks
+        ],
+        "nodes": {
+            "x": [_tenth(mark.x) for mark in scene.marks],
+            "y": [_tenth(mark.y) for mark in scene.marks],
+            "r": [_tenth(mark.r) for mark in scene.marks],
+            "look": [looks[look_of(node)] for node in graph.nodes],
+            "name": [strings.number(node.name or node.primitive.name) for node in graph.nodes],
+            "label": [strings.number(label_of(node)) for node in graph.nodes],
+            "shape": [strings.number(_times(node.shape)) for node in graph.nodes],
+        },
+        "curves": curves,
+        "faint": _tenth(min((curve.alpha for curve in scene.curves), default=1.0)),
+    }
+
+
+def _parameters(
+    graph: ComputationGraph,
+    coverage: CoverageReport,
+    prediction: Prediction | None,
+    strings: _Strings,
+    seed: int,
+) -> dict[str, Any]:
+    """Columns over the tensors that a node decodes, and those that no GHN predicts. Running statistics have no node."""
+    node_of = {index: number for number, node in enumerate(graph.nodes) for index in node.parameters}
+    index_of = {parameter.name: index for index, parameter in enumerate(graph.parameters)}
+    columns: dict[str, list[Any]] = {key: [] for key in _KEYS}
+    for entry in coverage.entries:
+        parameter = entry.parameter
+        node = node_of.get(index_of.get(parameter.name, -1), -1)
+        if parameter.role is Role.statistic or (node < 0 and entry.outcome in ("predicted", "frozen")):
+            continue
+        row = _row(entry, prediction, seed)
+        row |= {"node": node, "name": strings.number(parameter.name), "shape": strings.number(_times(parameter.shape))}
+        for text in ("role", "outcome", "dtype", "reason", "reference"):
+            row[text] = strings.number(row[text])
+        for key in _KEYS:
+            columns[key].append(row[key])
+    return columns
+
+
+def _row(entry: CoverageEntry, prediction: Prediction | None, seed: int) -> dict[str, Any]:
+    parameter: Parameter = entry.parameter
+    reference = reference_of(parameter)
+    row: dict[str, Any] = dict.fromkeys(_KEYS)
+    row |= {
+        "size": parameter.size,
+        "role": parameter.role.value,
+        "outcome": entry.outcome,
+        "dtype": parameter.dtype,
+        "reason": entry.reason,
+        "reference": "" if reference is None else reference.name,
+        "levels": "",
+        "n_odd": 0,
+    }
+    if reference is not None:
+        row |= {"reference_mean": _digits(reference.mean), "reference_std": _digits(reference.std)}
+    if prediction is None or parameter.name not in prediction:
+        return row
+    spread = spread_of(prediction[parameter.name], parameter.name, reference, seed)
+    if spread is None:
+        return row | {"n_odd": parameter.size}
+    numbers = ("mean", "std", "minimum", "maximum", "low", "high", "peak")
+    return (
+        row | {key: _digits(getattr(spread, key)) for key in numbers} | {"levels": spread.levels, "n_odd": spread.n_odd}
+    )
+
+
+def _coverage(coverage: CoverageReport) -> dict[str, Any]:
+    reasons = [
+        {
+            "reason": printable(reason),
+            "outcome": entries[0].outcome,
+            "tensors": len(entries),
+            "elements": sum(entry.parameter.size for entry in entries),
+            "examples": [printable(entry.parameter.name) for entry in entries[:_EXAMPLES]],
+        }
+        for reason, entries in coverage.reasons().items()
+    ]
+    return {
+        "n_trainable": coverage.n_trainable,
+        "outcomes": [
+            {"outcome": outcome, "tensors": coverage.count(outcome), "elements": coverage.n_elements(outcome)}
+            for outcome in _OUTCOMES
+        ],
+        "reasons": reasons,
+        "notes": [printable(note) for note in coverage.notes],
+    }
+
+
+def _times(shape: tuple[int, ...] | None) -> str:
+    return "" if shape is None else " × ".join(map(str, shape))
+
+
+def _tenth(value: float) -> float:
+    rounded = round(value, 1)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+def _digits(value: float) -> float:
+    """Four significant digits are more than anybody sees."""
+    return float(f"{value:.4g}")

@@ -1,0 +1,101 @@
+"""How the values of a tensor are spread, and how those of the standard initialisation would be."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_ghn.fallback import tensor_rng
+from onnx_ghn.graph import Parameter, Role
+
+__all__ = ["N_BINS", "Reference", "Spread", "reference_of", "spread_of"]
+
+N_BINS = 32
+_HISTOGRAM_FROM = 16  # elements
+_SAMPLE = 1 << 16  # elements that a histogram counts; mean and deviation are of all
+_WIDTH = 4.0  # deviations on either side of zero (of the mean, where it lies far from zero)
+_LEVELS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """Mean and standard deviation of a standard initialisation, and its name."""
+
+    name: str
+    mean: float
+    std: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """Of all finite elements: mean, standard deviation, extremes; and a histogram of up to 65,536 of them.
+
+    Attributes:
+        levels: a character for each bin, 0 to 9, a to z, A to Z, - and _: its count as 64ths of the highest.
+        low, high: ends of the histogram.
+        peak: share of the elements in the highest bin.
+        n_odd: elements that are not finite.
+    """
+
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+    levels: str = ""
+    low: float = 0.0
+    high: float = 0.0
+    peak: float = 0.0
+    n_odd: int = 0
+
+
+def reference_of(parameter: Parameter) -> Reference | None:
+    """What `fallback.standard_init` draws from, exactly: Kaiming normal for weights, std sqrt(2 / fan_in)
+    (He et al. 2015, equation 10); 0.02 for embeddings; ones and zeros have no spread.
+    """
+    match parameter.role:
+        case Role.weight:
+            fan_in = math.prod(parameter.layout.canonical[1:]) * parameter.layout.inflation
+            return Reference("Kaiming", 0.0, math.sqrt(2.0 / max(fan_in, 1)))
+        case Role.embedding | Role.position:
+            return Reference("normal", 0.0, 0.02)
+        case Role.norm_scale:
+            return Reference("ones", 1.0, 0.0)
+        case Role.bias | Role.norm_bias:
+            return Reference("zeros", 0.0, 0.0)
+        case _:
+            return None
+
+
+def spread_of(values: npt.NDArray[Any], name: str, reference: Reference | None, seed: int = 0) -> Spread | None:
+    """The spread of an array of any float type; None where nothing in it is finite.
+
+    Args:
+        name: of the tensor; with the seed it decides which elements the histogram counts.
+        reference: shares the histogram's range, so that both can be drawn in it.
+    """
+    flat = values.reshape(-1)
+    if flat.dtype.kind != "f" or flat.dtype.itemsize < 4:
+        flat = flat.astype(np.float32)
+    finite = np.isfinite(flat)
+    n_odd = int(flat.size - np.count_nonzero(finite))
+    if n_odd:
+        flat = flat[finite]
+    if not flat.size:
+        return None
+    mean, std = float(flat.mean(dtype=np.float64)), float(flat.std(dtype=np.float64))
+    found = Spread(mean, std, float(flat.min()), float(flat.max()), n_odd=n_odd)
+    if flat.size < _HISTOGRAM_FROM or not std > 0:
+        return found
+    if flat.size > _SAMPLE:
+        # At random: predicted tensors repeat where they are tiled, and even steps would meet the same elements again.
+        flat = flat[tensor_rng(name, seed).integers(0, flat.size, _SAMPLE)]
+    centre = mean if abs(mean) > 2 * std else 0.0
+    reach = _WIDTH * max(std, reference.std if reference is not None and centre == 0.0 else 0.0)
+    low, high = centre - reach, centre + reach
+    counts, _ = np.histogram(np.clip(flat, low, high), N_BINS, (low, high))
+    levels = "".join(_LEVELS[math.ceil(63 * count / counts.max())] for count in counts.tolist())
+    return dataclasses.replace(found, levels=levels, low=low, high=high, peak=float(counts.max() / flat.size))

@@ -1,0 +1,10 @@
+setUpTheme();
+showHead();
+const explorer = makeExplorer();
+showCoverage(explorer.visit);
+showWeights(explorer.visit);
+showProfile();
+showProperties();
+// How long it took, for tests and the curious.
+performance.mark("ready");
+document.documentElement.dataset.ready = "true";
