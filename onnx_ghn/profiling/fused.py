@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
+
+from onnx_ghn.profiling.rewriting import graphs
 
 __all__ = ["FusedNode", "Stored", "fused_nodes", "infer_shapes"]
 
@@ -58,6 +60,7 @@ class FusedNode:
     outputs: list[str]
     stored: list[Stored | None]  # for each input
     covers: list[onnx.NodeProto]
+    weight: Stored | None = None  # of a convolution whose channels the blocked layout pads: as in the file
 
 
 def fused_nodes(optimized: Path, original: onnx.ModelProto) -> list[FusedNode]:
@@ -68,8 +71,8 @@ def fused_nodes(optimized: Path, original: onnx.ModelProto) -> list[FusedNode]:
         original: the model, without external data.
     """
     proto = onnx.load(optimized, load_external_data=False)
-    found = [node for graph in _graphs(proto.graph) for node in _nodes(graph, proto.graph)]
-    producers = {output: node for graph in _graphs(original.graph) for node in graph.node for output in node.output}
+    found = [node for graph in graphs(proto.graph) for node in _nodes(graph, proto.graph)]
+    producers = {output: node for graph in graphs(original.graph) for node in graph.node for output in node.output}
     made = {_original_value(node, producers) for node in found} | {name for node in found for name in node.outputs}
     claimed: set[int] = set()
     for node in found:
@@ -77,6 +80,7 @@ def fused_nodes(optimized: Path, original: onnx.ModelProto) -> list[FusedNode]:
         if value in producers:
             node.covers = _covered(value, made - {value}, producers, claimed)
     _hand_back(found)
+    _restore_weights(found, original, producers)
     return found
 
 
@@ -111,7 +115,7 @@ def infer_shapes(
 def _inferred(proto: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...], int]]:
     done = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     found = {}
-    for graph in _graphs(done.graph):
+    for graph in graphs(done.graph):
         for value in [*graph.input, *graph.value_info, *graph.output]:
             kind = value.type.tensor_type
             if value.type.HasField("tensor_type") and kind.HasField("shape"):
@@ -123,16 +127,11 @@ def _inferred(proto: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...], int]]:
     return found
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from _graphs(inner)
-
-
 def _nodes(graph: onnx.GraphProto, main: onnx.GraphProto) -> Iterator[FusedNode]:
-    tensors = {t.name: Stored(t.name, tuple(t.dims), t.data_type) for g in (main, graph) for t in g.initializer}
+    # A body may give a name of the main graph's to a value of its own.
+    own = set() if graph is main else {value.name for value in graph.input} | {o for n in graph.node for o in n.output}
+    outer = [] if graph is main else [tensor for tensor in main.initializer if tensor.name not in own]
+    tensors = {t.name: Stored(t.name, tuple(t.dims), t.data_type) for t in (*outer, *graph.initializer)}
     for node in graph.node:
         attributes = {
             entry.name: helper.get_attribute_value(entry)
@@ -180,9 +179,44 @@ def _hand_back(nodes: Sequence[FusedNode]) -> None:
         kinds = [entry.op_type for entry in node.covers]
         main = node.op_type.removeprefix("Fused")
         giver = givers.get(node.inputs[0]) if node.inputs else None
-        if main not in kinds or giver is None or not giver.name.endswith(_LAYOUT):
+        if giver is None or not giver.name.endswith(_LAYOUT):
             continue
-        n_before = kinds.index(main)
+        n_before = len(kinds) if node.op_type == "ReorderOutput" else kinds.index(main) if main in kinds else 0
         if n_before and set(kinds[:n_before]) <= _AFTER:
             giver.covers += node.covers[:n_before]
             node.covers = node.covers[n_before:]
+
+
+def _restore_weights(
+    nodes: Sequence[FusedNode], original: onnx.ModelProto, producers: Mapping[str, onnx.NodeProto]
+) -> None:
+    """The blocked layout fills channels up to a whole block: what is counted is the convolution as the file has it."""
+    tensors = {tensor.name: tensor for graph in graphs(original.graph) for tensor in graph.initializer}
+    for node in nodes:
+        if node.domain != "com.microsoft.nchwc" or node.op_type != "Conv" or node.stored[1] is None:
+            continue
+        convolution = next((entry for entry in node.covers if entry.op_type in ("Conv", "FusedConv")), None)
+        shape = None if convolution is None else _shape_of(convolution.input[1], tensors, producers)
+        if shape is not None:
+            node.weight = dataclasses.replace(node.stored[1], shape=shape)
+
+
+def _shape_of(
+    name: str, tensors: Mapping[str, onnx.TensorProto], producers: Mapping[str, onnx.NodeProto]
+) -> tuple[int, ...] | None:
+    """Of an initializer, a Constant, or the ConstantOfShape that a file without weights has in its place."""
+    if name in tensors:
+        return tuple(tensors[name].dims)
+    node = producers.get(name)
+    value = None if node is None else next((entry.t for entry in node.attribute if entry.name == "value"), None)
+    if node is None or value is None:
+        return None
+    if node.op_type == "Constant":
+        return tuple(value.dims)
+    if node.op_type != "ConstantOfShape":
+        return None
+    source = producers.get(node.input[0])
+    sizes = tensors.get(node.input[0])
+    if source is not None and source.op_type == "Constant":
+        sizes = next((entry.t for entry in source.attribute if entry.name == "value"), None)
+    return None if sizes is None else tuple(int(dim) for dim in numpy_helper.to_array(sizes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -64,7 +65,23 @@ class _Row:
     ) -> None:
         self.node, self.inputs, self.outputs, self.times = node, inputs, outputs, times
         self.provider = times.provider if times is not None else provider
-        self.stored = [entry for entry in node.stored if entry is not None and entry.is_parameter]
+        stored = list(node.stored)
+        if node.weight is not None:
+            stored = self._unpad(node.weight, stored)
+        self.stored = [entry for entry in stored if entry is not None and entry.is_parameter]
+
+    def _unpad(self, weight: Stored, stored: list[Stored | None]) -> list[Stored | None]:
+        """Channels as the file has them: of weight, bias, first input and output."""
+        n_out, n_in = weight.shape[0], weight.shape[1] * self.node.attributes.get("group", 1)
+        self.outputs = [_with_channels(entry, n_out) for entry in self.outputs]
+        self.inputs = [_with_channels(self.inputs[0], n_in), (weight.shape, self.inputs[1][1]), *self.inputs[2:]]
+        found: list[Stored | None] = [stored[0], weight, *stored[2:]]
+        if len(found) > 2 and found[2] is not None:
+            found[2] = dataclasses.replace(found[2], shape=(n_out,))
+            self.inputs[2] = (n_out,), self.inputs[2][1]
+        if len(self.inputs) > 3:  # the sum that the convolution takes in
+            self.inputs[3] = _with_channels(self.inputs[3], n_out)
+        return found
 
 
 def _profile(rows: Sequence[_Row], machine: Machine | None, runs_us: Sequence[float]) -> OperatorProfile:
@@ -142,6 +159,11 @@ def _estimate_ms(
     cached = model_bytes + moved < machine.last_level_cache_bytes
     bandwidth = machine.cache_bytes_per_s if cached else machine.memory_bytes_per_s
     return max(flops / machine.peak_flops, moved / bandwidth) * 1e3 + calls * machine.dispatch_us / 1e3
+
+
+def _with_channels(entry: Tensor, n_channels: int) -> Tensor:
+    shape, size = entry
+    return (None if shape is None else (shape[0], n_channels, *shape[2:])), size
 
 
 def _scaled(count: int | None, calls: float) -> int | None:

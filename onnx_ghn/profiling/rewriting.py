@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import onnx
 
 from onnx_ghn.errors import RuntimeFailure
 
-__all__ = ["expose_outputs", "load_structure", "name_nodes", "serialized", "set_input_shapes"]
+__all__ = ["expose_outputs", "graphs", "load_structure", "name_nodes", "serialized", "set_input_shapes"]
 
 
 def load_structure(path: str) -> onnx.ModelProto:
@@ -29,15 +29,20 @@ def set_input_shapes(proto: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...
 
 
 def name_nodes(proto: onnx.ModelProto) -> bool:
-    """Name the nodes that have no name, or another's, so that the trace tells them apart; whether there were any."""
-    seen: set[str] = set()
-    changed = False
-    for number, node in enumerate(proto.graph.node):
-        if not node.name or node.name in seen:
-            node.name = f"{node.name or node.op_type}#{number}"
-            changed = True
-        seen.add(node.name)
-    return changed
+    """Name the nodes that have no name, so that the trace tells them apart; whether there were any."""
+    unnamed = [node for graph in graphs(proto.graph) for node in graph.node if not node.name]
+    for number, node in enumerate(unnamed):
+        node.name = f"{node.op_type}#{number}"
+    return bool(unnamed)
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph, and those of the bodies in it (Loop, If, Scan), at any depth."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from graphs(inner)
 
 
 def expose_outputs(proto: onnx.ModelProto) -> list[tuple[str, onnx.NodeProto]]:

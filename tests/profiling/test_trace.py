@@ -55,8 +55,10 @@ def test_loops_of_a_real_trace_are_counted_once(save, tmp_path) -> None:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(save(models.loops()), options, providers=["CPUExecutionProvider"])
-    feed = {i.name: np.ones([d if isinstance(d, int) else 1 for d in i.shape], np.float32 if "float" in i.type else bool)
-            for i in session.get_inputs()}  # fmt: skip
+    feed = {}
+    for given in session.get_inputs():
+        shape = [dim if isinstance(dim, int) else 1 for dim in given.shape]
+        feed[given.name] = np.ones(shape, np.float32 if "float" in given.type else bool)
     for _ in range(5):
         session.run(None, feed)
     with open(session.end_profiling(), encoding="utf-8") as file:

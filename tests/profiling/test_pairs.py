@@ -1,0 +1,99 @@
+"""Two models: the ratio's interval against an own bootstrap, outputs against numpy."""
+
+from __future__ import annotations
+
+import cli_models as models
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from onnx_ghn.errors import OptionError
+from onnx_ghn.profiling.pairs import compare_outputs, ratio_of_medians, time_pair
+from onnx_ghn.profiling.settings import Point, Settings
+from onnx_ghn.profiling.specs import model_spec
+
+
+def test_ratio_against_an_own_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    against = rng.gamma(9.0, 1.0, 400) + 5
+    model = 1.2 * (rng.gamma(9.0, 1.0, 400) + 5)
+    ratio, low, high = ratio_of_medians(model, against, seed=3)
+    assert ratio == pytest.approx(np.median(model) / np.median(against))
+    places = np.random.default_rng(4).integers(0, 400, (4000, 400))
+    own = np.median(model[places], axis=1) / np.median(against[places], axis=1)
+    np.testing.assert_allclose((low, high), np.percentile(own, [2.5, 97.5]), rtol=0.01)
+    assert low < 1.2 < high
+    assert ratio_of_medians(model, against, seed=3) == (ratio, low, high)
+    assert ratio_of_medians(model[:1], against[:1], 0) == (model[0] / against[0],) * 3
+
+
+def test_pairs_are_timed_in_turn(save) -> None:
+    path, other = save(models.conv_net()), save(models.conv_net(16), "other.onnx")
+    specs = model_spec(path).inputs, model_spec(other).inputs
+    found = time_pair((path, other), specs, Point(batch=2), Settings(warmup=1, iterations=9))
+    assert found.n_pairs == 9
+    assert found.ratio == pytest.approx(found.model_p50_ms / found.against_p50_ms)
+    assert found.low <= found.ratio <= found.high
+
+
+def test_the_same_model_gives_the_same(save) -> None:
+    proto = models.conv_net()
+    path, other = save(proto), save(proto, "other.onnx")
+    found = compare_outputs((path, other), model_spec(other).inputs, Point(batch=2), Settings())
+    assert [row["value"] for row in found.rows] == [name for node in proto.graph.node for name in node.output]
+    assert all(row["close"] and row["max_abs"] == 0 for row in found.rows)
+    assert found.first_divergence is None
+    assert found.unmatched == 0
+
+
+def test_the_first_divergence_is_where_a_weight_differs(save) -> None:
+    proto, changed = models.conv_net(), models.conv_net()
+    weight = next(t for t in changed.graph.initializer if t.name == "head.bias")
+    bias = numpy_helper.to_array(weight)
+    shift = np.linspace(0, 0.5, 10, dtype=np.float32)
+    weight.CopyFrom(numpy_helper.from_array(bias + shift, "head.bias"))
+    path, other = save(changed), save(proto, "other.onnx")
+    found = compare_outputs((path, other), model_spec(other).inputs, Point(batch=2), Settings(seed=5))
+    last = proto.graph.node[-1]
+    assert found.first_divergence == last.output[0]
+    assert [row["close"] for row in found.rows] == [True] * (len(found.rows) - 1) + [False]
+    assert found.rows[-1]["node"] == last.name
+    assert found.rows[-1]["max_abs"] == pytest.approx(0.5, abs=1e-5)
+    # The largest difference over the other model's largest output, run by onnxruntime itself.
+    import onnxruntime
+
+    from onnx_ghn.profiling.feeds import random_feed
+
+    feed = random_feed(model_spec(other).inputs, {"x": (2, 3, 8, 8)}, 5)
+    expected = onnxruntime.InferenceSession(other, providers=["CPUExecutionProvider"]).run(None, feed)[0]
+    assert found.rows[-1]["max_rel"] == pytest.approx(0.5 / np.abs(expected).max(), rel=1e-4)
+
+
+def test_not_a_number_is_told_and_is_json(save) -> None:
+    import json
+
+    proto, changed = models.conv_net(), models.conv_net()
+    weight = next(t for t in changed.graph.initializer if t.name == "head.bias")
+    weight.CopyFrom(numpy_helper.from_array(np.full(10, np.nan, np.float32), "head.bias"))
+    path, other = save(changed), save(proto, "other.onnx")
+    specs = model_spec(other).inputs
+    found = compare_outputs((path, other), specs, Point(), Settings())
+    assert found.rows[-1]["close"] is False
+    assert found.rows[-1]["max_abs"] is None
+    json.dumps(found.to_dict(), allow_nan=False)
+    assert compare_outputs((path, path), specs, Point(), Settings()).first_divergence is None  # NaN is NaN's equal
+
+
+def test_strangers_are_refused(save) -> None:
+    proto, stranger = models.conv_net(), models.conv_net()
+    for node in stranger.graph.node:
+        for number, name in enumerate(node.input):
+            node.input[number] = f"z_{name}" if name.startswith("v") else name
+        for number, name in enumerate(node.output):
+            node.output[number] = f"z_{name}"
+    stranger.graph.output[0].name = f"z_{stranger.graph.output[0].name}"
+    onnx.checker.check_model(stranger)
+    path, other = save(proto), save(stranger, "other.onnx")
+    with pytest.raises(OptionError, match="no value's name in common"):
+        compare_outputs((path, other), model_spec(other).inputs, Point(), Settings())
