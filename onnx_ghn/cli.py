@@ -16,6 +16,7 @@ import click
 from onnx_ghn._version import __version__
 from onnx_ghn.cli_deepnets import deepnets
 from onnx_ghn.cli_exporters import export, load
+from onnx_ghn.cli_finetune import finetune
 from onnx_ghn.cli_profile import profile
 from onnx_ghn.cli_report import report
 from onnx_ghn.errors import OnnxGhnError, printable
@@ -186,6 +187,7 @@ cli.add_command(deepnets)
 cli.add_command(train_ghn)
 cli.add_command(eval_ghn)
 cli.add_command(train_net)
+cli.add_command(finetune)
 cli.add_command(profile)
 cli.add_command(report)
 

@@ -1,0 +1,129 @@
+"""An ONNX classifier of images as a torch module whose parameters are the file's tensors."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import Tensor, nn
+
+from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.finetuning.operators import register_operators
+from onnx_ghn.finetuning.rewriting import ForTraining, check_operators, rewrite_for_training
+from onnx_ghn.onnx_io import write_model
+
+__all__ = ["Classifier", "as_classifier"]
+
+# What the converter and the code that it generates raise where they meet what they do not expect.
+_FAILURES: tuple[type[Exception], ...] = (ArithmeticError, AssertionError, AttributeError, LookupError)
+_FAILURES += (NotImplementedError, RuntimeError, TypeError, ValueError)
+
+
+class Classifier(nn.Module):
+    """(B, 3, H, W) images -> (B, classes) logits, by the graph of an ONNX file.
+
+    Its parameters are what is trained, in the shapes that the file stores; everything else, running statistics and
+    constants, are buffers.
+
+    Args:
+        net: of the converter, with buffers only.
+        rewritten: what `net` was made of.
+        dtype: in which the graph reads images.
+
+    Attributes:
+        channels_last: it reads them as N × H × W × 3.
+    """
+
+    def __init__(self, net: nn.Module, rewritten: ForTraining, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.channels_last = False
+        self._rewritten, self._dtype = rewritten, dtype
+        self._partly: list[tuple[nn.Parameter, Tensor, Tensor]] = []  # parameter, mask of what stays, its values
+        for name in rewritten.trained:
+            attribute = rewritten.names[name]
+            values = net.get_buffer(attribute)
+            delattr(net, attribute)
+            net.register_parameter(attribute, nn.Parameter(values))
+            if kept := rewritten.parameters[name].kept:
+                mask = torch.zeros(values.numel(), dtype=torch.bool)
+                for first, stop in kept:
+                    mask[first:stop] = True
+                mask = mask.reshape(values.shape)
+                self._partly.append((net.get_parameter(attribute), mask, values[mask].clone()))
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        self._restore_frozen()
+        images = images.to(self._dtype)
+        if self.channels_last:
+            images = images.permute(0, 2, 3, 1)  # (B, 3, H, W) -> (B, H, W, 3)
+        logits: Tensor = self.net(images.contiguous())
+        return logits
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Trained tensors and the statistics that moved, by stored name.
+
+        Raises:
+            RuntimeFailure: one is not finite.
+        """
+        self._restore_frozen()
+        found: dict[str, npt.NDArray[Any]] = {}
+        tensors = {**dict(self.net.named_parameters()), **dict(self.net.named_buffers())}
+        for name in (*self._rewritten.trained, *self._rewritten.moved):
+            tensor = tensors[self._rewritten.names[name]]
+            found[name] = tensor.detach().cpu().numpy()
+            if not np.isfinite(found[name]).all():
+                raise RuntimeFailure(f"tensor {name!r} is not finite after training; lower --lr")
+        return found
+
+    @torch.no_grad()
+    def _restore_frozen(self) -> None:
+        """Momentum and weight decay move the elements that the exported model does not train, too."""
+        for parameter, mask, values in self._partly:
+            parameter[mask.to(parameter.device)] = values.to(parameter)
+
+
+def as_classifier(
+    path: str | os.PathLike[str],
+    *,
+    freeze: Sequence[str] = (),
+    train: Sequence[str] = (),
+) -> tuple[Classifier, ForTraining]:
+    """Read a file and convert it by onnx2fx.
+
+    Args:
+        freeze, train: see `rewrite_for_training`.
+
+    Raises:
+        OptionError: onnx2fx is not installed. ModelReadError, GraphError, RuntimeFailure: a file that cannot be read,
+            trained or converted.
+    """
+    try:
+        import onnx2fx
+    except ModuleNotFoundError as error:
+        raise OptionError("finetune needs onnx2fx: pip install 'onnx-ghn[finetune]'") from error
+    register_operators()
+    rewritten = rewrite_for_training(os.fspath(path), freeze, train)
+    check_operators(rewritten.model, onnx2fx.is_supported)
+    try:
+        with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as folder:
+            copy = Path(folder) / "model.onnx"
+            write_model(rewritten.model, copy)
+            net = onnx2fx.convert(onnx.load(copy))
+    except OSError as error:
+        raise RuntimeFailure(f"{path}: no room for a temporary copy ({error.strerror}); set TMPDIR") from error
+    except (onnx2fx.Onnx2FxError, *_FAILURES) as error:
+        raise RuntimeFailure(f"{path}: onnx2fx cannot convert it ({error}); train it in its own framework") from error
+    given = rewritten.model.graph.inputs[0].dtype
+    kind = "unknown" if given is None else given.name.lower()
+    dtype = {"float": torch.float32, "double": torch.float64}.get(kind)
+    if dtype is None:
+        raise RuntimeFailure(f"{path}: its input is of type {kind}; export it with an input of float32 to train it")
+    return Classifier(net, rewritten, dtype), rewritten

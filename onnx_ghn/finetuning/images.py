@@ -1,0 +1,169 @@
+"""The images that a file is tuned on, in the size and layout that it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_ghn.errors import DataError, OptionError
+from onnx_ghn.vision import (
+    Batch,
+    BatchStream,
+    FileStream,
+    ImageFiles,
+    ImageSet,
+    eval_batches,
+    load_dataset,
+    train_stream,
+)
+from onnx_ghn.vision.layout import find_parts
+from onnx_ghn.vision.seeds import DIVISION, rng_for
+
+__all__ = ["ImageInput", "Images", "image_input", "load_images"]
+
+_FIXED_RANK = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageInput:
+    """How a file takes images. `side` is None where it is free, `batch` too."""
+
+    name: str
+    channels_last: bool
+    side: int | None
+    batch: int | None
+
+
+def image_input(session: Any) -> ImageInput:
+    """The one input of an onnxruntime session, if it is of RGB images.
+
+    Raises:
+        OptionError: it is not.
+    """
+    inputs = session.get_inputs()
+    told = ", ".join(f"{value.name} {value.shape}" for value in inputs)
+    if len(inputs) != 1 or len(inputs[0].shape) != _FIXED_RANK:
+        raise OptionError(f"the file's inputs are {told}; finetune trains classifiers with one input of images")
+    sizes = [size if isinstance(size, int) else None for size in inputs[0].shape]
+    if sizes[1] == 3 or (sizes[1] is None and sizes[3] != 3):
+        channels_last, height, width = False, sizes[2], sizes[3]
+    elif sizes[3] == 3:
+        channels_last, height, width = True, sizes[1], sizes[2]
+    else:
+        raise OptionError(f"the file's input is {told}; finetune feeds RGB images, N × 3 × H × W or N × H × W × 3")
+    if height != width:
+        raise OptionError(
+            f"the file's input is {told}; finetune feeds square images: export it with such, or a free size"
+        )
+    return ImageInput(inputs[0].name, channels_last, height, sizes[0])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Images:
+    """Images to train on and to judge on, and the side that small ones are scaled to."""
+
+    train: ImageSet | ImageFiles
+    held_out: ImageSet | ImageFiles
+    resize_to: int | None
+
+    def stream(self, batch_size: int, seed: int, *, augment: bool) -> BatchStream | FileStream:
+        """Training batches. An epoch's last batch is left out where it is smaller: batch norms need a whole one."""
+        if batch_size > len(self.train):
+            raise OptionError(f"--batch_size {batch_size}: there are {len(self.train)} training images; take fewer")
+        return train_stream(
+            self.train, batch_size, seed=seed, augment=augment, resize_to=self.resize_to, drop_last=True
+        )
+
+    def judging(self, batch_size: int) -> Iterator[Batch]:
+        """The held-out images, each once."""
+        return eval_batches(self.held_out, batch_size, resize_to=self.resize_to)
+
+
+def load_images(
+    data: str, data_dir: str | os.PathLike[str], side: int | None, val: str = "test", seed: int = 0
+) -> Images:
+    """Images of a data set.
+
+    Args:
+        data: cifar10, cifar100, or a folder or zip archive of class folders, with or without train/ and test/.
+        side: that the model takes; None for the images' own.
+        val: what to judge on: "test" for the data set's test images (of undivided class folders, a tenth), a share of
+            each class of the training images, or another folder or zip archive of class folders.
+
+    Raises:
+        DataError, OptionError: data that cannot be read, or do not go together.
+    """
+    train, resize_to = _load(data, data_dir, "trainval", side)
+    if val == "test":
+        held_out, _ = _load(data, data_dir, "test", side)
+    elif (share := _share(val)) is not None:
+        train, held_out = _divide(train, share, seed)
+    else:
+        if not Path(val).exists():
+            raise OptionError(f"--val {val}: neither test, nor a share such as 0.1, nor a folder or zip archive")
+        # Undivided class folders are for judging as they are; of a divided set it is the test images.
+        undivided = find_parts(Path(val)).keys() <= {"all", "train"}
+        held_out, other = _load(val, data_dir, "test", side, everything=undivided)
+        if held_out.classes != train.classes:
+            raise DataError(f"--val {val}: classes {_few(held_out)}, not those of {data}: {_few(train)}")
+        if type(held_out) is not type(train) or other != resize_to:
+            raise DataError(f"--val {val}: images of another size than those of {data}; scale them alike")
+    return Images(train, held_out, resize_to)
+
+
+def _load(
+    data: str, data_dir: str | os.PathLike[str], split: Any, side: int | None, *, everything: bool = False
+) -> tuple[Any, int | None]:
+    images = _whole(data, data_dir, split, None, everything)
+    if isinstance(images, ImageSet):  # small images are scaled batch by batch
+        own = images.images.shape[1:3]
+        if side is None and own[0] != own[1]:
+            raise OptionError(f"{data}: images of {own[1]} × {own[0]}, and the model takes any size: make them square")
+        return images, side if side is not None and own != (side, side) else None
+    return (images if side is None else _whole(data, data_dir, split, side, everything)), None
+
+
+def _whole(data: str, data_dir: Any, split: Any, side: int | None, everything: bool) -> Any:
+    found = load_dataset(data, data_dir, split, image_size=side)
+    if not everything:
+        return found
+    rest = load_dataset(data, data_dir, "trainval", image_size=side)  # of one folder: one size, one source
+    labels = np.concatenate([found.labels, rest.labels])
+    if isinstance(found, ImageSet) and isinstance(rest, ImageSet):
+        return dataclasses.replace(found, images=np.concatenate([found.images, rest.images]), labels=labels)
+    assert isinstance(found, ImageFiles)
+    assert isinstance(rest, ImageFiles)
+    return dataclasses.replace(found, names=np.concatenate([found.names, rest.names]), labels=labels)
+
+
+def _share(text: str) -> float | None:
+    try:
+        share = float(text)
+    except ValueError:
+        return None
+    if not 0 < share < 1:
+        raise OptionError(f"--val {text}: a share lies between 0 and 1")
+    return share
+
+
+def _divide(images: Any, share: float, seed: int) -> tuple[Any, Any]:
+    """A random share of each class, one image at least, held out."""
+    mixed = rng_for(seed, DIVISION).permutation(len(images))
+    held_out = []
+    for label, name in enumerate(images.classes):
+        own = mixed[images.labels[mixed] == label]
+        if len(own) < 2:
+            raise DataError(f"{images.name}: class {name!r} has {len(own)} images, too few to hold any out")
+        held_out.append(own[: min(max(1, round(share * len(own))), len(own) - 1)])
+    chosen = np.zeros(len(images), bool)
+    chosen[np.concatenate(held_out)] = True
+    return images.subset(np.flatnonzero(~chosen)), images.subset(np.flatnonzero(chosen))
+
+
+def _few(images: Any) -> str:
+    return ", ".join(images.classes[:3]) + (f", … ({len(images.classes)})" if len(images.classes) > 3 else "")

@@ -1,0 +1,87 @@
+"""Operators that training computes differently from inference, for the converter onnx2fx.
+
+ONNX files are exported for inference: their BatchNormalization normalises by stored statistics, their Dropout does
+nothing. The file to be trained has them renamed into a domain of our own, for which these are the torch modules.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["DOMAIN", "FROZEN_ATTRIBUTE", "register_operators"]
+
+DOMAIN = "onnx_ghn.finetuning"
+FROZEN_ATTRIBUTE = "onnx_ghn_frozen"  # of a batch norm whose statistics stay as they are
+
+_MOMENTUM, _EPSILON = 0.9, 1e-5  # ONNX's defaults
+_RATIO = 0.5
+
+
+class BatchNormalization(nn.Module):
+    """ONNX BatchNormalization: by the batch's statistics in training, which also move the stored ones.
+
+    Args:
+        momentum: the share that stored statistics keep at each step, as ONNX counts it (torch: what they lose).
+        frozen: normalise by the stored statistics in training too, and leave them as they are.
+    """
+
+    def __init__(self, momentum: float, epsilon: float, frozen: bool) -> None:
+        super().__init__()
+        self.momentum, self.epsilon, self.frozen = momentum, epsilon, frozen
+
+    def forward(self, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """(N, C, ...) -> (N, C, ...). `mean` and `variance` are changed in place."""
+        training = self.training and not self.frozen
+        return F.batch_norm(x, mean, variance, scale, bias, training, 1 - self.momentum, self.epsilon)
+
+
+class Dropout(nn.Module):
+    """ONNX Dropout with the file's ratio, in training only."""
+
+    def __init__(self, ratio: float) -> None:
+        super().__init__()
+        self.ratio = ratio
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of any shape."""
+        return F.dropout(x, self.ratio, self.training)
+
+
+def register_operators() -> None:
+    """Tell onnx2fx of the operators of `DOMAIN`; doing so again changes nothing."""
+    import onnx2fx
+
+    onnx2fx.register_op("BatchNormalization", _batch_normalization, domain=DOMAIN)
+    onnx2fx.register_op("Dropout", _dropout, domain=DOMAIN)
+
+
+def _batch_normalization(builder: Any, node: onnx.NodeProto) -> torch.fx.Node:
+    given = _attributes(node)
+    layer = BatchNormalization(
+        given.get("momentum", _MOMENTUM), given.get("epsilon", _EPSILON), bool(given.get(FROZEN_ATTRIBUTE, 0))
+    )
+    return _call(builder, "batch_normalization", layer, list(node.input))
+
+
+def _dropout(builder: Any, node: onnx.NodeProto) -> torch.fx.Node:
+    ratio = float(_attributes(node).get("ratio", _RATIO))
+    if len(node.input) > 1 and node.input[1]:  # from opset 12 on it is an input
+        stored = {tensor.name: tensor for tensor in builder.model.graph.initializer}
+        ratio = float(numpy_helper.to_array(stored[node.input[1]]))
+    return _call(builder, "dropout", Dropout(ratio), [node.input[0]])
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def _call(builder: Any, name: str, layer: nn.Module, inputs: list[str]) -> torch.fx.Node:
+    home = builder.register_submodule(name, layer)
+    node: torch.fx.Node = builder.call_module(home, args=tuple(builder.get_value(value) for value in inputs))
+    return node

@@ -1,0 +1,259 @@
+"""The whole of it: read -> convert -> check -> train -> inject -> write -> judge."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
+from onnx_ghn.evaluate import Accuracy, Logits, accuracy, onnx_logits
+from onnx_ghn.finetuning.conversion import Classifier, as_classifier
+from onnx_ghn.finetuning.images import ImageInput, Images, image_input, load_images
+from onnx_ghn.onnx_io import check_target, inject, read_model, untie, write_model
+from onnx_ghn.runtime import open_session
+from onnx_ghn.training.logs import Report
+from onnx_ghn.training.net_trainer import NetTrainConfig, NetTrainer
+
+__all__ = ["FinetuneOptions", "FinetuneResult", "Finetuning", "finetune"]
+
+_JUDGED_TOGETHER = 64
+_CHECKED = 4  # images on which torch and onnxruntime must agree
+_RTOL, _ATOL = 1e-3, 1e-4  # of the largest logit: float32 sums in another order
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneOptions:
+    """How to tune. Defaults: two epochs of SGD with momentum, a rate of 0.01 that falls to 0 along a cosine."""
+
+    epochs: int = 2
+    steps: int | None = None  # in the place of epochs
+    batch_size: int = 64
+    opt: str = "sgd"
+    lr: float = 0.01
+    wd: float = 3e-4
+    grad_clip: float = 5.0
+    label_smoothing: float = 0.0
+    amp: bool = False  # bfloat16
+    augment: bool = True
+    freeze: tuple[str, ...] = ()  # regular expressions searched in tensor names
+    train: tuple[str, ...] = ()
+    val: str = "test"  # see `images.load_images`
+    device: str = "cpu"
+    seed: int = 1111
+    save_interval: int = 200  # steps
+    log_interval: int = 20
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or (self.steps is not None and self.steps < 1):
+            raise OptionError(f"--epochs {self.epochs} and --steps {self.steps} must be at least 1")
+        if self.batch_size < 1 or self.wd < 0 or not 0 <= self.label_smoothing < 1:
+            raise OptionError(
+                f"--batch_size {self.batch_size} must be at least 1, --wd {self.wd} not negative, "
+                f"--label_smoothing {self.label_smoothing} from 0 to below 1"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneResult:
+    """What came of it. Accuracies are of the files, through onnxruntime, on the held-out images."""
+
+    output: str
+    before: Accuracy
+    after: Accuracy
+    n_trained: int  # tensors
+    n_statistics: int  # running means and variances that moved
+    n_images: int  # to train on
+    steps: int
+    figures: dict[str, float]  # means over the last steps: loss, top1, ...
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return dataclasses.asdict(self)
+
+
+class Finetuning:
+    """A file and its images, converted, checked and ready; `run` trains and writes.
+
+    Attributes:
+        trainer: says how many steps there are, and where the run is.
+        resumed: it goes on with an interrupted run.
+        notes: for the user.
+        before: accuracy of the file as it is.
+
+    Args, raises: see `finetune`.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        data: str | os.PathLike[str],
+        output: str | os.PathLike[str],
+        options: FinetuneOptions | None = None,
+        *,
+        data_dir: str | os.PathLike[str] = "./data",
+        run_folder: str | os.PathLike[str] | None = None,
+        force: bool = False,
+    ) -> None:
+        options = options or FinetuneOptions()
+        self._path, self._target, self._force = os.fspath(source), os.fspath(output), force
+        check_target(self._target, force)
+        if os.path.realpath(self._path) == os.path.realpath(self._target):
+            raise OptionError(f"{self._target}: is the file to be read; name another one for the result")
+        self._given = image_input(open_session(self._path))
+        self._net, self._rewritten = as_classifier(self._path, freeze=options.freeze, train=options.train)
+        self._net.channels_last = self._given.channels_last
+        self._images = load_images(os.fspath(data), data_dir, self._given.side, options.val, options.seed)
+        _check_agreement(self._path, self._net, self._given, self._images)
+        self.notes = tuple(self._rewritten.notes)
+        self.before = _judge(self._path, self._given, self._images)
+        self._net.to(options.device)
+        folder = None if run_folder is None else Path(run_folder)
+        self.trainer = _trainer(self._net, self._images, options, self._path, folder)
+        self.resumed = self.trainer.resume()
+
+    def run(self, report: Report | None = None, until: int | None = None) -> FinetuneResult:
+        """Train to the last step (or `until`), write the file, judge it.
+
+        Args:
+            report: told of each step's figures.
+        """
+        try:
+            figures = self.trainer.run(report, until)
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise RuntimeFailure(f"{self._path}: torch cannot train it ({reason}); try another --batch_size") from error
+        model = read_model(self._path)
+        untie(model)  # as it was for training: merged tensors have names of their own then
+        arrays = self._net.arrays()
+        inject(model, {name: functools.partial(arrays.__getitem__, name) for name in arrays})
+        write_model(model, self._target, force=self._force)
+        return FinetuneResult(
+            output=self._target,
+            before=self.before,
+            after=_judge(self._target, self._given, self._images),
+            n_trained=len(self._rewritten.trained),
+            n_statistics=len(self._rewritten.moved),
+            n_images=len(self._images.train),
+            steps=self.trainer.step,
+            figures=figures,
+            notes=self.notes,
+        )
+
+
+def finetune(
+    source: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: FinetuneOptions | None = None,
+    *,
+    data_dir: str | os.PathLike[str] = "./data",
+    run_folder: str | os.PathLike[str] | None = None,
+    force: bool = False,
+) -> FinetuneResult:
+    """Train an ONNX classifier of images, and write it with its new tensors: same graph, same names.
+
+    Args:
+        source: the file; its one input is N × 3 × H × W or N × H × W × 3, its first output N × classes, with or
+            without a Softmax.
+        data: see `load_images`; `data_dir` is where named data sets lie.
+        output: where to write.
+        run_folder: of the log, and of a state from which a run that was killed goes on; None keeps neither.
+        force: overwrite `output`.
+
+    Raises:
+        OnnxGhnError: OptionError, DataError, ModelReadError, GraphError, RuntimeFailure, CheckpointError,
+            ModelWriteError.
+    """
+    return Finetuning(source, data, output, options, data_dir=data_dir, run_folder=run_folder, force=force).run()
+
+
+def _trainer(net: Classifier, images: Images, options: FinetuneOptions, path: str, folder: Path | None) -> NetTrainer:
+    stream = images.stream(options.batch_size, options.seed, augment=options.augment)
+    config = NetTrainConfig(
+        # An "epoch" of one step: the published schedule then moves with every step.
+        epochs=options.steps or options.epochs * stream.steps_per_epoch,
+        steps_per_epoch=1,
+        opt=options.opt,
+        lr=options.lr,
+        wd=options.wd,
+        grad_clip=options.grad_clip,
+        label_smoothing=options.label_smoothing,
+        amp=options.amp,
+        seed=options.seed,
+        save_interval=options.save_interval,
+        log_interval=options.log_interval,
+    )
+    told = (options.batch_size, options.augment, options.freeze, options.train, options.val, len(images.train))
+    digest = hashlib.sha256(repr((_digest(path), told, images.train.classes)).encode()).hexdigest()[:16]
+    return NetTrainer(net, stream, config, folder, f"{os.path.basename(path)} and its images ({digest})")
+
+
+def _digest(path: str) -> str:
+    """Of the .onnx file's bytes; weights beside it are told by size and time."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    beside = sorted(
+        (entry.name, entry.stat().st_size, entry.stat().st_mtime_ns)
+        for entry in os.scandir(os.path.dirname(path) or os.curdir)
+        if entry.is_file() and entry.name.startswith(f"{os.path.basename(path)}.")
+    )
+    return f"{digest} {beside}"
+
+
+def _judge(path: str, given: ImageInput, images: Images) -> Accuracy:
+    with onnx_logits(path) as logits:
+        return accuracy(_in_layout(logits, given), images.judging(_JUDGED_TOGETHER))
+
+
+def _in_layout(logits: Logits, given: ImageInput) -> Logits:
+    if not given.channels_last:
+        return logits
+    return lambda images: logits(images.permute(0, 2, 3, 1))
+
+
+def _check_agreement(path: str, net: Classifier, given: ImageInput, images: Images) -> None:
+    """The converted module computes what the file does, and for the data's classes.
+
+    Raises:
+        RuntimeFailure, DataError: it does not.
+    """
+    some, _ = next(iter(images.judging(max(_CHECKED, given.batch or 1))))
+    with onnx_logits(path) as logits:
+        theirs = _in_layout(logits, given)(some).double().numpy()  # (B, classes)
+    if theirs.ndim != 2:
+        raise RuntimeFailure(f"{path}: its first output is {theirs.shape}; finetune needs N × classes")
+    n_classes = len(images.train.classes)
+    if theirs.shape[1] != n_classes:
+        raise DataError(
+            f"{path} tells {theirs.shape[1]} classes apart, the images are of {n_classes}; export the model with "
+            f"{n_classes} outputs, or give images of its own classes"
+        )
+    try:
+        with torch.no_grad():
+            ours = net.eval()(some).double().numpy()
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RuntimeFailure(
+            f"{path}: torch cannot run what onnx2fx made of it ({reason}); export it with a free batch size"
+        ) from error
+    differences = [float(np.abs(found - theirs).max()) for found in (ours, _softmax(ours))]
+    allowed = _ATOL + _RTOL * float(np.abs(theirs).max())
+    if not min(differences) <= allowed:
+        raise RuntimeFailure(
+            f"{path}: onnx2fx made something else of it (outputs differ by {min(differences):.3g}); train it in its "
+            "own framework"
+        )
+
+
+def _softmax(logits: Any) -> Any:
+    """The file may end in one, which training leaves out."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
