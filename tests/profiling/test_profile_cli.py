@@ -1,0 +1,136 @@
+"""`onnx-ghn profile` as a user runs it: tables, files, and one line for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import cli_models as models
+import numpy as np
+import onnx
+import pytest
+from cli_tools import command, one_line, snapshot
+from onnx import helper
+
+QUICK = ("--iterations", "3", "--warmup", "1", "--threads", "1")
+WHOLE = (*QUICK, "--no-operators")
+
+
+@pytest.fixture
+def path(save) -> str:
+    return save(models.conv_net())
+
+
+def test_tables_and_files(path, tmp_path) -> None:
+    pytest.importorskip("matplotlib")
+    files = {"--csv": "a.csv", "--operators-csv": "o.csv", "--trace": "t.json", "--plot": "p.png"}
+    arguments = [part for option, name in files.items() for part in (option, tmp_path / name)]
+    outcome = command("profile", path, *QUICK, *arguments)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    for word in ("p99.9", "items/s", "Conv+BN+Relu", "Gflop/s", "recorded run", "peak", "± std", "MACs"):
+        assert word in outcome.out
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.csv", "models", "o.csv", "p.png", "t.json"]
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    again = command("profile", path, *WHOLE, "--csv", tmp_path / "a.csv")
+    one_line(again, "exists already", "--force")
+
+
+def test_json(path) -> None:
+    outcome = command("profile", path, *QUICK, "--json", "--shape", "2x3x8x8")
+    assert outcome.code == 0, outcome.err
+    told = json.loads(outcome.out)
+    (point,) = told["points"]
+    assert point["inputs"] == [{"name": "x", "dtype": "float32", "shape": [2, 3, 8, 8]}]
+    assert point["latency"]["n_runs"] == 3
+    assert {"p50_ms", "p90_ms", "p95_ms", "p99_ms", "p99_9_ms", "mean_ms", "std_ms"} <= point["latency"].keys()
+    assert {"peak_flops", "memory_bytes_per_s"} <= point["machine"].keys()
+    assert point["operators"]["macs"] == 2 * (8 * 8 * 8 * 3 * 9 + 8 * 8 * 8 * 8 * 9 + 8 * 10)
+
+
+def test_against_and_outputs(path, save) -> None:
+    proto = models.conv_net()
+    bias = next(t for t in proto.graph.initializer if t.name == "head.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.ones(10, np.float32), "head.bias"))
+    outcome = command("profile", save(proto, "b.onnx"), "--against", path, "--compare-outputs", *WHOLE)
+    assert outcome.code == 0, outcome.err
+    assert "both in one process, in turn" in outcome.out
+    n_nodes = len(proto.graph.node)
+    assert f"{n_nodes - 1} of {n_nodes} outputs are close" in outcome.out
+    assert f"the first that is not: {proto.graph.node[-1].output[0]}" in outcome.out
+
+
+def test_input_files(path, tmp_path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((5, 3, 8, 8), np.float32))
+    outcome = command("profile", path, *WHOLE, "--inputs", tmp_path / "x.npz", "--json")
+    assert json.loads(outcome.out)["points"][0]["batch"] == 5
+
+
+def test_part_of_a_sweep_fails(path, tmp_path) -> None:
+    """A shape that only one of the two models takes; the other's figures are printed and written."""
+    import onnxruntime
+
+    absent = next(n for n in onnxruntime.get_all_providers() if n not in onnxruntime.get_available_providers())
+    outcome = command("profile", path, *WHOLE, "--provider", f"cpu,{absent}", "--csv", tmp_path / "a.csv")
+    assert outcome.code == 1
+    assert "CPU" in outcome.out
+    assert len(outcome.lines) == 1
+    assert "is not in this build" in outcome.lines[0]
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--batch", "0"), "0"),
+        (("--batch", "1,x"), "is no number"),
+        (("--batch", "1000000000"), "more than half of this machine's memory"),
+        (("--shape", "1x3xa"), "is no shape"),
+        (("--shape", "1x3x8"), "has 3 dimensions, input 'x' has 4"),
+        (("--shape", "y:1x3x8x8"), "no input 'y'"),
+        (("--shape", "1x4x8x8"), "onnxruntime cannot run the model"),
+        (("--provider", "abacus"), "onnxruntime knows"),
+        (("--optimization", "most"), "none, basic, extended, all"),
+        (("--seconds", "-1"), "must be more than 0"),
+        (("--seconds", "nan"), "must be more than 0"),
+        (("--timeout", "0.001"), "still runs after 0.001 s"),
+        (("--pin", "4000"), "no processor 4000"),
+        (("--inputs", "absent.npz"), "cannot be read"),
+        (("--custom-op-library", "absent.so"), "is no file"),
+        (("--against", "absent.onnx"), "no such file"),
+        (("--compare-outputs",), "--against"),
+        (("--estimate", "--against", "b.onnx"), "leave --against out"),
+        (("--plot", "p.gif"), ".svg"),
+        (("--csv", "/absent/a.csv"), "/absent"),
+        (("--csv", "a", "--operators-csv", "a"), "the same file"),
+        (("--trace", "t.json"), "leave --no-operators"),
+    ],
+)
+def test_bad_input(path, tmp_path, monkeypatch, options, words) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = snapshot(tmp_path)
+    seconds = () if "--seconds" in options else WHOLE[:4]
+    outcome = command("profile", path, *seconds, *WHOLE[4:], *options)
+    one_line(outcome, words)
+    assert outcome.out == ""
+    assert snapshot(tmp_path) == before
+
+
+def test_bad_models(tmp_path, save) -> None:
+    for content, words in ((b"", "is empty"), (b"text", "is text"), (b"\x08\x07\xff\xff", "is not an ONNX model")):
+        bad = tmp_path / "bad.onnx"
+        bad.write_bytes(content)
+        one_line(command("profile", bad, *WHOLE), str(bad), words)
+    custom = models.conv_net()
+    custom.graph.node.insert(0, helper.make_node("Magic", ["x"], ["magic"], domain="my.ops"))
+    custom.opset_import.append(helper.make_opsetid("my.ops", 1))
+    one_line(command("profile", save(custom), *WHOLE), "Magic", "--custom-op-library")
+
+
+def test_help_is_light() -> None:
+    code = "import sys; from onnx_ghn.cli import main\ntry: main(['profile', '--help'])\nexcept SystemExit: pass\n"
+    code += "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"numpy", "onnx", "onnxruntime", "torch", "rich", "scipy", "matplotlib"} & set(run.stderr.split())
+    assert "--against" in run.stdout
