@@ -18,9 +18,11 @@ from onnx_ghn.cli_deepnets import deepnets
 from onnx_ghn.cli_exporters import export, load
 from onnx_ghn.cli_finetune import finetune
 from onnx_ghn.cli_profile import profile
+from onnx_ghn.cli_properties import properties
 from onnx_ghn.cli_report import report
 from onnx_ghn.errors import OnnxGhnError, printable
 from onnx_ghn.training.eval_ghn import eval_ghn
+from onnx_ghn.training.nas import nas
 from onnx_ghn.training.train_ghn import train_ghn
 from onnx_ghn.training.train_net import train_net
 
@@ -189,6 +191,8 @@ cli.add_command(eval_ghn)
 cli.add_command(train_net)
 cli.add_command(finetune)
 cli.add_command(profile)
+cli.add_command(properties)
+cli.add_command(nas)
 cli.add_command(report)
 
 

@@ -45,7 +45,7 @@ def _print(model: str, found: PropertyReport) -> None:
         highlight=False,
     )
     told = found.report.get("measured", {})
-    if told:
+    if "steps" in told:
         console.print(
             f"accuracies as after {told['steps']} steps of {told['batch_size']} images of {told['image_size']} × "
             f"{told['image_size']} ({told['dataset']}), from {found.report['networks']} measured networks of width "

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from onnx_ghn.errors import DataError
+from onnx_ghn.training.bars import bar
 from onnx_ghn.training.results import ResultsFile
 
 __all__ = ["property_prediction"]
@@ -105,7 +105,7 @@ def _by_jobs(
     nets = _networks(split, options)
     todo = [(name, net) for name, net in nets if name not in results.records]
     found = in_order(job, [(net, *told) for _, net in todo], options["workers"], options["backend"])
-    with contextlib.closing(found), _bar(what, len(nets), len(nets) - len(todo)) as advance:
+    with contextlib.closing(found), bar(what, len(nets), len(nets) - len(todo)) as advance:
         for (name, _), record in zip(todo, found, strict=True):
             results.add(name, record)
             advance(1)
@@ -116,10 +116,10 @@ def _speed(split: str, results: ResultsFile, options: dict[str, Any]) -> None:
     from onnx_ghn.training.speed import export_all, round_of
 
     nets = [(name, net.replace(C=options["channels"])) for name, net in _networks(split, options)]
-    with _bar(f"exporting {split}", len(nets)) as advance:
+    with bar(f"exporting {split}", len(nets)) as advance:
         paths = export_all(nets, Path(options["out"]) / "onnx", 10, advance)
     visits = [(f"{name}/{number}", name) for number in range(options["rounds"]) for name, _ in nets]
-    with _bar(f"timing {split}", len(visits)) as advance:
+    with bar(f"timing {split}", len(visits)) as advance:
         for visit, name in visits:
             if visit not in results.records:
                 results.add(visit, round_of(paths[name], options["latency_batch"], 1, options["runs"]))
@@ -162,7 +162,7 @@ def fit(**options: Any) -> None:
     train, test = tables(measured, ghn, None if given else Path(options["out"]))
     if not train.targets:
         raise DataError("no property is measured of every network; run `measure` to its end")
-    with _bar("fitting", len(train.targets)) as advance:
+    with bar("fitting", len(train.targets)) as advance:
         found = evaluate(train, test, ghn.config.hid, advance)
     text = markdown(found, len(train), len(test))
     if options["save"]:
@@ -205,20 +205,6 @@ def _put(page: Path, table: str) -> None:
     new = page.with_name(f".{page.name}.tmp")
     new.write_text(f"{before}{_MARKS[0]}\n{table}{_MARKS[1]}{after}", "utf-8")
     new.replace(page)
-
-
-@contextlib.contextmanager
-def _bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=total, completed=done)
-        yield lambda count: progress.update(task, advance=count)
 
 
 if __name__ == "__main__":

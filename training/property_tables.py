@@ -78,7 +78,7 @@ def read_measurements(path: Path) -> dict[str, Any]:
 
 
 def tables(measured: Mapping[str, Any], ghn: GHN, cache: Path | None) -> tuple[Table, Table]:
-    """Features, targets and baselines of the networks of each split; of targets and baselines those that all have.
+    """Features, targets and baselines of each split; networks of which not all is measured yet are left out.
 
     Args:
         cache: a folder where embeddings are kept from one call to the next.
@@ -87,7 +87,8 @@ def tables(measured: Mapping[str, Any], ghn: GHN, cache: Path | None) -> tuple[T
         DataError: fewer than ten networks of a split.
     """
     settings, networks = measured["settings"], measured["networks"]
-    complete = [key for key in (*_TARGETS, _GHN) if all(key in one for one in networks.values())]
+    complete = [key for key in (*_TARGETS, _GHN) if any(key in one for one in networks.values())]
+    networks = {name: one for name, one in networks.items() if all(key in one for key in complete)}
     found = []
     for split in SPLITS:
         mine = {name: one for name, one in networks.items() if name.startswith(f"{split}-")}

@@ -127,12 +127,13 @@ def _assemble(record: dict[str, Any], tensors: dict[str, Floats]) -> PropertyPre
         raise CheckpointError(f"the predictor's GHN: tensor {(*absent, *extra)[0]} is absent or unknown; copy it again")
     regressions = {}
     for name, entry in record["regressions"].items():
-        arrays = {key: tensors[f"{name}.{key}"] for key in _ARRAYS}
+        arrays: dict[str, Floats] = {key: tensors[f"{name}.{key}"] for key in _ARRAYS}
         numbers = {key: float(entry[key]) for key in _NUMBERS}
         columns = tuple(int(i) for i in entry["columns"])
         if arrays["support"].shape != (len(arrays["dual"]), len(columns)) or not all(
             np.isfinite(array).all() for array in arrays.values()
         ):
             raise CheckpointError(f"the regression of {name}: its arrays do not belong together; copy it again")
-        regressions[name] = Regression(columns=columns, log=bool(entry["log"]), **arrays, **numbers)
+        values: dict[str, Any] = {**arrays, **numbers}
+        regressions[name] = Regression(columns=columns, log=bool(entry["log"]), **values)
     return PropertyPredictor(ghn.eval(), regressions, tensors["seen"], record["report"])

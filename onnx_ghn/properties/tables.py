@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 
+from onnx_ghn.properties.predictor import PROPERTIES
+
 if TYPE_CHECKING:
     from onnx_ghn.properties.prediction import PropertyReport
 
-__all__ = ["figure", "properties_table"]
+__all__ = ["figure", "properties_table", "rows_table"]
 
 
 def figure(value: float) -> str:
@@ -28,6 +30,29 @@ def properties_table(found: PropertyReport) -> Table:
         interval = f"{figure(one.low)} – {figure(one.high)}"
         table.add_row(name, f"{figure(one.value)} {one.property.unit}", interval, one.property.meaning.format_map(told))
     return table
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """Networks with figures by name; large counts in thousands or millions."""
+    columns = list(rows[0])
+    table = _table((_header(name), "left" if isinstance(rows[0][name], str) else "right") for name in columns)
+    table.title, table.title_justify = title, "left"
+    for row in rows:
+        table.add_row(*(value if isinstance(value := row[name], str) else _shown(name, value) for name in columns))
+    return table
+
+
+def _header(name: str) -> str:
+    plain = {"n_params": "parameters, M", "n_macs": "MACs, M", "top1": "top-1 %", "noisy_top1": "noisy top-1 %"}
+    if name in plain:
+        return plain[name]
+    unit = next((one.unit for one in PROPERTIES if one.name == name), "")
+    words = name.removesuffix("_ms").removesuffix("_steps").replace("_", " ")
+    return f"{words}, {unit}" if unit else words
+
+
+def _shown(name: str, value: float) -> str:
+    return figure(value / 1e6) if name.startswith("n_") else figure(value)
 
 
 def _table(columns: Iterable[tuple[str, str]]) -> Table:

@@ -1,0 +1,176 @@
+"""Searches by predicted properties: ranking, limits, front, and what a search leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from colour_data import draw_colours
+
+from onnx_ghn.cli import main
+from onnx_ghn.deepnets1m import generate, stream, symbolic_graph
+from onnx_ghn.errors import ModelWriteError, OptionError
+from onnx_ghn.ghn import GHNConfig, new_ghn
+from onnx_ghn.properties import PropertyPredictor, load_predictor, save_predictor
+from onnx_ghn.properties.features import STATISTICS, n_decoded
+from onnx_ghn.properties.macs import architecture_macs
+from onnx_ghn.properties.regression import Regression
+from onnx_ghn.training.nas_search import Candidates, Space, check_names, explore, front, ranked, within
+
+N = 80
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A predictor of accuracy by depth and of latency by multiply-accumulates, near its one support vector."""
+    ghn = new_ghn(GHNConfig(hypernet="graphormer", hid=8, heads=2, layers=1, max_shape=(8, 8, 3, 3)), seed=3)
+    one = np.ones(1)
+
+    def regression(name: str, **told: float) -> Regression:
+        column = ghn.config.hid + STATISTICS.index(name)
+        return Regression((column,), np.zeros(1), 20 * one, one[None], 10 * one, 0.0, 1.0, margin=1.0, **told)
+
+    seen = np.random.default_rng(0).normal(size=(10, ghn.config.hid + len(STATISTICS)))
+    regressions = {"accuracy": regression("log_depth", target_mean=20.0), "latency_ms": regression("log_macs")}
+    return str(save_predictor(PropertyPredictor(ghn, regressions, seen, {}), tmp_path_factory.mktemp("p")))
+
+
+@pytest.fixture(scope="module")
+def candidates(saved: str) -> Candidates:
+    return explore(Space("search", seed=5), N, saved)
+
+
+def _random(n: int, seed: int) -> Candidates:
+    rng = np.random.default_rng(seed)
+    columns = {name: rng.integers(1, 12, n).astype(float) for name in ("accuracy", "latency_ms", "n_params", "n_macs")}
+    return Candidates(np.arange(n), columns)
+
+
+def test_candidates_are_the_streams_architectures_with_their_properties(saved: str, candidates: Candidates) -> None:
+    predictor = load_predictor(saved)
+    assert candidates.indices.tolist() == list(range(N))
+    for index, net in zip(range(N), stream("search", seed=5), strict=False):
+        if index not in (0, 63, 64, 79):
+            continue
+        net = net.replace(C=16)
+        assert Space("search", seed=5).architecture(index) == net
+        graph = symbolic_graph(net)
+        n_macs = architecture_macs(net, graph)
+        assert candidates.columns["n_macs"][index] == n_macs
+        assert candidates.columns["n_params"][index] == n_decoded(graph)
+        expected = predictor.predict(predictor.features([graph], [n_macs]))
+        for name, values in expected.items():
+            assert candidates.columns[name][index] == pytest.approx(float(values[0]), rel=1e-6)
+
+
+def test_workers_and_files_give_the_same(saved: str, candidates: Candidates, tmp_path: Path) -> None:
+    generate("search", N, 5, tmp_path / "nets.jsonl")
+    others = [
+        explore(Space("search", seed=5), N, saved, workers=2, backend="threading"),
+        explore(Space("search", seed=5, file=str(tmp_path / "nets.jsonl")), N, saved),
+    ]
+    for other in others:
+        for name, values in candidates.columns.items():
+            np.testing.assert_array_equal(other.columns[name], values)
+    with pytest.raises(OptionError, match=f"has {N} of split search"):
+        explore(Space("search", file=str(tmp_path / "nets.jsonl")), N + 1, saved)
+
+
+@pytest.mark.parametrize("by", ["accuracy", "latency_ms"])
+@pytest.mark.parametrize("cost", ["latency_ms", "n_params"])
+def test_the_front_is_what_nothing_beats(by: str, cost: str) -> None:
+    for seed in range(5):
+        everything = _random(60, seed)
+        good, price = everything.columns[by] * (1 if by == "accuracy" else -1), everything.columns[cost]
+        beaten = [
+            any((good >= good[i]) & (price <= price[i]) & ((good > good[i]) | (price < price[i]))) for i in range(60)
+        ]
+        expected = {(float(g), float(c)) for g, c, lost in zip(good, price, beaten, strict=True) if not lost}
+        found = front(everything, by, cost)
+        mine = found.columns[by] * (1 if by == "accuracy" else -1)
+        assert list(zip(mine, found.columns[cost], strict=True)) == sorted(expected, key=lambda pair: pair[1])
+
+
+def test_limits_and_ranking() -> None:
+    everything = _random(60, 1)
+    kept = within(everything, {"latency_ms": 6.0, "n_params": None, "n_macs": 8.0})
+    latency_ms, n_macs = everything.columns["latency_ms"], everything.columns["n_macs"]
+    expected = [i for i in range(60) if latency_ms[i] <= 6 and n_macs[i] <= 8]
+    assert kept.indices.tolist() == expected
+    best = ranked(kept, "accuracy")
+    assert (np.diff(best.columns["accuracy"]) <= 0).all()
+    with pytest.raises(OptionError, match="none of 60 architectures"):
+        within(everything, {"latency_ms": 0.5})
+    check_names({"accuracy", "latency_ms"}, "accuracy", "n_params", 3.0)
+    for wrong, told in (
+        (("n_params", "n_macs"), "--by n_params"),
+        (("accuracy", "latency_ms"), "--against latency_ms"),
+    ):
+        with pytest.raises(OptionError, match=f"{told}: the predictor has accuracy"):
+            check_names({"accuracy"}, *wrong)
+    with pytest.raises(OptionError, match="--max_latency_ms: the predictor has accuracy"):
+        check_names({"accuracy"}, "accuracy", "n_macs", 3.0)
+
+
+def test_a_search_leaves_tables_picture_and_models(
+    saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "nas"
+    arguments = ["nas", "-n", "70", "-s", "5", "--predictor", saved, "--top", "2", "--max_percentile", "100"]
+    arguments += ["-o", str(out)]
+    main([*arguments, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["drawn"] == 70
+    with open(out / "ranking.csv") as file:
+        table = list(csv.DictReader(file))
+    assert [row["name"] for row in table[:2]] == [row["name"] for row in found["best"]]
+    assert len(table) == found["within_limits"] == 70
+    assert (out / "front.svg").read_text().startswith("<?xml")
+    for row in found["best"]:
+        model = onnx.load(out / f"{row['name']}.onnx")
+        n_elements = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
+        assert n_elements >= row["n_params"]
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_the_best_and_random_ones_are_trained_alike_and_kept(
+    saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = draw_colours(tmp_path / "data", {"train": 40, "test": 6}, side=16)
+    out = tmp_path / "nas"
+    arguments = ["nas", "-n", "8", "-s", "5", "--predictor", saved, "--top", "1", "--max_percentile", "100"]
+    arguments += ["-o", str(out), "--n_images", "6"]
+    arguments += ["--no-picture", "--compare", "1", "--compare_steps", "2", "-d", str(data), "--json", "--force"]
+    main(arguments)
+    first = json.loads(capsys.readouterr().out)["compared"]
+    assert [row["chosen"] for row in first] == ["best", "random"]
+    kept = (out / "compared.jsonl").read_bytes()
+    main(arguments)
+    assert json.loads(capsys.readouterr().out)["compared"] == first
+    assert (out / "compared.jsonl").read_bytes() == kept
+
+
+def test_without_matplotlib_the_picture_says_what_to_install(
+    saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit):
+        main(["nas", "-n", "4", "--predictor", saved, "--max_percentile", "100", "-o", str(tmp_path / "x")])
+    assert "pip install 'onnx-ghn[plot]'" in capsys.readouterr().err
+
+
+def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
+    from onnx_ghn.training.nas_output import new_folder
+
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ModelWriteError, match="exists already"):
+        new_folder(str(tmp_path), force=False)
+    assert new_folder(str(tmp_path), force=True) == tmp_path
