@@ -249,7 +249,8 @@ def _print(report: ProfileReport, top: int) -> None:
     for model, points in sides:
         if points:
             console.print(tables.latency_table(points, os.path.basename(model) if len(sides) > 1 else ""))
-    for note in dict.fromkeys(note for point in report.points for note in point.notes):
+    notes = sorted({note for _, points in sides for point in points for note in point.notes})
+    for note in {note.partition(":")[0]: note for note in reversed(notes)}.values():  # of each kind the first
         console.print(printable(note), style="dim", highlight=False)
     if report.ratios:
         console.print(tables.ratios_table(report.ratios, name, os.path.basename(report.against or "")))

@@ -122,8 +122,7 @@ def measure_point(
     latency = summary(timing, found.batch, runnable.first_ns)
     busy = latency.cpu_s / latency.wall_s
     if point.provider == "CPUExecutionProvider" and busy < _UNDISTURBED:
-        busy_note = f"the machine is busy: this process had a processor for {busy:.0%} of the time ({point.label})"
-        notes = (*notes, busy_note)
+        notes = (*notes, f"the machine is busy: this process had a processor for {busy:.0%} of the time")
     return dataclasses.replace(found, latency=latency, notes=notes)
 
 

@@ -51,7 +51,10 @@ def latency_table(points: Sequence[PointResult], title: str = "") -> Table:
         or (name == "provider" and points[0].point.provider != "CPUExecutionProvider")
         or (name == "optimization" and points[0].point.optimization != "all")
     ]
-    figures = ("p50", "p90", "p95", "p99", "p99.9", "mean", "± std", "items/s", "load", "memory", "estimate")
+    times = ("p50", "p90", "p95", "p99", "p99.9", "mean", "± std", "items/s", "load", "memory")
+    measured = any(entry.latency is not None for entry in points)
+    estimated = any(entry.operators is not None and entry.operators.estimate_ms is not None for entry in points)
+    figures = (*(times if measured or not estimated else ()), *(("estimate",) if estimated else ()))
     columns = [(header, "left" if name in ("provider", "optimization") else "right") for name, header in settings]
     table = _table(*columns, ("batch", "right"), *((name, "right") for name in figures), title=title)
     for entry in points:
@@ -59,17 +62,24 @@ def latency_table(points: Sequence[PointResult], title: str = "") -> Table:
         size = entry.batch if entry.inputs else entry.point.batch
         values.append("" if size is None else str(size))
         if entry.error is not None:
-            table.add_row(*values, "failed", style="yellow")
+            table.add_row(*values, *(("failed",) if figures else ()), style="yellow")
             continue
         latency, memory = entry.latency, entry.memory
-        if latency is None or memory is None:
-            values += [""] * 10
-        else:
-            times = [latency.p50_ms, latency.p90_ms, latency.p95_ms, latency.p99_ms, latency.p99_9_ms, latency.mean_ms]
-            values += [_ms(value) for value in times]
+        if latency is not None and memory is not None:
+            percentiles = [
+                latency.p50_ms,
+                latency.p90_ms,
+                latency.p95_ms,
+                latency.p99_ms,
+                latency.p99_9_ms,
+                latency.mean_ms,
+            ]
+            values += [_ms(value) for value in percentiles]
             values += [_ms(latency.std_ms), f"{latency.items_per_s:,.1f}", _ms(entry.session_creation_ms)]
             values += [f"{memory.peak_bytes / 2**20:,.0f} MiB"]
-        table.add_row(*values, _ms(entry.operators.estimate_ms if entry.operators is not None else None))
+        elif measured:
+            values += [""] * len(times)
+        table.add_row(*values, *([_ms(entry.operators.estimate_ms if entry.operators else None)] if estimated else ()))
     n_runs = [entry.latency.n_runs for entry in points if entry.latency is not None]
     if n_runs:
         few = f"; p99.9 needs {_TAIL_RUNS:,} runs to say more than the maximum" if min(n_runs) < _TAIL_RUNS else ""
