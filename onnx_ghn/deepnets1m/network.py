@@ -138,7 +138,8 @@ class Network(nn.Module):
             reduction_prev = reduction
             c_prev_prev, c_prev = c_prev, len(cell.concat) * width
             if auxiliary and number == self._auxiliary_cell:
-                small = architecture.stem_type == 1 or architecture.stem_pool
+                # A transformer's map is pooled to 8 × 8 whatever stem is drawn with it.
+                small = not architecture.genotype.is_vit and (architecture.stem_type == 1 or architecture.stem_pool)
                 self.auxiliary_head = _AuxiliaryHead(
                     c_prev, num_classes, architecture.norm, small_maps=small, large=large_images
                 )

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 #: Names of what `graph_statistics` gives: logarithms, since networks differ by factors.
 STATISTICS = ("log_params", "log_macs", "log_depth", "log_nodes", *(f"log_{primitive.name}" for primitive in Primitive))
-_AT_ONCE = 16  # graphs that are embedded together: attention's memory grows with the largest
+_PAIRS_AT_ONCE = 200_000  # of nodes, in graphs that are embedded together: their attention then stays in the cache
 
 
 def n_decoded(graph: ComputationGraph) -> int:
@@ -46,8 +46,9 @@ def graph_embeddings(ghn: GHN, graphs: Sequence[ComputationGraph]) -> Floats:
     order = sorted(range(len(graphs)), key=lambda i: len(graphs[i]))  # of like sizes together: little padding
     found = np.empty((len(graphs), ghn.config.hid))
     with torch.inference_mode():
-        for start in range(0, len(order), _AT_ONCE):
-            mine = order[start : start + _AT_ONCE]
+        while order:
+            n = max(1, _PAIRS_AT_ONCE // max(len(graphs[order[-1]]), 1) ** 2)
+            order, mine = order[:-n], order[-n:]
             for i, nodes in zip(mine, ghn.embed([graphs[i] for i in mine]), strict=True):
                 found[i] = nodes.double().mean(dim=0).cpu().numpy()
     return found

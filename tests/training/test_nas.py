@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from colour_data import draw_colours
+from safetensors.numpy import load_file
 
 from onnx_ghn.cli import main
 from onnx_ghn.deepnets1m import generate, stream, symbolic_graph
@@ -156,6 +157,23 @@ def test_the_best_and_random_ones_are_trained_alike_and_kept(
     main(arguments)
     assert json.loads(capsys.readouterr().out)["compared"] == first
     assert (out / "compared.jsonl").read_bytes() == kept
+
+
+def test_the_best_is_trained_by_the_published_protocol(saved: str, tmp_path: Path) -> None:
+    data = draw_colours(tmp_path / "data", {"train": 4, "test": 2})
+    out = tmp_path / "nas"
+    arguments = ["nas", "-n", "8", "-s", "5", "--predictor", saved, "--top", "1", "--max_percentile", "100"]
+    main([*arguments, "-o", str(out), "--no-picture", "--train", "1", "-e", "1", "-d", str(data)])
+    (model,) = out.glob("search-*.onnx")
+    told = json.loads((out / model.stem / "result.json").read_text())
+    assert told["name"] == model.stem
+    tensors = load_file(out / model.stem / "net.safetensors")
+    # The auxiliary classifier was trained with it; all else is what the exported file has.
+    rest = {name for name in tensors if not name.startswith("auxiliary_head.")}
+    assert len(rest) < len(tensors)
+    with_statistics = {name for name in rest if not name.endswith("num_batches_tracked")}
+    exported = {tensor.name for tensor in onnx.load(model).graph.initializer}
+    assert {name for name in exported if "." in name and not name.startswith("onnx::")} <= with_statistics
 
 
 def test_without_matplotlib_the_picture_says_what_to_install(
