@@ -31,7 +31,7 @@ _SPLITS = ("train", "val", "test", "wide", "deep", "dense", "bnfree", "search")
 @click.option("--file", help="DeepNets-1M architectures (.hdf5 or .jsonl); without one they are drawn.")
 @click.option("-n", "--n", "count", type=click.IntRange(min=1), default=10_000, show_default=True, help="How many.")
 @click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of all draws.")
-@click.option("--channels", type=click.IntRange(min=4), default=16, show_default=True, help="Width of the networks.")
+@click.option("--channels", type=click.IntRange(min=16), help="Width; that of the predictor's networks unless told.")
 @click.option("--predictor", metavar="FOLDER", help="A predictor; the bundled one unless told.")
 @click.option("--by", default="accuracy", show_default=True, help="Property to rank by.")
 @click.option(
@@ -73,8 +73,9 @@ def nas(ctx: click.Context, **options: Any) -> None:
     # Whatever would fail after the search fails before it.
     if options["picture"]:
         check_picture("front.svg")
-    known = set(load_predictor(options["predictor"]).regressions)
-    check_names(known, options["by"], options["against"], options["max_latency_ms"])
+    predictor = load_predictor(options["predictor"])
+    options["channels"] = options["channels"] or predictor.report.get("measured", {}).get("channels", 16)
+    check_names(predictor.regressions, options["by"], options["against"], options["max_latency_ms"])
     folder = new_folder(options["output"], options["force"])
     space = Space(options["split"], options["seed"], options["channels"], file=options["file"])
     told = {key: options[key] for key in ("workers", "backend")}
