@@ -45,7 +45,7 @@ def page_data(
         prediction: whose values are summarised; None leaves distributions out.
         name: of the model, for people.
         profile: `ProfileReport.to_dict()`.
-        properties: predicted properties, by name (`properties.predict_properties`).
+        properties: rows and notes (`predicted.properties_data`).
         seed: of the elements that histograms count.
 
     Returns:

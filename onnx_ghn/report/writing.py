@@ -61,6 +61,7 @@ def report_data(
     """The contents of the page (`page_data`); arguments as those of `write_report`."""
     from onnx_ghn.inspection import inspect_model
     from onnx_ghn.prediction import predict as run
+    from onnx_ghn.report.predicted import bundled_properties
 
     name = Path(source).name
     measured = None if profile is None else profile.to_dict()
@@ -69,7 +70,15 @@ def report_data(
         return page_data(found.graph, found.coverage, name=name, profile=measured, seed=seed)
     # Running statistics are no part of the page, so none are calibrated.
     prediction = run(source, ghn=ghn, calibrate="none", seed=seed)
-    return page_data(prediction.graph, prediction.coverage, prediction, name=name, profile=measured, seed=seed)
+    return page_data(
+        prediction.graph,
+        prediction.coverage,
+        prediction,
+        name=name,
+        profile=measured,
+        properties=bundled_properties(source),
+        seed=seed,
+    )
 
 
 def write_page(data: dict[str, Any], output: str | os.PathLike[str], *, force: bool = False) -> Path:

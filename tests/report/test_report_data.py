@@ -318,3 +318,20 @@ def test_a_model_of_one_node(tmp_path: Path) -> None:
     data = report_data(tmp_path / "m.onnx", ghn=tiny_ghn())
     assert data["graph"]["width"] > 0
     assert page_html(data)
+
+
+def test_predicted_properties_become_rows() -> None:
+    from onnx_ghn.properties import PropertyReport
+    from onnx_ghn.properties.prediction import PropertyValue
+    from onnx_ghn.properties.predictor import PROPERTIES
+    from onnx_ghn.report.predicted import properties_data
+
+    values = tuple(PropertyValue(known, 4.0 + i, 3.0 + i, 5.0 + i) for i, known in enumerate(PROPERTIES))
+    near = properties_data(PropertyReport(values, 1, 2, 10.0, (), {"measured": {"threshold": 15}}))
+    assert [row["name"] for row in near["rows"]] == ["accuracy", "noisy accuracy", "latency", "convergence"]
+    assert [row["value"] for row in near["rows"]] == [4.0, 5.0, 6.0, 7.0]
+    assert "15 %" in near["rows"][3]["meaning"]
+    assert near["notes"] == []
+    far = properties_data(PropertyReport(values, 1, 2, 99.0, ("depth",), {}))
+    assert "far from" in far["notes"][0]
+    assert "depth" in far["notes"][0]

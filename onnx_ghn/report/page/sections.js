@@ -126,8 +126,11 @@ function showOperators({ kinds, slowest, operators_ms: all }) {
 
 function showProperties() {
   const properties = DATA.properties;
-  if (!properties) { into("properties", element("p", { class: "empty" }, "No property predictor is bundled with this version.")); return; }
-  into("properties", tiles(element("dl", { class: "tiles" }), properties.rows.map(({ name, value, unit, low, high }) =>
-    [name, significant(value), `${unit}${low == null ? "" : ` (${significant(low)} – ${significant(high)})`}`])));
+  if (!properties) {
+    into("properties", element("p", { class: "empty" }, DATA.ghn ? "No property predictor is bundled with this version." : "Nothing was predicted for this page."));
+    return;
+  }
+  if (properties.rows.length) into("properties", table([["property", ""], ["predicted", "num"], ["nine in ten lie within", "num"], ["what it is", "wide"]],
+    properties.rows.map(({ name, value, unit, low, high, meaning }) => [name, `${significant(value)} ${unit}`, `${significant(low)} – ${significant(high)} ${unit}`, meaning])));
   properties.notes.forEach((note) => into("properties", element("p", { class: "note" }, note)));
 }

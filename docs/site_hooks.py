@@ -1,0 +1,59 @@
+"""Pages that have their source elsewhere: the README and those of other folders, one text each for both places."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parents[1]
+#: Page of the site, and the file that it is.
+_SOURCES = {
+    "index.md": "README.md",
+    "exporters.md": "exporters/README.md",
+    "training.md": "training/README.md",
+    "ghn-cifar10.md": "checkpoints/ghn-cifar10/README.md",
+}
+_LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+_FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add those pages."""
+    from mkdocs.structure.files import File
+
+    for page, source in _SOURCES.items():
+        text = (_ROOT / source).read_text(encoding="utf-8")
+        files.append(File.generated(config, page, content=_linked(_FRONT_MATTER.sub("", text), source)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """Links from pages of the docs folder to what is outside it."""
+    return markdown if page.file.src_uri in _SOURCES else _linked(markdown, f"docs/{page.file.src_uri}")
+
+
+def _linked(text: str, source: str) -> str:
+    """Links of a file of the repository as those of the site; what the site has not (code) stays as words."""
+    pages = {file: page for page, file in _SOURCES.items()}
+
+    def link(found: re.Match[str]) -> str:
+        mark, words, target = found.groups()
+        if re.match(r"[a-z]+:|#", target):
+            return found.group()
+        path, hash_, anchor = target.partition("#")
+        file = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+        if file in pages:
+            return f"{mark}[{words}]({pages[file]}{hash_}{anchor})"
+        if file.startswith("docs/") and (_ROOT / file).exists():
+            return f"{mark}[{words}]({file.removeprefix('docs/')}{hash_}{anchor})"
+        if not (_ROOT / file).exists():
+            raise FileNotFoundError(f"{source}: its link {target!r} leads nowhere")
+        return words
+
+    lines, fenced = [], False
+    for line in text.split("\n"):
+        fenced ^= line.startswith("```")
+        lines.append(line if fenced or line.startswith("    ") else _LINK.sub(link, line))
+    return "\n".join(lines)
