@@ -23,6 +23,7 @@ from onnx_ghn.cli_report import report
 from onnx_ghn.errors import OnnxGhnError, printable
 from onnx_ghn.training.eval_ghn import eval_ghn
 from onnx_ghn.training.nas import nas
+from onnx_ghn.training.train_detector import train_detector
 from onnx_ghn.training.train_ghn import train_ghn
 from onnx_ghn.training.train_net import train_net
 
@@ -189,6 +190,7 @@ cli.add_command(deepnets)
 cli.add_command(train_ghn)
 cli.add_command(eval_ghn)
 cli.add_command(train_net)
+cli.add_command(train_detector)
 cli.add_command(finetune)
 cli.add_command(profile)
 cli.add_command(properties)
