@@ -20,14 +20,26 @@ function outlineOf(path, node, grow = 1) {
   path.closePath();
 }
 
+/** The last point of a curve that is `distance` from its end. */
+function nearEnd(c, distance) {
+  let low = 0, high = 1, x = 0, y = 0;
+  for (let i = 0; i < 14; i++) {
+    const t = (low + high) / 2, u = 1 - t, w = [u * u * u, 3 * u * u * t, 3 * u * t * t, t * t * t];
+    x = w[0] * c[3] + w[1] * c[5] + w[2] * c[7] + w[3] * c[9];
+    y = w[0] * c[4] + w[1] * c[6] + w[2] * c[8] + w[3] * c[10];
+    if (Math.hypot(x - c[9], y - c[10]) > distance) low = t;
+    else high = t;
+  }
+  return [x, y];
+}
+
 function arrowHead(path, c) {
-  // The last stretch of the curve gives the direction; the tip stops short of the node.
-  const [, to, , , , , , x2, y2, x3, y3] = c;
-  const length = Math.hypot(x3 - x2, y3 - y2) || 1, dx = (x3 - x2) / length, dy = (y3 - y2) / length;
-  const gap = NODES.r[to] * 1.18 + 1.2, x = x3 - dx * gap, y = y3 - dy * gap;
+  const gap = NODES.r[c[1]] * 1.18 + 1.2; // the tip stops short of the node
+  const [x, y] = nearEnd(c, gap), [bx, by] = nearEnd(c, gap + 5.5);
+  const length = Math.hypot(x - bx, y - by) || 1, dx = 2.7 * (x - bx) / length, dy = 2.7 * (y - by) / length;
   path.moveTo(x, y);
-  path.lineTo(x - 5.5 * dx - 2.7 * dy, y - 5.5 * dy + 2.7 * dx);
-  path.lineTo(x - 5.5 * dx + 2.7 * dy, y - 5.5 * dy - 2.7 * dx);
+  path.lineTo(bx - dy, by + dx);
+  path.lineTo(bx + dy, by - dx);
   path.closePath();
 }
 

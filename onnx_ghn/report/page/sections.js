@@ -31,7 +31,7 @@ function showCoverage(visit) {
   const words = trained.map(({ outcome, elements }) => `${outcome} ${percent(elements / n_trainable)}`).join(", ");
   if (trained.length) into("coverage", element("div", { class: "share", role: "img", "aria-label": `Share of trainable elements: ${words}` },
     ...trained.map(({ outcome, elements }) => element("div", { class: `tone-${outcome}`, title: `${outcome}: ${percent(elements / n_trainable)}`, style: { "flex-grow": elements } }))));
-  into("coverage", table([["outcome", ""], ["tensors", "num"], ["elements", "num"], ["share", "num"], ["what it gets", "wide"]],
+  into("coverage", table([["outcome", ""], ["tensors", "num"], ["elements", "num"], ["share", "num"], ["what it gets", "wide extra"]],
     outcomes.filter(({ tensors }) => tensors).map(({ outcome, tensors, elements }) => [badge(outcome), whole(tensors), whole(elements),
       trained.some((entry) => entry.outcome === outcome) ? percent(elements / n_trainable) : "–", WHY[outcome]])));
   if (reasons.length) {
@@ -130,7 +130,7 @@ function showProperties() {
     into("properties", element("p", { class: "empty" }, DATA.ghn ? "No property predictor is bundled with this version." : "Nothing was predicted for this page."));
     return;
   }
-  if (properties.rows.length) into("properties", table([["property", ""], ["predicted", "num"], ["nine in ten lie within", "num"], ["what it is", "wide"]],
+  if (properties.rows.length) into("properties", table([["property", ""], ["predicted", "num"], ["nine in ten lie within", "num"], ["what it is", "wide extra"]],
     properties.rows.map(({ name, value, unit, low, high, meaning }) => [name, `${significant(value)} ${unit}`, `${significant(low)} – ${significant(high)} ${unit}`, meaning])));
   properties.notes.forEach((note) => into("properties", element("p", { class: "note" }, note)));
 }
