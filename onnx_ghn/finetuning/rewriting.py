@@ -186,13 +186,22 @@ def _training_operators(
             node.domain = DOMAIN
             for attribute in set(node.attributes) - {"epsilon", "momentum"}:
                 del node.attributes[attribute]
-            if all(wanted(name) and not parameters[name].frozen for name in names):
+            if all(wanted(name) for name in names) and not _is_frozen(node, stored_name, parameters):
                 moved += names
             else:
                 fixed += 1
                 node.attributes.add(ir.AttrInt64(FROZEN_ATTRIBUTE, 1))
     model.opset_imports[DOMAIN] = 1
     return moved, fixed
+
+
+def _is_frozen(node: ir.Node, stored_name: dict[str, str], parameters: dict[str, Parameter]) -> bool:
+    """A batch norm of a layer that the exported model did not train: its scale and shift say so.
+
+    The statistics themselves are marked in any layer, since no gradient trains them.
+    """
+    affine = [stored_name.get((value.name or "") if value is not None else "", "") for value in node.inputs[1:_MEAN]]
+    return all(parameters[name].frozen for name in affine if name)
 
 
 def check_operators(model: ir.Model, supported: Callable[[str, str, int], bool]) -> None:

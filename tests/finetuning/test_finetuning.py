@@ -110,14 +110,17 @@ def test_what_is_frozen_keeps_its_bits(
 
 
 def test_what_the_exporter_marked_as_frozen_stays(colours: Path, net_file: Path, tmp_path: Path) -> None:
+    """Of a frozen layer all; but statistics, which exporters mark in every layer, move where scales are trained."""
     model = onnx.load(net_file)
-    marks = {"conv.weight": None, "head.weight": [[0, 6], [10, 12]], "norm2.running_mean": None}
+    statistics = {f"{layer}.running_{name}": None for layer in ("norm", "norm2") for name in ("mean", "var")}
+    layer = {"conv.weight": None, "norm2.weight": None, "norm2.bias": None}
+    marks = {**statistics, **layer, "head.weight": [[0, 6], [10, 12]]}
     helper.set_model_props(model, {"onnx_ghn.frozen": json.dumps(marks)})
     onnx.save(model, tmp_path / "marked.onnx")
     finetune(tmp_path / "marked.onnx", colours, tmp_path / "tuned.onnx", FinetuneOptions(steps=3, batch_size=8))
     old, new = tensors_of(net_file), tensors_of(tmp_path / "tuned.onnx")
     same = {name for name in old if np.array_equal(old[name], new[name])}
-    assert same == {"conv.weight", "norm2.running_mean", "norm2.running_var"}
+    assert same == {*layer, "norm2.running_mean", "norm2.running_var"}
     kept = (old["head.weight"] == new["head.weight"]).ravel()
     assert kept.tolist() == [*[True] * 6, *[False] * 4, *[True] * 2, *[False] * 6]
 
