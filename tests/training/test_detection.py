@@ -237,7 +237,22 @@ def test_average_precision_rises_on_an_image_that_is_learnt(tmp_path: Path) -> N
 
 
 def test_masks_are_judged_too(drawn: Path, tmp_path: Path) -> None:
-    arguments = ("-d", drawn, *SMALL, "--detector", "mask", "-e", 1, "--until", 1, "-S", tmp_path, "--json")
+    arguments = (
+        "-d",
+        drawn,
+        *SMALL,
+        "--test_images",
+        1,
+        "--detector",
+        "mask",
+        "-e",
+        1,
+        "--until",
+        1,
+        "-S",
+        tmp_path,
+        "--json",
+    )
     found: dict[str, Any] = json.loads(run(*arguments))
     assert "mask_AP" in found["epochs"][0]
     assert found["train"]["mask"] > 0
