@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from zoos import SUITES, targets
+from zoos import BY_DYNAMO, SUITES, targets
 
 from onnx_ghn.errors import GraphError, OnnxGhnError
 from onnx_ghn.exporters.targets import resolve
@@ -71,17 +71,15 @@ def _measured(name: str, options: dict[str, Any], max_params: int) -> dict[str, 
         target = resolve(name, (), options)
     except OnnxGhnError as error:
         return {"failed": str(error), "whose": "library"}
-    if name.startswith(("torchvision:", "timm:", "hf:")):
-        size = sum(parameter.numel() for parameter in target.model.parameters())
-        if size > max_params:
-            return {"left_out": f"{size:,} elements"}
+    if (size := _size(target.model)) > max_params:
+        return {"left_out": f"{size:,} elements"}
     with tempfile.TemporaryDirectory() as folder:
         path, filled = os.path.join(folder, "model.onnx"), os.path.join(folder, "init.onnx")
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = {"exporter": "dynamo"} if name in BY_DYNAMO else {}
         try:
-            report = target.exporter.export(target.model, path, target.example_inputs)
+            report = target.exporter.export(target.model, path, target.example_inputs, **more)
             if report.left and name.startswith("torchvision:"):  # heads of training
-                more = {"auxiliary": True}
+                more["auxiliary"] = True
                 report = target.exporter.export(target.model, path, target.example_inputs, force=True, **more)
         except GraphError as error:
             whose = "exporter" if "cannot export" in str(error) else "ours"
@@ -99,7 +97,7 @@ def _measured(name: str, options: dict[str, Any], max_params: int) -> dict[str, 
         if entry["outcome"] in ("fallback", "kept"):
             reasons[f"{entry['op']}: {entry['reason']}"] += entry["n_elements"]
     return {
-        "exporter": report.exporter,
+        "by": report.exporter,
         "n_elements": report.n_elements,
         "found": min(report.share, loaded.share),
         "predicted": coverage["elements"]["predicted"] / total,
@@ -110,6 +108,13 @@ def _measured(name: str, options: dict[str, Any], max_params: int) -> dict[str, 
         "seconds": round(time.perf_counter() - start, 1),
         **more,
     }
+
+
+def _size(model: Any) -> int:
+    """Elements of a torch or Keras model; 0 of others, which are small."""
+    if hasattr(model, "count_params"):
+        return int(model.count_params())
+    return sum(p.numel() for p in model.parameters()) if hasattr(model, "named_modules") else 0
 
 
 def _predict(path: str, filled: str) -> dict[str, Any]:

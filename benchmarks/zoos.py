@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["SUITES", "kind", "targets"]
+__all__ = ["BY_DYNAMO", "SUITES", "kind", "targets"]
 
+#: Torch's first exporter runs the model, and takes 12 GB for these.
+BY_DYNAMO = ("torchvision:mvit_v2_s",)
 SUITES = ("torchvision", "timm", "hf", "keras", "paddle", "flax")
 
 _TEXT = {
