@@ -56,13 +56,14 @@ def draw_front(
     """A scatter of all, the best (`chosen`) and the front (`edge`) marked; SVG or PNG by the name."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     with matplotlib.rc_context({"svg.hashsalt": "onnx-ghn", "svg.fonttype": "none", "font.size": 10}):
         figure = Figure(figsize=(7.2, 4.4), dpi=160, layout="constrained")
         axes = figure.subplots()
         axes.scatter(
             everything.columns[cost], everything.columns[by], s=5, color="#9aa5b1", alpha=0.35, linewidths=0,
-            rasterized=True, label=f"{len(everything):,} architectures",
+            rasterized=True, label=f"{len(everything):,} within the limits",
         )  # fmt: skip
         axes.plot(
             edge.columns[cost], edge.columns[by], color="#d1495b", marker="o", ms=4, lw=1.4,
@@ -73,12 +74,14 @@ def draw_front(
             zorder=3, label=f"the best {len(chosen)}",
         )  # fmt: skip
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,g}" if cost == "latency_ms" else EngFormatter())
         axes.set_xlabel(_label(cost))
         axes.set_ylabel(_label(by))
         axes.set_title(title, loc="left", fontsize=11)
         axes.grid(alpha=0.25, lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, loc="lower right")
+        legend = axes.legend(loc="lower right", framealpha=0.95, edgecolor="none")
+        legend.legend_handles[0].set(alpha=1.0, sizes=[18])
         new = path.with_name(f".tmp-{path.name}")
         metadata = {"Date": None} if path.suffix == ".svg" else None
         figure.savefig(new, metadata=metadata)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from scipy.spatial.distance import euclidean
+from scipy.stats import kendalltau
 
 from onnx_ghn.cli import main
 from onnx_ghn.deepnets1m import stream, symbolic_graph
@@ -17,6 +18,7 @@ from onnx_ghn.errors import CheckpointError, ModelWriteError
 from onnx_ghn.properties import PropertyPredictor, load_predictor, predict_properties, save_predictor
 from onnx_ghn.properties.features import STATISTICS, graph_embeddings, graph_statistics
 from onnx_ghn.properties.macs import architecture_macs
+from onnx_ghn.training.property_tables import read_measurements
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
 
@@ -117,6 +119,23 @@ def test_damaged_predictors_are_refused_in_one_line(saved: Path, tmp_path: Path,
     with pytest.raises(CheckpointError) as caught:
         load_predictor(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_bundled_predictor_knows_the_networks_it_was_fitted_on() -> None:
+    bundled = load_predictor()
+    measured = read_measurements(EXAMPLES.parents[1] / "checkpoints" / "properties-cifar10" / "measurements.jsonl")
+    settings, networks = measured["settings"], measured["networks"]
+    assert len(bundled.seen) == len(networks) == bundled.report["networks"]
+    nets = [net for net, _ in zip(stream("val", settings["arch_seed"]), range(24), strict=False)]
+    nets = [net.replace(C=settings["channels"]) for net in nets]
+    graphs = [symbolic_graph(net) for net in nets]
+    features = bundled.features(graphs, [architecture_macs(n, g) for n, g in zip(nets, graphs, strict=True)])
+    np.testing.assert_allclose(features, bundled.seen[:24], rtol=1e-3, atol=1e-4)
+    latency_ms = [networks[f"val-{i}"]["latency_ms"] for i in range(24)]
+    assert kendalltau(bundled.predict(features)["latency_ms"], latency_ms).statistic > 0.8
+    low, high = bundled.intervals(features)["accuracy"]
+    inside = [lo <= networks[f"val-{i}"]["accuracy"] <= hi for i, (lo, hi) in enumerate(zip(low, high, strict=True))]
+    assert np.mean(inside) > 0.8
 
 
 def test_the_command_prints_each_property_and_json(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
