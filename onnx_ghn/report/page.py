@@ -45,7 +45,7 @@ def page_html(data: Mapping[str, Any]) -> str:
 
 
 def _file(name: str) -> str:
-    return importlib.resources.files("onnx_ghn.report").joinpath("page", name).read_text(encoding="utf-8")
+    return importlib.resources.files("onnx_ghn.report").joinpath("page-files", name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
