@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +72,8 @@ def finetune(model: str, data: str, output: str, as_json: bool, **options: Any) 
         torch.set_num_threads(threads)
     options["device"] = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     settings = FinetuneOptions(**options)
-    tuning = Finetuning(model, data, output, settings, data_dir=data_dir, run_folder=folder, force=force)
+    with _progress(f"reading, converting and judging {model}"):
+        tuning = Finetuning(model, data, output, settings, data_dir=data_dir, run_folder=folder, force=force)
     trainer, steps = tuning.trainer, tuning.trainer.config.steps
     if not as_json:
         for note in tuning.notes:
@@ -88,6 +91,15 @@ def finetune(model: str, data: str, output: str, as_json: bool, **options: Any) 
         f"{output}: {result.n_trained} tensors trained, {result.n_statistics} running statistics moved, "
         f"{result.steps} steps on {result.n_images:,} images"
     )
+
+
+def _progress(what: str) -> contextlib.AbstractContextManager[object]:
+    """A spinner; silent where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        return contextlib.nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True, markup=False, emoji=False).status(printable(what))
 
 
 def _print_accuracies(model: str, output: str, result: FinetuneResult) -> None:

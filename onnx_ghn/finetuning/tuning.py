@@ -107,6 +107,7 @@ class Finetuning:
         check_target(self._target, force)
         if os.path.realpath(self._path) == os.path.realpath(self._target):
             raise OptionError(f"{self._target}: is the file to be read; name another one for the result")
+        read_model(self._path)  # refuses what is absent, unsafe or damaged, before onnxruntime sees it
         self._given = image_input(open_session(self._path))
         self._net, self._rewritten = as_classifier(self._path, freeze=options.freeze, train=options.train)
         self._net.channels_last = self._given.channels_last

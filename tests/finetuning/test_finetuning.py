@@ -17,7 +17,15 @@ from tuning_models import SIDE, draw_colours, keras_like_file, tensors_of, torch
 pytest.importorskip("onnx2fx", reason="onnx2fx is not installed: pip install 'onnx-ghn[finetune]'")
 
 from onnx_ghn.cli_finetune import finetune as command
-from onnx_ghn.errors import CheckpointError, DataError, GraphError, OnnxGhnError, OptionError, RuntimeFailure
+from onnx_ghn.errors import (
+    CheckpointError,
+    DataError,
+    GraphError,
+    ModelReadError,
+    OnnxGhnError,
+    OptionError,
+    RuntimeFailure,
+)
 from onnx_ghn.finetuning import FinetuneOptions, Finetuning, finetune
 from onnx_ghn.vision import load_dataset, train_stream
 
@@ -62,7 +70,8 @@ def test_steps_are_those_of_torch_in_either_layout(
     np.testing.assert_allclose(theirs["model/dense/kernel"], wanted["head.weight"].T, rtol=2e-4, atol=2e-5)
 
 
-def test_a_file_learns_and_stays_the_same_file(colours: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("amp", [False, True])
+def test_a_file_learns_and_stays_the_same_file(colours: Path, tmp_path: Path, amp: bool) -> None:
     source = keras_like_file(torch_net(), tmp_path / "init.onnx")
     before = source.read_bytes()
     result = finetune(
@@ -300,6 +309,8 @@ def test_options_that_go_wrong_are_told(colours: Path, net_file: Path, tmp_path:
     wide = torch_file(torch_net(n_classes=5), tmp_path / "wide.onnx")
     with pytest.raises(DataError, match="tells 5 classes apart, the images are of 3; export the model with 3 outputs"):
         finetune(wide, colours, target)
+    with pytest.raises(ModelReadError, match="no such file"):
+        finetune(tmp_path / "absent.onnx", colours, target)
     with pytest.raises(OptionError, match="is the file to be read"):
         finetune(wide, colours, wide, force=True)
     with pytest.raises(OptionError, match="no tensor is left to train"):
