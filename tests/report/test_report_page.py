@@ -188,6 +188,7 @@ def test_five_thousand_nodes_can_be_used(browser: Browser, large: Path) -> None:
         assert visit.js(SELECTED) == "layers.998.bn2.weight"
         assert visit.js("document.querySelectorAll('*').length") < 1500  # nodes are no elements
         visit.page.locator("#weights summary").click()
+        visit.page.wait_for_selector("#weights tbody tr")  # it is made when the browser tells that it is open
         assert visit.js("document.querySelectorAll('#weights tbody tr').length") == 400
         quiet(visit)
 
