@@ -130,25 +130,20 @@ def onnx_logits(
 
     Args:
         statistics: batch norms use what the file stores, or those of each batch.
-        backend: onnxruntime, or torch by the package onnx2torch.
+        backend: onnxruntime, or torch by the package onnx2fx.
         providers: of onnxruntime; CUDA where there is one, else CPU, unless told.
 
     Raises:
         OptionError: a backend that is not installed. RuntimeFailure: a model that cannot be run.
     """
-    if backend == "torch":
-        module = _as_module(path)
-        if statistics == "batch":
-            with batch_statistics_mode(module) as logits:
-                yield logits
-        else:
-            yield module.eval()
-        return
-    from onnx_ghn.runtime import open_session
-
     with contextlib.ExitStack() as stack:
         if statistics == "batch":
             path = stack.enter_context(_with_batch_statistics(path))
+        if backend == "torch":
+            yield _as_module(path)
+            return
+        from onnx_ghn.runtime import open_session
+
         session = open_session(path, providers or _providers())
         yield _session_logits(session)
 
@@ -205,16 +200,21 @@ def _providers() -> list[str]:
     return [name for name in wanted if name in available and (name != wanted[0] or shutil.which("nvidia-smi"))]
 
 
-def _as_module(path: str | os.PathLike[str]) -> nn.Module:
+def _as_module(path: str | os.PathLike[str]) -> Logits:
     try:
-        from onnx2torch import convert
+        import onnx2fx
     except ModuleNotFoundError as error:
-        raise OptionError("evaluating with torch needs onnx2torch: pip install 'onnx-ghn[torch-eval]'") from error
+        raise OptionError("evaluating with torch needs onnx2fx: pip install 'onnx-ghn[finetune]'") from error
     from onnx_ghn.onnx_io import read_model
 
     read_model(path)  # refuses what is unsafe or damaged, in one line
     try:
-        module: nn.Module = convert(os.fspath(path))
-    except (NotImplementedError, RuntimeError, ValueError, KeyError) as error:
-        raise RuntimeFailure(f"{path}: onnx2torch cannot convert it ({error}); use onnxruntime") from error
-    return module
+        module: nn.Module = onnx2fx.convert(os.fspath(path)).eval()
+    except (onnx2fx.Onnx2FxError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise RuntimeFailure(f"{path}: onnx2fx cannot convert it ({error}); use onnxruntime") from error
+
+    def logits(images: Any) -> Any:
+        found = module(images)
+        return found[0] if isinstance(found, tuple) else found
+
+    return logits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,14 +106,18 @@ def test_bad_models_give_one_line(tmp_path: Path) -> None:
         pass
 
 
-def test_a_backend_that_is_not_installed_is_named(small: nn.Module, tmp_path: Path) -> None:
-    try:
-        import onnx2torch  # noqa: F401
-    except ModuleNotFoundError:
-        with pytest.raises(OptionError, match="onnx2torch"), onnx_logits(tmp_path / "x.onnx", backend="torch"):
-            pass
-        return
-    images = torch.randn(5, 3, 8, 8)
+@pytest.mark.parametrize("statistics", ["stored", "batch"])
+def test_torch_gives_what_onnxruntime_gives(small: nn.Module, tmp_path: Path, statistics: str) -> None:
+    pytest.importorskip("onnx2fx", reason="onnx2fx is not installed")
+    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     path = exported(small, tmp_path / "net.onnx", 2)
-    with onnx_logits(path, backend="torch") as logits, onnx_logits(path) as others, torch.no_grad():
-        torch.testing.assert_close(logits(images), others(images), rtol=1e-4, atol=1e-5)
+    with onnx_logits(path, statistics=statistics) as others:
+        expected = others(images)
+    with onnx_logits(path, statistics=statistics, backend="torch") as logits, torch.no_grad():
+        torch.testing.assert_close(logits(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_backend_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx2fx", None)
+    with pytest.raises(OptionError, match="onnx2fx"), onnx_logits(tmp_path / "x.onnx", backend="torch"):
+        pass
