@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import json
 import os
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +16,7 @@ from onnx_ghn.cli_deepnets import deepnets
 from onnx_ghn.cli_exporters import export, load
 from onnx_ghn.cli_finetune import finetune
 from onnx_ghn.cli_profile import profile
+from onnx_ghn.cli_progress import spinner
 from onnx_ghn.cli_properties import properties
 from onnx_ghn.cli_report import report
 from onnx_ghn.errors import OnnxGhnError, printable
@@ -81,12 +80,12 @@ def predict(model: str, output: str, as_json: bool, **options: Any) -> None:
     from onnx_ghn.prediction import predict as run
     from onnx_ghn.prediction import resolve_ghn
 
-    with _progress("loading the GHN"):
+    with spinner("loading the GHN"):
         ghn = resolve_ghn(options.pop("ghn"))
     if not ghn.config.trained:
         name = printable(ghn.config.name) or "this GHN"
         _say(f"{name} is untrained (seed {ghn.config.seed}): a well-scaled random initialisation")
-    with _progress(f"predicting {model}"):
+    with spinner(f"predicting {model}"):
         prediction = run(model, output, ghn=ghn, **options)
     if as_json:
         report = {"input": model, "output": output, "ghn": prediction.ghn_name, **prediction.coverage.to_dict()}
@@ -110,7 +109,7 @@ def inspect(model: str, ghn: str | None, nodes: bool, as_json: bool) -> None:
     """Show the parameters and nodes of MODEL: what would be predicted, what not, and why."""
     from onnx_ghn.inspection import inspect_model
 
-    with _progress(f"reading {model}"):
+    with spinner(f"reading {model}"):
         found = inspect_model(model, ghn)
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
@@ -142,7 +141,7 @@ def draw(model: str, output: str, rules: str, labels: bool | None, force: bool) 
     from onnx_ghn.graph import build_graph
     from onnx_ghn.graph.draw import draw as run
 
-    with _progress(f"drawing {model}"):
+    with spinner(f"drawing {model}"):
         graph = build_graph(model, rules=rules)
         path = run(graph, output, force=force, labels=labels)
     click.echo(f"{path}: {len(graph)} nodes, {len(graph.edges)} edges")
@@ -270,18 +269,3 @@ def _console() -> Console:
     console = Console(markup=False, emoji=False)
     # Piped output is for programs and logs: no wrapping at 80 columns.
     return console if console.is_terminal else Console(width=160, markup=False, emoji=False)
-
-
-@contextlib.contextmanager
-def _progress(what: str) -> Iterator[None]:
-    """A spinner with the time that has passed; silent where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        progress.add_task(what, total=None)
-        yield

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from onnx_ghn.cli_progress import spinner
 
 if TYPE_CHECKING:
     from onnx_ghn.profiling import ProfileReport
@@ -43,9 +42,9 @@ def report(model: str, output: str, **options: Any) -> None:
     check_target(output, options["force"])  # before the work, not after it
     profile = None
     if options["measured"]:
-        with _progress(f"measuring {model}"):
+        with spinner(f"measuring {model}"):
             profile = _measure(model, options)
-    with _progress(f"reporting on {model}"):
+    with spinner(f"reporting on {model}"):
         data = report_data(
             model, ghn=options["ghn"], predict=not options["no_predict"], profile=profile, seed=options["seed"]
         )
@@ -65,18 +64,3 @@ def _measure(model: str, options: dict[str, Any]) -> ProfileReport:
     batch, threads = (() if options[key] is None else (options[key],) for key in ("batch", "threads"))
     settings = Settings(seconds=options["seconds"], seed=options["seed"])
     return profile(model, batch=batch, threads=threads, settings=settings)
-
-
-@contextlib.contextmanager
-def _progress(what: str) -> Iterator[None]:
-    """A spinner with the time that has passed; silent where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        progress.add_task(what, total=None)
-        yield

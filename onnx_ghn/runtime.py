@@ -16,7 +16,7 @@ from onnx_ghn.limits import memory_bytes
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["open_session", "run_session"]
+__all__ = ["failures", "open_session", "run_session"]
 
 _MAX_RUN_S = 600.0  # a loop in a foreign file may never end
 _SILENT = 4  # onnxruntime's severity for fatal errors only: what fails is raised, and said once
@@ -34,7 +34,7 @@ def open_session(path: str | os.PathLike[str], providers: Sequence[str] = ("CPUE
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     try:
         return onnxruntime.InferenceSession(os.fspath(path), options, providers=list(providers))
-    except _failures(onnxruntime) as error:
+    except failures(onnxruntime) as error:
         raise RuntimeFailure(f"onnxruntime cannot load {os.path.basename(path)}: {_first_line(error)}") from error
 
 
@@ -54,7 +54,7 @@ def run_session(
     try:
         wanted = None if outputs is None else list(outputs)
         found: list[npt.NDArray[Any]] = session.run(wanted, dict(feed), options)
-    except _failures(onnxruntime) as error:
+    except failures(onnxruntime) as error:
         reason = f"still runs after {_MAX_RUN_S:g} s" if options.terminate else _first_line(error)
         raise RuntimeFailure(f"onnxruntime cannot run the model: {reason}") from error
     finally:
@@ -73,7 +73,7 @@ def _limit_memory(limit_bytes: int) -> None:
     onnxruntime.create_and_register_allocator(where, onnxruntime.OrtArenaCfg({"max_mem": int(limit_bytes * 0.8)}))
 
 
-def _failures(onnxruntime: Any) -> tuple[type[Exception], ...]:
+def failures(onnxruntime: Any) -> tuple[type[Exception], ...]:
     """What onnxruntime raises: one class for each status code, without a common root of its own."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
     names: tuple[str, ...] = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile")

@@ -15,13 +15,14 @@ from onnx_ghn.graph import ComputationGraph
 if TYPE_CHECKING:
     from onnx_ghn.ghn import CheckpointInfo
 
-__all__ = ["accuracies_table", "coverage_table", "ghns_table", "nodes_table", "parameters_table"]
+__all__ = ["accuracies_table", "coverage_table", "ghns_table", "new_table", "nodes_table", "parameters_table"]
 
 _STYLES = {"predicted": "green", "fallback": "yellow", "kept": "yellow", "statistic": "dim", "frozen": "dim"}
 _LISTED = 12  # reasons shown; --json has them all
 
 
-def _table(*columns: tuple[str, str], title: str = "") -> Table:
+def new_table(*columns: tuple[str, str], title: str = "") -> Table:
+    """An empty table in the style of them all; a column is its name and how it is justified."""
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name, justify in columns:
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
@@ -30,7 +31,7 @@ def _table(*columns: tuple[str, str], title: str = "") -> Table:
 
 def coverage_table(coverage: CoverageReport) -> Table:
     """Tensors and elements by outcome, and the reasons of what was not predicted."""
-    table = _table(("", "left"), ("tensors", "right"), ("elements", "right"), ("share", "right"), ("why", "left"))
+    table = new_table(("", "left"), ("tensors", "right"), ("elements", "right"), ("share", "right"), ("why", "left"))
     outcomes: tuple[Outcome, ...] = ("predicted", "fallback", "kept")
     for outcome in outcomes:
         if not coverage.count(outcome) and outcome != "predicted":
@@ -59,7 +60,7 @@ def coverage_table(coverage: CoverageReport) -> Table:
 
 def parameters_table(coverage: CoverageReport) -> Table:
     """Every tensor: role, shape, type, storage, outcome."""
-    table = _table(
+    table = new_table(
         *((name, "left") for name in ("parameter", "role", "shape", "type", "stored as", "")),
     )
     for entry in coverage.entries:
@@ -80,7 +81,7 @@ def parameters_table(coverage: CoverageReport) -> Table:
 
 def nodes_table(graph: ComputationGraph) -> Table:
     """Every node: primitive, shape, name, and the nodes it reads."""
-    table = _table(("", "right"), ("primitive", "left"), ("shape", "left"), ("name", "left"), ("reads", "left"))
+    table = new_table(("", "right"), ("primitive", "left"), ("shape", "left"), ("name", "left"), ("reads", "left"))
     before: list[list[int]] = [[] for _ in graph.nodes]
     for source, target in graph.edges.tolist():
         before[target].append(source)
@@ -93,7 +94,7 @@ def nodes_table(graph: ComputationGraph) -> Table:
 
 def ghns_table(found: Sequence[CheckpointInfo]) -> Table:
     """The bundled checkpoints."""
-    table = _table(("name", "left"), ("data", "left"), ("kind", "left"), ("", "left"))
+    table = new_table(("name", "left"), ("data", "left"), ("kind", "left"), ("", "left"))
     for info in found:
         table.add_row(info.name, info.config.dataset, info.config.hypernet, info.description)
     return table
@@ -103,7 +104,7 @@ def accuracies_table(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, An
     """Accuracies by network in percent; below them, for several, mean, spread and best."""
     keys = [key for key in ("top1", "top5", "noisy_top1", "noisy_top5") if key in summary]
     headers = [key.replace("noisy_", "noisy ").replace("top", "top-") + " %" for key in keys]
-    table = _table(("network", "left"), *((header, "right") for header in headers), ("", "left"))
+    table = new_table(("network", "left"), *((header, "right") for header in headers), ("", "left"))
     for row in rows:
         values = [f"{row[key]:.2f}" if key in row else "" for key in keys]
         table.add_row(printable(str(row["name"])), *values, printable(str(row.get("error", ""))))

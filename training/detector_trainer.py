@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onnx_ghn.errors import CheckpointError, OptionError, RuntimeFailure
-from onnx_ghn.training.checkpoint_state import load_state, save_state
+from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.training.checkpoint_state import save_state
 from onnx_ghn.training.detection_metrics import coco_metrics
 from onnx_ghn.training.logs import RunLog, mean_figures
 from onnx_ghn.training.optimizers import Optimizers
 from onnx_ghn.training.pedestrians import Pedestrians, Sample
+from onnx_ghn.training.run_state import keep, restore
 
 __all__ = ["DetectorConfig", "DetectorTrainer", "detector_learning_rate"]
 
@@ -102,18 +103,7 @@ class DetectorTrainer:
         """Take up the run in `folder`, if there is one. Raises CheckpointError where it is another run's."""
         if self.folder is None or not (self.folder / _STATE).exists():
             return False
-        path = self.folder / _STATE
-        tensors, record = load_state(path, self.device)
-        theirs = record.get("settings", {})
-        differ = sorted(key for key, value in self._settings.items() if key not in _FREE and value != theirs.get(key))
-        if differ:
-            raise CheckpointError(f"{path}: a run with other settings ({', '.join(differ)}); choose another --name")
-        weights = {name.removeprefix("net."): t for name, t in tensors.items() if name.startswith("net.")}
-        try:
-            self.net.load_state_dict(weights)
-        except RuntimeError as error:
-            raise CheckpointError(f"{path}: the weights of another detector; choose another --name") from error
-        self.optimizers.restore({n.removeprefix("opt."): t for n, t in tensors.items() if n.startswith("opt.")})
+        record = restore(self.folder / _STATE, self.net, self.optimizers, self._settings, _FREE)
         self.step, self.judged = int(record["step"]), list(record["judged"])
         return True
 
@@ -121,13 +111,10 @@ class DetectorTrainer:
         """Write the state; after the last step also the weights alone. Raises CheckpointError."""
         if self.folder is None:
             return
-        state = dict(self.net.state_dict())
-        tensors = {f"net.{name}": tensor for name, tensor in state.items()}
-        tensors |= {f"opt.{name}": tensor for name, tensor in self.optimizers.state().items()}
         record = {"step": self.step, "settings": self._settings, "judged": self.judged}
-        save_state(self.folder / _STATE, tensors, record)
+        keep(self.folder / _STATE, self.net, self.optimizers, record)
         if self.step == self.steps:
-            save_state(self.folder / _WEIGHTS, state, record)
+            save_state(self.folder / _WEIGHTS, dict(self.net.state_dict()), record)
 
     def run(
         self,

@@ -10,15 +10,15 @@ The same as `onnx-ghn eval`. Networks are judged on batches of 64 with batch sta
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from onnx_ghn.cli_progress import bar
 
 if TYPE_CHECKING:
     from onnx_ghn.evaluate import Accuracy, Logits
@@ -96,7 +96,7 @@ def _network_rows(options: dict[str, Any]) -> list[dict[str, Any]]:
     told = {key: options[key] for key in ("arch", "file", "seed", "width")}
     nets = choose(options["split"], n=options["count"], large_images=large, **told)
     total = n_nets(options["split"], options["arch"], options["count"], options["file"])
-    with ResultsFile(options["results"], _settings(options)) as results, _bar("networks", total) as advance:
+    with ResultsFile(options["results"], _settings(options)) as results, bar("networks", total) as advance:
         rows = []
         for choice in nets:
             if choice.name not in results.records:
@@ -202,20 +202,6 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             spread = statistics.stdev(values) if len(values) > 1 else 0.0
             summary[key] = {"mean": statistics.fmean(values), "std": spread, "max": max(values)}
     return summary
-
-
-@contextlib.contextmanager
-def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda count: progress.update(task, advance=count)
 
 
 if __name__ == "__main__":

@@ -64,9 +64,9 @@ _SPLITS = ("train", "val", "test", "wide", "deep", "dense", "bnfree", "search")
 @click.pass_context
 def nas(ctx: click.Context, **options: Any) -> None:
     """Rank architectures by predicted properties; export the best, draw the Pareto front, train if asked."""
+    from onnx_ghn.cli_progress import bar
     from onnx_ghn.profiling.picture import check_picture
     from onnx_ghn.properties import load_predictor
-    from onnx_ghn.training.bars import bar
     from onnx_ghn.training.nas_output import new_folder
     from onnx_ghn.training.nas_search import Space, check_names, explore, front, ranked, within
 
@@ -101,8 +101,8 @@ def _write(
     folder: Path, space: Space, every: Candidates, good: Candidates, best: Candidates, edge: Candidates,
     options: dict[str, Any],
 ) -> None:  # fmt: skip
+    from onnx_ghn.cli_progress import bar
     from onnx_ghn.deepnets1m.export import export_network
-    from onnx_ghn.training.bars import bar
     from onnx_ghn.training.nas_output import as_csv, draw_front, rows
 
     for name, chosen in (("ranking.csv", good), ("front.csv", edge)):
@@ -124,9 +124,9 @@ def _compare(folder: Path, space: Space, good: Candidates, options: dict[str, An
 
     import numpy as np
 
+    from onnx_ghn.cli_progress import bar
     from onnx_ghn.deepnets1m.parallel import in_order
     from onnx_ghn.errors import OptionError
-    from onnx_ghn.training.bars import bar
     from onnx_ghn.training.ground_truth import Brief, train_briefly
     from onnx_ghn.training.nas_output import rows
     from onnx_ghn.training.results import ResultsFile

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onnx_ghn.deepnets1m.network import Network
-from onnx_ghn.errors import CheckpointError, OptionError, RuntimeFailure
-from onnx_ghn.training.checkpoint_state import load_state, save_state
+from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.training.checkpoint_state import save_state
 from onnx_ghn.training.ghn_trainer import ImageSource
 from onnx_ghn.training.logs import RunLog, mean_figures
 from onnx_ghn.training.optimizers import Optimizers
+from onnx_ghn.training.run_state import keep, restore
 
 __all__ = ["NetTrainConfig", "NetTrainer", "net_learning_rate"]
 
@@ -97,18 +98,7 @@ class NetTrainer:
         """Take up the run in `folder`, if there is one. Raises CheckpointError where it is another run's."""
         if self.folder is None or not (self.folder / _STATE).exists():
             return False
-        path = self.folder / _STATE
-        tensors, record = load_state(path, self.device)
-        theirs = record.get("settings", {})
-        differ = sorted(key for key, value in self._settings.items() if key not in _FREE and value != theirs.get(key))
-        if differ:
-            raise CheckpointError(f"{path}: a run with other settings ({', '.join(differ)}); choose another --name")
-        weights = {name.removeprefix("net."): t for name, t in tensors.items() if name.startswith("net.")}
-        try:
-            self.net.load_state_dict(weights)
-        except RuntimeError as error:
-            raise CheckpointError(f"{path}: the weights of another network; choose another --name") from error
-        self.optimizers.restore({n.removeprefix("opt."): t for n, t in tensors.items() if n.startswith("opt.")})
+        record = restore(self.folder / _STATE, self.net, self.optimizers, self._settings, _FREE)
         self.step = int(record["step"])
         return True
 
@@ -116,12 +106,10 @@ class NetTrainer:
         """Write the state; after the last step also the weights alone, net.safetensors. Raises CheckpointError."""
         if self.folder is None:
             return
-        state = dict(self.net.state_dict())
-        tensors = {f"net.{name}": tensor for name, tensor in state.items()}
-        tensors |= {f"opt.{name}": tensor for name, tensor in self.optimizers.state().items()}
-        save_state(self.folder / _STATE, tensors, {"step": self.step, "settings": self._settings})
+        record = {"step": self.step, "settings": self._settings}
+        keep(self.folder / _STATE, self.net, self.optimizers, record)
         if self.step == self.config.steps:
-            save_state(self.folder / _WEIGHTS, state, {"step": self.step, "settings": self._settings})
+            save_state(self.folder / _WEIGHTS, dict(self.net.state_dict()), record)
 
     def run(
         self, on_step: Callable[[int, dict[str, float]], None] | None = None, until: int | None = None

@@ -19,8 +19,8 @@ from typing import Any
 
 import click
 
+from onnx_ghn.cli_progress import bar
 from onnx_ghn.errors import DataError
-from onnx_ghn.training.bars import bar
 from onnx_ghn.training.results import ResultsFile
 
 __all__ = ["property_prediction"]

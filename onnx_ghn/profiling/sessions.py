@@ -13,7 +13,7 @@ from typing import Any
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.profiling.settings import OPTIMIZATIONS, Point, Settings
-from onnx_ghn.runtime import _failures
+from onnx_ghn.runtime import failures
 
 __all__ = ["one_line_failures", "open_session", "provider_name"]
 
@@ -109,7 +109,7 @@ def one_line_failures(what: str) -> Iterator[None]:
 
     try:
         yield
-    except _failures(onnxruntime) as error:
+    except failures(onnxruntime) as error:
         full = " ".join(str(error).split())
         text = _NOISE.sub("", full)
         text = text if len(text) < 300 else text[:297] + "..."

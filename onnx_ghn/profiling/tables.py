@@ -9,7 +9,7 @@ from rich.table import Table
 
 from onnx_ghn.errors import printable
 from onnx_ghn.profiling.report import Comparison, Machine, Operator, OperatorProfile, PointResult, Ratio
-from onnx_ghn.tables import _table
+from onnx_ghn.tables import new_table
 
 __all__ = [
     "comparison_table",
@@ -56,7 +56,7 @@ def latency_table(points: Sequence[PointResult], title: str = "") -> Table:
     estimated = any(entry.operators is not None and entry.operators.estimate_ms is not None for entry in points)
     figures = (*(times if measured or not estimated else ()), *(("estimate",) if estimated else ()))
     columns = [(header, "left" if name in ("provider", "optimization") else "right") for name, header in settings]
-    table = _table(*columns, ("batch", "right"), *((name, "right") for name in figures), title=title)
+    table = new_table(*columns, ("batch", "right"), *((name, "right") for name in figures), title=title)
     for entry in points:
         values = [str(getattr(entry.point, name)).removesuffix("ExecutionProvider") for name, _ in settings]
         size = entry.batch if entry.inputs else entry.point.batch
@@ -95,7 +95,7 @@ def operators_table(profile: OperatorProfile, top: int) -> Table:
     work = ("MACs", "parameters", "bytes", "flop/B", *(("Gflop/s",) if profile.repetitions else ()), "estimate")
     names = (*times, *(name for name in work if name != "estimate" or profile.estimate_ms is not None))
     columns = (("operator", "left"), ("first node", "left"), ("output", "left"))
-    table = _table(*columns, *((name, "right") for name in names))
+    table = new_table(*columns, *((name, "right") for name in names))
     ordered = sorted(profile.operators, key=lambda entry: -(entry.p50_ms or entry.estimate_ms or 0.0))
     for entry in ordered[:top]:
         cells = {
@@ -156,7 +156,7 @@ def machine_line(machine: Machine) -> str:
 
 def ratios_table(ratios: Sequence[Ratio], model: str, against: str) -> Table:
     """Both models in turn."""
-    table = _table(
+    table = new_table(
         ("point", "left"),
         (f"{printable(model)} p50", "right"),
         (f"{printable(against)} p50", "right"),
@@ -177,7 +177,7 @@ def ratios_table(ratios: Sequence[Ratio], model: str, against: str) -> Table:
 
 def comparison_table(comparison: Comparison, top: int) -> Table:
     """Nodes whose outputs differ, in the order of the graph."""
-    table = _table(
+    table = new_table(
         ("operator", "left"), ("value", "left"), ("shape", "left"), ("max abs", "right"), ("max rel", "right")
     )
     differing = [row for row in comparison.rows if not row["close"]]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.table import Table
 
 from onnx_ghn.properties.predictor import PROPERTIES
+from onnx_ghn.tables import new_table
 
 if TYPE_CHECKING:
     from onnx_ghn.properties.prediction import PropertyReport
@@ -23,7 +23,7 @@ def figure(value: float) -> str:
 
 def properties_table(found: PropertyReport) -> Table:
     """Each property, its interval, and what it means."""
-    table = _table((("", "left"), ("predicted", "right"), ("90 % interval", "right"), ("", "left")))
+    table = new_table(("", "left"), ("predicted", "right"), ("90 % interval", "right"), ("", "left"))
     told = {"threshold": 20.0, **found.report.get("measured", {})}
     for one in found.values:
         name = one.property.name.removesuffix("_ms").removesuffix("_steps").replace("_", " ")
@@ -35,8 +35,9 @@ def properties_table(found: PropertyReport) -> Table:
 def rows_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Networks with figures by name; large counts in thousands or millions."""
     columns = list(rows[0])
-    table = _table((_header(name), "left" if isinstance(rows[0][name], str) else "right") for name in columns)
-    table.title, table.title_justify = title, "left"
+    table = new_table(
+        *((_header(name), "left" if isinstance(rows[0][name], str) else "right") for name in columns), title=title
+    )
     for row in rows:
         table.add_row(*(value if isinstance(value := row[name], str) else _shown(name, value) for name in columns))
     return table
@@ -53,10 +54,3 @@ def _header(name: str) -> str:
 
 def _shown(name: str, value: float) -> str:
     return figure(value / 1e6) if name.startswith("n_") else figure(value)
-
-
-def _table(columns: Iterable[tuple[str, str]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, justify in columns:
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    return table

@@ -1,4 +1,4 @@
-"""A progress bar for work that takes longer than two seconds; silent where stderr is no terminal."""
+"""Progress on the terminal: a spinner or a bar on stderr, silent where that is no terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,22 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
-__all__ = ["bar"]
+__all__ = ["bar", "spinner"]
+
+
+@contextlib.contextmanager
+def spinner(what: str) -> Iterator[None]:
+    """For work of unknown length, with the time that has passed."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(what, total=None)
+        yield
 
 
 @contextlib.contextmanager
