@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 EXAMPLE := data/examples/resnet18_cifar10.onnx
 IMAGES := $(firstword $(wildcard data/cifar10 ../shared/datasets/cifar10))
 
-.PHONY: help install demo test test-slow exporters test-exporters lint format bench clean
+.PHONY: help install demo test test-slow exporters test-exporters lint format docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,9 @@ lint: $(READY)  ## ruff and mypy
 format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)  ## build the documentation into out/site/
+	$(BIN)/mkdocs build --strict
 
 bench: $(READY)  ## the speed tables of the README
 	$(BIN)/python benchmarks/predict_speed.py
