@@ -165,7 +165,9 @@ def _print(rows: list[dict[str, Any]]) -> None:
         if "failed" in row or "left_out" in row:
             print(f"- {row['model']}: {row.get('failed') or 'left out, ' + row['left_out']}")
         elif row["found"] < 1 or row["predicted"] < 0.995:
-            why = "; ".join(f"{reason} ({count:,})" for reason, count in list(row["reasons"].items())[:2])
+            causes = [f"{reason} ({count:,})" for reason, count in list(row["reasons"].items())[:2]]
+            causes += [f"not in the file: {', '.join(row['left'][:3])}"] * bool(row["left"])
+            why = "; ".join(causes)
             print(f"- {row['model']}: found {row['found']:.2%}, predicted {row['predicted']:.2%}. {why}")
 
 
