@@ -13,6 +13,7 @@ same grid, steps, batches and seeds. Each run is a line of --out, so that a benc
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import statistics
@@ -114,17 +115,25 @@ class Benchmark:
         settings = dataclasses.asdict(protocol)
         if self.rows and self.rows[0]["protocol"] != settings:
             raise click.UsageError(f"{out} holds runs of another protocol: {self.rows[0]['protocol']}")
-        train = load_dataset(protocol.dataset, data_dir, "trainval")
+        self.data_dir = data_dir
+
+    @functools.cached_property
+    def sets(self) -> dict[str, tuple[Any, Any]]:
+        """Images to train and to judge on, to choose a rate by and for the figures."""
+        protocol = self.protocol
+        train, test = (load_dataset(protocol.dataset, self.data_dir, split) for split in ("trainval", "test"))
         held_out = protocol.n_shots // HELD_OUT
-        self.n_classes = len(train.classes)
         kept = protocol.n_shots - held_out
-        test = load_dataset(protocol.dataset, data_dir, "test")
-        per_class = protocol.test_images // self.n_classes
-        self.sets = {
+        per_class = protocol.test_images // len(train.classes)
+        return {
             "choose": (few_shot(train, kept), few_shot(train, held_out, skip=kept)),
             "test": (few_shot(train, protocol.n_shots), few_shot(test, per_class)),
         }
-        self.ghn = load_ghn(protocol.ckpt)
+
+    @functools.cached_property
+    def ghn(self) -> Any:
+        """The GHN that predicts."""
+        return load_ghn(self.protocol.ckpt)
 
     def run(self, net: str, init: str, lr: float, wd: float, seed: int, part: str) -> None:
         """Train once and keep the line, unless it is there."""
@@ -157,10 +166,11 @@ class Benchmark:
             told = {"C": self.protocol.channels.get(net), "n_cells": self.protocol.layers.get(net)}
             changed = choice.net.replace(**{key: value for key, value in told.items() if value is not None})
             choice = Choice(choice.name, changed)
+        n_classes = len(self.sets["test"][0].classes)
         torch.manual_seed(seed)
-        module = make_module(choice, self.n_classes, small_images=True, pretrained=init == "pretrained")
+        module = make_module(choice, n_classes, small_images=True, pretrained=init == "pretrained")
         if init == "predicted":
-            load_tensors(module, predict_net(self.ghn, choice.net, module, self.n_classes, MADE_FOR))
+            load_tensors(module, predict_net(self.ghn, choice.net, module, n_classes, MADE_FOR))
         return module
 
     def best(self, net: str, init: str) -> tuple[float, float]:
