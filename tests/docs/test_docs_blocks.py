@@ -124,7 +124,8 @@ def check(line: Command, where: str) -> None:
                 assert rest[0] in named.commands, f"{where}: {line.line}: no command {rest[0]!r}"
                 named, rest = named.commands[rest[0]], rest[1:]
             try:
-                named.make_context(words[1], rest)
+                # Below its group, whose settings it takes: click keeps the help option that it makes here.
+                named.make_context(words[1], rest, parent=click.Context(cli, **cli.context_settings))
             except click.UsageError as error:
                 pytest.fail(f"{where}: {line.line}: {error.format_message()}")
         case "make":
