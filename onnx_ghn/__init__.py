@@ -8,11 +8,11 @@ Names are resolved on first use: importing the package loads neither torch nor a
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 from onnx_ghn._version import __version__
 from onnx_ghn.errors import OnnxGhnError
+from onnx_ghn.lazy import lazy_names
 
 if TYPE_CHECKING:
     from onnx_ghn.architecture import strip
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from onnx_ghn.report import write_report
 
 _HOMES = {
-    "ComputationGraph": "onnx_ghn.graph",
-    "CoverageReport": "onnx_ghn.coverage",
-    "GHN": "onnx_ghn.ghn",
-    "GHNConfig": "onnx_ghn.ghn",
-    "Prediction": "onnx_ghn.prediction",
-    "ProfileReport": "onnx_ghn.profiling",
-    "build_graph": "onnx_ghn.graph",
-    "draw": "onnx_ghn.graph.draw",
-    "initialize": "onnx_ghn.exporters.pytorch",
-    "list_ghns": "onnx_ghn.ghn",
-    "load_ghn": "onnx_ghn.ghn",
-    "measure_latency": "onnx_ghn.profiling",
-    "new_ghn": "onnx_ghn.ghn",
-    "predict": "onnx_ghn.prediction",
-    "profile": "onnx_ghn.profiling",
-    "save_ghn": "onnx_ghn.ghn",
-    "strip": "onnx_ghn.architecture",
-    "write_report": "onnx_ghn.report",
+    "ComputationGraph": "graph",
+    "CoverageReport": "coverage",
+    "GHN": "ghn",
+    "GHNConfig": "ghn",
+    "Prediction": "prediction",
+    "ProfileReport": "profiling",
+    "build_graph": "graph",
+    "draw": "graph.draw",
+    "initialize": "exporters.pytorch",
+    "list_ghns": "ghn",
+    "load_ghn": "ghn",
+    "measure_latency": "profiling",
+    "new_ghn": "ghn",
+    "predict": "prediction",
+    "profile": "profiling",
+    "save_ghn": "ghn",
+    "strip": "architecture",
+    "write_report": "report",
 }
 
 __all__ = [
@@ -69,13 +69,4 @@ __all__ = [
     "write_report",
 ]
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(home), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,18 +16,15 @@ from onnx_ghn.cli_deepnets import deepnets
 from onnx_ghn.cli_exporters import export, load
 from onnx_ghn.cli_finetune import finetune
 from onnx_ghn.cli_profile import profile
-from onnx_ghn.cli_progress import spinner
 from onnx_ghn.cli_properties import properties
 from onnx_ghn.cli_report import report
+from onnx_ghn.cli_terminal import console, spinner
 from onnx_ghn.errors import OnnxGhnError, printable
 from onnx_ghn.training.eval_ghn import eval_ghn
 from onnx_ghn.training.nas import nas
 from onnx_ghn.training.train_detector import train_detector
 from onnx_ghn.training.train_ghn import train_ghn
 from onnx_ghn.training.train_net import train_net
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 __all__ = ["cli", "main", "run_command"]
 
@@ -93,11 +90,11 @@ def predict(model: str, output: str, as_json: bool, **options: Any) -> None:
         return
     from onnx_ghn.tables import coverage_table
 
-    console = _console()
-    console.print(coverage_table(prediction.coverage))
+    out = console()
+    out.print(coverage_table(prediction.coverage))
     for note in prediction.coverage.notes:
-        console.print(printable(note), style="dim", highlight=False)
-    console.print(f"{output}: weights by {printable(prediction.ghn_name)}", highlight=False)
+        out.print(printable(note), style="dim", highlight=False)
+    out.print(f"{output}: weights by {printable(prediction.ghn_name)}", highlight=False)
 
 
 @cli.command()
@@ -116,12 +113,12 @@ def inspect(model: str, ghn: str | None, nodes: bool, as_json: bool) -> None:
         return
     from onnx_ghn.tables import coverage_table, nodes_table, parameters_table
 
-    console = _console()
+    out = console()
     if nodes:
-        console.print(nodes_table(found.graph))
-    console.print(parameters_table(found.coverage))
-    console.print(coverage_table(found.coverage))
-    console.print(repr(found.graph), highlight=False)
+        out.print(nodes_table(found.graph))
+    out.print(parameters_table(found.coverage))
+    out.print(coverage_table(found.coverage))
+    out.print(repr(found.graph), highlight=False)
 
 
 @cli.command()
@@ -180,7 +177,7 @@ def ghns(as_json: bool) -> None:
         return
     from onnx_ghn.tables import ghns_table
 
-    _console().print(ghns_table(found))
+    console().print(ghns_table(found))
 
 
 cli.add_command(export)
@@ -260,12 +257,3 @@ def _one_line(error: Exception) -> str:
 
 def _say(text: str) -> None:
     click.echo(text, err=True)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    # Names from foreign files are printed as they are: neither markup nor emoji.
-    console = Console(markup=False, emoji=False)
-    # Piped output is for programs and logs: no wrapping at 80 columns.
-    return console if console.is_terminal else Console(width=160, markup=False, emoji=False)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnx_ghn.cli_terminal import console, spinner
 from onnx_ghn.errors import printable
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def finetune(model: str, data: str, output: str, as_json: bool, **options: Any) 
         torch.set_num_threads(threads)
     options["device"] = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     settings = FinetuneOptions(**options)
-    with _progress(f"reading, converting and judging {model}"):
+    with spinner(printable(f"reading, converting and judging {model}")):
         tuning = Finetuning(model, data, output, settings, data_dir=data_dir, run_folder=folder, force=force)
     trainer, steps = tuning.trainer, tuning.trainer.config.steps
     if not as_json:
@@ -93,25 +92,11 @@ def finetune(model: str, data: str, output: str, as_json: bool, **options: Any) 
     )
 
 
-def _progress(what: str) -> contextlib.AbstractContextManager[object]:
-    """A spinner; silent where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        return contextlib.nullcontext()
-    from rich.console import Console
-
-    return Console(stderr=True, markup=False, emoji=False).status(printable(what))
-
-
 def _print_accuracies(model: str, output: str, result: FinetuneResult) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from onnx_ghn.tables import new_table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"{result.after.n_images:,} held-out images, by onnxruntime", overflow="fold")
-    table.add_column("top-1 %", justify="right")
-    table.add_column("top-5 %", justify="right")
+    first = f"{result.after.n_images:,} held-out images, by onnxruntime"
+    table = new_table((first, "left"), ("top-1 %", "right"), ("top-5 %", "right"))
     for name, found in ((model, result.before), (output, result.after)):
         table.add_row(printable(name), f"{found.top1:.2f}", f"{found.top5:.2f}")
-    console = Console(markup=False, emoji=False)
-    (console if console.is_terminal else Console(width=160, markup=False, emoji=False)).print(table)
+    console().print(table)

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnx_ghn.cli_terminal import console
+
 if TYPE_CHECKING:
     from onnx_ghn.profiling.report import ProfileReport
 
 __all__ = ["profile"]
 
+_WIDTH = 180  # of tables, where they are piped
 _LEVELS = ("none", "basic", "extended", "all")
 
 
@@ -229,17 +232,13 @@ def _picture(report: ProfileReport, file: str) -> bytes:
 
 
 def _print(report: ProfileReport, top: int) -> None:
-    from rich.console import Console
-
     from onnx_ghn.errors import printable
     from onnx_ghn.profiling import tables
 
-    plain = Console(markup=False, emoji=False)
-    # Piped output is for programs and logs: no wrapping at 80 columns.
-    console = plain if plain.is_terminal else Console(width=180, markup=False, emoji=False)
+    out = console(_WIDTH)
 
     def say(text: str) -> None:
-        console.print(printable(text), highlight=False)
+        out.print(printable(text), highlight=False)
 
     name = os.path.basename(report.model)
     say(f"{name}: {report.parameters:,} stored parameters, {tables.si(report.size_bytes, 'B')}")
@@ -248,24 +247,24 @@ def _print(report: ProfileReport, top: int) -> None:
     sides += [(report.against, report.against_points)] if report.against is not None else []
     for model, points in sides:
         if points:
-            console.print(tables.latency_table(points, os.path.basename(model) if len(sides) > 1 else ""))
+            out.print(tables.latency_table(points, os.path.basename(model) if len(sides) > 1 else ""))
     notes = sorted({note for _, points in sides for point in points for note in point.notes})
     for note in {note.partition(":")[0]: note for note in reversed(notes)}.values():  # of each kind the first
-        console.print(printable(note), style="dim", highlight=False)
+        out.print(printable(note), style="dim", highlight=False)
     if report.ratios:
-        console.print(tables.ratios_table(report.ratios, name, os.path.basename(report.against or "")))
+        out.print(tables.ratios_table(report.ratios, name, os.path.basename(report.against or "")))
     profiled = [point for point in report.points if point.operators is not None]
     if profiled:
         point = profiled[-1]
         assert point.operators is not None
         if len(profiled) > 1:
             say(f"operators of the last point ({point.point.label}); --json and --operators-csv have all")
-        console.print(tables.operators_table(point.operators, top))
+        out.print(tables.operators_table(point.operators, top))
         say(tables.operators_summary(point))
         for machine in dict.fromkeys(entry.machine for entry in profiled if entry.machine is not None):
             say(tables.machine_line(machine))
     if report.comparison is not None:
-        console.print(tables.comparison_table(report.comparison, top))
+        out.print(tables.comparison_table(report.comparison, top))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from onnx_ghn.cli_terminal import console
 from onnx_ghn.errors import printable
 
 if TYPE_CHECKING:
@@ -33,20 +34,17 @@ def properties(model: str, predictor: str | None, as_json: bool) -> None:
 
 
 def _print(model: str, found: PropertyReport) -> None:
-    from rich.console import Console
-
     from onnx_ghn.properties.tables import properties_table
 
-    console = Console(markup=False, emoji=False)
-    console = console if console.is_terminal else Console(width=160, markup=False, emoji=False)
-    console.print(properties_table(found))
-    console.print(
+    out = console()
+    out.print(properties_table(found))
+    out.print(
         f"{printable(model)}: {found.n_params:,} parameters, {found.n_macs / 1e6:,.1f} M multiply-accumulates an image",
         highlight=False,
     )
     told = found.report.get("measured", {})
     if "steps" in told:
-        console.print(
+        out.print(
             f"accuracies as after {told['steps']} steps of {told['batch_size']} images of {told['image_size']} × "
             f"{told['image_size']} ({told['dataset']}), from {found.report['networks']} measured networks of width "
             f"{told['channels']}",
@@ -56,6 +54,6 @@ def _print(model: str, found: PropertyReport) -> None:
     nearer = f"{found.percentile:.0f} % of those networks lie nearer to their neighbours"
     if found.far:
         why = nearer + (f"; outside their range: {', '.join(found.outside)}" if found.outside else "")
-        console.print(f"far from what the predictor has seen ({why}): take the figures for guesses", style="yellow")
+        out.print(f"far from what the predictor has seen ({why}): take the figures for guesses", style="yellow")
     else:
-        console.print(f"like what the predictor has seen: {nearer}", style="dim", highlight=False)
+        out.print(f"like what the predictor has seen: {nearer}", style="dim", highlight=False)

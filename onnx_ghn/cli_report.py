@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnx_ghn.cli_progress import spinner
+from onnx_ghn.cli_terminal import spinner
 
 if TYPE_CHECKING:
     from onnx_ghn.profiling import ProfileReport

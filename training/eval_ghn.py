@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnx_ghn.cli_progress import bar
+from onnx_ghn.cli_terminal import bar
 
 if TYPE_CHECKING:
     from onnx_ghn.evaluate import Accuracy, Logits

@@ -64,7 +64,7 @@ _SPLITS = ("train", "val", "test", "wide", "deep", "dense", "bnfree", "search")
 @click.pass_context
 def nas(ctx: click.Context, **options: Any) -> None:
     """Rank architectures by predicted properties; export the best, draw the Pareto front, train if asked."""
-    from onnx_ghn.cli_progress import bar
+    from onnx_ghn.cli_terminal import bar
     from onnx_ghn.profiling.picture import check_picture
     from onnx_ghn.properties import load_predictor
     from onnx_ghn.training.nas_output import new_folder
@@ -101,7 +101,7 @@ def _write(
     folder: Path, space: Space, every: Candidates, good: Candidates, best: Candidates, edge: Candidates,
     options: dict[str, Any],
 ) -> None:  # fmt: skip
-    from onnx_ghn.cli_progress import bar
+    from onnx_ghn.cli_terminal import bar
     from onnx_ghn.deepnets1m.export import export_network
     from onnx_ghn.training.nas_output import as_csv, draw_front, rows
 
@@ -124,7 +124,7 @@ def _compare(folder: Path, space: Space, good: Candidates, options: dict[str, An
 
     import numpy as np
 
-    from onnx_ghn.cli_progress import bar
+    from onnx_ghn.cli_terminal import bar
     from onnx_ghn.deepnets1m.parallel import in_order
     from onnx_ghn.errors import OptionError
     from onnx_ghn.training.ground_truth import Brief, train_briefly
@@ -176,16 +176,14 @@ def _print(found: dict[str, Any], best: Candidates, edge: Candidates, folder: Pa
     if options["as_json"]:
         click.echo(json.dumps({**found, "best": top, "front": on_front}, indent=2))
         return
-    from rich.console import Console
-
+    from onnx_ghn.cli_terminal import console
     from onnx_ghn.properties.tables import rows_table
 
-    console = Console(markup=False, emoji=False)
-    console = console if console.is_terminal else Console(width=160, markup=False, emoji=False)
-    console.print(rows_table(top, f"the best {len(top)} by predicted {options['by'].replace('_', ' ')}"))
+    out = console()
+    out.print(rows_table(top, f"the best {len(top)} by predicted {options['by'].replace('_', ' ')}"))
     if "compared" in found:
-        console.print(rows_table(found["compared"], f"trained alike for {options['compare_steps']} steps"))
-    console.print(
+        out.print(rows_table(found["compared"], f"trained alike for {options['compare_steps']} steps"))
+    out.print(
         f"{found['drawn']:,} architectures in {found['wall_s']:.0f} s, {found['within_limits']:,} within the limits, "
         f"{len(on_front)} on the front; {folder}: ranking.csv, front.csv, {len(top)} ONNX files",
         highlight=False,

@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from onnx_ghn.cli_progress import bar
+from onnx_ghn.cli_terminal import bar
 from onnx_ghn.errors import DataError
 from onnx_ghn.training.results import ResultsFile
 

@@ -5,8 +5,9 @@ Names are resolved on first use, so that importing the package costs neither onn
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from onnx_ghn.lazy import lazy_names
 
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io.injection import inject
@@ -27,7 +28,6 @@ __all__ = [
     "write_model",
 ]
 
-# No submodule may bear one of these names: importing it would put the module in the place of the function.
 _HOMES = {
     "StoredTensor": "stored",
     "check_target": "write",
@@ -39,15 +39,4 @@ _HOMES = {
     "write_model": "write",
 }
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

@@ -5,8 +5,9 @@ Names are resolved on first use, so that importing the package costs neither num
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from onnx_ghn.lazy import lazy_names
 
 if TYPE_CHECKING:
     from onnx_ghn.profiling.quick import measure_latency
@@ -15,16 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ProfileReport", "measure_latency", "profile"]
 
-# No submodule may bear one of these names: importing it would put the module in the place of the function.
 _HOMES = {"ProfileReport": "report", "measure_latency": "quick", "profile": "sweep"}
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

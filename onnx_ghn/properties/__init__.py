@@ -5,8 +5,9 @@ Names are resolved on first use, so that importing the package loads neither tor
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from onnx_ghn.lazy import lazy_names
 
 if TYPE_CHECKING:
     from onnx_ghn.properties.prediction import PropertyReport, predict_properties
@@ -23,13 +24,4 @@ _HOMES = {
     "save_predictor": "storage",
 }
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

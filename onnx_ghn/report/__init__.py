@@ -5,8 +5,9 @@ Names are resolved on first use, so that importing the package costs neither num
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from onnx_ghn.lazy import lazy_names
 
 if TYPE_CHECKING:
     from onnx_ghn.report.contents import page_data
@@ -17,13 +18,4 @@ __all__ = ["page_data", "page_html", "write_report"]
 
 _HOMES = {"page_data": "contents", "page_html": "page", "write_report": "writing"}
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

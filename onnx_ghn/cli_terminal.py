@@ -1,12 +1,28 @@
-"""Progress on the terminal: a spinner or a bar on stderr, silent where that is no terminal."""
+"""What commands print with: a console for tables; a spinner and a bar on stderr, silent where that is no terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-__all__ = ["bar", "spinner"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["bar", "console", "spinner"]
+
+
+def console(width: int = 160) -> Console:
+    """Names from foreign files are printed as they are: neither markup nor emoji.
+
+    Args:
+        width: where the output is piped, for programs and logs: no wrapping at 80 columns.
+    """
+    from rich.console import Console
+
+    plain = Console(markup=False, emoji=False)
+    return plain if plain.is_terminal else Console(width=width, markup=False, emoji=False)
 
 
 @contextlib.contextmanager
