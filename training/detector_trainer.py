@@ -12,18 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
-from onnx_ghn.training.checkpoint_state import save_state
 from onnx_ghn.training.detection_metrics import coco_metrics
 from onnx_ghn.training.logs import RunLog, mean_figures
 from onnx_ghn.training.optimizers import Optimizers
 from onnx_ghn.training.pedestrians import Pedestrians, Sample
-from onnx_ghn.training.run_state import keep, restore
+from onnx_ghn.training.run_state import NetworkRun
 
 __all__ = ["DetectorConfig", "DetectorTrainer", "detector_learning_rate"]
 
-_STATE, _WEIGHTS = "state.safetensors", "detector.safetensors"
+_WEIGHTS = "detector.safetensors"
 _WARMUP_FROM, _WARMUP_STEPS = 1e-3, 1000
-_FREE = frozenset({"save_interval", "log_interval"})  # settings that a resumed run may change
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +57,7 @@ def detector_learning_rate(config: DetectorConfig, step: int, steps_per_epoch: i
     return rate
 
 
-class DetectorTrainer:
+class DetectorTrainer(NetworkRun):
     """A run that can be killed at any moment and goes on from its last checkpoint as if nothing had happened.
 
     Args:
@@ -81,10 +79,10 @@ class DetectorTrainer:
         *,
         masks: bool = False,
     ) -> None:
-        self.net, self.train, self.test, self.config, self.folder = net, train, test, config, folder
+        settings = {**dataclasses.asdict(config), "origin": origin, "images": len(train)}
+        super().__init__(net, Optimizers(net, config.opt, config.lr, config.wd), folder, settings, _WEIGHTS)
+        self.train, self.test, self.config = train, test, config
         self._masks = masks
-        self._settings = {**dataclasses.asdict(config), "origin": origin, "images": len(train)}
-        self.optimizers = Optimizers(net, config.opt, config.lr, config.wd)
         self.steps_per_epoch = -(-len(train) // config.batch_size)  # the last batch may be smaller, as published
         self.step = 0
         self.judged: list[dict[str, float]] = []  # after each epoch: epoch, AP, AP50, ...
@@ -94,27 +92,17 @@ class DetectorTrainer:
         """In all."""
         return self.config.epochs * self.steps_per_epoch
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.net.parameters()).device
-
     def resume(self) -> bool:
         """Take up the run in `folder`, if there is one. Raises CheckpointError where it is another run's."""
-        if self.folder is None or not (self.folder / _STATE).exists():
+        record = self._take_up()
+        if record is None:
             return False
-        record = restore(self.folder / _STATE, self.net, self.optimizers, self._settings, _FREE)
         self.step, self.judged = int(record["step"]), list(record["judged"])
         return True
 
     def save(self) -> None:
         """Write the state; after the last step also the weights alone. Raises CheckpointError."""
-        if self.folder is None:
-            return
-        record = {"step": self.step, "settings": self._settings, "judged": self.judged}
-        keep(self.folder / _STATE, self.net, self.optimizers, record)
-        if self.step == self.steps:
-            save_state(self.folder / _WEIGHTS, dict(self.net.state_dict()), record)
+        self._keep({"step": self.step, "judged": self.judged}, finished=self.step == self.steps)
 
     def run(
         self,

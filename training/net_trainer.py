@@ -15,15 +15,14 @@ from torch.nn import functional as F
 
 from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.errors import OptionError, RuntimeFailure
-from onnx_ghn.training.checkpoint_state import save_state
 from onnx_ghn.training.ghn_trainer import ImageSource
 from onnx_ghn.training.logs import RunLog, mean_figures
 from onnx_ghn.training.optimizers import Optimizers
-from onnx_ghn.training.run_state import keep, restore
+from onnx_ghn.training.run_state import NetworkRun
 
 __all__ = ["NetTrainConfig", "NetTrainer", "net_learning_rate"]
 
-_STATE, _WEIGHTS = "state.safetensors", "net.safetensors"
+_WEIGHTS = "net.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +70,7 @@ def net_learning_rate(config: NetTrainConfig, step: int) -> float:
     return config.lr
 
 
-class NetTrainer:
+class NetTrainer(NetworkRun):
     """A run that can be killed at any moment and goes on from its last checkpoint as if nothing had happened.
 
     Args:
@@ -84,32 +83,22 @@ class NetTrainer:
     def __init__(
         self, net: nn.Module, images: ImageSource, config: NetTrainConfig, folder: Path | None = None, origin: str = ""
     ) -> None:
-        self.net, self.images, self.config, self.folder = net, images, config, folder
-        self._settings = {**dataclasses.asdict(config), "origin": origin}
-        self.optimizers = Optimizers(net, config.opt, config.lr, config.wd)
+        settings = {**dataclasses.asdict(config), "origin": origin}
+        super().__init__(net, Optimizers(net, config.opt, config.lr, config.wd), folder, settings, _WEIGHTS)
+        self.images, self.config = images, config
         self.step = 0
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.net.parameters()).device
 
     def resume(self) -> bool:
         """Take up the run in `folder`, if there is one. Raises CheckpointError where it is another run's."""
-        if self.folder is None or not (self.folder / _STATE).exists():
+        record = self._take_up()
+        if record is None:
             return False
-        record = restore(self.folder / _STATE, self.net, self.optimizers, self._settings, _FREE)
         self.step = int(record["step"])
         return True
 
     def save(self) -> None:
         """Write the state; after the last step also the weights alone, net.safetensors. Raises CheckpointError."""
-        if self.folder is None:
-            return
-        record = {"step": self.step, "settings": self._settings}
-        keep(self.folder / _STATE, self.net, self.optimizers, record)
-        if self.step == self.config.steps:
-            save_state(self.folder / _WEIGHTS, dict(self.net.state_dict()), record)
+        self._keep({"step": self.step}, finished=self.step == self.config.steps)
 
     def run(
         self, on_step: Callable[[int, dict[str, float]], None] | None = None, until: int | None = None
@@ -169,7 +158,3 @@ class NetTrainer:
                 second.float(), targets, label_smoothing=smoothing
             )
         return logits, loss
-
-
-#: Settings that a resumed run may change.
-_FREE = frozenset({"save_interval", "log_interval"})

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from tuning_models import draw_colours, torch_file, torch_net
+from colour_data import draw_colours
+from one_thread import one_thread
+from tuning_models import SIDE, torch_file, torch_net
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]
 
 
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 training and 8 test images of each of three classes."""
-    return draw_colours(tmp_path_factory.mktemp("data") / "colours", {"train": 24, "test": 8})
+    return draw_colours(tmp_path_factory.mktemp("data") / "colours", {"train": 24, "test": 8}, side=SIDE)
 
 
 @pytest.fixture(scope="session")

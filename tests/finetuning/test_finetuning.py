@@ -11,8 +11,9 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
+from colour_data import draw_colours
 from onnx import TensorProto, helper, numpy_helper
-from tuning_models import SIDE, draw_colours, keras_like_file, tensors_of, torch_file, torch_net, without_values
+from tuning_models import SIDE, keras_like_file, tensors_of, torch_file, torch_net, without_values
 
 pytest.importorskip("onnx2fx", reason="onnx2fx is not installed: pip install 'onnx-ghn[finetune]'")
 
@@ -244,7 +245,7 @@ def test_held_out_images(colours: Path, net_file: Path, tmp_path: Path) -> None:
     options = {"steps": 1, "batch_size": 8}
     share = finetune(net_file, colours, tmp_path / "a.onnx", FinetuneOptions(val="0.25", **options))  # type: ignore[arg-type]
     assert (share.n_images, share.after.n_images) == (54, 18)
-    more = draw_colours(tmp_path / "more", {"all": 5}) / "all"
+    more = draw_colours(tmp_path / "more", {"all": 5}, side=SIDE) / "all"
     other = finetune(net_file, colours, tmp_path / "b.onnx", FinetuneOptions(val=str(more), **options))  # type: ignore[arg-type]
     assert (other.n_images, other.after.n_images) == (72, 15)
     (more / "red").rename(more / "pink")

@@ -1,4 +1,4 @@
-"""Small classifiers as ONNX files in the ways that exporters write them, and images that they learn in a few steps."""
+"""Small classifiers as ONNX files in the ways that exporters write them."""
 
 from __future__ import annotations
 
@@ -8,26 +8,11 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
 from torch import nn
 
 from onnx_ghn.torch_export import module_to_onnx
 
-CLASSES = {"blue": (30, 40, 200), "green": (40, 190, 50), "red": (210, 30, 40)}
 SIDE = 16
-
-
-def draw_colours(folder: Path, per_class: dict[str, int], seed: int = 0) -> Path:
-    """<folder>/<part>/<class>/NNNN.png; one colour a class, with noise."""
-    rng = np.random.default_rng(seed)
-    for part, count in per_class.items():
-        for name, colour in CLASSES.items():
-            home = folder / part / name
-            home.mkdir(parents=True)
-            for i in range(count):
-                pixels = np.clip(np.array(colour) + rng.normal(0, 40, (SIDE, SIDE, 3)), 0, 255)
-                Image.fromarray(pixels.astype(np.uint8)).save(home / f"{i:04}.png")
-    return folder
 
 
 class Net(nn.Module):

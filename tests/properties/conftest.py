@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-import torch
+from one_thread import one_thread
 
 from onnx_ghn.deepnets1m import stream, symbolic_graph
 from onnx_ghn.ghn import GHNConfig, new_ghn
@@ -15,15 +13,9 @@ from onnx_ghn.properties.features import STATISTICS, graph_embeddings, graph_sta
 from onnx_ghn.properties.macs import architecture_macs
 from onnx_ghn.properties.regression import Regression
 
+__all__ = ["one_thread"]
+
 N_SEEN = 24
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
