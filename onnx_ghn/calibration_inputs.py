@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
+from onnx_ghn.free_dimensions import free_size, n_attempts
 from onnx_ghn.image_files import IMAGE_SUFFIXES, ImageSource, open_image, open_source, quiet_decoding
 from onnx_ghn.limits import gib, memory_bytes
 
@@ -65,7 +66,7 @@ def input_batches(
     if len(first) > 1 or single > batch:
         batch = single  # no common batch, or a large one: as declared
     ranks = {len(shape) for shape in declared.values() if 0 in shape[1:]}
-    for attempt in range(max((len(_FREE_DIMS.get(rank, (16,))) for rank in ranks), default=1)):
+    for attempt in range(n_attempts(ranks, _FREE_DIMS)):
         sized = {name: _sized(shape, attempt) for name, shape in declared.items()}
         yield [_feed(types, sized, batch, images, seed, 0, batch)]
         if single < batch:
@@ -75,14 +76,7 @@ def input_batches(
 
 def _sized(shape: list[int], attempt: int) -> list[int]:
     """A declared shape with its free dimensions filled, but for the batch's."""
-    choices = _FREE_DIMS.get(len(shape), (16,))
-    free = choices[min(attempt, len(choices) - 1)]
-    return [dim if dim or i == 0 else _free_dim(shape, i, free) for i, dim in enumerate(shape)]
-
-
-def _free_dim(shape: list[int], axis: int, free: int) -> int:
-    """A free dimension: 3 where it must be an image's channels, else the given size."""
-    return 3 if len(shape) == 4 and axis == 1 and shape[3] not in (1, 2, 3, 4) else free
+    return [dim if dim or i == 0 else free_size(shape, i, attempt, _FREE_DIMS) for i, dim in enumerate(shape)]
 
 
 def _feed(

@@ -138,53 +138,28 @@ def train_detector(**options: Any) -> None:
 
 def _detector(options: dict[str, Any]) -> tuple[Any, str, str]:
     """The detector, its backbone's name, and what the backbone's weights are."""
-    import dataclasses
-
     import torch
 
-    from onnx_ghn.deepnets1m import Architecture
     from onnx_ghn.errors import OptionError
-    from onnx_ghn.ghn import load_ghn
     from onnx_ghn.training.detectors import Features, make_detector
-    from onnx_ghn.training.nets import choose, make_module
-    from onnx_ghn.training.weights import kaiming_, load_tensors, perturb_, predict_net
+    from onnx_ghn.training.starting_net import chosen_net, starting_ghn, starting_net
 
-    if sum((bool(options["ckpt"]), options["pretrained"], options["init"] != "rand")) > 1:
-        raise OptionError("--ckpt, --pretrained and --init are different weights to start from: choose one")
-    small = options["imsize"] == "32"
+    ghn = starting_ghn(options)
     sides = [side for side in options["anchors"].split(",") if side.strip().isdigit()]
     anchors = tuple(int(side) for side in sides)
     if len(sides) != len(options["anchors"].split(",")) or not all(anchors):
         raise OptionError(f"--anchors {options['anchors']}: write sides in pixels, as 32,64,128")
     if options["min_size"] > options["max_size"]:
         raise OptionError(f"--min_size {options['min_size']} is above --max_size {options['max_size']}")
-    wanted = {"arch": options["arch"], "file": options["file"], "seed": options["arch_seed"]}
-    (choice,) = choose(options["split"], large_images=not small, **wanted)
-    sizes = {"C": options["init_channels"], "n_cells": options["layers"]}
-    changes = {key: value for key, value in sizes.items() if value is not None}
-    if changes and isinstance(choice.net, Architecture):
-        choice = dataclasses.replace(choice, net=choice.net.replace(**changes))
-    ghn = load_ghn(options["ckpt"]) if options["ckpt"] else None
+    choice = chosen_net(options)
     n_classes = ghn.config.num_classes if ghn is not None else 1000  # of the classifier, which is dropped
-    torch.manual_seed(options["seed"])
-    net = make_module(choice, n_classes, small_images=small, pretrained=options["pretrained"])
-    origin = "torch's random weights"
-    if ghn is not None:
-        load_tensors(net, predict_net(ghn, choice.net, net, n_classes, int(options["imsize"])))
-        origin = f"backbone predicted by {ghn.config.name or options['ckpt']}"
-    elif options["pretrained"]:
-        origin = "backbone pretrained on ImageNet"
-    elif options["init"] == "kaiming":
-        kaiming_(net, options["seed"])
-        origin = "backbone with Kaiming's random weights"
-    elif options["init"] == "orth":
-        perturb_(net, "orthogonal", 1.0, options["seed"])
-        origin = "backbone with orthogonal random weights"
+    net, origin = starting_net(choice, options, ghn, n_classes)
     features = Features(net, choice)
     torch.manual_seed(options["seed"])  # the head's weights are the same whatever the backbone drew
     scaling = {key: options[key] for key in ("min_size", "max_size", "regions")}
     detector = make_detector(features, options["detector"], anchors=anchors, **scaling)
-    return detector, choice.name, origin
+    with_ = "" if ghn is not None or options["pretrained"] else "with "
+    return detector, choice.name, f"backbone {with_}{origin}"
 
 
 if __name__ == "__main__":

@@ -149,53 +149,21 @@ def _resize_to(images: Any, options: dict[str, Any]) -> int | None:
 
 def _net(options: dict[str, Any], n_classes: int) -> tuple[Any, str, str]:
     """The network with the weights to start from, its name, and what those weights are."""
-    import torch
-
     from onnx_ghn.deepnets1m import Architecture
     from onnx_ghn.errors import OptionError
-    from onnx_ghn.training.nets import choose, make_module
+    from onnx_ghn.training.starting_net import chosen_net, starting_ghn, starting_net
+    from onnx_ghn.training.weights import perturb_
 
-    if sum((bool(options["ckpt"]), options["pretrained"], options["init"] != "rand")) > 1:
-        raise OptionError("--ckpt, --pretrained and --init are different weights to start from: choose one")
-    small = options["imsize"] == 32
-    told = {"arch": options["arch"], "file": options["file"], "seed": options["arch_seed"]}
-    (choice,) = choose(options["split"], large_images=not small, **told)
-    sizes = {"C": options["init_channels"], "n_cells": options["layers"]}
-    changes = {key: value for key, value in sizes.items() if value is not None}
-    if changes and isinstance(choice.net, Architecture):
-        import dataclasses
-
-        choice = dataclasses.replace(choice, net=choice.net.replace(**changes))
+    ghn = starting_ghn(options)
+    choice = chosen_net(options)
     if options["auxiliary"] and not isinstance(choice.net, Architecture):
         raise OptionError(f"--auxiliary: {choice.name} is of torchvision; DeepNets-1M networks have such classifiers")
     extra = {"auxiliary": True} if options["auxiliary"] else {}
-    torch.manual_seed(options["seed"])
-    net = make_module(choice, n_classes, small_images=small, pretrained=options["pretrained"], **extra)
-    return net, choice.name, _initialise(net, choice, options, n_classes)
-
-
-def _initialise(net: Any, choice: Any, options: dict[str, Any], n_classes: int) -> str:
-    from onnx_ghn.ghn import load_ghn
-    from onnx_ghn.training.weights import kaiming_, load_tensors, perturb_, predict_net
-
-    origin = "torch's random weights"
-    if options["pretrained"]:
-        origin = "pretrained on ImageNet"
-    elif options["ckpt"]:
-        ghn = load_ghn(options["ckpt"])
-        tensors = predict_net(ghn, choice.net, net, n_classes, options["imsize"])
-        load_tensors(net, tensors)
-        origin = f"predicted by {ghn.config.name or options['ckpt']}"
-    elif options["init"] == "kaiming":
-        kaiming_(net, options["seed"])
-        origin = "Kaiming's random weights"
-    elif options["init"] == "orth":
-        perturb_(net, "orthogonal", 1.0, options["seed"])
-        origin = "orthogonal random weights"
+    net, origin = starting_net(choice, options, ghn, n_classes, **extra)
     if options["beta"]:
         perturb_(net, "noise", options["beta"], options["seed"])
         origin += f", with noise of {options['beta']:g}"
-    return origin
+    return net, choice.name, origin
 
 
 def _evaluate(net: Any, options: dict[str, Any], config: Any) -> dict[str, float]:

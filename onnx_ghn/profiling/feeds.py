@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.errors import OptionError
+from onnx_ghn.free_dimensions import free_size, n_attempts
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.profiling.specs import InputSpec
 
@@ -63,7 +64,7 @@ def candidate_feeds(
         return
     shapes = shapes or {}
     free = [spec for spec in specs if spec.name not in shapes and None in spec.dims[1:]]
-    attempts = max((len(_FREE_DIMS.get(len(spec.dims), (16,))) for spec in free), default=1)
+    attempts = n_attempts({len(spec.dims) for spec in free}, _FREE_DIMS)
     batched = _batched(specs, shapes) if batch is not None else frozenset()
     if batch not in (None, 1) and not batched:
         raise OptionError(f"batch {batch}: no input has a batch dimension; its inputs are {_described(specs)}")
@@ -111,17 +112,10 @@ def _batched(specs: Sequence[InputSpec], shapes: Mapping[str, tuple[int, ...]]) 
 def _sized(spec: InputSpec, attempt: int, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
     if spec.name in shapes:
         return shapes[spec.name]
-    choices = _FREE_DIMS.get(len(spec.dims), (16,))
-    free = choices[min(attempt, len(choices) - 1)]
     return tuple(
-        dim if dim is not None else 1 if axis == 0 else _free_dim(spec.dims, axis, free)
+        dim if dim is not None else 1 if axis == 0 else free_size(spec.dims, axis, attempt, _FREE_DIMS)
         for axis, dim in enumerate(spec.dims)
     )
-
-
-def _free_dim(dims: tuple[int | None, ...], axis: int, free: int) -> int:
-    """A free dimension: 3 where it must be an image's channels, else the given size."""
-    return 3 if len(dims) == 4 and axis == 1 and dims[3] not in (1, 2, 3, 4) else free
 
 
 def _from_file(specs: Sequence[InputSpec], file: str) -> Feed:
