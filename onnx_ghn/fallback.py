@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import zlib
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from onnx_ghn.graph import Parameter, Role
 
-__all__ = ["standard_init", "tensor_rng"]
+__all__ = ["Distribution", "standard_distribution", "standard_init", "tensor_rng"]
 
 _EMBEDDING_STD = 0.02  # as BERT, GPT-2 and ViT draw embeddings and position tables
 _PRELU_SLOPE = 0.25  # He et al. 2015, section 2.1
@@ -21,29 +22,47 @@ def tensor_rng(name: str, seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
-def standard_init(parameter: Parameter, seed: int) -> npt.NDArray[np.float32] | None:
-    """What a framework would give a tensor of that role.
+@dataclasses.dataclass(frozen=True)
+class Distribution:
+    """What a tensor is drawn from: normal with this mean and standard deviation; one value where that is 0."""
 
-    Weights: Kaiming normal, std sqrt(2 / fan_in) (He et al. 2015); embeddings and position tables normal with
-    std 0.02; scales one; biases zero; slopes of PRelu 0.25.
+    name: str
+    mean: float
+    std: float
+
+
+def standard_distribution(parameter: Parameter) -> Distribution | None:
+    """What a framework would draw a tensor of that role from; None for what has no standard.
+
+    Weights: Kaiming normal, std sqrt(2 / fan_in) (He et al. 2015, equation 10); embeddings and position tables normal
+    with std 0.02; scales one; biases zero.
+    """
+    match parameter.role:
+        case Role.weight:
+            fan_in = math.prod(parameter.layout.canonical[1:]) * parameter.layout.inflation
+            return Distribution("Kaiming", 0.0, math.sqrt(2.0 / max(fan_in, 1)))
+        case Role.embedding | Role.position:
+            return Distribution("normal", 0.0, _EMBEDDING_STD)
+        case Role.norm_scale:
+            return Distribution("ones", 1.0, 0.0)
+        case Role.bias | Role.norm_bias:
+            return Distribution("zeros", 0.0, 0.0)
+        case _:
+            return None
+
+
+def standard_init(parameter: Parameter, seed: int) -> npt.NDArray[np.float32] | None:
+    """A tensor from its `standard_distribution`; slopes of PRelu are 0.25.
 
     Returns:
         an array of the stored shape; None for what has no standard, which keeps its values.
     """
-    shape = parameter.layout.canonical
-    rng = tensor_rng(parameter.name, seed)
-    match parameter.role:
-        case Role.weight:
-            fan_in = math.prod(shape[1:]) * parameter.layout.inflation
-            return _normal(parameter, rng, math.sqrt(2.0 / max(fan_in, 1)))
-        case Role.embedding | Role.position:
-            return _normal(parameter, rng, _EMBEDDING_STD)
-        case Role.norm_scale:
-            return np.ones(parameter.shape, np.float32)
-        case Role.bias | Role.norm_bias:
-            return np.zeros(parameter.shape, np.float32)
-        case _:
-            return np.full(parameter.shape, _PRELU_SLOPE, np.float32) if parameter.op == "PRelu" else None
+    drawn_from = standard_distribution(parameter)
+    if drawn_from is None:
+        return np.full(parameter.shape, _PRELU_SLOPE, np.float32) if parameter.op == "PRelu" else None
+    if drawn_from.std:
+        return _normal(parameter, tensor_rng(parameter.name, seed), drawn_from.std)
+    return np.full(parameter.shape, drawn_from.mean, np.float32)
 
 
 def _normal(parameter: Parameter, rng: np.random.Generator, std: float) -> npt.NDArray[np.float32]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from onnx_ghn._version import __version__
 from onnx_ghn.coverage import CoverageEntry, CoverageReport, Outcome
 from onnx_ghn.errors import printable
+from onnx_ghn.fallback import standard_distribution
 from onnx_ghn.graph import ComputationGraph, Parameter, Role
 from onnx_ghn.graph.palette import LOOKS, Look, look_of, outline
 from onnx_ghn.graph.scene import compose, label_of
-from onnx_ghn.report.distributions import reference_of, spread_of
+from onnx_ghn.report.distributions import spread_of
 from onnx_ghn.report.measured import profile_data
 from onnx_ghn.report.theme import DARK
 
@@ -152,7 +153,7 @@ def _parameters(
 
 def _row(entry: CoverageEntry, prediction: Prediction | None, seed: int) -> dict[str, Any]:
     parameter: Parameter = entry.parameter
-    reference = reference_of(parameter)
+    reference = standard_distribution(parameter)
     row: dict[str, Any] = dict.fromkeys(_KEYS)
     row |= {
         "size": parameter.size,

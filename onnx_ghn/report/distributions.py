@@ -1,4 +1,4 @@
-"""How the values of a tensor are spread, and how those of the standard initialisation would be."""
+"""How the values of a tensor are spread."""
 
 from __future__ import annotations
 
@@ -9,25 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_ghn.fallback import tensor_rng
-from onnx_ghn.graph import Parameter, Role
+from onnx_ghn.fallback import Distribution, tensor_rng
 
-__all__ = ["N_BINS", "Reference", "Spread", "reference_of", "spread_of"]
+__all__ = ["N_BINS", "Spread", "spread_of"]
 
 N_BINS = 32
 _HISTOGRAM_FROM = 16  # elements
 _SAMPLE = 1 << 16  # elements that a histogram counts; mean and deviation are of all
 _WIDTH = 4.0  # deviations on either side of zero (of the mean, where it lies far from zero)
 _LEVELS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
-
-
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """Mean and standard deviation of a standard initialisation, and its name."""
-
-    name: str
-    mean: float
-    std: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,25 +42,7 @@ class Spread:
     n_odd: int = 0
 
 
-def reference_of(parameter: Parameter) -> Reference | None:
-    """What `fallback.standard_init` draws from, exactly: Kaiming normal for weights, std sqrt(2 / fan_in)
-    (He et al. 2015, equation 10); 0.02 for embeddings; ones and zeros have no spread.
-    """
-    match parameter.role:
-        case Role.weight:
-            fan_in = math.prod(parameter.layout.canonical[1:]) * parameter.layout.inflation
-            return Reference("Kaiming", 0.0, math.sqrt(2.0 / max(fan_in, 1)))
-        case Role.embedding | Role.position:
-            return Reference("normal", 0.0, 0.02)
-        case Role.norm_scale:
-            return Reference("ones", 1.0, 0.0)
-        case Role.bias | Role.norm_bias:
-            return Reference("zeros", 0.0, 0.0)
-        case _:
-            return None
-
-
-def spread_of(values: npt.NDArray[Any], name: str, reference: Reference | None, seed: int = 0) -> Spread | None:
+def spread_of(values: npt.NDArray[Any], name: str, reference: Distribution | None, seed: int = 0) -> Spread | None:
     """The spread of an array of any float type; None where nothing in it is finite.
 
     Args:

@@ -22,11 +22,11 @@ from report_models import HOSTILE, drawn_prediction, residual_graph
 
 import onnx_ghn
 from onnx_ghn.errors import ModelWriteError
-from onnx_ghn.fallback import standard_init
+from onnx_ghn.fallback import Distribution, standard_distribution, standard_init
 from onnx_ghn.graph import Layout, Parameter, Primitive, Role
 from onnx_ghn.graph.palette import LOOKS
 from onnx_ghn.report import measured, page_data, page_html, write_report
-from onnx_ghn.report.distributions import N_BINS, Reference, reference_of, spread_of
+from onnx_ghn.report.distributions import N_BINS, spread_of
 from onnx_ghn.report.theme import DARK, DARK_SURFACE
 from onnx_ghn.report.writing import report_data
 
@@ -74,7 +74,7 @@ class Page(HTMLParser):
 def test_the_reference_is_what_the_standard_initialisation_draws(role: Role, layout: Layout) -> None:
     parameter = Parameter("w", role, layout)
     drawn = standard_init(parameter, seed=0)
-    reference = reference_of(parameter)
+    reference = standard_distribution(parameter)
     assert drawn is not None
     assert reference is not None
     # Four standard errors of the mean and of the deviation of a normal sample.
@@ -84,8 +84,8 @@ def test_the_reference_is_what_the_standard_initialisation_draws(role: Role, lay
 
 
 def test_what_has_no_standard_has_no_reference() -> None:
-    assert reference_of(Parameter("w", Role.other, Layout((4,)))) is None
-    assert reference_of(Parameter("w", Role.statistic, Layout((4,)))) is None
+    assert standard_distribution(Parameter("w", Role.other, Layout((4,)))) is None
+    assert standard_distribution(Parameter("w", Role.statistic, Layout((4,)))) is None
 
 
 @settings(max_examples=60, deadline=None)
@@ -95,7 +95,7 @@ def test_what_has_no_standard_has_no_reference() -> None:
 )
 def test_a_spread_is_numpys(values: list[float], std: float) -> None:
     array = np.array(values, np.float32)
-    found = spread_of(array, "w", Reference("Kaiming", 0.0, std))
+    found = spread_of(array, "w", Distribution("Kaiming", 0.0, std))
     assert found is not None
     wide = array.astype(np.float64)
     assert found.mean == pytest.approx(wide.mean(), rel=1e-6, abs=1e-9)
@@ -117,13 +117,13 @@ def test_a_spread_is_numpys(values: list[float], std: float) -> None:
 def test_the_histogram_of_a_normal_tensor_is_the_normal_density() -> None:
     rng = np.random.default_rng(0)
     values = (0.1 * rng.standard_normal((1000, 300))).astype(np.float32)
-    found = spread_of(values, "w", Reference("Kaiming", 0.0, 0.1))
+    found = spread_of(values, "w", Distribution("Kaiming", 0.0, 0.1))
     assert found is not None
     shares = np.array([LEVELS.index(level) for level in found.levels]) / 63 * found.peak
     edges = np.linspace(found.low, found.high, N_BINS + 1)
     expected = np.diff(scipy.stats.norm.cdf(edges, scale=0.1))
     np.testing.assert_allclose(shares, expected, atol=0.006)
-    assert spread_of(values, "w", Reference("Kaiming", 0.0, 0.1)) == found  # the same sample each time
+    assert spread_of(values, "w", Distribution("Kaiming", 0.0, 0.1)) == found  # the same sample each time
 
 
 def test_what_is_not_finite_is_counted_and_left_out() -> None:
