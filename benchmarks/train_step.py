@@ -87,7 +87,7 @@ def _steps(group: Group, options: dict[str, Any]) -> list[dict[str, float]]:
         drawn = time.perf_counter()
         optimizers.zero_grad()
         mine = group.share(nets, [len(net.graph) for net in nets])
-        result = ghn_step(ghn, mine, images, targets, n_nets=len(nets))
+        result = ghn_step(ghn, mine, [(images, targets)] * len(mine), n_nets=len(nets))
         before = time.perf_counter()
         parameters = list(optimizers.parameters.values())
         group.reduce(parameters, [result.loss])

@@ -32,13 +32,11 @@ class StepResult:
 def ghn_step(
     ghn: GHN,
     nets: Sequence[TrainingNet],
-    images: Tensor,
-    targets: Tensor,
+    batches: Sequence[tuple[Tensor, Tensor]],
     *,
     n_nets: int,
     net_clip: float = math.inf,
     label_smoothing: float = 0.0,
-    soft_targets: Tensor | None = None,
     large_images: bool = False,
 ) -> StepResult:
     """Add the gradient of the mean loss over `n_nets` nets to the GHN's.
@@ -48,12 +46,10 @@ def ghn_step(
 
     Args:
         nets: this process's share of the step's nets.
-        images: (B, 3, H, W) in the type to compute in.
-        targets: (B,) classes.
+        batches: of each net, images (B, 3, H, W) in the type to compute in and classes (B,).
         n_nets: all nets of the step, over all processes.
         net_clip: largest norm of a net's gradient with respect to its own weights. Deep nets without batch norm have
             gradients thousands of times those of others, and would be all that a step learns from.
-        soft_targets: (B, classes) probabilities of a teacher, averaged half and half with the labels' loss.
 
     Returns:
         sums; a net whose loss or gradient is not finite adds no gradient.
@@ -63,14 +59,12 @@ def ghn_step(
     clock.stop("predict")
     outputs: list[Tensor] = []
     gradients: list[Tensor] = []
-    total, correct, finite = 0.0, 0, 0
-    for net, predicted in zip(nets, predictions, strict=True):
+    total, correct, n_images, finite = 0.0, 0, 0, 0
+    for net, predicted, (images, targets) in zip(nets, predictions, batches, strict=True):
         leaves = {index: tensor.detach().requires_grad_() for index, tensor in predicted.items()}
         named = {net.graph.parameters[index].name: leaf for index, leaf in leaves.items()}
         logits = run_network(net.architecture, named, images, large_images=large_images, dropout=True)  # (B, classes)
         loss = F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
-        if soft_targets is not None:
-            loss = 0.5 * loss + 0.5 * F.cross_entropy(logits, soft_targets)
         clock.stop("nets forward")
         if not torch.isfinite(loss):
             continue
@@ -81,6 +75,7 @@ def ghn_step(
             continue
         finite += 1
         share = min(1.0, net_clip / max(float(norm), 1e-30)) / n_nets
+        n_images += len(targets)
         total += float(loss.detach())
         correct += int((logits.detach().argmax(dim=1) == targets).sum())
         for index, leaf in leaves.items():
@@ -90,7 +85,7 @@ def ghn_step(
     if outputs:
         torch.autograd.backward(outputs, gradients)
     clock.stop("predict backward")
-    return StepResult(total, correct, len(targets) * finite, finite, clock.parts_s)
+    return StepResult(total, correct, n_images, finite, clock.parts_s)
 
 
 class _Clock:

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -56,6 +56,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     ema: float = 0.0  # decay of the average of weights that is saved; 0: none
     accumulate: int = 1  # batches of images and nets per optimiser step
+    own_images: bool = False  # each net of a step gets images of its own; published: all get the same
     seed: int = 1111
     save_interval: int = 500  # steps
     log_interval: int = 100
@@ -95,7 +96,6 @@ class GHNTrainer:
         nets, images: both give the data of a step from its number alone.
         folder: of the checkpoint and the log; None keeps nothing.
         group: of processes; each takes its share of the nets of a step.
-        teacher: (B, 3, H, W) images -> (B, classes) probabilities, mixed half and half with the labels.
     """
 
     def __init__(
@@ -106,10 +106,9 @@ class GHNTrainer:
         config: TrainConfig,
         folder: Path | None = None,
         group: Group | None = None,
-        teacher: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.ghn, self.nets, self.images, self.config = ghn, nets, images, config
-        self.folder, self.group, self.teacher = folder, group or Group(), teacher
+        self.folder, self.group = folder, group or Group()
         self.optimizers = Optimizers(ghn, config.opt, config.lr, config.wd)
         self.average = {name: p.detach().clone() for name, p in ghn.named_parameters()} if config.ema else {}
         self.step = 0
@@ -189,29 +188,23 @@ class GHNTrainer:
             self._check_patience()
 
     def _one_step(self) -> dict[str, float]:
-        config, device = self.config, self.ghn.device
+        config = self.config
         self.optimizers.zero_grad()
         loss, correct, n_images, n_finite, n_nets = 0.0, 0, 0, 0, 0
-        dtype = torch.bfloat16 if config.amp else torch.float32
         failed = False
         torch.manual_seed(config.seed + self.step)  # of dropout alone; all else is drawn by step
         for part in range(config.accumulate):
             number = self.step * config.accumulate + part
             nets = self.nets.meta_batch(number, config.meta_batch_size)
-            images, targets = self.images.batch(number)
-            images = images.to(device, dtype).contiguous(memory_format=torch.channels_last)
-            targets = targets.to(device)
-            soft = None if self.teacher is None else self.teacher(images)
+            mine = self.group.share(list(enumerate(nets)), [len(net.graph) for net in nets])
             try:
                 result = ghn_step(
                     self.ghn,
-                    self.group.share(nets, [len(net.graph) for net in nets]),
-                    images,
-                    targets,
+                    [net for _, net in mine],
+                    self._batches(number, [index for index, _ in mine]),
                     n_nets=len(nets) * config.accumulate,
                     net_clip=config.net_clip,
                     label_smoothing=config.label_smoothing,
-                    soft_targets=soft,
                     large_images=self.nets.large_images,
                 )
             except torch.OutOfMemoryError:
@@ -239,6 +232,19 @@ class GHNTrainer:
             "lr": learning_rate(config, self.step),
             "skipped": float(self.skipped),
         }
+
+    def _batches(self, number: int, nets: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Images and classes of nets of a meta-batch, by their indices in it."""
+
+        def batch(step: int) -> tuple[Tensor, Tensor]:
+            images, targets = self.images.batch(step)
+            dtype = torch.bfloat16 if self.config.amp else torch.float32
+            images = images.to(self.ghn.device, dtype).contiguous(memory_format=torch.channels_last)
+            return images, targets.to(self.ghn.device)
+
+        if self.config.own_images:
+            return [batch(number * self.config.meta_batch_size + index) for index in nets]
+        return [batch(number)] * len(nets)
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -38,6 +38,7 @@ _PUBLISHED_BATCH = {"imagenet": 256}
 @click.option("--net_clip", type=float, default=float("inf"), help="Largest norm of one net's gradient.")
 @click.option("-m", "--meta_batch_size", type=int, default=1, show_default=True, help="Nets a step.")
 @click.option("--accumulate", type=int, default=1, show_default=True, help="Batches per optimiser step.")
+@click.option("--own_images", is_flag=True, help="Images of its own for each net of a step, not the same for all.")
 @click.option("-n", "--weight_norm", is_flag=True, help="Normalise predicted weights by fan-in.")
 @click.option("-v", "--virtual_edges", type=int, default=1, show_default=True, help="Longest virtual edge; 1: none.")
 @click.option("--ln", is_flag=True, help="Layer norm over node embeddings.")
@@ -168,7 +169,7 @@ def _config(options: dict[str, Any], steps: int, steps_per_epoch: int) -> Any:
         "amp",
         "ema",
     )
-    names += ("accumulate", "seed", "save_interval", "log_interval")
+    names += ("accumulate", "own_images", "seed", "save_interval", "log_interval")
     return TrainConfig(
         steps=steps, lr_steps=boundaries, label_smoothing=smoothing, **{name: options[name] for name in names}
     )

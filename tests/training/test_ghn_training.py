@@ -62,15 +62,15 @@ def test_the_functional_pass_equals_the_network() -> None:
 
 def test_the_gradient_of_a_step_is_that_of_the_mean_loss() -> None:
     nets = ArchitectureStream("train", 4, 1, SMALL).meta_batch(0, 3)
-    images, targets = Images().batch(0)
+    batches = [Images().batch(step) for step in range(3)]
     ghn = new_ghn(CONFIG, seed=0).train()
     torch.manual_seed(0)
-    result = ghn_step(ghn, nets, images, targets, n_nets=3)
+    result = ghn_step(ghn, nets, batches, n_nets=3)
     found = {name: p.grad.clone() for name, p in ghn.named_parameters() if p.grad is not None}
     ghn.zero_grad()
     torch.manual_seed(0)
     losses = []
-    for net, predicted in zip(nets, ghn([net.graph for net in nets]), strict=True):
+    for net, predicted, (images, targets) in zip(nets, ghn([net.graph for net in nets]), batches, strict=True):
         named = {net.graph.parameters[i].name: tensor for i, tensor in predicted.items()}
         losses.append(F.cross_entropy(run_network(net.architecture, named, images, dropout=True), targets))
     torch.stack(losses).mean().backward()
@@ -108,6 +108,21 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path: Path) -> No
     assert saved.config.trained
     for name, p in saved.named_parameters():
         assert torch.equal(p, second.average[name])
+
+
+@pytest.mark.parametrize(("own", "asked"), [(False, [0, 1, 2]), (True, [0, 1, 2, 3, 4, 5])])
+def test_nets_of_a_step_see_the_same_images_or_each_its_own(own: bool, asked: list[int]) -> None:
+    class Told(Images):
+        def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+            steps.append(step)
+            return super().batch(step)
+
+    steps: list[int] = []
+    run = trainer(None, own_images=own)
+    run.images = Told()
+    run.run(until=3)
+    assert run.config.meta_batch_size == 2
+    assert sorted(steps) == asked
 
 
 def test_another_run_s_checkpoint_is_refused(tmp_path: Path) -> None:

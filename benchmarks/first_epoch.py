@@ -1,0 +1,135 @@
+"""One epoch of SGD from predicted and from Kaiming's weights, side by side.
+
+    python benchmarks/first_epoch.py -D ../shared/datasets/cifar10 --out out/first_epoch    # hours; resumes
+
+The first networks of a fresh test split (published sampler, seed 2026, as in benchmarks/quality.py) and ResNet-50.
+Protocol of facebookresearch/ppuda (experiments/sgd/train_net.py): batches of 96, momentum 0.9, weight decay 3e-4,
+published augmentation. Each network and initialisation trains on the 45,000 training images at each of three rates
+with the same seed; the rate with the best accuracy on the 5,000 validation images is judged on the test images, by
+running statistics. "before" is judged there too, by statistics of the batch.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from onnx_ghn.errors import RuntimeFailure
+from onnx_ghn.evaluate import accuracy, batch_statistics_mode
+from onnx_ghn.ghn import load_ghn
+from onnx_ghn.training.net_trainer import NetTrainConfig, NetTrainer
+from onnx_ghn.training.nets import choose, make_module
+from onnx_ghn.training.weights import kaiming_, load_tensors, predict_net
+from onnx_ghn.vision import eval_batches, load_dataset, train_stream
+
+SEED, ARCH_SEED = 0, 2026
+RATES = (0.1, 0.025, 0.00625)
+INITS = ("Kaiming", "predicted")
+
+
+@click.command()
+@click.option("-C", "--ckpt", default="ghn-cifar10", show_default=True)
+@click.option("-D", "--data_dir", default="./data", show_default=True)
+@click.option("--out", default="out/first_epoch", show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "--net", "nets", multiple=True, help="An index of the test split, or a name. [default: 0 to 4, ResNet-50]"
+)
+@click.option("--jobs", default=2, show_default=True, help="Runs side by side, each with one thread.")
+@click.option("--amp/--no-amp", default=True, show_default=True, help="In bfloat16.")
+@click.option("--table", is_flag=True, help="Print the table of what is there, and run nothing.")
+def main(ckpt: str, data_dir: str, out: Path, nets: tuple[str, ...], jobs: int, amp: bool, table: bool) -> None:
+    """Train what is missing, and print the table."""
+    names = nets or ("0", "1", "2", "3", "4", "ResNet-50")
+    runs = [(net, init, rate) for net in names for init in INITS for rate in (0.0, *RATES)]
+    if not table:
+        spawn = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(jobs, spawn) as pool:
+            waiting = [pool.submit(measure, *run, ckpt, data_dir, out, amp) for run in runs]
+            for done in concurrent.futures.as_completed(waiting):
+                click.echo(json.dumps(done.result()), err=True)
+    print("Top-1 % on CIFAR-10 (JPEG)'s test images, before and after one epoch (at the best rate of three).\n")
+    print("| network | weights | Kaiming, before | after | predicted, before | after |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for net in names:
+        found = {(init, rate): _kept(out, net, init, rate) for init in INITS for rate in (0.0, *RATES)}
+        if not all(found.values()):
+            continue
+        cells = []
+        for init in INITS:
+            best = max((found[init, rate] for rate in RATES), key=lambda row: row["val"])
+            cells += [f"{found[init, 0.0]['test']:.1f}", f"{best['test']:.1f} ({best['rate']:g})"]
+        row = found["Kaiming", 0.0]
+        print(f"| {row['name']} | {row['n_params']:,} | {' | '.join(cells)} |")
+
+
+def measure(net: str, init: str, rate: float, ckpt: str, data_dir: str, out: Path, amp: bool) -> dict[str, Any]:
+    """A run's accuracies, from its folder where they are there already; no training at rate 0."""
+    torch.set_num_threads(1)
+    folder = _folder(out, net, init, rate)
+    if kept := _kept(out, net, init, rate):
+        return kept
+    (choice,) = choose("test", arch=net, seed=ARCH_SEED)
+    torch.manual_seed(SEED)
+    module = make_module(choice, 10, small_images=True)
+    if init == "predicted":
+        load_tensors(module, predict_net(load_ghn(ckpt), choice.net, module, 10, 32))
+    else:
+        kaiming_(module, SEED)
+    module = module.to(memory_format=torch.channels_last)
+    if rate:
+        stream = train_stream(load_dataset("cifar10", data_dir, "train"), 96, seed=SEED, channels_last=True)
+        config = NetTrainConfig(
+            1, stream.steps_per_epoch, lr=rate, amp=amp, seed=SEED, save_interval=100, log_interval=50
+        )
+        trainer = NetTrainer(module, stream, config, folder, init)
+        trainer.resume()
+        try:
+            trainer.run()
+        except RuntimeFailure as error:  # too high a rate for these weights: the others decide
+            return _keep(
+                folder, {"net": net, "init": init, "rate": rate, "val": 0.0, "test": 0.0, "failed": str(error)}
+            )
+    row = {
+        "net": net,
+        "name": choice.name,
+        "n_params": sum(p.numel() for p in module.parameters()),
+        "init": init,
+        "rate": rate,
+        "val": _top1(module, data_dir, "val", trained=rate > 0),
+        "test": _top1(module, data_dir, "test", trained=rate > 0),
+    }
+    return _keep(folder, row)
+
+
+def _top1(module: torch.nn.Module, data_dir: str, part: str, *, trained: bool) -> float:
+    batches = eval_batches(load_dataset("cifar10", data_dir, part), 64, channels_last=True)  # type: ignore[arg-type]
+    if trained:
+        return accuracy(module.eval(), batches).top1
+    with batch_statistics_mode(module) as run:
+        return accuracy(run, batches).top1
+
+
+def _folder(out: Path, net: str, init: str, rate: float) -> Path:
+    return out / f"{net}-{init.lower()}-{rate:g}"
+
+
+def _keep(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps(row) + "\n", "utf-8")
+    return row
+
+
+def _kept(out: Path, net: str, init: str, rate: float) -> dict[str, Any]:
+    path = _folder(out, net, init, rate) / "result.json"
+    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return found
+
+
+if __name__ == "__main__":
+    main()
