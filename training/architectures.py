@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from onnx_ghn.deepnets1m import Architecture, sample, sample_width, symbolic_graph
+from onnx_ghn.deepnets1m.genotypes import VIT
 from onnx_ghn.deepnets1m.sampler import split_rules
 from onnx_ghn.deepnets1m.symbolic import n_trainable
 from onnx_ghn.errors import GraphError
@@ -25,6 +26,7 @@ class Curriculum:
     max_params: int = 10**9  # as are nets of more trainable elements, at the drawn width
     channels: int | None = None  # this width for all nets, instead of the published draw
     any_size: bool = False  # only nets that take images of any size: those with global pooling
+    transformers: float = 0.0  # share of nets that are plain transformers, which the published draw hardly ever gives
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +74,10 @@ class ArchitectureStream:
 
     def _draw(self, rng: np.random.Generator) -> TrainingNet:
         limits = self.curriculum
+        if limits.transformers and rng.random() < limits.transformers:
+            architecture = _plain_transformer(rng)
+            graph = symbolic_graph(architecture, self.num_classes, large_images=self.large_images)
+            return TrainingNet(architecture, graph)
         while True:
             architecture = sample(self.rules.name, rng)
             if architecture is None or architecture.n_cells > limits.max_cells:
@@ -91,3 +97,16 @@ class ArchitectureStream:
                 continue
             if n_trainable(graph) <= limits.max_params:
                 return TrainingNet(architecture, graph)
+
+
+def _plain_transformer(rng: np.random.Generator) -> Architecture:
+    """The predefined ViT, smaller: 3 to 9 cells instead of 12, 32 to 112 channels instead of 128."""
+    return Architecture(
+        VIT,
+        n_cells=int(rng.integers(3, 10)),
+        C=16 * int(rng.integers(2, 8)),
+        preproc=False,
+        C_mult=1,
+        fc_layers=int(rng.integers(1, 3)),
+        fc_dim=64 * int(rng.integers(1, 5)),
+    )

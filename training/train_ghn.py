@@ -54,6 +54,13 @@ _PUBLISHED_BATCH = {"imagenet": 256}
 @click.option("--split", default="train", show_default=True, help="Of DeepNets-1M, whose rules draw the nets.")
 @click.option("--max_cells", type=int, default=10_000, help="Draw no deeper nets than this.")
 @click.option("--max_params", type=int, default=10**9, help="Draw no larger nets than this.")
+@click.option(
+    "--transformers",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of plain transformers of 3 to 9 cells.",
+)
 @click.option("--channels", type=int, help="One width for all nets, instead of the published draw.")
 @click.option("--image_size", type=int, help="Scale images to this size.")
 @click.option("--label_smoothing", type=float, help="0, for imagenet 0.1.")
@@ -113,7 +120,11 @@ def _nets(options: dict[str, Any], num_classes: int) -> Any:
     from onnx_ghn.training.architectures import ArchitectureStream, Curriculum
 
     limits = Curriculum(
-        options["max_cells"], options["max_params"], options["channels"], any_size=options["image_size"] is not None
+        options["max_cells"],
+        options["max_params"],
+        options["channels"],
+        any_size=options["image_size"] is not None,
+        transformers=options["transformers"],
     )
     large = options["dataset"] == "imagenet"
     return ArchitectureStream(options["split"], num_classes, options["seed"], limits, large_images=large)

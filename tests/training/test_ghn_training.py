@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from onnx_ghn.deepnets1m.functional import run_network
+from onnx_ghn.deepnets1m.genotypes import VIT
 from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.errors import CheckpointError, OptionError
 from onnx_ghn.ghn import GHN, GHNConfig, load_ghn, new_ghn
@@ -88,6 +89,17 @@ def test_nets_depend_on_seed_and_step_alone() -> None:
     ]
     assert [n.architecture for n in stream.meta_batch(8, 2)] != [n.architecture for n in later]
     assert all(n.architecture.n_cells <= 4 for n in later)
+
+
+def test_a_share_of_nets_are_plain_transformers() -> None:
+    stream = ArchitectureStream("train", 10, 5, Curriculum(max_cells=4, transformers=0.5))
+    drawn = [net.architecture for step in range(8) for net in stream.meta_batch(step, 4)]
+    plain = [architecture for architecture in drawn if architecture.genotype == VIT]
+    assert 8 <= len(plain) <= 24
+    assert len({(architecture.n_cells, architecture.C) for architecture in plain}) > 4
+    for architecture in plain[:3]:
+        net = Network(architecture).eval()
+        assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
 def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path: Path) -> None:
