@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
 import threading
 from collections.abc import Iterator, Mapping, Set
@@ -53,10 +54,9 @@ class LiveKeras:
         self._backend = keras.backend.backend()
         if self._backend not in ("tensorflow", "jax", "torch"):
             raise OptionError(f"Keras on {self._backend} exports no ONNX; use KERAS_BACKEND=tensorflow, jax or torch")
-        converter = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnx"}[self._backend]
-        version = getattr(require(converter, "keras"), "__version__", "")
-        if self._backend == "torch":
-            converter = "torch.onnx"
+        converter = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "torch"}[self._backend]
+        require(converter, "keras")
+        version = importlib.metadata.version(converter)
         self.exporter = f"keras {keras.__version__} on {self._backend}, {converter} {version}"
         self._weights = {}
         for weight in model.weights:
@@ -136,8 +136,15 @@ def _to_numpy(weight: Any) -> Array:
 
 
 def _zeros(model: keras.Model, keras: Any) -> Any:
+    """Zeros for each of a model's inputs. Raises OptionError where it has told none yet."""
+    if not getattr(model, "inputs", None):
+        raise OptionError(
+            f"the model {model.name!r} has no weights yet: give example inputs, or call it on some before the export"
+        )
+    # A Sequential has no `input` before its first call.
+    inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     return keras.tree.map_structure(
-        lambda tensor: np.zeros([1 if n is None else n for n in tensor.shape], tensor.dtype), model.input
+        lambda tensor: np.zeros([1 if n is None else n for n in tensor.shape], tensor.dtype), inputs
     )
 
 

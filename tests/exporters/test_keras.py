@@ -76,3 +76,15 @@ def test_frozen_layers_stay(tmp_path: Path) -> None:
 def test_other_objects_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"no keras\.Model"):
         exporter.export(object(), tmp_path / "m.onnx")
+
+
+def test_a_model_that_was_never_called(tmp_path: Path) -> None:
+    told = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    report = exporter.export(told, tmp_path / "told.onnx")
+    assert (report.n_elements, report.share) == (15, 1.0)
+    assert f"{keras.backend.backend()}, " in report.exporter
+    assert report.exporter[-1].isdigit()
+    untold = keras.Sequential([keras.layers.Dense(3)])
+    with pytest.raises(OptionError, match="give example inputs"):
+        exporter.export(untold, tmp_path / "untold.onnx")
+    exporter.export(untold, tmp_path / "untold.onnx", np.zeros((1, 4), "float32"))
