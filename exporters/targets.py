@@ -142,7 +142,7 @@ def _torchvision(name: str, options: Mapping[str, Any]) -> Any:
     if name not in models.list_models():
         raise OptionError(f"torchvision has no model {name!r}{_similar(name, models.list_models())}")
     model = _call(lambda: models.get_model(name, weights=None, **_random_backbone(models, name), **options), {}, name)
-    return model, _torchvision_inputs(models, name)
+    return model, _torchvision_inputs(models, name, model)
 
 
 def _random_backbone(models: Any, name: str) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _random_backbone(models: Any, name: str) -> dict[str, Any]:
     return {"weights_backbone": None} if "weights_backbone" in accepted else {}
 
 
-def _torchvision_inputs(models: Any, name: str) -> Any:
+def _torchvision_inputs(models: Any, name: str, model: Any) -> Any:
     import torch
 
     module = models.get_model_builder(name).__module__
@@ -165,7 +165,8 @@ def _torchvision_inputs(models: Any, name: str) -> Any:
     if ".video." in module:
         height, width = _pair(transforms.crop_size)
         return torch.rand(1, 3, 16, height, width)
-    size = getattr(transforms, "crop_size", None) or (128, 128)
+    # A vision transformer's own size first: the published weights of vit_h_14 are for larger images than its default.
+    size = getattr(model, "image_size", None) or getattr(transforms, "crop_size", None) or (128, 128)
     return torch.rand(1, 3, *_pair(size))
 
 

@@ -114,6 +114,15 @@ def test_absent_frameworks_name_their_extra() -> None:
     assert set(SUFFIXES) == set(FRAMEWORKS.values())
 
 
+@pytest.mark.parametrize("name", ["vit_h_14", "vit_b_16", "inception_v3", "raft_small"])
+def test_example_images_are_of_a_size_that_the_network_takes(name: str) -> None:
+    options = {"init_weights": False} if name == "inception_v3" else {}
+    with torch.device("meta"):  # 632 million weights of the first, none of them made
+        target = resolve(f"torchvision:{name}", (), options)
+        inputs = target.example_inputs
+        target.model.eval()(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+
+
 def test_weights_go_to_a_file_of_the_right_kind(net: Path, tmp_path: Path) -> None:
     model = str(tmp_path / "m.onnx")
     assert run("export", f"torch:{net}:build", "-o", model).exit_code == 0
