@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-__all__ = ["Exporter", "module_to_file", "module_to_onnx"]
+__all__ = ["Exporter", "distinct_weights", "module_to_file", "module_to_onnx"]
 
 Exporter = Literal["torchscript", "dynamo"]
 
@@ -48,6 +48,27 @@ def module_to_onnx(
     names = {"input_names": input_names, "output_names": output_names, "dynamic_axes": dynamic_axes}
     _export(module, example, {}, data, "torchscript", names, auxiliary=False)
     return onnx.load_from_string(data.getvalue())
+
+
+@contextlib.contextmanager
+def distinct_weights(module: nn.Module) -> Iterator[None]:
+    """Random numbers for weights, so that the exporter does not merge those that are equal (all ones, all zeros).
+
+    For exports of which only names and shapes are wanted. The module has its own weights again afterwards.
+    """
+    import torch
+
+    own = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                parameter.copy_(own[name])
 
 
 def module_to_file(

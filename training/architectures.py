@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
 from onnx_ghn.deepnets1m import Architecture, sample, sample_width, symbolic_graph
+from onnx_ghn.deepnets1m.functional import run_network
 from onnx_ghn.deepnets1m.genotypes import VIT
 from onnx_ghn.deepnets1m.sampler import split_rules
 from onnx_ghn.deepnets1m.symbolic import n_trainable
-from onnx_ghn.errors import GraphError
+from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.graph.model import ComputationGraph
 
-__all__ = ["ArchitectureStream", "Curriculum", "TrainingNet"]
+__all__ = ["ArchitectureStream", "Curriculum", "Net", "TrainingNet"]
 
 _MAX_NODES = 2200  # of a meta-batch, as published: keeps memory bounded without preferring small nets much
 
@@ -27,6 +31,22 @@ class Curriculum:
     channels: int | None = None  # this width for all nets, instead of the published draw
     any_size: bool = False  # only nets that take images of any size: those with global pooling
     transformers: float = 0.0  # share of nets that are plain transformers, which the published draw hardly ever gives
+    families: float = 0.0  # share of nets of torchvision's families: see `family_nets`
+
+
+class Net(Protocol):
+    """What a step trains on."""
+
+    @property
+    def graph(self) -> ComputationGraph:
+        """That the GHN reads."""
+
+    def logits(self, tensors: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """(B, 3, H, W) images, in the type to compute in -> (B, num_classes) logits in float32.
+
+        Args:
+            tensors: by parameter name, of canonical shape.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +55,11 @@ class TrainingNet:
 
     architecture: Architecture
     graph: ComputationGraph
+    large_images: bool = False
+
+    def logits(self, tensors: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """See `Net`."""
+        return run_network(self.architecture, tensors, images, large_images=self.large_images, dropout=True)
 
 
 class ArchitectureStream:
@@ -46,6 +71,10 @@ class ArchitectureStream:
         seed: of every draw.
         curriculum: limits.
         large_images: the networks' ImageNet form.
+        image_size: pixels a side, of the families' networks.
+
+    Raises:
+        OptionError: networks of families for large images.
     """
 
     def __init__(
@@ -56,14 +85,21 @@ class ArchitectureStream:
         curriculum: Curriculum | None = None,
         *,
         large_images: bool = False,
+        image_size: int = 32,
     ) -> None:
         self.rules = split_rules(split)
         self.num_classes = num_classes
         self.seed = seed
         self.curriculum = curriculum or Curriculum()
         self.large_images = large_images
+        if self.curriculum.families:
+            if large_images:
+                raise OptionError("--families: those networks are in the form for small images")
+            from onnx_ghn.training.family_nets import FamilyPool
 
-    def meta_batch(self, step: int, size: int) -> list[TrainingNet]:
+            self._families = FamilyPool(num_classes, image_size, seed)
+
+    def meta_batch(self, step: int, size: int) -> list[Net]:
         """The nets of a step. A meta-batch of too many nodes for memory is drawn again, as published."""
         for attempt in range(64):
             rng = np.random.default_rng([self.seed, step, attempt])
@@ -72,12 +108,14 @@ class ArchitectureStream:
                 break
         return nets
 
-    def _draw(self, rng: np.random.Generator) -> TrainingNet:
+    def _draw(self, rng: np.random.Generator) -> Net:
         limits = self.curriculum
+        if limits.families and rng.random() < limits.families:
+            return self._families[int(rng.integers(self._families.size))]
         if limits.transformers and rng.random() < limits.transformers:
             architecture = _plain_transformer(rng)
             graph = symbolic_graph(architecture, self.num_classes, large_images=self.large_images)
-            return TrainingNet(architecture, graph)
+            return TrainingNet(architecture, graph, self.large_images)
         while True:
             architecture = sample(self.rules.name, rng)
             if architecture is None or architecture.n_cells > limits.max_cells:
@@ -96,7 +134,7 @@ class ArchitectureStream:
             except GraphError:  # disconnected: the published generator leaves those out too
                 continue
             if n_trainable(graph) <= limits.max_params:
-                return TrainingNet(architecture, graph)
+                return TrainingNet(architecture, graph, self.large_images)
 
 
 def _plain_transformer(rng: np.random.Generator) -> Architecture:

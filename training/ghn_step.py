@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from onnx_ghn.deepnets1m.functional import run_network
 from onnx_ghn.ghn import GHN
-from onnx_ghn.training.architectures import TrainingNet
+from onnx_ghn.training.architectures import Net
 
 __all__ = ["StepResult", "ghn_step"]
 
@@ -31,13 +30,12 @@ class StepResult:
 
 def ghn_step(
     ghn: GHN,
-    nets: Sequence[TrainingNet],
+    nets: Sequence[Net],
     batches: Sequence[tuple[Tensor, Tensor]],
     *,
     n_nets: int,
     net_clip: float = math.inf,
     label_smoothing: float = 0.0,
-    large_images: bool = False,
 ) -> StepResult:
     """Add the gradient of the mean loss over `n_nets` nets to the GHN's.
 
@@ -63,7 +61,7 @@ def ghn_step(
     for net, predicted, (images, targets) in zip(nets, predictions, batches, strict=True):
         leaves = {index: tensor.detach().requires_grad_() for index, tensor in predicted.items()}
         named = {net.graph.parameters[index].name: leaf for index, leaf in leaves.items()}
-        logits = run_network(net.architecture, named, images, large_images=large_images, dropout=True)  # (B, classes)
+        logits = net.logits(named, images)  # (B, classes)
         loss = F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
         clock.stop("nets forward")
         if not torch.isfinite(loss):

@@ -205,7 +205,6 @@ class GHNTrainer:
                     n_nets=len(nets) * config.accumulate,
                     net_clip=config.net_clip,
                     label_smoothing=config.label_smoothing,
-                    large_images=self.nets.large_images,
                 )
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()

@@ -61,6 +61,13 @@ _PUBLISHED_BATCH = {"imagenet": 256}
     show_default=True,
     help="Share of plain transformers of 3 to 9 cells.",
 )
+@click.option(
+    "--families",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of small networks of torchvision's families (MobileNet, ResNeXt, …).",
+)
 @click.option("--channels", type=int, help="One width for all nets, instead of the published draw.")
 @click.option("--image_size", type=int, help="Scale images to this size.")
 @click.option("--label_smoothing", type=float, help="0, for imagenet 0.1.")
@@ -125,9 +132,10 @@ def _nets(options: dict[str, Any], num_classes: int) -> Any:
         options["channels"],
         any_size=options["image_size"] is not None,
         transformers=options["transformers"],
+        families=options["families"],
     )
-    large = options["dataset"] == "imagenet"
-    return ArchitectureStream(options["split"], num_classes, options["seed"], limits, large_images=large)
+    told = {"large_images": options["dataset"] == "imagenet", "image_size": options["image_size"] or 32}
+    return ArchitectureStream(options["split"], num_classes, options["seed"], limits, **told)
 
 
 def _ghn(options: dict[str, Any], num_classes: int) -> Any:

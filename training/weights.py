@@ -12,7 +12,7 @@ from onnx_ghn.deepnets1m import Architecture, symbolic_graph
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.ghn import GHN
 from onnx_ghn.postprocess import untile
-from onnx_ghn.torch_export import module_to_onnx
+from onnx_ghn.torch_export import distinct_weights, module_to_onnx
 
 __all__ = ["kaiming_", "load_tensors", "perturb_", "predict_architecture", "predict_module", "predict_net"]
 
@@ -39,7 +39,8 @@ def predict_module(ghn: GHN, module: nn.Module, image_size: int) -> dict[str, Te
     """
     from onnx_ghn.prediction import predict
 
-    model = module_to_onnx(module, (torch.zeros(2, 3, image_size, image_size),))
+    with distinct_weights(module):
+        model = module_to_onnx(module, (torch.zeros(2, 3, image_size, image_size),))
     prediction = predict(model, ghn=ghn, calibrate="none")
     names = {name for name, _ in module.named_parameters()}
     return {name: torch.from_numpy(prediction[name].copy()) for name in prediction if name in names}

@@ -17,7 +17,8 @@ class DiracHead(nn.Module):
 
     A weight out × in × kh × kw becomes W + sum over s of a_s I_s, where I_s[o, i] is 1 at the kernel's centre where
     i = o + 16 s modulo max_shape's inputs. I_0 passes each channel on; the others do the same for the second and later
-    parts of concatenated inputs. Depthwise kernels (in = 1) have one more multiple, of a 1 at the centre.
+    parts of concatenated inputs. Grouped convolutions, depthwise ones among them, have one more multiple: of 1 where
+    i = o modulo the inputs of a group, which passes each channel of the group on.
     With a_0 = 1 and small W every network starts near the identity between its first convolution and its classifier, so
     that channels mean the same in all layers of all architectures: a GHN then learns several times faster
     (training/README.md has the comparison). After DiracNets (Zagoruyko and Komodakis 2017, eq. 2), where a is a
@@ -37,7 +38,7 @@ class DiracHead(nn.Module):
         with torch.no_grad():
             self.scale.bias.copy_(torch.tensor([1.0, *[0.0] * (self.n_shifts - 1), 1.0]))
 
-    def forward(self, x: Tensor, out: int, in_: int, repeats: Sequence[float]) -> Tensor:
+    def forward(self, x: Tensor, out: int, in_: int, repeats: Sequence[float], *, grouped: bool = False) -> Tensor:
         """What to add at the centre of each kernel.
 
         Args:
@@ -45,14 +46,15 @@ class DiracHead(nn.Module):
             out, in_: decoded channels.
             repeats: how often each target repeats the decoded inputs; the multiples are divided by it, so that the
                 sum over equal copies is the copy.
+            grouped: whether the inputs are those of one of several groups.
 
         Returns:
             (n, out, in_).
         """
         a = self.scale(x) / torch.tensor(repeats, device=x.device, dtype=x.dtype)[:, None]  # (n, shifts + 1)
-        if in_ == 1:
-            return a[:, -1, None, None].expand(-1, out, 1)
         rows, columns = torch.arange(out, device=x.device)[:, None], torch.arange(in_, device=x.device)
+        if grouped or in_ == 1:
+            return a[:, -1, None, None] * ((columns - rows) % in_ == 0)
         distance = (columns - rows) % self.max_in  # (out, in_)
         shifts = torch.arange(self.n_shifts, device=x.device) * _SHIFT
         ones = (distance == shifts[:, None, None]).to(x.dtype)  # (shifts, out, in_)

@@ -182,7 +182,7 @@ class GHN(nn.Module):
         for target in targets:
             # Position tables of one grid may differ in rows, so each shape of table is a group.
             table = target.shape if target.kind == "position" else None
-            groups[target.kind, target.decode, target.kernel, table].append(target)
+            groups[target.kind, target.decode, target.kernel, target.grouped, table].append(target)
         blocks = self._blocks([group[0] for group in groups.values()])
         for group in groups.values():
             assert x is not None
@@ -229,7 +229,8 @@ class GHN(nn.Module):
     def _add_identity(self, values: Tensor, x: Tensor, group: list[Target]) -> Tensor:
         """(n, out, in, kh, kw) weights of embeddings (n, hid) -> the same with the decoded identity part."""
         out, in_, kh, kw = values.shape[1:]
-        identity = self.dirac(x, out, in_, [math.ceil(t.tiled[1] / max(in_, 1)) for t in group])
+        repeats = [math.ceil(t.tiled[1] / max(in_, 1)) for t in group]
+        identity = self.dirac(x, out, in_, repeats, grouped=group[0].grouped)
         return values + F.pad(identity[..., None, None], ((kw // 2), (kw - 1 - kw // 2), (kh // 2), (kh - 1 - kh // 2)))
 
     def _decode_vectors(self, x: Tensor, group: list[Target]) -> Tensor:

@@ -32,6 +32,7 @@ class Target:
         decode: out × in × kh × kw asked of the decoder, none above max_shape (classes × in for class_weight).
         kernel: kernel size that the block is brought to before tiling.
         factor: fan-in normalisation.
+        grouped: whether it is the kernel of a grouped convolution, whose inputs are those of one group.
     """
 
     kind: Kind
@@ -43,6 +44,7 @@ class Target:
     decode: tuple[int, ...] = ()
     kernel: tuple[int, int] = (1, 1)
     factor: float = 1.0
+    grouped: bool = False
 
 
 def targets_of(graph: ComputationGraph, config: GHNConfig, index: int = 0) -> Iterator[Target]:
@@ -108,4 +110,5 @@ def _weight(
     # position table is cut from its grid, so there the grid has to be whole in either case.
     interpolate = config.kernel_overflow == "interpolate"
     kernel = (kh, kw) if interpolate and 0 not in tiled else (decode[2], decode[3])
-    return Target(kind, index, number, parameter, shape, tiled, decode, kernel, factor)
+    grouped = graph.nodes[number].primitive in (Primitive.sep_conv, Primitive.dil_conv)
+    return Target(kind, index, number, parameter, shape, tiled, decode, kernel, factor, grouped)

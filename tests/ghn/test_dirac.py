@@ -17,6 +17,7 @@ SHAPES = {
     "wide": (128, 64, 1, 1),
     "concatenated": (64, 128, 1, 1),
     "depthwise": (48, 1, 5, 5),
+    "grouped": (48, 8, 3, 3),
     "linear": (16, 64),
     "first": (32, 3, 3, 3),
     "head": (5, 16),
@@ -29,7 +30,8 @@ def chain() -> ComputationGraph:
     parameters = [Parameter(name, Role.weight, Layout(shape)) for name, shape in SHAPES.items()]
     parameters.append(Parameter("head bias", Role.bias, Layout((5,))))
     nodes = [Node(Primitive.input)]
-    nodes += [Node(Primitive.conv, SHAPES[name], weight=i, name=name) for i, name in enumerate(names)]
+    kinds = {"depthwise": Primitive.sep_conv, "grouped": Primitive.sep_conv}
+    nodes += [Node(kinds.get(name, Primitive.conv), SHAPES[name], weight=i, name=name) for i, name in enumerate(names)]
     nodes.append(Node(Primitive.bias, (5,), shift=len(names)))
     edges = np.array([(i, i + 1) for i in range(len(nodes) - 1)])
     return ComputationGraph(tuple(nodes), edges, tuple(parameters))
@@ -72,6 +74,12 @@ def test_depthwise_kernels_pass_each_channel_on(ghns: tuple[GHN, GHN]) -> None:
     found = difference(ghns, "depthwise")
     np.testing.assert_allclose(found[:, 0, 2, 2], 1, atol=1e-6)
     assert np.count_nonzero(found) == 48
+
+
+def test_grouped_kernels_pass_each_channel_of_a_group_on(ghns: tuple[GHN, GHN]) -> None:
+    kernel = torch.from_numpy(difference(ghns, "grouped"))  # 6 groups of 8
+    x = torch.randn(2, 48, 5, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(torch.nn.functional.conv2d(x, kernel, padding=1, groups=6), x, rtol=1e-5, atol=1e-5)
 
 
 def test_the_classifier_has_none(ghns: tuple[GHN, GHN]) -> None:
