@@ -151,11 +151,20 @@ def _modes_kept(module: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without the exporters' warnings about themselves, and the programs that they log when they fail."""
+    import torch
+
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
+    native: Any = torch._C
+    # What prints a failed program asks whether it should of a function that it does not call (torch 2.14).
+    log = getattr(native, "_jit_onnx_log", None)
+    if log is not None:
+        native._jit_onnx_log = lambda *what: None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        if log is not None:
+            native._jit_onnx_log = log
         logging.disable(level)

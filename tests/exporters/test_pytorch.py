@@ -212,3 +212,12 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"head.weight.*\[5, 12\]"):
         pytorch.load(bigger, path)
     assert_same(state(bigger), kept)
+
+
+def test_torch_prints_nothing_of_a_program_that_it_cannot_export(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(7))
+    with pytest.raises(GraphError, match="adaptive_avg_pool2d"):
+        pytorch.export(module, tmp_path / "m.onnx", torch.rand(1, 3, 4, 4), exporter="torchscript")
+    assert capfd.readouterr() == ("", "")
