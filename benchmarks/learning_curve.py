@@ -2,12 +2,17 @@
 
 python benchmarks/learning_curve.py out/EXP/log.jsonl -o curve.png
 python benchmarks/learning_curve.py one=out/A/log.jsonl other=out/B/log.jsonl -o curve.svg
+python benchmarks/learning_curve.py checkpoints/ghn-cifar10/log.jsonl -o docs/images/ghn-cifar10.svg
+
+Where lines have a "stage", each change of it is marked: what a run of several parts trained on.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -27,7 +32,7 @@ def main(logs: tuple[str, ...], output: str, title: str, smooth: int) -> None:
 
     plt.rcParams |= {"font.size": 11, "svg.fonttype": "none", "svg.hashsalt": "onnx-ghn"}
     figure, axes = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
-    runs: dict[str, list[dict[str, float]]] = {}
+    runs: dict[str, list[dict[str, Any]]] = {}
     for entry in logs:
         name, _, path = entry.rpartition("=")
         lines = Path(path).read_text("utf-8").splitlines()
@@ -41,17 +46,41 @@ def main(logs: tuple[str, ...], output: str, title: str, smooth: int) -> None:
         if len(top1) >= smooth:
             mean = np.convolve(top1, np.ones(smooth) / smooth, mode="valid")
             axes.plot(steps[smooth - 1 :], mean, color=colour, linewidth=2, label=name or None)
+        mark_stages(axes, rows)
     axes.set_xlabel("step")
     axes.set_ylabel("top-1, %")
     axes.set_title(title, loc="left", fontsize=12)
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    first = min(rows[0]["step"] for rows in runs.values())
+    if first < 0.1 * max(rows[-1]["step"] for rows in runs.values()):  # not the end of a run alone
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if any(runs):
         axes.legend(frameon=False, loc="lower right")
     figure.savefig(output, dpi=160)
     click.echo(f"{output}: {sum(len(rows) for rows in runs.values())} points of {len(runs)} run(s)")
+
+
+def mark_stages(axes: Any, rows: list[dict[str, Any]]) -> None:
+    """A line where each stage begins, and its name beside it."""
+    begun = rows[0]["step"]
+    for before, row in itertools.pairwise([{}, *rows]):
+        if row.get("stage") != before.get("stage"):
+            axes.axvline(begun, color="#64748b", linewidth=0.8, linestyle=":")
+            axes.annotate(
+                row["stage"],
+                (begun, 0.03),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, 0),
+                textcoords="offset points",
+                rotation=90,
+                va="bottom",
+                ha="left",
+                fontsize=9,
+                color="#475569",
+            )
+        begun = row["step"]
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ import click
 
 SEED = 2026
 RANDOM_IMAGES = 1024
+#: Networks with a name; those of torchvision in the form for small images.
+NAMED = ("ResNet-50", "ViT", "resnet18", "mobilenet_v2", "densenet121", "resnext50_32x4d", "shufflenet_v2_x1_0")
+NAMED += ("mnasnet1_0", "efficientnet_b0", "regnet_y_400mf", "convnext_tiny", "googlenet")
 #: What the published GHNs reach (per-architecture results of facebookresearch/ppuda): average (best).
 PUBLISHED = {
     "test, drawn widths": ("", "", ""),
@@ -42,8 +45,7 @@ def rows(quick: bool) -> dict[str, list[str]]:
         "test": ["--split", "test", "-n", many],
     }
     found |= {split: ["--split", split, "-n", some] for split in ("wide", "deep", "dense", "bnfree")}
-    names = ("ResNet-50", "ViT", "resnet18", "mobilenet_v2", "densenet121")
-    return found | {name: ["--arch", name] for name in names}
+    return found | {name: ["--arch", name] for name in NAMED}
 
 
 @click.command()

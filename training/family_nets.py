@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -206,9 +205,8 @@ def _efficientnet(rng: np.random.Generator, classes: int, size: int) -> nn.Modul
         )
         for i, (before, after) in enumerate(itertools.pairwise(widths))
     ]
-    net: Any = EfficientNet(blocks, dropout=0.0, stochastic_depth_prob=0.0, num_classes=classes)
-    net.features[0][0].stride = (1, 1)
-    return net  # type: ignore[no-any-return]
+    net = EfficientNet(blocks, dropout=0.0, stochastic_depth_prob=0.0, num_classes=classes)
+    return adjust_to_small_images(net)
 
 
 def _mnasnet(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
@@ -231,9 +229,7 @@ def _regnet(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
         group_width=8 * _int(rng, 1, 3),
         se_ratio=0.25 if rng.random() < 0.5 else None,
     )
-    net: Any = RegNet(parameters, classes, stem_width=8 * _int(rng, 2, 4))
-    net.stem[0].stride = (1, 1)
-    return net  # type: ignore[no-any-return]
+    return adjust_to_small_images(RegNet(parameters, classes, stem_width=8 * _int(rng, 2, 4)))
 
 
 def _convnext(rng: np.random.Generator, classes: int, size: int) -> nn.Module:

@@ -19,6 +19,7 @@ def adjust_to_small_images(net: _Net) -> _Net:
     MobileNet: stride 1 in the first five blocks. VGG: no max-pools among the first ten layers. AlexNet: stride 1 and no
     max-pool at first. MNASNet, ConvNeXt: stride 1 in the first convolution. ShuffleNet, GoogLeNet: no first max-pool
     (the published code means to set their first strides too, but sets them on a container, where they do nothing).
+    EfficientNet and RegNet, which the published code leaves as they are: stride 1 in the first convolution.
 
     Other networks are left as they are, with a warning.
     """
@@ -45,8 +46,10 @@ def adjust_to_small_images(net: _Net) -> _Net:
         parts.features[2] = nn.Identity()
     elif isinstance(net, models.MNASNet):
         parts.layers[0].stride = (1, 1)
-    elif isinstance(net, models.ConvNeXt):
+    elif isinstance(net, models.ConvNeXt | models.EfficientNet):
         parts.features[0][0].stride = (1, 1)
+    elif isinstance(net, models.RegNet):
+        parts.stem[0].stride = (1, 1)
     elif isinstance(net, models.ShuffleNetV2):
         parts.maxpool = nn.Identity()
     elif isinstance(net, models.GoogLeNet):
