@@ -115,19 +115,11 @@ class _Depthwise(nn.Conv2d):
 
 
 def _stored(tensor: Tensor, layout: Layout) -> Tensor:
-    """`Layout.from_canonical`, differentiable."""
-    shapes = [layout.stored]
-    for kind, arg in layout.steps:
-        before = shapes[-1]
-        reshaped = {"reshape": arg, "inflate": before[1:]}
-        shapes.append(reshaped[kind] if kind in reshaped else tuple(before[axis] for axis in arg))
-    tensor = tensor.reshape(shapes[-1])
-    for (kind, arg), shape in zip(reversed(layout.steps), reversed(shapes[:-1]), strict=True):
-        if kind == "transpose":
-            tensor = tensor.permute(*np.argsort(arg).tolist())
-        else:
-            tensor = tensor.reshape(shape) if kind == "reshape" else tensor.expand(shape)
-    return tensor
+    """`Layout.from_canonical`, differentiable: by where it takes each element from."""
+    if not layout.steps:
+        return tensor
+    where = layout.from_canonical(np.arange(tensor.numel()))
+    return tensor.flatten()[torch.from_numpy(np.ascontiguousarray(where)).to(tensor.device)]
 
 
 def _int(rng: np.random.Generator, low: int, high: int) -> int:

@@ -10,6 +10,7 @@ given again.
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import click
 __all__ = ["train_ghn"]
 
 _PUBLISHED_BATCH = {"imagenet": 256}
+_share = functools.partial(click.option, type=click.FloatRange(0, 1), default=0.0, show_default=True)
 
 
 @click.command("train")
@@ -54,20 +56,8 @@ _PUBLISHED_BATCH = {"imagenet": 256}
 @click.option("--split", default="train", show_default=True, help="Of DeepNets-1M, whose rules draw the nets.")
 @click.option("--max_cells", type=int, default=10_000, help="Draw no deeper nets than this.")
 @click.option("--max_params", type=int, default=10**9, help="Draw no larger nets than this.")
-@click.option(
-    "--transformers",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    show_default=True,
-    help="Share of plain transformers of 3 to 9 cells.",
-)
-@click.option(
-    "--families",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    show_default=True,
-    help="Share of small networks of torchvision's families (MobileNet, ResNeXt, …).",
-)
+@_share("--transformers", help="Share of plain transformers of 3 to 9 cells.")
+@_share("--families", help="Share of small networks of torchvision's families (MobileNet, ResNeXt, …).")
 @click.option("--channels", type=int, help="One width for all nets, instead of the published draw.")
 @click.option("--image_size", type=int, help="Scale images to this size.")
 @click.option("--label_smoothing", type=float, help="0, for imagenet 0.1.")
