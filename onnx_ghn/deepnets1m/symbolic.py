@@ -14,7 +14,7 @@ import numpy as np
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.walk import Value, Walk, parse_operation
 from onnx_ghn.errors import GraphError
-from onnx_ghn.graph.model import ComputationGraph, Parameter, Primitive, Role
+from onnx_ghn.graph.model import ComputationGraph, Flattened, Parameter, Primitive, Role
 
 __all__ = [
     "PRUNED",
@@ -103,7 +103,7 @@ class _Count(Walk):
         super().__init__(architecture, num_classes, large_images)
         self.counted: dict[tuple[object, ...], int] = {}
 
-    def parameter(self, name: str, role: Role, shape: tuple[int, ...]) -> int:
+    def parameter(self, name: str, role: Role, shape: tuple[int, ...], flattened: Flattened | None = None) -> int:
         self.n_elements += math.prod(shape)
         return 0
 

@@ -14,16 +14,17 @@ from typing import NamedTuple
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.errors import GraphError
 from onnx_ghn.graph.layout import Layout
-from onnx_ghn.graph.model import Node, Parameter, Primitive, Role
+from onnx_ghn.graph.model import Flattened, Node, Parameter, Primitive, Role
 
 __all__ = ["Value", "Walk", "parse_operation"]
 
 
 class Value(NamedTuple):
-    """What a value stems from (nodes in order), and its channels (features)."""
+    """What a value stems from (nodes in order), its channels (features), and what these are of a flattened map."""
 
     sources: tuple[int, ...]
     channels: int
+    flattened: Flattened | None = None
 
 
 @functools.cache
@@ -36,9 +37,9 @@ def parse_operation(name: str) -> tuple[str, int]:
 
 
 @functools.lru_cache(maxsize=1 << 15)
-def _parameter(name: str, role: Role, shape: tuple[int, ...]) -> Parameter:
+def _parameter(name: str, role: Role, shape: tuple[int, ...], flattened: Flattened | None = None) -> Parameter:
     """Cached: the same names and shapes come again and again, and making one takes longer than all else at a node."""
-    return Parameter(name, role, Layout(shape))
+    return Parameter(name, role, Layout(shape), flattened=flattened)
 
 
 def _union(values: Sequence[Value]) -> tuple[int, ...]:
@@ -69,8 +70,8 @@ class Walk:
 
     # -- recording ---------------------------------------------------------------------------------------
 
-    def parameter(self, name: str, role: Role, shape: tuple[int, ...]) -> int:
-        self.parameters.append(_parameter(name, role, shape))
+    def parameter(self, name: str, role: Role, shape: tuple[int, ...], flattened: Flattened | None = None) -> int:
+        self.parameters.append(_parameter(name, role, shape, flattened))
         return len(self.parameters) - 1
 
     def node(
@@ -111,7 +112,7 @@ class Walk:
 
     def linear(self, name: str, x: Value, out: int, *, bias: bool = True) -> Value:
         shape = (out, x.channels)
-        index = self.parameter(f"{name}.weight", Role.weight, shape)
+        index = self.parameter(f"{name}.weight", Role.weight, shape, x.flattened)
         y = self.node(Primitive.conv, x.sources, out, f"{name}.weight", shape, weight=index)
         if not bias:
             return y
@@ -280,7 +281,7 @@ class Walk:
         else:
             small = arch.stem_type == 1 or arch.stem_pool
             side = (7 if small else 14) if self.large else (4 if small else 8)
-            x = Value(s1.sources, s1.channels * side * side)
+            x = Value(s1.sources, s1.channels * side * side, Flattened(side * side))
         for layer in range(arch.fc_layers):
             out = self.num_classes if layer == arch.fc_layers - 1 else arch.fc_dim
             x = self.linear(f"classifier.{3 * layer}", x, out)

@@ -144,7 +144,7 @@ def _prune(ctx: BuildContext) -> ComputationGraph:
     for old, node in enumerate(ctx.nodes):
         if old not in alive:
             for index in node.parameters:
-                ctx.explain(names[index], "no path leads through it to an output")
+                ctx.describe(names[index], reason="no path leads through it to an output")
     if ctx.rules.mean_before_head:
         nodes = _mean_before_head(nodes, edges)
     return ComputationGraph(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -189,9 +189,9 @@ class BuildContext:
         self._index[stored.name] = len(self._index)
         return self._index[stored.name]
 
-    def explain(self, name: str, reason: str) -> None:
-        """Say why nothing decodes a parameter."""
-        self.parameters[name] = dataclasses.replace(self.parameters[name], reason=reason)
+    def describe(self, name: str, **fields: Any) -> None:
+        """Say more of a parameter: `reason=` why nothing decodes it, `flattened=`."""
+        self.parameters[name] = dataclasses.replace(self.parameters[name], **fields)
 
     def parameter_list(self) -> tuple[Parameter, ...]:
         """All parameters, in the order of their indices."""

@@ -20,7 +20,7 @@ from onnx_ghn.errors import GraphError
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.limits import gib, memory_bytes
 
-__all__ = ["ComputationGraph", "Node", "Parameter", "Primitive", "Role"]
+__all__ = ["ComputationGraph", "Flattened", "Node", "Parameter", "Primitive", "Role"]
 
 
 class Primitive(enum.IntEnum):
@@ -59,6 +59,19 @@ class Role(enum.StrEnum):
     other = "other"
 
 
+class Flattened(NamedTuple):
+    """What the inputs of a linear weight are where a map of channels is flattened before it.
+
+    Attributes:
+        positions: of the map, height × width.
+        channels_last: input i is of channel i modulo the channels (frameworks whose images are NHWC), else of channel
+            i // positions.
+    """
+
+    positions: int
+    channels_last: bool = False
+
+
 @dataclasses.dataclass(frozen=True)
 class Parameter:
     """One trainable tensor (or a running statistic) of a model.
@@ -78,6 +91,7 @@ class Parameter:
             stored names of scale and zero point, and the axis of per-channel scales.
         frozen: the model that was exported does not train it; see `onnx_io.marks`.
         kept: runs of stored elements that it does not train, as (first, behind the last).
+        flattened: of a linear weight, the map that its inputs are, if they are one.
     """
 
     name: str
@@ -92,6 +106,7 @@ class Parameter:
     quantization_axis: int | None = None
     frozen: bool = False
     kept: tuple[tuple[int, int], ...] = ()
+    flattened: Flattened | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

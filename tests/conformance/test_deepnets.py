@@ -19,6 +19,7 @@ from onnx_ghn.deepnets1m.export import network_model
 from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.ghn import load_ghn
 from onnx_ghn.graph import ComputationGraph, build_graph
+from onnx_ghn.graph.model import Flattened
 
 RTOL, ATOL = 1e-4, 1e-6
 
@@ -92,6 +93,12 @@ def decoded(graph: ComputationGraph) -> dict[str, str]:
     return {graph.parameters[i].name: node.primitive.name for node in graph.nodes for i in node.parameters}
 
 
+def flattened(graph: ComputationGraph) -> dict[str, Flattened]:
+    """Weights whose inputs are a flattened map."""
+    weights = (graph.parameters[node.weight] for node in graph.nodes if node.weight is not None)
+    return {weight.name: weight.flattened for weight in weights if weight.flattened is not None}
+
+
 def second_export(architecture: Architecture, large_images: bool) -> ir.Model:
     """By torch's newer exporter, which leaves equal sub-expressions and nested concatenations as they are."""
     net = Network(architecture, large_images=large_images).eval()
@@ -116,6 +123,7 @@ def check(split: str, seed: int, n: int) -> None:
             exported = build_graph(second_export(architecture, large))
         assert isomorphic(graph, exported), (split, seed, number)
         assert decoded(exported) == decoded(graph)
+        assert flattened(exported) == flattened(graph)
         assert graph.head == (len(graph) - 2, len(graph) - 1)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from onnx_ghn.graph.context import BuildContext
 from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.flattened import flattened_map
 from onnx_ghn.graph.handlers.attention import weighted_sum
 from onnx_ghn.graph.handlers.convolution import add_bias
 from onnx_ghn.graph.layout import Layout
@@ -19,7 +20,9 @@ def gemm(ctx: BuildContext, op: Op) -> None:
     """Gemm: A·B + C with either transposed; whichever of A and B is constant is the weight."""
     left, right = op.input(0), op.input(1)
     if right is not None and right.is_const:
-        after = linear_node(ctx, op, left, right, lambda layout: _out_in(layout, not op.attr("transB", 0)))
+        after = linear_node(
+            ctx, op, left, right, lambda layout: _out_in(layout, not op.attr("transB", 0)), data_first=True
+        )
     elif left is not None and left.is_const:
         after = linear_node(ctx, op, right, left, lambda layout: _out_in(layout, bool(op.attr("transA", 0))))
     else:
@@ -32,7 +35,7 @@ def matmul(ctx: BuildContext, op: Op) -> None:
     left, right = op.input(0), op.input(1)
     if right is not None and right.is_const and left is not None:
         swap = not op.attr("transB", 0)
-        ctx.finish(op, linear_node(ctx, op, left, right, lambda layout: _out_in(layout, swap)))
+        ctx.finish(op, linear_node(ctx, op, left, right, lambda layout: _out_in(layout, swap), data_first=True))
     elif left is not None and left.is_const and right is not None:
         swap = bool(op.attr("transA", 0))
         ctx.finish(op, linear_node(ctx, op, right, left, lambda layout: _out_in(layout, swap)))
@@ -66,10 +69,24 @@ def einsum(ctx: BuildContext, op: Op) -> None:
 
 
 def linear_node(
-    ctx: BuildContext, op: Op, data: Tensor | None, weight: Tensor, canonical: Callable[[Layout], Layout]
+    ctx: BuildContext,
+    op: Op,
+    data: Tensor | None,
+    weight: Tensor,
+    canonical: Callable[[Layout], Layout],
+    *,
+    data_first: bool = False,
 ) -> frozenset[int]:
-    """A conv node for a linear weight (a 1 × 1 convolution, as in the published vocabulary)."""
+    """A conv node for a linear weight (a 1 × 1 convolution, as in the published vocabulary).
+
+    Args:
+        data_first: data times weight, so that the last axis of data is the weight's inputs.
+    """
     claims = ctx.claim_parts(weight, Role.weight, op, canonical)
+    for claim in claims if data_first else []:
+        flattened = flattened_map(data, claim.shape[-1]) if claim.index is not None and claim.shape else None
+        if flattened is not None:
+            ctx.describe(claim.name, flattened=flattened)
     sources = ctx.sources(data)
     nodes = [
         ctx.add_node(Primitive.conv, sources, name=claim.name, shape=claim.shape, weight=claim.index)

@@ -182,7 +182,7 @@ def _attach_scale(ctx: BuildContext, scale: int | None, sources: frozenset[int])
             ctx.attach(number, scale=scale)
             return sources
     name = list(ctx.parameters)[scale]
-    ctx.explain(name, "a scale of what several nodes make: no node decodes it")
+    ctx.describe(name, reason="a scale of what several nodes make: no node decodes it")
     return sources
 
 

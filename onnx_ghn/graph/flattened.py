@@ -1,0 +1,131 @@
+"""Where a linear weight's inputs are a flattened map: the channels and positions that they stand for."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.model import Flattened
+from onnx_ghn.graph.weights import static_shape
+
+__all__ = ["flattened_map"]
+
+#: Operators whose output has the channels and the order of axes of their data.
+_SAME = frozenset(
+    {
+        *("Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear", "Pad", "Resize", "LRN"),
+        *("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Gelu", "Mish", "Swish", "HardSwish"),
+        *("Sigmoid", "HardSigmoid", "Tanh", "Clip", "Softplus", "Softsign", "Add", "Sub", "Sum", "Mul", "Div"),
+        *("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"),
+    }
+)
+#: Operators that make a map of channels, these being axis 1; the first axis of their second input tells how many.
+_MAKES_MAP = frozenset({"Conv", "FusedConv", "BatchNormalization", "InstanceNormalization"})
+_DEEPEST = 32  # concatenations in concatenations
+
+
+class _Map(NamedTuple):
+    """Of a map: how many channels, their axis, and its rank where that is known."""
+
+    channels: int
+    axis: int
+    rank: int | None
+
+
+def flattened_map(data: Tensor | None, n_inputs: int) -> Flattened | None:
+    """How the last axis of a value is made of the channels and positions of a map.
+
+    Args:
+        data: what a Gemm or a MatMul multiplies with its weight.
+        n_inputs: the length of its last axis.
+
+    Returns:
+        None where the value is no flattened map, or one of a single position. Maps are what convolutions and batch
+        norms give; flattened images have channels of no meaning but their own.
+    """
+    flat = _flattening(data)
+    found = _channels(flat.input(0), {}) if flat is not None else None
+    if found is None:
+        return None
+    n_positions, rest = divmod(n_inputs, found.channels) if found.channels else (0, 1)
+    if rest or n_positions < 2 or not (found.axis == 1 or found.axis + 1 == found.rank):
+        return None
+    return Flattened(n_positions, channels_last=found.axis != 1)
+
+
+def _flattening(data: Tensor | None) -> Op | None:
+    """The operator that makes a value a matrix of one row a sample, functions of each element aside."""
+    while data is not None and data.producer is not None and not data.is_const:
+        op = data.producer
+        if op.op_type == "Flatten":
+            return op if op.attr("axis", 1) == 1 else None
+        if op.op_type == "Reshape":
+            shape = op.input(1)
+            wanted = shape.ints() if shape is not None else op.attr("shape")
+            rank = len(wanted) if wanted is not None else len(op.outputs[0].shape or ())
+            return op if rank == 2 else None
+        if op.op_type not in _SAME:
+            return None
+        data = _data_input(op)
+    return None
+
+
+def _channels(value: Tensor | None, known: dict[Tensor | None, _Map | None], depth: int = 0) -> _Map | None:
+    """What is told of a map of channels; None for any other value. `known` keeps it: concatenations share parts."""
+    if value not in known:
+        known[value] = None if depth > _DEEPEST else _origin(value, known, depth)
+    return known[value]
+
+
+def _origin(value: Tensor | None, known: dict[Tensor | None, _Map | None], depth: int) -> _Map | None:
+    perms: list[list[int]] = []
+    found: _Map | None = None
+    while found is None:
+        op = value.producer if value is not None and not value.is_const else None
+        if op is None:
+            return None
+        if op.op_type == "Transpose" and op.attr("perm"):
+            perms.append(op.attr("perm"))
+            value = op.input(0)
+        elif op.op_type in _SAME:
+            value = _data_input(op)
+        elif op.op_type in _MAKES_MAP:
+            kernel = op.input(1)
+            shape = static_shape(kernel) if kernel is not None else None
+            if not shape:
+                return None
+            found = _Map(shape[0], 1, None)
+        else:
+            found = _joined(op, known, depth) if op.op_type == "Concat" else None
+            if found is None:
+                return None
+    for perm in reversed(perms):
+        if found.axis not in perm:
+            return None
+        found = _Map(found.channels, perm.index(found.axis), len(perm))
+    return found
+
+
+def _joined(op: Op, known: dict[Tensor | None, _Map | None], depth: int) -> _Map | None:
+    """Maps joined along their channels. Parts of other kinds count where the file has the shape of the whole."""
+    parts = [_channels(part, known, depth + 1) for part in op.inputs]
+    maps = [part for part in parts if part is not None]
+    if not maps:
+        return None
+    _, axis, rank = maps[0]
+    shape = op.outputs[0].shape
+    rank = rank or (len(shape) if shape is not None else None)
+    joined_at = int(op.attr("axis", 1))
+    if joined_at < 0 and rank:
+        joined_at += rank
+    if joined_at != axis or any(other.axis != axis for other in maps):
+        return None
+    whole = shape[axis] if shape is not None and axis < len(shape) else None
+    if whole is None and len(maps) == len(parts):
+        whole = sum(part.channels for part in maps)
+    return _Map(whole, axis, rank) if whole else None
+
+
+def _data_input(op: Op) -> Tensor | None:
+    """The first input that is no constant."""
+    return next((tensor for tensor in op.inputs if tensor is not None and not tensor.is_const), None)
