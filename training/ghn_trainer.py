@@ -122,9 +122,10 @@ class GHNTrainer:
             return False
         path = self.folder / _STATE
         tensors, record = load_state(path, self.ghn.device)
-        mine = {"ghn": json.loads(self.ghn.config.to_json()), "train": dataclasses.asdict(self.config)}
-        for part, ours in mine.items():
-            theirs = record.get(part, {})
+        for part, config in (("ghn", self.ghn.config), ("train", self.config)):
+            # A run of an older version has no record of newer settings, whose defaults are what it did.
+            defaults = {f.name: f.default for f in dataclasses.fields(config) if f.default is not dataclasses.MISSING}
+            ours, theirs = dataclasses.asdict(config), defaults | record.get(part, {})
             differ = sorted(
                 key for key in ours if key not in _FREE and json.dumps(ours[key]) != json.dumps(theirs.get(key))
             )

@@ -17,6 +17,7 @@ from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.errors import CheckpointError, OptionError
 from onnx_ghn.ghn import GHN, GHNConfig, load_ghn, new_ghn
 from onnx_ghn.training.architectures import ArchitectureStream, Curriculum
+from onnx_ghn.training.checkpoint_state import load_state, save_state
 from onnx_ghn.training.distributed import Group
 from onnx_ghn.training.ghn_step import ghn_step
 from onnx_ghn.training.ghn_trainer import GHNTrainer, TrainConfig, learning_rate
@@ -144,6 +145,17 @@ def test_another_run_s_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state.safetensors").write_bytes(b"no state")
     with pytest.raises(CheckpointError, match="state"):
         trainer(tmp_path).resume()
+
+
+def test_a_run_of_a_version_with_fewer_settings_goes_on(tmp_path: Path) -> None:
+    trainer(tmp_path).run(until=2)
+    path = tmp_path / "state.safetensors"
+    tensors, record = load_state(path)
+    del record["train"]["own_images"], record["ghn"]["pooled_flatten"]
+    save_state(path, tensors, record)
+    assert trainer(tmp_path).resume()
+    with pytest.raises(CheckpointError, match="own_images"):
+        trainer(tmp_path, own_images=True).resume()
 
 
 def test_steps_that_are_not_finite_change_nothing(tmp_path: Path) -> None:
