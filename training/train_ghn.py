@@ -52,6 +52,7 @@ _share = functools.partial(click.option, type=click.FloatRange(0, 1), default=0.
 @click.option("--layers", type=int, default=3, show_default=True, help="Of graphormer.")
 @click.option("--heads", type=int, default=8, show_default=True, help="Of graphormer.")
 @click.option("--dirac", is_flag=True, help="Add a decoded multiple of the identity to each weight.")
+@click.option("--pooled_flatten", is_flag=True, help="Let the weight of a flattened map be that of its mean.")
 @click.option("--max_shape", type=int, default=64, show_default=True, help="Largest decoded channels.")
 @click.option("--split", default="train", show_default=True, help="Of DeepNets-1M, whose rules draw the nets.")
 @click.option("--max_cells", type=int, default=10_000, help="Draw no deeper nets than this.")
@@ -148,6 +149,7 @@ def _ghn(options: dict[str, Any], num_classes: int) -> Any:
         hid=options["hid"],
         heads=options["heads"],
         dirac=options["dirac"],
+        pooled_flatten=options["pooled_flatten"],
         layers=options["layers"],
         kernel_slice="centre" if graphormer else "corner",
         kernel_overflow="interpolate" if graphormer else "tile",

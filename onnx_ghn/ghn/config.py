@@ -59,6 +59,7 @@ class GHNConfig:
     layers: int = 3  # transformer layers (graphormer only)
     kernel_slice: KernelSlice = "corner"  # where a small kernel lies in the largest: GHN-3 takes the centre
     dirac: bool = False  # add a decoded multiple of the identity to each weight (`ghn.dirac`); not in published GHNs
+    pooled_flatten: bool = False  # a flattened map's weight is that of its mean (`ghn.targets`); not in published GHNs
     kernel_overflow: KernelOverflow = "tile"  # of kernels above max_shape; GHN-3 interpolates bilinearly
     graph_rules: GraphRules = "onnx"  # how the graph is drawn, see DESIGN section 4
     ve_cutoff: int = 50  # longest virtual edge, in 1-hop edges

@@ -182,7 +182,7 @@ class GHN(nn.Module):
         for target in targets:
             # Position tables of one grid may differ in rows, so each shape of table is a group.
             table = target.shape if target.kind == "position" else None
-            groups[target.kind, target.decode, target.kernel, target.grouped, table].append(target)
+            groups[target.kind, target.decode, target.kernel, target.grouped, target.positions, table].append(target)
         blocks = self._blocks([group[0] for group in groups.values()])
         for group in groups.values():
             assert x is not None
@@ -219,6 +219,9 @@ class GHN(nn.Module):
         values = values * factors.view(-1, *[1] * (values.dim() - 1))
         if self.config.dirac and target.kind == "weight":
             values = self._add_identity(values, x, group)
+        if target.positions is not None:
+            # (n, out, in) or (n, out, in, 1, 1) -> (n, out, in, 1), or (n, out, 1, in) where channels come last
+            values = values.reshape(values.shape[:3]).unsqueeze(1 + target.positions)
         if target.kind == "position":
             side, leading = tiling.position_grid(target.shape[1])
             # (n, 1, D, s, s). Without interpolation a grid above max_shape is tiled here, before it is cut.
@@ -229,8 +232,7 @@ class GHN(nn.Module):
     def _add_identity(self, values: Tensor, x: Tensor, group: list[Target]) -> Tensor:
         """(n, out, in, kh, kw) weights of embeddings (n, hid) -> the same with the decoded identity part."""
         out, in_, kh, kw = values.shape[1:]
-        repeats = [math.ceil(t.tiled[1] / max(in_, 1)) for t in group]
-        identity = self.dirac(x, out, in_, repeats, grouped=group[0].grouped)
+        identity = self.dirac(x, out, in_, [t.repeats for t in group], grouped=group[0].grouped)
         return values + F.pad(identity[..., None, None], ((kw // 2), (kw - 1 - kw // 2), (kh // 2), (kh - 1 - kh // 2)))
 
     def _decode_vectors(self, x: Tensor, group: list[Target]) -> Tensor:

@@ -33,6 +33,7 @@ class Target:
         kernel: kernel size that the block is brought to before tiling.
         factor: fan-in normalisation.
         grouped: whether it is the kernel of a grouped convolution, whose inputs are those of one group.
+        positions: the axis of `tiled` along which the weight of a flattened map repeats for each position, else None.
     """
 
     kind: Kind
@@ -45,6 +46,14 @@ class Target:
     kernel: tuple[int, int] = (1, 1)
     factor: float = 1.0
     grouped: bool = False
+    positions: int | None = None
+
+    @property
+    def repeats(self) -> int:
+        """How often the inputs of a weight repeat those that are decoded."""
+        tiled = [*self.tiled]
+        n_positions = tiled.pop(self.positions) if self.positions is not None else 1
+        return math.ceil(tiled[1] / max(self.decode[1], 1)) * n_positions
 
 
 def targets_of(graph: ComputationGraph, config: GHNConfig, index: int = 0) -> Iterator[Target]:
@@ -94,12 +103,26 @@ def _weight(
     if config.weight_norm:
         position = is_table or graph.nodes[number].primitive is Primitive.pos_enc
         factor = fan_in_factor(shape, position=position, inflation=layout.inflation)
+    tiled: tuple[int, ...] = (out, in_, kh, kw)
+    positions: int | None = None
+    flattened = graph.parameters[parameter].flattened if config.pooled_flatten else None
+    if flattened is not None:
+        # One column a channel, its share at each position: the network's output is that of pooling the map first.
+        in_ //= flattened.positions
+        tiled, positions = (out, in_, flattened.positions), 2
+        if flattened.channels_last:
+            tiled, positions = (out, flattened.positions, in_), 1
+        if config.weight_norm:
+            factor = fan_in_factor((out, in_), position=False)
+        factor /= flattened.positions
     if is_head and not is_table and len(shape) > 1 and kh * kw == 1:
         classes = min(out, config.num_classes)
         decode: tuple[int, ...] = (classes, min(in_, largest[1]))
-        return Target("class_weight", index, number, parameter, shape, (out, in_), decode, factor=factor)
+        tiled = tiled if flattened is not None else (out, in_)
+        return Target(
+            "class_weight", index, number, parameter, shape, tiled, decode, factor=factor, positions=positions
+        )
     kind: Kind = "weight"
-    tiled: tuple[int, ...] = (out, in_, kh, kw)
     if is_table:
         kind, tiled = "position", shape
         kh = kw = position_grid(shape[1])[0]
@@ -111,4 +134,4 @@ def _weight(
     interpolate = config.kernel_overflow == "interpolate"
     kernel = (kh, kw) if interpolate and 0 not in tiled else (decode[2], decode[3])
     grouped = graph.nodes[number].primitive in (Primitive.sep_conv, Primitive.dil_conv)
-    return Target(kind, index, number, parameter, shape, tiled, decode, kernel, factor, grouped)
+    return Target(kind, index, number, parameter, shape, tiled, decode, kernel, factor, grouped, positions)

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "training" / "train_ghn.py"
-SMALL = ["-H", "graphormer", "--dirac", "--hid", "8", "--max_shape", "16", "--max_cells", "4", "--image_size", "8"]
+SMALL = ["-H", "graphormer", "--dirac", "--pooled_flatten", "--hid", "8", "--max_shape", "16"]
+SMALL += ["--max_cells", "4", "--image_size", "8"]
 RUN = [
     *SMALL,
     "-b",
