@@ -22,7 +22,7 @@ import torch
 
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.evaluate import accuracy, batch_statistics_mode
-from onnx_ghn.ghn import load_ghn
+from onnx_ghn.ghn import fingerprint, load_ghn
 from onnx_ghn.training.net_trainer import NetTrainConfig, NetTrainer
 from onnx_ghn.training.nets import choose, make_module
 from onnx_ghn.training.weights import kaiming_, load_tensors, predict_net
@@ -30,7 +30,6 @@ from onnx_ghn.vision import eval_batches, load_dataset, train_stream
 
 SEED, ARCH_SEED = 0, 2026
 RATES = (0.1, 0.025, 0.00625)
-INITS = ("Kaiming", "predicted")
 
 
 @click.command()
@@ -46,7 +45,8 @@ INITS = ("Kaiming", "predicted")
 def main(ckpt: str, data_dir: str, out: Path, nets: tuple[str, ...], jobs: int, amp: bool, table: bool) -> None:
     """Train what is missing, and print the table."""
     names = nets or ("0", "1", "2", "3", "4", "ResNet-50")
-    runs = [(net, init, rate) for net in names for init in INITS for rate in (0.0, *RATES)]
+    inits = ("Kaiming", f"predicted-{fingerprint(load_ghn(ckpt))}")
+    runs = [(net, init, rate) for net in names for init in inits for rate in (0.0, *RATES)]
     if not table:
         spawn = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(jobs, spawn) as pool:
@@ -57,14 +57,14 @@ def main(ckpt: str, data_dir: str, out: Path, nets: tuple[str, ...], jobs: int, 
     print("| network | weights | Kaiming, before | after | predicted, before | after |")
     print("|---|---:|---:|---:|---:|---:|")
     for net in names:
-        found = {(init, rate): _kept(out, net, init, rate) for init in INITS for rate in (0.0, *RATES)}
+        found = {(init, rate): _kept(out, net, init, rate) for init in inits for rate in (0.0, *RATES)}
         if not all(found.values()):
             continue
         cells = []
-        for init in INITS:
+        for init in inits:
             best = max((found[init, rate] for rate in RATES), key=lambda row: row["val"])
             cells += [f"{found[init, 0.0]['test']:.1f}", f"{best['test']:.1f} ({best['rate']:g})"]
-        row = found["Kaiming", 0.0]
+        row = found[inits[0], 0.0]
         print(f"| {row['name']} | {row['n_params']:,} | {' | '.join(cells)} |")
 
 
@@ -77,7 +77,7 @@ def measure(net: str, init: str, rate: float, ckpt: str, data_dir: str, out: Pat
     (choice,) = choose("test", arch=net, seed=ARCH_SEED)
     torch.manual_seed(SEED)
     module = make_module(choice, 10, small_images=True)
-    if init == "predicted":
+    if init != "Kaiming":
         load_tensors(module, predict_net(load_ghn(ckpt), choice.net, module, 10, 32))
     else:
         kaiming_(module, SEED)

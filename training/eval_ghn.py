@@ -22,6 +22,7 @@ from onnx_ghn.cli_terminal import bar
 
 if TYPE_CHECKING:
     from onnx_ghn.evaluate import Accuracy, Logits
+    from onnx_ghn.ghn import GHN
     from onnx_ghn.training.nets import Choice
 
 __all__ = ["eval_ghn"]
@@ -96,7 +97,7 @@ def _network_rows(options: dict[str, Any]) -> list[dict[str, Any]]:
     told = {key: options[key] for key in ("arch", "file", "seed", "width")}
     nets = choose(options["split"], n=options["count"], large_images=large, **told)
     total = n_nets(options["split"], options["arch"], options["count"], options["file"])
-    with ResultsFile(options["results"], _settings(options)) as results, bar("networks", total) as advance:
+    with ResultsFile(options["results"], _settings(options, ghn)) as results, bar("networks", total) as advance:
         rows = []
         for choice in nets:
             if choice.name not in results.records:
@@ -185,10 +186,24 @@ def _batches(options: dict[str, Any]) -> tuple[Callable[[bool], Any], int]:
     return batches, len(images.classes)
 
 
-def _settings(options: dict[str, Any]) -> dict[str, Any]:
-    """What results depend on."""
-    left_out = ("results", "threads", "device", "as_json", "count", "data_dir", "model", "statistics", "backend")
-    return {key: value for key, value in options.items() if key not in left_out}
+def _settings(options: dict[str, Any], ghn: GHN | None) -> dict[str, Any]:
+    """What results depend on: of the GHN its weights, since a folder may come to hold others."""
+    from onnx_ghn.ghn import fingerprint
+
+    left_out = (
+        "results",
+        "threads",
+        "device",
+        "as_json",
+        "count",
+        "data_dir",
+        "model",
+        "statistics",
+        "backend",
+        "ckpt",
+    )
+    told = {key: value for key, value in options.items() if key not in left_out}
+    return told | ({"ghn": fingerprint(ghn)} if ghn is not None and options["results"] else {})
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:

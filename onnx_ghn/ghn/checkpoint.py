@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.resources
 import json
 import os
@@ -21,7 +22,7 @@ from onnx_ghn.ghn.config import GHNConfig
 from onnx_ghn.ghn.network import GHN
 from onnx_ghn.ghn.published import infer_config, read_pt, renamed
 
-__all__ = ["CheckpointInfo", "list_ghns", "load_ghn", "save_ghn"]
+__all__ = ["CheckpointInfo", "fingerprint", "list_ghns", "load_ghn", "save_ghn"]
 
 _WEIGHTS, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
 _METADATA_KEY = "onnx_ghn.config"
@@ -225,17 +226,25 @@ def save_ghn(ghn: GHN, folder: str | os.PathLike[str]) -> Path:
         CheckpointError: the folder cannot be written.
     """
     target = Path(folder)
-    text = ghn.config.to_json()
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in ghn.state_dict().items()}
-    # One key of metadata: several are written in no fixed order.
-    metadata = {_METADATA_KEY: json.dumps(dataclasses.asdict(ghn.config))}
     try:
         target.mkdir(parents=True, exist_ok=True)
-        _replace(target / _WEIGHTS, save(tensors, metadata))
-        _replace(target / _CONFIG, text.encode())
+        _replace(target / _WEIGHTS, _file_of(ghn))
+        _replace(target / _CONFIG, ghn.config.to_json().encode())
     except OSError as error:
         raise CheckpointError(f"{target}: cannot be written ({error.strerror or error})") from error
     return target
+
+
+def fingerprint(ghn: GHN) -> str:
+    """Which GHN it is, by config and weights: the first 16 digits of the SHA-256 of the file that `save_ghn` writes."""
+    return hashlib.sha256(_file_of(ghn)).hexdigest()[:16]
+
+
+def _file_of(ghn: GHN) -> bytes:
+    """model.safetensors."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in ghn.state_dict().items()}
+    # One key of metadata: several are written in no fixed order.
+    return save(tensors, {_METADATA_KEY: json.dumps(dataclasses.asdict(ghn.config))})
 
 
 def _replace(target: Path, content: bytes) -> None:

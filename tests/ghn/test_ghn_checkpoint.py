@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import subprocess
@@ -15,7 +16,7 @@ from ghn_samples import SMALL, GraphMaker
 from safetensors.torch import save_file
 
 from onnx_ghn.errors import CheckpointError, OptionError
-from onnx_ghn.ghn import GHN, GHNConfig, checkpoint, list_ghns, load_ghn, new_ghn, save_ghn
+from onnx_ghn.ghn import GHN, GHNConfig, checkpoint, fingerprint, list_ghns, load_ghn, new_ghn, save_ghn
 
 
 def _same(one: GHN, other: GHN) -> bool:
@@ -248,6 +249,18 @@ def test_ghn3_initialisation() -> None:
         assert layer.weight.abs().max().item() == pytest.approx(0.2 / layer.weight.shape[1] ** 0.5, rel=0.02)
     edges = ghn.gnn[0].attn.edge_embed.embed.weight
     assert edges.std().item() == pytest.approx(64**-0.5, rel=0.02)
+
+
+def test_a_fingerprint_is_of_config_and_weights(tmp_path: Path) -> None:
+    ghn = new_ghn(GHNConfig.preset("ghn2", **SMALL), seed=0)
+    same = load_ghn(save_ghn(ghn, tmp_path))
+    assert fingerprint(ghn) == fingerprint(same)
+    other = dataclasses.replace(ghn.config, ve_cutoff=7)
+    renamed = GHN(other)
+    renamed.load_state_dict(ghn.state_dict())
+    with torch.no_grad():
+        same.bias_class[1].bias[0] += 1e-6
+    assert len({fingerprint(each) for each in (ghn, same, renamed)}) == 3
 
 
 def test_unknown_kind() -> None:

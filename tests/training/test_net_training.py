@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from safetensors.torch import load_file
 
 from onnx_ghn.deepnets1m import DARTS, Architecture
 from onnx_ghn.deepnets1m.network import Network
-from onnx_ghn.errors import CheckpointError, OnnxGhnError, RuntimeFailure
-from onnx_ghn.ghn import GHNConfig, new_ghn, save_ghn
+from onnx_ghn.errors import CheckpointError, DataError, OnnxGhnError, RuntimeFailure
+from onnx_ghn.ghn import GHNConfig, load_ghn, new_ghn, save_ghn
 from onnx_ghn.torch_export import module_to_onnx
 from onnx_ghn.training.eval_ghn import eval_ghn
 from onnx_ghn.training.net_trainer import NetTrainConfig, NetTrainer, net_learning_rate
@@ -131,6 +132,14 @@ def test_networks_are_evaluated_and_the_results_resume(colours: Path, ghn: Path,
     assert first["summary"]["noisy_top1"]["max"] <= 100
     table = run(eval_ghn, *arguments[:-1])
     assert "mean of 3" in table
+    other = load_ghn(ghn)
+    with torch.no_grad():
+        other.bias_class[1].bias += 1
+    elsewhere = save_ghn(other, tmp_path / "ghn")
+    with pytest.raises(DataError, match=r"other settings \(ghn\)"):
+        run(eval_ghn, *arguments, "-C", elsewhere)
+    shutil.copytree(ghn, tmp_path / "same")
+    assert json.loads(run(eval_ghn, *arguments, "-C", tmp_path / "same")) == first
 
 
 def test_one_index_is_the_network_of_the_whole_split(colours: Path, ghn: Path) -> None:
