@@ -1,4 +1,4 @@
-"""Small random networks of the families that torchvision builds: what users bring, and DeepNets-1M hardly has.
+"""Small random networks of torchvision's families and of tutorials: what users bring, and DeepNets-1M hardly has.
 
 Their graphs come from ONNX files, as those of users do. None is a network that torchvision has a name for.
 """
@@ -254,6 +254,29 @@ def _vgg(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
     return nn.Sequential(*layers[:-1], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
 
 
+def _cnn(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
+    """What tutorials build: one or two convolutions and a pool, again and again, a flattened map, linear layers."""
+    activation = [nn.ReLU, nn.ReLU, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh][_int(rng, 0, 7)]
+    normed, padded, kernel = rng.random() < 0.5, rng.random() < 0.7, int(rng.choice([3, 3, 5]))
+    layers, before, side = list[nn.Module](), 3, size
+    for width in _widths(rng, int(rng.choice([6, 8, 16, 24, 32, 48, 64])), _int(rng, 2, 3), (1.2, 2.7), 2):
+        for _ in range(_int(rng, 1, 2)):
+            padding = kernel // 2 if padded or side < 2 * kernel else 0
+            side += 2 * padding - kernel + 1
+            layers.append(nn.Conv2d(before, width, kernel, padding=padding, bias=not normed))
+            layers += [nn.BatchNorm2d(width)] * normed + [activation()]
+            before = width
+        layers.append(nn.MaxPool2d(2))
+        side //= 2
+    before *= side * side
+    layers.append(nn.Flatten())
+    for _ in range(_int(rng, 0, 2)):
+        width = 8 * _int(rng, 4, 32)
+        layers += [nn.Linear(before, width), activation()]
+        before = width
+    return nn.Sequential(*layers, nn.Linear(before, classes))
+
+
 #: Random draw, number of classes and pixels a side to a network, by family.
 FAMILIES: dict[str, Callable[[np.random.Generator, int, int], nn.Module]] = {
     "ResNet": _resnet,
@@ -268,4 +291,5 @@ FAMILIES: dict[str, Callable[[np.random.Generator, int, int], nn.Module]] = {
     "ConvNeXt": _convnext,
     "ViT": _vit,
     "VGG": _vgg,
+    "CNN": _cnn,
 }

@@ -58,7 +58,9 @@ _share = functools.partial(click.option, type=click.FloatRange(0, 1), default=0.
 @click.option("--max_cells", type=int, default=10_000, help="Draw no deeper nets than this.")
 @click.option("--max_params", type=int, default=10**9, help="Draw no larger nets than this.")
 @_share("--transformers", help="Share of plain transformers of 3 to 9 cells.")
-@_share("--families", help="Share of small networks of torchvision's families (MobileNet, ResNeXt, …).")
+@_share(
+    "--families", help="Share of small networks of torchvision's families (MobileNet, ResNeXt, …) and of tutorials."
+)
 @click.option("--channels", type=int, help="One width for all nets, instead of the published draw.")
 @click.option("--image_size", type=int, help="Scale images to this size.")
 @click.option("--label_smoothing", type=float, help="0, for imagenet 0.1.")
