@@ -11,7 +11,7 @@ from onnx_ghn.errors import GraphError
 from onnx_ghn.ghn.config import GHNConfig
 from onnx_ghn.ghn.shape_encoder import four_axes
 from onnx_ghn.ghn.tiling import fan_in_factor, position_grid
-from onnx_ghn.graph.model import ComputationGraph, Primitive
+from onnx_ghn.graph.model import ComputationGraph, Flattened, Primitive
 
 __all__ = ["Kind", "Target", "targets_of"]
 
@@ -79,7 +79,12 @@ def targets_of(graph: ComputationGraph, config: GHNConfig, index: int = 0) -> It
                     f"but there are {len(graph.parameters)}"
                 )
         if node.weight is not None:
-            yield _weight(graph, config, index, number, node.weight, is_head=number == head_weight)
+            is_head, found = number == head_weight, graph.parameters[node.weight]
+            if config.pooled_flatten and found.flattened is not None:
+                where = (index, number, node.weight)
+                yield _flattened_weight(found.layout.canonical, found.flattened, config, *where, is_head)
+            else:
+                yield _weight(graph, config, index, number, node.weight, is_head)
         if node.scale is not None:
             yield _vector("scale", graph, index, number, node.scale)
         if node.shift is not None:
@@ -103,26 +108,12 @@ def _weight(
     if config.weight_norm:
         position = is_table or graph.nodes[number].primitive is Primitive.pos_enc
         factor = fan_in_factor(shape, position=position, inflation=layout.inflation)
-    tiled: tuple[int, ...] = (out, in_, kh, kw)
-    positions: int | None = None
-    flattened = graph.parameters[parameter].flattened if config.pooled_flatten else None
-    if flattened is not None:
-        # One column a channel, its share at each position: the network's output is that of pooling the map first.
-        in_ //= flattened.positions
-        tiled, positions = (out, in_, flattened.positions), 2
-        if flattened.channels_last:
-            tiled, positions = (out, flattened.positions, in_), 1
-        if config.weight_norm:
-            factor = fan_in_factor((out, in_), position=False)
-        factor /= flattened.positions
     if is_head and not is_table and len(shape) > 1 and kh * kw == 1:
         classes = min(out, config.num_classes)
         decode: tuple[int, ...] = (classes, min(in_, largest[1]))
-        tiled = tiled if flattened is not None else (out, in_)
-        return Target(
-            "class_weight", index, number, parameter, shape, tiled, decode, factor=factor, positions=positions
-        )
+        return Target("class_weight", index, number, parameter, shape, (out, in_), decode, factor=factor)
     kind: Kind = "weight"
+    tiled: tuple[int, ...] = (out, in_, kh, kw)
     if is_table:
         kind, tiled = "position", shape
         kh = kw = position_grid(shape[1])[0]
@@ -134,4 +125,25 @@ def _weight(
     interpolate = config.kernel_overflow == "interpolate"
     kernel = (kh, kw) if interpolate and 0 not in tiled else (decode[2], decode[3])
     grouped = graph.nodes[number].primitive in (Primitive.sep_conv, Primitive.dil_conv)
-    return Target(kind, index, number, parameter, shape, tiled, decode, kernel, factor, grouped, positions)
+    return Target(kind, index, number, parameter, shape, tiled, decode, kernel, factor, grouped)
+
+
+def _flattened_weight(
+    shape: tuple[int, ...],
+    flattened: Flattened,
+    config: GHNConfig,
+    index: int,
+    number: int,
+    parameter: int,
+    is_head: bool,
+) -> Target:
+    """One column a channel, its share at each position: what the weight of the pooled map would do."""
+    out, n_positions = shape[0], flattened.positions
+    in_ = shape[1] // n_positions
+    last = flattened.channels_last
+    tiled = (out, n_positions, in_) if last else (out, in_, n_positions)
+    factor = (fan_in_factor((out, in_), position=False) if config.weight_norm else 1.0) / n_positions
+    kind: Kind = "class_weight" if is_head else "weight"
+    columns = min(in_, config.max_shape[1])
+    decode = (min(out, config.num_classes), columns) if is_head else (min(out, config.max_shape[0]), columns, 1, 1)
+    return Target(kind, index, number, parameter, shape, tiled, decode, factor=factor, positions=1 if last else 2)
