@@ -60,13 +60,46 @@ def _flattening(data: Tensor | None) -> Op | None:
         if op.op_type == "Flatten":
             return op if op.attr("axis", 1) == 1 else None
         if op.op_type == "Reshape":
-            shape = op.input(1)
-            wanted = shape.ints() if shape is not None else op.attr("shape")
-            rank = len(wanted) if wanted is not None else len(op.outputs[0].shape or ())
-            return op if rank == 2 else None
+            shape = op.outputs[0].shape
+            if shape is not None:
+                return op if len(shape) == 2 else None
+            return op if (_length(op.input(1)) if op.input(1) else len(op.attr("shape", []))) == 2 else None
         if op.op_type not in _SAME:
             return None
         data = _data_input(op)
+    return None
+
+
+def _length(vector: Tensor | None, depth: int = 0) -> int | None:
+    """How many numbers a computed shape has, so far as operators tell (batches of unknown size are computed)."""
+    if vector is None or depth > _DEEPEST:
+        return None
+    known = vector.ints() if vector.is_const else None
+    if known is not None:
+        return len(known)
+    if vector.shape is not None and len(vector.shape) == 1 and vector.shape[0] is not None:
+        return vector.shape[0]
+    op = vector.producer
+    if op is None:
+        return None
+    match op.op_type:
+        case "Cast" | "Identity":
+            return _length(op.input(0), depth + 1)
+        case "Concat":
+            parts = [_length(part, depth + 1) for part in op.inputs]
+            return None if None in parts else sum(part or 0 for part in parts)
+        case "Unsqueeze":  # of a number
+            return 1
+        case "Gather":
+            return _length(op.input(1), depth + 1)
+        case "Slice":
+            start, end = (
+                tensor.ints() if tensor is not None else op.attr(name)
+                for tensor, name in ((op.input(1), "starts"), (op.input(2), "ends"))
+            )
+            return end[0] - start[0] if start and end and 0 <= start[0] < end[0] < 8 else None
+        case "Shape":
+            return op.attr("end") - op.attr("start", 0) if op.attr("end", -1) > 0 else None
     return None
 
 

@@ -38,12 +38,41 @@ def test_reshape_with_a_matmul_behind() -> None:
     assert told(net.model(net.linear(flat(net, x, 240), 240, 10, "fc"))) == Flattened(30)
 
 
-def test_a_reshape_whose_shape_is_computed() -> None:
+def size(net: Net, x: str, form: str) -> str:
+    """The batch size as a vector of one number, in the ways of exporters."""
+    if form == "start and end":
+        return net.op("Shape", x, start=0, end=1)
+    shape = net.op("Shape", x)
+    if form == "slice":
+        return net.op("Cast", net.op("Slice", shape, *(net.number([n], "int64") for n in (0, 1, 0))), to=6)
+    if form == "gather":
+        return net.op("Unsqueeze", net.op("Gather", shape, net.number(0, "int64"), axis=0), net.number([0], "int64"))
+    return net.op("Gather", shape, net.number([0], "int64"), axis=0)
+
+
+@pytest.mark.parametrize("form", ["start and end", "slice", "gather", "gather one"])
+@pytest.mark.parametrize("rest", [[-1], [288], [8, 36]])
+def test_a_reshape_whose_shape_is_computed(form: str, rest: list[int]) -> None:
     net, x = network()
-    shape = net.op("Concat", net.op("Shape", x, start=0, end=1), net.number([-1], "int64"), axis=0)
-    y = net.op("Reshape", x, shape)
+    dtype = "int32" if form == "slice" else "int64"
+    shape = net.op("Concat", size(net, x, form), net.number(rest, dtype), axis=0)
+    y = net.op("Reshape", x, net.op("Cast", shape, to=7))
+    if len(rest) == 1:
+        assert told(gemm(net, y, 288)) == Flattened(36)
+    else:
+        assert told(net.model(net.linear(y, 36, 10, "fc"))) is None
+
+
+def test_a_reshape_to_nobody_knows_what() -> None:
+    net, x = network()
+    y = net.op("Reshape", x, net.input(2, name="shape", kind=onnx.TensorProto.INT64))
+    shape = net.model("shape").graph.input[1].type.tensor_type.shape
+    assert shape.dim[0].dim_value == 2
+    assert told(gemm(net, y, 288)) == Flattened(36)
+    net, x = network()
+    y = net.op("Reshape", x, net.input("k", name="shape", kind=onnx.TensorProto.INT64))
     model = gemm(net, y, 288)
-    assert told(model) is None  # of which rank, nobody says
+    assert told(model) is None
     model.graph.value_info.append(onnx.helper.make_tensor_value_info(y, onnx.TensorProto.FLOAT, ["n", 288]))
     assert told(model) == Flattened(36)
 
