@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.image_input import image_input
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -126,7 +127,7 @@ def onnx_logits(
     backend: Literal["onnxruntime", "torch"] = "onnxruntime",
     providers: Sequence[str] | None = None,
 ) -> Iterator[Logits]:
-    """An ONNX classifier of images: its first input is (B, 3, H, W), its first output (B, classes).
+    """An ONNX classifier of images as a function of (B, 3, H, W), whichever order of axes it takes; its first output.
 
     Args:
         statistics: batch norms use what the file stores, or those of each batch.
@@ -134,7 +135,8 @@ def onnx_logits(
         providers: of onnxruntime; CUDA where there is one, else CPU, unless told.
 
     Raises:
-        OptionError: a backend that is not installed. RuntimeFailure: a model that cannot be run.
+        OptionError: a backend that is not installed, or a model with other inputs.
+        RuntimeFailure: a model that cannot be run.
     """
     with contextlib.ExitStack() as stack:
         if statistics == "batch":
@@ -153,23 +155,20 @@ def _session_logits(session: Any) -> Logits:
 
     from onnx_ghn.runtime import run_session
 
-    (first, *others), output = session.get_inputs(), session.get_outputs()[0].name
-    if others or len(first.shape) != 4:
-        names = ", ".join(f"{value.name} {value.shape}" for value in session.get_inputs())
-        raise RuntimeFailure(f"the model's inputs are {names}; evaluation needs one of images, N × 3 × height × width")
-    fixed = first.shape[0] if isinstance(first.shape[0], int) else 0
-    wanted = {"tensor(float16)": torch.float16, "tensor(double)": torch.float64}.get(first.type, torch.float32)
+    given = image_input((value.name, value.shape) for value in session.get_inputs())
+    kind, output = session.get_inputs()[0].type, session.get_outputs()[0].name
+    wanted = {"tensor(float16)": torch.float16, "tensor(double)": torch.float64}.get(kind, torch.float32)
 
     def logits(images: Any) -> Any:
-        given = images.to(wanted).contiguous().cpu().numpy()
-        step = fixed or len(given)
+        whole = given.in_layout(images.to(wanted)).contiguous().cpu().numpy()
+        step = given.batch or len(whole)
         parts = []
-        for start in range(0, len(given), step):
-            part = given[start : start + step]
+        for start in range(0, len(whole), step):
+            part = whole[start : start + step]
             n_real = len(part)
             if n_real < step:  # a model exported for one batch size: the last batch is filled up
                 part = part[[i % n_real for i in range(step)]]
-            parts.append(torch.from_numpy(run_session(session, {first.name: part}, [output])[0][:n_real]))
+            parts.append(torch.from_numpy(run_session(session, {given.name: part}, [output])[0][:n_real]))
         return torch.cat(parts)
 
     return logits
@@ -207,14 +206,16 @@ def _as_module(path: str | os.PathLike[str]) -> Logits:
         raise OptionError("evaluating with torch needs onnx2fx: pip install 'onnx-ghn[finetune]'") from error
     from onnx_ghn.onnx_io import read_model
 
-    read_model(path)  # refuses what is unsafe or damaged, in one line
+    graph = read_model(path).graph  # refuses what is unsafe or damaged, in one line
+    inputs = [value for value in graph.inputs if value.name not in graph.initializers]
+    given = image_input((value.name or "", tuple(value.shape or ())) for value in inputs)
     try:
         module: nn.Module = onnx2fx.convert(os.fspath(path)).eval()
     except (onnx2fx.Onnx2FxError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise RuntimeFailure(f"{path}: onnx2fx cannot convert it ({error}); use onnxruntime") from error
 
     def logits(images: Any) -> Any:
-        found = module(images)
+        found = module(given.in_layout(images))
         return found[0] if isinstance(found, tuple) else found
 
     return logits

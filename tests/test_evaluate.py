@@ -98,6 +98,31 @@ def test_a_model_of_one_batch_size_takes_any_number_of_images(small: nn.Module, 
         np.testing.assert_allclose(logits(images).numpy(), small.eval()(images).numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
+def test_images_are_given_as_the_model_takes_them(small: nn.Module, tmp_path: Path, backend: str) -> None:
+    class ChannelsLast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = small
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x.permute(0, 3, 1, 2))
+
+    if backend == "torch":
+        pytest.importorskip("onnx2fx", reason="onnx2fx is not installed")
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    onnx.save(module_to_onnx(ChannelsLast(), (torch.zeros(4, 8, 8, 3),)), tmp_path / "net.onnx")
+    with onnx_logits(tmp_path / "net.onnx", backend=backend) as logits, torch.no_grad():
+        torch.testing.assert_close(logits(images), small.eval()(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 8, 8), (2, 3, 8)])
+def test_a_model_of_other_inputs_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    onnx.save(module_to_onnx(nn.ReLU(), (torch.zeros(shape),)), tmp_path / "net.onnx")
+    with pytest.raises(OptionError, match=" × ".join(map(str, shape))), onnx_logits(tmp_path / "net.onnx"):
+        pass
+
+
 def test_bad_models_give_one_line(tmp_path: Path) -> None:
     with pytest.raises((ModelReadError, RuntimeFailure)), onnx_logits(tmp_path / "absent.onnx"):
         pass

@@ -24,43 +24,7 @@ from onnx_ghn.vision import (
 from onnx_ghn.vision.layout import find_parts
 from onnx_ghn.vision.seeds import DIVISION, rng_for
 
-__all__ = ["ImageInput", "Images", "image_input", "load_images"]
-
-_FIXED_RANK = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageInput:
-    """How a file takes images. `side` is None where it is free, `batch` too."""
-
-    name: str
-    channels_last: bool
-    side: int | None
-    batch: int | None
-
-
-def image_input(session: Any) -> ImageInput:
-    """The one input of an onnxruntime session, if it is of RGB images.
-
-    Raises:
-        OptionError: it is not.
-    """
-    inputs = session.get_inputs()
-    told = ", ".join(f"{value.name} {value.shape}" for value in inputs)
-    if len(inputs) != 1 or len(inputs[0].shape) != _FIXED_RANK:
-        raise OptionError(f"the file's inputs are {told}; finetune trains classifiers with one input of images")
-    sizes = [size if isinstance(size, int) else None for size in inputs[0].shape]
-    if sizes[1] == 3 or (sizes[1] is None and sizes[3] != 3):
-        channels_last, height, width = False, sizes[2], sizes[3]
-    elif sizes[3] == 3:
-        channels_last, height, width = True, sizes[1], sizes[2]
-    else:
-        raise OptionError(f"the file's input is {told}; finetune feeds RGB images, N × 3 × H × W or N × H × W × 3")
-    if height != width:
-        raise OptionError(
-            f"the file's input is {told}; finetune feeds square images: export it with such, or a free size"
-        )
-    return ImageInput(inputs[0].name, channels_last, height, sizes[0])
+__all__ = ["Images", "load_images"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

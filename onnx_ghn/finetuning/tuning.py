@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
-from onnx_ghn.evaluate import Accuracy, Logits, accuracy, onnx_logits
+from onnx_ghn.evaluate import Accuracy, accuracy, onnx_logits
 from onnx_ghn.finetuning.conversion import Classifier, as_classifier
-from onnx_ghn.finetuning.images import ImageInput, Images, image_input, load_images
+from onnx_ghn.finetuning.images import Images, load_images
+from onnx_ghn.image_input import image_input
 from onnx_ghn.onnx_io import check_target, inject, read_model, untie, write_model
 from onnx_ghn.runtime import open_session
 from onnx_ghn.training.logs import Report
@@ -108,13 +109,18 @@ class Finetuning:
         if os.path.realpath(self._path) == os.path.realpath(self._target):
             raise OptionError(f"{self._target}: is the file to be read; name another one for the result")
         read_model(self._path)  # refuses what is absent, unsafe or damaged, before onnxruntime sees it
-        self._given = image_input(open_session(self._path))
+        given = image_input((value.name, value.shape) for value in open_session(self._path).get_inputs())
+        if given.height != given.width:
+            size = f"{given.height or '?'} × {given.width or '?'}"
+            raise OptionError(
+                f"{self._path}: takes {size}; finetune feeds square images: export it with such a size, or a free one"
+            )
         self._net, self._rewritten = as_classifier(self._path, freeze=options.freeze, train=options.train)
-        self._net.channels_last = self._given.channels_last
-        self._images = load_images(os.fspath(data), data_dir, self._given.side, options.val, options.seed)
-        _check_agreement(self._path, self._net, self._given, self._images)
+        self._net.channels_last = given.channels_last
+        self._images = load_images(os.fspath(data), data_dir, given.height, options.val, options.seed)
+        _check_agreement(self._path, self._net, given.batch or 1, self._images)
         self.notes = tuple(self._rewritten.notes)
-        self.before = _judge(self._path, self._given, self._images)
+        self.before = _judge(self._path, self._images)
         self._net.to(options.device)
         folder = None if run_folder is None else Path(run_folder)
         self.trainer = _trainer(self._net, self._images, options, self._path, folder)
@@ -139,7 +145,7 @@ class Finetuning:
         return FinetuneResult(
             output=self._target,
             before=self.before,
-            after=_judge(self._target, self._given, self._images),
+            after=_judge(self._target, self._images),
             n_trained=len(self._rewritten.trained),
             n_statistics=len(self._rewritten.moved),
             n_images=len(self._images.train),
@@ -209,26 +215,20 @@ def _digest(path: str) -> str:
     return f"{digest} {beside}"
 
 
-def _judge(path: str, given: ImageInput, images: Images) -> Accuracy:
+def _judge(path: str, images: Images) -> Accuracy:
     with onnx_logits(path) as logits:
-        return accuracy(_in_layout(logits, given), images.judging(_JUDGED_TOGETHER))
+        return accuracy(logits, images.judging(_JUDGED_TOGETHER))
 
 
-def _in_layout(logits: Logits, given: ImageInput) -> Logits:
-    if not given.channels_last:
-        return logits
-    return lambda images: logits(images.permute(0, 2, 3, 1))
-
-
-def _check_agreement(path: str, net: Classifier, given: ImageInput, images: Images) -> None:
+def _check_agreement(path: str, net: Classifier, batch: int, images: Images) -> None:
     """The converted module computes what the file does, and for the data's classes.
 
     Raises:
         RuntimeFailure, DataError: it does not.
     """
-    some, _ = next(iter(images.judging(max(_CHECKED, given.batch or 1))))
+    some, _ = next(iter(images.judging(max(_CHECKED, batch))))
     with onnx_logits(path) as logits:
-        theirs = _in_layout(logits, given)(some).double().numpy()  # (B, classes)
+        theirs = logits(some).double().numpy()  # (B, classes)
     if theirs.ndim != 2:
         raise RuntimeFailure(f"{path}: its first output is {theirs.shape}; finetune needs N × classes")
     n_classes = len(images.train.classes)
