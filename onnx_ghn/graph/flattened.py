@@ -111,14 +111,14 @@ def _channels(value: Tensor | None, known: dict[Tensor | None, _Map | None], dep
 
 
 def _origin(value: Tensor | None, known: dict[Tensor | None, _Map | None], depth: int) -> _Map | None:
-    perms: list[list[int]] = []
+    moves: list[Op] = []  # of axes, the last first
     found: _Map | None = None
     while found is None:
         op = value.producer if value is not None and not value.is_const else None
         if op is None:
             return None
-        if op.op_type == "Transpose" and op.attr("perm"):
-            perms.append(op.attr("perm"))
+        if op.op_type in ("Transpose", "Unsqueeze", "Squeeze"):
+            moves.append(op)
             value = op.input(0)
         elif op.op_type in _SAME:
             value = _data_input(op)
@@ -132,11 +132,27 @@ def _origin(value: Tensor | None, known: dict[Tensor | None, _Map | None], depth
             found = _joined(op, known, depth) if op.op_type == "Concat" else None
             if found is None:
                 return None
-    for perm in reversed(perms):
-        if found.axis not in perm:
-            return None
-        found = _Map(found.channels, perm.index(found.axis), len(perm))
+    while moves and found is not None:
+        found = _moved(found, moves.pop())
     return found
+
+
+def _moved(given: _Map, op: Op) -> _Map | None:
+    """A map after its axes are permuted, or axes of one element added or left out (max pools of JAX)."""
+    if op.op_type == "Transpose":
+        perm = op.attr("perm", [])
+        return _Map(given.channels, perm.index(given.axis), len(perm)) if given.axis in perm else None
+    told = op.input(1)
+    axes = told.ints() if told is not None else op.attr("axes")
+    if not axes or min(axes) < 0:
+        return None
+    if op.op_type == "Unsqueeze":
+        left = [axis for axis in range(given.axis + len(axes) + 1) if axis not in axes]
+        return _Map(given.channels, left[given.axis], given.rank + len(axes) if given.rank else None)
+    if given.axis in axes:
+        return None
+    rank = given.rank - len(axes) if given.rank else None
+    return _Map(given.channels, given.axis - sum(axis < given.axis for axis in axes), rank)
 
 
 def _joined(op: Op, known: dict[Tensor | None, _Map | None], depth: int) -> _Map | None:

@@ -16,8 +16,9 @@ import onnxruntime
 import pytest
 
 from onnx_ghn.errors import CheckpointError
+from onnx_ghn.graph import build_graph
 
-__all__ = ["check_round_trip", "predict_file", "run"]
+__all__ = ["check_round_trip", "flattened_maps", "predict_file", "run"]
 
 
 def run(path: Path, *inputs: np.ndarray) -> np.ndarray:
@@ -108,3 +109,8 @@ def check_round_trip(
     for name, value in weights(model).items():
         np.testing.assert_array_equal(value, kept[name])
     return other
+
+
+def flattened_maps(path: Path) -> list[tuple[int, bool]]:
+    """(positions, channels last) of the flattened maps that a file's linear weights read."""
+    return [tuple(p.flattened) for p in build_graph(path).parameters if p.flattened is not None]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from round_trip import check_round_trip
+from round_trip import check_round_trip, flattened_maps
 
 nnx = pytest.importorskip("flax.nnx", reason="Flax is not installed: make test-exporters")
 jax = pytest.importorskip("jax")
@@ -106,3 +106,16 @@ def test_any_batch(tmp_path: Path) -> None:
 def test_other_objects_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"neither an nnx\.Module"):
         exporter.export(object(), tmp_path / "m.onnx", X)
+
+
+class Flat(linen.Module):
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = linen.max_pool(linen.relu(linen.Conv(12, (3, 3))(x)), window_shape=(2, 2), strides=(2, 2))
+        return linen.Dense(10)(x.reshape((x.shape[0], -1)))
+
+
+def test_a_flattened_map_is_known_for_one(tmp_path: Path) -> None:
+    net = Flat()
+    exporter.export(exporter.LinenModel(net, net.init(jax.random.key(0), X)), tmp_path / "m.onnx", X)
+    assert flattened_maps(tmp_path / "m.onnx") == [(16, True)]

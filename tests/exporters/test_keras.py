@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from round_trip import check_round_trip, run
+from round_trip import check_round_trip, flattened_maps, run
 
 BACKENDS = ("tensorflow", "jax", "torch")
 os.environ.setdefault("KERAS_BACKEND", next((b for b in BACKENDS if importlib.util.find_spec(b)), "torch"))
@@ -88,3 +88,11 @@ def test_a_model_that_was_never_called(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="give example inputs"):
         exporter.export(untold, tmp_path / "untold.onnx")
     exporter.export(untold, tmp_path / "untold.onnx", np.zeros((1, 4), "float32"))
+
+
+def test_a_flattened_map_is_known_for_one(tmp_path: Path) -> None:
+    layers = keras.layers
+    net = [keras.Input((16, 16, 3)), layers.Conv2D(12, 3, activation="relu"), layers.MaxPooling2D(), layers.Flatten()]
+    model = keras.Sequential([*net, layers.Dense(8, activation="relu"), layers.Dense(10)])
+    exporter.export(model, tmp_path / "m.onnx")
+    assert flattened_maps(tmp_path / "m.onnx") == [(49, True)]

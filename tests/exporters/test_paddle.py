@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from round_trip import check_round_trip
+from round_trip import check_round_trip, flattened_maps
 
 paddle = pytest.importorskip("paddle", reason="Paddle is not installed: make test-exporters")
 
@@ -69,3 +69,10 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path, capfd: pytest.CaptureFi
     with pytest.raises(OptionError, match=r"no paddle\.nn\.Layer"):
         exporter.export(object(), tmp_path / "m.onnx", None)
     assert capfd.readouterr().out == ""  # its compiled part prints
+
+
+def test_a_flattened_map_is_known_for_one(tmp_path: Path) -> None:
+    nn = paddle.nn
+    net = nn.Sequential(nn.Conv2D(3, 12, 3), nn.ReLU(), nn.MaxPool2D(2), nn.Flatten(), nn.Linear(108, 10))
+    exporter.export(net, tmp_path / "m.onnx", paddle.to_tensor(X))
+    assert flattened_maps(tmp_path / "m.onnx") == [(9, False)]

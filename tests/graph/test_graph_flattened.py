@@ -97,6 +97,18 @@ def test_transposes_that_undo_each_other() -> None:
     assert told(gemm(net, flat(net, x, 288), 288)) == Flattened(36)
 
 
+@pytest.mark.parametrize(("added", "removed"), [([0, 1], [0, 1]), ([0, 2], [2, 0]), ([3], [3])])
+def test_axes_of_one_element_that_come_and_go(added: list[int], removed: list[int]) -> None:
+    net, x = network()
+    for channels_last in (False, True):
+        y = net.op("Transpose", x, perm=[0, 2, 3, 1]) if channels_last else x
+        y = net.op("Relu", net.op("Unsqueeze", y, net.number(added, "int64")))
+        y = net.op("Squeeze", y, net.number(removed, "int64"))
+        name = f"fc{channels_last}"
+        model = net.model(net.op("Gemm", flat(net, y, 288), net.weight(10, 288, name=name), transB=1))
+        assert told(model, name) == Flattened(36, channels_last)
+
+
 @pytest.mark.parametrize("axis", [1, -3])
 def test_concatenated_channels(axis: int) -> None:
     net, x = network()
