@@ -54,6 +54,9 @@ def main(logs: tuple[str, ...], output: str, title: str, smooth: int) -> None:
     if first < 0.1 * max(rows[-1]["step"] for rows in runs.values()):  # not the end of a run alone
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
+    elif any("stage" in row for rows in runs.values() for row in rows):  # room for their names below the curve
+        low, high = axes.get_ylim()
+        axes.set_ylim(low - 0.35 * (high - low), high)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if any(runs):
