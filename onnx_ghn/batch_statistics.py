@@ -26,7 +26,7 @@ class Layer:
 
 
 def use_batch_statistics(path: Path) -> tuple[list[Layer], dict[str, list[int]]]:
-    """Rewrite a model file in place; its external data stay as they are.
+    """Rewrite a model file in place, unless it has no batch norm; its external data stay as they are.
 
     Also the number of samples in a batch becomes free, where the inputs agree on one: torch exports networks for a
     single image, and a statistic needs more.
@@ -55,6 +55,8 @@ def use_batch_statistics(path: Path) -> tuple[list[Layer], dict[str, list[int]]]
             node.input[index] = f"{output}_typed"
         nodes.append(node)
         layers.append(Layer(origins[0][0], origins[1][0], outputs))  # type: ignore[index]
+    if not layers:
+        return [], {}
     del graph.node[:]
     graph.node.extend(nodes)
     for layer in layers:

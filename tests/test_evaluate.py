@@ -116,6 +116,20 @@ def test_images_are_given_as_the_model_takes_them(small: nn.Module, tmp_path: Pa
         torch.testing.assert_close(logits(images), small.eval()(images), rtol=1e-4, atol=1e-5)
 
 
+def test_no_batch_norm_no_statistics(tmp_path: Path) -> None:
+    """Without any, a model of one batch size stays one: its reshapes may be made for that size."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 5))
+    path = exported(net, tmp_path / "net.onnx", 1, dynamic=False)
+    model = onnx.load(path)
+    (flatten,) = (node for node in model.graph.node if node.op_type == "Flatten")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 144]), "shape"))
+    flatten.CopyFrom(onnx.helper.make_node("Reshape", [flatten.input[0], "shape"], list(flatten.output)))
+    onnx.save(model, path)
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    with onnx_logits(path, statistics="batch") as logits, torch.no_grad():
+        torch.testing.assert_close(logits(images), net(images), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(2, 5, 8, 8), (2, 3, 8)])
 def test_a_model_of_other_inputs_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     onnx.save(module_to_onnx(nn.ReLU(), (torch.zeros(shape),)), tmp_path / "net.onnx")
