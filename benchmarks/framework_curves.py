@@ -153,7 +153,7 @@ def _torch(seed: int) -> Run:
             loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels))
             loss.backward()
             optimizer.step()
-            losses.append(float(loss))
+            losses.append(loss.item())
         return losses
 
     return model, _Exporter("pytorch", lambda i: torch.from_numpy(i).permute(0, 3, 1, 2)), train
@@ -278,7 +278,7 @@ def _paddle(seed: int) -> Run:
             loss.backward()
             optimizer.step()
             optimizer.clear_grad()
-            losses.append(float(loss))
+            losses.append(loss.item())
         return losses
 
     return model, _Exporter("paddle", lambda i: paddle.to_tensor(i.transpose(0, 3, 1, 2))), train
