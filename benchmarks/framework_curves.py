@@ -72,7 +72,7 @@ def plot(out: Path, output: str, smooth: int) -> None:
         ax.spines[["top", "right"]].set_visible(False)
     first = np.atleast_1d(axes)[0]
     first.set_ylabel("training loss")
-    first.legend(frameon=False, loc="lower left")
+    first.legend(frameon=False, loc="center left")
     figure.savefig(output, dpi=160)
     for name, pair in curves.items():
         ends = {key: round(float(np.mean(values[-50:])), 3) for key, values in pair.items() if isinstance(values, list)}
