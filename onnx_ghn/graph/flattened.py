@@ -70,9 +70,26 @@ def _flattening(data: Tensor | None) -> Op | None:
     return None
 
 
-def _length(vector: Tensor | None, depth: int = 0) -> int | None:
+def _length(vector: Tensor | None) -> int | None:
     """How many numbers a computed shape has, so far as operators tell (batches of unknown size are computed)."""
-    if vector is None or depth > _DEEPEST:
+    vector = _uncast(vector)
+    op = vector.producer if vector is not None else None
+    if op is None or op.op_type != "Concat":
+        return _part_length(vector)
+    parts = [_part_length(part) for part in op.inputs]
+    return None if None in parts else sum(part or 0 for part in parts)
+
+
+def _uncast(value: Tensor | None) -> Tensor | None:
+    while value is not None and value.producer is not None and value.producer.op_type in ("Cast", "Identity"):
+        value = value.producer.input(0)
+    return value
+
+
+def _part_length(vector: Tensor | None) -> int | None:
+    """`_length` of what exporters join to a shape. Joined shapes in joined shapes are not followed: paths multiply."""
+    vector = _uncast(vector)
+    if vector is None:
         return None
     known = vector.ints() if vector.is_const else None
     if known is not None:
@@ -83,20 +100,18 @@ def _length(vector: Tensor | None, depth: int = 0) -> int | None:
     if op is None:
         return None
     match op.op_type:
-        case "Cast" | "Identity":
-            return _length(op.input(0), depth + 1)
-        case "Concat":
-            parts = [_length(part, depth + 1) for part in op.inputs]
-            return None if None in parts else sum(part or 0 for part in parts)
         case "Unsqueeze":  # of a number
             return 1
         case "Gather":
-            return _length(op.input(1), depth + 1)
+            indices = op.input(1)
+            chosen = indices.ints() if indices is not None else None
+            return None if chosen is None else len(chosen)
         case "Slice":
             start, end = (
                 tensor.ints() if tensor is not None else op.attr(name)
                 for tensor, name in ((op.input(1), "starts"), (op.input(2), "ends"))
             )
+            # A large end stands for the rest, whose length nobody says.
             return end[0] - start[0] if start and end and 0 <= start[0] < end[0] < 8 else None
         case "Shape":
             return op.attr("end") - op.attr("start", 0) if op.attr("end", -1) > 0 else None

@@ -162,3 +162,8 @@ def test_concatenations_in_concatenations_end() -> None:
     for _ in range(3000):
         x = net.op("Concat", x, axis=1)
     assert told(gemm(net, net.op("Flatten", x), 288)) is None
+    net, x = network()
+    shape = net.op("Shape", x)
+    for _ in range(30):
+        shape = net.op("Concat", shape, shape, axis=0)
+    assert told(gemm(net, net.op("Reshape", x, shape), 288)) is None
