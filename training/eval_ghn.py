@@ -190,18 +190,8 @@ def _settings(options: dict[str, Any], ghn: GHN | None) -> dict[str, Any]:
     """What results depend on: of the GHN its weights, since a folder may come to hold others."""
     from onnx_ghn.ghn import fingerprint
 
-    left_out = (
-        "results",
-        "threads",
-        "device",
-        "as_json",
-        "count",
-        "data_dir",
-        "model",
-        "statistics",
-        "backend",
-        "ckpt",
-    )
+    left_out = ("results", "threads", "device", "as_json", "count", "data_dir")
+    left_out += ("model", "statistics", "backend", "ckpt")
     told = {key: value for key, value in options.items() if key not in left_out}
     return told | ({"ghn": fingerprint(ghn)} if ghn is not None and options["results"] else {})
 

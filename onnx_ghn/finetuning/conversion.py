@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.finetuning.operators import register_operators
 from onnx_ghn.finetuning.rewriting import ForTraining, check_operators, rewrite_for_training
+from onnx_ghn.image_input import ImageInput
 from onnx_ghn.onnx_io import write_model
 
 __all__ = ["Classifier", "as_classifier"]
@@ -38,12 +39,12 @@ class Classifier(nn.Module):
         dtype: in which the graph reads images.
 
     Attributes:
-        channels_last: it reads them as N × H × W × 3.
+        given: how the graph takes images; N × 3 × H × W unless told.
     """
 
     def __init__(self, net: nn.Module, rewritten: ForTraining, dtype: torch.dtype) -> None:
         super().__init__()
-        self.channels_last = False
+        self.given: ImageInput | None = None
         self._rewritten, self._dtype = rewritten, dtype
         self._partly: list[tuple[nn.Parameter, Tensor, Tensor]] = []  # parameter, mask of what stays, its values
         for name in rewritten.trained:
@@ -62,8 +63,8 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         self._restore_frozen()
         images = images.to(self._dtype)
-        if self.channels_last:
-            images = images.permute(0, 2, 3, 1)  # (B, 3, H, W) -> (B, H, W, 3)
+        if self.given is not None:
+            images = self.given.in_layout(images)
         logits: Tensor = self.net(images.contiguous())
         return logits
 

@@ -116,7 +116,7 @@ class Finetuning:
                 f"{self._path}: takes {size}; finetune feeds square images: export it with such a size, or a free one"
             )
         self._net, self._rewritten = as_classifier(self._path, freeze=options.freeze, train=options.train)
-        self._net.channels_last = given.channels_last
+        self._net.given = given
         self._images = load_images(os.fspath(data), data_dir, given.height, options.val, options.seed)
         _check_agreement(self._path, self._net, given.batch or 1, self._images)
         self.notes = tuple(self._rewritten.notes)
