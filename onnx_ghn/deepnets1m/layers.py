@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onnx_ghn.deepnets1m.attention import attend
 from onnx_ghn.deepnets1m.depthwise import depthwise_conv2d
 
 __all__ = ["PositionEncoding", "make_operation", "norm_layer", "preprocess"]
@@ -157,9 +158,11 @@ class Transformer(nn.Module):
         x = x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, N, C), N = H * W
         qkv = self.to_qkv(self.ln1(x)).reshape(b, h * w, 3, _HEADS, -1).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # (B, h, N, d) each
-        # Written out: PyTorch's fused operator would hide the Softmax from who reads the exported graph.
-        att = (q @ k.transpose(-2, -1) * self.scale).softmax(dim=-1)  # (B, h, N, N)
-        y = (att @ v).transpose(1, 2).reshape(b, h * w, self.inner)  # (B, h, N, d) -> (B, N, C)
+        if self.training and not torch.onnx.is_in_onnx_export():
+            y = attend(q, k, v)  # (B, h, N, d)
+        else:  # written out: PyTorch's fused operator would hide the Softmax from who reads the exported graph
+            y = (q @ k.transpose(-2, -1) * self.scale).softmax(dim=-1) @ v  # (B, h, N, N) x (B, h, N, d)
+        y = y.transpose(1, 2).reshape(b, h * w, self.inner)  # (B, h, N, d) -> (B, N, C)
         x = self.to_out(y) + x
         x = self.ff(self.ln2(x)) + x
         return self.stride(x.transpose(1, 2).reshape(b, c, h, w))
