@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
+from onnx_ghn.cli_options import SPLITS
+
 __all__ = ["deepnets"]
 
-_SPLITS = ("train", "val", "test", "wide", "deep", "dense", "bnfree", "search")
 _BACKENDS = ("loky", "threading", "ray", "dask")
 
 
@@ -22,7 +23,7 @@ def deepnets() -> None:
 
 
 @deepnets.command()
-@click.argument("split", type=click.Choice(_SPLITS))
+@click.argument("split", type=click.Choice(SPLITS))
 @click.option("-n", "count", required=True, type=click.IntRange(min=1), help="How many architectures.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all random numbers.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes; -1 for one a core.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnx_ghn import cli_options
 from onnx_ghn.cli_terminal import console, spinner
 from onnx_ghn.errors import printable
 
@@ -34,7 +35,7 @@ __all__ = ["finetune"]
 @click.option("-e", "--epochs", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), help="Of training, instead of epochs.")
 @click.option("-b", "--batch_size", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--opt", type=click.Choice(["sgd", "adam", "adamw", "muon"]), default="sgd", show_default=True)
+@cli_options.optimizer("sgd")
 @click.option("--lr", type=float, default=0.01, show_default=True, help="Falls to 0 along a cosine.")
 @click.option("--wd", type=float, default=3e-4, show_default=True, help="Weight decay.")
 @click.option("--grad_clip", type=float, default=5.0, show_default=True)
@@ -46,30 +47,23 @@ __all__ = ["finetune"]
 @click.option(
     "-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of all random numbers."
 )
-@click.option("-S", "--save_dir", default="./out", show_default=True, help="Of runs: a log, and a state to go on from.")
-@click.option("--name", help="Of the run: its folder below save_dir; unless told, the name of the output file.")
-@click.option("--save_interval", type=click.IntRange(min=1), default=200, show_default=True, help="Steps.")
-@click.option("-l", "--log_interval", type=click.IntRange(min=1), default=20, show_default=True, help="Steps.")
-@click.option("--threads", type=click.IntRange(min=1), help="On the CPU.")
-@click.option("--device", help="cpu or cuda; cuda where there is one.")
+@cli_options.run(None, save=200, log=20)
+@cli_options.machine
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@cli_options.as_json
 def finetune(model: str, data: str, output: str, as_json: bool, **options: Any) -> None:
     """Train MODEL, an ONNX classifier of images, and write it with its new weights: same graph, same names.
 
     For who has the file alone. What is in it is trained: all float32 tensors that `inspect` lists but for frozen ones,
     and the running statistics of batch norms. Accuracies are those of the files, through onnxruntime.
     """
-    import torch
-
     from onnx_ghn.finetuning import FinetuneOptions, Finetuning
     from onnx_ghn.training.logs import reports
 
-    threads, data_dir, force = options.pop("threads"), options.pop("data_dir"), options.pop("force")
+    options["device"] = cli_options.set_up(options)
+    del options["threads"]
+    data_dir, force = options.pop("data_dir"), options.pop("force")
     folder = Path(options.pop("save_dir")) / (options.pop("name") or Path(output).stem)
-    if threads:
-        torch.set_num_threads(threads)
-    options["device"] = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     settings = FinetuneOptions(**options)
     with spinner(printable(f"reading, converting and judging {model}")):
         tuning = Finetuning(model, data, output, settings, data_dir=data_dir, run_folder=folder, force=force)

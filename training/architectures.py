@@ -19,6 +19,7 @@ from onnx_ghn.graph.model import ComputationGraph
 
 __all__ = ["ArchitectureStream", "Curriculum", "Net", "TrainingNet"]
 
+_DRAWS = 10_000  # before limits are said to fit no network
 _MAX_NODES = 2200  # of a meta-batch, as published: keeps memory bounded without preferring small nets much
 
 
@@ -116,25 +117,36 @@ class ArchitectureStream:
             architecture = _plain_transformer(rng)
             graph = symbolic_graph(architecture, self.num_classes, large_images=self.large_images)
             return TrainingNet(architecture, graph, self.large_images)
-        while True:
-            architecture = sample(self.rules.name, rng)
-            if architecture is None or architecture.n_cells > limits.max_cells:
-                continue
-            if limits.any_size and not architecture.glob_avg:
-                continue
-            try:
-                n_default = n_trainable(symbolic_graph(architecture, 10))
-                if n_default > self.rules.max_params:
-                    continue
-                if limits.channels is None:
-                    architecture = sample_width(architecture, n_default, rng)
-                else:
-                    architecture = architecture.replace(C=limits.channels)
-                graph = symbolic_graph(architecture, self.num_classes, large_images=self.large_images)
-            except GraphError:  # disconnected: the published generator leaves those out too
-                continue
-            if n_trainable(graph) <= limits.max_params:
-                return TrainingNet(architecture, graph, self.large_images)
+        for _ in range(_DRAWS):
+            if net := self._try_draw(rng):
+                return net
+        raise OptionError(
+            f"--max_cells {limits.max_cells:,}, --max_params {limits.max_params:,}: none of {_DRAWS:,} networks drawn "
+            f"of {self.rules.name} is that small (none has fewer than {self.rules.min_cells} cells): allow larger ones"
+        )
+
+    def _try_draw(self, rng: np.random.Generator) -> TrainingNet | None:
+        """A network of DeepNets-1M, or None where it is disconnected or beyond the limits."""
+        limits = self.curriculum
+        architecture = sample(self.rules.name, rng)
+        if architecture is None or architecture.n_cells > limits.max_cells:
+            return None
+        if limits.any_size and not architecture.glob_avg:
+            return None
+        try:
+            n_default = n_trainable(symbolic_graph(architecture, 10))
+            if n_default > self.rules.max_params:
+                return None
+            if limits.channels is None:
+                architecture = sample_width(architecture, n_default, rng)
+            else:
+                architecture = architecture.replace(C=limits.channels)
+            graph = symbolic_graph(architecture, self.num_classes, large_images=self.large_images)
+        except GraphError:  # disconnected: the published generator leaves those out too
+            return None
+        if n_trainable(graph) > limits.max_params:
+            return None
+        return TrainingNet(architecture, graph, self.large_images)
 
 
 def _plain_transformer(rng: np.random.Generator) -> Architecture:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnx_ghn import cli_options
 from onnx_ghn.cli_terminal import bar
 
 if TYPE_CHECKING:
@@ -27,19 +28,19 @@ if TYPE_CHECKING:
 
 __all__ = ["eval_ghn"]
 
-_SPLITS = ("train", "val", "test", "wide", "deep", "dense", "bnfree", "search", "predefined", "torchvision")
-
 
 @click.command("eval")
-@click.option("-d", "--dataset", default="cifar10", show_default=True, help="cifar10, imagenet, or a folder or zip.")
-@click.option("-D", "--data_dir", default="./data", show_default=True, help="Where data sets are.")
+@cli_options.dataset
+@cli_options.data_dir
 @click.option(
     "--images", type=click.Choice(["val", "test"]), default="test", show_default=True, help="Images to judge on."
 )
 @click.option("-C", "--ckpt", help="A GHN: a shipped name, a folder, a .pt. The default one unless told.")
 @click.option("--model", help="An ONNX file to evaluate, instead of networks that a GHN fills.")
 @click.option("--init", type=click.Choice(["ghn", "kaiming"]), default="ghn", show_default=True, help="Weights.")
-@click.option("--split", type=click.Choice(_SPLITS), default="test", show_default=True, help="Of DeepNets-1M.")
+@click.option(
+    "--split", type=click.Choice(cli_options.NETWORK_SPLITS), default="test", show_default=True, help="Of DeepNets-1M."
+)
 @click.option(
     "--arch", help="One network: an index of the split, ResNet-50, ViT, DARTS, PDARTS, or a torchvision name."
 )
@@ -65,15 +66,11 @@ _SPLITS = ("train", "val", "test", "wide", "deep", "dense", "bnfree", "search", 
 )
 @click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of sampled networks.")
 @click.option("--results", help="A .jsonl file of results by network; an interrupted run goes on from it.")
-@click.option("--threads", type=click.IntRange(min=1), help="On the CPU.")
-@click.option("--device", help="cpu or cuda; cuda where there is one.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@cli_options.machine
+@cli_options.as_json
 def eval_ghn(**options: Any) -> None:
     """Measure the accuracy of networks with predicted weights, or of an ONNX file."""
-    import torch
-
-    if options["threads"]:
-        torch.set_num_threads(options["threads"])
+    options["device"] = cli_options.set_up(options)
     rows = _model_rows(options) if options["model"] else _network_rows(options)
     if options["as_json"]:
         click.echo(json.dumps({"results": rows, "summary": _summary(rows)}, indent=2))
@@ -114,14 +111,13 @@ def _network_rows(options: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _evaluate(choice: Choice, ghn: Any, n_classes: int, batches: Any, options: dict[str, Any]) -> dict[str, Any]:
-    import torch
 
     from onnx_ghn.deepnets1m import Architecture
     from onnx_ghn.evaluate import architecture_logits, batch_statistics_mode
     from onnx_ghn.training.nets import make_module
     from onnx_ghn.training.weights import kaiming_, load_tensors, predict_architecture, predict_net
 
-    device = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = options["device"]
     large = options["dataset"] == "imagenet"
     if isinstance(choice.net, Architecture):
         if ghn is None:

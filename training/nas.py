@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnx_ghn import cli_options
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -23,11 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["nas"]
 
-_SPLITS = ("train", "val", "test", "wide", "deep", "dense", "bnfree", "search")
-
 
 @click.command("nas")
-@click.option("--split", type=click.Choice(_SPLITS), default="search", show_default=True, help="Whose rules draw.")
+@click.option(
+    "--split", type=click.Choice(cli_options.SPLITS), default="search", show_default=True, help="Whose rules draw."
+)
 @click.option("--file", help="DeepNets-1M architectures (.hdf5 or .jsonl); without one they are drawn.")
 @click.option("-n", "--n", "count", type=click.IntRange(min=1), default=10_000, show_default=True, help="How many.")
 @click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of all draws.")
@@ -56,7 +58,7 @@ _SPLITS = ("train", "val", "test", "wide", "deep", "dense", "bnfree", "search")
 @click.option("--train", "n_train", type=click.IntRange(min=1), help="Train so many of the best as `train-net` does.")
 @click.option("-e", "--epochs", type=click.IntRange(min=0), default=600, show_default=True, help="Of --train.")
 @click.option("-d", "--dataset", default="cifar10", show_default=True, help="Of --train and --compare.")
-@click.option("-D", "--data_dir", default="./data", show_default=True, help="Where data sets are.")
+@cli_options.data_dir
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes; -1 for one a core.")
 @click.option("--backend", type=click.Choice(["loky", "threading", "ray", "dask"]), help="Of joblib.")
 @click.option("--force", is_flag=True, help="Write into a folder that is not empty.")

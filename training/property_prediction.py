@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from onnx_ghn import cli_options
 from onnx_ghn.cli_terminal import bar
 from onnx_ghn.errors import DataError
 from onnx_ghn.training.results import ResultsFile
@@ -39,7 +40,7 @@ def property_prediction() -> None:
 @click.option("--file", help="DeepNets-1M architectures (.hdf5 or .jsonl); without one they are sampled.")
 @click.option("--arch_seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of sampled networks.")
 @click.option("-d", "--dataset", default="cifar10", show_default=True, help="cifar10, or a folder or zip.")
-@click.option("-D", "--data_dir", default="./data", show_default=True, help="Where data sets are.")
+@cli_options.data_dir
 @click.option("--channels", type=int, default=16, show_default=True, help="Width of the networks.")
 @click.option("--image_size", type=int, default=16, show_default=True, help="Scale training images to this size.")
 @click.option("--steps", type=int, default=100, show_default=True, help="Of training.")

@@ -18,37 +18,27 @@ from typing import Any
 
 import click
 
+from onnx_ghn import cli_options
 from onnx_ghn.errors import printable
 
 __all__ = ["train_detector"]
 
-_SPLITS = ("train", "val", "test", "wide", "deep", "dense", "bnfree", "search", "predefined", "torchvision")
-
 
 @click.command("train-detector")
 @click.option("-d", "--dataset", default="PennFudanPed", show_default=True, help="A folder, or one below data_dir.")
-@click.option("-D", "--data_dir", default="./data", show_default=True, help="Where data sets are.")
-@click.option("--split", type=click.Choice(_SPLITS), default="predefined", show_default=True, help="Of DeepNets-1M.")
-@click.option("--arch", default="DARTS", show_default=True, help="DARTS, PDARTS, an index, or a torchvision name.")
-@click.option(
-    "--file", help="DeepNets-1M architectures (.hdf5 or .jsonl); without one an index is of the sampled split."
-)
-@click.option("--arch_seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of the sampled split.")
+@cli_options.data_dir
+@cli_options.network
+@cli_options.start
 @click.option("--detector", type=click.Choice(["faster", "mask"]), default="faster", show_default=True, help="R-CNN.")
 @click.option("-b", "--batch_size", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("-e", "--epochs", type=click.IntRange(min=0), default=10, show_default=True, help="0 evaluates only.")
-@click.option("--opt", type=click.Choice(["sgd", "adam", "adamw", "muon"]), default="sgd", show_default=True)
+@cli_options.optimizer("sgd")
 @click.option("--lr", type=float, default=0.005, show_default=True)
 @click.option("--wd", type=float, default=5e-4, show_default=True)
 @click.option(
     "--lr_step", type=click.IntRange(min=1), default=3, show_default=True, help="Epochs between changes of rate."
 )
 @click.option("--gamma", type=float, default=0.1, show_default=True, help="What the rate is multiplied by then.")
-@click.option("-C", "--ckpt", help="A GHN that predicts the backbone: a shipped name, a folder, a .pt.")
-@click.option("--pretrained", is_flag=True, help="Begin with torchvision's ImageNet weights.")
-@click.option("--init", type=click.Choice(["rand", "orth", "kaiming"]), default="rand", show_default=True)
-@click.option("--init_channels", type=click.IntRange(min=1), help="Of DARTS and PDARTS: 48, for --imsize 32 36.")
-@click.option("--layers", type=click.IntRange(min=1), help="Cells of DARTS and PDARTS: 14, for --imsize 32 20.")
 @click.option(
     "--imsize", type=click.Choice(["32", "224"]), default="224", show_default=True, help="Form of the network's stem."
 )
@@ -59,17 +49,12 @@ _SPLITS = ("train", "val", "test", "wide", "deep", "dense", "bnfree", "search", 
 @click.option("--test_images", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--amp", is_flag=True, help="In bfloat16.")
 @click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True)
-@click.option("-S", "--save_dir", default="./out", show_default=True)
-@click.option("--name", default="DETECTOR", show_default=True, help="Of the run: its folder below save_dir.")
-@click.option("-l", "--log_interval", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--save_interval", type=click.IntRange(min=1), default=100, show_default=True, help="Steps.")
-@click.option("--until", type=int, help="Stop at this step for now; the schedule stays that of the whole run.")
-@click.option("--threads", type=click.IntRange(min=1), help="On the CPU.")
-@click.option("--device", help="cpu or cuda; cuda where there is one.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@cli_options.run("DETECTOR", save=100, log=10)
+@cli_options.until
+@cli_options.machine
+@cli_options.as_json
 def train_detector(**options: Any) -> None:
     """Train a detector on a predicted, random or pretrained backbone, and measure COCO's average precision."""
-    import torch
 
     from onnx_ghn.training.detection_metrics import need_pycocotools
     from onnx_ghn.training.detector_trainer import DetectorConfig, DetectorTrainer
@@ -77,9 +62,7 @@ def train_detector(**options: Any) -> None:
     from onnx_ghn.training.pedestrians import find_pedestrians
 
     need_pycocotools()
-    if options["threads"]:
-        torch.set_num_threads(options["threads"])
-    device = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = cli_options.set_up(options)
     home = Path(options["dataset"])
     home = home if home.is_dir() else Path(options["data_dir"]) / options["dataset"]
     train, test = find_pedestrians(home, options["test_images"], options["seed"])

@@ -17,32 +17,42 @@ from typing import Any
 
 import click
 
+from onnx_ghn import cli_options
+
 __all__ = ["train_ghn"]
 
 _PUBLISHED_BATCH = {"imagenet": 256}
+_at_least_1 = click.IntRange(min=1)
 _share = functools.partial(click.option, type=click.FloatRange(0, 1), default=0.0, show_default=True)
 
 
 @click.command("train")
-@click.option("-d", "--dataset", default="cifar10", show_default=True, help="cifar10, imagenet, or a folder or zip.")
-@click.option("-D", "--data_dir", default="./data", show_default=True, help="Where data sets are.")
-@click.option("-b", "--batch_size", type=int, help="Images a step: 64, for imagenet 256.")
-@click.option("-e", "--epochs", type=int, default=300, show_default=True)
-@click.option("--steps", type=int, help="Optimiser steps, instead of epochs.")
-@click.option("--opt", type=click.Choice(["adam", "adamw", "sgd", "muon"]), default="adam", show_default=True)
+@cli_options.dataset
+@cli_options.data_dir
+@click.option("-b", "--batch_size", type=_at_least_1, help="Images a step: 64, for imagenet 256.")
+@click.option("-e", "--epochs", type=_at_least_1, default=300, show_default=True)
+@click.option("--steps", type=_at_least_1, help="Optimiser steps, instead of epochs.")
+@cli_options.optimizer("adam")
 @click.option("--lr", type=float, default=1e-3, show_default=True)
 @click.option("--wd", type=float, default=1e-5, show_default=True)
 @click.option("--scheduler", type=click.Choice(["step", "cosine", "constant"]), default="step", show_default=True)
 @click.option("--lr_steps", default="200,250", show_default=True, help="Epochs at which the step schedule decays.")
 @click.option("-g", "--gamma", type=float, default=0.1, show_default=True, help="By how much it decays.")
-@click.option("--warmup", type=int, default=0, show_default=True, help="Steps of linear warm-up.")
+@click.option("--warmup", type=click.IntRange(min=0), default=0, show_default=True, help="Steps of linear warm-up.")
 @click.option("--grad_clip", type=float, default=5.0, show_default=True)
 @click.option("--net_clip", type=float, default=float("inf"), help="Largest norm of one net's gradient.")
 @click.option("-m", "--meta_batch_size", type=int, default=1, show_default=True, help="Nets a step.")
 @click.option("--accumulate", type=int, default=1, show_default=True, help="Batches per optimiser step.")
 @click.option("--own_images", is_flag=True, help="Images of its own for each net of a step, not the same for all.")
 @click.option("-n", "--weight_norm", is_flag=True, help="Normalise predicted weights by fan-in.")
-@click.option("-v", "--virtual_edges", type=int, default=1, show_default=True, help="Longest virtual edge; 1: none.")
+@click.option(
+    "-v",
+    "--virtual_edges",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Longest virtual edge; 1: none.",
+)
 @click.option("--ln", is_flag=True, help="Layer norm over node embeddings.")
 @click.option(
     "-H", "--hypernet", type=click.Choice(["gatedgnn", "mlp", "graphormer"]), default="gatedgnn", show_default=True
@@ -55,38 +65,31 @@ _share = functools.partial(click.option, type=click.FloatRange(0, 1), default=0.
 @click.option("--pooled_flatten", is_flag=True, help="Let the weight of a flattened map be that of its mean.")
 @click.option("--max_shape", type=int, default=64, show_default=True, help="Largest decoded channels.")
 @click.option("--split", default="train", show_default=True, help="Of DeepNets-1M, whose rules draw the nets.")
-@click.option("--max_cells", type=int, default=10_000, help="Draw no deeper nets than this.")
-@click.option("--max_params", type=int, default=10**9, help="Draw no larger nets than this.")
+@click.option("--max_cells", type=_at_least_1, default=10_000, help="Draw no deeper nets than this.")
+@click.option("--max_params", type=_at_least_1, default=10**9, help="Draw no larger nets than this.")
 @_share("--transformers", help="Share of plain transformers of 3 to 9 cells.")
 @_share(
     "--families", help="Share of small networks of torchvision's families (MobileNet, ResNeXt, …) and of tutorials."
 )
-@click.option("--channels", type=int, help="One width for all nets, instead of the published draw.")
-@click.option("--image_size", type=int, help="Scale images to this size.")
+@click.option("--channels", type=_at_least_1, help="One width for all nets, instead of the published draw.")
+@click.option("--image_size", type=_at_least_1, help="Scale images to this size.")
 @click.option("--label_smoothing", type=float, help="0, for imagenet 0.1.")
 @click.option("--ema", type=float, default=0.0, show_default=True, help="Decay of an average of weights.")
 @click.option("--amp", is_flag=True, help="Nets in bfloat16.")
-@click.option("-s", "--seed", type=int, default=1111, show_default=True)
-@click.option("-S", "--save_dir", default="./out", show_default=True)
-@click.option("--name", default="EXP", show_default=True, help="Of the run: its folder below save_dir.")
+@click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True)
 @click.option("-C", "--ckpt", help="A GHN to start from: a name, a folder, a .pt.")
-@click.option("-l", "--log_interval", type=int, default=100, show_default=True)
-@click.option("--save_interval", type=int, default=500, show_default=True)
-@click.option("--until", type=int, help="Stop at this step for now; the schedule stays that of the whole run.")
-@click.option("--threads", type=int, help="Of each process on the CPU.")
-@click.option("--device", help="cpu or cuda; cuda where there is one.")
+@cli_options.run("EXP", save=500, log=100)
+@cli_options.until
+@cli_options.machine
 def train_ghn(**options: Any) -> None:
     """Train a GHN on architectures drawn on the fly."""
-    import torch
 
     from onnx_ghn.training.distributed import join_group
     from onnx_ghn.training.ghn_trainer import GHNTrainer
     from onnx_ghn.training.logs import reports
 
-    if options["threads"]:
-        torch.set_num_threads(options["threads"])
+    device = cli_options.set_up(options)
     group = join_group()
-    device = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     images, num_classes = _images(options)
     steps = options["steps"] or options["epochs"] * images.steps_per_epoch
     ghn = _ghn(options, num_classes).to(device)
@@ -163,12 +166,16 @@ def _ghn(options: dict[str, Any], num_classes: int) -> Any:
 
 
 def _config(options: dict[str, Any], steps: int, steps_per_epoch: int) -> Any:
+    from onnx_ghn.errors import OptionError
     from onnx_ghn.training.ghn_trainer import TrainConfig
 
     smoothing = options["label_smoothing"]
     if smoothing is None:
         smoothing = 0.1 if options["dataset"] == "imagenet" else 0.0
-    boundaries = tuple(int(epoch) * steps_per_epoch for epoch in options["lr_steps"].split(",") if epoch)
+    epochs = options["lr_steps"].split(",")
+    if not all(epoch.strip().isdigit() for epoch in epochs if epoch):
+        raise OptionError(f"--lr_steps {options['lr_steps']}: write epochs, as 200,250")
+    boundaries = tuple(int(epoch) * steps_per_epoch for epoch in epochs if epoch)
     names = (
         "meta_batch_size",
         "opt",

@@ -17,27 +17,22 @@ from typing import Any
 
 import click
 
+from onnx_ghn import cli_options
+
 __all__ = ["train_net"]
 
-_SPLITS = ("train", "val", "test", "wide", "deep", "dense", "bnfree", "search", "predefined", "torchvision")
 _IMAGENET = {"batch_size": 128, "epochs": 250, "lr": 0.1, "wd": 3e-5}
 _SMALL = {"batch_size": 96, "epochs": 600, "lr": 0.025, "wd": 3e-4}
 
 
 @click.command("train-net")
-@click.option("-d", "--dataset", default="cifar10", show_default=True, help="cifar10, imagenet, or a folder or zip.")
-@click.option("-D", "--data_dir", default="./data", show_default=True, help="Where data sets are.")
-@click.option("--split", type=click.Choice(_SPLITS), default="predefined", show_default=True, help="Of DeepNets-1M.")
-@click.option(
-    "--arch", default="DARTS", show_default=True, help="DARTS, PDARTS, ResNet-50, ViT, an index, or a torchvision name."
-)
-@click.option(
-    "--file", help="DeepNets-1M architectures (.hdf5 or .jsonl); without one an index is of the sampled split."
-)
-@click.option("--arch_seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of the sampled split.")
+@cli_options.dataset
+@cli_options.data_dir
+@cli_options.network
+@cli_options.start
 @click.option("-b", "--batch_size", type=click.IntRange(min=1), help="96, for imagenet 128.")
 @click.option("-e", "--epochs", type=click.IntRange(min=0), help="600, for imagenet 250; 0 evaluates only.")
-@click.option("--opt", type=click.Choice(["sgd", "adam", "adamw", "muon"]), default="sgd", show_default=True)
+@cli_options.optimizer("sgd")
 @click.option("--lr", type=float, help="0.025, for imagenet 0.1.")
 @click.option("--wd", type=float, help="3e-4, for imagenet 3e-5.")
 @click.option("--grad_clip", type=float, default=5.0, show_default=True)
@@ -45,30 +40,21 @@ _SMALL = {"batch_size": 96, "epochs": 600, "lr": 0.025, "wd": 3e-4}
     "--scheduler", type=click.Choice(["cosine", "exponential", "constant"]), help="cosine; imagenet exponential."
 )
 @click.option("--n_shots", type=click.IntRange(min=1), help="Training images of each class.")
-@click.option("-C", "--ckpt", help="A GHN whose prediction to start from: a shipped name, a folder, a .pt.")
-@click.option("--pretrained", is_flag=True, help="Start from torchvision's ImageNet weights.")
-@click.option("--init", type=click.Choice(["rand", "orth", "kaiming"]), default="rand", show_default=True)
 @click.option("--beta", type=float, default=0.0, help="Add noise of this share of each tensor's spread to the weights.")
 @click.option("--cutout", is_flag=True, help="Blank a square of each training image.")
 @click.option("--cutout_length", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("--drop_path_prob", type=float, default=0.0, show_default=True)
 @click.option("--auxiliary", is_flag=True, help="Train with an auxiliary classifier.")
 @click.option("--auxiliary_weight", type=float, default=0.4, show_default=True)
-@click.option("--init_channels", type=click.IntRange(min=1), help="Of DARTS and PDARTS: 36, for imagenet 48.")
-@click.option("--layers", type=click.IntRange(min=1), help="Cells of DARTS and PDARTS: 20, for imagenet 14.")
 @click.option("--imsize", type=click.Choice(["32", "224"]), help="Image size that the network is made for.")
 @click.option("--images", type=click.Choice(["val", "test"]), default="test", show_default=True, help="To judge on.")
 @click.option("--noise", is_flag=True, help="Judge on images with Gaussian noise too.")
 @click.option("--amp", is_flag=True, help="In bfloat16.")
 @click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True)
-@click.option("-S", "--save_dir", default="./out", show_default=True)
-@click.option("--name", default="NET", show_default=True, help="Of the run: its folder below save_dir.")
-@click.option("-l", "--log_interval", type=click.IntRange(min=1), default=100, show_default=True)
-@click.option("--save_interval", type=click.IntRange(min=1), default=500, show_default=True, help="Steps.")
-@click.option("--until", type=int, help="Stop at this step for now; the schedule stays that of the whole run.")
-@click.option("--threads", type=click.IntRange(min=1), help="On the CPU.")
-@click.option("--device", help="cpu or cuda; cuda where there is one.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@cli_options.run("NET", save=500, log=100)
+@cli_options.until
+@cli_options.machine
+@cli_options.as_json
 def train_net(**options: Any) -> None:
     """Train a network from predicted, random or pretrained weights, and measure its accuracy."""
     import torch
@@ -77,9 +63,7 @@ def train_net(**options: Any) -> None:
     from onnx_ghn.training.net_trainer import NetTrainConfig, NetTrainer
 
     _defaults(options)
-    if options["threads"]:
-        torch.set_num_threads(options["threads"])
-    device = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = cli_options.set_up(options)
     stream, n_classes = _images(options)
     net, name, origin = _net(options, n_classes)
     names = ("epochs", "opt", "lr", "wd", "grad_clip", "scheduler", "drop_path_prob", "auxiliary_weight", "amp", "seed")

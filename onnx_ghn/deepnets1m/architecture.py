@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from onnx_ghn.deepnets1m.genotypes import Genotype
+from onnx_ghn.deepnets1m.genotypes import HEADS, Genotype
 from onnx_ghn.errors import OptionError
 
 __all__ = ["Architecture"]
@@ -22,7 +22,7 @@ class Architecture:
 
     genotype: Genotype
     n_cells: int
-    C: int = 32  # channels of the first cell
+    C: int = 32  # channels of the first cell, even
     ks: int = 3  # kernel of the first convolution
     stem_type: int = 0  # 0: one convolution; 1: three, as DARTS has for ImageNet
     stem_pool: bool = False  # a max-pool in the simple stem
@@ -39,6 +39,10 @@ class Architecture:
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value <= largest:
                 raise OptionError(f"architecture: {name} is {value!r}, must be an integer of 1 to {largest}")
+        if self.C % 2:
+            raise OptionError(f"architecture: C is {self.C}, must be even: stems and skips halve it")
+        if self.genotype.is_vit and self.C < HEADS:
+            raise OptionError(f"architecture: C is {self.C}, must be at least {HEADS}, the heads of self-attention")
         if self.stem_type not in (0, 1):
             raise OptionError(f"architecture: stem_type is {self.stem_type!r}, must be 0 or 1")
         if not self.preproc and (self.C_mult > 1 or len(self.genotype.normal_concat) > 1):

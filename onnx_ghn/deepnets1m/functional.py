@@ -15,12 +15,11 @@ from torch.nn import functional as F
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.attention import attend
 from onnx_ghn.deepnets1m.depthwise import avg_pool2d, depthwise_conv2d
+from onnx_ghn.deepnets1m.genotypes import HEADS
 from onnx_ghn.deepnets1m.symbolic import parse_operation
 from onnx_ghn.errors import GraphError
 
 __all__ = ["run_network"]
-
-_HEADS = 8
 
 
 def run_network(
@@ -126,7 +125,7 @@ class _Run:
         b, c, h, w = x.shape
         x = x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, N, C)
         qkv = self.linear(f"{name}.to_qkv", self.layer_norm(f"{name}.ln1", x), bias=False)
-        q, k, v = qkv.reshape(b, h * w, 3, _HEADS, -1).permute(2, 0, 3, 1, 4).unbind(0)  # (B, h, N, d) each
+        q, k, v = qkv.reshape(b, h * w, 3, HEADS, -1).permute(2, 0, 3, 1, 4).unbind(0)  # (B, h, N, d) each
         y = attend(q, k, v).transpose(1, 2).reshape(b, h * w, -1)  # (B, N, C)
         x = self.linear(f"{name}.to_out.0", y) + x
         y = F.gelu(self.linear(f"{name}.ff.net.0", self.layer_norm(f"{name}.ln2", x)))

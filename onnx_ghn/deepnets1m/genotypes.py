@@ -11,7 +11,7 @@ from typing import Any
 
 from onnx_ghn.errors import OptionError
 
-__all__ = ["DARTS", "OPERATIONS", "PDARTS", "VIT", "Genotype"]
+__all__ = ["DARTS", "HEADS", "OPERATIONS", "PDARTS", "VIT", "Genotype"]
 
 #: Operations of the search space: those of DARTS and five more. The first four have no trainable tensors
 #: (but for a skip that halves the resolution).
@@ -32,6 +32,8 @@ OPERATIONS = (
     "msa",
     "cse",
 )
+HEADS = 8
+"""Of self-attention, `msa`."""
 
 Edge = tuple[str, int]
 

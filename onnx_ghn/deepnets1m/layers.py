@@ -11,10 +11,9 @@ from torch.nn import functional as F
 
 from onnx_ghn.deepnets1m.attention import attend
 from onnx_ghn.deepnets1m.depthwise import depthwise_conv2d
+from onnx_ghn.deepnets1m.genotypes import HEADS
 
 __all__ = ["PositionEncoding", "make_operation", "norm_layer", "preprocess"]
-
-_HEADS = 8
 
 
 def norm_layer(norm: str | None, channels: int) -> nn.Module:
@@ -78,6 +77,11 @@ def relu_conv_bn(
     return _Sequence(nn.ReLU(), *convs, norm_layer(norm, c_out))
 
 
+def _trains(layer: nn.Module) -> bool:
+    """Whether gradients matter more than which operators an exporter would see."""
+    return layer.training and not torch.onnx.is_in_onnx_export()
+
+
 class _Depthwise(nn.Conv2d):
     """A depthwise convolution, in training with the backward pass that is fast on CPUs."""
 
@@ -85,7 +89,7 @@ class _Depthwise(nn.Conv2d):
         super().__init__(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or torch.onnx.is_in_onnx_export():
+        if not _trains(self):
             return super().forward(x)
         weight = self.weight
         if torch.is_autocast_enabled(x.device.type):
@@ -144,8 +148,8 @@ class Transformer(nn.Module):
 
     def __init__(self, features: int, stride: int) -> None:
         super().__init__()
-        self.scale = (features // _HEADS) ** -0.5
-        self.inner = features // _HEADS * _HEADS
+        self.scale = (features // HEADS) ** -0.5
+        self.inner = features // HEADS * HEADS
         self.to_qkv = nn.Linear(features, 3 * self.inner, bias=False)
         self.to_out = nn.Sequential(nn.Linear(self.inner, features), nn.Dropout(0.0))
         self.ln1 = nn.LayerNorm(features)
@@ -156,16 +160,17 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         x = x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, N, C), N = H * W
-        qkv = self.to_qkv(self.ln1(x)).reshape(b, h * w, 3, _HEADS, -1).permute(2, 0, 3, 1, 4)
+        qkv = self.to_qkv(self.ln1(x)).reshape(b, h * w, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # (B, h, N, d) each
-        if self.training and not torch.onnx.is_in_onnx_export():
-            y = attend(q, k, v)  # (B, h, N, d)
-        else:  # written out: PyTorch's fused operator would hide the Softmax from who reads the exported graph
-            y = (q @ k.transpose(-2, -1) * self.scale).softmax(dim=-1) @ v  # (B, h, N, N) x (B, h, N, d)
+        y = attend(q, k, v) if _trains(self) else self._attend_in_steps(q, k, v)  # (B, h, N, d)
         y = y.transpose(1, 2).reshape(b, h * w, self.inner)  # (B, h, N, d) -> (B, N, C)
         x = self.to_out(y) + x
         x = self.ff(self.ln2(x)) + x
         return self.stride(x.transpose(1, 2).reshape(b, c, h, w))
+
+    def _attend_in_steps(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """PyTorch's fused operator would hide the Softmax from who reads the exported graph."""
+        return (q @ k.transpose(-2, -1) * self.scale).softmax(dim=-1) @ v  # (B, h, N, N) x (B, h, N, d)
 
 
 class PositionEncoding(nn.Module):

@@ -7,9 +7,11 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from onnx_ghn.deepnets1m import SPLITS, Architecture, predefined, sample, sample_width, stream, stream_records
 from onnx_ghn.deepnets1m.genotypes import OPERATIONS
+from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.deepnets1m.symbolic import count_trainable, n_trainable, symbolic_graph
 from onnx_ghn.errors import GraphError, OptionError
 
@@ -167,6 +169,16 @@ def test_predefined_nets() -> None:
     large = dict(predefined(large_images=True))["DARTS"]
     assert isinstance(large, Architecture)
     assert (large.C, large.n_cells) == (48, 14)
+
+
+def test_widths_of_which_no_network_can_be_built() -> None:
+    nets = dict(predefined())
+    for name, width, reason in (("DARTS", 37, "even"), ("ViT", 6, "heads"), ("DARTS", 0, "integer")):
+        with pytest.raises(OptionError, match=f"C is {width}, must be .*{reason}"):
+            nets[name].replace(C=width)
+    images = torch.zeros(2, 3, 32, 32)
+    for name, width in (("DARTS", 2), ("ViT", 8)):
+        assert Network(nets[name].replace(C=width, n_cells=3))(images).shape == (2, 10)
 
 
 def test_disconnected() -> None:

@@ -62,6 +62,14 @@ def test_the_functional_pass_equals_the_network() -> None:
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_limits_that_fit_no_network() -> None:
+    for limits in (Curriculum(max_cells=3), Curriculum(max_params=10)):
+        with pytest.raises(OptionError, match="none of 10,000 networks"):
+            ArchitectureStream("train", 10, 3, limits).meta_batch(0, 1)
+    with pytest.raises(OptionError, match="C is 33, must be even"):
+        ArchitectureStream("train", 10, 3, Curriculum(channels=33)).meta_batch(0, 1)
+
+
 def test_the_gradient_of_a_step_is_that_of_the_mean_loss() -> None:
     nets = ArchitectureStream("train", 4, 1, SMALL).meta_batch(0, 3)
     batches = [Images().batch(step) for step in range(3)]

@@ -1,0 +1,123 @@
+"""Options that several commands have, written once. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+__all__ = [
+    "NETWORK_SPLITS",
+    "SPLITS",
+    "as_json",
+    "data_dir",
+    "dataset",
+    "machine",
+    "network",
+    "optimizer",
+    "run",
+    "set_up",
+    "start",
+    "together",
+    "until",
+]
+
+SPLITS = ("train", "val", "test", "wide", "deep", "dense", "bnfree", "search")
+"""Whose rules draw networks: those of `deepnets1m.SPLITS`, without its imports."""
+NETWORK_SPLITS = (*SPLITS, "predefined", "torchvision")
+"""Where one network is found."""
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_Decorator = Callable[[_Command], _Command]
+_at_least_1 = click.IntRange(min=1)
+
+
+def together(*options: _Decorator) -> _Decorator:
+    """A decorator that adds all of them, in this order."""
+
+    def add(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+dataset = click.option(
+    "-d", "--dataset", default="cifar10", show_default=True, help="cifar10, imagenet, or a folder or zip."
+)
+data_dir = click.option("-D", "--data_dir", default="./data", show_default=True, help="Where data sets are.")
+until = click.option(
+    "--until", type=_at_least_1, help="Stop at this step for now; the schedule stays that of the whole run."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+machine = together(
+    click.option("--threads", type=_at_least_1, help="On the CPU, of each process."),
+    click.option("--device", help="cpu or cuda; cuda where there is one."),
+)
+"""See `set_up`."""
+
+network = together(
+    click.option(
+        "--split", type=click.Choice(NETWORK_SPLITS), default="predefined", show_default=True, help="Of DeepNets-1M."
+    ),
+    click.option(
+        "--arch",
+        default="DARTS",
+        show_default=True,
+        help="DARTS, PDARTS, ResNet-50, ViT, an index, or a torchvision name.",
+    ),
+    click.option(
+        "--file", help="DeepNets-1M architectures (.hdf5 or .jsonl); without one an index is of the sampled split."
+    ),
+    click.option(
+        "--arch_seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of the sampled split."
+    ),
+    click.option("--init_channels", type=_at_least_1, help="Of DARTS and PDARTS: for images of 32 36, of 224 48."),
+    click.option("--layers", type=_at_least_1, help="Cells of DARTS and PDARTS: for images of 32 20, of 224 14."),
+)
+"""One network to train; see `training.starting_net`."""
+
+start = together(
+    click.option("-C", "--ckpt", help="Start from what this GHN predicts: a shipped name, a folder, a .pt."),
+    click.option("--pretrained", is_flag=True, help="Start from torchvision's ImageNet weights."),
+    click.option("--init", type=click.Choice(["rand", "orth", "kaiming"]), default="rand", show_default=True),
+)
+"""The weights that it starts from."""
+
+
+def optimizer(default: str) -> _Decorator:
+    """That of `training.optimizers`."""
+    names = click.Choice(["sgd", "adam", "adamw", "muon"])
+    return click.option("--opt", type=names, default=default, show_default=True)
+
+
+def run(name: str | None, *, save: int, log: int) -> _Decorator:
+    """A run of training that goes on where it was stopped.
+
+    Args:
+        name: of its folder; the output file's where it is None.
+        save, log: steps.
+    """
+    unless = "" if name else "; unless told, the name of the output file"
+    return together(
+        click.option(
+            "-S", "--save_dir", default="./out", show_default=True, help="Of runs: a log, and a state to go on from."
+        ),
+        click.option(
+            "--name", default=name, show_default=bool(name), help=f"Of the run: its folder below save_dir{unless}."
+        ),
+        click.option("--save_interval", type=_at_least_1, default=save, show_default=True, help="Steps."),
+        click.option("-l", "--log_interval", type=_at_least_1, default=log, show_default=True, help="Steps."),
+    )
+
+
+def set_up(options: Mapping[str, Any]) -> str:
+    """Give torch the --threads that are told, and say which --device to use."""
+    import torch
+
+    if options["threads"]:
+        torch.set_num_threads(options["threads"])
+    return options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
