@@ -38,7 +38,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     ctx.obj = {"debug": debug}
 
 
-@cli.command()
+@cli.command(short_help="Fill every trainable tensor of MODEL with a prediction.")
 @click.argument("model")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the filled model.")
 @click.option("--ghn", metavar="GHN", help="A shipped name (see `ghns`), a folder, or a published .pt file.")
@@ -97,7 +97,7 @@ def predict(model: str, output: str, as_json: bool, **options: Any) -> None:
     out.print(f"{output}: weights by {printable(prediction.ghn_name)}", highlight=False)
 
 
-@cli.command()
+@cli.command(short_help="Show what of MODEL would be predicted, and what not.")
 @click.argument("model")
 @click.option("--ghn", metavar="GHN", help="The GHN that would predict; its graph rules and vocabulary apply.")
 @click.option("--nodes", is_flag=True, help="List the nodes of the graph too.")
@@ -144,7 +144,7 @@ def draw(model: str, output: str, rules: str, labels: bool | None, force: bool) 
     click.echo(f"{path}: {len(graph)} nodes, {len(graph.edges)} edges")
 
 
-@cli.command()
+@cli.command(short_help="Write a copy of MODEL without weights, a few KB in all.")
 @click.argument("model")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the architecture.")
 @click.option("--force", is_flag=True, help="Overwrite the output file.")

@@ -52,7 +52,7 @@ def generate(split: str, count: int, output: str, official: bool, **options: Any
     click.echo(f"{output}: {total:,} architectures of split {split}, seed {seed}{reused}")
 
 
-@deepnets.command()
+@deepnets.command(short_help="Write the network of an architecture in FILE as ONNX.")
 @click.argument("file")
 @click.option("--split", help="Of FILE; needed where it has several.")
 @click.option("--index", required=True, type=int, help="Of the architecture in its split.")
@@ -94,7 +94,7 @@ def export(
     click.echo(f"{output}: {split} {index}, {architecture.n_cells} cells, C = {architecture.C}, {num_classes} classes")
 
 
-@deepnets.command()
+@deepnets.command(short_help="Show the splits of FILE: architectures and nodes.")
 @click.argument("file")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def info(file: str, as_json: bool) -> None:

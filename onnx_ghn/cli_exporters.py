@@ -58,7 +58,7 @@ def _with_shared(command: Any) -> Any:
     return command
 
 
-@click.command()
+@click.command(short_help="Write a framework's model as an ONNX file to predict.")
 @_with_shared
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the .onnx file.")
 @click.option(
@@ -102,7 +102,7 @@ def export(
     _print(report, f"{output} from {target}, {report.exporter}", "traced", as_json)
 
 
-@click.command()
+@click.command(short_help="Take the weights in MODEL back into its framework.")
 @_with_shared
 @click.argument("model")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the framework's own file.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["finetune"]
 
 
-@click.command()
+@click.command(short_help="Train MODEL, an ONNX classifier of images, as it is.")
 @click.argument("model")
 @click.option(
     "-d", "--data", required=True, metavar="FOLDER|ZIP", help="Class folders of images; or cifar10, cifar100."

@@ -115,9 +115,16 @@ def run(name: str | None, *, save: int, log: int) -> _Decorator:
 
 
 def set_up(options: Mapping[str, Any]) -> str:
-    """Give torch the --threads that are told, and say which --device to use."""
+    """Give torch the --threads that are told, and say which --device to use. Raises OptionError: it is not there."""
     import torch
+
+    from onnx_ghn.errors import OptionError
 
     if options["threads"]:
         torch.set_num_threads(options["threads"])
-    return options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    device: str = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise OptionError(f"--device {device}: torch cannot use it here ({str(error)[:80]}…); try cpu") from error
+    return device

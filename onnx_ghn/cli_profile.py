@@ -82,7 +82,7 @@ class _Shape(click.ParamType):
         return name, dims
 
 
-@click.command()
+@click.command(short_help="Measure speed, memory and operators of MODEL.")
 @click.argument("model")
 @click.option("--batch", type=_Numbers(), default=(), metavar="N,…", help="Batch sizes; as the file says unless told.")
 @click.option(

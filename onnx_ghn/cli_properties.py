@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["properties"]
 
 
-@click.command()
+@click.command(short_help="Predict accuracy and latency of MODEL from its graph.")
 @click.argument("model")
 @click.option(
     "--predictor", metavar="FOLDER", help="Of a predictor that was fitted elsewhere; the bundled one unless told."

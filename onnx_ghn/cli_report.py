@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 
-@click.command()
+@click.command(short_help="Write a page about MODEL: graph, coverage, weights, speed.")
 @click.argument("model")
 @click.option("-o", "--output", required=True, metavar="FILE", help="The .html file to write.")
 @click.option("--ghn", metavar="GHN", help="The GHN that predicts: a shipped name, a folder, or a published .pt file.")

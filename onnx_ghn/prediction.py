@@ -210,6 +210,8 @@ def _options(
         raise OptionError(f"fallback {fallback!r} must be standard or keep")
     if not 0 <= seed < 2**63:
         raise OptionError(f"seed {seed} must be at least 0 and below 2^63")
+    if post == "none" and post_strength:
+        raise OptionError(f"post strength {post_strength}: of which post, noise or orthogonal?")
     strength = POST_STRENGTHS.get(post, 0.0) if post_strength is None else post_strength
     untile(np.zeros((1, 1), np.float32), "", post, strength, seed)  # says what is wrong before any work is done
     return Options(patterns[0], patterns[1], fallback, post, strength, seed)

@@ -41,7 +41,7 @@ class DetectorConfig:
     log_interval: int = 10
 
     def __post_init__(self) -> None:
-        if self.epochs < 0 or self.batch_size < 1 or self.lr <= 0 or self.lr_step < 1 or not 0 < self.gamma <= 1:
+        if self.epochs < 0 or self.batch_size < 1 or not self.lr > 0 or self.lr_step < 1 or not 0 < self.gamma <= 1:
             raise OptionError(
                 f"--epochs {self.epochs} must be at least 0, --batch_size {self.batch_size} and --lr_step "
                 f"{self.lr_step} at least 1, --lr {self.lr} positive, --gamma {self.gamma} above 0 and at most 1"

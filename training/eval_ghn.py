@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["eval_ghn"]
 
 
-@click.command("eval")
+@click.command("eval", short_help="Measure the accuracy of predicted networks, or of a file.")
 @cli_options.dataset
 @cli_options.data_dir
 @click.option(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["nas"]
 
 
-@click.command("nas")
+@click.command("nas", short_help="Rank architectures by predicted properties; export the best.")
 @click.option(
     "--split", type=click.Choice(cli_options.SPLITS), default="search", show_default=True, help="Whose rules draw."
 )

@@ -47,7 +47,7 @@ class NetTrainConfig:
     def __post_init__(self) -> None:
         if self.scheduler not in ("cosine", "exponential", "constant"):
             raise OptionError(f"--scheduler {self.scheduler!r} must be cosine, exponential or constant")
-        if self.epochs < 0 or self.steps_per_epoch < 1 or self.lr <= 0 or self.grad_clip <= 0:
+        if self.epochs < 0 or self.steps_per_epoch < 1 or not (self.lr > 0 and self.grad_clip > 0):
             raise OptionError(
                 f"--epochs {self.epochs} must be at least 0, --lr {self.lr} and --grad_clip {self.grad_clip} positive"
             )

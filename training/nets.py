@@ -20,6 +20,8 @@ __all__ = ["Choice", "Width", "choose", "make_module", "n_nets"]
 #: What sets channels and classifier width: the file or generator (32, in split `wide` 128), or training's random draw.
 Width = Literal["split", "train"]
 
+_SMALL_TRANSFORMERS = ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32")  # whose patches divide 32 pixels
+
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
@@ -153,6 +155,8 @@ def _torchvision_module(name: str, num_classes: int, small_images: bool, pretrai
     options: dict[str, object] = {"num_classes": num_classes}
     if name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}
+    if small_images and name in _SMALL_TRANSFORMERS:
+        options["image_size"] = 32
     module: nn.Module = models.get_model(name, weights=None, **options)
     if pretrained:
         try:

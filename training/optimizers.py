@@ -31,6 +31,8 @@ class Optimizers:
     def __init__(self, model: nn.Module, kind: str, lr: float, wd: float) -> None:
         if kind not in OPTIMIZERS:
             raise OptionError(f"--opt {kind!r} must be one of {', '.join(OPTIMIZERS)}")
+        if not wd >= 0:
+            raise OptionError(f"--wd {wd} must be at least 0")
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._each: list[torch.optim.Optimizer] = []
         ours = list(self.parameters.values())

@@ -22,13 +22,15 @@ def chosen_net(options: Mapping[str, Any]) -> Choice:
     """By --split, --arch, --file, --arch_seed and --imsize, with the sizes of --init_channels and --layers.
 
     Raises:
-        OptionError: no such network. DataError: a damaged file.
+        OptionError: no such network, or one whose sizes are fixed. DataError: a damaged file.
     """
     told = {"arch": options["arch"], "file": options["file"], "seed": options["arch_seed"]}
     (choice,) = choose(options["split"], large_images=int(options["imsize"]) != 32, **told)
     sizes = {"C": options["init_channels"], "n_cells": options["layers"]}
     changes = {key: value for key, value in sizes.items() if value is not None}
-    if changes and isinstance(choice.net, Architecture):
+    if changes:
+        if not isinstance(choice.net, Architecture):
+            raise OptionError(f"--init_channels, --layers: {choice.name} is of torchvision, whose sizes are fixed")
         choice = dataclasses.replace(choice, net=choice.net.replace(**changes))
     return choice
 

@@ -24,7 +24,7 @@ from onnx_ghn.errors import printable
 __all__ = ["train_detector"]
 
 
-@click.command("train-detector")
+@click.command("train-detector", short_help="Train a detector on a predicted or other backbone.")
 @click.option("-d", "--dataset", default="PennFudanPed", show_default=True, help="A folder, or one below data_dir.")
 @cli_options.data_dir
 @cli_options.network

@@ -25,7 +25,7 @@ _IMAGENET = {"batch_size": 128, "epochs": 250, "lr": 0.1, "wd": 3e-5}
 _SMALL = {"batch_size": 96, "epochs": 600, "lr": 0.025, "wd": 3e-4}
 
 
-@click.command("train-net")
+@click.command("train-net", short_help="Train a network from predicted or other weights.")
 @cli_options.dataset
 @cli_options.data_dir
 @cli_options.network

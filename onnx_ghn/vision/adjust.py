@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from typing import Any, TypeVar
 
 from torch import nn
 
 __all__ = ["adjust_to_small_images"]
+
+logger = logging.getLogger(__name__)
 
 _Net = TypeVar("_Net", bound=nn.Module)
 
@@ -55,9 +57,8 @@ def adjust_to_small_images(net: _Net) -> _Net:
     elif isinstance(net, models.GoogLeNet):
         parts.maxpool1 = nn.Identity()
     else:
-        warnings.warn(
-            f"{type(net).__name__} has no form for small images: left as it is, it may be less accurate on them",
-            stacklevel=2,
+        logger.warning(
+            "%s has no form for small images: left as it is, it may be less accurate on them", type(net).__name__
         )
     return net
 

@@ -696,7 +696,8 @@ def test_kill_during_writing(tmp_path, ghn_folder):
     ("options", "code"),
     [
         (["--include", "("], 1), (["--exclude", "*"], 1), (["--include", "[z-a]"], 1), (["--fallback", "x"], 2),
-        (["--post", "x"], 2), (["--post-strength", "x"], 2), (["--post", "noise", "--post-strength", "-1"], 1),
+        (["--post", "x"], 2), (["--post-strength", "0.5"], 1), (["--post-strength", "x"], 2),
+        (["--post", "noise", "--post-strength", "-1"], 1),
         (["--post", "noise", "--post-strength", "nan"], 1), (["--post", "orthogonal", "--post-strength", "2"], 1),
         (["--post", "noise", "--post-strength", "inf"], 1), (["--seed", "-1"], 2), (["--seed", "x"], 2),
         (["--seed", str(2**70)], 1), (["--seed", "1.5"], 2), (["--nothing"], 2), (["--calibrate"], 2), (["more"], 2),

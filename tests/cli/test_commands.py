@@ -63,6 +63,7 @@ def test_help_lists_every_command():
     outcome = command("--help")
     assert outcome.code == 0
     assert all(f"  {name} " in outcome.out for name in COMMANDS)
+    assert "..." not in outcome.out.split("Commands:")[1], "a line of it is cut at 80 columns"
     from onnx_ghn import __version__
 
     assert __version__ in command("--version").out

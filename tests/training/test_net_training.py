@@ -21,6 +21,7 @@ from onnx_ghn.ghn import GHNConfig, load_ghn, new_ghn, save_ghn
 from onnx_ghn.torch_export import module_to_onnx
 from onnx_ghn.training.eval_ghn import eval_ghn
 from onnx_ghn.training.net_trainer import NetTrainConfig, NetTrainer, net_learning_rate
+from onnx_ghn.training.nets import Choice, make_module
 from onnx_ghn.training.train_net import train_net
 
 TINY = ["--init_channels", "16", "--layers", "3"]
@@ -166,3 +167,11 @@ def test_a_torchvision_network_and_its_file_agree(colours: Path, ghn: Path, tmp_
     row = json.loads(run(eval_ghn, "-d", colours, "--model", filled, "--statistics", "batch", "--json"))["results"][0]
     assert row["top1"] == pytest.approx(found["top1"], abs=5)  # rounding may turn the odd answer
     assert row["n_images"] == 24
+
+
+def test_a_vision_transformer_of_torchvision_takes_small_images() -> None:
+    with torch.device("meta"):
+        module = make_module(Choice("vit_b_16", "vit_b_16"), 10, small_images=True)
+        assert module.eval()(torch.empty(2, 3, 32, 32)).shape == (2, 10)
+        large = make_module(Choice("vit_b_16", "vit_b_16"), 10, small_images=False)
+        assert large.eval()(torch.empty(2, 3, 224, 224)).shape == (2, 10)
