@@ -6,7 +6,10 @@ import contextlib
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import tempfile
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -52,6 +55,24 @@ def command(*arguments: object) -> Outcome:
         text = err.read()
     assert isinstance(code, int)
     return Outcome(code, out.getvalue(), text)
+
+
+def save(folder: Path, proto: onnx.ModelProto | bytes) -> Path:
+    """In a folder of its own, so that what lies beside it can be watched."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "m.onnx"
+    path.write_bytes(proto if isinstance(proto, bytes) else proto.SerializeToString())
+    return path
+
+
+def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Code in a process of its own, that can import the tests' modules."""
+    folder = os.path.dirname(__file__)
+    path = os.pathsep.join([folder, os.path.join(folder, "..", ".."), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
 
 
 def snapshot(folder: Path) -> dict[str, str]:

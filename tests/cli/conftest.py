@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ for _folder in ("onnx_io", "graph"):
     if _path not in sys.path:
         sys.path.append(_path)
 
-from cli_tools import Predictor  # noqa: E402
+import io_models as m  # noqa: E402
+from cli_tools import Predictor, save  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +32,27 @@ def ghn_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predictor(tmp_path_factory: pytest.TempPathFactory, ghn_folder: Path) -> Predictor:
     """`predict` into a folder of its own."""
     return Predictor(tmp_path_factory.mktemp("out"), ghn_folder)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """A file with which nothing is wrong."""
+    return save(tmp_path / "in", m.mlp())
+
+
+@pytest.fixture
+def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """256 MiB of memory, so that what is too large is found early."""
+    from onnx_ghn import calibration_inputs, limits, prediction, runtime
+    from onnx_ghn.graph import model
+
+    for module in (limits, prediction, runtime, calibration_inputs, model):
+        monkeypatch.setattr(module, "memory_bytes", lambda: 256 << 20)
+
+
+@pytest.fixture(autouse=True)
+def _stay_here() -> Iterator[None]:
+    """Some tests change the folder."""
+    here = os.getcwd()
+    yield
+    os.chdir(here)
