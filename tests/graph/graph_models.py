@@ -13,6 +13,7 @@ from onnx_ghn.graph import ComputationGraph, Parameter, build_graph
 
 F = TensorProto.FLOAT
 MS = "com.microsoft"
+RULES = ("ppuda", "ghn3", "onnx")
 
 
 class Net:
@@ -129,3 +130,15 @@ def fill(model: onnx.ModelProto, seed: int = 1) -> tuple[onnx.ModelProto, Mappin
         new = parameter.layout.from_canonical(array).astype(numpy_helper.to_array(stored[parameter.name]).dtype)
         stored[parameter.name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(new), parameter.name))
     return filled, canonical
+
+
+def drawn(model: onnx.ModelProto) -> dict[str, list[str]]:
+    """The primitives under each rule set."""
+    return {rules: kinds(build_graph(model, rules)) for rules in RULES}
+
+
+def everywhere(model: onnx.ModelProto) -> list[str]:
+    """The primitives, where all rule sets agree."""
+    ppuda, ghn3, ours = drawn(model).values()
+    assert ppuda == ghn3 == ours
+    return ours
