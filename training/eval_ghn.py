@@ -70,6 +70,7 @@ __all__ = ["eval_ghn"]
 @cli_options.as_json
 def eval_ghn(**options: Any) -> None:
     """Measure the accuracy of networks with predicted weights, or of an ONNX file."""
+    _check(options)
     options["device"] = cli_options.set_up(options)
     rows = _model_rows(options) if options["model"] else _network_rows(options)
     if options["as_json"]:
@@ -80,6 +81,18 @@ def eval_ghn(**options: Any) -> None:
     from onnx_ghn.tables import accuracies_table
 
     Console(markup=False, emoji=False).print(accuracies_table(rows, _summary(rows)))
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Refuse options that would be left out without a word."""
+    from onnx_ghn.errors import OptionError
+
+    others = ("ckpt", "arch", "file", "count", "results") if options["model"] else ("statistics",)
+    told = ", ".join(f"--{name}" for name in others if options[name] is not None)
+    if told and options["model"]:
+        raise OptionError(f"{told}: of networks that a GHN fills, not of a file; leave out --model or this")
+    if told:
+        raise OptionError(f"{told}: of --model; networks that a GHN fills are judged with statistics of the batch")
 
 
 def _network_rows(options: dict[str, Any]) -> list[dict[str, Any]]:

@@ -102,15 +102,17 @@ def test_data_sets(verb: list[str], data: str, colours: Path, tmp_path: Path, sa
         ([*TRAIN, "--wd", "-1"], "--wd -1"),
         ([*TRAIN, "--split", "tset"], "tset"),
         ([*EVAL, "--file", "absent.hdf5"], "absent.hdf5"),
-        ([*EVAL, "--model", "absent.onnx"], "absent.onnx"),
+        (["eval", "--model", "absent.onnx"], "absent.onnx"),
         ([*EVAL, "--arch", "resnet1000"], "resnet1000"),
         (["eval", "--split", "test"], "-n"),
+        (["eval", "--model", "m.onnx", "-C", "ghn-cifar10", "--results", "r.jsonl"], "--ckpt, --results: "),
+        ([*EVAL, "--statistics", "batch"], "--statistics: of --model"),
         ([*EVAL, "-C", "nothing"], "nothing"),
         ([*NET, "--lr", "0"], "--lr"),
     ],
 )
 def test_options(arguments: list[str], message: str, colours: Path, ghn: Path, said: Callable) -> None:
-    extra = ["-C", ghn] if arguments[0] == "eval" and "-C" not in arguments else []
+    extra = ["-C", ghn] if arguments[0] == "eval" and not {"-C", "--model"} & set(arguments) else []
     code, told = said(*arguments, "-d", colours, *extra)
     assert code in (1, 2)
     assert message in told
