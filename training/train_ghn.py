@@ -22,6 +22,9 @@ from onnx_ghn import cli_options
 __all__ = ["train_ghn"]
 
 _PUBLISHED_BATCH = {"imagenet": 256}
+#: Options of which a GHN is made, and the fields of its config that they set.
+_SHAPE = {name: name for name in ("hypernet", "decoder", "weight_norm", "hid", "heads", "layers", "max_shape")}
+_SHAPE |= {"dirac": "dirac", "pooled_flatten": "pooled_flatten", "ln": "layernorm", "virtual_edges": "ve"}
 _at_least_1 = click.IntRange(min=1)
 _share = functools.partial(click.option, type=click.FloatRange(0, 1), default=0.0, show_default=True)
 
@@ -135,14 +138,37 @@ def _nets(options: dict[str, Any], num_classes: int) -> Any:
 
 
 def _ghn(options: dict[str, Any], num_classes: int) -> Any:
-    from onnx_ghn.ghn import GHNConfig, load_ghn, new_ghn
+    from onnx_ghn.ghn import load_ghn, new_ghn
 
-    if options["ckpt"]:
-        return load_ghn(options["ckpt"])
+    config = _ghn_config(options, num_classes)
+    if not options["ckpt"]:
+        return new_ghn(config, seed=options["seed"])
+    ghn = load_ghn(options["ckpt"])
+    _check_shape(options["ckpt"], ghn.config, config)
+    return ghn
+
+
+def _check_shape(ckpt: str, found: Any, asked: Any) -> None:
+    """Refuse options that contradict the GHN to start from."""
+    from onnx_ghn.errors import OptionError
+
+    context = click.get_current_context()
+    for option, field in _SHAPE.items():
+        is_told = context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
+        own, other = (getattr(config, field) for config in (found, asked))
+        if option == "max_shape":  # that of kernels goes with the data set
+            own, other = own[0], other[0]
+        if is_told and own != other:
+            raise OptionError(f"--{option}: {ckpt} has {field} {own}, not {other}; leave it out, or --ckpt")
+
+
+def _ghn_config(options: dict[str, Any], num_classes: int) -> Any:
+    from onnx_ghn.ghn import GHNConfig
+
     graphormer = options["hypernet"] == "graphormer"
     side = 16 if options["dataset"] == "imagenet" else 11
     channels = options["max_shape"]
-    config = GHNConfig(
+    return GHNConfig(
         max_shape=(channels, channels, side, side),
         num_classes=num_classes,
         hypernet=options["hypernet"],
@@ -162,7 +188,6 @@ def _ghn(options: dict[str, Any], num_classes: int) -> Any:
         name=options["name"],
         dataset=str(options["dataset"]),
     )
-    return new_ghn(config, seed=options["seed"])
 
 
 def _config(options: dict[str, Any], steps: int, steps_per_epoch: int) -> Any:

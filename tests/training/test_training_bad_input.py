@@ -90,6 +90,8 @@ def test_data_sets(verb: list[str], data: str, colours: Path, tmp_path: Path, sa
         ([*TRAIN, "--lr", "-1"], "--lr"),
         ([*TRAIN, "--ckpt", "nothing"], "nothing"),
         ([*TRAIN, "--hid", "9"], "hid"),
+        ([*TRAIN, "--ckpt", "ghn-cifar10"], "--hid: ghn-cifar10 has hid 32, not 8"),
+        ([*TRAIN, "--hid", "32", "--max_shape", "64", "--ckpt", "ghn-cifar10", "--ln", "-H", "mlp"], "--hypernet"),
         ([*TRAIN, "-b", "0"], "-b"),
         ([*TRAIN, "--threads", "0"], "--threads"),
         ([*TRAIN, "--max_params", "9"], "--max_params 9"),
