@@ -27,7 +27,6 @@ NAMED += ("mnasnet1_0", "efficientnet_b0", "regnet_y_400mf", "convnext_tiny", "g
 #: What the published GHNs reach, and an epoch of SGD from random weights (per-architecture results of
 #: facebookresearch/ppuda): average (best).
 PUBLISHED = {
-    "test, drawn widths": ("", "", "", ""),
     "test": ("42.2 (60.2)", "51.4 (59.9)", "66.9 (77.1)", "46.9"),
     "wide": ("22.3", "43.1", "64.0", "47.2"),
     "deep": ("37.9", "48.3", "60.5", "34.2"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnx_ghn.cli_options import together
 from onnx_ghn.errors import printable
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _options(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
     return options
 
 
-_shared = (
+_shared = together(
     click.argument("target", metavar="FRAMEWORK:TARGET"),
     click.option("--shape", "shapes", multiple=True, callback=_shape, help="Of an example input, as 1,3,32,32."),
     click.option(
@@ -52,14 +53,8 @@ _shared = (
 )
 
 
-def _with_shared(command: Any) -> Any:
-    for decorator in reversed(_shared):
-        command = decorator(command)
-    return command
-
-
 @click.command(short_help="Write a framework's model as an ONNX file to predict.")
-@_with_shared
+@_shared
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the .onnx file.")
 @click.option(
     "--exporter",
@@ -103,7 +98,7 @@ def export(
 
 
 @click.command(short_help="Take the weights in MODEL back into its framework.")
-@_with_shared
+@_shared
 @click.argument("model")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the framework's own file.")
 def load(

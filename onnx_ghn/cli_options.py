@@ -122,7 +122,9 @@ def set_up(options: Mapping[str, Any]) -> str:
 
     if options["threads"]:
         torch.set_num_threads(options["threads"])
-    device: str = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    device: str | None = options["device"]
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -87,12 +87,13 @@ def _check(options: dict[str, Any]) -> None:
     """Refuse options that would be left out without a word."""
     from onnx_ghn.errors import OptionError
 
-    others = ("ckpt", "arch", "file", "count", "results") if options["model"] else ("statistics",)
-    told = ", ".join(f"--{name}" for name in others if options[name] is not None)
-    if told and options["model"]:
-        raise OptionError(f"{told}: of networks that a GHN fills, not of a file; leave out --model or this")
+    if not options["model"]:
+        if options["statistics"] is not None:
+            raise OptionError("--statistics: of --model; networks that a GHN fills are judged with those of the batch")
+        return
+    told = [f"--{name}" for name in ("ckpt", "arch", "file", "count", "results") if options[name] is not None]
     if told:
-        raise OptionError(f"{told}: of --model; networks that a GHN fills are judged with statistics of the batch")
+        raise OptionError(f"{', '.join(told)}: of networks that a GHN fills, not of a file; leave out --model or this")
 
 
 def _network_rows(options: dict[str, Any]) -> list[dict[str, Any]]:

@@ -155,7 +155,8 @@ def _torchvision_module(name: str, num_classes: int, small_images: bool, pretrai
     options: dict[str, object] = {"num_classes": num_classes}
     if name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}
-    if small_images and name in _SMALL_TRANSFORMERS:
+    is_small = small_images and name in _SMALL_TRANSFORMERS
+    if is_small:
         options["image_size"] = 32
     module: nn.Module = models.get_model(name, weights=None, **options)
     if pretrained:
@@ -167,4 +168,4 @@ def _torchvision_module(name: str, num_classes: int, small_images: bool, pretrai
             ) from error
         own = module.state_dict()
         module.load_state_dict({k: v if own[k].shape == v.shape else own[k] for k, v in state.items() if k in own})
-    return adjust_to_small_images(module) if small_images else module
+    return adjust_to_small_images(module) if small_images and not is_small else module

@@ -55,7 +55,6 @@ __all__ = ["train_detector"]
 @cli_options.as_json
 def train_detector(**options: Any) -> None:
     """Train a detector on a predicted, random or pretrained backbone, and measure COCO's average precision."""
-
     from onnx_ghn.training.detection_metrics import need_pycocotools
     from onnx_ghn.training.detector_trainer import DetectorConfig, DetectorTrainer
     from onnx_ghn.training.logs import reports

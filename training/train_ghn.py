@@ -86,13 +86,12 @@ _share = functools.partial(click.option, type=click.FloatRange(0, 1), default=0.
 @cli_options.machine
 def train_ghn(**options: Any) -> None:
     """Train a GHN on architectures drawn on the fly."""
-
     from onnx_ghn.training.distributed import join_group
     from onnx_ghn.training.ghn_trainer import GHNTrainer
     from onnx_ghn.training.logs import reports
 
+    group = join_group()  # first: it chooses the GPU of this process
     device = cli_options.set_up(options)
-    group = join_group()
     images, num_classes = _images(options)
     steps = options["steps"] or options["epochs"] * images.steps_per_epoch
     ghn = _ghn(options, num_classes).to(device)

@@ -12,9 +12,14 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from onnx_ghn import cli_options
 from onnx_ghn.cli import main
-from onnx_ghn.deepnets1m import generate, open_deepnets
+from onnx_ghn.deepnets1m import SPLITS, generate, open_deepnets
 from onnx_ghn.graph import build_graph
+
+
+def test_commands_offer_the_splits_of_the_sampler() -> None:
+    assert cli_options.SPLITS == SPLITS
 
 
 class Outcome(NamedTuple):

@@ -170,9 +170,10 @@ def test_a_torchvision_network_and_its_file_agree(colours: Path, ghn: Path, tmp_
     assert row["n_images"] == 24
 
 
-def test_a_vision_transformer_of_torchvision_takes_small_images() -> None:
+def test_a_vision_transformer_of_torchvision_takes_small_images(caplog: pytest.LogCaptureFixture) -> None:
     with torch.device("meta"):
         module = make_module(Choice("vit_b_16", "vit_b_16"), 10, small_images=True)
         assert module.eval()(torch.empty(2, 3, 32, 32)).shape == (2, 10)
         large = make_module(Choice("vit_b_16", "vit_b_16"), 10, small_images=False)
         assert large.eval()(torch.empty(2, 3, 224, 224)).shape == (2, 10)
+    assert "no form for small images" not in caplog.text
