@@ -1,6 +1,7 @@
 """Processes that train together: each takes a share of the nets of a step, gradients are summed.
 
-Started by torchrun, which sets RANK, WORLD_SIZE and LOCAL_RANK; alone otherwise. Gloo on CPU, NCCL on GPUs.
+Started by torchrun, which sets RANK, WORLD_SIZE and LOCAL_RANK; alone otherwise. NCCL on GPUs; Gloo on CPU, and where
+more processes than GPUs share them.
 """
 
 from __future__ import annotations
@@ -58,15 +59,22 @@ class Group:
 
 
 def join_group() -> Group:
-    """The group that torchrun set up, or this process alone."""
+    """The group that torchrun set up, or this process alone. Chooses the GPU of this process, where there is one."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Group()
     if dist.is_torchelastic_launched():
         # torchrun, killed, leaves workers that would train and write on beside the next run's.
         end_with(os.getppid())
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if cuda else "gloo")
+    n_gpus = torch.cuda.device_count()
+    if n_gpus:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % n_gpus)
+    dist.init_process_group(_backend(n_gpus, int(os.environ.get("LOCAL_WORLD_SIZE", size))))
     return Group(dist.get_rank(), size)
+
+
+def _backend(n_gpus: int, n_processes: int) -> str:
+    """Of this machine's processes. NCCL refuses two on one GPU: they pay off for small networks, whose kernels are
+    shorter than Python takes to start them.
+    """
+    return "cpu:gloo,cuda:nccl" if n_processes <= n_gpus else "gloo"
