@@ -2,6 +2,8 @@
 
     python benchmarks/train_step.py                        # one process on all cores
     python benchmarks/train_step.py --processes 2          # two processes of one thread, as torchrun starts them
+    python benchmarks/train_step.py --device cuda --processes 8    # that share a GPU
+    python benchmarks/train_step.py --device cuda --cudnn  # with cuDNN's plans, which are made anew for each network
     python benchmarks/train_step.py --modules              # beside it, the nets alone as float32 torch modules
     python benchmarks/train_step.py --convolutions         # why depthwise convolutions have their own backward pass
 
@@ -40,6 +42,8 @@ from onnx_ghn.training.optimizers import Optimizers
 @click.option("--steps", default=12, show_default=True, help="Counted, after one to warm up.")
 @click.option("--precision", type=click.Choice(["bf16", "f32"]), default="bf16", show_default=True)
 @click.option("--processes", default=1, show_default=True, help="That share the nets of a step.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--cudnn", is_flag=True, help="On a GPU, let cuDNN plan each convolution, as published.")
 @click.option("--modules", is_flag=True, help="The nets alone as float32 torch modules too, without any GHN.")
 @click.option("--convolutions", is_flag=True, help="Depthwise convolutions alone.")
 def main(**options: Any) -> None:
@@ -59,7 +63,8 @@ def main(**options: Any) -> None:
         f"{options['kind']}, {options['nets']} nets × {options['images']} images of {options['image_size']} px, ",
         end="",
     )
-    print(f"{options['precision']}, {options['processes']} process(es), {torch.get_num_threads()} thread(s) each")
+    print(f"{options['precision']}, {options['processes']} process(es) on {options['device']}, ", end="")
+    print(f"{torch.get_num_threads()} thread(s) each")
     print("seconds a step (of process 0)".ljust(32) + "median    mean     min     max")
     for key in ("step", *parts):
         values = [row[key] for row in rows]
@@ -70,16 +75,16 @@ def main(**options: Any) -> None:
 
 def _steps(group: Group, options: dict[str, Any]) -> list[dict[str, float]]:
     config = GHNConfig.preset(options["kind"], num_classes=10, max_shape=(64, 64, 11, 11), hid=32)
-    ghn = new_ghn(config, seed=0).train()
+    ghn = new_ghn(config, seed=0).to(options["device"]).train()
     size = options["image_size"]
     stream = ArchitectureStream("train", 10, 1111, Curriculum(any_size=size != 32))
     optimizers = Optimizers(ghn, "adam", 1e-3, 1e-5)
     dtype = torch.bfloat16 if options["precision"] == "bf16" else torch.float32
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(options["images"], 3, size, size, generator=generator)
-    images = images.to(dtype, memory_format=torch.channels_last)
-    targets = torch.randint(0, 10, (options["images"],), generator=generator)
-    plain = torch.randn(images.shape, generator=generator)
+    images = images.to(ghn.device, dtype, memory_format=torch.channels_last)
+    targets = torch.randint(0, 10, (options["images"],), generator=generator).to(ghn.device)
+    plain = torch.randn(images.shape, generator=generator).to(ghn.device)
     rows = []
     for step in range(options["steps"] + 1):
         start = time.perf_counter()
@@ -87,12 +92,13 @@ def _steps(group: Group, options: dict[str, Any]) -> list[dict[str, float]]:
         drawn = time.perf_counter()
         optimizers.zero_grad()
         mine = group.share(nets, [len(net.graph) for net in nets])
-        result = ghn_step(ghn, mine, [(images, targets)] * len(mine), n_nets=len(nets))
+        result = ghn_step(ghn, mine, [(images, targets)] * len(mine), n_nets=len(nets), plans=options["cudnn"])
         before = time.perf_counter()
         parameters = list(optimizers.parameters.values())
         group.reduce(parameters, [result.loss])
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizers.step(1e-3)
+        _wait(ghn.device)
         end = time.perf_counter()
         parts = {"draw architectures": drawn - start, **result.parts_s, "average and update": end - before}
         row = {"step": end - start, **parts}
@@ -104,11 +110,18 @@ def _steps(group: Group, options: dict[str, Any]) -> list[dict[str, float]]:
 
 def _modules(nets: list[Any], images: Any, targets: Any) -> float:
     """Seconds of the nets' forward and backward pass as modules."""
-    networks = [Network(net.architecture).train() for net in nets]
+    networks = [Network(net.architecture).to(images.device).train() for net in nets]
     start = time.perf_counter()
     loss = sum(torch.nn.functional.cross_entropy(network(images), targets) for network in networks)
     loss.backward()
+    _wait(images.device)
     return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    """For what a GPU was told to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def _convolutions() -> None:

@@ -20,6 +20,7 @@ from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
 from torchvision.models.regnet import BlockParams, RegNet
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from onnx_ghn.deepnets1m.convolution import conv2d
 from onnx_ghn.deepnets1m.depthwise import depthwise_conv2d
 from onnx_ghn.errors import OptionError
 from onnx_ghn.graph import build_graph
@@ -51,6 +52,8 @@ class FamilyNet:
         """
         layouts = {parameter.name: parameter.layout for parameter in self.graph.parameters}
         stored = {name: _stored(tensor, layouts[name]) for name, tensor in tensors.items()}
+        rest = ((name, tensor) for name, tensor in self.module.named_parameters() if name not in stored)
+        stored |= {name: tensor.to(images.device) for name, tensor in rest}
         with torch.autocast(images.device.type, torch.bfloat16, enabled=images.dtype is torch.bfloat16):
             found: Tensor = torch.func.functional_call(self.module, stored, (images,))
         return found.float()
@@ -95,14 +98,24 @@ class FamilyPool:
         decoded = {graph.parameters[i].name for i in graph.decoded_parameters()}
         for layer in module.modules():
             if isinstance(layer, nn.BatchNorm2d):
-                layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
-            elif isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels > 1:
-                layer.__class__ = _Depthwise
+                layer.track_running_stats = False
+                layer.running_mean = layer.running_var = layer.num_batches_tracked = None
+            elif isinstance(layer, nn.Conv2d):
+                depthwise = layer.groups == layer.in_channels == layer.out_channels > 1
+                layer.__class__ = _Depthwise if depthwise else _Convolution
         for name, parameter in list(module.named_parameters()):
             if name in decoded:
                 owner = module.get_submodule(name.rpartition(".")[0])
                 setattr(owner, name.rpartition(".")[2], nn.Parameter(parameter.detach().to("meta")))
         return FamilyNet(family, module.train().requires_grad_(False), graph)
+
+
+class _Convolution(nn.Conv2d):
+    """By `deepnets1m.convolution`, on GPUs without a plan."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        geometry = self.stride, self.padding, self.dilation, self.groups
+        return conv2d(x, self.weight, self.bias, *geometry)
 
 
 class _Depthwise(nn.Conv2d):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from onnx_ghn.deepnets1m.convolution import without_plans
 from onnx_ghn.ghn import GHN
 from onnx_ghn.training.architectures import Net
 
@@ -36,6 +38,7 @@ def ghn_step(
     n_nets: int,
     net_clip: float = math.inf,
     label_smoothing: float = 0.0,
+    plans: bool = False,
 ) -> StepResult:
     """Add the gradient of the mean loss over `n_nets` nets to the GHN's.
 
@@ -48,6 +51,7 @@ def ghn_step(
         n_nets: all nets of the step, over all processes.
         net_clip: largest norm of a net's gradient with respect to its own weights. Deep nets without batch norm have
             gradients thousands of times those of others, and would be all that a step learns from.
+        plans: let cuDNN plan each convolution, even of small images (`deepnets1m.convolution`).
 
     Returns:
         sums; a net whose loss or gradient is not finite adds no gradient.
@@ -61,12 +65,13 @@ def ghn_step(
     for net, predicted, (images, targets) in zip(nets, predictions, batches, strict=True):
         leaves = {index: tensor.detach().requires_grad_() for index, tensor in predicted.items()}
         named = {net.graph.parameters[index].name: leaf for index, leaf in leaves.items()}
-        logits = net.logits(named, images)  # (B, classes)
-        loss = F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
-        clock.stop("nets forward")
-        if not torch.isfinite(loss):
-            continue
-        loss.backward()
+        with contextlib.nullcontext() if plans else without_plans(images):
+            logits = net.logits(named, images)  # (B, classes)
+            loss = F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+            clock.stop("nets forward")
+            if not torch.isfinite(loss):
+                continue
+            loss.backward()
         clock.stop("nets backward")
         norm = torch.nn.utils.get_total_norm([leaf.grad for leaf in leaves.values() if leaf.grad is not None])
         if not torch.isfinite(norm):

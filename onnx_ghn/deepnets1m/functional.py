@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.attention import attend
+from onnx_ghn.deepnets1m.convolution import conv2d
 from onnx_ghn.deepnets1m.depthwise import avg_pool2d, depthwise_conv2d
 from onnx_ghn.deepnets1m.genotypes import HEADS
 from onnx_ghn.deepnets1m.symbolic import parse_operation
@@ -59,7 +60,7 @@ class _Run:
     # -- layers ------------------------------------------------------------------------------------------
 
     def conv(self, name: str, x: Tensor, stride: int | tuple[int, int], padding: int | tuple[int, int]) -> Tensor:
-        return F.conv2d(x, self.tensors[f"{name}.weight"].to(x.dtype), None, stride, padding)
+        return conv2d(x, self.tensors[f"{name}.weight"].to(x.dtype), None, stride, padding)
 
     def depthwise(self, name: str, x: Tensor, stride: int, padding: int, dilation: int = 1) -> Tensor:
         return depthwise_conv2d(x, self.tensors[f"{name}.weight"].to(x.dtype), stride, padding, dilation)
