@@ -42,9 +42,12 @@ RATES = (0.1, 0.025, 0.00625)
     "--net", "nets", multiple=True, help="An index of the test split, or a name. [default: 0 to 4, ResNet-50]"
 )
 @click.option("--jobs", default=2, show_default=True, help="Runs side by side, each with one thread.")
+@click.option("--device", default="cpu", show_default=True, help="All runs share it.")
 @click.option("--amp/--no-amp", default=True, show_default=True, help="In bfloat16.")
 @click.option("--table", is_flag=True, help="Print the table of what is there, and run nothing.")
-def main(ckpt: str, data_dir: str, out: Path, nets: tuple[str, ...], jobs: int, amp: bool, table: bool) -> None:
+def main(
+    ckpt: str, data_dir: str, out: Path, nets: tuple[str, ...], jobs: int, device: str, amp: bool, table: bool
+) -> None:
     """Train what is missing, and print the table."""
     names = nets or ("0", "1", "2", "3", "4", "ResNet-50")
     inits = ("Kaiming", f"predicted-{fingerprint(load_ghn(ckpt))}")
@@ -53,7 +56,7 @@ def main(ckpt: str, data_dir: str, out: Path, nets: tuple[str, ...], jobs: int, 
         spawn = multiprocessing.get_context("spawn")
         ending = {"initializer": end_with, "initargs": (os.getpid(),)}  # killed, it leaves none that write on
         with concurrent.futures.ProcessPoolExecutor(jobs, spawn, **ending) as pool:
-            waiting = [pool.submit(measure, *run, ckpt, data_dir, out, amp) for run in runs]
+            waiting = [pool.submit(measure, *run, ckpt, data_dir, out, amp, device) for run in runs]
             for done in concurrent.futures.as_completed(waiting):
                 click.echo(json.dumps(done.result()), err=True)
     print("Top-1 % on CIFAR-10 (JPEG)'s test images, before and after one epoch (at the best rate of three).\n")
@@ -71,7 +74,9 @@ def main(ckpt: str, data_dir: str, out: Path, nets: tuple[str, ...], jobs: int, 
         print(f"| {row['name']} | {row['n_params']:,} | {' | '.join(cells)} |")
 
 
-def measure(net: str, init: str, rate: float, ckpt: str, data_dir: str, out: Path, amp: bool) -> dict[str, Any]:
+def measure(
+    net: str, init: str, rate: float, ckpt: str, data_dir: str, out: Path, amp: bool, device: str
+) -> dict[str, Any]:
     """A run's accuracies, from its folder where they are there already; no training at rate 0."""
     torch.set_num_threads(1)
     folder = _folder(out, net, init, rate)
@@ -84,7 +89,7 @@ def measure(net: str, init: str, rate: float, ckpt: str, data_dir: str, out: Pat
         load_tensors(module, predict_net(load_ghn(ckpt), choice.net, module, 10, 32))
     else:
         kaiming_(module, SEED)
-    module = module.to(memory_format=torch.channels_last)
+    module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if rate:
         stream = train_stream(load_dataset("cifar10", data_dir, "train"), 96, seed=SEED, channels_last=True)
         config = NetTrainConfig(
@@ -104,14 +109,15 @@ def measure(net: str, init: str, rate: float, ckpt: str, data_dir: str, out: Pat
         "n_params": sum(p.numel() for p in module.parameters()),
         "init": init,
         "rate": rate,
-        "val": _top1(module, data_dir, "val", trained=rate > 0),
-        "test": _top1(module, data_dir, "test", trained=rate > 0),
+        "val": _top1(module, data_dir, "val", trained=rate > 0, device=device),
+        "test": _top1(module, data_dir, "test", trained=rate > 0, device=device),
     }
     return _keep(folder, row)
 
 
-def _top1(module: torch.nn.Module, data_dir: str, part: str, *, trained: bool) -> float:
-    batches = eval_batches(load_dataset("cifar10", data_dir, part), 64, channels_last=True)  # type: ignore[arg-type]
+def _top1(module: torch.nn.Module, data_dir: str, part: str, *, trained: bool, device: str) -> float:
+    images = load_dataset("cifar10", data_dir, part)  # type: ignore[arg-type]
+    batches = eval_batches(images, 64, channels_last=True, device=device)
     if trained:
         return accuracy(module.eval(), batches).top1
     with batch_statistics_mode(module) as run:

@@ -2,22 +2,29 @@
 
     python benchmarks/quality.py -D ../shared/datasets/cifar10                     # hours on two cores; resumes
     python benchmarks/quality.py -D ../shared/datasets/cifar10 --quick             # 12 nets a split, 1,024 images
+    python benchmarks/quality.py -D ../shared/datasets/cifar10 --jobs 14           # minutes, where there is a GPU
 
 Networks are of fresh splits (published sampler, seed 2026: other random numbers than training's), judged with batch
-statistics of 64. Each row is an `onnx-ghn eval` that can be run alone; results are kept in --out and gone on with.
-Kaiming's random weights are judged on the first 1,024 images: they are at chance on any.
+statistics of 64. Each row is an `onnx-ghn eval` that can be run alone, network by network here; results are kept in
+--out and gone on with. Kaiming's random weights are judged on the first 1,024 images: they are at chance on any.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import io
 import json
-import subprocess
-import sys
+import multiprocessing
+import os
+import statistics
 from pathlib import Path
-from typing import Any
 
 import click
+
+from onnx_ghn.errors import OnnxGhnError
+from onnx_ghn.orphans import end_with
+from onnx_ghn.training.eval_ghn import eval_ghn
 
 SEED = 2026
 RANDOM_IMAGES = 1024
@@ -37,58 +44,68 @@ PUBLISHED = {
 }
 
 
-def rows(quick: bool) -> dict[str, list[str]]:
-    """Arguments of `eval` by row."""
-    many, some = ("12", "12") if quick else ("100", "50")
+def rows(quick: bool) -> dict[str, list[list[str]]]:
+    """Arguments of `eval` by row, for each of its networks."""
+    splits = {"test, drawn widths": (["--split", "test", "--width", "train"], 100), "test": (["--split", "test"], 100)}
+    splits |= {split: (["--split", split], 50) for split in ("wide", "deep", "dense", "bnfree")}
     found = {
-        "test, drawn widths": ["--split", "test", "-n", many, "--width", "train"],
-        "test": ["--split", "test", "-n", many],
+        row: [[*arguments, "--arch", str(index)] for index in range(12 if quick else count)]
+        for row, (arguments, count) in splits.items()
     }
-    found |= {split: ["--split", split, "-n", some] for split in ("wide", "deep", "dense", "bnfree")}
-    return found | {name: ["--arch", name] for name in NAMED}
+    return found | {name: [["--arch", name]] for name in NAMED}
 
 
 @click.command()
 @click.option("-C", "--ckpt", default="ghn-cifar10", show_default=True)
 @click.option("-D", "--data_dir", default="./data", show_default=True)
-@click.option("--out", default="out/quality", show_default=True, help="Folder of the results.")
-@click.option("--jobs", default=2, show_default=True, help="Evaluations side by side, each with one thread.")
+@click.option(
+    "--out", default="out/quality", show_default=True, type=click.Path(path_type=Path), help="Of the results."
+)
+@click.option("--jobs", default=2, show_default=True, help="Networks side by side, each with one thread.")
 @click.option("--quick", is_flag=True, help="Fewer networks and images: a look, not a figure to compare.")
 @click.option("--images", type=click.Choice(["val", "test"]), default="test", show_default=True)
 @click.option("--amp", is_flag=True, help="In bfloat16.")
-def main(ckpt: str, data_dir: str, out: str, jobs: int, quick: bool, images: str, amp: bool) -> None:
+def main(ckpt: str, data_dir: str, out: Path, jobs: int, quick: bool, images: str, amp: bool) -> None:
     """Print the table."""
     common = ["-C", ckpt, "-D", data_dir, "--images", images, "-s", str(SEED), "--threads", "1"] + ["--amp"] * amp
     limits = {"ghn": RANDOM_IMAGES if quick else None, "kaiming": RANDOM_IMAGES}
-    tasks = {
-        (name, init): [*common, *arguments, "--init", init] + (["--n_images", str(limit)] if limit else [])
-        for name, arguments in rows(quick).items()
-        for init, limit in limits.items()
-    }
-    Path(out).mkdir(parents=True, exist_ok=True)
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        found = dict(zip(tasks, pool.map(lambda key: _evaluate(key, tasks[key], out), tasks), strict=True))
+    table = rows(quick)
+    spawn = multiprocessing.get_context("spawn")
+    ending = {"initializer": end_with, "initargs": (os.getpid(),)}  # killed, it leaves none that write on
+    with concurrent.futures.ProcessPoolExecutor(jobs, spawn, **ending) as pool:
+        waiting = {
+            (row, init): [
+                pool.submit(
+                    top1,
+                    [*common, *arguments, "--init", init] + (["--n_images", str(limit)] if limit else []),
+                    out / f"{row.replace(', ', '-').replace(' ', '-')}-{arguments[-1]}-{init}.jsonl",
+                )
+                for arguments in networks
+            ]
+            for row, networks in table.items()
+            for init, limit in limits.items()
+        }
+        try:
+            found = {key: [network.result() for network in networks] for key, networks in waiting.items()}
+        except OnnxGhnError as error:
+            pool.shutdown(cancel_futures=True)
+            raise click.ClickException(str(error)) from error
     print("| CIFAR-10 top-1 %, mean (best) | networks | Kaiming | this GHN | MLP | GHN-1 | GHN-2 | SGD, 1 epoch |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    for name in rows(quick):
-        ours, random = found[name, "ghn"], found[name, "kaiming"]
-        figures = " | ".join(PUBLISHED.get(name, ("", "", "", "")))
-        print(f"| {name} | {ours['networks']} | {random['top1']['mean']:.1f} | **{_figure(ours)}** | {figures} |")
+    for row in table:
+        ours, random = found[row, "ghn"], statistics.fmean(found[row, "kaiming"])
+        best = f" ({max(ours):.1f})" if len(ours) > 1 else ""
+        figures = " | ".join(PUBLISHED.get(row, ("", "", "", "")))
+        print(f"| {row} | {len(ours)} | {random:.1f} | **{statistics.fmean(ours):.1f}{best}** | {figures} |")
 
 
-def _evaluate(key: tuple[str, str], arguments: list[str], out: str) -> dict[str, Any]:
-    results = Path(out) / f"{key[0].replace(', ', '-').replace(' ', '-')}-{key[1]}.jsonl"
-    command = [sys.executable, "-m", "onnx_ghn", "eval", *arguments, "--results", str(results), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise click.ClickException(f"{' '.join(command)}: {done.stderr.strip()}")
-    summary: dict[str, Any] = json.loads(done.stdout)["summary"]
-    return summary
-
-
-def _figure(summary: dict[str, Any]) -> str:
-    top1 = summary["top1"]
-    return f"{top1['mean']:.1f} ({top1['max']:.1f})" if summary["networks"] > 1 else f"{top1['mean']:.1f}"
+def top1(arguments: list[str], results: Path) -> float:
+    """What `eval` says of one network, in percent."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        eval_ghn.main([*arguments, "--results", str(results), "--json"], standalone_mode=False)
+    (row,) = json.loads(said.getvalue())["results"]
+    found: float = row["top1"]
+    return found
 
 
 if __name__ == "__main__":
