@@ -78,9 +78,9 @@ def main(ckpt: str, data_dir: str, out: Path, jobs: int, quick: bool, images: st
                 pool.submit(
                     top1,
                     [*common, *arguments, "--init", init] + (["--n_images", str(limit)] if limit else []),
-                    out / f"{row.replace(', ', '-').replace(' ', '-')}-{arguments[-1]}-{init}.jsonl",
+                    out / f"{row.replace(', ', '-').replace(' ', '-')}-{index}-{init}.jsonl",
                 )
-                for arguments in networks
+                for index, arguments in enumerate(networks)
             ]
             for row, networks in table.items()
             for init, limit in limits.items()
