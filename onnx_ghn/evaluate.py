@@ -7,7 +7,7 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -125,28 +125,28 @@ def onnx_logits(
     *,
     statistics: Literal["stored", "batch"] = "stored",
     backend: Literal["onnxruntime", "torch"] = "onnxruntime",
-    providers: Sequence[str] | None = None,
+    device: str | None = None,
 ) -> Iterator[Logits]:
     """An ONNX classifier of images as a function of (B, 3, H, W), whichever order of axes it takes; its first output.
 
     Args:
         statistics: batch norms use what the file stores, or those of each batch.
         backend: onnxruntime, or torch by the package onnx2fx.
-        providers: of onnxruntime; CUDA where there is one, else CPU, unless told.
+        device: cpu or cuda; cuda where there is one, unless told.
 
     Raises:
-        OptionError: a backend that is not installed, or a model with other inputs.
+        OptionError: a backend that is not installed or not for that device, or a model with other inputs.
         RuntimeFailure: a model that cannot be run.
     """
     with contextlib.ExitStack() as stack:
         if statistics == "batch":
             path = stack.enter_context(_with_batch_statistics(path))
         if backend == "torch":
-            yield _as_module(path)
+            yield _as_module(path, device)
             return
         from onnx_ghn.runtime import open_session
 
-        session = open_session(path, providers or _providers())
+        session = open_session(path, _providers(device))
         yield _session_logits(session)
 
 
@@ -190,16 +190,24 @@ def _with_batch_statistics(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield copy
 
 
-def _providers() -> list[str]:
+def _providers(device: str | None) -> list[str]:
     import onnxruntime
 
-    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     available = onnxruntime.get_available_providers()
-    # The CUDA provider is listed wherever its wheel is installed, with or without a GPU.
-    return [name for name in wanted if name in available and (name != wanted[0] or shutil.which("nvidia-smi"))]
+    if device is None:
+        # The CUDA provider is listed wherever its wheel is installed, with or without a GPU.
+        return [name for name in wanted if name in available and (name != wanted[0] or shutil.which("nvidia-smi"))]
+    if device == "cpu":
+        return wanted[1:]
+    if device != "cuda" or wanted[0] not in available:
+        raise OptionError(f"--device {device}: this onnxruntime runs on {', '.join(available)}; try --backend torch")
+    return wanted
 
 
-def _as_module(path: str | os.PathLike[str]) -> Logits:
+def _as_module(path: str | os.PathLike[str], device: str | None) -> Logits:
+    import torch
+
     try:
         import onnx2fx
     except ModuleNotFoundError as error:
@@ -210,12 +218,13 @@ def _as_module(path: str | os.PathLike[str]) -> Logits:
     inputs = [value for value in graph.inputs if value.name not in graph.initializers]
     given = image_input((value.name or "", tuple(value.shape or ())) for value in inputs)
     try:
-        module: nn.Module = onnx2fx.convert(os.fspath(path)).eval()
+        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        module: nn.Module = onnx2fx.convert(os.fspath(path)).eval().to(place)
     except (onnx2fx.Onnx2FxError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise RuntimeFailure(f"{path}: onnx2fx cannot convert it ({error}); use onnxruntime") from error
 
     def logits(images: Any) -> Any:
-        found = module(given.in_layout(images))
-        return found[0] if isinstance(found, tuple) else found
+        found = module(given.in_layout(images.to(place)))
+        return (found[0] if isinstance(found, tuple) else found).to(images.device)
 
     return logits

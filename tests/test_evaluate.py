@@ -74,7 +74,7 @@ def test_onnxruntime_gives_what_torch_gives(small: nn.Module, tmp_path: Path, st
                 expected = run(images)
         else:
             expected = small.eval()(images)
-    with onnx_logits(path, statistics=statistics) as logits:
+    with onnx_logits(path, statistics=statistics, device="cpu") as logits:
         torch.testing.assert_close(logits(images), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -94,7 +94,7 @@ def test_batch_statistics_leave_the_module_as_it_was(small: nn.Module) -> None:
 
 def test_a_model_of_one_batch_size_takes_any_number_of_images(small: nn.Module, tmp_path: Path) -> None:
     images = torch.randn(7, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    with onnx_logits(exported(small, tmp_path / "net.onnx", 4, dynamic=False)) as logits, torch.no_grad():
+    with onnx_logits(exported(small, tmp_path / "net.onnx", 4, dynamic=False), device="cpu") as logits, torch.no_grad():
         np.testing.assert_allclose(logits(images).numpy(), small.eval()(images).numpy(), rtol=1e-4, atol=1e-5)
 
 
@@ -112,7 +112,7 @@ def test_images_are_given_as_the_model_takes_them(small: nn.Module, tmp_path: Pa
         pytest.importorskip("onnx2fx", reason="onnx2fx is not installed")
     images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     onnx.save(module_to_onnx(ChannelsLast(), (torch.zeros(4, 8, 8, 3),)), tmp_path / "net.onnx")
-    with onnx_logits(tmp_path / "net.onnx", backend=backend) as logits, torch.no_grad():
+    with onnx_logits(tmp_path / "net.onnx", backend=backend, device="cpu") as logits, torch.no_grad():
         torch.testing.assert_close(logits(images), small.eval()(images), rtol=1e-4, atol=1e-5)
 
 
@@ -126,7 +126,7 @@ def test_no_batch_norm_no_statistics(tmp_path: Path) -> None:
     flatten.CopyFrom(onnx.helper.make_node("Reshape", [flatten.input[0], "shape"], list(flatten.output)))
     onnx.save(model, path)
     images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    with onnx_logits(path, statistics="batch") as logits, torch.no_grad():
+    with onnx_logits(path, statistics="batch", device="cpu") as logits, torch.no_grad():
         torch.testing.assert_close(logits(images), net(images), rtol=1e-4, atol=1e-5)
 
 
@@ -150,13 +150,38 @@ def test_torch_gives_what_onnxruntime_gives(small: nn.Module, tmp_path: Path, st
     pytest.importorskip("onnx2fx", reason="onnx2fx is not installed")
     images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     path = exported(small, tmp_path / "net.onnx", 2)
-    with onnx_logits(path, statistics=statistics) as others:
+    with onnx_logits(path, statistics=statistics, device="cpu") as others:
         expected = others(images)
-    with onnx_logits(path, statistics=statistics, backend="torch") as logits, torch.no_grad():
+    with onnx_logits(path, statistics=statistics, backend="torch", device="cpu") as logits, torch.no_grad():
         torch.testing.assert_close(logits(images), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_backend_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx2fx", None)
     with pytest.raises(OptionError, match="onnx2fx"), onnx_logits(tmp_path / "x.onnx", backend="torch"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("device", "available", "providers"),
+    [
+        ("cpu", ["CUDAExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]),
+        ("cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"], ["CUDAExecutionProvider", "CPUExecutionProvider"]),
+        (None, ["CPUExecutionProvider"], ["CPUExecutionProvider"]),
+    ],
+)
+def test_onnxruntime_runs_where_it_is_told(
+    device: str | None, available: list[str], providers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[str]] = []
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: available)
+    monkeypatch.setattr("onnx_ghn.runtime.open_session", lambda path, wanted: given.append(wanted))
+    monkeypatch.setattr("onnx_ghn.evaluate._session_logits", lambda session: None)
+    with onnx_logits("net.onnx", device=device):
+        assert given == [providers]
+
+
+def test_a_device_that_onnxruntime_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(OptionError, match=r"--device cuda.*--backend torch"), onnx_logits("net.onnx", device="cuda"):
         pass

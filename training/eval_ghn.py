@@ -71,8 +71,9 @@ __all__ = ["eval_ghn"]
 def eval_ghn(**options: Any) -> None:
     """Measure the accuracy of networks with predicted weights, or of an ONNX file."""
     _check(options)
+    told = options["device"]
     options["device"] = cli_options.set_up(options)
-    rows = _model_rows(options) if options["model"] else _network_rows(options)
+    rows = _model_rows(options, told) if options["model"] else _network_rows(options)
     if options["as_json"]:
         click.echo(json.dumps({"results": rows, "summary": _summary(rows)}, indent=2))
         return
@@ -152,12 +153,13 @@ def _evaluate(choice: Choice, ghn: Any, n_classes: int, batches: Any, options: d
         return _measure(lambda images: run(images.to(device)), batches)
 
 
-def _model_rows(options: dict[str, Any]) -> list[dict[str, Any]]:
+def _model_rows(options: dict[str, Any], device: str | None) -> list[dict[str, Any]]:
     from onnx_ghn.evaluate import onnx_logits
 
     batches, _ = _batches(options)
     statistics = options["statistics"] or "stored"
-    with onnx_logits(options["model"], statistics=statistics, backend=options["backend"]) as logits:
+    how = {"statistics": statistics, "backend": options["backend"], "device": device}
+    with onnx_logits(options["model"], **how) as logits:
         return [{"name": Path(options["model"]).name, **_measure(logits, batches)}]
 
 
