@@ -47,6 +47,10 @@ def avg_pool2d(x: Tensor, side: int, stride: int, padding: int) -> Tensor:
     Returns:
         (B, C, H', W').
     """
+    if x.device.type == "cuda" and padding:
+        # Until July 2026 torch's gradient of padded channels-last maps was wrong on GPUs (pytorch issue 188344).
+        y = F.avg_pool2d(x.contiguous(), side, stride, padding, count_include_pad=False)
+        return y.contiguous(memory_format=_format(x))
     if x.device.type != "cpu" or stride > 1 or side not in _SIDES or 2 * padding >= side:
         return F.avg_pool2d(x, side, stride, padding, count_include_pad=False)
     with torch.no_grad():
@@ -56,6 +60,11 @@ def avg_pool2d(x: Tensor, side: int, stride: int, padding: int) -> Tensor:
         share = F.avg_pool2d(ones, side, stride, padding)  # (1, 1, H', W')
     summed: Tensor = _Depthwise.apply(x, weight, stride, padding, 1)
     return summed * share.reciprocal().to(x.dtype)
+
+
+def _format(x: Tensor) -> torch.memory_format:
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
 
 
 class _Depthwise(torch.autograd.Function):

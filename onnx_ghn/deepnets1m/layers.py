@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onnx_ghn.deepnets1m.attention import attend
-from onnx_ghn.deepnets1m.depthwise import depthwise_conv2d
+from onnx_ghn.deepnets1m.depthwise import avg_pool2d, depthwise_conv2d
 from onnx_ghn.deepnets1m.genotypes import HEADS
 
 __all__ = ["PositionEncoding", "make_operation", "norm_layer", "preprocess"]
@@ -96,6 +96,15 @@ class _Depthwise(nn.Conv2d):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, weight = x.to(dtype), weight.to(dtype)
         return depthwise_conv2d(x, weight, self.stride[0], int(self.padding[0]), self.dilation[0])
+
+
+class _AvgPool(nn.AvgPool2d):
+    """Average pooling whose gradient is right on GPUs too: see `depthwise.avg_pool2d`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cuda" or not _trains(self):
+            return super().forward(x)
+        return avg_pool2d(x, int(self.kernel_size), int(self.stride), int(self.padding))
 
 
 def _dil_conv(c_in: int, c_out: int, kernel: int, stride: int, norm: str | None) -> _Sequence:
@@ -197,7 +206,7 @@ def make_operation(kind: str, kernel: int, c_in: int, c_out: int, stride: int, n
         case "skip_connect":
             return nn.Identity() if stride == 1 else FactorizedReduce(c_in, c_out, norm)
         case "avg_pool":
-            return nn.AvgPool2d(kernel, stride=stride, padding=kernel // 2, count_include_pad=False)
+            return _AvgPool(kernel, stride=stride, padding=kernel // 2, count_include_pad=False)
         case "max_pool":
             return nn.MaxPool2d(kernel, stride=stride, padding=kernel // 2)
         case "conv" | "conv2":

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
+from onnx_ghn.deepnets1m.layers import make_operation
 from onnx_ghn.ghn import GHN, GHNConfig, new_ghn
 from onnx_ghn.graph.model import ComputationGraph
 from onnx_ghn.training.architectures import ArchitectureStream, Curriculum, Net, TrainingNet
@@ -104,6 +105,21 @@ def test_a_step_in_bfloat16_runs() -> None:
         images = torch.randn(8, 3, 32, 32, device="cuda").bfloat16().contiguous(memory_format=torch.channels_last)
         result = ghn_step(ghn, [net], [(images, torch.arange(8, device="cuda"))], n_nets=1)
         assert result.n_finite == 1, name
+
+
+@needs_gpu
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pooling_has_the_gradient_of_the_cpu(stride: int) -> None:
+    """torch's own was wrong for padded maps whose channels come last, forward right (pytorch issue 188344)."""
+    layer = make_operation("avg_pool", 3, 4, 4, stride, None).train()
+    x = torch.randn(2, 4, 9, 9, generator=torch.Generator().manual_seed(0))
+    found = []
+    for device in ("cpu", "cuda"):
+        given = x.to(device).contiguous(memory_format=torch.channels_last).requires_grad_()
+        y = layer(given)
+        (gradient_,) = torch.autograd.grad(y, given, torch.arange(y.numel(), device=device).view(y.shape).float())
+        found.append(gradient_.cpu())
+    torch.testing.assert_close(found[1], found[0])
 
 
 def test_processes_that_share_a_gpu_speak_by_gloo() -> None:
