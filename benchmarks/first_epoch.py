@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
-import multiprocessing
-import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ import torch
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.evaluate import accuracy, batch_statistics_mode
 from onnx_ghn.ghn import fingerprint, load_ghn
-from onnx_ghn.orphans import end_with
+from onnx_ghn.orphans import process_pool
 from onnx_ghn.training.net_trainer import NetTrainConfig, NetTrainer
 from onnx_ghn.training.nets import choose, make_module
 from onnx_ghn.training.weights import kaiming_, load_tensors, predict_net
@@ -53,9 +51,7 @@ def main(
     inits = ("Kaiming", f"predicted-{fingerprint(load_ghn(ckpt))}")
     runs = [(net, init, rate) for net in names for init in inits for rate in (0.0, *RATES)]
     if not table:
-        spawn = multiprocessing.get_context("spawn")
-        ending = {"initializer": end_with, "initargs": (os.getpid(),)}  # killed, it leaves none that write on
-        with concurrent.futures.ProcessPoolExecutor(jobs, spawn, **ending) as pool:
+        with process_pool(jobs) as pool:
             waiting = [pool.submit(measure, *run, ckpt, data_dir, out, amp, device) for run in runs]
             for done in concurrent.futures.as_completed(waiting):
                 click.echo(json.dumps(done.result()), err=True)

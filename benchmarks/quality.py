@@ -11,19 +11,16 @@ statistics of 64. Each row is an `onnx-ghn eval` that can be run alone, network 
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import io
 import json
-import multiprocessing
-import os
 import statistics
 from pathlib import Path
 
 import click
 
 from onnx_ghn.errors import OnnxGhnError
-from onnx_ghn.orphans import end_with
+from onnx_ghn.orphans import process_pool
 from onnx_ghn.training.eval_ghn import eval_ghn
 
 SEED = 2026
@@ -70,9 +67,7 @@ def main(ckpt: str, data_dir: str, out: Path, jobs: int, quick: bool, images: st
     common = ["-C", ckpt, "-D", data_dir, "--images", images, "-s", str(SEED), "--threads", "1"] + ["--amp"] * amp
     limits = {"ghn": RANDOM_IMAGES if quick else None, "kaiming": RANDOM_IMAGES}
     table = rows(quick)
-    spawn = multiprocessing.get_context("spawn")
-    ending = {"initializer": end_with, "initargs": (os.getpid(),)}  # killed, it leaves none that write on
-    with concurrent.futures.ProcessPoolExecutor(jobs, spawn, **ending) as pool:
+    with process_pool(jobs) as pool:
         waiting = {
             (row, init): [
                 pool.submit(

@@ -158,8 +158,7 @@ def _model_rows(options: dict[str, Any], device: str | None) -> list[dict[str, A
 
     batches, _ = _batches(options)
     statistics = options["statistics"] or "stored"
-    how = {"statistics": statistics, "backend": options["backend"], "device": device}
-    with onnx_logits(options["model"], **how) as logits:
+    with onnx_logits(options["model"], statistics=statistics, backend=options["backend"], device=device) as logits:
         return [{"name": Path(options["model"]).name, **_measure(logits, batches)}]
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["avg_pool2d", "depthwise_conv2d"]
+__all__ = ["avg_pool2d", "depthwise_conv2d", "memory_format"]
 
 _SIDES = (3, 5)
 
@@ -50,7 +50,7 @@ def avg_pool2d(x: Tensor, side: int, stride: int, padding: int) -> Tensor:
     if x.device.type == "cuda" and padding:
         # Until July 2026 torch's gradient of padded channels-last maps was wrong on GPUs (pytorch issue 188344).
         y = F.avg_pool2d(x.contiguous(), side, stride, padding, count_include_pad=False)
-        return y.contiguous(memory_format=_format(x))
+        return y.contiguous(memory_format=memory_format(x))
     if x.device.type != "cpu" or stride > 1 or side not in _SIDES or 2 * padding >= side:
         return F.avg_pool2d(x, side, stride, padding, count_include_pad=False)
     with torch.no_grad():
@@ -62,8 +62,9 @@ def avg_pool2d(x: Tensor, side: int, stride: int, padding: int) -> Tensor:
     return summed * share.reciprocal().to(x.dtype)
 
 
-def _format(x: Tensor) -> torch.memory_format:
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+def memory_format(x: Tensor) -> torch.memory_format:
+    """That a (B, C, H, W) map has: channels last, or not."""
+    last = x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
 
 

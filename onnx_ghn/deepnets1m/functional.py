@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.attention import attend
 from onnx_ghn.deepnets1m.convolution import conv2d
-from onnx_ghn.deepnets1m.depthwise import avg_pool2d, depthwise_conv2d
+from onnx_ghn.deepnets1m.depthwise import avg_pool2d, depthwise_conv2d, memory_format
 from onnx_ghn.deepnets1m.genotypes import HEADS
 from onnx_ghn.deepnets1m.symbolic import parse_operation
 from onnx_ghn.errors import GraphError
@@ -89,8 +89,7 @@ class _Run:
     def factorized_reduce(self, name: str, x: Tensor) -> Tensor:
         # As 1 × 1 convolutions of stride 2, but pixels that neither reads are left out before: four times as fast.
         parts = [_strided(x, 2), _strided(x[:, :, 1:, 1:], 2)]
-        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-        parts = [F.relu(part.contiguous(memory_format=layout)) for part in parts]
+        parts = [F.relu(part.contiguous(memory_format=memory_format(x))) for part in parts]
         halves = [self.conv(f"{name}.conv_{i}", part, 1, 0) for i, part in enumerate(parts, start=1)]
         return self.batch_norm(f"{name}.bn", torch.cat(halves, dim=1))
 
