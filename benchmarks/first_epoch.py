@@ -22,11 +22,11 @@ import torch
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.evaluate import accuracy, batch_statistics_mode
 from onnx_ghn.ghn import fingerprint, load_ghn
-from onnx_ghn.orphans import process_pool
-from onnx_ghn.training.net_trainer import NetTrainConfig, NetTrainer
-from onnx_ghn.training.nets import choose, make_module
+from onnx_ghn.training.nets.networks import choose, make_module
+from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer
 from onnx_ghn.training.weights import kaiming_, load_tensors, predict_net
 from onnx_ghn.vision import eval_batches, load_dataset, train_stream
+from onnx_ghn.workers import process_pool
 
 SEED, ARCH_SEED = 0, 2026
 RATES = (0.1, 0.025, 0.00625)

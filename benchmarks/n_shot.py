@@ -29,8 +29,8 @@ from rich.table import Table
 from onnx_ghn.deepnets1m import Architecture
 from onnx_ghn.evaluate import accuracy
 from onnx_ghn.ghn import load_ghn
-from onnx_ghn.training.net_trainer import NetTrainConfig, NetTrainer
-from onnx_ghn.training.nets import Choice, choose, make_module
+from onnx_ghn.training.nets.networks import Choice, choose, make_module
+from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer
 from onnx_ghn.training.weights import load_tensors, predict_net
 from onnx_ghn.vision import eval_batches, few_shot, load_dataset, train_stream
 

@@ -59,7 +59,8 @@ def timed(function: Callable[[], Any], repeats: int) -> tuple[float, float]:
 def graph_and_ghn(folder: Path, repeats: int) -> None:
     """From an ir.Model in memory to all predicted tensors in memory."""
     from onnx_ghn import build_graph, new_ghn
-    from onnx_ghn.onnx_io import read_model, untie
+    from onnx_ghn.onnx_io import read_model
+    from onnx_ghn.passes import untie
 
     ghn = new_ghn("ghn2", seed=0)
     print("\n| graph + GHN-2 | nodes | first, s | median, s |\n|---|---|---|---|")

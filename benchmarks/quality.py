@@ -19,9 +19,9 @@ from pathlib import Path
 
 import click
 
+from onnx_ghn.cli.eval_ghn import eval_ghn
 from onnx_ghn.errors import OnnxGhnError
-from onnx_ghn.orphans import process_pool
-from onnx_ghn.training.eval_ghn import eval_ghn
+from onnx_ghn.workers import process_pool
 
 SEED = 2026
 RANDOM_IMAGES = 1024

@@ -25,12 +25,12 @@ from typing import Any
 import click
 import torch
 
-from onnx_ghn.deepnets1m.depthwise import depthwise_conv2d
 from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.ghn import GHNConfig, new_ghn
-from onnx_ghn.training.architectures import ArchitectureStream, Curriculum
-from onnx_ghn.training.distributed import Group, join_group
-from onnx_ghn.training.ghn_step import ghn_step
+from onnx_ghn.kernels.depthwise import depthwise_conv2d
+from onnx_ghn.training.ghn.architectures import ArchitectureStream, Curriculum
+from onnx_ghn.training.ghn.step import ghn_step
+from onnx_ghn.training.group import Group, join_group
 from onnx_ghn.training.optimizers import Optimizers
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from onnx_ghn.deepnets1m import DARTS, VIT, Architecture, symbolic_graph
 from onnx_ghn.deepnets1m.drawing import draw as draw_architecture
+from onnx_ghn.drawing.pictures import draw
 from onnx_ghn.graph import ComputationGraph, build_graph
-from onnx_ghn.graph.draw import draw
 
 ROOT = Path(__file__).resolve().parents[1]
 _EXAMPLES = ("bert_like", "mobilenet_keras", "detector_fpn", "lstm_text")

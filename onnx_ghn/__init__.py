@@ -15,34 +15,34 @@ from onnx_ghn.errors import OnnxGhnError
 from onnx_ghn.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from onnx_ghn.architecture import strip
-    from onnx_ghn.coverage import CoverageReport
+    from onnx_ghn.drawing.pictures import draw
     from onnx_ghn.exporters.pytorch import initialize
     from onnx_ghn.ghn import GHN, GHNConfig, list_ghns, load_ghn, new_ghn, save_ghn
     from onnx_ghn.graph import ComputationGraph, build_graph
-    from onnx_ghn.graph.draw import draw
-    from onnx_ghn.prediction import Prediction, predict
+    from onnx_ghn.passes.architecture import strip
+    from onnx_ghn.prediction.coverage import CoverageReport
+    from onnx_ghn.prediction.predicting import Prediction, predict
     from onnx_ghn.profiling import ProfileReport, measure_latency, profile
     from onnx_ghn.report import write_report
 
 _HOMES = {
     "ComputationGraph": "graph",
-    "CoverageReport": "coverage",
+    "CoverageReport": "prediction.coverage",
     "GHN": "ghn",
     "GHNConfig": "ghn",
-    "Prediction": "prediction",
+    "Prediction": "prediction.predicting",
     "ProfileReport": "profiling",
     "build_graph": "graph",
-    "draw": "graph.draw",
+    "draw": "drawing.pictures",
     "initialize": "exporters.pytorch",
     "list_ghns": "ghn",
     "load_ghn": "ghn",
     "measure_latency": "profiling",
     "new_ghn": "ghn",
-    "predict": "prediction",
+    "predict": "prediction.predicting",
     "profile": "profiling",
     "save_ghn": "ghn",
-    "strip": "architecture",
+    "strip": "passes.architecture",
     "write_report": "report",
 }
 

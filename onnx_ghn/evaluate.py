@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
-from onnx_ghn.image_input import image_input
+from onnx_ghn.images.inputs import image_input
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -177,8 +177,8 @@ def _session_logits(session: Any) -> Logits:
 @contextlib.contextmanager
 def _with_batch_statistics(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary copy of a model whose batch norms use those of the batch."""
-    from onnx_ghn.batch_statistics import use_batch_statistics
     from onnx_ghn.onnx_io import read_model, write_model
+    from onnx_ghn.passes.batch_statistics import use_batch_statistics
 
     with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as folder:
         copy = Path(folder) / "model.onnx"

@@ -6,8 +6,8 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
 
-from onnx_ghn.coverage import CoverageEntry, CoverageReport, Outcome
 from onnx_ghn.graph import ComputationGraph, Role, build_graph
+from onnx_ghn.prediction.coverage import CoverageEntry, CoverageReport, Outcome
 
 if TYPE_CHECKING:
     import onnx

@@ -15,8 +15,9 @@ from predict_models import Net, arrays, cnn, export, random_feed, run, session, 
 from torch import nn
 from torch.nn import functional as F
 
-from onnx_ghn import calibration_inputs, predict
+from onnx_ghn import predict
 from onnx_ghn.errors import OptionError
+from onnx_ghn.prediction import calibration_inputs
 
 Feed = dict[str, np.ndarray]
 

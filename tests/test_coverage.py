@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from predict_models import cnn, mlp, tiny_ghn
 
 from onnx_ghn import predict
-from onnx_ghn.coverage import CoverageEntry, CoverageReport
 from onnx_ghn.graph import Layout, Parameter, Role
 from onnx_ghn.inspection import inspect_model
+from onnx_ghn.prediction.coverage import CoverageEntry, CoverageReport
 
 OUTCOMES = ("predicted", "fallback", "kept", "statistic")
 

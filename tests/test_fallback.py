@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from onnx_ghn.fallback import standard_init, tensor_rng
 from onnx_ghn.graph import Layout, Parameter, Role
+from onnx_ghn.prediction.fallback import standard_init, tensor_rng
 
 
 def parameter(role: Role, *shape: int, name: str = "p", op: str = "", layout: Layout | None = None) -> Parameter:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from predict_models import mlp, tiny_ghn
 
 from onnx_ghn import predict
-from onnx_ghn.postprocess import untile
+from onnx_ghn.prediction.postprocess import untile
 
 TILE = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
 
@@ -32,7 +32,7 @@ def test_orthogonal(rows: int, columns: int, kernel: tuple[int, ...], seed: int)
 
 
 def test_more_rows_than_are_orthogonalised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnx_ghn.postprocess._QR_LIMIT", 16)
+    monkeypatch.setattr("onnx_ghn.prediction.postprocess._QR_LIMIT", 16)
     values = np.ones((40, 48), np.float32)
     matrix = untile(values, "w", "orthogonal", 1.0, 0).astype(np.float64)
     scale = np.linalg.norm(matrix[0])

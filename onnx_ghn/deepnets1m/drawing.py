@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnx_ghn.collection import no_garbage_collection
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.files import Record
 from onnx_ghn.deepnets1m.sampler import sample, split_rules
 from onnx_ghn.deepnets1m.symbolic import count_trainable, n_trainable, symbolic_graph
 from onnx_ghn.errors import GraphError
+from onnx_ghn.garbage import no_garbage_collection
 from onnx_ghn.graph.model import ComputationGraph
 
 __all__ = ["JOB_SIZE", "draw", "draw_job", "stream", "stream_records"]

@@ -8,7 +8,8 @@ import onnx_ir as ir
 
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.errors import OptionError
-from onnx_ghn.onnx_io import check_target, untie, write_model
+from onnx_ghn.onnx_io import check_target, write_model
+from onnx_ghn.passes import untie
 
 __all__ = ["export_network", "network_model"]
 

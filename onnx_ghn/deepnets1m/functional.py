@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onnx_ghn.deepnets1m.architecture import Architecture
-from onnx_ghn.deepnets1m.attention import attend
-from onnx_ghn.deepnets1m.convolution import conv2d
-from onnx_ghn.deepnets1m.depthwise import avg_pool2d, depthwise_conv2d, memory_format
 from onnx_ghn.deepnets1m.genotypes import HEADS
 from onnx_ghn.deepnets1m.symbolic import parse_operation
 from onnx_ghn.errors import GraphError
+from onnx_ghn.kernels.attention import attend
+from onnx_ghn.kernels.convolution import conv2d
+from onnx_ghn.kernels.depthwise import avg_pool2d, depthwise_conv2d, memory_format
 
 __all__ = ["run_network"]
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onnx_ghn.deepnets1m.attention import attend
-from onnx_ghn.deepnets1m.depthwise import avg_pool2d, depthwise_conv2d
 from onnx_ghn.deepnets1m.genotypes import HEADS
+from onnx_ghn.kernels.attention import attend
+from onnx_ghn.kernels.depthwise import avg_pool2d, depthwise_conv2d
 
 __all__ = ["PositionEncoding", "make_operation", "norm_layer", "preprocess"]
 

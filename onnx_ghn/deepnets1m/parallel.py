@@ -9,7 +9,7 @@ from concurrent.futures import BrokenExecutor
 from typing import Any, TypeVar
 
 from onnx_ghn.errors import OptionError
-from onnx_ghn.orphans import end_with
+from onnx_ghn.workers import end_with
 
 __all__ = ["BACKENDS", "in_order"]
 

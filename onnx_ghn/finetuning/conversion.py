@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.finetuning.operators import register_operators
 from onnx_ghn.finetuning.rewriting import ForTraining, check_operators, rewrite_for_training
-from onnx_ghn.image_input import ImageInput
+from onnx_ghn.images.inputs import ImageInput
 from onnx_ghn.onnx_io import write_model
 
 __all__ = ["Classifier", "as_classifier"]

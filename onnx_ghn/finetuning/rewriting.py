@@ -18,7 +18,8 @@ from onnx_ghn.errors import GraphError, ModelReadError, OptionError
 from onnx_ghn.finetuning.operators import DOMAIN, FROZEN_ATTRIBUTE
 from onnx_ghn.graph import Parameter, Role
 from onnx_ghn.graph.builder import graph_of
-from onnx_ghn.onnx_io import inject, read_model, stored_tensors, untie
+from onnx_ghn.onnx_io import inject, read_model, stored_tensors
+from onnx_ghn.passes import untie
 
 __all__ = ["ForTraining", "rewrite_for_training"]
 

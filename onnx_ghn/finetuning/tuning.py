@@ -16,11 +16,12 @@ from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
 from onnx_ghn.evaluate import Accuracy, accuracy, onnx_logits
 from onnx_ghn.finetuning.conversion import Classifier, as_classifier
 from onnx_ghn.finetuning.images import Images, load_images
-from onnx_ghn.image_input import image_input
-from onnx_ghn.onnx_io import check_target, inject, read_model, untie, write_model
+from onnx_ghn.images.inputs import image_input
+from onnx_ghn.onnx_io import check_target, inject, read_model, write_model
+from onnx_ghn.passes import untie
 from onnx_ghn.runtime import open_session
 from onnx_ghn.training.logs import Report
-from onnx_ghn.training.net_trainer import NetTrainConfig, NetTrainer
+from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer
 
 __all__ = ["FinetuneOptions", "FinetuneResult", "Finetuning", "finetune"]
 

@@ -14,10 +14,10 @@ from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext
 from onnx_ghn.graph.flatten import Op, flatten
 from onnx_ghn.graph.handlers.normalisation import decomposed_norm
 from onnx_ghn.graph.model import ComputationGraph, Node, Primitive, Role
+from onnx_ghn.graph.neighbours import is_hard_gate, is_self_gated
 from onnx_ghn.graph.patterns import find_norms
 from onnx_ghn.graph.primitives import Handler, handler_table
 from onnx_ghn.graph.rules import graph_rules
-from onnx_ghn.graph.walk import is_hard_gate, is_self_gated
 from onnx_ghn.graph.weights import static_shape
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def build_graph(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rul
     """
     import onnx_ir as ir
 
-    from onnx_ghn.onnx_io import read_model, stored_tensors, untie
+    from onnx_ghn.onnx_io import read_model, stored_tensors
+    from onnx_ghn.passes import untie
 
     if isinstance(source, ir.Model):
         model = source

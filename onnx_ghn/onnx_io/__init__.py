@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from onnx_ghn.onnx_io.injection import inject
     from onnx_ghn.onnx_io.read import read_model
     from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
-    from onnx_ghn.onnx_io.stripping import strip_model
-    from onnx_ghn.onnx_io.untying import untie
     from onnx_ghn.onnx_io.write import check_target, write_model
 
 __all__ = [
@@ -23,8 +21,6 @@ __all__ = [
     "inject",
     "read_model",
     "stored_tensors",
-    "strip_model",
-    "untie",
     "write_model",
 ]
 
@@ -34,8 +30,6 @@ _HOMES = {
     "inject": "injection",
     "read_model": "read",
     "stored_tensors": "stored",
-    "strip_model": "stripping",
-    "untie": "untying",
     "write_model": "write",
 }
 

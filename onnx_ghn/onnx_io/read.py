@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from onnx_ghn.errors import ModelReadError
-from onnx_ghn.onnx_io import walk, wire
+from onnx_ghn.onnx_io import sites as walk
+from onnx_ghn.onnx_io import wire
 from onnx_ghn.onnx_io.checks import ModelChecks
 from onnx_ghn.onnx_io.external import DataFolder, FileSlice
 from onnx_ghn.onnx_io.tensor_checks import TensorChecks

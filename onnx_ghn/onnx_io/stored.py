@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_ghn.onnx_io import walk
+from onnx_ghn.onnx_io import sites as walk
 from onnx_ghn.onnx_io.tensors import FillTensor, RawTensor, SparseTensor
 
 __all__ = ["Kind", "StoredTensor", "stored_tensors"]

@@ -15,7 +15,8 @@ import onnx_ir as ir
 
 from onnx_ghn.errors import ModelReadError, ModelWriteError
 from onnx_ghn.limits import gib
-from onnx_ghn.onnx_io import walk, wire
+from onnx_ghn.onnx_io import sites as walk
+from onnx_ghn.onnx_io import wire
 from onnx_ghn.onnx_io.read import DECLARED, EXPECTED, EXTERNAL, SOURCE, read_model, reason_of
 from onnx_ghn.onnx_io.tensors import FileTensor, LazyTensor, RawTensor, SparseTensor
 from onnx_ghn.onnx_io.transaction import NewFile, Transaction

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from onnx_ghn._version import __version__
-from onnx_ghn.coverage import CoverageEntry, CoverageReport, Outcome
+from onnx_ghn.drawing.palette import LOOKS, Look, look_of, outline
+from onnx_ghn.drawing.scene import compose, label_of
 from onnx_ghn.errors import printable
-from onnx_ghn.fallback import standard_distribution
 from onnx_ghn.graph import ComputationGraph, Parameter, Role
-from onnx_ghn.graph.palette import LOOKS, Look, look_of, outline
-from onnx_ghn.graph.scene import compose, label_of
+from onnx_ghn.prediction.coverage import CoverageEntry, CoverageReport, Outcome
+from onnx_ghn.prediction.fallback import standard_distribution
 from onnx_ghn.report.distributions import spread_of
 from onnx_ghn.report.measured import profile_data
 from onnx_ghn.report.theme import DARK
 
 if TYPE_CHECKING:
-    from onnx_ghn.prediction import Prediction
+    from onnx_ghn.prediction.predicting import Prediction
 
 __all__ = ["page_data"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_ghn.fallback import Distribution, tensor_rng
+from onnx_ghn.prediction.fallback import Distribution, tensor_rng
 
 __all__ = ["N_BINS", "Spread", "spread_of"]
 

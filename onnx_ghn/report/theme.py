@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from onnx_ghn.drawing.palette import LOOKS
 from onnx_ghn.graph.model import Primitive
-from onnx_ghn.graph.palette import LOOKS
 
 __all__ = ["DARK", "DARK_SURFACE", "LIGHT_SURFACE"]
 

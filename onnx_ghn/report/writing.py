@@ -60,7 +60,7 @@ def report_data(
 ) -> dict[str, Any]:
     """The contents of the page (`page_data`); arguments as those of `write_report`."""
     from onnx_ghn.inspection import inspect_model
-    from onnx_ghn.prediction import predict as run
+    from onnx_ghn.prediction.predicting import predict as run
     from onnx_ghn.report.predicted import bundled_properties
 
     name = Path(source).name

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.errors import DataError
-from onnx_ghn.image_files import ImageSource, open_image, quiet_decoding
+from onnx_ghn.images.files import ImageSource, open_image, quiet_decoding
 from onnx_ghn.limits import gib, memory_bytes
 
 __all__ = ["SMALL", "Progress", "available_cores", "common_small_size", "decode_all"]

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import transforms
 
 from onnx_ghn.errors import OnnxGhnError, OptionError, RuntimeFailure
-from onnx_ghn.image_files import open_image, quiet_decoding
+from onnx_ghn.images.files import open_image, quiet_decoding
 from onnx_ghn.vision.decoding import available_cores
 from onnx_ghn.vision.order import BatchOrder
 from onnx_ghn.vision.pixels import add_noise

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.errors import DataError
-from onnx_ghn.image_files import IMAGE_SUFFIXES, ImageSource, open_source, walk_folder
+from onnx_ghn.images.files import IMAGE_SUFFIXES, ImageSource, open_source, walk_folder
 
 __all__ = ["Part", "Tree", "find_parts"]
 

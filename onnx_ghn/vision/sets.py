@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.errors import DataError
-from onnx_ghn.image_files import ImageSource
+from onnx_ghn.images.files import ImageSource
 from onnx_ghn.vision.seeds import SHOTS, rng_for
 
 __all__ = ["CIFAR_NORM", "IMAGENET_NORM", "ImageFiles", "ImageSet", "Normalisation", "few_shot"]

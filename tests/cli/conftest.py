@@ -43,8 +43,10 @@ def good(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """256 MiB of memory, so that what is too large is found early."""
-    from onnx_ghn import calibration_inputs, limits, prediction, runtime
+    from onnx_ghn import limits, runtime
     from onnx_ghn.graph import model
+    from onnx_ghn.prediction import calibration_inputs
+    from onnx_ghn.prediction import predicting as prediction
 
     for module in (limits, prediction, runtime, calibration_inputs, model):
         monkeypatch.setattr(module, "memory_bytes", lambda: 256 << 20)

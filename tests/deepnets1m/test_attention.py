@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 from torch.onnx import TrainingMode
 
-from onnx_ghn.deepnets1m import attention
 from onnx_ghn.deepnets1m.layers import Transformer
+from onnx_ghn.kernels import attention
 
 
 @pytest.mark.parametrize("kept", [0, 1 << 25])

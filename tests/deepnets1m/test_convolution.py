@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from onnx_ghn.deepnets1m.convolution import conv2d, product_conv2d, without_plans
+from onnx_ghn.kernels.convolution import conv2d, product_conv2d, without_plans
 
 pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
 

@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from onnx_ghn import cli_options
 from onnx_ghn.cli import main
+from onnx_ghn.cli import options as cli_options
 from onnx_ghn.deepnets1m import SPLITS, generate, open_deepnets
 from onnx_ghn.graph import build_graph
 

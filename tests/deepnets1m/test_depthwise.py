@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from onnx_ghn.deepnets1m.depthwise import avg_pool2d, depthwise_conv2d
+from onnx_ghn.kernels.depthwise import avg_pool2d, depthwise_conv2d
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 10), (2, 2), (1, 3)])

@@ -17,7 +17,7 @@ from tuning_models import SIDE, keras_like_file, tensors_of, torch_file, torch_n
 
 pytest.importorskip("onnx2fx", reason="onnx2fx is not installed: pip install 'onnx-ghn[finetune]'")
 
-from onnx_ghn.cli_finetune import finetune as command
+from onnx_ghn.cli.finetune import finetune as command
 from onnx_ghn.errors import (
     CheckpointError,
     DataError,

@@ -56,7 +56,7 @@ def test_every_file_of_the_backend_tests_has_a_graph(rules: str) -> None:
 
 def test_reading_graphs_loads_no_torch() -> None:
     code = (
-        "import sys, onnx_ghn.graph, onnx_ghn.graph.draw\n"
+        "import sys, onnx_ghn.graph, onnx_ghn.drawing.pictures\n"
         "from onnx_ghn.graph import build_graph\n"
         f"build_graph({str(LIGHT[0])!r})\n"
         "print([m for m in ('torch', 'torchvision', 'onnxruntime', 'matplotlib') if m in sys.modules])"

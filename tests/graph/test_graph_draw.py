@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnx_ghn.drawing.palette import LOOKS, look_of, outline
+from onnx_ghn.drawing.pictures import draw
+from onnx_ghn.drawing.scene import compose
 from onnx_ghn.errors import ModelWriteError, OptionError
 from onnx_ghn.graph import ComputationGraph, Layout, Node, Parameter, Primitive, Role
-from onnx_ghn.graph.draw import draw
-from onnx_ghn.graph.palette import LOOKS, look_of, outline
-from onnx_ghn.graph.scene import compose
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -13,9 +13,10 @@ import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
-from onnx_ghn.architecture import strip
 from onnx_ghn.errors import ModelReadError, ModelWriteError
-from onnx_ghn.onnx_io import inject, read_model, stored_tensors, strip_model, write_model
+from onnx_ghn.onnx_io import inject, read_model, stored_tensors, write_model
+from onnx_ghn.passes import strip_model
+from onnx_ghn.passes.architecture import strip
 
 LIGHT = os.path.join(os.path.dirname(onnx.__file__), "backend", "test", "data", "light")
 

@@ -17,7 +17,7 @@ from torch import nn
 
 import onnx_ghn
 from onnx_ghn.onnx_io import read_model, write_model
-from onnx_ghn.onnx_io.unfolding import find_folded, unfold
+from onnx_ghn.passes.unfolding import find_folded, unfold
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 IMAGE = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

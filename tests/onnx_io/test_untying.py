@@ -15,7 +15,8 @@ from torch import nn
 
 from onnx_ghn import build_graph, predict
 from onnx_ghn.graph import Role
-from onnx_ghn.onnx_io import read_model, untie, write_model
+from onnx_ghn.onnx_io import read_model, write_model
+from onnx_ghn.passes import untie
 
 
 def untied(proto: onnx.ModelProto, folder: Path) -> tuple[onnx.ModelProto, list[str]]:

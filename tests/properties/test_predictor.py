@@ -18,7 +18,7 @@ from onnx_ghn.errors import CheckpointError, ModelWriteError
 from onnx_ghn.properties import PropertyPredictor, load_predictor, predict_properties, save_predictor
 from onnx_ghn.properties.features import STATISTICS, graph_embeddings, graph_statistics
 from onnx_ghn.properties.macs import architecture_macs
-from onnx_ghn.training.property_tables import read_measurements
+from onnx_ghn.training.properties.measurements import read_measurements
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
 

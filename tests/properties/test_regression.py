@@ -10,8 +10,8 @@ from sklearn.svm import SVR
 
 from onnx_ghn.properties.features import STATISTICS
 from onnx_ghn.properties.predictor import PROPERTIES
-from onnx_ghn.training import property_fit
-from onnx_ghn.training.property_fit import Table, best_of_ours, conformal_margin, published_taus, tau
+from onnx_ghn.training.properties import fitting as property_fit
+from onnx_ghn.training.properties.fitting import Table, best_of_ours, conformal_margin, published_taus, tau
 
 HID = 4
 

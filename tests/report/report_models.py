@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from onnx_ghn.coverage import CoverageEntry, CoverageReport
 from onnx_ghn.graph import ComputationGraph, Layout, Node, Parameter, Primitive, Role
-from onnx_ghn.prediction import Prediction
+from onnx_ghn.prediction.coverage import CoverageEntry, CoverageReport
+from onnx_ghn.prediction.predicting import Prediction
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\"><!-- \u202e $script ${data} \x00 \"'"
 

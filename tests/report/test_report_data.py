@@ -21,10 +21,10 @@ from predict_models import tiny_ghn
 from report_models import HOSTILE, drawn_prediction, residual_graph
 
 import onnx_ghn
+from onnx_ghn.drawing.palette import LOOKS
 from onnx_ghn.errors import ModelWriteError
-from onnx_ghn.fallback import Distribution, standard_distribution, standard_init
 from onnx_ghn.graph import Layout, Parameter, Primitive, Role
-from onnx_ghn.graph.palette import LOOKS
+from onnx_ghn.prediction.fallback import Distribution, standard_distribution, standard_init
 from onnx_ghn.report import measured, page_data, page_html, write_report
 from onnx_ghn.report.distributions import N_BINS, spread_of
 from onnx_ghn.report.theme import DARK, DARK_SURFACE

@@ -16,15 +16,15 @@ from safetensors.torch import load_file
 
 pytest.importorskip("pycocotools", reason="pycocotools is not installed: pip install 'onnx-ghn[detect]'")
 
+from onnx_ghn.cli.train_detector import train_detector
 from onnx_ghn.errors import CheckpointError, DataError, OnnxGhnError, OptionError
 from onnx_ghn.ghn import GHNConfig, new_ghn, save_ghn
-from onnx_ghn.training.detection_metrics import coco_metrics
-from onnx_ghn.training.detector_trainer import DetectorConfig, DetectorTrainer, detector_learning_rate
-from onnx_ghn.training.detectors import Features, make_detector
-from onnx_ghn.training.drawn_pedestrians import draw_pedestrians
-from onnx_ghn.training.nets import choose, make_module
-from onnx_ghn.training.pedestrians import Pedestrians, find_pedestrians
-from onnx_ghn.training.train_detector import train_detector
+from onnx_ghn.training.detection.detectors import Features, make_detector
+from onnx_ghn.training.detection.drawn_pedestrians import draw_pedestrians
+from onnx_ghn.training.detection.metrics import coco_metrics
+from onnx_ghn.training.detection.pedestrians import Pedestrians, find_pedestrians
+from onnx_ghn.training.detection.trainer import DetectorConfig, DetectorTrainer, detector_learning_rate
+from onnx_ghn.training.nets.networks import choose, make_module
 
 SMALL = ["--init_channels", 8, "--layers", 3, "--imsize", 32, "--min_size", 64, "--max_size", 64, "--regions", 16]
 SMALL += ["--anchors", "16,32", "--test_images", 3, "--threads", 1]

@@ -16,11 +16,11 @@ from onnx_ghn.deepnets1m.genotypes import VIT
 from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.errors import CheckpointError, OptionError
 from onnx_ghn.ghn import GHN, GHNConfig, load_ghn, new_ghn
-from onnx_ghn.training.architectures import ArchitectureStream, Curriculum
 from onnx_ghn.training.checkpoint_state import load_state, save_state
-from onnx_ghn.training.distributed import Group
-from onnx_ghn.training.ghn_step import ghn_step
-from onnx_ghn.training.ghn_trainer import GHNTrainer, TrainConfig, learning_rate
+from onnx_ghn.training.ghn.architectures import ArchitectureStream, Curriculum
+from onnx_ghn.training.ghn.step import ghn_step
+from onnx_ghn.training.ghn.trainer import GHNTrainer, TrainConfig, learning_rate
+from onnx_ghn.training.group import Group
 
 SMALL = Curriculum(max_cells=4, max_params=10**6)
 CONFIG = GHNConfig.preset("ghn2", hid=8, max_shape=(16, 16, 7, 7), num_classes=4)

@@ -14,10 +14,10 @@ from torchvision.ops import StochasticDepth
 from onnx_ghn.deepnets1m.layers import make_operation
 from onnx_ghn.ghn import GHN, GHNConfig, new_ghn
 from onnx_ghn.graph.model import ComputationGraph
-from onnx_ghn.training.architectures import ArchitectureStream, Curriculum, Net, TrainingNet
-from onnx_ghn.training.distributed import _backend
-from onnx_ghn.training.family_nets import FAMILIES, FamilyPool
-from onnx_ghn.training.ghn_step import ghn_step
+from onnx_ghn.training.ghn.architectures import ArchitectureStream, Curriculum, Net, TrainingNet
+from onnx_ghn.training.ghn.family_nets import FAMILIES, FamilyPool
+from onnx_ghn.training.ghn.step import ghn_step
+from onnx_ghn.training.group import _backend
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 

@@ -11,13 +11,13 @@ import torch
 from colour_data import draw_colours
 
 from onnx_ghn.cli import run_command
+from onnx_ghn.cli.property_prediction import property_prediction
 from onnx_ghn.deepnets1m import Architecture, stream
 from onnx_ghn.errors import DataError, OptionError
 from onnx_ghn.ghn import GHNConfig, new_ghn
-from onnx_ghn.training import property_fit
-from onnx_ghn.training.ground_truth import Brief, brief_form, convergence_steps, train_briefly
-from onnx_ghn.training.property_prediction import property_prediction
-from onnx_ghn.training.property_tables import gather, read_measurements, tables, write_measurements
+from onnx_ghn.training.properties import fitting as property_fit
+from onnx_ghn.training.properties.ground_truth import Brief, brief_form, convergence_steps, train_briefly
+from onnx_ghn.training.properties.measurements import gather, read_measurements, tables, write_measurements
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 from colour_data import draw_colours
 
+from onnx_ghn.cli.eval_ghn import eval_ghn
+from onnx_ghn.cli.train_ghn import train_ghn
+from onnx_ghn.cli.train_net import train_net
 from onnx_ghn.ghn import load_ghn
-from onnx_ghn.training.eval_ghn import eval_ghn
-from onnx_ghn.training.train_ghn import train_ghn
-from onnx_ghn.training.train_net import train_net
 
 
 def run(command: Any, *arguments: object) -> str:

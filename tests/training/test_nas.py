@@ -21,7 +21,7 @@ from onnx_ghn.properties import PropertyPredictor, load_predictor, save_predicto
 from onnx_ghn.properties.features import STATISTICS, n_decoded
 from onnx_ghn.properties.macs import architecture_macs
 from onnx_ghn.properties.regression import Regression
-from onnx_ghn.training.nas_search import Candidates, Space, check_names, explore, front, ranked, within
+from onnx_ghn.training.nas.search import Candidates, Space, check_names, explore, front, ranked, within
 
 N = 80
 
@@ -186,7 +186,7 @@ def test_without_matplotlib_the_picture_says_what_to_install(
 
 
 def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
-    from onnx_ghn.training.nas_output import new_folder
+    from onnx_ghn.training.nas.output import new_folder
 
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ModelWriteError, match="exists already"):

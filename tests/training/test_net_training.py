@@ -14,15 +14,15 @@ from click.testing import CliRunner
 from colour_data import draw_colours
 from safetensors.torch import load_file
 
+from onnx_ghn.cli.eval_ghn import eval_ghn
+from onnx_ghn.cli.train_net import train_net
 from onnx_ghn.deepnets1m import DARTS, Architecture
 from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.errors import CheckpointError, DataError, OnnxGhnError, RuntimeFailure
 from onnx_ghn.ghn import GHNConfig, load_ghn, new_ghn, save_ghn
 from onnx_ghn.torch_export import module_to_onnx
-from onnx_ghn.training.eval_ghn import eval_ghn
-from onnx_ghn.training.net_trainer import NetTrainConfig, NetTrainer, net_learning_rate
-from onnx_ghn.training.nets import Choice, make_module
-from onnx_ghn.training.train_net import train_net
+from onnx_ghn.training.nets.networks import Choice, make_module
+from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer, net_learning_rate
 
 TINY = ["--init_channels", "16", "--layers", "3"]
 

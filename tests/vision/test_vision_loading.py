@@ -460,5 +460,5 @@ def test_the_jpeg_cifar10(tmp_path):
 
 
 def test_reading_images_loads_no_torch():
-    code = "import sys, onnx_ghn.calibration_inputs, onnx_ghn.image_files; sys.exit('torch' in sys.modules)"
+    code = "import sys, onnx_ghn.prediction.calibration_inputs, onnx_ghn.images.files; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,7 +7,7 @@ from onnx_ghn.graph.flatten import Op, Tensor
 from onnx_ghn.graph.handlers.convolution import add_bias
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
-from onnx_ghn.graph.walk import behind_views, softmax_before
+from onnx_ghn.graph.neighbours import behind_views, softmax_before
 
 __all__ = ["contrib_attention", "fused_attention", "weighted_sum"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnx_ghn.graph.context import BuildContext
 from onnx_ghn.graph.flatten import Op
 from onnx_ghn.graph.model import Primitive
-from onnx_ghn.graph.walk import is_squeeze
+from onnx_ghn.graph.neighbours import is_squeeze
 
 __all__ = ["global_max_pool", "mean", "pool"]
 

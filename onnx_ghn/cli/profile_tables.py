@@ -1,0 +1,221 @@
+"""Tables of a profile for people, printed by the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from onnx_ghn.cli.tables import new_table
+from onnx_ghn.errors import printable
+from onnx_ghn.profiling.report import Comparison, Machine, Operator, OperatorProfile, PointResult, Ratio
+
+__all__ = [
+    "comparison_table",
+    "latency_table",
+    "machine_line",
+    "operators_summary",
+    "operators_table",
+    "ratios_table",
+    "si",
+]
+
+_TAIL_RUNS = 1000  # below, the 99.9th percentile is little more than the maximum
+
+
+def si(value: float | None, unit: str = "") -> str:
+    """Three digits with a prefix: 4.09 G."""
+    if value is None:
+        return ""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}".rstrip()
+
+
+def latency_table(points: Sequence[PointResult], title: str = "") -> Table:
+    """A row for each point. Columns that would say the same in each row and are at their defaults are left out."""
+    settings = [
+        (name, header)
+        for name, header in (
+            ("provider", "provider"),
+            ("optimization", "level"),
+            ("threads", "threads"),
+            ("inter_threads", "inter-op"),
+            ("streams", "streams"),
+        )
+        if name == "threads"
+        or len({getattr(entry.point, name) for entry in points}) > 1
+        or (name in ("inter_threads", "streams") and getattr(points[0].point, name) > 1)
+        or (name == "provider" and points[0].point.provider != "CPUExecutionProvider")
+        or (name == "optimization" and points[0].point.optimization != "all")
+    ]
+    times = ("p50", "p90", "p95", "p99", "p99.9", "mean", "± std", "items/s", "load", "memory")
+    measured = any(entry.latency is not None for entry in points)
+    estimated = any(entry.operators is not None and entry.operators.estimate_ms is not None for entry in points)
+    figures = (*(times if measured or not estimated else ()), *(("estimate",) if estimated else ()))
+    columns = [(header, "left" if name in ("provider", "optimization") else "right") for name, header in settings]
+    table = new_table(*columns, ("batch", "right"), *((name, "right") for name in figures), title=title)
+    for entry in points:
+        values = [str(getattr(entry.point, name)).removesuffix("ExecutionProvider") for name, _ in settings]
+        size = entry.batch if entry.inputs else entry.point.batch
+        values.append("" if size is None else str(size))
+        if entry.error is not None:
+            table.add_row(*values, *(("failed",) if figures else ()), style="yellow")
+            continue
+        latency, memory = entry.latency, entry.memory
+        if latency is not None and memory is not None:
+            percentiles = [
+                latency.p50_ms,
+                latency.p90_ms,
+                latency.p95_ms,
+                latency.p99_ms,
+                latency.p99_9_ms,
+                latency.mean_ms,
+            ]
+            values += [_ms(value) for value in percentiles]
+            values += [_ms(latency.std_ms), f"{latency.items_per_s:,.1f}", _ms(entry.session_creation_ms)]
+            values += [f"{memory.peak_bytes / 2**20:,.0f} MiB"]
+        elif measured:
+            values += [""] * len(times)
+        table.add_row(*values, *([_ms(entry.operators.estimate_ms if entry.operators else None)] if estimated else ()))
+    n_runs = [entry.latency.n_runs for entry in points if entry.latency is not None]
+    if n_runs:
+        few = f"; p99.9 needs {_TAIL_RUNS:,} runs to say more than the maximum" if min(n_runs) < _TAIL_RUNS else ""
+        between = f"{min(n_runs):,}" if min(n_runs) == max(n_runs) else f"{min(n_runs):,} to {max(n_runs):,}"
+        table.caption = f"times in ms, of {between} runs{few}"
+        table.caption_justify = "left"
+    return table
+
+
+def operators_table(profile: OperatorProfile, top: int) -> Table:
+    """The operators that take longest; fused ones by what they stand for."""
+    times = ("p50", "mean", "± std", "share") if profile.repetitions else ()
+    work = ("MACs", "parameters", "bytes", "flop/B", *(("Gflop/s",) if profile.repetitions else ()), "estimate")
+    names = (*times, *(name for name in work if name != "estimate" or profile.estimate_ms is not None))
+    columns = (("operator", "left"), ("first node", "left"), ("output", "left"))
+    table = new_table(*columns, *((name, "right") for name in names))
+    ordered = sorted(profile.operators, key=lambda entry: -(entry.p50_ms or entry.estimate_ms or 0.0))
+    for entry in ordered[:top]:
+        cells = {
+            "p50": _ms(entry.p50_ms),
+            "mean": _ms(entry.mean_ms),
+            "± std": _ms(entry.std_ms),
+            "share": "" if entry.share is None else f"{entry.share:.1%}",
+            "MACs": si(entry.macs) if entry.macs else "",
+            "parameters": si(entry.parameters) if entry.parameters else "",
+            "bytes": si(entry.bytes, "B"),
+            "flop/B": "" if not entry.intensity else f"{entry.intensity:.3g}",
+            "Gflop/s": f"{entry.flops / entry.p50_ms / 1e6:.3g}" if entry.flops and entry.p50_ms else "",
+            "estimate": _ms(entry.estimate_ms),
+        }
+        first = printable(_tail(entry.covers[0] if entry.covers else entry.name))
+        shape = "×".join(map(str, entry.output_shape or ()))
+        table.add_row(printable(_short(entry)), first, shape, *(cells[name] for name in names))
+    left = ordered[top:]
+    if left:
+        cells = {
+            "p50": _ms(_sum(left, "p50_ms")),
+            "mean": _ms(_sum(left, "mean_ms")),
+            "share": f"{_sum(left, 'share'):.1%}",
+            "MACs": si(_sum(left, "macs")),
+            "bytes": si(_sum(left, "bytes"), "B"),
+            "estimate": _ms(_sum(left, "estimate_ms")),
+        }
+        table.add_row(f"{len(left)} others", "", "", *(cells.get(name, "") for name in names), style="dim")
+    return table
+
+
+def operators_summary(point: PointResult) -> str:
+    """Below the operators: what there is to do, and whether their times add up to the run."""
+    profile = point.operators
+    assert profile is not None
+    lines = [f"{si(profile.macs)} MACs, {si(profile.parameters)} parameters, {si(profile.bytes, 'B')} moved"]
+    if profile.coverage is not None:
+        lines.append(
+            f"{len(profile.operators)} operators add up to {_ms(profile.operators_ms)} of {_ms(profile.run_ms)} ms, "
+            f"{profile.coverage:.1%} of a recorded run (means of {profile.repetitions})"
+        )
+    if profile.estimate_ms is not None:
+        lines.append(f"the roofline's estimate is {_ms(profile.estimate_ms)} ms")
+    if profile.unknown:
+        lines.append(f"{profile.unknown} operators whose shapes are not known count as nothing")
+    return "; ".join(lines)
+
+
+def machine_line(machine: Machine) -> str:
+    """The roofs."""
+    threads = f"{machine.threads} thread{'s' if machine.threads > 1 else ''}"
+    return (
+        f"{machine.provider.removesuffix('ExecutionProvider')}, {threads}: peak {si(machine.peak_flops, 'flop/s')}, "
+        f"memory {si(machine.memory_bytes_per_s, 'B/s')}, cache {si(machine.cache_bytes_per_s, 'B/s')}, "
+        f"{machine.dispatch_us:.2g} µs an operator (float32, as onnxruntime reaches them)"
+    )
+
+
+def ratios_table(ratios: Sequence[Ratio], model: str, against: str) -> Table:
+    """Both models in turn."""
+    table = new_table(
+        ("point", "left"),
+        (f"{printable(model)} p50", "right"),
+        (f"{printable(against)} p50", "right"),
+        ("ratio", "right"),
+        ("95 % interval", "right"),
+        ("runs of each", "right"),
+        title="both in one process, in turn",
+    )
+    for entry in ratios:
+        if entry.ratio is None:
+            table.add_row(entry.point.label, "failed", style="yellow")
+            continue
+        interval = f"{entry.low:.3f} to {entry.high:.3f}"
+        times = _ms(entry.model_p50_ms), _ms(entry.against_p50_ms)
+        table.add_row(entry.point.label, *times, f"{entry.ratio:.3f}", interval, f"{entry.n_pairs:,}")
+    return table
+
+
+def comparison_table(comparison: Comparison, top: int) -> Table:
+    """Nodes whose outputs differ, in the order of the graph."""
+    table = new_table(
+        ("operator", "left"), ("value", "left"), ("shape", "left"), ("max abs", "right"), ("max rel", "right")
+    )
+    differing = [row for row in comparison.rows if not row["close"]]
+    for row in differing[:top]:
+        figures = ["" if row[key] is None else f"{row[key]:.3g}" for key in ("max_abs", "max_rel")]
+        shape = "×".join(map(str, row["shape"]))
+        table.add_row(printable(row["op_type"]), printable(_tail(row["value"])), shape, *figures)
+    n_same = len(comparison.rows) - len(differing)
+    found = (
+        f"{n_same:,} of {len(comparison.rows):,} outputs are close (rtol {comparison.rtol:g}, atol {comparison.atol:g})"
+    )
+    first = f"; the first that is not: {printable(comparison.first_divergence)}" if comparison.first_divergence else ""
+    alone = f"; {comparison.unmatched:,} are in one model only" if comparison.unmatched else ""
+    table.title = found + first + alone
+    table.title_style = ""
+    return table
+
+
+def _short(entry: Operator) -> str:
+    """BatchNormalization is a long word in a chain of operators."""
+    text = entry.fused.replace("BatchNormalization", "BN").replace("LayerNormalization", "LN")
+    if len(text) <= 32:
+        return text
+    kinds = text.split("+")
+    return f"{entry.op_type} ({len(kinds)} nodes)"
+
+
+def _tail(name: str, width: int = 40) -> str:
+    """The end of a name, where names differ."""
+    name = re.sub(r"^/+", "", name)
+    return name if len(name) <= width else "…" + name[1 - width :]
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.3f}" if value < 10 else f"{value:,.2f}" if value < 100 else f"{value:,.1f}"
+
+
+def _sum(entries: Sequence[Operator], name: str) -> float:
+    return float(sum(getattr(entry, name) or 0 for entry in entries))

@@ -1,0 +1,202 @@
+"""Taking the weights out of a model: what is left is the architecture, a few KB that still runs.
+
+Each weight becomes a ConstantOfShape node of the same name, which `stored_tensors` finds again. Constants
+that the computation means literally (shapes, axes, indices, masks) stay.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnx_ghn.errors import ModelReadError
+from onnx_ghn.onnx_io import sites as walk
+from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
+
+__all__ = ["strip_model"]
+
+logger = logging.getLogger(__name__)
+
+_KEPT_ELEMENTS = 16  # tensors up to this size cost less than the node that would replace them
+_SAMPLE = 4096  # elements that usually settle whether a tensor is a mask or all one value
+_MASK = 1e4  # attention masks hold -inf, the lowest float16 (-65504) or -1e4 and beyond
+# (operator, input) that reads quantised weights: integers that are weights all the same.
+_QUANTISED_WEIGHTS = frozenset(
+    {
+        ("DequantizeLinear", 0),
+        ("QLinearConv", 3),
+        ("QLinearMatMul", 3),
+        ("ConvInteger", 1),
+        ("MatMulInteger", 1),
+    }
+)
+# Inputs that must not be 0: a model without weights should still give finite numbers.
+_DIVISORS = frozenset({("BatchNormalization", 4), ("QuantizeLinear", 1), ("DequantizeLinear", 1)})
+_FIRST_OPSET = 9  # of ConstantOfShape
+
+
+def strip_model(model: ir.Model) -> None:
+    """Replace the weights of a model, in place, by ConstantOfShape nodes, and drop all documentation.
+
+    The fill is the tensor's own value where it has one only (so an untrained normalisation is kept as it
+    is), 1 for a variance or a quantisation scale, else 0.
+    """
+    opset = model.opset_imports.get("", 0)
+    if 0 < opset < _FIRST_OPSET:
+        raise ModelReadError(
+            f"the model is of opset {opset}, which lacks ConstantOfShape; "
+            f"convert it to opset {_FIRST_OPSET} or later (onnx.version_converter)"
+        )
+    shapes: dict[tuple[ir.Graph, tuple[int, ...]], ir.Value] = {}
+    taken = {value.name for site in walk.sites(model) for node in site.graph for value in node.outputs}
+    taken |= {value.name for site in walk.sites(model) for value in [*site.graph.inputs, *site.graph.outputs]}
+    taken |= {name for site in walk.sites(model) for name in site.graph.initializers}
+    # In reverse, as each goes to the front of its graph.
+    for stored in reversed(stored_tensors(model).values()):
+        if not _is_weight(stored) or not _allowed(stored, model):
+            continue
+        fill = _fill_of(stored)
+        if fill is not None:
+            shape = _shape_value(stored, shapes, taken)
+            _replace(stored, fill, shape)
+    _move_shapes_first(shapes)
+    _drop_documentation(model)
+
+
+def _is_weight(stored: StoredTensor) -> bool:
+    if stored.is_sparse or stored.is_string or int(np.prod(stored.shape, dtype=object)) <= _KEPT_ELEMENTS:
+        return False
+    if stored.node is not None and stored.node.op_type == "ConstantOfShape":
+        return False
+    if stored.dtype.is_floating_point():
+        return True
+    uses = {(use.node.op_type, use.idx) for use in stored.value.uses()}
+    return bool(uses) and uses <= _QUANTISED_WEIGHTS
+
+
+def _allowed(stored: StoredTensor, model: ir.Model) -> bool:
+    """Whether ConstantOfShape may give the tensor's type in the opset of its graph."""
+    import onnx
+
+    opsets = model.opset_imports if stored.site.function is None else stored.site.function.opset_imports
+    opset = min(opsets.get("", 0), onnx.defs.onnx_opset_version())
+    if opset < _FIRST_OPSET:
+        return False
+    schema = onnx.defs.get_schema("ConstantOfShape", opset, "")
+    types = {name for parameter in schema.type_constraints for name in parameter.allowed_type_strs}
+    kind = {ir.DataType.FLOAT: "float", ir.DataType.DOUBLE: "double"}.get(stored.dtype, stored.dtype.name.lower())
+    if f"tensor({kind})" in types:
+        return True
+    logger.info("%s stays: ConstantOfShape gives no %s before a later opset", stored.name, kind)
+    return False
+
+
+def _fill_of(stored: StoredTensor) -> npt.NDArray[Any] | None:
+    """The value of the ConstantOfShape node, one element; None where the tensor is to stay."""
+    array = stored.numpy().reshape(-1)
+    sample = _distinct(array[:_SAMPLE])
+    if len(sample) <= 2:
+        values = _distinct(array)
+        if len(values) == 1:
+            return values
+        if len(values) == 2 and bool((np.abs(values.astype(np.float64)) >= _MASK).any()):
+            return None
+    divides = any((use.node.op_type, use.idx) in _DIVISORS for use in stored.value.uses())
+    return np.full(1, 1 if divides else 0, array.dtype)
+
+
+def _distinct(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """At most three distinct values, or three for "many"; NaNs count as one."""
+    found = array[:1]
+    for _ in range(2):
+        rest = array
+        for value in found:
+            same = (rest != rest) if value != value else (rest == value)
+            rest = rest[~same]
+        if not rest.size:
+            break
+        found = np.concatenate([found, rest[:1]])
+    return found
+
+
+def _shape_value(
+    stored: StoredTensor, shapes: dict[tuple[ir.Graph, tuple[int, ...]], ir.Value], taken: set[str | None]
+) -> ir.Value:
+    """The Constant with the tensor's shape, one for all tensors of that shape in a graph."""
+    graph = stored.site.graph
+    key = (graph, stored.shape)
+    if key not in shapes:
+        name = base = "shape_" + "x".join(map(str, stored.shape))
+        number = 2
+        while name in taken:
+            name, number = f"{base}_{number}", number + 1
+        taken.add(name)
+        tensor = ir.Tensor(np.array(stored.shape, np.int64), name=name)
+        node = ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)], outputs=[ir.Value(name=name)], name="")
+        shapes[key] = node.outputs[0]
+    return shapes[key]
+
+
+def _replace(stored: StoredTensor, fill: npt.NDArray[Any], shape: ir.Value) -> None:
+    attribute = ir.AttrTensor("value", ir.Tensor(fill, dtype=stored.dtype))
+    if stored.node is not None:  # a Constant: the node stays where it is
+        stored.node.op_type = "ConstantOfShape"
+        stored.node.attributes.clear()
+        stored.node.attributes.add(attribute)
+        stored.node.resize_inputs(1)
+        stored.node.replace_input_with(0, shape)
+        return
+    graph, value = stored.site.graph, stored.value
+    if value.is_graph_input():
+        # Before IR version 4 every initializer is listed as an input; what a node produces cannot be one.
+        graph.inputs.remove(value)
+    del graph.initializers[value.name or ""]
+    value.const_value = None
+    node = ir.Node("", "ConstantOfShape", [shape], [attribute], outputs=[value], name="")
+    _prepend(graph, node)
+
+
+def _prepend(graph: ir.Graph, node: ir.Node) -> None:
+    if len(graph):
+        graph.insert_before(graph[0], node)
+    else:
+        graph.append(node)
+
+
+def _move_shapes_first(shapes: dict[tuple[ir.Graph, tuple[int, ...]], ir.Value]) -> None:
+    for (graph, _), value in shapes.items():
+        producer = value.producer()
+        assert producer is not None
+        _prepend(graph, producer)
+
+
+def _drop_documentation(model: ir.Model) -> None:
+    """Metadata, doc strings (stack traces, in torch's files) and the types of inner values."""
+    model.metadata_props.clear()
+    model.doc_string = None
+    for site in walk.sites(model):
+        graph = site.graph
+        graph.metadata_props.clear()
+        graph.doc_string = None
+        for value in [*graph.inputs, *graph.outputs, *graph.initializers.values()]:
+            value.metadata_props.clear()
+            value.doc_string = None
+        for node in graph:
+            node.metadata_props.clear()
+            node.doc_string = None
+            for value in node.outputs:
+                value.metadata_props.clear()
+                value.doc_string = None
+                if not value.is_graph_output():
+                    value.shape = value.type = None
+    for function in model.functions.values():
+        function.metadata_props.clear()
+        function.doc_string = None
+    for slot in walk.slots(model):
+        if not isinstance(slot.tensor, ir.TensorProtoTensor):  # whose setters would change its protobuf
+            slot.tensor.metadata_props.clear()
+            slot.tensor.doc_string = None

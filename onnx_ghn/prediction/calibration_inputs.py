@@ -1,0 +1,150 @@
+"""Inputs to calibrate on: noise, or images of a folder or zip archive, in the shapes and types that a model takes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
+from onnx_ghn.free_dimensions import free_size, n_attempts
+from onnx_ghn.images.files import IMAGE_SUFFIXES, ImageSource, open_image, open_source, quiet_decoding
+from onnx_ghn.limits import gib, memory_bytes
+
+__all__ = ["input_batches"]
+
+Array = npt.NDArray[Any]
+Feed = dict[str, Array]
+
+_BATCH = 32  # where the model lets us choose
+# Free dimensions after the batch, by rank: the first that the model takes. A classifier behind a flatten takes one size
+# only, a stem for audio needs a second of it.
+_FREE_DIMS = {2: (64, 16), 3: (64, 1024, 16000, 16), 4: (64, 224, 32, 299), 5: (16, 32, 64)}
+_MAX_ELEMENTS = 16 * 3 * 224 * 224  # of one input batch: larger inputs get smaller batches
+#: ImageNet's channel statistics, with which image models are fed.
+_IMAGE_MEAN, _IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_NUMPY_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+}
+
+
+def input_batches(
+    session: Any, shapes: dict[str, list[int]], source: str | os.PathLike[str], seed: int
+) -> Iterator[list[Feed]]:
+    """Rounds of input batches, to be tried in turn: one batch of a good size, many of the size that the file declares
+    (one sample where it declares none), then other sizes of what is free.
+
+    Args:
+        session: of onnxruntime; its inputs say names and types.
+        shapes: the declared shape of each input, 0 where a dimension is free.
+        source: "noise" (standard normal; integers 0 and 1), or a folder or zip archive of images for the
+            first image input.
+
+    Raises:
+        OptionError: a folder or archive that is absent or holds no images, a model without an image input.
+    """
+    images = None if str(source) == "noise" else _find_images(Path(source))
+    types = {entry.name: entry.type for entry in session.get_inputs()}
+    declared = {name: shapes.get(name, []) for name in types}
+    largest = max((math.prod(dim for dim in shape[1:] if dim) for shape in declared.values()), default=1)
+    batch = int(np.clip(_MAX_ELEMENTS // max(largest, 1), 1, _BATCH))
+    first = {shape[0] for shape in declared.values() if shape} - {0}
+    single = max(first, default=1)
+    if len(first) > 1 or single > batch:
+        batch = single  # no common batch, or a large one: as declared
+    ranks = {len(shape) for shape in declared.values() if 0 in shape[1:]}
+    for attempt in range(n_attempts(ranks, _FREE_DIMS)):
+        sized = {name: _sized(shape, attempt) for name, shape in declared.items()}
+        yield [_feed(types, sized, batch, images, seed, 0, batch)]
+        if single < batch:
+            count = batch // single
+            yield [_feed(types, sized, single, images, seed + i, i * single, count * single) for i in range(count)]
+
+
+def _sized(shape: list[int], attempt: int) -> list[int]:
+    """A declared shape with its free dimensions filled, but for the batch's."""
+    return [dim if dim or i == 0 else free_size(shape, i, attempt, _FREE_DIMS) for i, dim in enumerate(shape)]
+
+
+def _feed(
+    types: dict[str, str],
+    shapes: dict[str, list[int]],
+    batch: int,
+    images: ImageSource | None,
+    seed: int,
+    offset: int,
+    total: int,
+) -> Feed:
+    """One batch: samples `offset` to `offset + batch` of `total`."""
+    rng = np.random.default_rng(seed)
+    common = len({shape[0] for shape in shapes.values() if shape} - {0}) <= 1
+    feed: Feed = {}
+    for name, kind in types.items():
+        dtype = _NUMPY_TYPES.get(kind)
+        if dtype is None:
+            raise OptionError(f"calibration: input {name!r} is a {kind}; choose --calibrate none")
+        sizes = list(shapes[name])
+        if sizes and (common or not sizes[0]):
+            sizes[0] = batch
+        needed_bytes = math.prod(sizes) * 12  # drawn in float64, fed as float32 at least
+        if needed_bytes > memory_bytes() / 2:
+            raise RuntimeFailure(
+                f"input {name!r} of shape {sizes} needs {gib(needed_bytes)}, more than half of this machine's memory"
+            )
+        if images is not None and _is_image(sizes, dtype):
+            feed[name] = _load(images, sizes, offset, total).astype(dtype)
+            images = None
+        elif np.issubdtype(dtype, np.floating):
+            feed[name] = rng.standard_normal(sizes).astype(dtype)
+        else:
+            feed[name] = rng.integers(0, 2, sizes).astype(dtype)
+    if images is not None:
+        raise OptionError("calibration: the model has no image input (batch × 3 × height × width); use noise")
+    return feed
+
+
+def _is_image(sizes: list[int], dtype: Any) -> bool:
+    return len(sizes) == 4 and (sizes[1] in (1, 3) or sizes[3] in (1, 3)) and np.issubdtype(dtype, np.floating)
+
+
+def _find_images(path: Path) -> ImageSource:
+    try:
+        found = open_source(path)
+    except DataError as error:
+        raise OptionError(f"--calibrate {error}; give a folder or zip archive of images, noise or none") from error
+    if not found.names:
+        raise OptionError(f"--calibrate {path}: no images in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return found
+
+
+def _load(images: ImageSource, sizes: list[int], offset: int, total: int) -> Array:
+    """A batch of images in the input's layout, resized to it, scaled to [0, 1] and normalised as for ImageNet."""
+    first = sizes[1] in (1, 3)  # channels before height and width
+    channels, height, width = (sizes[1], sizes[2], sizes[3]) if first else (sizes[3], sizes[1], sizes[2])
+    # Evenly through the sorted list: class folders come one after the other.
+    step = max(1, len(images.names) // max(total, 1))
+    chosen = [images.names[(offset + i) * step % len(images.names)] for i in range(sizes[0])]
+    batch: Array = np.empty((sizes[0], height, width, channels), np.float32)
+    try:
+        with quiet_decoding():
+            for i, name in enumerate(chosen):
+                resized = open_image(images, name, "RGB" if channels == 3 else "L").resize((width, height))
+                batch[i] = np.asarray(resized, np.float32).reshape(height, width, channels) / 255.0
+    except DataError as error:
+        raise OptionError(f"--calibrate: {error}") from error
+    if channels == 3:
+        batch = (batch - np.array(_IMAGE_MEAN, np.float32)) / np.array(_IMAGE_STD, np.float32)
+    return batch.transpose(0, 3, 1, 2) if first else batch

@@ -1,0 +1,72 @@
+"""Against copies: a prediction is at most max_shape large and repeated in wider tensors.
+
+Identical channels get identical gradients, so that a wide layer learns as a narrow one. Both cures are those of
+Pretrained-GHN initialisation (arXiv 2207.10049): noise, and orthogonal re-initialisation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_ghn.errors import OptionError
+from onnx_ghn.prediction.fallback import tensor_rng
+
+__all__ = ["POST_STRENGTHS", "untile"]
+
+#: Default strength of each cure.
+POST_STRENGTHS = {"none": 0.0, "noise": 0.1, "orthogonal": 0.5}
+_QR_LIMIT = 4096  # rows orthogonalised at once: a larger matrix is orthogonal block by block
+
+
+def untile(
+    values: npt.NDArray[np.float32], name: str, post: str, strength: float, seed: int
+) -> npt.NDArray[np.float32]:
+    """A tiled tensor with its copies told apart.
+
+    Args:
+        values: canonical tensor, out × in (× kh × kw), or 1-D.
+        name: of the parameter; with the seed it decides the random numbers.
+        post: "noise": plus normal noise of `strength` × the tensor's standard deviation. "orthogonal": mixed with a
+            (semi-)orthogonal matrix of the same Frobenius norm, `strength` of it; 1-D tensors get noise instead.
+        strength: 0 leaves the tensor as it is; "orthogonal" takes up to 1.
+
+    Raises:
+        OptionError: an unknown `post`, or a strength out of range.
+    """
+    if post not in POST_STRENGTHS:
+        raise OptionError(f"post {post!r} must be one of {', '.join(POST_STRENGTHS)}")
+    if not (math.isfinite(strength) and strength >= 0) or (post == "orthogonal" and strength > 1):
+        raise OptionError(
+            f"post strength {strength} must be at least 0" + (", at most 1" if post == "orthogonal" else "")
+        )
+    if post == "none" or strength == 0:
+        return values
+    rng = tensor_rng(name, seed)
+    if post == "noise" or values.ndim < 2:
+        spread = float(values.std()) or 1.0
+        noise = rng.standard_normal(values.shape, dtype=np.float32)
+        noise *= np.float32(strength * spread)
+        noise += values
+        return noise
+    matrix = values.reshape(values.shape[0], -1)  # (out, fan_in)
+    orthogonal = _semi_orthogonal(matrix.shape, rng)
+    norm = float(np.linalg.norm(matrix))
+    mixed = (1 - strength) * matrix + (strength * norm / max(float(np.linalg.norm(orthogonal)), 1e-12)) * orthogonal
+    mixed *= norm / max(float(np.linalg.norm(mixed)), 1e-12)
+    return np.asarray(mixed.reshape(values.shape), np.float32)
+
+
+def _semi_orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Orthonormal rows or columns, whichever are fewer; by blocks of at most `_QR_LIMIT` of them."""
+    rows, columns = shape
+    if rows > columns:
+        return _semi_orthogonal((columns, rows), rng).T
+    blocks = []
+    for start in range(0, rows, _QR_LIMIT):
+        count = min(_QR_LIMIT, rows - start)
+        q, r = np.linalg.qr(rng.standard_normal((columns, count), dtype=np.float32))  # (columns, count)
+        blocks.append((q * np.sign(np.diag(r))).T)
+    return np.concatenate(blocks)

@@ -1,0 +1,1 @@
+"""Training and judging a detector on a backbone, from an initialisation or from predicted weights."""

@@ -1,0 +1,1 @@
+"""Training a graph hypernetwork on architectures that are drawn on the fly."""

@@ -1,0 +1,96 @@
+"""What a search leaves: tables as CSV, a picture of the front."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from onnx_ghn.errors import ModelWriteError
+from onnx_ghn.properties.predictor import PROPERTIES
+from onnx_ghn.training.nas.search import Candidates
+
+__all__ = ["as_csv", "draw_front", "new_folder", "rows"]
+
+_LABELS = {"n_params": "parameters", "n_macs": "multiply-accumulates of an image"}
+
+
+def rows(candidates: Candidates, split: str) -> list[dict[str, Any]]:
+    """One dictionary an architecture, in their order."""
+    columns = {name: values.tolist() for name, values in candidates.columns.items()}
+    return [
+        {"name": f"{split}-{index}", **{name: _rounded(name, values[i]) for name, values in columns.items()}}
+        for i, index in enumerate(candidates.indices.tolist())
+    ]
+
+
+def _rounded(name: str, value: float) -> float | int:
+    return int(value) if name.startswith("n_") else round(value, 4)
+
+
+def as_csv(found: list[dict[str, Any]]) -> str:
+    """With a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found)
+    return text.getvalue()
+
+
+def new_folder(folder: str, force: bool) -> Path:
+    """A folder for results; one with something in it is refused without `force`. Raises ModelWriteError."""
+    path = Path(folder)
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())) and not force:
+            raise ModelWriteError(f"{path}: exists already; add to it with --force or name another folder")
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelWriteError(f"{path}: cannot be made ({error.strerror}); name another folder") from error
+    return path
+
+
+def draw_front(
+    everything: Candidates, chosen: Candidates, edge: Candidates, by: str, cost: str, path: Path, title: str
+) -> None:
+    """A scatter of all, the best (`chosen`) and the front (`edge`) marked; SVG or PNG by the name."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    with matplotlib.rc_context({"svg.hashsalt": "onnx-ghn", "svg.fonttype": "none", "font.size": 10}):
+        figure = Figure(figsize=(7.2, 4.4), dpi=160, layout="constrained")
+        axes = figure.subplots()
+        axes.scatter(
+            everything.columns[cost], everything.columns[by], s=5, color="#9aa5b1", alpha=0.35, linewidths=0,
+            rasterized=True, label=f"{len(everything):,} within the limits",
+        )  # fmt: skip
+        axes.plot(
+            edge.columns[cost], edge.columns[by], color="#d1495b", marker="o", ms=4, lw=1.4,
+            drawstyle="steps-post", label=f"Pareto front ({len(edge)})",
+        )  # fmt: skip
+        axes.scatter(
+            chosen.columns[cost], chosen.columns[by], s=46, facecolors="none", edgecolors="#1d3557", linewidths=1.3,
+            zorder=3, label=f"the best {len(chosen)}",
+        )  # fmt: skip
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,g}" if cost == "latency_ms" else EngFormatter())
+        axes.set_xlabel(_label(cost))
+        axes.set_ylabel(_label(by))
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.grid(alpha=0.25, lw=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        legend = axes.legend(loc="lower right", framealpha=0.95, edgecolor="none")
+        legend.legend_handles[0].set(alpha=1.0, sizes=[18])
+        new = path.with_name(f".tmp-{path.name}")
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        figure.savefig(new, metadata=metadata)
+    new.replace(path)
+
+
+def _label(name: str) -> str:
+    for known in PROPERTIES:
+        if known.name == name:
+            plain = name.removesuffix("_ms").removesuffix("_steps").replace("_", " ")
+            return f"predicted {plain} ({known.unit})"
+    return _LABELS[name]

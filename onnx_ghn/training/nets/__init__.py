@@ -1,0 +1,1 @@
+"""Training one network from an initialisation or from predicted weights."""

@@ -1,0 +1,1 @@
+"""Measuring what networks reach after brief training, and fitting predictors of it."""

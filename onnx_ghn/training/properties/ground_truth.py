@@ -1,0 +1,153 @@
+"""What properties are predicted of: networks trained briefly."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from onnx_ghn.deepnets1m import Architecture
+from onnx_ghn.deepnets1m.layers import PositionEncoding
+from onnx_ghn.deepnets1m.network import Network
+from onnx_ghn.errors import OptionError, RuntimeFailure
+
+__all__ = ["Brief", "brief_form", "convergence_steps", "judge_predicted", "train_briefly"]
+
+_SIDES = (8, 16, 32)  # the networks halve 32 pixels up to twice before a head of fixed size
+
+
+@dataclasses.dataclass(frozen=True)
+class Brief:
+    """How each network is trained and judged. All of it is part of what a predicted accuracy means."""
+
+    dataset: str = "cifar10"
+    channels: int = 16  # of the first cell
+    image_size: int = 16
+    steps: int = 100
+    batch_size: int = 32
+    opt: str = "adam"  # in so few steps it brings more networks off their start than the published SGD
+    lr: float = 0.002  # cosine over the run
+    wd: float = 3e-4
+    n_images: int = 1500  # validation images, the same number of each class
+    amp: bool = True  # bfloat16
+    seed: int = 1111  # of initial weights and batches
+
+    def __post_init__(self) -> None:
+        if self.image_size not in _SIDES:
+            raise OptionError(f"--image_size {self.image_size} must be one of {', '.join(map(str, _SIDES))}")
+        if min(self.steps, self.batch_size, self.n_images, self.channels) < 1:
+            raise OptionError("--steps, --batch_size, --n_images and --channels begin at 1")
+
+
+def brief_form(architecture: Architecture, num_classes: int, image_size: int) -> Network:
+    """The network of an architecture for images smaller than 32 × 32, with torch's random weights.
+
+    Two layers have sizes of their own for each size of images: a position table, and the first layer of a head without
+    global pooling.
+    """
+    net = Network(architecture, num_classes)
+    if architecture.genotype.is_vit:
+        net.pos_enc = PositionEncoding(architecture.C, (image_size - 1) // 3 + 1)
+    if not architecture.glob_avg:
+        layer = net.classifier[0]
+        net.classifier[0] = nn.Linear(layer.in_features // (32 // image_size) ** 2, layer.out_features)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def train_briefly(architecture: Architecture, brief: Brief, data_dir: str, threads: int = 1) -> dict[str, Any]:
+    """Train one network and judge it: clean and noisy accuracy (percent), and the training accuracy of each step.
+
+    A network whose loss is no longer finite is judged as one that guesses, and `diverged` names the step.
+
+    Raises:
+        DataError: images that cannot be read.
+    """
+    from onnx_ghn.evaluate import accuracy
+    from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer
+    from onnx_ghn.vision import eval_batches, train_stream
+
+    torch.set_num_threads(threads)
+    train, val = _images(brief.dataset, data_dir, brief.n_images)
+    began = time.perf_counter(), time.process_time()
+    torch.manual_seed(brief.seed)
+    net = brief_form(architecture.replace(C=brief.channels), len(train.classes), brief.image_size)
+    stream = train_stream(train, brief.batch_size, seed=brief.seed, resize_to=_scaled(train, brief), channels_last=True)
+    # The schedule is constant within an epoch: ten steps of it here, for a cosine over the run.
+    per_epoch = max(1, brief.steps // 10)
+    config = NetTrainConfig(
+        epochs=-(-brief.steps // per_epoch), steps_per_epoch=per_epoch, opt=brief.opt, lr=brief.lr, wd=brief.wd,
+        amp=brief.amp, seed=brief.seed,
+    )  # fmt: skip
+    curve: list[float] = []
+    record: dict[str, Any] = {"n_params": sum(p.numel() for p in net.parameters())}
+    try:
+        NetTrainer(net, stream, config).run(lambda _, figures: curve.append(round(figures["top1"], 2)), brief.steps)
+    except RuntimeFailure:
+        record["diverged"] = len(curve)
+    net.eval()
+    for prefix, noisy in (("", False), ("noisy_", True)):
+        batches = eval_batches(val, 64, noise=noisy, resize_to=_scaled(val, brief), channels_last=True)
+        guess = 100 / len(train.classes)
+        record[f"{prefix}top1"] = guess if "diverged" in record else round(accuracy(net, batches).top1, 4)
+    record |= {"train_top1": curve, "wall_s": time.perf_counter() - began[0], "cpu_s": time.process_time() - began[1]}
+    return record
+
+
+def judge_predicted(architecture: Architecture, brief: Brief, data_dir: str, ckpt: str | None) -> dict[str, Any]:
+    """Accuracy (percent) of a network with the weights that a GHN predicts, without training.
+
+    A head without global pooling, for which a GHN predicts one of 32 × 32 images, gets the images at that size.
+
+    Raises:
+        DataError, CheckpointError: images or a GHN that cannot be read.
+    """
+    from onnx_ghn.evaluate import accuracy, architecture_logits
+    from onnx_ghn.training.weights import predict_architecture
+    from onnx_ghn.vision import eval_batches
+
+    torch.set_num_threads(1)
+    _, val = _images(brief.dataset, data_dir, brief.n_images)
+    architecture = architecture.replace(C=brief.channels)
+    tensors = predict_architecture(_loaded(ckpt), architecture, len(val.classes))
+    size = _scaled(val, brief) if architecture.glob_avg else None
+    batches = eval_batches(val, 64, resize_to=size, channels_last=True)
+    logits = architecture_logits(architecture, tensors, bfloat16=brief.amp)
+    return {"top1": round(accuracy(logits, batches).top1, 4)}
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(ckpt: str | None) -> Any:
+    from onnx_ghn.prediction.predicting import resolve_ghn
+
+    return resolve_ghn(ckpt)
+
+
+def _scaled(images: Any, brief: Brief) -> int | None:
+    return None if images.images.shape[1] == brief.image_size else brief.image_size
+
+
+@functools.lru_cache(maxsize=1)
+def _images(dataset: str, data_dir: str, n_images: int) -> tuple[Any, Any]:
+    """Training images, and `n_images` of those held out."""
+    from onnx_ghn.vision import ImageSet, few_shot, load_dataset
+
+    train, val = (load_dataset(dataset, data_dir, split) for split in ("train", "val"))
+    if not isinstance(train, ImageSet) or not isinstance(val, ImageSet):
+        raise OptionError(f"{dataset}: ground truth is measured on small images, such as cifar10")
+    return train, few_shot(val, -(-n_images // len(val.classes)))
+
+
+def convergence_steps(train_top1: list[float], threshold: float, steps: int, window: int = 15) -> int:
+    """Steps until the mean training accuracy of the last `window` steps reaches `threshold` percent.
+
+    A network that does not get there counts as twice the run, as in the published results (facebookresearch/ppuda,
+    data/results_cifar10.json: a share of the run, or 2).
+    """
+    means = np.convolve(train_top1, np.ones(window) / window, mode="valid") if len(train_top1) >= window else []
+    reached = np.flatnonzero(np.asarray(means) >= threshold)
+    return int(reached[0]) + window if len(reached) else 2 * steps
