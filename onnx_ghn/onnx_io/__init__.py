@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from onnx_ghn.onnx_io.injection import inject
     from onnx_ghn.onnx_io.read import read_model
     from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
-    from onnx_ghn.onnx_io.write import check_target, write_model
+    from onnx_ghn.onnx_io.transaction import check_target, write_file
+    from onnx_ghn.onnx_io.write import write_model
 
 __all__ = [
     "StoredTensor",
@@ -21,15 +22,17 @@ __all__ = [
     "inject",
     "read_model",
     "stored_tensors",
+    "write_file",
     "write_model",
 ]
 
 _HOMES = {
     "StoredTensor": "stored",
-    "check_target": "write",
+    "check_target": "transaction",
     "inject": "injection",
     "read_model": "read",
     "stored_tensors": "stored",
+    "write_file": "transaction",
     "write_model": "write",
 }
 

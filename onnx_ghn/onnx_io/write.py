@@ -19,9 +19,9 @@ from onnx_ghn.onnx_io import sites as walk
 from onnx_ghn.onnx_io import wire
 from onnx_ghn.onnx_io.read import DECLARED, EXPECTED, EXTERNAL, SOURCE, read_model, reason_of
 from onnx_ghn.onnx_io.tensors import FileTensor, LazyTensor, RawTensor, SparseTensor
-from onnx_ghn.onnx_io.transaction import NewFile, Transaction
+from onnx_ghn.onnx_io.transaction import NewFile, Transaction, check_target
 
-__all__ = ["check_target", "write_model"]
+__all__ = ["write_model"]
 
 _INSIDE_LIMIT = 3 << 29  # 1.5 GiB: more goes to a data file unless the caller says otherwise
 _KEEP_EXTERNAL = 100 << 20  # from this size the source's external data stay so; below, one file is handier
@@ -41,7 +41,7 @@ def write_model(
     a failure leaves nothing behind and everything that was there.
     """
     target = os.fspath(path)
-    check_target(target, force)
+    check_target(target, force, "an .onnx file")
     if os.path.realpath(target) in model.meta.get(EXTERNAL, ()):
         raise ModelWriteError(f"{target}: holds weights of the model that was read; name another file")
     slots = list(walk.slots(model))
@@ -83,22 +83,6 @@ def write_model(
         with contextlib.suppress(OSError):
             os.unlink(path_)
     return written
-
-
-def check_target(target: str, force: bool) -> None:
-    folder = os.path.dirname(target) or os.curdir
-    if "\0" in target or not os.path.basename(target):
-        raise ModelWriteError(f"{target!r}: is not the name of a file; name an .onnx file")
-    if os.path.isdir(target):
-        raise ModelWriteError(f"{target}: is a directory; name an .onnx file in it")
-    if not os.path.isdir(folder):
-        raise ModelWriteError(f"{target}: there is no folder {folder}; create it first")
-    if not os.path.lexists(target):
-        return
-    if not force:
-        raise ModelWriteError(f"{target}: exists already; replace it with --force or name another file")
-    if not os.path.isfile(target) and not os.path.islink(target):
-        raise ModelWriteError(f"{target}: is a device, pipe or socket; name another file")
 
 
 def _check_space(target: str, size_bytes: int) -> None:
