@@ -11,7 +11,8 @@ import numpy as np
 
 from onnx_ghn.errors import GraphError, OnnxGhnError
 from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext
-from onnx_ghn.graph.flatten import Op, flatten
+from onnx_ghn.graph.flat import Op
+from onnx_ghn.graph.flatten import flatten
 from onnx_ghn.graph.handlers.normalisation import decomposed_norm
 from onnx_ghn.graph.model import ComputationGraph, Node, Primitive, Role
 from onnx_ghn.graph.neighbours import is_hard_gate, is_self_gated

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnx_ghn.graph.flatten import FlatGraph, Op, Tensor
+from onnx_ghn.graph.flat import FlatGraph, Leaf, Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Node, Parameter, Primitive, Role
 from onnx_ghn.graph.rules import GraphRules
-from onnx_ghn.graph.weights import Leaf, leaves, static_shape
+from onnx_ghn.graph.weights import leaves, static_shape
 
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io.marks import Ranges
@@ -182,7 +182,7 @@ class BuildContext:
             reason=reason,
             scale_name=scale,
             zero_point_name=_stored_name(quantized.input(2)) if quantized is not None else None,
-            quantization_axis=int(quantized.attr("axis", 1)) if quantized is not None else None,
+            quantization_axis=quantized.attr("axis", 1) if quantized is not None else None,
             frozen=stored.name in self.frozen and self.frozen[stored.name] is None,
             kept=self.frozen.get(stored.name) or (),
         )

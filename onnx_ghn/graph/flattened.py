@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.flat import Op, Tensor
+from onnx_ghn.graph.folding import ints_of
 from onnx_ghn.graph.model import Flattened
 from onnx_ghn.graph.weights import static_shape
 
@@ -91,7 +92,7 @@ def _part_length(vector: Tensor | None) -> int | None:
     vector = _uncast(vector)
     if vector is None:
         return None
-    known = vector.ints() if vector.is_const else None
+    known = ints_of(vector) if vector.is_const else None
     if known is not None:
         return len(known)
     if vector.shape is not None and len(vector.shape) == 1 and vector.shape[0] is not None:
@@ -104,17 +105,17 @@ def _part_length(vector: Tensor | None) -> int | None:
             return 1
         case "Gather":
             indices = op.input(1)
-            chosen = indices.ints() if indices is not None else None
+            chosen = ints_of(indices) if indices is not None else None
             return None if chosen is None else len(chosen)
         case "Slice":
             start, end = (
-                tensor.ints() if tensor is not None else op.attr(name)
+                ints_of(tensor) if tensor is not None else op.attr(name)
                 for tensor, name in ((op.input(1), "starts"), (op.input(2), "ends"))
             )
             # A large end stands for the rest, whose length nobody says.
             return end[0] - start[0] if start and end and 0 <= start[0] < end[0] < 8 else None
         case "Shape":
-            return op.attr("end") - op.attr("start", 0) if op.attr("end", -1) > 0 else None
+            return op.attr("end", 0) - op.attr("start", 0) if op.attr("end", -1) > 0 else None
     return None
 
 
@@ -158,7 +159,7 @@ def _moved(given: _Map, op: Op) -> _Map | None:
         perm = op.attr("perm", [])
         return _Map(given.channels, perm.index(given.axis), len(perm)) if given.axis in perm else None
     told = op.input(1)
-    axes = told.ints() if told is not None else op.attr("axes")
+    axes = ints_of(told) if told is not None else op.attr("axes")
     if not axes or min(axes) < 0:
         return None
     if op.op_type == "Unsqueeze":
@@ -179,7 +180,7 @@ def _joined(op: Op, known: dict[Tensor | None, _Map | None], depth: int) -> _Map
     _, axis, rank = maps[0]
     shape = op.outputs[0].shape
     rank = rank or (len(shape) if shape is not None else None)
-    joined_at = int(op.attr("axis", 1))
+    joined_at = op.attr("axis", 1)
     if joined_at < 0 and rank:
         joined_at += rank
     if joined_at != axis or any(other.axis != axis for other in maps):

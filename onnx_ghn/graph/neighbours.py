@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.flat import Op, Tensor
 
 __all__ = [
     "activation_before",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from onnx_ghn.graph.context import BuildContext, looks_constant, vector
-from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.flat import Leaf, Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
 from onnx_ghn.graph.neighbours import activation_before, behind_views, is_self_gated, is_squeeze, next_ops
-from onnx_ghn.graph.weights import Leaf, leaves, main_leaf, per_channel, rough_shape, static_shape
+from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, rough_shape, static_shape
 
 __all__ = ["add", "concat", "multiply", "subtract"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from onnx_ghn.graph.context import BuildContext, Claim, vector
-from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.flat import Op, Tensor
+from onnx_ghn.graph.folding import array_of
 from onnx_ghn.graph.handlers.convolution import add_bias
 from onnx_ghn.graph.model import Primitive, Role
 from onnx_ghn.graph.patterns import NormMatch
@@ -58,7 +59,7 @@ def _group_affine(op: Op) -> tuple[Op, Op] | None:
 
 
 def _all_equal(constant: Tensor, number: float) -> bool:
-    value = constant.value()
+    value = array_of(constant)
     return value is not None and bool((value == number).all())
 
 
