@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from onnx_ghn.drawing.elements import Curve, Mark, Scene, Text
 from onnx_ghn.drawing.palette import look_of, outline
-from onnx_ghn.drawing.scene import Curve, Mark, Scene, Text, compose
+from onnx_ghn.drawing.scene import compose
 from onnx_ghn.errors import OptionError
 from onnx_ghn.graph.model import ComputationGraph
 from onnx_ghn.onnx_io.transaction import check_target, write_file
