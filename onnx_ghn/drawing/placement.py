@@ -118,8 +118,8 @@ class Fold:
 def _column_counts(n_levels: int) -> list[int]:
     """Column counts: for each number of rows the one that fills the last best, and a few above."""
     fullest = {math.ceil(n_levels / rows) for rows in range(1, math.isqrt(n_levels) + 2)}
-    found = sorted({columns + more for columns in fullest for more in range(4) if columns + more <= n_levels})
-    return found[:: math.ceil(len(found) / _MAX_CANDIDATES)] if found else found
+    counts = sorted({columns + more for columns in fullest for more in range(4) if columns + more <= n_levels})
+    return counts[:: math.ceil(len(counts) / _MAX_CANDIDATES)] if counts else counts
 
 
 def _ugliness(fold: Fold) -> float:

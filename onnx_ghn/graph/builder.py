@@ -138,9 +138,9 @@ def _prune(ctx: BuildContext) -> ComputationGraph:
             if source not in alive:
                 alive.add(source)
                 stack.append(source)
-    kept = sorted(alive)
-    number = {old: new for new, old in enumerate(kept)}
-    nodes: list[Node] = [ctx.nodes[old] for old in kept]
+    remaining = sorted(alive)
+    number = {old: new for new, old in enumerate(remaining)}
+    nodes: list[Node] = [ctx.nodes[old] for old in remaining]
     edges = [(number[a], number[b]) for a, b in ctx.edges if a in alive and b in alive]
     names = list(ctx.parameters)
     for old, node in enumerate(ctx.nodes):

@@ -39,7 +39,7 @@ def find_norms(flat: FlatGraph) -> list[NormMatch]:
     """All decomposed normalisations of a model (nothing here looks at names or positions)."""
     position = {op: i for i, op in enumerate(flat.ops)}
     outputs = set(flat.outputs)
-    found: list[NormMatch] = []
+    matches: list[NormMatch] = []
     taken: set[Op] = set()
     for op in flat.ops:
         if not _is_root_op(op) or op in taken:
@@ -53,8 +53,8 @@ def find_norms(flat: FlatGraph) -> list[NormMatch]:
         match = _region(root, op, position, outputs, over_batch)
         if match is not None and not (match.ops & taken):
             taken |= match.ops
-            found.append(match)
-    return found
+            matches.append(match)
+    return matches
 
 
 def _is_root_op(op: Op) -> bool:

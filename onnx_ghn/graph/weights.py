@@ -65,23 +65,23 @@ def _leaves(value: Tensor) -> list[Leaf]:
     if op.op_type in ("Sqrt", "Reciprocal", "Rsqrt", "Pow"):
         return [dataclasses.replace(leaf, divisor=True) for leaf in inner]
     # Arithmetic (weight standardisation, weight norm, scaled learning rates): the widest operand first.
-    found = list(inner)
+    operands = list(inner)
     for i, given in enumerate(op.inputs[1:], start=1):
         if given is not None and given.is_const:
             deeper: list[Leaf] = list(given.leaves or ())
             if op.op_type == "Div" and i == 1:  # γ / σ and γ / √(σ² + ε) alike
                 deeper = [dataclasses.replace(leaf, divisor=True) for leaf in deeper]
-            found += deeper
+            operands += deeper
     unique: dict[str, Leaf] = {}
-    for leaf in found:
+    for leaf in operands:
         unique.setdefault(leaf.tensor.name, leaf)
     return sorted(unique.values(), key=lambda leaf: -math.prod(leaf.layout.stored))
 
 
 def main_leaf(value: Tensor) -> Leaf | None:
     """The stored tensor that carries a constant value's shape, None where there is none."""
-    found = leaves(value)
-    return found[0] if found else None
+    all_leaves = leaves(value)
+    return all_leaves[0] if all_leaves else None
 
 
 def static_shape(value: Tensor) -> tuple[int, ...] | None:

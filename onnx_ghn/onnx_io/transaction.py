@@ -92,9 +92,9 @@ class NewFile:
 
     def write(self, data: bytes | memoryview) -> None:
         """Append all of `data`."""
-        left = memoryview(data).cast("B")
-        while left:
-            left = left[os.write(self.fd, left) :]
+        rest = memoryview(data).cast("B")
+        while rest:
+            rest = rest[os.write(self.fd, rest) :]
 
     def seek(self, offset: int) -> None:
         """Go on at `offset`; a gap reads as zeros."""
@@ -102,18 +102,18 @@ class NewFile:
 
     def copy(self, source: FileSlice) -> None:
         """Append a part of another file: inside the kernel if possible, never through a memory map."""
-        at, left = source.offset, source.length
-        while left:
+        at, remaining = source.offset, source.length
+        while remaining:
             count = 0
             if self._range_copy:
                 try:
-                    count = os.copy_file_range(source.file.fd, self.fd, min(left, 1 << 30), offset_src=at)
+                    count = os.copy_file_range(source.file.fd, self.fd, min(remaining, 1 << 30), offset_src=at)
                 except OSError as error:
                     if error.errno not in _NO_RANGE_COPY:
                         raise
                 self._range_copy = count > 0
             if not count:
-                chunk = source.file.read(at, min(left, _CHUNK_BYTES))
+                chunk = source.file.read(at, min(remaining, _CHUNK_BYTES))
                 if not chunk:
                     raise ModelReadError(
                         f"{source.file.path}: the file has shrunk while it was copied; read the model again"
@@ -121,7 +121,7 @@ class NewFile:
                 self.write(chunk)
                 count = len(chunk)
             at += count
-            left -= count
+            remaining -= count
 
 
 class Transaction:

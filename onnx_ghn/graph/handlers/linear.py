@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from onnx_ghn.graph.channel_maps import flattened_map
 from onnx_ghn.graph.context import BuildContext
 from onnx_ghn.graph.flat import Op, Tensor
-from onnx_ghn.graph.flattened import flattened_map
 from onnx_ghn.graph.handlers.attention import weighted_sum
 from onnx_ghn.graph.handlers.convolution import add_bias
 from onnx_ghn.graph.layout import Layout

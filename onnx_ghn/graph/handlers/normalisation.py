@@ -44,7 +44,7 @@ def _group_affine(op: Op) -> tuple[Op, Op] | None:
     before = op.input(0)
     if before is None or before.producer is None or before.producer.op_type != "Reshape":
         return None
-    found = []
+    affine = []
     for expected in ("Reshape", "Mul", "Add"):
         users = op.outputs[0].consumers
         if len(users) != 1 or users[0].op_type != expected:
@@ -54,8 +54,8 @@ def _group_affine(op: Op) -> tuple[Op, Op] | None:
         if expected != "Reshape":
             if len(constants) != 1 or not per_channel(static_shape(constants[0])):
                 return None
-            found.append(op)
-    return found[0], found[1]
+            affine.append(op)
+    return affine[0], affine[1]
 
 
 def _all_equal(constant: Tensor, number: float) -> bool:
