@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from onnx_ghn.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from onnx_ghn.onnx_io.copying import copy_model
     from onnx_ghn.onnx_io.injection import inject
     from onnx_ghn.onnx_io.read import read_model
     from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "StoredTensor",
     "check_target",
+    "copy_model",
     "inject",
     "read_model",
     "stored_tensors",
@@ -29,6 +31,7 @@ __all__ = [
 _HOMES = {
     "StoredTensor": "stored",
     "check_target": "transaction",
+    "copy_model": "copying",
     "inject": "injection",
     "read_model": "read",
     "stored_tensors": "stored",
