@@ -44,17 +44,10 @@ def build_graph(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rul
         ModelReadError: the file cannot be read.
         GraphError: a value is used that nothing produces, or an operator that breaks its own rules.
     """
-    import onnx_ir as ir
+    from onnx_ghn.passes import open_model
 
-    from onnx_ghn.onnx_io import read_model, stored_tensors
-    from onnx_ghn.passes import untie
-
-    if isinstance(source, ir.Model):
-        model = source
-    else:
-        model = read_model(source)
-        untie(model)
-    return graph_of(model, stored_tensors(model), rules)
+    opened = open_model(source)
+    return graph_of(opened.model, opened.stored, rules)
 
 
 def graph_of(model: ir.Model, stored: dict[str, StoredTensor], rules: str) -> ComputationGraph:
