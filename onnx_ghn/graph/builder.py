@@ -34,7 +34,7 @@ def build_graph(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rul
     """Read the computational graph of an ONNX model.
 
     Args:
-        source: a file, a ModelProto, or an ir.Model (which is not changed).
+        source: a file, a ModelProto, or an ir.Model, which is not changed; the three give the same graph.
         rules: `ppuda` or `ghn3` for the graphs of the published systems, `onnx` for ours.
 
     Returns:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from onnx_ghn.onnx_io.copying import copy_model
 from onnx_ghn.onnx_io.read import read_model
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.passes.unfolding import UnfoldBatchNorms, find_folded
@@ -40,7 +41,7 @@ def open_model(
     Raises:
         ModelReadError: the file cannot be read, is damaged, or asks for something unsafe.
     """
-    model = source.clone() if isinstance(source, ir.Model) else read_model(source)
+    model = copy_model(source) if isinstance(source, ir.Model) else read_model(source)
     UntieMergedTensors()(model)
     notes: tuple[str, ...] = ()
     if unfold_batchnorm:
