@@ -11,9 +11,8 @@ TEXT = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 
 
 def test_every_path_exists() -> None:
-    named = set(
-        re.findall(r"`((?:onnx_ghn|training|exporters|checkpoints|data|benchmarks|findings|tests)/[\w./-]*)`", TEXT)
-    )
+    folders = "onnx_ghn|training|exporters|checkpoints|data|benchmarks|findings|tests"
+    named = set(re.findall(rf"`((?:{folders})/[\w./-]*)`", TEXT))
     assert len(named) > 40
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
