@@ -42,10 +42,10 @@ def open_model(
         ModelReadError: the file cannot be read, is damaged, or asks for something unsafe.
     """
     model = copy_model(source) if isinstance(source, ir.Model) else read_model(source)
-    UntieMergedTensors()(model)
+    UntieMergedTensors().call(model)
     notes: tuple[str, ...] = ()
     if unfold_batchnorm:
-        unfolded = UnfoldBatchNorms()(model).changes
+        unfolded = UnfoldBatchNorms().call(model).changes
         notes = (f"{len(unfolded)} folded batch norms put back" if unfolded else "no folded batch norms were found",)
     elif folded := find_folded(model):
         notes = (
