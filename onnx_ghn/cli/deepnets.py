@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from onnx_ghn.cli.commands import Group, Option
 from onnx_ghn.cli.options import SPLITS
 
 __all__ = ["deepnets"]
@@ -17,14 +18,16 @@ __all__ = ["deepnets"]
 _BACKENDS = ("loky", "threading", "ray", "dask")
 
 
-@click.group()
+@click.group(cls=Group)
 def deepnets() -> None:
     """Make, read and export DeepNets-1M architectures."""
 
 
 @deepnets.command()
 @click.argument("split", type=click.Choice(SPLITS))
-@click.option("-n", "count", required=True, type=click.IntRange(min=1), help="How many architectures.")
+@click.option(
+    "--count", cls=Option, aliases=["-n"], required=True, type=click.IntRange(min=1), help="How many architectures."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all random numbers.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes; -1 for one a core.")
 @click.option("--backend", type=click.Choice(_BACKENDS), help="Who runs them: joblib's loky unless told.")

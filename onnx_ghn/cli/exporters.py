@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnx_ghn.cli.options import together
+from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.options import shape, together
 from onnx_ghn.errors import printable
 
 if TYPE_CHECKING:
@@ -17,16 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["export", "load"]
 
 _LISTED = 12  # weights named; --json has them all
-
-
-def _shape(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[int, ...]]:
-    shapes = []
-    for value in values:
-        try:
-            shapes.append(tuple(int(part) for part in value.split(",")))
-        except ValueError as error:
-            raise click.BadParameter(f"{value!r} is no shape; write 1,3,32,32") from error
-    return shapes
 
 
 def _options(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
@@ -44,7 +35,14 @@ def _options(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
 
 _shared = together(
     click.argument("target", metavar="FRAMEWORK:TARGET"),
-    click.option("--shape", "shapes", multiple=True, callback=_shape, help="Of an example input, as 1,3,32,32."),
+    click.option(
+        "--shape",
+        "shapes",
+        type=shape,
+        multiple=True,
+        metavar="DIMS",
+        help="Shape of an example input, such as 1x3x224x224.",
+    ),
     click.option(
         "--set", "options", multiple=True, callback=_options, metavar="NAME=VALUE", help="For the model's constructor."
     ),
@@ -53,7 +51,7 @@ _shared = together(
 )
 
 
-@click.command(short_help="Write a framework's model as an ONNX file to predict.")
+@click.command(cls=Command, short_help="Write a framework's model as an ONNX file to predict.")
 @_shared
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the .onnx file.")
 @click.option(
@@ -65,7 +63,7 @@ _shared = together(
 def export(
     target: str,
     output: str,
-    shapes: list[tuple[int, ...]],
+    shapes: tuple[tuple[int, ...], ...],
     options: dict[str, Any],
     exporter: str | None,
     auxiliary: bool,
@@ -97,7 +95,7 @@ def export(
     _print(report, f"{output} from {target}, {report.exporter}", "traced", as_json)
 
 
-@click.command(short_help="Take the weights in MODEL back into its framework.")
+@click.command(cls=Command, short_help="Take the weights in MODEL back into its framework.")
 @_shared
 @click.argument("model")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the framework's own file.")
@@ -105,7 +103,7 @@ def load(
     target: str,
     model: str,
     output: str,
-    shapes: list[tuple[int, ...]],
+    shapes: tuple[tuple[int, ...], ...],
     options: dict[str, Any],
     force: bool,
     as_json: bool,

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from onnx_ghn._version import __version__
+from onnx_ghn.cli.commands import Group
 from onnx_ghn.cli.deepnets import deepnets
 from onnx_ghn.cli.eval_ghn import eval_ghn
 from onnx_ghn.cli.exporters import export, load
@@ -27,7 +28,7 @@ from onnx_ghn.errors import printable
 __all__ = ["cli", "main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="onnx-ghn")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
+
+from onnx_ghn.cli.commands import Option
 
 __all__ = [
     "NETWORK_SPLITS",
@@ -14,10 +16,12 @@ __all__ = [
     "data_dir",
     "dataset",
     "machine",
+    "named_shape",
     "network",
     "optimizer",
     "run",
     "set_up",
+    "shape",
     "start",
     "together",
     "until",
@@ -29,7 +33,14 @@ NETWORK_SPLITS = (*SPLITS, "predefined", "torchvision")
 """Where one network is found."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_Decorator = Callable[[_Command], _Command]
+
+
+class _Decorator(Protocol):
+    """What adds options to a command."""
+
+    def __call__(self, command: _Command, /) -> _Command: ...
+
+
 _at_least_1 = click.IntRange(min=1)
 
 
@@ -47,7 +58,7 @@ def together(*options: _Decorator) -> _Decorator:
 dataset = click.option(
     "-d", "--dataset", default="cifar10", show_default=True, help="cifar10, imagenet, or a folder or zip."
 )
-data_dir = click.option("-D", "--data_dir", default="./data", show_default=True, help="Where data sets are.")
+data_dir = click.option("-D", "--data-dir", default="./data", show_default=True, help="Where data sets are.")
 until = click.option(
     "--until", type=_at_least_1, help="Stop at this step for now; the schedule stays that of the whole run."
 )
@@ -73,19 +84,44 @@ network = together(
         "--file", help="DeepNets-1M architectures (.hdf5 or .jsonl); without one an index is of the sampled split."
     ),
     click.option(
-        "--arch_seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of the sampled split."
+        "--arch-seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of the sampled split."
     ),
-    click.option("--init_channels", type=_at_least_1, help="Of DARTS and PDARTS: for images of 32 36, of 224 48."),
+    click.option("--init-channels", type=_at_least_1, help="Of DARTS and PDARTS: for images of 32 36, of 224 48."),
     click.option("--layers", type=_at_least_1, help="Cells of DARTS and PDARTS: for images of 32 20, of 224 14."),
 )
 """One network to train; see `training.starting_net`."""
 
 start = together(
-    click.option("-C", "--ckpt", help="Start from what this GHN predicts: a shipped name, a folder, a .pt."),
+    click.option(
+        "-C",
+        "--ghn",
+        "ckpt",
+        cls=Option,
+        aliases=["--ckpt"],
+        help="Start from what this GHN predicts: a shipped name, a folder, a .pt.",
+    ),
     click.option("--pretrained", is_flag=True, help="Start from torchvision's ImageNet weights."),
     click.option("--init", type=click.Choice(["rand", "orth", "kaiming"]), default="rand", show_default=True),
 )
 """The weights that it starts from."""
+
+
+def shape(text: str | tuple[int, ...]) -> tuple[int, ...]:
+    """A type of options: a shape, such as `1x3x224x224`; commas between are accepted, too."""
+    if isinstance(text, tuple):
+        return text
+    try:
+        return tuple(int(side) for side in text.replace("×", "x").replace(",", "x").split("x")) if text else ()
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no shape; write 1x3x224x224") from error
+
+
+def named_shape(text: str | tuple[str, tuple[int, ...]]) -> tuple[str, tuple[int, ...]]:
+    """A type of options: the name of an input, or none, and a shape, such as `images:1x3x224x224`."""
+    if isinstance(text, tuple):
+        return text
+    name, _, sides = text.rpartition(":")
+    return name, shape(sides)
 
 
 def optimizer(default: str) -> _Decorator:
@@ -104,13 +140,13 @@ def run(name: str | None, *, save: int, log: int) -> _Decorator:
     unless = "" if name else "; unless told, the name of the output file"
     return together(
         click.option(
-            "-S", "--save_dir", default="./out", show_default=True, help="Of runs: a log, and a state to go on from."
+            "-S", "--save-dir", default="./out", show_default=True, help="Of runs: a log, and a state to go on from."
         ),
         click.option(
             "--name", default=name, show_default=bool(name), help=f"Of the run: its folder below save_dir{unless}."
         ),
-        click.option("--save_interval", type=_at_least_1, default=save, show_default=True, help="Steps."),
-        click.option("-l", "--log_interval", type=_at_least_1, default=log, show_default=True, help="Steps."),
+        click.option("--save-interval", type=_at_least_1, default=save, show_default=True, help="Steps."),
+        click.option("-l", "--log-interval", type=_at_least_1, default=log, show_default=True, help="Steps."),
     )
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.options import named_shape
 from onnx_ghn.cli.terminal import console
 
 if TYPE_CHECKING:
@@ -22,87 +24,62 @@ _WIDTH = 180  # of tables, where they are piped
 _LEVELS = ("none", "basic", "extended", "all")
 
 
-class _Numbers(click.ParamType):
-    """`1,8,32`: numbers from 1; with ranges, `0-3` too, and from 0."""
-
-    name = "numbers"
-
-    def __init__(self, ranges: bool = False) -> None:
-        self._ranges = ranges
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        found: list[int] = []
-        for part in str(value).split(","):
-            first, dash, last = part.partition("-")
-            try:
-                ends = int(first), int(last if dash else first)
-            except ValueError:
-                self.fail(f"{part!r} is no number; write numbers with commas between, such as 1,8,32", param, ctx)
-            if (dash and not self._ranges) or ends[0] < (0 if self._ranges else 1) or ends[1] - ends[0] > 4096:
-                self.fail(f"{part!r} is not in the range of this option", param, ctx)
-            found += range(ends[0], ends[1] + 1)
-        return tuple(found)
-
-
-class _Words(click.ParamType):
-    """`cpu,cuda`."""
-
-    name = "words"
-
-    def __init__(self, choices: tuple[str, ...] = ()) -> None:
-        self._choices = choices
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        words = tuple(word.strip() for word in str(value).split(","))
-        for word in words:
-            if not word or (self._choices and word not in self._choices):
-                self.fail(f"{word!r}: choose of {', '.join(self._choices) or 'cpu, cuda, tensorrt'}", param, ctx)
-        return words
-
-
-class _Shape(click.ParamType):
-    """`1x3x224x224`, or `name:1x3x224x224`."""
-
-    name = "shape"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, tuple[int, ...]]:
-        if isinstance(value, tuple):
-            return value
-        name, _, text = str(value).rpartition(":")
+def _numbers(value: str | tuple[int, ...], ranges: bool = False) -> tuple[int, ...]:
+    """Numbers from 1, such as `1,8,32`; with ranges, `0-3` too, and from 0."""
+    if isinstance(value, tuple):
+        return value
+    found: list[int] = []
+    for part in value.split(","):
+        first, dash, last = part.partition("-")
         try:
-            dims = tuple(int(dim) for dim in text.replace("×", "x").replace(",", "x").split("x")) if text else ()
-        except ValueError:
-            self.fail(f"{value!r} is no shape; write 1x3x224x224, or INPUT:1x3x224x224", param, ctx)
-        return name, dims
+            ends = int(first), int(last if dash else first)
+        except ValueError as error:
+            message = f"{part!r} is no number; write numbers with commas between, such as 1,8,32"
+            raise click.BadParameter(message) from error
+        if (dash and not ranges) or ends[0] < (0 if ranges else 1) or ends[1] - ends[0] > 4096:
+            raise click.BadParameter(f"{part!r} is not in the range of this option")
+        found += range(ends[0], ends[1] + 1)
+    return tuple(found)
 
 
-@click.command(short_help="Measure speed, memory and operators of MODEL.")
+def _cores(value: str | tuple[int, ...]) -> tuple[int, ...]:
+    """Numbers from 0 and ranges of them, such as `0,2-3`."""
+    return _numbers(value, ranges=True)
+
+
+def _words(value: str | tuple[str, ...], choices: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Words such as `cpu,cuda`."""
+    words = value if isinstance(value, tuple) else tuple(word.strip() for word in value.split(","))
+    for word in words:
+        if not word or (choices and word not in choices):
+            raise click.BadParameter(f"{word!r}: choose of {', '.join(choices) or 'cpu, cuda, tensorrt'}")
+    return words
+
+
+def _levels(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Levels of optimisation, such as `basic,all`."""
+    return _words(value, _LEVELS)
+
+
+@click.command(cls=Command, short_help="Measure speed, memory and operators of MODEL.")
 @click.argument("model")
-@click.option("--batch", type=_Numbers(), default=(), metavar="N,…", help="Batch sizes; as the file says unless told.")
+@click.option("--batch", type=_numbers, default=(), metavar="N,…", help="Batch sizes; as the file says unless told.")
+@click.option("--threads", type=_numbers, default=(), metavar="N,…", help="Within an operator; all cores unless told.")
+@click.option("--inter-threads", type=_numbers, default="1", metavar="N,…", help="Between operators (default 1).")
 @click.option(
-    "--threads", type=_Numbers(), default=(), metavar="N,…", help="Within an operator; all cores unless told."
+    "--streams", type=_numbers, default="1", metavar="N,…", help="Concurrent runs of the session (default 1)."
 )
-@click.option("--inter-threads", type=_Numbers(), default="1", metavar="N,…", help="Between operators (default 1).")
-@click.option(
-    "--streams", type=_Numbers(), default="1", metavar="N,…", help="Concurrent runs of the session (default 1)."
-)
-@click.option(
-    "--provider", type=_Words(), default="cpu", metavar="NAME,…", help="cpu, cuda, tensorrt, … (default cpu)."
-)
+@click.option("--provider", type=_words, default="cpu", metavar="NAME,…", help="cpu, cuda, tensorrt, … (default cpu).")
 @click.option(
     "--optimization",
-    type=_Words(_LEVELS),
+    type=_levels,
     default="all",
     metavar="LEVEL,…",
     help="none, basic, extended, all (default).",
 )
-@click.option("--shape", "shapes", type=_Shape(), multiple=True, metavar="[INPUT:]DIMS", help="Such as x:1x3x224x224.")
+@click.option(
+    "--shape", "shapes", type=named_shape, multiple=True, metavar="[INPUT:]DIMS", help="Such as x:1x3x224x224."
+)
 @click.option("--inputs", metavar="FILE", help="An .npz file with an array for each input, or .npy for one.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random inputs.")
 @click.option("--warmup", type=click.IntRange(min=0), default=5, show_default=True, help="Runs that are not measured.")
@@ -111,7 +88,7 @@ class _Shape(click.ParamType):
 @click.option(
     "--timeout", type=float, default=600.0, show_default=True, help="Seconds after which a point is given up."
 )
-@click.option("--pin", type=_Numbers(ranges=True), default=(), metavar="CORES", help="Run on these cores: 0,1 or 0-3.")
+@click.option("--pin", type=_cores, default=(), metavar="CORES", help="Run on these cores: 0,1 or 0-3.")
 @click.option("--custom-op-library", multiple=True, metavar="FILE", help="A shared library of custom operators.")
 @click.option("--no-operators", is_flag=True, help="Measure the whole model only: no operators, no roofline.")
 @click.option("--estimate", is_flag=True, help="Run nothing: estimate from the graph and the machine's peak.")
@@ -232,8 +209,8 @@ def _picture(report: ProfileReport, file: str) -> bytes:
 
 
 def _print(report: ProfileReport, top: int) -> None:
+    from onnx_ghn.cli import profile_tables as tables
     from onnx_ghn.errors import printable
-    from onnx_ghn.profiling import tables
 
     out = console(_WIDTH)
 

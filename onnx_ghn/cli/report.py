@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import spinner
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 
-@click.command(short_help="Write a page about MODEL: graph, coverage, weights, speed.")
+@click.command(cls=Command, short_help="Write a page about MODEL: graph, coverage, weights, speed.")
 @click.argument("model")
 @click.option("-o", "--output", required=True, metavar="FILE", help="The .html file to write.")
 @click.option("--ghn", metavar="GHN", help="The GHN that predicts: a shipped name, a folder, or a published .pt file.")
