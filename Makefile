@@ -59,10 +59,11 @@ test-exporters: exporters  ## round trips of every framework, each in its own en
 	$(EXPORTER_TESTS) $(VENV)-paddle/bin/python -m pytest tests/exporters/test_paddle.py $(ARGS)
 	$(EXPORTER_TESTS) $(VENV)-mindspore/bin/python -m pytest tests/exporters/test_mindspore.py $(ARGS)
 
-lint: $(READY)  ## ruff and mypy
+lint: $(READY)  ## ruff, mypy and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .

@@ -60,13 +60,13 @@ def graph_and_ghn(folder: Path, repeats: int) -> None:
     """From an ir.Model in memory to all predicted tensors in memory."""
     from onnx_ghn import build_graph, new_ghn
     from onnx_ghn.onnx_io import read_model
-    from onnx_ghn.passes import untie
+    from onnx_ghn.passes import UntieMergedTensors
 
     ghn = new_ghn("ghn2", seed=0)
     print("\n| graph + GHN-2 | nodes | first, s | median, s |\n|---|---|---|---|")
     for name in NETS:
         model = read_model(folder / f"{name}.onnx")
-        untie(model)
+        UntieMergedTensors()(model)
 
         def run(model: Any = model) -> int:
             graph = build_graph(model)

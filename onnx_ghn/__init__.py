@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from onnx_ghn.exporters.pytorch import initialize
     from onnx_ghn.ghn import GHN, GHNConfig, list_ghns, load_ghn, new_ghn, save_ghn
     from onnx_ghn.graph import ComputationGraph, build_graph
-    from onnx_ghn.passes.architecture import strip
+    from onnx_ghn.passes.stripping import strip
     from onnx_ghn.prediction.coverage import CoverageReport
-    from onnx_ghn.prediction.predicting import Prediction, predict
+    from onnx_ghn.prediction.options import PredictOptions
+    from onnx_ghn.prediction.predicting import predict
+    from onnx_ghn.prediction.result import Prediction
     from onnx_ghn.profiling import ProfileReport, measure_latency, profile
     from onnx_ghn.report import write_report
 
@@ -30,7 +32,8 @@ _HOMES = {
     "CoverageReport": "prediction.coverage",
     "GHN": "ghn",
     "GHNConfig": "ghn",
-    "Prediction": "prediction.predicting",
+    "PredictOptions": "prediction.options",
+    "Prediction": "prediction.result",
     "ProfileReport": "profiling",
     "build_graph": "graph",
     "draw": "drawing.pictures",
@@ -42,7 +45,7 @@ _HOMES = {
     "predict": "prediction.predicting",
     "profile": "profiling",
     "save_ghn": "ghn",
-    "strip": "passes.architecture",
+    "strip": "passes.stripping",
     "write_report": "report",
 }
 
@@ -52,6 +55,7 @@ __all__ = [
     "CoverageReport",
     "GHNConfig",
     "OnnxGhnError",
+    "PredictOptions",
     "Prediction",
     "ProfileReport",
     "__version__",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from onnx_ghn.graph import ComputationGraph, Role, build_graph
-from onnx_ghn.prediction.coverage import CoverageEntry, CoverageReport, Outcome
+from onnx_ghn.graph import ComputationGraph
+from onnx_ghn.graph.builder import graph_of
+from onnx_ghn.prediction.coverage import CoverageReport
+from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
+from onnx_ghn.prediction.plan import plan
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
 
 __all__ = ["Inspection", "inspect_model"]
 
@@ -42,33 +46,30 @@ class Inspection:
 
 
 def inspect_model(
-    source: str | os.PathLike[str] | onnx.ModelProto, ghn: str | os.PathLike[str] | None = None
+    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    ghn: str | os.PathLike[str] | None = None,
+    *,
+    options: PredictOptions | None = None,
+    **changes: Unpack[PredictKeywords],
 ) -> Inspection:
-    """Read a model as `predict` would.
+    """Read a model as `predict` would, and decide on each of its tensors as `predict` would.
 
     Args:
+        source: a file, a ModelProto or an ir.Model; none of them is changed.
         ghn: whose graph rules apply; None takes those of the default GHN. Without it torch is not loaded.
+        options, changes: as of `predict`.
 
     Raises:
         OnnxGhnError: as `predict`.
     """
+    from onnx_ghn.passes import open_model
+
+    options = PredictOptions.of(options, **changes)
     rules = "onnx"
     if ghn is not None:
         from onnx_ghn.ghn import load_ghn
 
         rules = load_ghn(ghn).config.graph_rules
-    graph = build_graph(source, rules=rules)
-    decoded = graph.decoded_parameters()
-    entries = []
-    for index, parameter in enumerate(graph.parameters):
-        outcome: Outcome = "predicted"
-        reason = ""
-        if parameter.role is Role.statistic:
-            outcome = "statistic"
-        elif parameter.frozen:
-            outcome = "frozen"
-        elif index not in decoded:
-            kept = parameter.role is Role.other and parameter.op != "PRelu"
-            outcome, reason = "kept" if kept else "fallback", parameter.reason or "no node decodes it"
-        entries.append(CoverageEntry(parameter, outcome, reason))
-    return Inspection(graph, CoverageReport(entries))
+    opened = open_model(source, unfold_batchnorm=options.unfold_batchnorm)
+    graph = graph_of(opened.model, opened.stored, rules)
+    return Inspection(graph, CoverageReport(plan(graph, opened.stored, options), list(opened.notes)))

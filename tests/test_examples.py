@@ -11,6 +11,7 @@ from predict_models import arrays, float_tensors, run, signature, tiny_ghn
 
 import onnx_ghn
 from onnx_ghn.graph import Role
+from onnx_ghn.inspection import inspect_model
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx"))
 EXAMPLES = sorted((Path(__file__).parents[1] / "data/examples").glob("*.onnx"))
@@ -37,6 +38,10 @@ def test_found_predicted_sound_and_finite(path: Path, tmp_path: Path) -> None:
     assert coverage.count("kept") == 0
     assert all(reason for reason in coverage.reasons())
     assert coverage.notes == []  # all running statistics calibrated
+
+    # What inspect foretells of each tensor is what became of it.
+    foretold = inspect_model(path).coverage.entries
+    assert [entry.to_dict() for entry in foretold] == [entry.to_dict() for entry in coverage.entries]
 
     written = onnx.load(target)
     onnx.checker.check_model(target, full_check=True)

@@ -149,7 +149,7 @@ def draw(model: str, output: str, rules: str, labels: bool | None, force: bool) 
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
 def strip(model: str, output: str, force: bool) -> None:
     """Write an architecture-only copy of MODEL: its weights become ConstantOfShape nodes, a few KB in all."""
-    from onnx_ghn.passes.architecture import strip as run
+    from onnx_ghn.passes.stripping import strip as run
 
     path = run(model, output, force=force)
     click.echo(f"{path}: {os.path.getsize(path):,} bytes, from {os.path.getsize(model):,}")

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from onnx_ghn.errors import printable
 from onnx_ghn.graph import ComputationGraph
-from onnx_ghn.prediction.coverage import CoverageReport, Outcome
+from onnx_ghn.prediction.coverage import CoverageReport
+from onnx_ghn.prediction.plan import Outcome
 
 if TYPE_CHECKING:
     from onnx_ghn.ghn import CheckpointInfo

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.errors import OptionError
 from onnx_ghn.onnx_io import check_target, write_model
-from onnx_ghn.passes import untie
+from onnx_ghn.passes import UntieMergedTensors
 
 __all__ = ["export_network", "network_model"]
 
@@ -36,7 +36,7 @@ def network_model(
         dynamic_axes={"images": batch, "logits": batch},
     )
     model = ir.serde.deserialize_model(proto)
-    untie(model)  # the exporter stores equal tensors once, and all scales are ones at first
+    UntieMergedTensors()(model)  # the exporter stores equal tensors once, and all scales are ones at first
     return model
 
 

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from onnx_ghn.drawing.elements import Curve, Mark, Scene, Text
 from onnx_ghn.drawing.palette import look_of, outline
-from onnx_ghn.drawing.scene import Curve, Mark, Scene, Text, compose
-from onnx_ghn.errors import ModelWriteError, OptionError
+from onnx_ghn.drawing.scene import compose
+from onnx_ghn.errors import OptionError
 from onnx_ghn.graph.model import ComputationGraph
+from onnx_ghn.onnx_io.transaction import check_target, write_file
 
 __all__ = ["draw"]
 
@@ -44,26 +46,13 @@ def draw(
     suffix = target.suffix.lower()
     if suffix not in _FORMATS:
         raise OptionError(f"{target}: no picture format {suffix!r}; name a file in {', '.join(_FORMATS)}")
-    if target.is_dir():
-        raise ModelWriteError(f"{target}: is a directory; name a file in it")
-    if not force and os.path.lexists(target):
-        raise ModelWriteError(f"{target}: exists already; replace it with --force or name another file")
+    check_target(target, force, "a picture")
     if suffix in (".dot", ".gv"):
         content = _dot(graph, target.stem).encode()
     else:
         scene = compose(graph, target.stem, labels)
         content = _svg(scene).encode() if suffix == ".svg" else _png(scene, target)
-    _write(target, content)
-    return target
-
-
-def _write(target: Path, content: bytes) -> None:
-    from onnx_ghn.onnx_io.transaction import Transaction
-
-    with Transaction(os.fspath(target)) as transaction:
-        file = transaction.create(target.name)
-        file.write(content)
-        transaction.place(file, target.name, last=True)
+    return write_file(target, content, force=force, what="a picture")
 
 
 # -- SVG ---------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from onnx_ghn.finetuning.operators import DOMAIN, FROZEN_ATTRIBUTE
 from onnx_ghn.graph import Parameter, Role
 from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.onnx_io import inject, read_model, stored_tensors
-from onnx_ghn.passes import untie
+from onnx_ghn.passes import UntieMergedTensors
 
 __all__ = ["ForTraining", "rewrite_for_training"]
 
@@ -61,7 +61,7 @@ def rewrite_for_training(path: str, freeze: Sequence[str] = (), train: Sequence[
     """
     wanted = _choice(freeze, train)
     model = read_model(path)
-    untie(model)
+    UntieMergedTensors()(model)
     stored = stored_tensors(model)
     parameters = {p.name: p for p in graph_of(model, stored, "onnx").parameters}
     trained = [

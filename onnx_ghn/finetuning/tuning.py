@@ -18,7 +18,7 @@ from onnx_ghn.finetuning.conversion import Classifier, as_classifier
 from onnx_ghn.finetuning.images import Images, load_images
 from onnx_ghn.images.inputs import image_input
 from onnx_ghn.onnx_io import check_target, inject, read_model, write_model
-from onnx_ghn.passes import untie
+from onnx_ghn.passes import UntieMergedTensors
 from onnx_ghn.runtime import open_session
 from onnx_ghn.training.logs import Report
 from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer
@@ -139,7 +139,7 @@ class Finetuning:
             reason = " ".join(str(error).split())[:300]
             raise RuntimeFailure(f"{self._path}: torch cannot train it ({reason}); try another --batch_size") from error
         model = read_model(self._path)
-        untie(model)  # as it was for training: merged tensors have names of their own then
+        UntieMergedTensors()(model)  # as it was for training: merged tensors have names of their own then
         arrays = self._net.arrays()
         inject(model, {name: functools.partial(arrays.__getitem__, name) for name in arrays})
         write_model(model, self._target, force=self._force)

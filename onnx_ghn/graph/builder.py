@@ -11,7 +11,8 @@ import numpy as np
 
 from onnx_ghn.errors import GraphError, OnnxGhnError
 from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext
-from onnx_ghn.graph.flatten import Op, flatten
+from onnx_ghn.graph.flat import Op
+from onnx_ghn.graph.flatten import flatten
 from onnx_ghn.graph.handlers.normalisation import decomposed_norm
 from onnx_ghn.graph.model import ComputationGraph, Node, Primitive, Role
 from onnx_ghn.graph.neighbours import is_hard_gate, is_self_gated
@@ -33,7 +34,7 @@ def build_graph(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rul
     """Read the computational graph of an ONNX model.
 
     Args:
-        source: a file, a ModelProto, or an ir.Model (which is not changed).
+        source: a file, a ModelProto, or an ir.Model, which is not changed; the three give the same graph.
         rules: `ppuda` or `ghn3` for the graphs of the published systems, `onnx` for ours.
 
     Returns:
@@ -43,17 +44,10 @@ def build_graph(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rul
         ModelReadError: the file cannot be read.
         GraphError: a value is used that nothing produces, or an operator that breaks its own rules.
     """
-    import onnx_ir as ir
+    from onnx_ghn.passes import open_model
 
-    from onnx_ghn.onnx_io import read_model, stored_tensors
-    from onnx_ghn.passes import untie
-
-    if isinstance(source, ir.Model):
-        model = source
-    else:
-        model = read_model(source)
-        untie(model)
-    return graph_of(model, stored_tensors(model), rules)
+    opened = open_model(source)
+    return graph_of(opened.model, opened.stored, rules)
 
 
 def graph_of(model: ir.Model, stored: dict[str, StoredTensor], rules: str) -> ComputationGraph:
@@ -137,9 +131,9 @@ def _prune(ctx: BuildContext) -> ComputationGraph:
             if source not in alive:
                 alive.add(source)
                 stack.append(source)
-    kept = sorted(alive)
-    number = {old: new for new, old in enumerate(kept)}
-    nodes: list[Node] = [ctx.nodes[old] for old in kept]
+    remaining = sorted(alive)
+    number = {old: new for new, old in enumerate(remaining)}
+    nodes: list[Node] = [ctx.nodes[old] for old in remaining]
     edges = [(number[a], number[b]) for a, b in ctx.edges if a in alive and b in alive]
     names = list(ctx.parameters)
     for old, node in enumerate(ctx.nodes):

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnx_ghn.graph.flatten import FlatGraph, Op, Tensor
+from onnx_ghn.graph.flat import FlatGraph, Leaf, Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Node, Parameter, Primitive, Role
 from onnx_ghn.graph.rules import GraphRules
-from onnx_ghn.graph.weights import Leaf, leaves, static_shape
+from onnx_ghn.graph.weights import leaves, static_shape
 
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io.marks import Ranges
@@ -61,12 +61,12 @@ class BuildContext:
 
     def union(self, tensors: Iterable[Tensor | None]) -> frozenset[int]:
         """Nodes that any of several values stems from."""
-        found = _NO_SOURCES
+        sources = _NO_SOURCES
         for tensor in tensors:
             more = self.sources(tensor)
-            if more is not found:
-                found = more if not found else found | more
-        return found
+            if more is not sources:
+                sources = more if not sources else sources | more
+        return sources
 
     def set_sources(self, tensor: Tensor, sources: frozenset[int]) -> None:
         """Say where a value stems from."""
@@ -133,10 +133,10 @@ class BuildContext:
         """
         if value is None or not value.is_const:
             return Claim(None, None)
-        found = leaves(value)
-        if not found:
+        all_leaves = leaves(value)
+        if not all_leaves:
             return Claim(None, static_shape(value), value.name)
-        main, *others = found
+        main, *others = all_leaves
         layout, problem = _canonical(main, canonical)
         index = self.register(main, role, op, layout, reason or problem)
         for leaf in others:
@@ -152,12 +152,12 @@ class BuildContext:
         """Like `claim`, but a constant that is joined from several tensors (a gate's weights reordered, query, key and
         value side by side) gives a claim for each of them.
         """
-        found = leaves(value) if value is not None and value.is_const else []
-        if len(found) < 2 or any(leaf.whole for leaf in found):
+        parts = leaves(value) if value is not None and value.is_const else []
+        if len(parts) < 2 or any(leaf.whole for leaf in parts):
             claim = self.claim(value, role, op, canonical)
             return [claim] if claim.shape is not None else []
         claims = []
-        for leaf in found:
+        for leaf in parts:
             layout, problem = _canonical(leaf, canonical)
             index = self.register(leaf, role, op, layout, problem)
             claims.append(Claim(index if not problem else None, layout.canonical, leaf.tensor.name))
@@ -182,7 +182,7 @@ class BuildContext:
             reason=reason,
             scale_name=scale,
             zero_point_name=_stored_name(quantized.input(2)) if quantized is not None else None,
-            quantization_axis=int(quantized.attr("axis", 1)) if quantized is not None else None,
+            quantization_axis=quantized.attr("axis", 1) if quantized is not None else None,
             frozen=stored.name in self.frozen and self.frozen[stored.name] is None,
             kept=self.frozen.get(stored.name) or (),
         )
@@ -230,6 +230,6 @@ def _canonical(leaf: Leaf, canonical: Callable[[Layout], Layout] | None) -> tupl
 def _stored_name(tensor: Tensor | None) -> str | None:
     if tensor is None:
         return None
-    found = leaves(tensor)
-    stored = found[0].tensor.stored if found else None
+    all_leaves = leaves(tensor)
+    stored = all_leaves[0].tensor.stored if all_leaves else None
     return stored.name if stored is not None else None

@@ -6,166 +6,22 @@ the name under which `onnx_io.stored_tensors` lists it.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import GraphError
-from onnx_ghn.graph.folding import evaluate
+from onnx_ghn.graph.flat import FlatGraph, Op, Tensor
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["FlatGraph", "Op", "Tensor", "flatten"]
+__all__ = ["flatten"]
 
 _MAX_CALL_DEPTH = 64
 _MAX_OPS = 1_000_000  # functions that call functions multiply: a few KB can stand for 10^12 operators
 _RANDOM = frozenset({"RandomNormal", "RandomUniform", "Multinomial", "Bernoulli"})
-
-
-class Tensor:
-    """A value of the flat graph.
-
-    Attributes:
-        name: of the ir.Value.
-        producer: the operator that makes it, None for inputs and stored tensors.
-        stored: the stored tensor that it is, if any.
-        is_const: depends on stored tensors alone.
-        consumers: operators that read it.
-    """
-
-    __slots__ = (
-        "_value",
-        "_value_known",
-        "consumers",
-        "dtype",
-        "is_const",
-        "leaves",
-        "name",
-        "producer",
-        "shape",
-        "stored",
-    )
-
-    def __init__(self, name: str, shape: tuple[int | None, ...] | None = None, dtype: str = "") -> None:
-        self.name = name
-        self.shape = shape
-        self.dtype = dtype
-        self.producer: Op | None = None
-        self.stored: StoredTensor | None = None
-        self.is_const = False
-        self.consumers: list[Op] = []
-        self.leaves: list[Any] | None = None  # memory of `weights.leaves`: constants are shared, paths multiply
-        self._value: npt.NDArray[Any] | None = None
-        self._value_known = False
-
-    def __repr__(self) -> str:
-        return f"Tensor({self.name!r}, {self.shape}, {'const' if self.is_const else 'data'})"
-
-    def value(self) -> npt.NDArray[Any] | None:
-        """The array, for small constants that simple shape arithmetic gives; None otherwise."""
-        pending = [self]
-        while pending:  # without recursion: constant arithmetic can be thousands of operators deep
-            tensor = pending[-1]
-            op = tensor.producer
-            waiting: list[Tensor] = []
-            if not tensor._value_known and tensor.is_const and tensor.stored is None and op is not None:
-                waiting = [t for t in op.inputs if t is not None and t.is_const and not t._value_known]
-            if waiting:
-                pending.extend(waiting)
-                continue
-            if not tensor._value_known:
-                tensor._value = evaluate(tensor) if tensor.is_const else None
-                tensor._value_known = True
-            pending.pop()
-        return self._value
-
-    def scalar(self) -> float | None:
-        """The number, for a constant of one element."""
-        if self.stored is not None and self.stored_size() != 1:
-            return None
-        value = self.value()
-        if value is None or value.size != 1 or np.iscomplexobj(value):
-            return None
-        return float(value.reshape(-1)[0])
-
-    def ints(self) -> list[int] | None:
-        """The numbers, for a small integer constant."""
-        value = self.value()
-        if value is None or np.iscomplexobj(value) or not np.isfinite(value.astype(np.float64)).all():
-            return None
-        return [int(v) for v in value.reshape(-1)]
-
-    def stored_size(self) -> int:
-        """Element count of the stored tensor that this is."""
-        return int(np.prod(self.stored.shape, dtype=np.int64)) if self.stored is not None else 0
-
-
-class Op:
-    """An operator of the flat graph; `attr` resolves attributes that refer to a function call's."""
-
-    __slots__ = ("_attributes", "domain", "inputs", "name", "op_type", "outputs")
-
-    def __init__(
-        self,
-        op_type: str,
-        domain: str,
-        name: str,
-        inputs: list[Tensor | None],
-        outputs: list[Tensor],
-        attributes: Mapping[str, ir.Attr] | None = None,
-    ) -> None:
-        self.op_type = op_type
-        self.domain = "" if domain == "ai.onnx" else domain
-        self.name = name
-        self.inputs = inputs
-        self.outputs = outputs
-        self._attributes = attributes or {}
-        for tensor in outputs:
-            tensor.producer = self
-        for used in inputs:
-            if used is not None:
-                used.consumers.append(self)
-
-    def __repr__(self) -> str:
-        return f"Op({self.op_type}, {self.name!r})"
-
-    def attr(self, name: str, default: Any = None) -> Any:
-        """Value of an attribute as Python numbers, strings (str) or lists; `default` where it is absent."""
-        attribute = self._attributes.get(name)
-        if attribute is None:
-            return default
-        value = attribute.value
-        if (isinstance(default, int | float) and not isinstance(value, int | float)) or (
-            isinstance(default, str) and not isinstance(value, str)
-        ):
-            raise GraphError(
-                f"attribute {name!r} of {self.op_type} node {self.name!r} is of another type than {default!r}; "
-                "check the model with onnx.checker"
-            )
-        if isinstance(value, tuple):
-            return list(value)
-        return value
-
-    def input(self, index: int) -> Tensor | None:
-        """The input at that position, None where it is omitted."""
-        return self.inputs[index] if index < len(self.inputs) else None
-
-
-@dataclasses.dataclass
-class FlatGraph:
-    """All operators in topological order, the graph's data inputs and its outputs."""
-
-    ops: list[Op]
-    inputs: list[Tensor]
-    outputs: list[Tensor]
-    stored: dict[str, StoredTensor]
-    name: str
 
 
 def flatten(model: ir.Model, stored: dict[str, StoredTensor]) -> FlatGraph:
@@ -184,7 +40,6 @@ def flatten(model: ir.Model, stored: dict[str, StoredTensor]) -> FlatGraph:
 class _Flattener:
     def __init__(self, model: ir.Model, stored: dict[str, StoredTensor]) -> None:
         self.model = model
-        self.stored = stored
         self.by_value = {id(tensor.value): tensor for tensor in stored.values() if tensor.value is not None}
         # One Tensor for each stored tensor, also when a function that holds it is called many times.
         self.tensors: dict[str, Tensor] = {}
@@ -205,7 +60,7 @@ class _Flattener:
                 inputs.append(tensor)
         self._body(graph, scope, {}, 0)
         outputs = [self._lookup(value, scope, "the graph's outputs") for value in graph.outputs]
-        return FlatGraph(self.ops, inputs, outputs, self.stored, graph.name or "")
+        return FlatGraph(self.ops, inputs, outputs, graph.name or "")
 
     def _stored(self, stored: StoredTensor) -> Tensor:
         tensor = self.tensors.get(stored.name)

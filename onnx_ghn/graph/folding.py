@@ -2,39 +2,76 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.flat import Op, Tensor
 
-__all__ = ["evaluate"]
+__all__ = ["array_of", "ints_of", "scalar_of"]
 
 #: Constants above this many elements are never evaluated while reading a graph: shapes and axes are short.
 _SMALL = 4096
 
 
-def evaluate(tensor: Tensor) -> npt.NDArray[Any] | None:
-    """Small constants, through the shape arithmetic that exporters write."""
+def array_of(tensor: Tensor) -> npt.NDArray[Any] | None:
+    """The array, for small constants that simple shape arithmetic gives; None otherwise."""
+    pending = [tensor]
+    while pending:  # without recursion: constant arithmetic can be thousands of operators deep
+        last = pending[-1]
+        op = last.producer
+        unknown: list[Tensor] = []
+        if not last.is_folded and last.is_const and last.stored is None and op is not None:
+            unknown = [t for t in op.inputs if t is not None and t.is_const and not t.is_folded]
+        if unknown:
+            pending.extend(unknown)
+            continue
+        if not last.is_folded:
+            last.folded = _evaluated(last) if last.is_const else None
+            last.is_folded = True
+        pending.pop()
+    return tensor.folded
+
+
+def scalar_of(tensor: Tensor) -> float | None:
+    """The number, for a constant of one element."""
+    if tensor.stored is not None and math.prod(tensor.stored.shape) != 1:
+        return None
+    array = array_of(tensor)
+    if array is None or array.size != 1 or np.iscomplexobj(array):
+        return None
+    return float(array.reshape(-1)[0])
+
+
+def ints_of(tensor: Tensor) -> list[int] | None:
+    """The numbers, for a small integer constant."""
+    array = array_of(tensor)
+    if array is None or np.iscomplexobj(array) or not np.isfinite(array.astype(np.float64)).all():
+        return None
+    return [int(number) for number in array.reshape(-1)]
+
+
+def _evaluated(tensor: Tensor) -> npt.NDArray[Any] | None:
+    """One step of `array_of`: the arrays of the inputs are known."""
     if tensor.stored is not None:
-        if tensor.stored_size() > _SMALL or tensor.stored.is_string:
+        if math.prod(tensor.stored.shape) > _SMALL or tensor.stored.is_string:
             return None
         return np.asarray(tensor.stored.numpy())
     op = tensor.producer
     if op is None or op.domain != "":
         return None
-    values = [None if t is None else t.value() for t in op.inputs]
+    values = [None if t is None else array_of(t) for t in op.inputs]
     if not values or any(v is None for t, v in zip(op.inputs, values, strict=True) if t is not None):
         return None
     try:
         with np.errstate(all="ignore"):
-            found = _computed(op, values)
+            result = _computed(op, values)
     except (ArithmeticError, LookupError, TypeError, ValueError):  # operands that do not fit: no shape arithmetic
         return None
     # Results feed further steps: without a bound each step could square the size.
-    return None if found is None or found.size > _SMALL else found
+    return None if result is None or result.size > _SMALL else result
 
 
 def _computed(op: Op, values: list[npt.NDArray[Any] | None]) -> npt.NDArray[Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.flat import Op, Tensor
 
 __all__ = [
     "activation_before",
@@ -68,15 +68,15 @@ def behind_views(tensor: Tensor | None) -> tuple[Tensor | None, int]:
 
 def next_ops(tensor: Tensor) -> list[Op]:
     """Operators that read a value or a view of it."""
-    found: list[Op] = []
+    readers: list[Op] = []
     stack = [tensor]
     while stack:
         for op in stack.pop().consumers:
             if is_view(op):
                 stack.extend(op.outputs)
             else:
-                found.append(op)
-    return found
+                readers.append(op)
+    return readers
 
 
 def activation_before(tensor: Tensor | None) -> tuple[str, int]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import heapq
 
-from onnx_ghn.graph.flatten import FlatGraph, Op, Tensor
+from onnx_ghn.graph.flat import FlatGraph, Op, Tensor
+from onnx_ghn.graph.folding import ints_of, scalar_of
 from onnx_ghn.graph.weights import per_channel, static_shape
 
 __all__ = ["NormMatch", "find_norms"]
@@ -38,7 +39,7 @@ def find_norms(flat: FlatGraph) -> list[NormMatch]:
     """All decomposed normalisations of a model (nothing here looks at names or positions)."""
     position = {op: i for i, op in enumerate(flat.ops)}
     outputs = set(flat.outputs)
-    found: list[NormMatch] = []
+    matches: list[NormMatch] = []
     taken: set[Op] = set()
     for op in flat.ops:
         if not _is_root_op(op) or op in taken:
@@ -52,15 +53,15 @@ def find_norms(flat: FlatGraph) -> list[NormMatch]:
         match = _region(root, op, position, outputs, over_batch)
         if match is not None and not (match.ops & taken):
             taken |= match.ops
-            found.append(match)
-    return found
+            matches.append(match)
+    return matches
 
 
 def _is_root_op(op: Op) -> bool:
     if op.op_type == "Sqrt":
         return True
     exponent = op.input(1)
-    return op.op_type == "Pow" and exponent is not None and exponent.scalar() in (0.5, -0.5)
+    return op.op_type == "Pow" and exponent is not None and scalar_of(exponent) in (0.5, -0.5)
 
 
 def _normalised(anchor: Tensor) -> tuple[Tensor | None, bool]:
@@ -75,7 +76,7 @@ def _normalised(anchor: Tensor) -> tuple[Tensor | None, bool]:
         if op.op_type in _REDUCTIONS:
             roots.add(_strip(_centred(_unsquared(op))))
             axes_input = op.input(1)
-            axes = (axes_input.ints() if axes_input is not None else op.attr("axes")) or []
+            axes = (ints_of(axes_input) if axes_input is not None else op.attr("axes")) or []
             over_batch = over_batch or 0 in axes
         elif op.op_type in _ARITHMETIC or op.op_type in _SHAPED or op.op_type in _GUARDS:
             stack.extend(t for t in op.inputs if t is not None and not t.is_const)
@@ -94,7 +95,7 @@ def _unsquared(reduction: Op) -> Tensor:
         return op.inputs[0]
     if op is not None and op.op_type == "Pow" and op.inputs[0] is not None:
         exponent = op.input(1)
-        if exponent is not None and exponent.scalar() == 2:
+        if exponent is not None and scalar_of(exponent) == 2:
             return op.inputs[0]
     return value
 
@@ -195,7 +196,7 @@ def _kind(op: Op, kinds: list[str], data: list[Tensor], is_anchor: bool) -> str 
         if present <= {"s", "r"} and kinds:
             return "r"
         exponent = op.input(1)
-        if op.op_type == "Pow" and kinds in (["x"], ["c"]) and exponent is not None and exponent.scalar() == 2:
+        if op.op_type == "Pow" and kinds in (["x"], ["c"]) and exponent is not None and scalar_of(exponent) == 2:
             return "q"
         return None
     if op.op_type not in _ARITHMETIC:

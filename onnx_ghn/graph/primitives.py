@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from onnx_ghn.graph.context import BuildContext
-from onnx_ghn.graph.flatten import Op
+from onnx_ghn.graph.flat import Op
 from onnx_ghn.graph.handlers import attention, convolution, linear, merge, normalisation, pooling, sequence
 
 __all__ = ["Handler", "handler_table"]
@@ -125,5 +125,5 @@ def _cut_integers(ctx: BuildContext, op: Op) -> None:
     if op.op_type == "TopK":
         for tensor in op.outputs[1:]:
             ctx.set_sources(tensor, frozenset())
-    elif int(op.attr("to", 1)) not in (1, 10, 11, 16, 17, 18, 19, 20, 23):  # the float types of TensorProto.DataType
+    elif op.attr("to", 1) not in (1, 10, 11, 16, 17, 18, 19, 20, 23):  # the float types of TensorProto.DataType
         ctx.finish(op, frozenset())

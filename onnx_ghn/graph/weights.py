@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.flat import Leaf, Op, Tensor
+from onnx_ghn.graph.folding import ints_of
 from onnx_ghn.graph.layout import Layout
 
-__all__ = ["Leaf", "leaves", "main_leaf", "per_channel", "rough_shape", "static_shape"]
+__all__ = ["leaves", "main_leaf", "per_channel", "rough_shape", "static_shape"]
 
 #: Operators whose output is the first input, seen otherwise or in other numbers.
 _SAME = frozenset(
@@ -16,25 +17,6 @@ _SAME = frozenset(
 )
 _PIECE = frozenset({"Split", "Slice", "Gather"})
 _RESHAPE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
-
-
-@dataclasses.dataclass(frozen=True)
-class Leaf:
-    """A stored tensor on the way to an operator's input.
-
-    Attributes:
-        tensor: the stored tensor.
-        layout: from the stored tensor to the value that the operator reads.
-        whole: false where that value is a piece of the tensor, or one of several tensors joined.
-        divisor: the value enters through a square root or a reciprocal (a variance).
-        dequantize: the DequantizeLinear operator in between, if any.
-    """
-
-    tensor: Tensor
-    layout: Layout
-    whole: bool = True
-    divisor: bool = False
-    dequantize: Op | None = None
 
 
 def leaves(value: Tensor) -> list[Leaf]:
@@ -83,23 +65,23 @@ def _leaves(value: Tensor) -> list[Leaf]:
     if op.op_type in ("Sqrt", "Reciprocal", "Rsqrt", "Pow"):
         return [dataclasses.replace(leaf, divisor=True) for leaf in inner]
     # Arithmetic (weight standardisation, weight norm, scaled learning rates): the widest operand first.
-    found = list(inner)
+    operands = list(inner)
     for i, given in enumerate(op.inputs[1:], start=1):
         if given is not None and given.is_const:
             deeper: list[Leaf] = list(given.leaves or ())
             if op.op_type == "Div" and i == 1:  # γ / σ and γ / √(σ² + ε) alike
                 deeper = [dataclasses.replace(leaf, divisor=True) for leaf in deeper]
-            found += deeper
+            operands += deeper
     unique: dict[str, Leaf] = {}
-    for leaf in found:
+    for leaf in operands:
         unique.setdefault(leaf.tensor.name, leaf)
     return sorted(unique.values(), key=lambda leaf: -math.prod(leaf.layout.stored))
 
 
 def main_leaf(value: Tensor) -> Leaf | None:
     """The stored tensor that carries a constant value's shape, None where there is none."""
-    found = leaves(value)
-    return found[0] if found else None
+    all_leaves = leaves(value)
+    return all_leaves[0] if all_leaves else None
 
 
 def static_shape(value: Tensor) -> tuple[int, ...] | None:
@@ -145,10 +127,10 @@ def _reshaped(leaf: Leaf, op: Op) -> Leaf:
 def _target_shape(shape: tuple[int, ...], op: Op) -> tuple[int, ...] | None:
     axes_input = op.input(1)
     if op.op_type == "Flatten":
-        axis = int(op.attr("axis", 1)) % (len(shape) + 1)
+        axis = op.attr("axis", 1) % (len(shape) + 1)
         return (math.prod(shape[:axis]), math.prod(shape[axis:]))
     if op.op_type == "Reshape":
-        wanted = axes_input.ints() if axes_input is not None else op.attr("shape")
+        wanted = ints_of(axes_input) if axes_input is not None else op.attr("shape")
         if wanted is None:
             return None
         copies = not op.attr("allowzero", 0)
@@ -159,7 +141,7 @@ def _target_shape(shape: tuple[int, ...], op: Op) -> tuple[int, ...] | None:
                 return None
             sizes[sizes.index(-1)] = math.prod(shape) // rest
         return tuple(sizes)
-    axes = axes_input.ints() if axes_input is not None else op.attr("axes")
+    axes = ints_of(axes_input) if axes_input is not None else op.attr("axes")
     if op.op_type == "Squeeze":
         if axes is None:
             return tuple(dim for dim in shape if dim != 1)

@@ -37,7 +37,7 @@ class ModelChecks:
         self._tensors = tensors
         self._domains: set[str] | None = None
         self.unsorted = False  # a node reads what a later one produces: order to be mended, or a cycle
-        # For each graph in the order of walk.sites: the initializers that have a value_info.
+        # For each graph in the order of sites.sites: the initializers that have a value_info.
         self.declared: list[frozenset[str]] = []
 
     def _error(self, text: str, remedy: str = "re-export the model") -> ModelReadError:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from onnx_ghn.errors import ModelReadError
-from onnx_ghn.onnx_io import sites as walk
 from onnx_ghn.onnx_io import wire
 from onnx_ghn.onnx_io.checks import ModelChecks
 from onnx_ghn.onnx_io.external import DataFolder, FileSlice
+from onnx_ghn.onnx_io.sites import sites, slots
 from onnx_ghn.onnx_io.tensor_checks import TensorChecks
 from onnx_ghn.onnx_io.tensors import FileTensor, HeldTensor, SparseTensor
 
@@ -134,7 +134,7 @@ def _parse(data: bytes, label: str, folder: str | None) -> ir.Model:
     payloads = wire.Payloads()
     skeleton: bytes
     try:
-        skeleton = wire.deflate(memoryview(data), payloads)
+        skeleton = wire.take_out(memoryview(data), payloads)
     except wire.WireError:
         skeleton = data  # for protobuf to accept or to refuse
     proto = onnx.ModelProto()
@@ -151,14 +151,14 @@ def _parse(data: bytes, label: str, folder: str | None) -> ir.Model:
     if proto.training_info:
         logger.warning("%s: its training_info, which onnx-ir cannot hold, is left out", label)
     model = ir.serde.deserialize_model(proto)
-    for site, declared in zip(walk.sites(model), checks.declared, strict=True):
+    for site, declared in zip(sites(model), checks.declared, strict=True):
         site.graph.meta[DECLARED] = declared
     _adopt(model, payloads)
     if checks.unsorted:
+        from onnx_ir.passes.common import TopologicalSortPass
+
         try:
-            model.graph.sort()
-            for function in model.functions.values():
-                function.sort()
+            TopologicalSortPass()(model)
         except ValueError as error:
             raise ModelReadError(f"{label}: the graph contains a cycle; re-export the model") from error
     model.meta[EXTERNAL] = data_folder.paths()
@@ -177,7 +177,7 @@ def _lookalike(data: bytes) -> str:
 
 def _adopt(model: ir.Model, payloads: wire.Payloads) -> None:
     """Exchange onnx_ir's tensors, which copy the data at each access, for ours."""
-    for slot in walk.slots(model):
+    for slot in slots(model):
         tensor = slot.tensor
         if not isinstance(tensor, ir.TensorProtoTensor):
             continue

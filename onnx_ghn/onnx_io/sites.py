@@ -77,8 +77,8 @@ class Slot:
             assert self.value.const_value is not None
             return self.value.const_value
         content: Any = self._attributes[self._name].value
-        found: ir.TensorProtocol = content if self._index < 0 else content[self._index]
-        return found
+        tensor: ir.TensorProtocol = content if self._index < 0 else content[self._index]
+        return tensor
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_ghn.onnx_io import sites as walk
+from onnx_ghn.onnx_io.sites import Site, sites
 from onnx_ghn.onnx_io.tensors import FillTensor, RawTensor, SparseTensor
 
 __all__ = ["Kind", "StoredTensor", "stored_tensors"]
@@ -33,7 +33,7 @@ class StoredTensor:
     tensor: ir.TensorProtocol = dataclasses.field(repr=False)
     value: ir.Value = dataclasses.field(repr=False)  # what the model's nodes read
     node: ir.Node | None = dataclasses.field(repr=False)  # the Constant or ConstantOfShape; None: an initializer
-    site: walk.Site = dataclasses.field(repr=False)  # the graph that it belongs to
+    site: Site = dataclasses.field(repr=False)  # the graph that it belongs to
 
     @property
     def nbytes(self) -> int:
@@ -61,10 +61,10 @@ def stored_tensors(model: ir.Model) -> dict[str, StoredTensor]:
     The name is that of the value, qualified in functions ("<domain>::<function>/<value>") and, where
     it is not unique, in subgraphs ("<node>/<attribute>/<value>").
     """
-    found = [(site, value, node, tensor) for site in walk.sites(model) for value, node, tensor in _in_graph(site.graph)]
-    times = collections.Counter((site.function_name, value.name) for site, value, _, _ in found)
+    entries = [(site, value, node, tensor) for site in sites(model) for value, node, tensor in _in_graph(site.graph)]
+    times = collections.Counter((site.function_name, value.name) for site, value, _, _ in entries)
     stored: dict[str, StoredTensor] = {}
-    for site, value, node, tensor in found:
+    for site, value, node, tensor in entries:
         parts = [
             site.function_name,
             site.path if times[site.function_name, value.name] > 1 else "",
@@ -95,7 +95,7 @@ def _unique(name: str, taken: dict[str, StoredTensor]) -> str:
     return f"{name}#{number}"
 
 
-def _kind(site: walk.Site, value: ir.Value, node: ir.Node | None) -> Kind:
+def _kind(site: Site, value: ir.Value, node: ir.Node | None) -> Kind:
     if site.function is not None:
         return "function"
     if site.path:

@@ -87,18 +87,18 @@ class TensorChecks:
         return dtype, math.prod(dims)
 
     def _wrong_size(self, tensor: Any, what: str, expected: str, held: str) -> ModelReadError:
-        found = f"holds {held}" if held != "0" else "holds none (were the weights removed?)"
-        return self._error(what, f"of shape {list(tensor.dims)} needs {expected} but {found}")
+        actual = f"holds {held}" if held != "0" else "holds none (were the weights removed?)"
+        return self._error(what, f"of shape {list(tensor.dims)} needs {expected} but {actual}")
 
     def _external(self, tensor: Any, dtype: ir.DataType, nbytes: int, filled: list[str], what: str) -> None:
         if dtype == ir.DataType.STRING:
             raise self._error(what, "holds strings, which cannot be external data")
         if filled or (tensor.HasField("raw_data") and tensor.raw_data):
             raise self._error(what, "holds data both inside and outside the file")
-        found = self._folder.slice(tensor, nbytes, what)
+        data = self._folder.slice(tensor, nbytes, what)
         tensor.ClearField("external_data")
         tensor.ClearField("data_location")
-        tensor.raw_data = self._payloads.add(found)
+        tensor.raw_data = self._payloads.add(data)
 
     def sparse(self, sparse: Any, what: str) -> None:
         """Check a SparseTensorProto; its parts must be in the file, and come back into the message."""

@@ -6,19 +6,80 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
+from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from onnx_ghn.errors import ModelReadError, ModelWriteError
 from onnx_ghn.onnx_io.external import FileSlice
 
-__all__ = ["NewFile", "Transaction"]
+__all__ = ["NewFile", "Transaction", "check_target", "write_file"]
 
 _CHUNK_BYTES = 1 << 20
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 # What copy_file_range answers where it cannot help (other file systems, old kernels).
 _NO_RANGE_COPY = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV, errno.EBADF)
+
+
+def write_file(
+    path: str | os.PathLike[str], data: bytes | Iterable[bytes], *, force: bool = False, what: str = "a file"
+) -> Path:
+    """Write a file that appears whole or not at all.
+
+    A new file gets the permissions that the umask leaves; one that replaces another gets those of the other. A
+    symbolic link is replaced, not followed.
+
+    Args:
+        path: the file; its folder must exist.
+        data: the content, or pieces of it in their order.
+        force: replace an existing file.
+        what: the kind of file with its article, for messages.
+
+    Returns:
+        the path.
+
+    Raises:
+        ModelWriteError: the file exists and `force` is not given, or it cannot be written; whatever was there stays.
+    """
+    target = os.fspath(path)
+    check_target(target, force, what)
+    name = os.path.basename(target)
+    with Transaction(target) as transaction:
+        file = transaction.create(name)
+        for piece in (data,) if isinstance(data, bytes) else data:
+            file.write(piece)
+        transaction.place(file, name, last=True)
+    return Path(target)
+
+
+def check_target(path: str | os.PathLike[str], force: bool, what: str = "a file") -> None:
+    """Refuse a name that cannot or should not be written, before the work whose result goes there.
+
+    Args:
+        path: the file to write.
+        force: whether an existing file may be replaced.
+        what: the kind of file with its article, for messages.
+
+    Raises:
+        ModelWriteError: the path is no name of a file, it exists and `force` is not given, or there is no such folder.
+    """
+    target = os.fspath(path)
+    folder = os.path.dirname(target) or os.curdir
+    if "\0" in target or not os.path.basename(target):
+        raise ModelWriteError(f"{target!r}: is not the name of a file; name {what}")
+    if os.path.isdir(target):
+        raise ModelWriteError(f"{target}: is a directory; name {what} in it")
+    if not os.path.isdir(folder):
+        raise ModelWriteError(f"{target}: there is no folder {folder}; create it first")
+    if not os.path.lexists(target):
+        return
+    if not force:
+        raise ModelWriteError(f"{target}: exists already; replace it with --force or name another file")
+    if not os.path.isfile(target) and not os.path.islink(target):
+        raise ModelWriteError(f"{target}: is a device, pipe or socket; name another file")
 
 
 class NewFile:
@@ -31,9 +92,9 @@ class NewFile:
 
     def write(self, data: bytes | memoryview) -> None:
         """Append all of `data`."""
-        left = memoryview(data).cast("B")
-        while left:
-            left = left[os.write(self.fd, left) :]
+        rest = memoryview(data).cast("B")
+        while rest:
+            rest = rest[os.write(self.fd, rest) :]
 
     def seek(self, offset: int) -> None:
         """Go on at `offset`; a gap reads as zeros."""
@@ -41,18 +102,18 @@ class NewFile:
 
     def copy(self, source: FileSlice) -> None:
         """Append a part of another file: inside the kernel if possible, never through a memory map."""
-        at, left = source.offset, source.length
-        while left:
+        at, remaining = source.offset, source.length
+        while remaining:
             count = 0
             if self._range_copy:
                 try:
-                    count = os.copy_file_range(source.file.fd, self.fd, min(left, 1 << 30), offset_src=at)
+                    count = os.copy_file_range(source.file.fd, self.fd, min(remaining, 1 << 30), offset_src=at)
                 except OSError as error:
                     if error.errno not in _NO_RANGE_COPY:
                         raise
                 self._range_copy = count > 0
             if not count:
-                chunk = source.file.read(at, min(left, _CHUNK_BYTES))
+                chunk = source.file.read(at, min(remaining, _CHUNK_BYTES))
                 if not chunk:
                     raise ModelReadError(
                         f"{source.file.path}: the file has shrunk while it was copied; read the model again"
@@ -60,7 +121,7 @@ class NewFile:
                 self.write(chunk)
                 count = len(chunk)
             at += count
-            left -= count
+            remaining -= count
 
 
 class Transaction:
@@ -74,10 +135,14 @@ class Transaction:
         self._last: NewFile | None = None
 
     def create(self, name: str) -> NewFile:
-        """Begin a file that will be called `name`."""
+        """Begin a file that will be called `name`, with the permissions of the file that bears the name now."""
         path = os.path.join(self._folder, f".{name}.{secrets.token_hex(4)}.tmp")
-        file = NewFile(os.open(path, _CREATE, 0o666), path)
+        mode = _permissions(os.path.join(self._folder, name))
+        file = NewFile(os.open(path, _CREATE, 0o666 if mode is None else mode), path)
         self._open.append(file)
+        if mode is not None:
+            with contextlib.suppress(OSError):  # not every file system has permissions
+                os.chmod(path, mode)  # past the umask
         return file
 
     def place(self, file: NewFile, name: str, *, last: bool) -> None:
@@ -125,3 +190,12 @@ class Transaction:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+
+
+def _permissions(path: str) -> int | None:
+    """Those of a regular file; None where there is none."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return stat.S_IMODE(status.st_mode) & 0o777 if stat.S_ISREG(status.st_mode) else None

@@ -1,8 +1,8 @@
 """The protobuf wire format of a model, as far as tensors need it.
 
 Protobuf copies every `raw_data` field when it parses and again when it serialises. Here the large ones
-are taken out of the bytes first (`deflate`), leaving a skeleton of a few hundred KB with a 24-byte marker
-in place of each, and put back when a file is written (`inflate`). So the weights are held once, sizes are
+are taken out of the bytes first (`take_out`), leaving a skeleton of a few hundred KB with a 24-byte marker
+in place of each, and put back when a file is written (`put_back`). So the weights are held once, sizes are
 known without touching data, and a file is written tensor by tensor.
 
 Wire format: https://protobuf.dev/programming-guides/encoding/ ; field numbers: onnx/onnx.proto.
@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-__all__ = ["EXTRACT_BYTES", "Payloads", "WireError", "deflate", "inflate"]
+__all__ = ["EXTRACT_BYTES", "Payloads", "WireError", "put_back", "take_out"]
 
 EXTRACT_BYTES = 1024  # a raw_data field larger than this is taken out
 _MAX_DEPTH = 100  # as protobuf's own parser; deeper messages are left for it to refuse
@@ -113,12 +113,12 @@ def _fields(data: memoryview, start: int, end: int) -> Iterator[tuple[int, int, 
         raise WireError("a field is longer than its message")
 
 
-def deflate(data: memoryview, payloads: Payloads) -> bytes:
+def take_out(data: memoryview, payloads: Payloads) -> bytes:
     """A serialised ModelProto without its large raw_data fields, which go to `payloads` as views."""
-    return _deflate(data, 0, len(data), _MODEL, payloads, 0)
+    return _take_out(data, 0, len(data), _MODEL, payloads, 0)
 
 
-def _deflate(data: memoryview, start: int, end: int, schema: _Schema, payloads: Payloads, depth: int) -> bytes:
+def _take_out(data: memoryview, start: int, end: int, schema: _Schema, payloads: Payloads, depth: int) -> bytes:
     pieces: list[bytes | memoryview] = []
     done = start
     for tag, _, length_at, payload, stop in _fields(data, start, end):
@@ -130,14 +130,14 @@ def _deflate(data: memoryview, start: int, end: int, schema: _Schema, payloads: 
         if inner is _RAW_DATA:
             body = payloads.add(data[payload:stop])
         else:
-            body = _deflate(data, payload, stop, inner, payloads, depth + 1)
+            body = _take_out(data, payload, stop, inner, payloads, depth + 1)
         pieces += (data[done:length_at], _varint(len(body)), body)
         done = stop
     pieces.append(data[done:end])
     return b"".join(pieces)
 
 
-def inflate(skeleton: bytes, payloads: Payloads, sizes: Sequence[int]) -> tuple[list[bytes | int], int]:
+def put_back(skeleton: bytes, payloads: Payloads, sizes: Sequence[int]) -> tuple[list[bytes | int], int]:
     """The model as it goes to the file: bytes, and at its place the index of each payload; the total length.
 
     `sizes` are the lengths in bytes of the payloads.
@@ -147,7 +147,7 @@ def inflate(skeleton: bytes, payloads: Payloads, sizes: Sequence[int]) -> tuple[
     while at >= 0:
         markers.append(at)
         at = skeleton.find(payloads.prefix, at + 24)
-    pieces, length = _inflate(memoryview(skeleton), 0, len(skeleton), markers, payloads, sizes)
+    pieces, length = _put_back(memoryview(skeleton), 0, len(skeleton), markers, payloads, sizes)
     merged: list[bytes | int] = []
     between: list[bytes] = []
     for piece in pieces:
@@ -160,7 +160,7 @@ def inflate(skeleton: bytes, payloads: Payloads, sizes: Sequence[int]) -> tuple[
     return merged, length
 
 
-def _inflate(
+def _put_back(
     data: memoryview, start: int, end: int, markers: list[int], payloads: Payloads, sizes: Sequence[int]
 ) -> tuple[list[bytes | int], int]:
     pieces: list[bytes | int] = []
@@ -172,7 +172,7 @@ def _inflate(
         body: list[bytes | int]
         place = payloads.index(data[payload:stop])
         if place is None:
-            body, length = _inflate(data, payload, stop, markers, payloads, sizes)
+            body, length = _put_back(data, payload, stop, markers, payloads, sizes)
         else:
             body, length = [place], sizes[place]
         head = bytes(data[done:length_at]) + _varint(length)

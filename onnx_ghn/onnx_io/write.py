@@ -15,13 +15,13 @@ import onnx_ir as ir
 
 from onnx_ghn.errors import ModelReadError, ModelWriteError
 from onnx_ghn.limits import gib
-from onnx_ghn.onnx_io import sites as walk
 from onnx_ghn.onnx_io import wire
 from onnx_ghn.onnx_io.read import DECLARED, EXPECTED, EXTERNAL, SOURCE, read_model, reason_of
+from onnx_ghn.onnx_io.sites import Slot, sites, slots
 from onnx_ghn.onnx_io.tensors import FileTensor, LazyTensor, RawTensor, SparseTensor
-from onnx_ghn.onnx_io.transaction import NewFile, Transaction
+from onnx_ghn.onnx_io.transaction import NewFile, Transaction, check_target
 
-__all__ = ["check_target", "write_model"]
+__all__ = ["write_model"]
 
 _INSIDE_LIMIT = 3 << 29  # 1.5 GiB: more goes to a data file unless the caller says otherwise
 _KEEP_EXTERNAL = 100 << 20  # from this size the source's external data stay so; below, one file is handier
@@ -41,11 +41,11 @@ def write_model(
     a failure leaves nothing behind and everything that was there.
     """
     target = os.fspath(path)
-    check_target(target, force)
+    check_target(target, force, "an .onnx file")
     if os.path.realpath(target) in model.meta.get(EXTERNAL, ()):
         raise ModelWriteError(f"{target}: holds weights of the model that was read; name another file")
-    slots = list(walk.slots(model))
-    total = sum(slot.tensor.nbytes for slot in slots if slot.tensor.dtype != ir.DataType.STRING)
+    stores = list(slots(model))
+    total = sum(slot.tensor.nbytes for slot in stores if slot.tensor.dtype != ir.DataType.STRING)
     if external is None:
         external = total > _INSIDE_LIMIT or (total > _KEEP_EXTERNAL and bool(model.meta.get(EXTERNAL)))
     name = os.path.basename(target)
@@ -53,10 +53,10 @@ def write_model(
         superseded = _superseded(target, model)
         data_name = _free_data_name(target) if external else None
         plan = _Plan(data_name)
-        with _stand_ins(model, slots, plan):
+        with _stand_ins(model, stores, plan):
             skeleton = _serialized(model, plan, target)
         sizes = [tensor.nbytes for tensor in plan.payloads.items]
-        pieces, length = wire.inflate(skeleton, plan.payloads, sizes)
+        pieces, length = wire.put_back(skeleton, plan.payloads, sizes)
         if length > _PROTOBUF_LIMIT:
             raise ModelWriteError(
                 f"{target}: would have {length / 2**30:.1f} GiB, more than the 2 GiB of a protobuf file; "
@@ -83,22 +83,6 @@ def write_model(
         with contextlib.suppress(OSError):
             os.unlink(path_)
     return written
-
-
-def check_target(target: str, force: bool) -> None:
-    folder = os.path.dirname(target) or os.curdir
-    if "\0" in target or not os.path.basename(target):
-        raise ModelWriteError(f"{target!r}: is not the name of a file; name an .onnx file")
-    if os.path.isdir(target):
-        raise ModelWriteError(f"{target}: is a directory; name an .onnx file in it")
-    if not os.path.isdir(folder):
-        raise ModelWriteError(f"{target}: there is no folder {folder}; create it first")
-    if not os.path.lexists(target):
-        return
-    if not force:
-        raise ModelWriteError(f"{target}: exists already; replace it with --force or name another file")
-    if not os.path.isfile(target) and not os.path.islink(target):
-        raise ModelWriteError(f"{target}: is a device, pipe or socket; name another file")
 
 
 def _check_space(target: str, size_bytes: int) -> None:
@@ -167,16 +151,16 @@ class _Marked(RawTensor):
 
 
 @contextlib.contextmanager
-def _stand_ins(model: ir.Model, slots: list[walk.Slot], plan: _Plan) -> Iterator[None]:
+def _stand_ins(model: ir.Model, stores: list[Slot], plan: _Plan) -> Iterator[None]:
     """Lend the model stand-ins for its tensors."""
     undo = []
     try:
-        for slot in slots:
+        for slot in stores:
             stand_in = plan.stand_in(slot.tensor, slot.name)
             if stand_in is not None:
                 undo.append(slot.saved())
                 slot.put(stand_in)
-        for site in walk.sites(model):
+        for site in sites(model):
             declared = site.graph.meta.get(DECLARED)
             if declared is None:
                 continue

@@ -1,4 +1,4 @@
-"""Rewrites of a model, each saying what it changed. No torch.
+"""Rewrites of a model, each a pass that says what it changed. No torch.
 
 Names are resolved on first use, so that importing the package costs neither onnx nor onnx_ir.
 """
@@ -10,12 +10,32 @@ from typing import TYPE_CHECKING
 from onnx_ghn.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from onnx_ghn.passes.stripping import strip_model
-    from onnx_ghn.passes.unfolding import find_folded, unfold
-    from onnx_ghn.passes.untying import untie
+    from onnx_ghn.passes.opening import OpenedModel, open_model
+    from onnx_ghn.passes.results import Rewrite
+    from onnx_ghn.passes.stripping import StripWeights, strip
+    from onnx_ghn.passes.unfolding import UnfoldBatchNorms, find_folded
+    from onnx_ghn.passes.untying import UntieMergedTensors
 
-__all__ = ["find_folded", "strip_model", "unfold", "untie"]
+__all__ = [
+    "OpenedModel",
+    "Rewrite",
+    "StripWeights",
+    "UnfoldBatchNorms",
+    "UntieMergedTensors",
+    "find_folded",
+    "open_model",
+    "strip",
+]
 
-_HOMES = {"find_folded": "unfolding", "strip_model": "stripping", "unfold": "unfolding", "untie": "untying"}
+_HOMES = {
+    "OpenedModel": "opening",
+    "Rewrite": "results",
+    "StripWeights": "stripping",
+    "UnfoldBatchNorms": "unfolding",
+    "UntieMergedTensors": "untying",
+    "find_folded": "unfolding",
+    "open_model": "opening",
+    "strip": "stripping",
+}
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

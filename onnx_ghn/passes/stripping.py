@@ -7,6 +7,8 @@ that the computation means literally (shapes, axes, indices, masks) stay.
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,12 @@ import onnx_ir as ir
 
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import sites as walk
+from onnx_ghn.onnx_io.read import read_model
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
+from onnx_ghn.onnx_io.write import write_model
+from onnx_ghn.passes.results import Rewrite
 
-__all__ = ["strip_model"]
+__all__ = ["StripWeights", "strip"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,32 +44,49 @@ _DIVISORS = frozenset({("BatchNormalization", 4), ("QuantizeLinear", 1), ("Dequa
 _FIRST_OPSET = 9  # of ConstantOfShape
 
 
-def strip_model(model: ir.Model) -> None:
-    """Replace the weights of a model, in place, by ConstantOfShape nodes, and drop all documentation.
+class StripWeights(ir.passes.InPlacePass):
+    """Replaces weights by ConstantOfShape nodes and drops all documentation; the changes are the weights' names.
 
-    The fill is the tensor's own value where it has one only (so an untrained normalisation is kept as it
-    is), 1 for a variance or a quantisation scale, else 0.
+    The fill is the tensor's own value where it has one only (so an untrained normalisation is kept as it is), 1 for a
+    variance or a quantisation scale, else 0.
     """
-    opset = model.opset_imports.get("", 0)
-    if 0 < opset < _FIRST_OPSET:
-        raise ModelReadError(
-            f"the model is of opset {opset}, which lacks ConstantOfShape; "
-            f"convert it to opset {_FIRST_OPSET} or later (onnx.version_converter)"
-        )
-    shapes: dict[tuple[ir.Graph, tuple[int, ...]], ir.Value] = {}
-    taken = {value.name for site in walk.sites(model) for node in site.graph for value in node.outputs}
-    taken |= {value.name for site in walk.sites(model) for value in [*site.graph.inputs, *site.graph.outputs]}
-    taken |= {name for site in walk.sites(model) for name in site.graph.initializers}
-    # In reverse, as each goes to the front of its graph.
-    for stored in reversed(stored_tensors(model).values()):
-        if not _is_weight(stored) or not _allowed(stored, model):
-            continue
-        fill = _fill_of(stored)
-        if fill is not None:
-            shape = _shape_value(stored, shapes, taken)
-            _replace(stored, fill, shape)
-    _move_shapes_first(shapes)
-    _drop_documentation(model)
+
+    def call(self, model: ir.Model) -> Rewrite:
+        """Rewrite the model in place. Raises ModelReadError for an opset without ConstantOfShape."""
+        opset = model.opset_imports.get("", 0)
+        if 0 < opset < _FIRST_OPSET:
+            raise ModelReadError(
+                f"the model is of opset {opset}, which lacks ConstantOfShape; "
+                f"convert it to opset {_FIRST_OPSET} or later (onnx.version_converter)"
+            )
+        replaced: list[str] = []
+        shapes: dict[tuple[ir.Graph, tuple[int, ...]], ir.Value] = {}
+        taken = {value.name for site in walk.sites(model) for node in site.graph for value in node.outputs}
+        taken |= {value.name for site in walk.sites(model) for value in [*site.graph.inputs, *site.graph.outputs]}
+        taken |= {name for site in walk.sites(model) for name in site.graph.initializers}
+        # In reverse, as each goes to the front of its graph.
+        for stored in reversed(stored_tensors(model).values()):
+            if not _is_weight(stored) or not _allowed(stored, model):
+                continue
+            fill = _fill_of(stored)
+            if fill is not None:
+                shape = _shape_value(stored, shapes, taken)
+                _replace(stored, fill, shape)
+                replaced.append(stored.name)
+        _move_shapes_first(shapes)
+        _drop_documentation(model)
+        return Rewrite(model, modified=True, changes=tuple(reversed(replaced)))
+
+
+def strip(source: str | os.PathLike[str], target: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Write a copy of the model file `source` without weights: it still runs, and `predict` fills it.
+
+    Raises:
+        ModelReadError: the file cannot be read. ModelWriteError: the target exists, or cannot be written.
+    """
+    model = read_model(source)
+    StripWeights()(model)
+    return write_model(model, target, force=force, external=False)[0]
 
 
 def _is_weight(stored: StoredTensor) -> bool:

@@ -12,7 +12,9 @@ import re
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["find_folded", "unfold"]
+from onnx_ghn.passes.results import Rewrite
+
+__all__ = ["UnfoldBatchNorms", "find_folded"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,48 +65,52 @@ def find_folded(model: ir.Model) -> list[ir.Node]:
     return followed if _has_residual_sums(model) else []
 
 
-def unfold(model: ir.Model) -> list[str]:
-    """Put a batch norm behind each of them, in place: its shift is the convolution's bias, which goes, and the rest
-    changes nothing. Names of the batch norms' nodes.
+class UnfoldBatchNorms(ir.passes.InPlacePass):
+    """Puts a batch norm behind each convolution that `find_folded` finds; the changes are the names of their nodes.
+
+    The shift of the batch norm is the convolution's bias, which goes; the rest of it changes nothing.
     """
-    if model.opset_imports.get("", 0) < _MIN_OPSET:
-        return []
-    new = []
-    for node in find_folded(model):
-        weight = _weight(node)
-        assert weight is not None
-        channels = _channels(node, weight)
-        output = node.outputs[0]
-        if channels is None or output.is_graph_output():
-            continue
-        name = f"{node.name or output.name}_batch_norm"
-        bias = node.inputs[2] if len(node.inputs) > 2 else None
-        if bias is None:
-            bias = _initializer(model, f"{name}.bias", np.zeros(channels, np.float32))
-        elif bias.const_value is not None and len(bias.uses()) > 1:  # the batch norms were different ones
-            bias = _initializer(model, f"{name}.bias", np.array(bias.const_value.numpy(), np.float32))
-        scale = _initializer(model, f"{name}.weight", np.ones(channels, np.float32))
-        mean = _initializer(model, f"{name}.running_mean", np.zeros(channels, np.float32))
-        # With the operator's epsilon added it is one: the function stays the same.
-        variance = _initializer(model, f"{name}.running_var", np.full(channels, 1 - _EPSILON, np.float32))
-        node.resize_inputs(2)
-        norm = ir.Node(
-            "",
-            "BatchNormalization",
-            [output, scale, bias, mean, variance],
-            [ir.AttrFloat32("epsilon", _EPSILON)],
-            name=name,
-        )
-        norm.outputs[0].name = f"{output.name}_batch_norm"
-        norm.outputs[0].shape, norm.outputs[0].type = output.shape, output.type
-        for use in list(output.uses()):
-            if use.node is not norm:
-                use.node.replace_input_with(use.idx, norm.outputs[0])
-        model.graph.insert_after(node, norm)
-        new.append(name)
-    if new:
-        logger.info("%d folded batch norms put back", len(new))
-    return new
+
+    def call(self, model: ir.Model) -> Rewrite:
+        """Rewrite the model in place."""
+        if model.opset_imports.get("", 0) < _MIN_OPSET:
+            return Rewrite(model, modified=False)
+        new = []
+        for node in find_folded(model):
+            weight = _weight(node)
+            assert weight is not None
+            channels = _channels(node, weight)
+            output = node.outputs[0]
+            if channels is None or output.is_graph_output():
+                continue
+            name = f"{node.name or output.name}_batch_norm"
+            bias = node.inputs[2] if len(node.inputs) > 2 else None
+            if bias is None:
+                bias = _initializer(model, f"{name}.bias", np.zeros(channels, np.float32))
+            elif bias.const_value is not None and len(bias.uses()) > 1:  # the batch norms were different ones
+                bias = _initializer(model, f"{name}.bias", np.array(bias.const_value.numpy(), np.float32))
+            scale = _initializer(model, f"{name}.weight", np.ones(channels, np.float32))
+            mean = _initializer(model, f"{name}.running_mean", np.zeros(channels, np.float32))
+            # With the operator's epsilon added it is one: the function stays the same.
+            variance = _initializer(model, f"{name}.running_var", np.full(channels, 1 - _EPSILON, np.float32))
+            node.resize_inputs(2)
+            norm = ir.Node(
+                "",
+                "BatchNormalization",
+                [output, scale, bias, mean, variance],
+                [ir.AttrFloat32("epsilon", _EPSILON)],
+                name=name,
+            )
+            norm.outputs[0].name = f"{output.name}_batch_norm"
+            norm.outputs[0].shape, norm.outputs[0].type = output.shape, output.type
+            for use in list(output.uses()):
+                if use.node is not norm:
+                    use.node.replace_input_with(use.idx, norm.outputs[0])
+            model.graph.insert_after(node, norm)
+            new.append(name)
+        if new:
+            logger.info("%d folded batch norms put back", len(new))
+        return Rewrite(model, bool(new), tuple(new))
 
 
 def _name(node: ir.Node, index: int) -> str:

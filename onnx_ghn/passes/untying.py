@@ -15,8 +15,9 @@ import onnx_ir as ir
 from onnx_ghn.onnx_io.marks import TRACE
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.onnx_io.tensors import FillTensor
+from onnx_ghn.passes.results import Rewrite
 
-__all__ = ["untie"]
+__all__ = ["UntieMergedTensors"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +25,8 @@ _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16,
 _BATCH_NORM_INPUTS = {1: "scale", 2: "bias", 3: "running_mean", 4: "running_var"}
 
 
-def untie(model: ir.Model) -> list[str]:
-    """Give each merged tensor of the main graph its own initializer, in place.
+class UntieMergedTensors(ir.passes.InPlacePass):
+    """Gives each merged tensor of the main graph an initializer of its own; the changes are the names of the new ones.
 
     A merged tensor is 1-D, all its elements are equal, and
 
@@ -35,38 +36,38 @@ def untie(model: ir.Model) -> list[str]:
       no layer shared on purpose does: then each reader after the first gets a copy, named after what it computes.
 
     Matrices are left tied: those are tied by design (an embedding and an output layer).
-
-    Returns:
-        names of the new initializers.
     """
-    if TRACE in model.metadata_props:  # exported with no two tensors equal: what is shared is meant to be
-        return []
-    if model.ir_version < 4:  # there an initializer has to be a graph input: the file's interface would change
-        return []
-    merged = [stored for stored in stored_tensors(model).values() if _may_be_merged(model, stored)]
-    by_value = any(len(_places(stored)) > 1 for stored in merged)
-    taken = _names(model)
-    new: list[str] = []
-    for stored in merged:
-        first = True
-        for use in list(stored.value.uses()):
-            node = use.node
-            if len(stored.value.uses()) < 2:
-                break
-            if _is_identity(node) and not node.outputs[0].is_graph_output():
-                name = node.outputs[0].name or ""
-                node.outputs[0].name = _free(taken, f"{name}_identity")
-            elif by_value and not first and node.graph is model.graph:
-                of_batch_norm = _BATCH_NORM_INPUTS if node.op_type == "BatchNormalization" else {}
-                name = _free(taken, f"{node.outputs[0].name}_{of_batch_norm.get(use.idx, f'input{use.idx}')}")
-            else:
-                first = False
-                continue
-            node.replace_input_with(use.idx, _initializer(model, stored, name))
-            new.append(name)
-    if new:
-        logger.debug("%d tensors that the exporter had merged have initializers of their own", len(new))
-    return new
+
+    def call(self, model: ir.Model) -> Rewrite:
+        """Rewrite the model in place."""
+        if TRACE in model.metadata_props:  # exported with no two tensors equal: what is shared is meant to be
+            return Rewrite(model, modified=False)
+        if model.ir_version < 4:  # there an initializer has to be a graph input: the file's interface would change
+            return Rewrite(model, modified=False)
+        merged = [stored for stored in stored_tensors(model).values() if _may_be_merged(model, stored)]
+        by_value = any(len(_places(stored)) > 1 for stored in merged)
+        taken = _names(model)
+        new: list[str] = []
+        for stored in merged:
+            first = True
+            for use in list(stored.value.uses()):
+                node = use.node
+                if len(stored.value.uses()) < 2:
+                    break
+                if _is_identity(node) and not node.outputs[0].is_graph_output():
+                    name = node.outputs[0].name or ""
+                    node.outputs[0].name = _free(taken, f"{name}_identity")
+                elif by_value and not first and node.graph is model.graph:
+                    of_batch_norm = _BATCH_NORM_INPUTS if node.op_type == "BatchNormalization" else {}
+                    name = _free(taken, f"{node.outputs[0].name}_{of_batch_norm.get(use.idx, f'input{use.idx}')}")
+                else:
+                    first = False
+                    continue
+                node.replace_input_with(use.idx, _initializer(model, stored, name))
+                new.append(name)
+        if new:
+            logger.debug("%d tensors that the exporter had merged have initializers of their own", len(new))
+        return Rewrite(model, bool(new), tuple(new))
 
 
 def _may_be_merged(model: ir.Model, stored: StoredTensor) -> bool:

@@ -6,8 +6,11 @@ gives them all at once, each with the layers before it already normalised.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,87 +21,82 @@ from onnx_ghn.errors import OnnxGhnError, RuntimeFailure
 from onnx_ghn.graph import ComputationGraph, Role
 from onnx_ghn.passes.batch_statistics import Layer, use_batch_statistics
 from onnx_ghn.prediction.calibration_inputs import input_batches
-from onnx_ghn.prediction.coverage import CoverageReport
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["calibrate_statistics"]
+__all__ = ["Calibration", "calibrate_statistics"]
 
 Array = npt.NDArray[Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """How many statistics were set, and notes on those that were not."""
+
+    n_set: int = 0
+    notes: tuple[str, ...] = ()
+
+
 def calibrate_statistics(
-    model: ir.Model,
-    graph: ComputationGraph,
-    coverage: CoverageReport,
-    source: str | os.PathLike[str] = "noise",
-    *,
-    seed: int = 0,
-) -> int:
+    model: ir.Model, graph: ComputationGraph, source: str | os.PathLike[str] = "noise", *, seed: int = 0
+) -> Calibration:
     """Set the running means and variances of a model's batch norms, in place.
 
     Args:
         model: with its predicted weights injected.
         graph: as it was read from the model.
-        coverage: gets a note where statistics could not be calibrated.
         source: "noise" for standard normal inputs, or a folder of images.
         seed: of the inputs.
-
-    Returns:
-        number of statistics set.
 
     Raises:
         OptionError: a folder without images. RuntimeFailure: onnxruntime cannot run the model on them. Noise, which
             nobody asked for, stops nothing: there the reason becomes a note.
     """
-    from onnx_ghn.onnx_io import inject, stored_tensors
-
     found = [parameter for parameter in graph.parameters if parameter.role is Role.statistic]
     statistics = {parameter.name for parameter in found if parameter.op == "BatchNormalization"}
-    if len(found) > len(statistics):
-        coverage.notes.append(
-            f"{len(found) - len(statistics)} running statistics are kept: their batch norms are written as arithmetic"
-        )
+    notes: list[str] = []
+    if n_others := len(found) - len(statistics):
+        notes.append(f"{n_others} running statistics are kept: their batch norms are written as arithmetic")
     if not statistics:
-        return 0
+        return Calibration(notes=tuple(notes))
     try:
         measured = _measured(model, source, seed)
     except OnnxGhnError as error:
         if str(source) != "noise":
             raise
-        coverage.notes.append(f"{len(statistics)} running statistics are kept: {error}")
-        return 0
+        return Calibration(notes=(*notes, f"{len(statistics)} running statistics are kept: {error}"))
+    n_set, unbounded = _set(model, {name: measured[name] for name in sorted(statistics & measured.keys())})
+    for names, why in (
+        (unbounded, "are not finite under the calibration inputs and are kept, first {}"),
+        (sorted(measured.keys() - statistics), "are kept: they are parameters too, first {}"),
+        (
+            sorted(statistics - measured.keys()),
+            "are kept, first {}: calibration reaches batch norms of the main graph that store their statistics and run "
+            "in inference mode",
+        ),
+    ):
+        if names:
+            notes.append(f"{len(names)} running statistics {why.format(names[0])}")
+    return Calibration(n_set, tuple(notes))
+
+
+def _set(model: ir.Model, measured: Mapping[str, Array]) -> tuple[int, list[str]]:
+    """Store statistics in the types that the model has for them: how many, and the names of those that do not fit."""
+    from onnx_ghn.onnx_io import inject, stored_tensors
+
     stored = stored_tensors(model)
     tensors = {}
     unbounded = []
-    for name in sorted(statistics & measured.keys()):
+    for name, values in measured.items():
         with np.errstate(over="ignore"):  # beyond what the stored type holds: seen in the next line
-            values = measured[name].astype(stored[name].dtype.numpy())
-        if np.isfinite(values.astype(np.float64)).all() and values.shape == stored[name].shape:
-            tensors[name] = values
+            typed = values.astype(stored[name].dtype.numpy())
+        if np.isfinite(typed.astype(np.float64)).all() and typed.shape == stored[name].shape:
+            tensors[name] = typed
         else:
             unbounded.append(name)
-    inject(model, {name: _constant(values) for name, values in tensors.items()})
-    if unbounded:
-        coverage.notes.append(
-            f"{len(unbounded)} running statistics are not finite under the calibration inputs and are kept, "
-            f"first {unbounded[0]}"
-        )
-    double = sorted(measured.keys() - statistics)
-    if double:
-        coverage.notes.append(f"{len(double)} running statistics are kept: they are parameters too, first {double[0]}")
-    elsewhere = sorted(statistics - measured.keys())
-    if elsewhere:
-        coverage.notes.append(
-            f"{len(elsewhere)} running statistics are kept, first {elsewhere[0]}: calibration reaches batch norms of "
-            "the main graph that store their statistics and run in inference mode"
-        )
-    return len(tensors)
-
-
-def _constant(values: Array) -> Any:
-    return lambda: values
+    inject(model, {name: functools.partial(np.asarray, values) for name, values in tensors.items()}, stored)
+    return len(tensors), unbounded
 
 
 def _measured(model: ir.Model, source: str | os.PathLike[str], seed: int) -> dict[str, Array]:
@@ -118,7 +116,7 @@ def _measured(model: ir.Model, source: str | os.PathLike[str], seed: int) -> dic
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise RuntimeFailure(
-            f"calibration has no room for temporary files ({reason}); set TMPDIR or choose --calibrate none"
+            f"calibration has no room for temporary files ({reason}); set TMPDIR or choose `calibrate` none"
         ) from error
 
 
@@ -134,7 +132,7 @@ def _run(
             return [run_session(session, feed, wanted) for feed in batches]
         except RuntimeFailure as error:
             failure = failure or error
-    raise RuntimeFailure(f"calibration: {failure}; choose --calibrate none, or give images") from failure
+    raise RuntimeFailure(f"calibration: {failure}; choose `calibrate` none, or give images") from failure
 
 
 def _pooled(layers: list[Layer], runs: list[list[Array]]) -> dict[str, Array]:

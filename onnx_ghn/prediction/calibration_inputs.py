@@ -95,7 +95,7 @@ def _feed(
     for name, kind in types.items():
         dtype = _NUMPY_TYPES.get(kind)
         if dtype is None:
-            raise OptionError(f"calibration: input {name!r} is a {kind}; choose --calibrate none")
+            raise OptionError(f"calibration: input {name!r} is a {kind}; choose `calibrate` none")
         sizes = list(shapes[name])
         if sizes and (common or not sizes[0]):
             sizes[0] = batch
@@ -124,9 +124,9 @@ def _find_images(path: Path) -> ImageSource:
     try:
         found = open_source(path)
     except DataError as error:
-        raise OptionError(f"--calibrate {error}; give a folder or zip archive of images, noise or none") from error
+        raise OptionError(f"`calibrate` {error}; give a folder or zip archive of images, noise or none") from error
     if not found.names:
-        raise OptionError(f"--calibrate {path}: no images in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise OptionError(f"`calibrate` {path}: no images in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return found
 
 
@@ -144,7 +144,7 @@ def _load(images: ImageSource, sizes: list[int], offset: int, total: int) -> Arr
                 resized = open_image(images, name, "RGB" if channels == 3 else "L").resize((width, height))
                 batch[i] = np.asarray(resized, np.float32).reshape(height, width, channels) / 255.0
     except DataError as error:
-        raise OptionError(f"--calibrate: {error}") from error
+        raise OptionError(f"`calibrate`: {error}") from error
     if channels == 3:
         batch = (batch - np.array(_IMAGE_MEAN, np.float32)) / np.array(_IMAGE_STD, np.float32)
     return batch.transpose(0, 3, 1, 2) if first else batch

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from onnx_ghn.graph import Parameter, Role
 
-__all__ = ["Distribution", "standard_distribution", "standard_init", "tensor_rng"]
+__all__ = ["Distribution", "has_standard", "standard_distribution", "standard_init", "tensor_rng"]
 
 _EMBEDDING_STD = 0.02  # as BERT, GPT-2 and ViT draw embeddings and position tables
 _PRELU_SLOPE = 0.25  # He et al. 2015, section 2.1
@@ -49,6 +49,11 @@ def standard_distribution(parameter: Parameter) -> Distribution | None:
             return Distribution("zeros", 0.0, 0.0)
         case _:
             return None
+
+
+def has_standard(parameter: Parameter) -> bool:
+    """Whether `standard_init` has values for it."""
+    return parameter.role is not Role.other or parameter.op == "PRelu"
 
 
 def standard_init(parameter: Parameter, seed: int) -> npt.NDArray[np.float32] | None:

@@ -7,6 +7,7 @@ Pretrained-GHN initialisation (arXiv 2207.10049): noise, and orthogonal re-initi
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +15,26 @@ import numpy.typing as npt
 from onnx_ghn.errors import OptionError
 from onnx_ghn.prediction.fallback import tensor_rng
 
-__all__ = ["POST_STRENGTHS", "untile"]
+__all__ = ["POST_STRENGTHS", "Post", "check_strength", "separate_copies"]
+
+Post = Literal["none", "noise", "orthogonal"]
 
 #: Default strength of each cure.
 POST_STRENGTHS = {"none": 0.0, "noise": 0.1, "orthogonal": 0.5}
 _QR_LIMIT = 4096  # rows orthogonalised at once: a larger matrix is orthogonal block by block
 
 
-def untile(
+def check_strength(post: str, strength: float) -> None:
+    """Raise OptionError for an unknown cure, or a strength that is out of its range."""
+    if post not in POST_STRENGTHS:
+        raise OptionError(f"`post` {post!r} must be one of {', '.join(POST_STRENGTHS)}")
+    if not (math.isfinite(strength) and strength >= 0) or (post == "orthogonal" and strength > 1):
+        raise OptionError(
+            f"`post_strength` {strength} must be at least 0" + (", at most 1" if post == "orthogonal" else "")
+        )
+
+
+def separate_copies(
     values: npt.NDArray[np.float32], name: str, post: str, strength: float, seed: int
 ) -> npt.NDArray[np.float32]:
     """A tiled tensor with its copies told apart.
@@ -36,12 +49,7 @@ def untile(
     Raises:
         OptionError: an unknown `post`, or a strength out of range.
     """
-    if post not in POST_STRENGTHS:
-        raise OptionError(f"post {post!r} must be one of {', '.join(POST_STRENGTHS)}")
-    if not (math.isfinite(strength) and strength >= 0) or (post == "orthogonal" and strength > 1):
-        raise OptionError(
-            f"post strength {strength} must be at least 0" + (", at most 1" if post == "orthogonal" else "")
-        )
+    check_strength(post, strength)
     if post == "none" or strength == 0:
         return values
     rng = tensor_rng(name, seed)

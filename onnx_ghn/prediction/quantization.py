@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,37 +13,79 @@ import numpy.typing as npt
 from onnx_ghn.graph import Parameter
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["quantized"]
+__all__ = ["Quantization", "quantization_of"]
 
 Array = npt.NDArray[Any]
+Make = Callable[[], Array]
 
 _PART = 1 << 20  # elements quantised at once
 
 
-def quantized(
-    stored: Mapping[str, StoredTensor], parameter: Parameter, make: Callable[[], Array]
-) -> dict[str, Callable[[], Array]] | str:
-    """New integers and new scales for a quantised tensor; the zero points stay.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Quantization:
+    """How a tensor's float values become the integers that a model stores, and the scales that go with them.
 
-    The scale of each channel (or of the tensor) becomes the smallest that represents all of it. A float tensor that
-    the file itself quantises (QuantizeLinear, then DequantizeLinear) gets its float values, and the scale that
-    these need.
+    The scale of each channel (or of the tensor) becomes the smallest that represents all of it; zero points stay.
+    """
+
+    name: str  # of the stored tensor
+    dtype: npt.DTypeLike  # that it is stored in
+    in_file: bool  # stored as floats, which the file itself quantises (QuantizeLinear, then DequantizeLinear)
+    scale_name: str
+    scale_shape: tuple[int, ...]
+    scale_dtype: npt.DTypeLike
+    broadcast: tuple[int, ...]  # the scale's shape against the tensor's axes
+    limits: tuple[int, int]  # smallest and largest integer
+    zero: npt.NDArray[np.int64]  # zero points, of shape `broadcast`
+
+    def tensors(self, make: Make) -> dict[str, Make]:
+        """Functions by stored name: the tensor (integers, or floats that the file quantises) and its scale.
+
+        Args:
+            make: gives the float values, of the stored shape.
+        """
+        values = (
+            functools.partial(_floats, make, self.dtype) if self.in_file else functools.partial(self._integers, make)
+        )
+        return {self.name: values, self.scale_name: functools.partial(self._scales, make)}
+
+    def _scales(self, make: Make) -> Array:
+        values = make()
+        others = tuple(i for i, size in enumerate(self.broadcast) if size == 1)
+        highest = values.max(axis=others, keepdims=True).clip(min=0)
+        lowest = values.min(axis=others, keepdims=True).clip(max=0)
+        needed = np.maximum(highest / (self.limits[1] - self.zero), -lowest / (self.zero - self.limits[0]))
+        scales: Array = np.where(needed > 0, needed, 1.0).reshape(self.scale_shape).astype(self.scale_dtype)
+        return scales
+
+    def _integers(self, make: Make) -> Array:
+        # As stored: a half-precision scale has been rounded.
+        by = self._scales(make).astype(np.float32).reshape(self.broadcast)
+        values = np.asarray(make(), np.float32)
+        new = np.empty(values.shape, self.dtype)
+        for start in range(0, len(values), step := max(1, _PART // max(1, values[:1].size))):
+            part = slice(start, start + step)  # what is computed from it stays small
+            by_part, zero_part = (a[part] if len(a) > 1 else a for a in (by, self.zero))
+            new[part] = (np.rint(values[part] / by_part) + zero_part).clip(*self.limits)
+        return new
+
+
+def quantization_of(stored: Mapping[str, StoredTensor], parameter: Parameter) -> Quantization | str:
+    """How a quantised parameter is stored; or, in words, why it has to be kept.
 
     Args:
         stored: all tensors of the model.
-        make: gives the predicted float values, of the stored shape.
-
-    Returns:
-        functions by stored name; or, in words, why the tensor has to be kept.
     """
     scale = stored.get(parameter.scale_name or "")
     if scale is None:
         return "quantised, and its scale is not stored in the model"
-    dtype = np.dtype(stored[parameter.name].dtype.numpy())
-    zero_stored = stored.get(parameter.zero_point_name or "")
-    in_file = stored[parameter.name].dtype.is_floating_point()
+    tensor, zero_stored = stored[parameter.name], stored.get(parameter.zero_point_name or "")
+    dtype = np.dtype(tensor.dtype.numpy())
+    in_file = tensor.dtype.is_floating_point()
     if sum(not (in_file and _quantizes(use, parameter.name)) for use in scale.value.uses()) > 1:
         return "quantised, and its scale is shared with another tensor"
     steps = dtype if not in_file else np.dtype(np.uint8 if zero_stored is None else zero_stored.dtype.numpy())
@@ -57,32 +101,26 @@ def quantized(
     limits = np.iinfo(steps)
     zero = np.zeros(scale.shape, np.int64) if zero_stored is None else np.asarray(zero_stored.numpy(), np.int64)
     zero = np.broadcast_to(zero.reshape(-1), (max(1, int(np.prod(scale.shape))),)).reshape(broadcast)
-    above, below = limits.max - zero, zero - limits.min  # steps on either side of 0
-    if not (above.all() and below.all()):
+    if (zero <= limits.min).any() or (zero >= limits.max).any():
         return "quantised with a zero point that leaves no room for both signs"
-    others = tuple(i for i, size in enumerate(broadcast) if size == 1)
-    scale_type = np.dtype(scale.dtype.numpy())
-
-    def scales() -> Array:
-        values = make()
-        highest = values.max(axis=others, keepdims=True).clip(min=0)
-        lowest = values.min(axis=others, keepdims=True).clip(max=0)
-        needed = np.maximum(highest / above, -lowest / below)
-        return np.where(needed > 0, needed, 1.0).reshape(scale.shape).astype(scale_type)
-
-    def integers() -> Array:
-        by = scales().astype(np.float32).reshape(broadcast)  # as stored: a half-precision scale has been rounded
-        values = np.asarray(make(), np.float32)
-        new = np.empty(values.shape, dtype)
-        for start in range(0, len(values), step := max(1, _PART // max(1, values[:1].size))):
-            part = slice(start, start + step)  # what is computed from it stays small
-            by_part, zero_part = (a[part] if len(a) > 1 else a for a in (by, zero))
-            new[part] = (np.rint(values[part] / by_part) + zero_part).clip(limits.min, limits.max)
-        return new
-
-    return {parameter.name: make if in_file else integers, scale.name: scales}
+    return Quantization(
+        name=parameter.name,
+        dtype=dtype,
+        in_file=in_file,
+        scale_name=scale.name,
+        scale_shape=scale.shape,
+        scale_dtype=scale.dtype.numpy(),
+        broadcast=broadcast,
+        limits=(int(limits.min), int(limits.max)),
+        zero=zero,
+    )
 
 
-def _quantizes(use: Any, name: str) -> bool:
+def _quantizes(use: ir.Usage, name: str) -> bool:
     """Whether a scale is used there to quantise that very tensor."""
-    return use.node.op_type == "QuantizeLinear" and use.node.inputs[0] is not None and use.node.inputs[0].name == name
+    quantised = use.node.inputs[0]
+    return use.node.op_type == "QuantizeLinear" and quantised is not None and quantised.name == name
+
+
+def _floats(make: Make, dtype: npt.DTypeLike) -> Array:
+    return np.asarray(make()).astype(dtype, copy=False)

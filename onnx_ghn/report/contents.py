@@ -6,22 +6,23 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from onnx_ghn._version import __version__
+from onnx_ghn.drawing.captions import label_of
 from onnx_ghn.drawing.palette import LOOKS, Look, look_of, outline
-from onnx_ghn.drawing.scene import compose, label_of
+from onnx_ghn.drawing.scene import compose
 from onnx_ghn.errors import printable
 from onnx_ghn.graph import ComputationGraph, Parameter, Role
-from onnx_ghn.prediction.coverage import CoverageEntry, CoverageReport, Outcome
+from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.fallback import standard_distribution
+from onnx_ghn.prediction.plan import OUTCOMES, Decision
 from onnx_ghn.report.distributions import spread_of
 from onnx_ghn.report.measured import profile_data
 from onnx_ghn.report.theme import DARK
 
 if TYPE_CHECKING:
-    from onnx_ghn.prediction.predicting import Prediction
+    from onnx_ghn.prediction.result import Prediction
 
 __all__ = ["page_data"]
 
-_OUTCOMES: tuple[Outcome, ...] = ("predicted", "fallback", "kept", "statistic", "frozen")
 _EXAMPLES = 5  # parameters named for each reason
 #: The columns of `parameters`; texts by number.
 _KEYS = ["node", "name", "shape", "size", "role", "outcome", "dtype", "reason", "reference"]
@@ -151,7 +152,7 @@ def _parameters(
     return columns
 
 
-def _row(entry: CoverageEntry, prediction: Prediction | None, seed: int) -> dict[str, Any]:
+def _row(entry: Decision, prediction: Prediction | None, seed: int) -> dict[str, Any]:
     parameter: Parameter = entry.parameter
     reference = standard_distribution(parameter)
     row: dict[str, Any] = dict.fromkeys(_KEYS)
@@ -193,7 +194,7 @@ def _coverage(coverage: CoverageReport) -> dict[str, Any]:
         "n_trainable": coverage.n_trainable,
         "outcomes": [
             {"outcome": outcome, "tensors": coverage.count(outcome), "elements": coverage.n_elements(outcome)}
-            for outcome in _OUTCOMES
+            for outcome in OUTCOMES
         ],
         "reasons": reasons,
         "notes": [printable(note) for note in coverage.notes],

@@ -61,11 +61,11 @@ def test_truncations(real, tmp_path, predictor, name):
 def flipped(data: bytes, random: np.random.Generator) -> bytes:
     """One to three bits flipped where structure is: outside the insides of large tensors."""
     payloads = wire.Payloads()
-    skeleton = bytearray(wire.deflate(memoryview(data), payloads))
+    skeleton = bytearray(wire.take_out(memoryview(data), payloads))
     for at in random.integers(0, len(skeleton), random.integers(1, 4)):
         skeleton[at] ^= 1 << random.integers(0, 8)
     try:
-        pieces, _ = wire.inflate(bytes(skeleton), payloads, [len(item) for item in payloads.items])
+        pieces, _ = wire.put_back(bytes(skeleton), payloads, [len(item) for item in payloads.items])
     except wire.WireError:
         return bytes(skeleton)
     return b"".join(bytes(payloads.items[p]) if isinstance(p, int) else p for p in pieces)

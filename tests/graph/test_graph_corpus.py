@@ -11,15 +11,17 @@ import pytest
 from graph_models import decoded
 
 from onnx_ghn.graph import Role, build_graph
-from onnx_ghn.onnx_io import read_model, stored_tensors
+from onnx_ghn.onnx_io import read_model, stored_tensors, write_model
 
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
 LIGHT = sorted((DATA / "light").glob("light_*.onnx"))
+EXAMPLES = sorted((Path(__file__).parents[2] / "data/examples").glob("*.onnx"))
 FLOATS = {"FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"}
 
 
 def test_the_corpus_is_there() -> None:
     assert len(LIGHT) == 9
+    assert len(EXAMPLES) >= 12
 
 
 @pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
@@ -41,6 +43,20 @@ def test_every_float_tensor_of_a_classic_network_is_a_parameter(path: Path) -> N
     filled = sum(size for name, size in trainable.items() if name in decoded(graph))
     assert filled >= 0.99 * sum(trainable.values())
     assert len(graph.edges) >= len(graph) - 1
+
+
+@pytest.mark.parametrize("rules", ["onnx", "ppuda", "ghn3"])
+@pytest.mark.parametrize("path", [*LIGHT, *EXAMPLES], ids=lambda path: path.stem)
+def test_a_file_and_its_model_have_the_same_graph(path: Path, rules: str, tmp_path: Path) -> None:
+    model = read_model(path)
+    (before,) = write_model(model, tmp_path / "before.onnx", external=False)
+    graph = build_graph(path, rules)
+    for source in (onnx.load(path), model):
+        other = build_graph(source, rules)
+        assert (other.nodes, other.parameters, other.name) == (graph.nodes, graph.parameters, graph.name)
+        assert other.edges.tolist() == graph.edges.tolist()
+    (after,) = write_model(model, tmp_path / "after.onnx", external=False)
+    assert after.read_bytes() == before.read_bytes()  # the caller's model is as it was
 
 
 @pytest.mark.parametrize("rules", ["onnx", "ppuda", "ghn3"])

@@ -21,18 +21,20 @@ def graphs(draw: st.DrawFn) -> ComputationGraph:
     return ComputationGraph(nodes, np.array(edges, dtype=np.int64).reshape(-1, 2))
 
 
-def as_networkx(graph: ComputationGraph) -> nx.DiGraph:
-    other = nx.DiGraph()
-    other.add_nodes_from(range(len(graph)))
-    other.add_edges_from(graph.edges.tolist())
-    return other
+@settings(max_examples=100, deadline=None)
+@given(graphs())
+def test_networkx_has_the_same_nodes_and_edges(graph: ComputationGraph) -> None:
+    other = graph.to_networkx()
+    assert list(other) == list(range(len(graph)))
+    assert sorted(other.edges) == [tuple(edge) for edge in graph.edges.tolist()]
+    assert [kind for _, kind in other.nodes(data="primitive")] == [node.primitive.name for node in graph.nodes]
 
 
 @settings(max_examples=100, deadline=None)
 @given(graphs(), st.integers(1, 8))
 def test_distances_and_virtual_edges(graph: ComputationGraph, cutoff: int) -> None:
     expected = np.zeros((len(graph), len(graph)), dtype=np.int64)
-    for source, lengths in nx.all_pairs_shortest_path_length(as_networkx(graph), cutoff=cutoff):
+    for source, lengths in nx.all_pairs_shortest_path_length(graph.to_networkx(), cutoff=cutoff):
         for target, length in lengths.items():
             expected[source, target] = length
     np.testing.assert_array_equal(graph.distances(cutoff), expected)
@@ -46,7 +48,7 @@ def test_distances_and_virtual_edges(graph: ComputationGraph, cutoff: int) -> No
 @settings(max_examples=100, deadline=None)
 @given(graphs())
 def test_levels(graph: ComputationGraph) -> None:
-    expected = {i: rank for rank, nodes in enumerate(nx.topological_generations(as_networkx(graph))) for i in nodes}
+    expected = {i: rank for rank, nodes in enumerate(nx.topological_generations(graph.to_networkx())) for i in nodes}
     assert graph.levels.tolist() == [expected[i] for i in range(len(graph))]
 
 

@@ -139,7 +139,7 @@ def test_bit_flips(tmp_path):
     data = m.every_form().SerializeToString()
     # Flip where structure is: everything but the insides of large tensors.
     payloads = wire.Payloads()
-    skeleton = wire.deflate(memoryview(data), payloads)
+    skeleton = wire.take_out(memoryview(data), payloads)
     random = np.random.default_rng(0)
     damaged = 0
     for _ in range(600):
@@ -147,7 +147,7 @@ def test_bit_flips(tmp_path):
         for at in random.integers(0, len(skeleton), random.integers(1, 4)):
             flipped[at] ^= 1 << random.integers(0, 8)
         try:
-            pieces, _ = wire.inflate(bytes(flipped), payloads, [len(item) for item in payloads.items])
+            pieces, _ = wire.put_back(bytes(flipped), payloads, [len(item) for item in payloads.items])
             whole = b"".join(bytes(payloads.items[p]) if isinstance(p, int) else p for p in pieces)
         except wire.WireError:
             whole = bytes(flipped)
@@ -165,7 +165,7 @@ def test_random_bytes(data):
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_wire_round_trip(data):
-    """inflate undoes deflate on any nesting of large and small tensors, whole or in attributes."""
+    """put_back undoes take_out on any nesting of large and small tensors, whole or in attributes."""
     sizes = data.draw(st.lists(st.sampled_from([0, 1, 255, 256, 257, 5000]), max_size=6))
     proto = m.mlp(4)
     for i, size in enumerate(sizes):
@@ -177,9 +177,9 @@ def test_wire_round_trip(data):
             proto.graph.node.append(helper.make_node("If", ["x"], [], then_branch=inner, else_branch=inner))
     whole = proto.SerializeToString()
     payloads = wire.Payloads()
-    skeleton = wire.deflate(memoryview(whole), payloads)
+    skeleton = wire.take_out(memoryview(whole), payloads)
     assert len(skeleton) < 16000 or not payloads.items
-    pieces, length = wire.inflate(skeleton, payloads, [len(item) for item in payloads.items])
+    pieces, length = wire.put_back(skeleton, payloads, [len(item) for item in payloads.items])
     assert b"".join(bytes(payloads.items[p]) if isinstance(p, int) else p for p in pieces) == whole
     assert length == len(whole)
 

@@ -95,6 +95,9 @@ def test_mode_respects_umask(tmp_path):
     finally:
         os.umask(old)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    path.chmod(0o600)
+    write_model(read_model(m.mlp()), path, force=True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600  # what replaces a private file is private
 
 
 def test_overwriting_the_source_and_its_data(tmp_path):

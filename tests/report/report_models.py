@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from onnx_ghn.graph import ComputationGraph, Layout, Node, Parameter, Primitive, Role
-from onnx_ghn.prediction.coverage import CoverageEntry, CoverageReport
-from onnx_ghn.prediction.predicting import Prediction
+from onnx_ghn.prediction.coverage import CoverageReport
+from onnx_ghn.prediction.plan import Decision
+from onnx_ghn.prediction.result import Prediction
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\"><!-- \u202e $script ${data} \x00 \"'"
 
@@ -56,16 +57,16 @@ def drawn_prediction(graph: ComputationGraph, seed: int = 0, std: float = 0.05) 
     """Normal numbers for every tensor that a node decodes, and no GHN."""
     rng = np.random.default_rng(seed)
     decoded = graph.decoded_parameters()
-    entries: list[CoverageEntry] = []
+    entries: list[Decision] = []
     tensors: dict[str, Callable[[], Any]] = {}
     for i, parameter in enumerate(graph.parameters):
         if parameter.role is Role.statistic:
-            entries.append(CoverageEntry(parameter, "statistic"))
+            entries.append(Decision(parameter, "statistic"))
             continue
         if i in decoded:
-            entries.append(CoverageEntry(parameter, "predicted"))
+            entries.append(Decision(parameter, "predicted"))
             values = (std * rng.standard_normal(parameter.shape)).astype(np.float32)
             tensors[parameter.name] = lambda values=values: values
         else:
-            entries.append(CoverageEntry(parameter, "kept", "no node decodes it"))
+            entries.append(Decision(parameter, "kept", "no node decodes it"))
     return Prediction(None, graph, tensors, CoverageReport(entries), "drawn")  # type: ignore[arg-type]

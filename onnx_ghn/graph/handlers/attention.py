@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnx_ghn.graph.context import BuildContext, vector
-from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.handlers.convolution import add_bias
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role

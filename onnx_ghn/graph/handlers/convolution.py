@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from onnx_ghn.graph.context import BuildContext, vector
-from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
 
@@ -23,7 +24,7 @@ def convolution(ctx: BuildContext, op: Op) -> None:
 
 def transposed_convolution(ctx: BuildContext, op: Op) -> None:
     """ConvTranspose: stored in × out/groups × kernel, canonical out × in/groups × kernel."""
-    groups = int(op.attr("group", 1))
+    groups = op.attr("group", 1)
 
     def canonical(layout: Layout) -> Layout:
         n_in, n_out, *kernel = layout.canonical
@@ -36,14 +37,14 @@ def transposed_convolution(ctx: BuildContext, op: Op) -> None:
     _weighted(ctx, op, canonical)
 
 
-def _weighted(ctx: BuildContext, op: Op, canonical: object) -> None:
+def _weighted(ctx: BuildContext, op: Op, canonical: Callable[[Layout], Layout]) -> None:
     weight = op.input(1)
     if weight is None or not weight.is_const:  # a kernel that the net computes (dynamic convolution)
         ctx.drop(op)
         return
-    claim = ctx.claim(weight, Role.weight, op, canonical)  # type: ignore[arg-type]
+    claim = ctx.claim(weight, Role.weight, op, canonical)
     primitive = Primitive.conv
-    if int(op.attr("group", 1)) > 1:
+    if op.attr("group", 1) > 1:
         dilated = min(op.attr("dilations") or [1]) > 1
         primitive = Primitive.dil_conv if dilated else Primitive.sep_conv
     after = ctx.add_node(primitive, ctx.union(op.inputs), name=claim.name, shape=claim.shape, weight=claim.index)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from onnx_ghn.graph.channel_maps import flattened_map
 from onnx_ghn.graph.context import BuildContext
-from onnx_ghn.graph.flatten import Op, Tensor
-from onnx_ghn.graph.flattened import flattened_map
+from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.handlers.attention import weighted_sum
 from onnx_ghn.graph.handlers.convolution import add_bias
 from onnx_ghn.graph.layout import Layout
@@ -47,7 +47,7 @@ def einsum(ctx: BuildContext, op: Op) -> None:
     """Einsum of data and one constant: the letters that the output lacks are the fan-in."""
     data = [t for t in op.inputs if t is not None and not t.is_const]
     constants = [(i, t) for i, t in enumerate(op.inputs) if t is not None and t.is_const]
-    equation = str(op.attr("equation", "")).replace(" ", "")
+    equation = op.attr("equation", "").replace(" ", "")
     if len(data) == 2 and not constants:
         weighted_sum(ctx, op)
         return

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from onnx_ghn.graph.context import BuildContext, looks_constant, vector
-from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.flat import Leaf, Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
 from onnx_ghn.graph.neighbours import activation_before, behind_views, is_self_gated, is_squeeze, next_ops
-from onnx_ghn.graph.weights import Leaf, leaves, main_leaf, per_channel, rough_shape, static_shape
+from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, rough_shape, static_shape
 
 __all__ = ["add", "concat", "multiply", "subtract"]
 
@@ -124,16 +124,16 @@ def _positions(layout: Layout) -> Layout:
 
 def _scale(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int]) -> frozenset[int]:
     """A per-channel factor: of a normalisation as Mul + Add, or a layer scale on what came before."""
-    found, more = _factors(op, constant)
+    factors, more = _factors(op, constant)
     ctx.absorbed.update(more)
     shift_op = _shift_after(more[-1] if more else op)
-    normalises = any(leaf.divisor for leaf in found)
+    normalises = any(leaf.divisor for leaf in factors)
     if op.op_type == "Div" and not normalises:
         return sources  # x / constant: input preprocessing, no layer is written so
-    for leaf in found:
+    for leaf in factors:
         if leaf.divisor:  # claimed first, so that the scale's own claim cannot take it for a gain
             ctx.register(leaf, Role.statistic, op, vector(leaf.layout))
-    scale_leaf = next((leaf for leaf in found if not leaf.divisor), None)
+    scale_leaf = next((leaf for leaf in factors if not leaf.divisor), None)
     scale = None
     if scale_leaf is not None:
         scale = ctx.register(scale_leaf, Role.norm_scale, op, vector(scale_leaf.layout))
@@ -157,19 +157,19 @@ def _factors(op: Op, constant: Tensor) -> tuple[list[Leaf], list[Op]]:
 
     (x − μ) / √(σ² + ε) · γ: two products, where one has the root and the other the gain.
     """
-    found = leaves(constant)
+    factors = leaves(constant)
     more: list[Op] = []
     while len(users := op.outputs[0].consumers) == 1 and users[0].op_type in ("Mul", "Div"):
         op = users[0]
         constants = [t for t in op.inputs if t is not None and t.is_const]
         if len(constants) != 1 or not per_channel(static_shape(constants[0])):
             break
-        factors = leaves(constants[0])
-        before, after = ({leaf.divisor for leaf in some} for some in (found, factors))
+        further = leaves(constants[0])
+        before, after = ({leaf.divisor for leaf in some} for some in (factors, further))
         if before & after or len(before | after) != 2:
             break
-        found, more = [*found, *factors], [*more, op]
-    return found, more
+        factors, more = [*factors, *further], [*more, op]
+    return factors, more
 
 
 def _attach_scale(ctx: BuildContext, scale: int | None, sources: frozenset[int]) -> frozenset[int]:

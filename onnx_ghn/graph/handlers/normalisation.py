@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from onnx_ghn.graph.context import BuildContext, Claim, vector
-from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.flat import Op, Tensor
+from onnx_ghn.graph.folding import array_of
 from onnx_ghn.graph.handlers.convolution import add_bias
 from onnx_ghn.graph.model import Primitive, Role
 from onnx_ghn.graph.patterns import NormMatch
@@ -43,7 +44,7 @@ def _group_affine(op: Op) -> tuple[Op, Op] | None:
     before = op.input(0)
     if before is None or before.producer is None or before.producer.op_type != "Reshape":
         return None
-    found = []
+    affine = []
     for expected in ("Reshape", "Mul", "Add"):
         users = op.outputs[0].consumers
         if len(users) != 1 or users[0].op_type != expected:
@@ -53,12 +54,12 @@ def _group_affine(op: Op) -> tuple[Op, Op] | None:
         if expected != "Reshape":
             if len(constants) != 1 or not per_channel(static_shape(constants[0])):
                 return None
-            found.append(op)
-    return found[0], found[1]
+            affine.append(op)
+    return affine[0], affine[1]
 
 
 def _all_equal(constant: Tensor, number: float) -> bool:
-    value = constant.value()
+    value = array_of(constant)
     return value is not None and bool((value == number).all())
 
 

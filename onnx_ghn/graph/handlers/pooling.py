@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from onnx_ghn.graph.context import BuildContext
-from onnx_ghn.graph.flatten import Op
+from onnx_ghn.graph.flat import Op
+from onnx_ghn.graph.folding import scalar_of
 from onnx_ghn.graph.model import Primitive
 from onnx_ghn.graph.neighbours import is_squeeze
 
@@ -49,7 +50,7 @@ def _is_divided(op: Op) -> bool:
     if len(users) != 1 or users[0].op_type not in ("Div", "Mul"):
         return False
     divisor = users[0].input(1)
-    return divisor is not None and divisor.is_const and divisor.scalar() is not None
+    return divisor is not None and divisor.is_const and scalar_of(divisor) is not None
 
 
 def _is_node(ctx: BuildContext, op: Op) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from onnx_ghn.graph.context import BuildContext, looks_constant, vector
-from onnx_ghn.graph.flatten import Op
+from onnx_ghn.graph.flat import Op
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
 from onnx_ghn.graph.weights import main_leaf
@@ -50,7 +50,7 @@ def gather(ctx: BuildContext, op: Op) -> None:
     if leaf is None or len(leaf.layout.canonical) < 2 or looks_constant(leaf.tensor):
         ctx.drop(op)
         return
-    rows = int(op.attr("axis", 0))
+    rows = op.attr("axis", 0)
 
     def canonical(layout: Layout) -> Layout:
         rank = len(layout.canonical)

@@ -15,15 +15,14 @@ from onnx import helper, numpy_helper
 
 from onnx_ghn.errors import ModelReadError, ModelWriteError
 from onnx_ghn.onnx_io import inject, read_model, stored_tensors, write_model
-from onnx_ghn.passes import strip_model
-from onnx_ghn.passes.architecture import strip
+from onnx_ghn.passes import StripWeights, strip
 
 LIGHT = os.path.join(os.path.dirname(onnx.__file__), "backend", "test", "data", "light")
 
 
 def stripped(proto: onnx.ModelProto, tmp_path) -> tuple[ir.Model, str]:
     model = read_model(proto)
-    strip_model(model)
+    StripWeights()(model)
     (path,) = write_model(model, tmp_path / "s.onnx", force=True)
     onnx.checker.check_model(str(path), full_check=True)
     return read_model(path), str(path)
@@ -161,7 +160,7 @@ def test_ir_3_weights_leave_the_inputs(tmp_path):
 
 def test_old_opsets_are_refused():
     with pytest.raises(ModelReadError, match="opset 8"):
-        strip_model(read_model(m.mlp(opset=8, ir_version=3)))
+        StripWeights()(read_model(m.mlp(opset=8, ir_version=3)))
 
 
 def test_names_taken_by_the_model_are_avoided(tmp_path):

@@ -16,12 +16,12 @@ from torch import nn
 from onnx_ghn import build_graph, predict
 from onnx_ghn.graph import Role
 from onnx_ghn.onnx_io import read_model, write_model
-from onnx_ghn.passes import untie
+from onnx_ghn.passes import UntieMergedTensors
 
 
 def untied(proto: onnx.ModelProto, folder: Path) -> tuple[onnx.ModelProto, list[str]]:
     model = read_model(proto)
-    new = untie(model)
+    new = list(UntieMergedTensors()(model).changes)
     write_model(model, folder / "untied.onnx")
     onnx.checker.check_model(folder / "untied.onnx", full_check=True)
     return onnx.load(folder / "untied.onnx"), new

@@ -12,7 +12,8 @@ from predict_models import cnn, mlp, tiny_ghn
 from onnx_ghn import predict
 from onnx_ghn.graph import Layout, Parameter, Role
 from onnx_ghn.inspection import inspect_model
-from onnx_ghn.prediction.coverage import CoverageEntry, CoverageReport
+from onnx_ghn.prediction.coverage import CoverageReport
+from onnx_ghn.prediction.plan import Decision
 
 OUTCOMES = ("predicted", "fallback", "kept", "statistic")
 
@@ -20,7 +21,7 @@ OUTCOMES = ("predicted", "fallback", "kept", "statistic")
 @given(st.lists(st.tuples(st.sampled_from(OUTCOMES), st.integers(1, 9), st.sampled_from(["", "a", "b"]))))
 def test_sums(rows: list[tuple[str, int, str]]) -> None:
     entries = [
-        CoverageEntry(
+        Decision(
             Parameter(f"p{i}", Role.statistic if outcome == "statistic" else Role.weight, Layout((size, 2))),
             outcome,
             reason,  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from torch import nn
 
 import onnx_ghn
 from onnx_ghn.onnx_io import read_model, write_model
-from onnx_ghn.passes.unfolding import find_folded, unfold
+from onnx_ghn.passes import UnfoldBatchNorms, find_folded
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 IMAGE = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -75,7 +75,7 @@ def test_folded_ones_come_back(export: Any, fresh: bool, tmp_path: Path) -> None
     assert not any(node.op_type == "BatchNormalization" for node in folded.graph.node)
     model = read_model(folded)
     assert len(find_folded(model)) == 20
-    assert len(unfold(model)) == 20
+    assert len(UnfoldBatchNorms()(model).changes) == 20
     path = write_model(model, tmp_path / "m.onnx")[0]
     onnx.checker.check_model(str(path), full_check=True)
     np.testing.assert_allclose(output(path), output(folded), rtol=1e-4, atol=1e-5)
@@ -101,7 +101,7 @@ def test_the_graph_is_that_of_an_export_without_folding(tmp_path: Path) -> None:
 def test_they_are_told_without_the_option() -> None:
     coverage = onnx_ghn.predict(first(trained(resnet())), calibrate="none").coverage
     assert "20 convolutions look as if batch norms had been folded" in coverage.notes[0]
-    assert "--unfold-batchnorm" in coverage.notes[0]
+    assert "`unfold_batchnorm`" in coverage.notes[0]
 
 
 @pytest.mark.parametrize("export", [first, second])

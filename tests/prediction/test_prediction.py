@@ -113,7 +113,7 @@ def test_include_and_exclude(tmp_path: Path) -> None:
     new = arrays(filled(prediction, tmp_path))
     assert {name for name in old if not np.array_equal(old[name], new[name])} == set(prediction)
     reasons = prediction.coverage.reasons()
-    assert [entry.parameter.name for entry in reasons["left out by --include / --exclude"]] == [
+    assert [entry.parameter.name for entry in reasons["left out by the patterns to include and exclude"]] == [
         "bn1.scale", "bn1.shift", "bn2.scale", "bn2.shift", "fc.b",
     ]  # fmt: skip
     assert set(predict(proto, ghn=tiny_ghn(), include="bn1", calibrate="none")) == {"bn1.scale", "bn1.shift"}

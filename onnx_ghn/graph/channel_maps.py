@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from onnx_ghn.graph.flatten import Op, Tensor
+from onnx_ghn.graph.flat import Op, Tensor
+from onnx_ghn.graph.folding import ints_of
 from onnx_ghn.graph.model import Flattened
 from onnx_ghn.graph.weights import static_shape
 
@@ -44,13 +45,13 @@ def flattened_map(data: Tensor | None, n_inputs: int) -> Flattened | None:
         norms give; flattened images have channels of no meaning but their own.
     """
     flat = _flattening(data)
-    found = _channels(flat.input(0), {}) if flat is not None else None
-    if found is None:
+    origin = _channels(flat.input(0), {}) if flat is not None else None
+    if origin is None:
         return None
-    n_positions, rest = divmod(n_inputs, found.channels) if found.channels else (0, 1)
-    if rest or n_positions < 2 or not (found.axis == 1 or found.axis + 1 == found.rank):
+    n_positions, rest = divmod(n_inputs, origin.channels) if origin.channels else (0, 1)
+    if rest or n_positions < 2 or not (origin.axis == 1 or origin.axis + 1 == origin.rank):
         return None
-    return Flattened(n_positions, channels_last=found.axis != 1)
+    return Flattened(n_positions, channels_last=origin.axis != 1)
 
 
 def _flattening(data: Tensor | None) -> Op | None:
@@ -91,7 +92,7 @@ def _part_length(vector: Tensor | None) -> int | None:
     vector = _uncast(vector)
     if vector is None:
         return None
-    known = vector.ints() if vector.is_const else None
+    known = ints_of(vector) if vector.is_const else None
     if known is not None:
         return len(known)
     if vector.shape is not None and len(vector.shape) == 1 and vector.shape[0] is not None:
@@ -104,22 +105,22 @@ def _part_length(vector: Tensor | None) -> int | None:
             return 1
         case "Gather":
             indices = op.input(1)
-            chosen = indices.ints() if indices is not None else None
+            chosen = ints_of(indices) if indices is not None else None
             return None if chosen is None else len(chosen)
         case "Slice":
             start, end = (
-                tensor.ints() if tensor is not None else op.attr(name)
+                ints_of(tensor) if tensor is not None else op.attr(name)
                 for tensor, name in ((op.input(1), "starts"), (op.input(2), "ends"))
             )
             # A large end stands for the rest, whose length nobody says.
             return end[0] - start[0] if start and end and 0 <= start[0] < end[0] < 8 else None
         case "Shape":
-            return op.attr("end") - op.attr("start", 0) if op.attr("end", -1) > 0 else None
+            return op.attr("end", 0) - op.attr("start", 0) if op.attr("end", -1) > 0 else None
     return None
 
 
 def _channels(value: Tensor | None, known: dict[Tensor | None, _Map | None], depth: int = 0) -> _Map | None:
-    """What is told of a map of channels; None for any other value. `known` keeps it: concatenations share parts."""
+    """The channels of a map; None for any other value. `known` keeps it: concatenations share parts."""
     if value not in known:
         known[value] = None if depth > _DEEPEST else _origin(value, known, depth)
     return known[value]
@@ -127,8 +128,8 @@ def _channels(value: Tensor | None, known: dict[Tensor | None, _Map | None], dep
 
 def _origin(value: Tensor | None, known: dict[Tensor | None, _Map | None], depth: int) -> _Map | None:
     moves: list[Op] = []  # of axes, the last first
-    found: _Map | None = None
-    while found is None:
+    origin: _Map | None = None
+    while origin is None:
         op = value.producer if value is not None and not value.is_const else None
         if op is None:
             return None
@@ -142,14 +143,14 @@ def _origin(value: Tensor | None, known: dict[Tensor | None, _Map | None], depth
             shape = static_shape(kernel) if kernel is not None else None
             if not shape:
                 return None
-            found = _Map(shape[0], 1, None)
+            origin = _Map(shape[0], 1, None)
         else:
-            found = _joined(op, known, depth) if op.op_type == "Concat" else None
-            if found is None:
+            origin = _joined(op, known, depth) if op.op_type == "Concat" else None
+            if origin is None:
                 return None
-    while moves and found is not None:
-        found = _moved(found, moves.pop())
-    return found
+    while moves and origin is not None:
+        origin = _moved(origin, moves.pop())
+    return origin
 
 
 def _moved(given: _Map, op: Op) -> _Map | None:
@@ -157,13 +158,13 @@ def _moved(given: _Map, op: Op) -> _Map | None:
     if op.op_type == "Transpose":
         perm = op.attr("perm", [])
         return _Map(given.channels, perm.index(given.axis), len(perm)) if given.axis in perm else None
-    told = op.input(1)
-    axes = told.ints() if told is not None else op.attr("axes")
+    axes_input = op.input(1)
+    axes = ints_of(axes_input) if axes_input is not None else op.attr("axes")
     if not axes or min(axes) < 0:
         return None
     if op.op_type == "Unsqueeze":
-        left = [axis for axis in range(given.axis + len(axes) + 1) if axis not in axes]
-        return _Map(given.channels, left[given.axis], given.rank + len(axes) if given.rank else None)
+        old_axes = [axis for axis in range(given.axis + len(axes) + 1) if axis not in axes]
+        return _Map(given.channels, old_axes[given.axis], given.rank + len(axes) if given.rank else None)
     if given.axis in axes:
         return None
     rank = given.rank - len(axes) if given.rank else None
@@ -179,7 +180,7 @@ def _joined(op: Op, known: dict[Tensor | None, _Map | None], depth: int) -> _Map
     _, axis, rank = maps[0]
     shape = op.outputs[0].shape
     rank = rank or (len(shape) if shape is not None else None)
-    joined_at = int(op.attr("axis", 1))
+    joined_at = op.attr("axis", 1)
     if joined_at < 0 and rank:
         joined_at += rank
     if joined_at != axis or any(other.axis != axis for other in maps):

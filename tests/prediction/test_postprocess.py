@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from predict_models import mlp, tiny_ghn
 
 from onnx_ghn import predict
-from onnx_ghn.prediction.postprocess import untile
+from onnx_ghn.prediction.postprocess import separate_copies
 
 TILE = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
 
@@ -20,11 +20,11 @@ def test_orthogonal(rows: int, columns: int, kernel: tuple[int, ...], seed: int)
     values = np.random.default_rng(1).standard_normal((rows, columns, *kernel)).astype(np.float32)
     norm = np.linalg.norm(values)
     for strength in (0.3, 1.0):
-        mixed = untile(values, "w", "orthogonal", strength, seed)
+        mixed = separate_copies(values, "w", "orthogonal", strength, seed)
         assert mixed.shape == values.shape
         assert mixed.dtype == np.float32
         assert np.linalg.norm(mixed) == pytest.approx(norm, rel=1e-4)
-    matrix = untile(values, "w", "orthogonal", 1.0, seed).reshape(rows, -1)
+    matrix = separate_copies(values, "w", "orthogonal", 1.0, seed).reshape(rows, -1)
     if matrix.shape[0] > matrix.shape[1]:
         matrix = matrix.T
     gram = matrix @ matrix.T
@@ -34,7 +34,7 @@ def test_orthogonal(rows: int, columns: int, kernel: tuple[int, ...], seed: int)
 def test_more_rows_than_are_orthogonalised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnx_ghn.prediction.postprocess._QR_LIMIT", 16)
     values = np.ones((40, 48), np.float32)
-    matrix = untile(values, "w", "orthogonal", 1.0, 0).astype(np.float64)
+    matrix = separate_copies(values, "w", "orthogonal", 1.0, 0).astype(np.float64)
     scale = np.linalg.norm(matrix[0])
     for start in (0, 16, 32):
         block = matrix[start : start + 16] / scale
@@ -45,7 +45,7 @@ def test_more_rows_than_are_orthogonalised_at_once(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("post", ["noise", "orthogonal"])
 def test_copies_differ(post: str) -> None:
     tiled = np.tile(TILE, (3, 2))
-    new = untile(tiled, "w", post, 0.3, 0)
+    new = separate_copies(tiled, "w", post, 0.3, 0)
     assert len(np.unique(new, axis=0)) == 24
     assert len(np.unique(new, axis=1).T) == 16
     np.testing.assert_array_equal(tiled, np.tile(TILE, (3, 2)))  # what was given stays
@@ -54,19 +54,19 @@ def test_copies_differ(post: str) -> None:
 def test_noise_is_as_strong_as_asked() -> None:
     tiled = np.tile(TILE, (64, 64))
     for strength in (0.1, 1.0):
-        added = untile(tiled, "w", "noise", strength, 0) - tiled
+        added = separate_copies(tiled, "w", "noise", strength, 0) - tiled
         assert added.std() == pytest.approx(strength * tiled.std(), rel=0.02)
         assert abs(added.mean()) < 0.01 * strength
-    assert (untile(np.zeros(16, np.float32), "b", "noise", 0.1, 0) != 0).all()
+    assert (separate_copies(np.zeros(16, np.float32), "b", "noise", 0.1, 0) != 0).all()
 
 
 @pytest.mark.parametrize("post", ["noise", "orthogonal"])
 def test_strength_zero_and_seeds(post: str) -> None:
     tiled = np.tile(TILE, (3, 2))
-    np.testing.assert_array_equal(untile(tiled, "w", post, 0.0, 0), tiled)
-    np.testing.assert_array_equal(untile(tiled, "w", post, 0.5, 7), untile(tiled, "w", post, 0.5, 7))
-    assert not np.array_equal(untile(tiled, "w", post, 0.5, 7), untile(tiled, "w", post, 0.5, 8))
-    assert not np.array_equal(untile(tiled, "w", post, 0.5, 7), untile(tiled, "v", post, 0.5, 7))
+    np.testing.assert_array_equal(separate_copies(tiled, "w", post, 0.0, 0), tiled)
+    np.testing.assert_array_equal(separate_copies(tiled, "w", post, 0.5, 7), separate_copies(tiled, "w", post, 0.5, 7))
+    assert not np.array_equal(separate_copies(tiled, "w", post, 0.5, 7), separate_copies(tiled, "w", post, 0.5, 8))
+    assert not np.array_equal(separate_copies(tiled, "w", post, 0.5, 7), separate_copies(tiled, "v", post, 0.5, 7))
 
 
 @pytest.mark.parametrize("post", ["noise", "orthogonal"])

@@ -1,0 +1,155 @@
+"""The flat graph: values and operators of a model without functions or subgraphs, read-only once it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy.typing as npt
+
+from onnx_ghn.errors import GraphError
+from onnx_ghn.graph.layout import Layout
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from onnx_ghn.onnx_io import StoredTensor
+
+__all__ = ["FlatGraph", "Leaf", "Op", "Tensor"]
+
+
+class Tensor:
+    """A value of the flat graph.
+
+    Attributes:
+        name: of the ir.Value.
+        shape: as far as the file declares it.
+        dtype: name of the ir.DataType, "" where the file does not say.
+        producer: the operator that makes it, None for inputs and stored tensors.
+        stored: the stored tensor that it is, if any.
+        is_const: depends on stored tensors alone.
+        consumers: operators that read it.
+        leaves: memory of `weights.leaves`: constants are shared, paths multiply.
+        is_folded, folded: memory of `folding.array_of`.
+    """
+
+    __slots__ = (
+        "consumers",
+        "dtype",
+        "folded",
+        "is_const",
+        "is_folded",
+        "leaves",
+        "name",
+        "producer",
+        "shape",
+        "stored",
+    )
+
+    def __init__(self, name: str, shape: tuple[int | None, ...] | None = None, dtype: str = "") -> None:
+        self.name = name
+        self.shape = shape
+        self.dtype = dtype
+        self.producer: Op | None = None
+        self.stored: StoredTensor | None = None
+        self.is_const = False
+        self.consumers: list[Op] = []
+        self.leaves: list[Leaf] | None = None
+        self.is_folded = False
+        self.folded: npt.NDArray[Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"Tensor({self.name!r}, {self.shape}, {'const' if self.is_const else 'data'})"
+
+
+class Op:
+    """An operator of the flat graph."""
+
+    __slots__ = ("_attributes", "domain", "inputs", "name", "op_type", "outputs")
+
+    def __init__(
+        self,
+        op_type: str,
+        domain: str,
+        name: str,
+        inputs: list[Tensor | None],
+        outputs: list[Tensor],
+        attributes: Mapping[str, ir.Attr] | None = None,
+    ) -> None:
+        self.op_type = op_type
+        self.domain = "" if domain == "ai.onnx" else domain
+        self.name = name
+        self.inputs = inputs
+        self.outputs = outputs
+        self._attributes = attributes or {}
+        for tensor in outputs:
+            tensor.producer = self
+        for used in inputs:
+            if used is not None:
+                used.consumers.append(self)
+
+    def __repr__(self) -> str:
+        return f"Op({self.op_type}, {self.name!r})"
+
+    @overload
+    def attr(self, name: str, default: int) -> int: ...
+    @overload
+    def attr(self, name: str, default: str) -> str: ...
+    @overload
+    def attr(self, name: str, default: list[int]) -> list[int]: ...
+    @overload
+    def attr(self, name: str) -> list[int] | None: ...
+    def attr(self, name: str, default: int | str | list[int] | None = None) -> int | str | list[int] | None:
+        """Value of an attribute, `default` where it is absent. Without a default it is a list of numbers.
+
+        Raises:
+            GraphError: the attribute is of another type.
+        """
+        attribute = self._attributes.get(name)
+        if attribute is None:
+            return default
+        value = attribute.value
+        if isinstance(default, int) and isinstance(value, int | float):
+            return int(value)
+        if isinstance(default, str) and isinstance(value, str):
+            return value
+        if (default is None or isinstance(default, list)) and isinstance(value, tuple | list):
+            return list(value)
+        raise GraphError(
+            f"attribute {name!r} of {self.op_type} node {self.name!r} is of another type than "
+            f"{[0] if default is None else default!r}; check the model with onnx.checker"
+        )
+
+    def input(self, index: int) -> Tensor | None:
+        """The input at that position, None where it is omitted."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """A stored tensor on the way to an operator's input.
+
+    Attributes:
+        tensor: the stored tensor.
+        layout: from the stored tensor to the value that the operator reads.
+        whole: false where that value is a piece of the tensor, or one of several tensors joined.
+        divisor: the value enters through a square root or a reciprocal (a variance).
+        dequantize: the DequantizeLinear operator in between, if any.
+    """
+
+    tensor: Tensor
+    layout: Layout
+    whole: bool = True
+    divisor: bool = False
+    dequantize: Op | None = None
+
+
+@dataclasses.dataclass
+class FlatGraph:
+    """All operators in topological order, the graph's data inputs and its outputs."""
+
+    ops: list[Op]
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    name: str

@@ -1,0 +1,55 @@
+"""A model from any source, made ready to be read and filled: merged tensors told apart, stored tensors listed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from onnx_ghn.onnx_io.copying import copy_model
+from onnx_ghn.onnx_io.read import read_model
+from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
+from onnx_ghn.passes.unfolding import UnfoldBatchNorms, find_folded
+from onnx_ghn.passes.untying import UntieMergedTensors
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["OpenedModel", "open_model"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OpenedModel:
+    """A model of our own, which may be changed, the tensors that it stores, and notes on what was done to it."""
+
+    model: ir.Model
+    stored: dict[str, StoredTensor]
+    notes: tuple[str, ...] = ()
+
+
+def open_model(
+    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, *, unfold_batchnorm: bool = False
+) -> OpenedModel:
+    """Read a model and rewrite it so that each of its parameters is a tensor of its own.
+
+    Args:
+        source: a file, a ModelProto or an ir.Model; none of them is changed. An ir.Model's tensors are shared.
+        unfold_batchnorm: put back the batch norms that an exporter folded into convolutions.
+
+    Raises:
+        ModelReadError: the file cannot be read, is damaged, or asks for something unsafe.
+    """
+    model = copy_model(source) if isinstance(source, ir.Model) else read_model(source)
+    UntieMergedTensors()(model)
+    notes: tuple[str, ...] = ()
+    if unfold_batchnorm:
+        unfolded = UnfoldBatchNorms()(model).changes
+        notes = (f"{len(unfolded)} folded batch norms put back" if unfolded else "no folded batch norms were found",)
+    elif folded := find_folded(model):
+        notes = (
+            f"{len(folded)} convolutions look as if batch norms had been folded into them: keep those in the export "
+            "(see the README), or put them back with `unfold_batchnorm`",
+        )
+    return OpenedModel(model, stored_tensors(model), notes)

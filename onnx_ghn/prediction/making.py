@@ -1,0 +1,92 @@
+"""How the new values of a tensor are made, one tensor at a time, whenever they are asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_ghn.graph import Parameter
+from onnx_ghn.prediction.fallback import standard_init
+from onnx_ghn.prediction.options import PredictOptions
+from onnx_ghn.prediction.postprocess import separate_copies
+from onnx_ghn.prediction.quantization import Quantization
+
+if TYPE_CHECKING:
+    from onnx_ghn.ghn import Block
+    from onnx_ghn.onnx_io import StoredTensor
+
+__all__ = ["Maker", "Source"]
+
+Array = npt.NDArray[Any]
+Make = Callable[[], Array]
+Source = Literal["ghn", "standard"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Maker:
+    """How to make the values of one tensor."""
+
+    source: Source  # the GHN, or the standard initialisation of its role
+    parameter: Parameter
+    index: int | None  # of the parameter among those that the GHN decodes
+    stored: StoredTensor  # what the model stores now
+    quantization: Quantization | None = None  # where it is stored as integers, or quantised in the file
+
+    def tensors(self, blocks: Mapping[int, Block], options: PredictOptions) -> dict[str, Make]:
+        """Functions by stored name, each giving an array of the stored shape: the tensor itself and, where it is
+        quantised, its scale.
+
+        Args:
+            blocks: what the GHN decoded, by the index of the parameter.
+        """
+        make: Make = functools.partial(_standard, self.parameter, options.seed)
+        if self.source == "ghn":
+            assert self.index is not None
+            make = self._decoded(blocks[self.index], options)
+        if self.parameter.kept:
+            make = functools.partial(_with_kept_elements, make, self.stored, self.parameter)
+        if self.quantization is not None:
+            return self.quantization.tensors(make)
+        return {self.stored.name: functools.partial(_typed, make, self.stored.dtype.numpy())}
+
+    def _decoded(self, block: Block, options: PredictOptions) -> Make:
+        if block.is_tiled and options.post != "none":
+            return functools.partial(_separated, block, self.parameter, options)
+        # Quantised tensors need the float values; any other type is taken on while the block is small.
+        dtype = np.float32 if self.quantization is not None else self.stored.dtype.numpy()
+        block = dataclasses.replace(block, values=block.values.astype(dtype))
+        block.values.flags.writeable = False  # a tensor that is not tiled is a view of it: what a caller does stays his
+        return functools.partial(_as_stored, block, self.parameter)
+
+
+def _standard(parameter: Parameter, seed: int) -> Array:
+    values = standard_init(parameter, seed)
+    assert values is not None  # a tensor without a standard keeps its values
+    return values
+
+
+def _as_stored(block: Block, parameter: Parameter) -> Array:
+    return parameter.layout.from_canonical(block.array())
+
+
+def _separated(block: Block, parameter: Parameter, options: PredictOptions) -> Array:
+    values = separate_copies(block.array(), parameter.name, options.post, options.strength, options.seed)
+    return parameter.layout.from_canonical(values)
+
+
+def _with_kept_elements(make: Make, stored: StoredTensor, parameter: Parameter) -> Array:
+    """With the elements that the exported model does not train as they were in the model that was read."""
+    values = np.array(make(), order="C")
+    old, flat = stored.tensor.numpy().reshape(-1), values.reshape(-1)
+    for first, stop in parameter.kept:
+        flat[first:stop] = old[first:stop]
+    return values
+
+
+def _typed(make: Make, dtype: npt.DTypeLike) -> Array:
+    return np.asarray(make()).astype(dtype, copy=False)

@@ -1,0 +1,95 @@
+"""What becomes of each tensor, and why: the one place where that is decided."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from onnx_ghn.graph import ComputationGraph, Parameter, Role
+from onnx_ghn.prediction.fallback import has_standard
+from onnx_ghn.prediction.making import Maker, Source
+from onnx_ghn.prediction.options import PredictOptions
+from onnx_ghn.prediction.quantization import quantization_of
+
+if TYPE_CHECKING:
+    from onnx_ghn.onnx_io import StoredTensor
+
+__all__ = ["OUTCOMES", "Decision", "Outcome", "plan"]
+
+Outcome = Literal["predicted", "fallback", "kept", "statistic", "frozen"]
+OUTCOMES: tuple[Outcome, ...] = ("predicted", "fallback", "kept", "statistic", "frozen")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Decision:
+    """One tensor: predicted by the GHN, given a standard initialisation, kept as it was, a running statistic, or
+    frozen: a constant or a layer that the exported model does not train.
+    """
+
+    parameter: Parameter
+    outcome: Outcome
+    reason: str = ""
+    maker: Maker | None = dataclasses.field(default=None, repr=False)  # of its new values; None: it keeps its own
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        parameter = self.parameter
+        return {
+            "name": parameter.name,
+            "role": parameter.role.value,
+            "shape": list(parameter.shape),
+            "n_elements": parameter.size,
+            "dtype": parameter.dtype,
+            "storage": parameter.storage,
+            "op": parameter.op,
+            "outcome": self.outcome,
+            "reason": self.reason,
+        }
+
+
+def plan(
+    graph: ComputationGraph,
+    stored: Mapping[str, StoredTensor],
+    options: PredictOptions,
+    decoded: Collection[int] | None = None,
+) -> list[Decision]:
+    """Decide on each parameter of a graph, in its order. Nothing is computed and nothing is changed.
+
+    Args:
+        stored: the tensors of the model that the graph was read from.
+        decoded: indices of the parameters that the GHN decodes; None: all that a node of the graph decodes.
+    """
+    if decoded is None:
+        decoded = graph.decoded_parameters()
+    return [
+        _decide(parameter, stored, options, index if index in decoded else None)
+        for index, parameter in enumerate(graph.parameters)
+    ]
+
+
+def _decide(
+    parameter: Parameter, stored: Mapping[str, StoredTensor], options: PredictOptions, decoded_as: int | None
+) -> Decision:
+    if parameter.role is Role.statistic:
+        return Decision(parameter, "statistic", parameter.reason)
+    if parameter.frozen:
+        return Decision(parameter, "frozen", parameter.reason)
+    if not options.wants(parameter.name):
+        return Decision(parameter, "kept", "left out by the patterns to include and exclude")
+    if decoded_as is not None:
+        outcome: Outcome = "predicted"
+        reason = ""
+        source: Source = "ghn"
+    else:
+        reason = parameter.reason or "no node decodes it"
+        if options.fallback == "keep" or not has_standard(parameter):
+            return Decision(parameter, "kept", reason)
+        outcome, source = "fallback", "standard"
+    quantization = None
+    if parameter.scale_name is not None:
+        quantization = quantization_of(stored, parameter)
+        if isinstance(quantization, str):
+            return Decision(parameter, "kept", quantization)
+    maker = Maker(source, parameter, decoded_as, stored[parameter.name], quantization)
+    return Decision(parameter, outcome, reason, maker)

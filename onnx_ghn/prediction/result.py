@@ -1,0 +1,63 @@
+"""What a prediction gives: arrays by name, what became of each tensor, and the model to write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from onnx_ghn.graph import ComputationGraph
+from onnx_ghn.prediction.coverage import CoverageReport
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["Prediction"]
+
+Array = npt.NDArray[Any]
+
+
+class Prediction(Mapping[str, Array]):
+    """Predicted tensors by parameter name, each of the stored shape and type, made when it is asked for.
+
+    Attributes:
+        graph: the computational graph that the GHN read.
+        coverage: what became of each tensor, and why.
+        model: the model with the new tensors in it (an ir.Model; nothing is written yet).
+        ghn_name: the name of the GHN.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        graph: ComputationGraph,
+        tensors: Mapping[str, Callable[[], Array]],
+        coverage: CoverageReport,
+        ghn_name: str,
+    ) -> None:
+        self.model = model
+        self.graph = graph
+        self.coverage = coverage
+        self.ghn_name = ghn_name
+        self._tensors = tensors
+
+    def __getitem__(self, name: str) -> Array:
+        return self._tensors[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.graph.name!r} by {self.ghn_name}: {len(self)} tensors, {self.coverage!r})"
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> list[Path]:
+        """Write the model. Raises ModelWriteError; see `onnx_io.write_model`."""
+        from onnx_ghn.onnx_io import write_model
+
+        return write_model(self.model, path, force=force)
