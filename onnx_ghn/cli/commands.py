@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from onnx_ghn.errors import OnnxGhnError
 
-__all__ = ["Command", "Group", "Option"]
+__all__ = ["Command", "Group", "Option", "checked"]
+
+_CHECKS = "onnx_ghn.checks"  # in a context's meta: checks, and what each is of
 
 
 class Option(click.Option):
@@ -50,8 +53,13 @@ class Command(click.Command):
             raise click.NoSuchOption(error.option_name, possibilities=meant, ctx=ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run. The library's errors name its arguments (`batch_size`); the user knows them as options."""
+        """Run, after the checks of what is given.
+
+        The library's errors name its arguments (`batch_size`); the user knows them as options.
+        """
         try:
+            for check, value in ctx.meta.get(_CHECKS, ()):
+                check(value)
             return super().invoke(ctx)
         except OnnxGhnError as error:
             error.args = (_speak_of_options(str(error), _options(self, ctx)),)
@@ -63,6 +71,32 @@ class Group(click.Group):
 
     command_class = Command
     group_class = type
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; of a misspelt one, say which may have been meant."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
+            meant = difflib.get_close_matches(name, self.list_commands(ctx))
+            told = f" Did you mean {' or '.join(meant)}?" if meant else ""
+            raise click.UsageError(f"No such command {name!r}.{told}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def checked(check: Callable[[str], None]) -> Callable[..., Any]:
+    """A callback of parameters: a check of what is given.
+
+    It takes place after the command line is parsed, so that errors of usage are told first, and before the command
+    imports anything. Of several values each is checked.
+    """
+
+    def note(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        given = value if isinstance(value, tuple) else () if value is None else (value,)
+        ctx.meta.setdefault(_CHECKS, []).extend((check, one) for one in given)
+        return value
+
+    return note
 
 
 def _options(command: click.Command, ctx: click.Context) -> list[click.Option]:
