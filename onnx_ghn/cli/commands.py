@@ -6,13 +6,15 @@ import copy
 import difflib
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from onnx_ghn.errors import OnnxGhnError
 
 __all__ = ["Command", "Group", "Option", "checked"]
+
+Given = TypeVar("Given", str | None, tuple[str, ...])
 
 _CHECKS = "onnx_ghn.checks"  # in a context's meta: checks, and what each is of
 
@@ -52,7 +54,7 @@ class Command(click.Command):
             meant = [name for name in error.possibilities or () if name in listed]
             raise click.NoSuchOption(error.option_name, possibilities=meant, ctx=ctx) from None
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         """Run, after the checks of what is given.
 
         The library's errors name its arguments (`batch_size`); the user knows them as options.
@@ -84,14 +86,14 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def checked(check: Callable[[str], None]) -> Callable[..., Any]:
+def checked(check: Callable[[str], None]) -> Callable[[click.Context, click.Parameter, Given], Given]:
     """A callback of parameters: a check of what is given.
 
     It takes place after the command line is parsed, so that errors of usage are told first, and before the command
     imports anything. Of several values each is checked.
     """
 
-    def note(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    def note(ctx: click.Context, parameter: click.Parameter, value: Given) -> Given:
         given = value if isinstance(value, tuple) else () if value is None else (value,)
         ctx.meta.setdefault(_CHECKS, []).extend((check, one) for one in given)
         return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 import click
 
@@ -122,25 +121,30 @@ def info(file: str, as_json: bool) -> None:
     """Show the splits of FILE, and how many architectures and nodes they have."""
     from onnx_ghn.deepnets1m.files import is_official, open_deepnets
 
-    rows = []
     with open_deepnets(file) as nets:
-        for split in nets.splits:
-            n_nodes = nets.n_nodes(split)
-            row: dict[str, Any] = {"split": split, "architectures": len(n_nodes)}
-            if len(n_nodes):
-                row["nodes"] = {
-                    "min": int(n_nodes.min()),
-                    "mean": round(float(n_nodes.mean()), 2),
-                    "std": round(float(n_nodes.std()), 2),
-                    "max": int(n_nodes.max()),
-                }
-            rows.append(row)
+        n_nodes = {split: nets.n_nodes(split) for split in nets.splits}
         seed = getattr(nets, "seed", None)
+    nodes: dict[str, dict[str, float]] = {
+        split: {
+            "min": int(found.min()),
+            "mean": round(float(found.mean()), 2),
+            "std": round(float(found.std()), 2),
+            "max": int(found.max()),
+        }
+        for split, found in n_nodes.items()
+        if len(found)
+    }
     if as_json:
-        found = {"file": file, "format": "official" if is_official(file) else "compact", "seed": seed, "splits": rows}
-        click.echo(json.dumps(found, indent=2))
+        rows = [
+            {"split": split, "architectures": len(found), **({"nodes": nodes[split]} if split in nodes else {})}
+            for split, found in n_nodes.items()
+        ]
+        kind = "official" if is_official(file) else "compact"
+        click.echo(json.dumps({"file": file, "format": kind, "seed": seed, "splits": rows}, indent=2))
         return
-    for row in rows:
-        nodes = row.get("nodes")
-        sizes = "" if nodes is None else f", {nodes['min']} to {nodes['max']} nodes ({nodes['mean']} ± {nodes['std']})"
-        click.echo(f"{row['split']}: {row['architectures']:,} architectures{sizes}")
+    for split, found in n_nodes.items():
+        sizes = ""
+        if split in nodes:
+            of = nodes[split]
+            sizes = f", {of['min']} to {of['max']} nodes ({of['mean']} ± {of['std']})"
+        click.echo(f"{split}: {len(found):,} architectures{sizes}")
