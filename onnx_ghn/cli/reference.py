@@ -41,7 +41,7 @@ def _commands(group: click.Group, context: click.Context) -> Iterator[tuple[clic
 
 def _section(command: click.Command, context: click.Context) -> str:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    text = f"\n## {context.command_path}\n\n    {usage}\n\n{_paragraphs(command.help or '')}\n"
+    text = f"\n## {context.command_path}\n\n`{usage}`\n\n{_paragraphs(command.help or '')}\n"
     rows = [_row(param, context) for param in command.params if isinstance(param, click.Option) and not param.hidden]
     return text + "\n| option | |\n|---|---|\n" + "".join(f"| {names} | {told} |\n" for names, told in rows)
 
