@@ -24,7 +24,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from example_models import SEED
 from example_models.other_models import convnet_flax, mobilenet_keras, resnet18_paddle
@@ -42,6 +42,7 @@ from example_models.torch_models import (
 
 if TYPE_CHECKING:
     import numpy as np
+    import onnxruntime
 
 EXAMPLES = Path(__file__).parent / "examples"
 FRAMEWORKS = ("torch", "keras", "flax", "paddle")
@@ -103,7 +104,7 @@ def seed(framework: str) -> None:
         paddle.seed(SEED)
 
 
-def random_input(value: Any, rng: np.random.Generator) -> np.ndarray:
+def random_input(value: onnxruntime.NodeArg, rng: np.random.Generator) -> np.ndarray:
     """Draw an input for an onnxruntime graph input; free dimensions are 1, integers 0 or 1."""
     shape = [dim if isinstance(dim, int) else 1 for dim in value.shape]
     if value.type == "tensor(int64)":

@@ -14,6 +14,8 @@ _SOURCES = {
     "exporters.md": "exporters/README.md",
     "training.md": "training/README.md",
     "ghn-cifar10.md": "checkpoints/ghn-cifar10/README.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
 }
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)

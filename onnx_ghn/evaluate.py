@@ -178,13 +178,12 @@ def _session_logits(session: Any) -> Logits:
 def _with_batch_statistics(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary copy of a model whose batch norms use those of the batch."""
     from onnx_ghn.onnx_io import read_model, write_model
-    from onnx_ghn.passes.batch_statistics import use_batch_statistics
+    from onnx_ghn.passes.batch_statistics import UseBatchStatistics
 
     with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as folder:
         copy = Path(folder) / "model.onnx"
         try:
-            write_model(read_model(path), copy)
-            use_batch_statistics(copy)
+            write_model(UseBatchStatistics().call(read_model(path)).model, copy)
         except OSError as error:
             raise RuntimeFailure(f"{path}: no room for a temporary copy ({error.strerror}); set TMPDIR") from error
         yield copy

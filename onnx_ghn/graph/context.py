@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onnx_ghn.graph.flat import FlatGraph, Leaf, Op, Tensor
 from onnx_ghn.graph.layout import Layout
-from onnx_ghn.graph.model import Node, Parameter, Primitive, Role
+from onnx_ghn.graph.model import Flattened, Node, Parameter, Primitive, Role
 from onnx_ghn.graph.rules import GraphRules
 from onnx_ghn.graph.weights import leaves, static_shape
 
@@ -189,9 +189,14 @@ class BuildContext:
         self._index[stored.name] = len(self._index)
         return self._index[stored.name]
 
-    def describe(self, name: str, **fields: Any) -> None:
-        """Say more of a parameter: `reason=` why nothing decodes it, `flattened=`."""
-        self.parameters[name] = dataclasses.replace(self.parameters[name], **fields)
+    def describe(self, name: str, *, reason: str | None = None, flattened: Flattened | None = None) -> None:
+        """Say more of a parameter: why nothing decodes it, or the map that its inputs are."""
+        parameter = self.parameters[name]
+        self.parameters[name] = dataclasses.replace(
+            parameter,
+            reason=parameter.reason if reason is None else reason,
+            flattened=parameter.flattened if flattened is None else flattened,
+        )
 
     def parameter_list(self) -> tuple[Parameter, ...]:
         """All parameters, in the order of their indices."""

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import graphlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io.tensor_checks import TensorChecks
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["ModelChecks"]
 
@@ -49,7 +52,7 @@ class ModelChecks:
             raise self._error(f"{what} has a name that is not text", _DAMAGED)
         return name
 
-    def model(self, proto: Any, max_ir_version: int) -> None:
+    def model(self, proto: onnx.ModelProto, max_ir_version: int) -> None:
         """Check everything."""
         if not proto.HasField("graph"):
             raise self._error("holds no graph", _DAMAGED)
@@ -70,7 +73,7 @@ class ModelChecks:
             calls[identity] = self._function(function)
         self._no_recursion(calls)
 
-    def _opsets(self, imports: Iterable[Any], what: str) -> set[str]:
+    def _opsets(self, imports: Iterable[onnx.OperatorSetIdProto], what: str) -> set[str]:
         versions: dict[str, int] = {}
         for entry in imports:
             domain = _domain(self._name(entry.domain, f"an opset of {what}"))
@@ -81,7 +84,7 @@ class ModelChecks:
             raise self._error(f"{what} imports no opset", _DAMAGED)
         return set(versions)
 
-    def _graph(self, graph: Any, outer: list[_Scope], depth: int, what: str) -> None:
+    def _graph(self, graph: onnx.GraphProto, outer: list[_Scope], depth: int, what: str) -> None:
         if depth > _MAX_NESTING:
             raise self._error(f"nests graphs more than {_MAX_NESTING} deep", "simplify the model")
         self._name(graph.name, what)
@@ -109,13 +112,15 @@ class ModelChecks:
             if name not in produced:
                 raise self._error(f"{what} has the output {name!r}, which nothing produces")
 
-    def _initializer(self, tensor: Any, name: object, stored: set[str]) -> None:
+    def _initializer(self, tensor: onnx.TensorProto | onnx.SparseTensorProto, name: object, stored: set[str]) -> None:
         text = self._name(name, "an initializer")
         if not text or text in stored:
             raise self._error(f"stores two initializers named {text!r}, or one without name")
         stored.add(text)
 
-    def _nodes(self, nodes: Any, available: set[str], outer: list[_Scope], depth: int, what: str) -> set[str]:
+    def _nodes(
+        self, nodes: Iterable[onnx.NodeProto], available: set[str], outer: list[_Scope], depth: int, what: str
+    ) -> set[str]:
         """Check the nodes of a graph; all names that the graph declares."""
         everything = set(available)
         for node in nodes:
@@ -131,7 +136,7 @@ class ModelChecks:
             available.update(node.output)
         return everything
 
-    def _node(self, node: Any, scopes: list[_Scope], depth: int) -> None:
+    def _node(self, node: onnx.NodeProto, scopes: list[_Scope], depth: int) -> None:
         op_type = self._name(node.op_type, "a node")
         label = f"node {self._name(node.name, 'a node')!r} ({op_type})"
         if not op_type:
@@ -148,7 +153,9 @@ class ModelChecks:
                 self.unsorted = True
         self._attributes(node.attribute, scopes, depth, label)
 
-    def _attributes(self, attributes: Any, scopes: list[_Scope], depth: int, label: str) -> None:
+    def _attributes(
+        self, attributes: Iterable[onnx.AttributeProto], scopes: list[_Scope], depth: int, label: str
+    ) -> None:
         seen: set[str] = set()
         for attribute in attributes:
             name = self._name(attribute.name, f"an attribute of {label}")
@@ -157,14 +164,14 @@ class ModelChecks:
             seen.add(name)
             self._attribute(attribute, scopes, depth, f"attribute {name!r} of {label}")
 
-    def _attribute(self, attribute: Any, scopes: list[_Scope], depth: int, what: str) -> None:
+    def _attribute(self, attribute: onnx.AttributeProto, scopes: list[_Scope], depth: int, what: str) -> None:
         present = {field.name for field, _ in attribute.ListFields()} & _VALUE_FIELDS
         if attribute.ref_attr_name:
             self._name(attribute.ref_attr_name, what)
             return
         if attribute.type == 0 and len(present) == 1:
             # IR version 1 recorded no types, and some writers still leave them out.
-            attribute.type = _TYPE_OF_FIELD[next(iter(present))]
+            attribute.type = _attribute_type(next(iter(present)))
         field = _FIELD_OF_TYPE.get(attribute.type)
         if field is None:
             raise self._error(f"{what} has no known type", _DAMAGED)
@@ -184,11 +191,11 @@ class ModelChecks:
             self._tensors.sparse(attribute.sparse_tensor, what)
             self._tensors.hide_sparse(attribute.sparse_tensor, attribute.t)
             attribute.ClearField("sparse_tensor")
-            attribute.type = _TYPE_OF_FIELD["t"]
+            attribute.type = _attribute_type("t")
         elif field == "sparse_tensors":
             raise self._error(f"{what} is a list of sparse tensors, which is not supported", "make them dense")
 
-    def _function(self, function: Any) -> set[tuple[str, str, str]]:
+    def _function(self, function: onnx.FunctionProto) -> set[tuple[str, str, str]]:
         """Check a function; the operators that it calls."""
         label = f"function {self._name(function.name, 'a function')!r}"
         self._name(function.domain, label)
@@ -215,6 +222,10 @@ class ModelChecks:
             raise self._error(f"the function {name!r} calls itself, directly or through others") from error
 
 
+def _attribute_type(field: str) -> onnx.AttributeProto.AttributeType:
+    return cast("onnx.AttributeProto.AttributeType", _TYPE_OF_FIELD[field])
+
+
 def _domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
@@ -223,7 +234,7 @@ def _operator(domain: str, name: str, overload: str) -> tuple[str, str, str]:
     return _domain(domain), name, overload
 
 
-def _called(nodes: Any) -> Iterator[tuple[str, str, str]]:
+def _called(nodes: Iterable[onnx.NodeProto]) -> Iterator[tuple[str, str, str]]:
     for node in nodes:
         yield _operator(node.domain, node.op_type, node.overload)
         for attribute in node.attribute:

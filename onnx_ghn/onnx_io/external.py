@@ -13,9 +13,12 @@ import os
 import re
 import stat
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import ModelReadError
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["DataFile", "DataFolder", "FileSlice"]
 
@@ -85,7 +88,7 @@ class DataFolder:
         self._label = label
         self._files: dict[str, DataFile] = {}
 
-    def slice(self, tensor: Any, nbytes: int, what: str) -> FileSlice:
+    def slice(self, tensor: onnx.TensorProto, nbytes: int, what: str) -> FileSlice:
         """The data that a TensorProto refers to, checked against its size."""
         entries: dict[str, str] = {}
         for entry in tensor.external_data:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import onnx_ir as ir
 
@@ -14,8 +14,8 @@ from onnx_ghn.onnx_io import wire
 from onnx_ghn.onnx_io.checks import ModelChecks
 from onnx_ghn.onnx_io.external import DataFolder, FileSlice
 from onnx_ghn.onnx_io.sites import sites, slots
-from onnx_ghn.onnx_io.tensor_checks import TensorChecks
-from onnx_ghn.onnx_io.tensors import FileTensor, HeldTensor, SparseTensor
+from onnx_ghn.onnx_io.tensor_checks import Held, TensorChecks
+from onnx_ghn.onnx_io.tensors import Docs, FileTensor, HeldTensor, SparseTensor
 
 if TYPE_CHECKING:
     import onnx
@@ -64,7 +64,7 @@ def read_model(
     if isinstance(source, bytes | bytearray | memoryview):
         label, data = "the given bytes", bytes(source)
     elif hasattr(source, "SerializeToString"):
-        label, data = "the given ModelProto", _serialized(source)
+        label, data = "the given ModelProto", _serialized(cast("onnx.ModelProto", source))
     else:
         label = path = os.fspath(source)
         data = _file_bytes(path)
@@ -115,7 +115,7 @@ def _file_bytes(path: str) -> bytes:
         raise ModelReadError(f"{path}: cannot be read ({reason}); check path and permissions") from error
 
 
-def _serialized(proto: Any) -> bytes:
+def _serialized(proto: onnx.ModelProto) -> bytes:
     from google.protobuf.message import EncodeError
 
     try:
@@ -131,7 +131,7 @@ def _parse(data: bytes, label: str, folder: str | None) -> ir.Model:
     import onnx
     from google.protobuf.message import DecodeError
 
-    payloads = wire.Payloads()
+    payloads: wire.Payloads[Held] = wire.Payloads()
     skeleton: bytes
     try:
         skeleton = wire.take_out(memoryview(data), payloads)
@@ -175,13 +175,13 @@ def _lookalike(data: bytes) -> str:
     return "is not an ONNX model, or is damaged or truncated; copy, download or export it again"
 
 
-def _adopt(model: ir.Model, payloads: wire.Payloads) -> None:
+def _adopt(model: ir.Model, payloads: wire.Payloads[Held]) -> None:
     """Exchange onnx_ir's tensors, which copy the data at each access, for ours."""
     for slot in slots(model):
         tensor = slot.tensor
         if not isinstance(tensor, ir.TensorProtoTensor):
             continue
-        proto: Any = tensor.raw
+        proto = tensor.raw
         if not proto.HasField("raw_data"):
             # Serialising copies the message, with its metadata, and then adds the metadata once more.
             del proto.metadata_props[:]
@@ -190,7 +190,7 @@ def _adopt(model: ir.Model, payloads: wire.Payloads) -> None:
         payload = payloads.get(raw)
         held = memoryview(raw) if payload is None else payload
         name, dtype, shape = tensor.name, tensor.dtype, tensor.shape.numpy()
-        docs = {"doc_string": tensor.doc_string or None, "metadata_props": dict(tensor.metadata_props)}
+        docs: Docs = {"doc_string": tensor.doc_string or None, "metadata_props": dict(tensor.metadata_props)}
         if isinstance(held, memoryview):
             slot.put(HeldTensor(held, name, dtype, shape, **docs))
         elif isinstance(held, FileSlice):

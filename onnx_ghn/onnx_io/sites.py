@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any
 
 import onnx_ir as ir
@@ -64,9 +64,15 @@ class Slot:
 
     __slots__ = ("_attributes", "_index", "_name", "value")
 
-    def __init__(self, value: ir.Value | None, attributes: Any = None, name: str = "", index: int = -1) -> None:
+    def __init__(
+        self,
+        value: ir.Value | None,
+        attributes: MutableMapping[str, ir.Attr] | None = None,
+        name: str = "",
+        index: int = -1,
+    ) -> None:
         self.value = value  # the initializer's value; None for an attribute
-        self._attributes = attributes
+        self._attributes = {} if attributes is None else attributes
         self._name = name
         self._index = index
 
@@ -91,7 +97,7 @@ class Slot:
             value, tensor = self.value, self.value.const_value
             return lambda: setattr(value, "const_value", tensor)
         attributes, attribute = self._attributes, self._attributes[self._name]
-        return lambda: attributes.add(attribute)
+        return lambda: attributes.__setitem__(attribute.name, attribute)
 
     def put(self, tensor: ir.TensorProtocol) -> None:
         """Store another tensor."""
@@ -123,7 +129,7 @@ def slots(model: ir.Model) -> Iterator[Slot]:
         yield from _slots_of(function.attributes)
 
 
-def _slots_of(attributes: Any) -> Iterator[Slot]:
+def _slots_of(attributes: MutableMapping[str, ir.Attr]) -> Iterator[Slot]:
     for name, attribute in list(attributes.items()):
         if attribute.is_ref() or attribute.value is None:
             continue

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import onnx_ir as ir
 
 from onnx_ghn.errors import ModelReadError
-from onnx_ghn.onnx_io.external import DataFolder
+from onnx_ghn.onnx_io.external import DataFolder, FileSlice
 from onnx_ghn.onnx_io.wire import Payloads
 
-__all__ = ["TensorChecks"]
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["Held", "TensorChecks"]
+
+#: What a marker stands for in a model that is read.
+Held: TypeAlias = "memoryview | FileSlice | onnx.SparseTensorProto"
 
 _DAMAGED = "the file is damaged: export it again"
 _EXTERNAL = 1  # TensorProto.DataLocation.EXTERNAL
@@ -34,7 +40,7 @@ _FIELD_OF = {
 class TensorChecks:
     """Checks the tensors of one model and settles where the data of each lies."""
 
-    def __init__(self, label: str, payloads: Payloads, folder: DataFolder) -> None:
+    def __init__(self, label: str, payloads: Payloads[Held], folder: DataFolder) -> None:
         self._label = label
         self._payloads = payloads
         self._folder = folder
@@ -42,7 +48,7 @@ class TensorChecks:
     def _error(self, what: str, text: str, remedy: str = "re-export the model") -> ModelReadError:
         return ModelReadError(f"{self._label}: {what} {text}; {remedy}")
 
-    def dense(self, tensor: Any, what: str) -> None:
+    def dense(self, tensor: onnx.TensorProto, what: str) -> None:
         """Check a TensorProto. External data is opened, and put in its place as a marker in raw_data."""
         dtype, count = self._declared(tensor, what)
         nbytes = (count * dtype.bitwidth + 7) // 8 if dtype != ir.DataType.STRING else 0
@@ -57,7 +63,7 @@ class TensorChecks:
         elif tensor.HasField("raw_data"):
             raw = tensor.raw_data
             payload = self._payloads.get(raw)
-            held = len(raw if payload is None else payload)
+            held = len(payload if isinstance(payload, memoryview) else raw)
             if filled or dtype == ir.DataType.STRING:
                 raise self._error(what, "holds its data twice or in the wrong field", _DAMAGED)
             if held != nbytes:
@@ -70,7 +76,7 @@ class TensorChecks:
             if held != expected:
                 raise self._wrong_size(tensor, what, f"{expected} values", f"{held}")
 
-    def _declared(self, tensor: Any, what: str) -> tuple[ir.DataType, int]:
+    def _declared(self, tensor: onnx.TensorProto, what: str) -> tuple[ir.DataType, int]:
         """Type and number of elements."""
         try:
             dtype = ir.DataType(tensor.data_type)
@@ -86,11 +92,13 @@ class TensorChecks:
             raise self._error(what, f"declares {len(dims)} dimensions", _DAMAGED)
         return dtype, math.prod(dims)
 
-    def _wrong_size(self, tensor: Any, what: str, expected: str, held: str) -> ModelReadError:
+    def _wrong_size(self, tensor: onnx.TensorProto, what: str, expected: str, held: str) -> ModelReadError:
         actual = f"holds {held}" if held != "0" else "holds none (were the weights removed?)"
         return self._error(what, f"of shape {list(tensor.dims)} needs {expected} but {actual}")
 
-    def _external(self, tensor: Any, dtype: ir.DataType, nbytes: int, filled: list[str], what: str) -> None:
+    def _external(
+        self, tensor: onnx.TensorProto, dtype: ir.DataType, nbytes: int, filled: list[str], what: str
+    ) -> None:
         if dtype == ir.DataType.STRING:
             raise self._error(what, "holds strings, which cannot be external data")
         if filled or (tensor.HasField("raw_data") and tensor.raw_data):
@@ -100,7 +108,7 @@ class TensorChecks:
         tensor.ClearField("data_location")
         tensor.raw_data = self._payloads.add(data)
 
-    def sparse(self, sparse: Any, what: str) -> None:
+    def sparse(self, sparse: onnx.SparseTensorProto, what: str) -> None:
         """Check a SparseTensorProto; its parts must be in the file, and come back into the message."""
         for part, role in ((sparse.values, "values"), (sparse.indices, "indices")):
             self.dense(part, f"the {role} of {what}")
@@ -115,7 +123,7 @@ class TensorChecks:
         if sparse.indices.data_type != ir.DataType.INT64 or indices not in allowed or any(d < 0 for d in dims):
             raise self._error(what, "is a sparse tensor whose values, indices and shape disagree")
 
-    def hide_sparse(self, sparse: Any, target: Any) -> None:
+    def hide_sparse(self, sparse: onnx.SparseTensorProto, target: onnx.TensorProto) -> None:
         """Make `target`, an empty TensorProto, a stand-in that onnx_ir can hold."""
         copy = type(sparse)()
         copy.CopyFrom(sparse)

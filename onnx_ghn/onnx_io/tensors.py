@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,10 @@ import onnx_ir as ir
 from onnx_ghn.errors import ModelReadError, ModelWriteError
 from onnx_ghn.onnx_io.external import FileSlice
 
-__all__ = ["FileTensor", "FillTensor", "HeldTensor", "LazyTensor", "RawTensor", "SparseTensor", "describe"]
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["Docs", "FileTensor", "FillTensor", "HeldTensor", "LazyTensor", "RawTensor", "SparseTensor", "describe"]
 
 _PIECE_BYTES = 16 << 20  # how much of an array that is not in the order of the file is copied at once
 
@@ -25,6 +28,13 @@ _PIECE_BYTES = 16 << 20  # how much of an array that is not in the order of the 
 def describe(shape: Sequence[int], dtype: ir.DataType) -> str:
     """A shape and a type as they appear in messages: `float[64,3,7,7]`."""
     return f"{dtype.name.lower()}[{','.join(str(d) for d in shape)}]"
+
+
+class Docs(TypedDict, total=False):
+    """What a tensor carries for people."""
+
+    doc_string: str | None
+    metadata_props: dict[str, str] | None
 
 
 class RawTensor(ir.TensorProtocol):
@@ -97,7 +107,9 @@ class RawTensor(ir.TensorProtocol):
 class HeldTensor(RawTensor):
     """A tensor in memory: a view of the model file's bytes."""
 
-    def __init__(self, data: memoryview, name: str | None, dtype: ir.DataType, shape: Sequence[int], **docs: Any):
+    def __init__(
+        self, data: memoryview, name: str | None, dtype: ir.DataType, shape: Sequence[int], **docs: Unpack[Docs]
+    ):
         super().__init__(name, dtype, shape, **docs)
         self._data = data
 
@@ -108,7 +120,9 @@ class HeldTensor(RawTensor):
 class FileTensor(RawTensor):
     """A tensor in an external data file, memory-mapped when it is first asked for."""
 
-    def __init__(self, data: FileSlice, name: str | None, dtype: ir.DataType, shape: Sequence[int], **docs: Any):
+    def __init__(
+        self, data: FileSlice, name: str | None, dtype: ir.DataType, shape: Sequence[int], **docs: Unpack[Docs]
+    ):
         super().__init__(name, dtype, shape, **docs)
         self.slice = data
 
@@ -125,7 +139,7 @@ class LazyTensor(RawTensor):
         name: str | None,
         dtype: ir.DataType,
         shape: Sequence[int],
-        **docs: Any,
+        **docs: Unpack[Docs],
     ) -> None:
         super().__init__(name, dtype, shape, **docs)
         self._function = function
@@ -191,7 +205,9 @@ class FillTensor(RawTensor):
 class SparseTensor(RawTensor):
     """A sparse tensor, carried from file to file as it is; `shape` is the dense shape."""
 
-    def __init__(self, proto: Any, name: str | None, dtype: ir.DataType, shape: Sequence[int]) -> None:
+    def __init__(
+        self, proto: onnx.SparseTensorProto, name: str | None, dtype: ir.DataType, shape: Sequence[int]
+    ) -> None:
         super().__init__(name, dtype, shape)
         self.proto = proto
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import bisect
 import secrets
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Generic, Protocol, TypeVar
 
 __all__ = ["EXTRACT_BYTES", "Payloads", "WireError", "put_back", "take_out"]
 
@@ -23,7 +23,7 @@ _MAX_DEPTH = 100  # as protobuf's own parser; deeper messages are left for it to
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 # Which fields of which message can lead to a TensorProto.raw_data.
-_Schema = dict[int, Any]
+_Schema = dict[int, "_Schema"]
 _RAW_DATA: _Schema = {}
 _TENSOR: _Schema = {9: _RAW_DATA}
 _SPARSE: _Schema = {1: _TENSOR, 2: _TENSOR}
@@ -35,18 +35,25 @@ _FUNCTION: _Schema = {7: _NODE, 11: _ATTRIBUTE}
 _MODEL: _Schema = {7: _GRAPH, 25: _FUNCTION}
 
 
+Item = TypeVar("Item")  # what a marker stands for
+
+
+class _Taker(Protocol):
+    def add(self, item: memoryview, /) -> bytes: ...
+
+
 class WireError(ValueError):
     """The bytes are not a protobuf message."""
 
 
-class Payloads:
+class Payloads(Generic[Item]):
     """What the markers in a skeleton stand for. The prefix is random, so no file can contain a forged one."""
 
     def __init__(self) -> None:
         self.prefix = secrets.token_bytes(16)
-        self.items: list[Any] = []
+        self.items: list[Item] = []
 
-    def add(self, item: Any) -> bytes:
+    def add(self, item: Item) -> bytes:
         """Store `item`; its marker."""
         self.items.append(item)
         return self.prefix + (len(self.items) - 1).to_bytes(8, "little")
@@ -58,7 +65,7 @@ class Payloads:
         place = int.from_bytes(marker[16:], "little")
         return place if place < len(self.items) else None
 
-    def get(self, marker: bytes) -> Any:
+    def get(self, marker: bytes) -> Item | None:
         """The item that `marker` stands for, or None where it is ordinary data."""
         place = self.index(marker)
         return None if place is None else self.items[place]
@@ -113,12 +120,12 @@ def _fields(data: memoryview, start: int, end: int) -> Iterator[tuple[int, int, 
         raise WireError("a field is longer than its message")
 
 
-def take_out(data: memoryview, payloads: Payloads) -> bytes:
+def take_out(data: memoryview, payloads: _Taker) -> bytes:
     """A serialised ModelProto without its large raw_data fields, which go to `payloads` as views."""
     return _take_out(data, 0, len(data), _MODEL, payloads, 0)
 
 
-def _take_out(data: memoryview, start: int, end: int, schema: _Schema, payloads: Payloads, depth: int) -> bytes:
+def _take_out(data: memoryview, start: int, end: int, schema: _Schema, payloads: _Taker, depth: int) -> bytes:
     pieces: list[bytes | memoryview] = []
     done = start
     for tag, _, length_at, payload, stop in _fields(data, start, end):
@@ -137,7 +144,7 @@ def _take_out(data: memoryview, start: int, end: int, schema: _Schema, payloads:
     return b"".join(pieces)
 
 
-def put_back(skeleton: bytes, payloads: Payloads, sizes: Sequence[int]) -> tuple[list[bytes | int], int]:
+def put_back(skeleton: bytes, payloads: Payloads[Item], sizes: Sequence[int]) -> tuple[list[bytes | int], int]:
     """The model as it goes to the file: bytes, and at its place the index of each payload; the total length.
 
     `sizes` are the lengths in bytes of the payloads.
@@ -161,7 +168,7 @@ def put_back(skeleton: bytes, payloads: Payloads, sizes: Sequence[int]) -> tuple
 
 
 def _put_back(
-    data: memoryview, start: int, end: int, markers: list[int], payloads: Payloads, sizes: Sequence[int]
+    data: memoryview, start: int, end: int, markers: list[int], payloads: Payloads[Item], sizes: Sequence[int]
 ) -> tuple[list[bytes | int], int]:
     pieces: list[bytes | int] = []
     total, done = 0, start

@@ -7,9 +7,9 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
@@ -20,6 +20,9 @@ from onnx_ghn.onnx_io.read import DECLARED, EXPECTED, EXTERNAL, SOURCE, read_mod
 from onnx_ghn.onnx_io.sites import Slot, sites, slots
 from onnx_ghn.onnx_io.tensors import FileTensor, LazyTensor, RawTensor, SparseTensor
 from onnx_ghn.onnx_io.transaction import NewFile, Transaction, check_target
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["write_model"]
 
@@ -102,7 +105,7 @@ class _Plan:
     """Where each tensor goes: `payloads` inside the .onnx file, `outside` in the data file at an offset."""
 
     def __init__(self, data_name: str | None) -> None:
-        self.payloads = wire.Payloads()
+        self.payloads: wire.Payloads[ir.TensorProtocol] = wire.Payloads()
         self.outside: list[tuple[int, ir.TensorProtocol]] = []
         self.any_sparse = False
         self._data_name = data_name
@@ -142,8 +145,13 @@ class _Marked(RawTensor):
 
     def __init__(self, marker: bytes, like: ir.TensorProtocol) -> None:
         shape = like.shape.numpy()
-        docs: dict[str, Any] = {"doc_string": like.doc_string, "metadata_props": dict(like.metadata_props)}
-        super().__init__(like.name, like.dtype, shape, **docs)
+        super().__init__(
+            like.name,
+            like.dtype,
+            shape,
+            doc_string=like.doc_string,
+            metadata_props=dict(like.metadata_props),
+        )
         self._marker = marker
 
     def buffer(self) -> memoryview:
@@ -176,7 +184,7 @@ def _stand_ins(model: ir.Model, stores: list[Slot], plan: _Plan) -> Iterator[Non
             restore()
 
 
-def _typeless(value: ir.Value) -> Any:
+def _typeless(value: ir.Value) -> Callable[[], None]:
     shape, kind = value.shape, value.type
     value.shape = value.type = None
 
@@ -191,7 +199,7 @@ def _serialized(model: ir.Model, plan: _Plan, target: str) -> bytes:
     from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
     try:
-        proto: Any = ir.serde.serialize_model(model)
+        proto = ir.serde.serialize_model(model)
         if plan.any_sparse:
             _unhide_sparse(proto.graph, plan.payloads)
             for function in proto.functions:
@@ -202,7 +210,7 @@ def _serialized(model: ir.Model, plan: _Plan, target: str) -> bytes:
     return data
 
 
-def _unhide_sparse(graph: Any, payloads: wire.Payloads) -> None:
+def _unhide_sparse(graph: onnx.GraphProto, payloads: wire.Payloads[ir.TensorProtocol]) -> None:
     """Turn the stand-ins of sparse tensors back into what they stand for."""
     for i in reversed(range(len(graph.initializer))):
         tensor = payloads.get(graph.initializer[i].raw_data)
@@ -214,7 +222,7 @@ def _unhide_sparse(graph: Any, payloads: wire.Payloads) -> None:
     _unhide_sparse_in(graph.node, payloads)
 
 
-def _unhide_sparse_in(nodes: Any, payloads: wire.Payloads) -> None:
+def _unhide_sparse_in(nodes: Iterable[onnx.NodeProto], payloads: wire.Payloads[ir.TensorProtocol]) -> None:
     for node in nodes:
         for attribute in node.attribute:
             tensor = payloads.get(attribute.t.raw_data) if attribute.HasField("t") else None

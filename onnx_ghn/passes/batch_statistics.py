@@ -1,15 +1,15 @@
-"""A copy of a model whose batch norms normalise by the statistics of the batch, and give these out."""
+"""Batch norms that normalise by the statistics of the batch, and give these out."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
-from typing import Any
 
-import onnx
-from onnx import TensorProto, helper
+import numpy as np
+import onnx_ir as ir
 
-__all__ = ["Layer", "use_batch_statistics"]
+from onnx_ghn.passes.results import Rewrite
+
+__all__ = ["Layer", "MeasuredModel", "UseBatchStatistics"]
 
 _MEAN, _VARIANCE = 3, 4  # inputs of BatchNormalization
 _AXES_AS_INPUT = 18  # opset from which ReduceMean takes them so
@@ -25,111 +25,136 @@ class Layer:
     outputs: tuple[str, str]
 
 
-def use_batch_statistics(path: Path) -> tuple[list[Layer], dict[str, list[int]]]:
-    """Rewrite a model file in place, unless it has no batch norm; its external data stay as they are.
+@dataclasses.dataclass
+class MeasuredModel(Rewrite):
+    """The model, its batch norms, and its inputs' shapes as they were declared (0 where free)."""
+
+    layers: tuple[Layer, ...] = ()
+    shapes: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+
+
+class UseBatchStatistics(ir.passes.InPlacePass):
+    """Lets the batch norms of the main graph normalise by the statistics of the batch, which become further outputs.
 
     Also the number of samples in a batch becomes free, where the inputs agree on one: torch exports networks for a
-    single image, and a statistic needs more.
-
-    Returns:
-        the batch norms found, and the inputs' declared shapes (0 where free).
+    single image, and a statistic needs more. A model without a batch norm in inference mode is left as it is.
+    The changes are the names of the new outputs.
     """
-    proto = onnx.load(path, load_external_data=False)
-    graph = proto.graph
-    opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 1)
-    stored = _stored_types(graph)
-    producers = {output: node for node in graph.node for output in node.output}
-    layers: list[Layer] = []
-    nodes: list[onnx.NodeProto] = []
-    for number, node in enumerate(graph.node):
-        origins = [_origin(name, producers, stored) for name in node.input[_MEAN : _VARIANCE + 1]]
-        if not _normalises_by_statistics(node) or len(origins) != 2 or None in origins:
-            nodes.append(node)
-            continue
-        prefix = f"onnx_ghn_calibration_{number}"
-        made, outputs = _measuring(node.input[0], prefix, opset)
-        nodes += made
-        for index, (origin, output) in enumerate(zip(origins, outputs, strict=True), start=_MEAN):
-            assert origin is not None
-            nodes.append(helper.make_node("Cast", [output], [f"{output}_typed"], to=origin[1]))
-            node.input[index] = f"{output}_typed"
-        nodes.append(node)
-        layers.append(Layer(origins[0][0], origins[1][0], outputs))  # type: ignore[index]
-    if not layers:
-        return [], {}
-    del graph.node[:]
-    graph.node.extend(nodes)
-    for layer in layers:
-        graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in layer.outputs)
-    del graph.value_info[:]
-    shapes = _free_batch(graph)
-    onnx.save(proto, path)
-    return layers, shapes
+
+    def call(self, model: ir.Model) -> MeasuredModel:
+        """Rewrite the model in place."""
+        graph = model.graph
+        opset = graph.opset_imports.get("", 1)
+        layers = []
+        for number, node in enumerate(list(graph)):
+            if not _normalises_by_statistics(node):
+                continue
+            origins = [_origin(value) for value in node.inputs[_MEAN : _VARIANCE + 1]]
+            if len(origins) != 2 or None in origins:
+                continue
+            measuring = _Measuring(f"onnx_ghn_calibration_{number}", opset)
+            x = node.inputs[0]
+            assert x is not None
+            measured = measuring.statistics(x)
+            names = []
+            for index, (origin, output) in enumerate(zip(origins, measured, strict=True), start=_MEAN):
+                assert origin is not None
+                node.replace_input_with(index, measuring.cast(output, origin[1]))
+                names.append(origin[0])
+                graph.outputs.append(output)
+            graph.insert_before(node, measuring.nodes)
+            layers.append(Layer(names[0], names[1], (measured[0].name or "", measured[1].name or "")))
+        if not layers:
+            return MeasuredModel(model, modified=False)
+        outputs = {id(value) for value in graph.outputs}
+        for node in graph:  # what was inferred for a batch of the declared size
+            for value in node.outputs:
+                if id(value) not in outputs:
+                    value.shape = value.type = None
+        changes = tuple(name for layer in layers for name in layer.outputs)
+        return MeasuredModel(model, True, changes, tuple(layers), _free_batch(graph))
 
 
-def _normalises_by_statistics(node: onnx.NodeProto) -> bool:
+def _normalises_by_statistics(node: ir.Node) -> bool:
     if node.op_type != "BatchNormalization" or node.domain not in ("", "ai.onnx"):
         return False
-    values = {attribute.name: attribute.i for attribute in node.attribute}
     # Training mode measures its own; spatial = 0 (opset 7 and 8) has a mean for each pixel.
-    return not values.get("training_mode", 0) and values.get("spatial", 1) == 1 and not any(node.output[1:])
+    flags = {name: node.attributes.get_int(name, default) for name, default in (("training_mode", 0), ("spatial", 1))}
+    return flags == {"training_mode": 0, "spatial": 1} and not any(output.name for output in node.outputs[1:])
 
 
-def _stored_types(graph: onnx.GraphProto) -> dict[str, int]:
-    """Element type of each initializer and constant. A stripped model's statistics are still ConstantOfShape nodes."""
-    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type in ("Constant", "ConstantOfShape") and not node.domain:
-            value = next((a.t.data_type for a in node.attribute if a.name == "value"), TensorProto.FLOAT)
-            types[node.output[0]] = value
-    return types
-
-
-def _origin(name: str, producers: dict[str, onnx.NodeProto], stored: dict[str, int]) -> tuple[str, int] | None:
-    """The stored tensor behind Identity and Cast nodes, and the element type in which it arrives."""
-    arrives = 0
-    while name not in stored:
-        node = producers.get(name)
-        if node is None or node.op_type not in ("Identity", "Cast"):
+def _origin(value: ir.Value | None) -> tuple[str, ir.DataType] | None:
+    """The name of the stored tensor behind Identity and Cast nodes, and the element type in which it arrives."""
+    arrives: ir.DataType | None = None
+    while value is not None:
+        if value.is_initializer() and value.const_value is not None:
+            return value.name or "", arrives or value.const_value.dtype
+        node = value.producer()
+        if node is None or node.domain:
             return None
-        if node.op_type == "Cast" and not arrives:
-            arrives = next(a.i for a in node.attribute if a.name == "to")
-        name = node.input[0]
-    return name, arrives or stored[name]
+        if node.op_type in ("Constant", "ConstantOfShape"):
+            # A stripped model's statistics are still ConstantOfShape nodes.
+            content = node.attributes.get("value")
+            stored = ir.DataType.FLOAT if content is None else content.as_tensor().dtype
+            return value.name or "", arrives or stored
+        if node.op_type not in ("Identity", "Cast"):
+            return None
+        if node.op_type == "Cast" and arrives is None:
+            arrives = ir.DataType(node.attributes["to"].as_int())
+        value = node.inputs[0]
+    return None
 
 
-def _measuring(x: str, prefix: str, opset: int) -> tuple[list[onnx.NodeProto], tuple[str, str]]:
-    """Nodes that measure mean and variance of each channel of x (N × C × rest), in float32: squares overflow half."""
-    made: list[onnx.NodeProto] = []
+class _Measuring:
+    """Nodes that measure a value, in order."""
 
-    def op(kind: str, inputs: list[str], out: str, **attributes: Any) -> str:
-        made.append(helper.make_node(kind, inputs, [f"{prefix}_{out}"], **attributes))
-        return f"{prefix}_{out}"
+    def __init__(self, prefix: str, opset: int) -> None:
+        self.nodes: list[ir.Node] = []
+        self._prefix = prefix
+        self._opset = opset
 
-    def numbers(values: list[int], out: str) -> str:
-        return op("Constant", [], out, value=helper.make_tensor(out, TensorProto.INT64, [len(values)], values))
+    def statistics(self, x: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Mean and variance of each channel of x (N × C × rest), in float32: squares overflow half precision."""
+        given = self._op("Cast", [x], "given", ir.AttrInt64("to", ir.DataType.FLOAT))
+        flat = self._op("Reshape", [given, self._numbers([0, 0, -1], "flat_shape")], "flat")  # (N, C, rest)
+        mean = self._mean_over(flat, "mean3")  # (1, C, 1)
+        centred = self._op("Sub", [flat, mean], "centred")
+        variance = self._mean_over(self._op("Mul", [centred, centred], "squared"), "variance3")
+        channels = self._numbers([-1], "channels")
+        measured = self._op("Reshape", [mean, channels], "mean"), self._op("Reshape", [variance, channels], "variance")
+        for value in measured:
+            value.type = ir.TensorType(ir.DataType.FLOAT)
+        return measured
 
-    def mean_over(value: str, out: str) -> str:
-        if opset >= _AXES_AS_INPUT:
-            return op("ReduceMean", [value, numbers([0, 2], f"{out}_axes")], out, keepdims=1)
-        return op("ReduceMean", [value], out, axes=[0, 2], keepdims=1)
+    def cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+        """The value in another type."""
+        name = (value.name or "").removeprefix(f"{self._prefix}_")
+        return self._op("Cast", [value], f"{name}_typed", ir.AttrInt64("to", dtype))
 
-    given = op("Cast", [x], "given", to=TensorProto.FLOAT)
-    flat = op("Reshape", [given, numbers([0, 0, -1], "flat_shape")], "flat")  # (N, C, rest)
-    mean = mean_over(flat, "mean3")  # (1, C, 1)
-    centred = op("Sub", [flat, mean], "centred")
-    variance = mean_over(op("Mul", [centred, centred], "squared"), "variance3")
-    channels = numbers([-1], "channels")
-    return made, (op("Reshape", [mean, channels], "mean"), op("Reshape", [variance, channels], "variance"))
+    def _op(self, kind: str, inputs: list[ir.Value], out: str, *attributes: ir.Attr) -> ir.Value:
+        node = ir.node(kind, inputs, attributes={attribute.name: attribute for attribute in attributes})
+        node.outputs[0].name = f"{self._prefix}_{out}"
+        self.nodes.append(node)
+        return node.outputs[0]
+
+    def _numbers(self, values: list[int], out: str) -> ir.Value:
+        return self._op("Constant", [], out, ir.AttrTensor("value", ir.tensor(np.array(values, np.int64), name=out)))
+
+    def _mean_over(self, value: ir.Value, out: str) -> ir.Value:
+        keep = ir.AttrInt64("keepdims", 1)
+        if self._opset >= _AXES_AS_INPUT:
+            return self._op("ReduceMean", [value, self._numbers([0, 2], f"{out}_axes")], out, keep)
+        return self._op("ReduceMean", [value], out, ir.AttrInt64s("axes", [0, 2]), keep)
 
 
-def _free_batch(graph: onnx.GraphProto) -> dict[str, list[int]]:
+def _free_batch(graph: ir.Graph) -> dict[str, list[int]]:
     """Make the first dimension of all inputs free where they agree on it; the shapes as they were."""
-    initializers = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in initializers]
-    shapes = {v.name: [max(dim.dim_value, 0) for dim in v.type.tensor_type.shape.dim] for v in inputs}
+    inputs = [value for value in graph.inputs if value.name not in graph.initializers]
+    shapes = {
+        value.name or "": [max(dim, 0) if isinstance(dim, int) else 0 for dim in value.shape or ()] for value in inputs
+    }
     if len({shape[0] for shape in shapes.values() if shape} - {0}) == 1:
         for value in inputs:
-            if shapes[value.name]:
-                value.type.tensor_type.shape.dim[0].dim_param = _FREE_BATCH
+            if value.shape is not None and len(value.shape):
+                value.shape = ir.Shape([_FREE_BATCH, *value.shape[1:]])
     return shapes

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,12 @@ import numpy.typing as npt
 
 from onnx_ghn.errors import OnnxGhnError, RuntimeFailure
 from onnx_ghn.graph import ComputationGraph, Role
-from onnx_ghn.passes.batch_statistics import Layer, use_batch_statistics
 from onnx_ghn.prediction.calibration_inputs import input_batches
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+    from onnx_ghn.passes.batch_statistics import Layer
 
 __all__ = ["Calibration", "calibrate_statistics"]
 
@@ -102,26 +103,27 @@ def _set(model: ir.Model, measured: Mapping[str, Array]) -> tuple[int, list[str]
 def _measured(model: ir.Model, source: str | os.PathLike[str], seed: int) -> dict[str, Array]:
     """Statistics by stored name."""
     from onnx_ghn.onnx_io import write_model
+    from onnx_ghn.onnx_io.copying import copy_model
+    from onnx_ghn.passes.batch_statistics import UseBatchStatistics
     from onnx_ghn.runtime import open_session
 
+    measured = UseBatchStatistics().call(copy_model(model))
+    if not measured.layers:
+        return {}
     try:
         with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as folder:
-            path = Path(folder) / "model.onnx"
-            write_model(model, path)
-            layers, shapes = use_batch_statistics(path)
-            if not layers:
-                return {}
-            session = open_session(path)
-            return _pooled(layers, _run(session, shapes, [n for layer in layers for n in layer.outputs], source, seed))
+            write_model(measured.model, path := Path(folder) / "model.onnx")
+            runs = _run(open_session(path), measured.shapes, measured.changes, source, seed)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise RuntimeFailure(
             f"calibration has no room for temporary files ({reason}); set TMPDIR or choose `calibrate` none"
         ) from error
+    return _pooled(measured.layers, runs)
 
 
 def _run(
-    session: Any, shapes: dict[str, list[int]], wanted: list[str], source: str | os.PathLike[str], seed: int
+    session: Any, shapes: dict[str, list[int]], wanted: Sequence[str], source: str | os.PathLike[str], seed: int
 ) -> list[list[Array]]:
     """What the wanted outputs give on each batch of the first round of inputs that the model takes."""
     from onnx_ghn.runtime import run_session
@@ -135,7 +137,7 @@ def _run(
     raise RuntimeFailure(f"calibration: {failure}; choose `calibrate` none, or give images") from failure
 
 
-def _pooled(layers: list[Layer], runs: list[list[Array]]) -> dict[str, Array]:
+def _pooled(layers: Sequence[Layer], runs: list[list[Array]]) -> dict[str, Array]:
     """Mean and variance over all batches, and over all layers that share a statistic."""
     means: dict[str, list[Array]] = {}
     squares: dict[str, list[Array]] = {}
