@@ -29,9 +29,9 @@ demo: $(READY)  ## predict the weights of a bundled ResNet-18, draw its graph, m
 	  echo "no CIFAR-10 in data/cifar10, so its accuracy is not measured"; \
 	else \
 	  echo "before: random weights (Kaiming)"; \
-	  $(BIN)/onnx-ghn eval -D $(IMAGES) --arch resnet18 --init kaiming --n_images 1024; \
+	  $(BIN)/onnx-ghn eval -D $(IMAGES) --arch resnet18 --init kaiming --n-images 1024; \
 	  echo "after: predicted weights"; \
-	  $(BIN)/onnx-ghn eval -D $(IMAGES) --model out/resnet18.onnx --statistics batch --n_images 1024; \
+	  $(BIN)/onnx-ghn eval -D $(IMAGES) --model out/resnet18.onnx --statistics batch --n-images 1024; \
 	fi
 
 test: $(READY)  ## the default tests, under ten minutes on two cores

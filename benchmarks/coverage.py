@@ -38,7 +38,7 @@ from onnx_ghn.exporters.targets import resolve
 @click.option("--suite", type=click.Choice(SUITES))
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Lines of results.")
 @click.option("--only", help="Models whose name contains this.")
-@click.option("--max_params", default=400_000_000, show_default=True, help="Larger models are left out, and told.")
+@click.option("--max-params", default=400_000_000, show_default=True, help="Larger models are left out, and told.")
 @click.option("--table", is_flag=True, help="Print what the file holds.")
 def main(suite: str | None, out: Path, only: str | None, max_params: int, table: bool) -> None:
     """Measure a suite, or print the table."""

@@ -33,8 +33,8 @@ RATES = (0.1, 0.025, 0.00625)
 
 
 @click.command()
-@click.option("-C", "--ckpt", default="ghn-cifar10", show_default=True)
-@click.option("-D", "--data_dir", default="./data", show_default=True)
+@click.option("-C", "--ghn", "ckpt", default="ghn-cifar10", show_default=True)
+@click.option("-D", "--data-dir", default="./data", show_default=True)
 @click.option("--out", default="out/first_epoch", show_default=True, type=click.Path(path_type=Path))
 @click.option(
     "--net", "nets", multiple=True, help="An index of the test split, or a name. [default: 0 to 4, ResNet-50]"

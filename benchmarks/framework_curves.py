@@ -35,7 +35,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("-D", "--data_dir", required=True)
+@click.option("-D", "--data-dir", required=True)
 @click.option("-n", "--images", default=12_800, show_default=True)
 @click.option("-o", "--output", required=True)
 def data(data_dir: str, images: int, output: str) -> None:

@@ -50,8 +50,8 @@ NETS: dict[str, tuple[str, Any]] = {
 
 
 @click.command()
-@click.option("-D", "--data_dir", default="./data", show_default=True)
-@click.option("-C", "--ckpt", default="ghn-cifar10", show_default=True)
+@click.option("-D", "--data-dir", default="./data", show_default=True)
+@click.option("-C", "--ghn", "ckpt", default="ghn-cifar10", show_default=True)
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Lines of results.")
 @click.option("--threads", default=1, show_default=True)
 def main(data_dir: str, ckpt: str, out: Path, threads: int) -> None:

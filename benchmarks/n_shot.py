@@ -1,7 +1,7 @@
 """n-shot fine-tuning: random, predicted and pretrained weights, each with its best learning rate and weight decay.
 
     python benchmarks/n_shot.py -D DATA --out n_shot.jsonl                        # minutes on a CPU
-    python benchmarks/n_shot.py -D DATA --out full.jsonl --steps 550 -b 96 --image_size 32 --test_images 10000 \
+    python benchmarks/n_shot.py -D DATA --out full.jsonl --steps 550 -b 96 --image-size 32 --test-images 10000 \
         --layers DARTS=14 --channels DARTS=48 --layers ViT=12                     # 50 epochs, as published
 
 The protocol is that of facebookresearch/ppuda (100-shot CIFAR-10): the training images are the first n of each class.
@@ -65,22 +65,22 @@ def sizes(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
 
 @click.command()
 @click.option("-d", "--dataset", default="cifar10", show_default=True)
-@click.option("-D", "--data_dir", default="./data", show_default=True)
-@click.option("-C", "--ckpt", default="ghn-cifar10", show_default=True)
+@click.option("-D", "--data-dir", default="./data", show_default=True)
+@click.option("-C", "--ghn", "ckpt", default="ghn-cifar10", show_default=True)
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Lines of results.")
 @click.option("--net", "nets", multiple=True, default=("DARTS", "ViT", "ResNet-50"), show_default=True)
 @click.option("--init", "inits", multiple=True, type=click.Choice(INITS), default=("random", "predicted"))
-@click.option("--n_shots", default=100, show_default=True)
+@click.option("--n-shots", default=100, show_default=True)
 @click.option("--steps", default=64, show_default=True)
-@click.option("-b", "--batch_size", default=32, show_default=True)
+@click.option("-b", "--batch-size", default=32, show_default=True)
 @click.option("--opt", default="sgd", show_default=True)
 @click.option("--lr", "rates", multiple=True, type=float, default=(0.1, 0.025), show_default=True)
 @click.option("--wd", "decays", multiple=True, type=float, default=(1e-3, 1e-4), show_default=True)
 @click.option("--seeds", default=3, show_default=True)
 @click.option(
-    "--image_size", default=16, show_default=True, help="Images are scaled to it; those of ViT stay as they are."
+    "--image-size", default=16, show_default=True, help="Images are scaled to it; those of ViT stay as they are."
 )
-@click.option("--test_images", default=2000, show_default=True, help="The first of the test set, its classes mixed.")
+@click.option("--test-images", default=2000, show_default=True, help="The first of the test set, its classes mixed.")
 @click.option("--channels", multiple=True, callback=sizes, default=("DARTS=16",), show_default=True)
 @click.option("--layers", multiple=True, callback=sizes, default=("DARTS=8", "ViT=6"), show_default=True)
 @click.option("--amp/--no-amp", default=True, show_default=True, help="In bfloat16.")

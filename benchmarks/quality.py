@@ -53,8 +53,8 @@ def rows(quick: bool) -> dict[str, list[list[str]]]:
 
 
 @click.command()
-@click.option("-C", "--ckpt", default="ghn-cifar10", show_default=True)
-@click.option("-D", "--data_dir", default="./data", show_default=True)
+@click.option("-C", "--ghn", "ckpt", default="ghn-cifar10", show_default=True)
+@click.option("-D", "--data-dir", default="./data", show_default=True)
 @click.option(
     "--out", default="out/quality", show_default=True, type=click.Path(path_type=Path), help="Of the results."
 )
@@ -72,7 +72,7 @@ def main(ckpt: str, data_dir: str, out: Path, jobs: int, quick: bool, images: st
             (row, init): [
                 pool.submit(
                     top1,
-                    [*common, *arguments, "--init", init] + (["--n_images", str(limit)] if limit else []),
+                    [*common, *arguments, "--init", init] + (["--n-images", str(limit)] if limit else []),
                     out / f"{row.replace(', ', '-').replace(' ', '-')}-{index}-{init}.jsonl",
                 )
                 for index, arguments in enumerate(networks)

@@ -38,7 +38,7 @@ from onnx_ghn.training.optimizers import Optimizers
 @click.option("--kind", type=click.Choice(["ghn2", "ghn3"]), default="ghn2", show_default=True)
 @click.option("--nets", default=8, show_default=True)
 @click.option("--images", default=64, show_default=True)
-@click.option("--image_size", default=32, show_default=True)
+@click.option("--image-size", default=32, show_default=True)
 @click.option("--steps", default=12, show_default=True, help="Counted, after one to warm up.")
 @click.option("--precision", type=click.Choice(["bf16", "f32"]), default="bf16", show_default=True)
 @click.option("--processes", default=1, show_default=True, help="That share the nets of a step.")

@@ -2,48 +2,68 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+import os
 
 import click
 
-from onnx_ghn.cli.options import SPLITS
+from onnx_ghn.cli import options as cli_options
+from onnx_ghn.cli.checks import check_ending, check_output
+from onnx_ghn.cli.commands import Group, Option, checked
+from onnx_ghn.cli.terminal import bar
+from onnx_ghn.errors import DataError, OptionError
 
 __all__ = ["deepnets"]
 
-_BACKENDS = ("loky", "threading", "ray", "dask")
+
+def _check_file(path: str) -> None:
+    if "\0" in path or not os.path.exists(path):
+        raise DataError(f"{path}: no such file (deepnets generate makes one; published ones end in .hdf5)")
 
 
-@click.group()
+_file = click.argument("file", callback=checked(_check_file))
+
+
+@click.group(cls=Group)
 def deepnets() -> None:
     """Make, read and export DeepNets-1M architectures."""
 
 
 @deepnets.command()
-@click.argument("split", type=click.Choice(SPLITS))
-@click.option("-n", "count", required=True, type=click.IntRange(min=1), help="How many architectures.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all random numbers.")
-@click.option("--workers", type=int, default=1, show_default=True, help="Processes; -1 for one a core.")
-@click.option("--backend", type=click.Choice(_BACKENDS), help="Who runs them: joblib's loky unless told.")
-@click.option("-o", "--output", required=True, metavar="FILE", help="A .jsonl file, or .hdf5 for the official form.")
+@click.argument("split", type=click.Choice(cli_options.SPLITS))
+@click.option(
+    "--count",
+    cls=Option,
+    aliases=["-n"],
+    required=True,
+    type=click.IntRange(min=1),
+    help="How many architectures to write.",
+)
+@cli_options.seed
+@cli_options.jobs
+@cli_options.output("Where to write them, a .jsonl file, or .hdf5 for the official form.")
 @click.option("--official", is_flag=True, help="Insist on the official HDF5 and JSON pair.")
 @click.option("--force", is_flag=True, help="Overwrite an output file that holds something else.")
-def generate(split: str, count: int, output: str, official: bool, **options: Any) -> None:
+def generate(
+    split: str, count: int, seed: int, workers: int, backend: str | None, output: str, official: bool, force: bool
+) -> None:
     """Write random architectures of SPLIT by the published rules.
 
     A run that was stopped goes on where it was when started again. One seed gives one file, whatever the workers.
     """
+    check_ending(output, (".jsonl", ".hdf5", ".h5"), "a file of architectures")
     from onnx_ghn.deepnets1m.files import is_official, open_deepnets
     from onnx_ghn.deepnets1m.generation import generate as run
 
     if official and not is_official(output):
         raise click.UsageError(f"--official: {output} must end in .hdf5, where the published loader looks for it")
-    seed = options.pop("seed")
-    with _bar(f"{split} architectures", count) as progress:
-        n_before = run(split, count, seed, output, progress=progress, **options)
+    what = f"{split} architectures"
+    with bar(what, count) as shown:
+
+        def progress(doing: str, done: int) -> None:
+            shown.show(done, text=f"{doing} {what}")
+
+        n_before = run(split, count, seed, output, workers=workers, backend=backend, force=force, progress=progress)
     total = count
     if not is_official(output):
         with open_deepnets(output) as file:
@@ -53,16 +73,16 @@ def generate(split: str, count: int, output: str, official: bool, **options: Any
 
 
 @deepnets.command(short_help="Write the network of an architecture in FILE as ONNX.")
-@click.argument("file")
-@click.option("--split", help="Of FILE; needed where it has several.")
-@click.option("--index", required=True, type=int, help="Of the architecture in its split.")
-@click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the .onnx file.")
+@_file
+@click.option("--split", help="Split of the architecture; needed where FILE has several.")
+@click.option("--index", required=True, type=int, help="Index of the architecture in its split.")
+@cli_options.output("Where to write the network, an .onnx file.")
 @click.option("--C", "channels", type=click.IntRange(min=1), help="Channels of the first cell, instead of the file's.")
 @click.option("--fc-dim", type=click.IntRange(min=1), help="Hidden width of the classifier, instead of the file's.")
-@click.option("--num-classes", type=click.IntRange(min=1), help="10, or 1000 with --large-images, unless told.")
-@click.option("--large-images", is_flag=True, help="For 224 × 224 images instead of 32 × 32.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random weights.")
-@click.option("--force", is_flag=True, help="Overwrite the output file.")
+@click.option("--num-classes", type=click.IntRange(min=1), help="Classes (default: 10, or 1000 with --large-images).")
+@click.option("--large-images", is_flag=True, help="Make the network for 224 × 224 images instead of 32 × 32.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the weights.")
+@cli_options.force
 def export(
     file: str,
     split: str | None,
@@ -76,9 +96,9 @@ def export(
     force: bool,
 ) -> None:
     """Write the network of an architecture in FILE as ONNX, with random weights."""
+    check_output(output, [".onnx"], "an ONNX model", force)
     from onnx_ghn.deepnets1m.export import export_network
     from onnx_ghn.deepnets1m.files import open_deepnets
-    from onnx_ghn.errors import OptionError
 
     with open_deepnets(file) as nets:
         if split is None:
@@ -95,59 +115,36 @@ def export(
 
 
 @deepnets.command(short_help="Show the splits of FILE: architectures and nodes.")
-@click.argument("file")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@_file
+@cli_options.as_json
 def info(file: str, as_json: bool) -> None:
     """Show the splits of FILE, and how many architectures and nodes they have."""
     from onnx_ghn.deepnets1m.files import is_official, open_deepnets
 
-    rows = []
     with open_deepnets(file) as nets:
-        for split in nets.splits:
-            n_nodes = nets.n_nodes(split)
-            row: dict[str, Any] = {"split": split, "architectures": len(n_nodes)}
-            if len(n_nodes):
-                row["nodes"] = {
-                    "min": int(n_nodes.min()),
-                    "mean": round(float(n_nodes.mean()), 2),
-                    "std": round(float(n_nodes.std()), 2),
-                    "max": int(n_nodes.max()),
-                }
-            rows.append(row)
+        n_nodes = {split: nets.n_nodes(split) for split in nets.splits}
         seed = getattr(nets, "seed", None)
+    nodes: dict[str, dict[str, float]] = {
+        split: {
+            "min": int(found.min()),
+            "mean": round(float(found.mean()), 2),
+            "std": round(float(found.std()), 2),
+            "max": int(found.max()),
+        }
+        for split, found in n_nodes.items()
+        if len(found)
+    }
     if as_json:
-        found = {"file": file, "format": "official" if is_official(file) else "compact", "seed": seed, "splits": rows}
-        click.echo(json.dumps(found, indent=2))
+        rows = [
+            {"split": split, "architectures": len(found), **({"nodes": nodes[split]} if split in nodes else {})}
+            for split, found in n_nodes.items()
+        ]
+        kind = "official" if is_official(file) else "compact"
+        click.echo(json.dumps({"file": file, "format": kind, "seed": seed, "splits": rows}, indent=2))
         return
-    for row in rows:
-        nodes = row.get("nodes")
-        sizes = "" if nodes is None else f", {nodes['min']} to {nodes['max']} nodes ({nodes['mean']} ± {nodes['std']})"
-        click.echo(f"{row['split']}: {row['architectures']:,} architectures{sizes}")
-
-
-@contextlib.contextmanager
-def _bar(what: str, total: int) -> Iterator[Callable[[str, int], None] | None]:
-    """A progress bar with the rate and the time left; silent where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda doing, done: progress.update(task, description=f"{doing} {what}", completed=done)
+    for split, found in n_nodes.items():
+        sizes = ""
+        if split in nodes:
+            of = nodes[split]
+            sizes = f", {of['min']} to {of['max']} nodes ({of['mean']} ± {of['std']})"
+        click.echo(f"{split}: {len(found):,} architectures{sizes}")

@@ -1,7 +1,7 @@
 """Evaluate a GHN on networks that it has not seen, or any ONNX classifier.
 
-    python training/eval_ghn.py -d cifar10 --ckpt out/EXP/ghn --split test -n 100 --results out/test.jsonl
-    python training/eval_ghn.py -d cifar10 --ckpt ghn2_cifar10.pt --arch ResNet-50
+    python training/eval_ghn.py -d cifar10 --ghn out/EXP/ghn --split test --count 100 --results out/test.jsonl
+    python training/eval_ghn.py -d cifar10 --ghn ghn2_cifar10.pt --arch ResNet-50
     python training/eval_ghn.py -d cifar10 --model init.onnx
 
 The same as `onnx-ghn eval`. Networks are judged on batches of 64 with batch statistics, as published
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_ghn.cli import options as cli_options
+from onnx_ghn.cli.commands import Command, Option
 from onnx_ghn.cli.terminal import bar
 
 if TYPE_CHECKING:
@@ -29,13 +30,20 @@ if TYPE_CHECKING:
 __all__ = ["eval_ghn"]
 
 
-@click.command("eval", short_help="Measure the accuracy of predicted networks, or of a file.")
+@click.command("eval", cls=Command, short_help="Measure the accuracy of predicted networks, or of a file.")
 @cli_options.dataset
 @cli_options.data_dir
 @click.option(
     "--images", type=click.Choice(["val", "test"]), default="test", show_default=True, help="Images to judge on."
 )
-@click.option("-C", "--ckpt", help="A GHN: a shipped name, a folder, a .pt. The default one unless told.")
+@click.option(
+    "-C",
+    "--ghn",
+    "ckpt",
+    cls=Option,
+    aliases=["--ckpt"],
+    help="A GHN: a shipped name, a folder, a .pt. The default one unless told.",
+)
 @click.option("--model", help="An ONNX file to evaluate, instead of networks that a GHN fills.")
 @click.option("--init", type=click.Choice(["ghn", "kaiming"]), default="ghn", show_default=True, help="Weights.")
 @click.option(
@@ -45,7 +53,7 @@ __all__ = ["eval_ghn"]
     "--arch", help="One network: an index of the split, ResNet-50, ViT, DARTS, PDARTS, or a torchvision name."
 )
 @click.option("--file", help="DeepNets-1M architectures (.hdf5 or .jsonl); without one they are sampled.")
-@click.option("-n", "--count", type=click.IntRange(min=1), help="How many networks of the split.")
+@click.option("--count", cls=Option, aliases=["-n"], type=click.IntRange(min=1), help="How many networks of the split.")
 @click.option(
     "--width",
     type=click.Choice(["split", "train"]),
@@ -53,9 +61,9 @@ __all__ = ["eval_ghn"]
     show_default=True,
     help="Widths of the split (32; wide: 128), or drawn by the published training rule.",
 )
-@click.option("-b", "--batch_size", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--image_size", type=click.IntRange(min=1), help="Scale images to this size.")
-@click.option("--n_images", type=click.IntRange(min=1), help="Only so many images.")
+@click.option("-b", "--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--image-size", type=click.IntRange(min=1), help="Scale images to this size.")
+@click.option("--n-images", type=click.IntRange(min=1), help="Only so many images.")
 @click.option("--noise", is_flag=True, help="Judge on images with Gaussian noise too.")
 @click.option("--amp", is_flag=True, help="Networks in bfloat16.")
 @click.option(
@@ -92,7 +100,7 @@ def _check(options: dict[str, Any]) -> None:
         if options["statistics"] is not None:
             raise OptionError("--statistics: of --model; networks that a GHN fills are judged with those of the batch")
         return
-    told = [f"--{name}" for name in ("ckpt", "arch", "file", "count", "results") if options[name] is not None]
+    told = [f"`{name}`" for name in ("ckpt", "arch", "file", "count", "results") if options[name] is not None]
     if told:
         raise OptionError(f"{', '.join(told)}: of networks that a GHN fills, not of a file; leave out --model or this")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_ghn.cli import options as cli_options
+from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import console, spinner
 from onnx_ghn.errors import printable
 
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["finetune"]
 
 
-@click.command(short_help="Train MODEL, an ONNX classifier of images, as it is.")
+@click.command(cls=Command, short_help="Train MODEL, an ONNX classifier of images, as it is.")
 @click.argument("model")
 @click.option(
     "-d", "--data", required=True, metavar="FOLDER|ZIP", help="Class folders of images; or cifar10, cifar100."
 )
-@click.option("-D", "--data_dir", default="./data", show_default=True, help="Where named data sets are.")
+@click.option("-D", "--data-dir", default="./data", show_default=True, help="Where named data sets are.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the tuned model.")
 @click.option(
     "--val",
@@ -34,12 +35,12 @@ __all__ = ["finetune"]
 )
 @click.option("-e", "--epochs", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), help="Of training, instead of epochs.")
-@click.option("-b", "--batch_size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("-b", "--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
 @cli_options.optimizer("sgd")
 @click.option("--lr", type=float, default=0.01, show_default=True, help="Falls to 0 along a cosine.")
 @click.option("--wd", type=float, default=3e-4, show_default=True, help="Weight decay.")
-@click.option("--grad_clip", type=float, default=5.0, show_default=True)
-@click.option("--label_smoothing", type=float, default=0.0, show_default=True)
+@click.option("--grad-clip", type=float, default=5.0, show_default=True)
+@click.option("--label-smoothing", type=float, default=0.0, show_default=True)
 @click.option("--augment/--no-augment", default=True, show_default=True, help="Random windows and mirroring.")
 @click.option("--freeze", multiple=True, metavar="REGEX", help="Leave tensors whose name matches as they are.")
 @click.option("--train", multiple=True, metavar="REGEX", help="Train only tensors whose name matches.")

@@ -1,8 +1,8 @@
 """Search architectures by predicted properties: none of them is trained or run to be ranked.
 
-    python training/nas.py --split search --n 10000 --top 10 -o out/nas
-    python training/nas.py --max_latency_ms 2 --by noisy_accuracy -o out/nas
-    python training/nas.py --n 10000 -o out/nas --train 1 -D DATA --epochs 600
+    python training/nas.py --split search --count 10000 --top 10 -o out/nas
+    python training/nas.py --max-latency-ms 2 --by noisy_accuracy -o out/nas
+    python training/nas.py --count 10000 -o out/nas --train 1 -D DATA --epochs 600
 
 The same as `onnx-ghn nas`, and as facebookresearch/ppuda (experiments/property_prediction.py) does with its split
 `search`; --train is its protocol for the best (600 epochs, cutout, drop path, auxiliary classifier).
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_ghn.cli import options as cli_options
+from onnx_ghn.cli.commands import Command, Option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,12 +27,20 @@ if TYPE_CHECKING:
 __all__ = ["nas"]
 
 
-@click.command("nas", short_help="Rank architectures by predicted properties; export the best.")
+@click.command("nas", cls=Command, short_help="Rank architectures by predicted properties; export the best.")
 @click.option(
     "--split", type=click.Choice(cli_options.SPLITS), default="search", show_default=True, help="Whose rules draw."
 )
 @click.option("--file", help="DeepNets-1M architectures (.hdf5 or .jsonl); without one they are drawn.")
-@click.option("-n", "--n", "count", type=click.IntRange(min=1), default=10_000, show_default=True, help="How many.")
+@click.option(
+    "--count",
+    cls=Option,
+    aliases=["-n", "--n"],
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="How many.",
+)
 @click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of all draws.")
 @click.option("--channels", type=click.IntRange(min=16), help="Width; that of the predictor's networks unless told.")
 @click.option("--predictor", metavar="FOLDER", help="A predictor; the bundled one unless told.")
@@ -40,11 +49,11 @@ __all__ = ["nas"]
     "--against", type=click.Choice(["latency_ms", "n_params", "n_macs"]), default="latency_ms", show_default=True,
     help="Cost of the Pareto front.",
 )  # fmt: skip
-@click.option("--max_latency_ms", type=float, help="Limit on the predicted latency.")
-@click.option("--max_params", type=float, help="Limit on parameters.")
-@click.option("--max_macs", type=float, help="Limit on multiply-accumulates of an image.")
+@click.option("--max-latency-ms", type=float, help="Limit on the predicted latency.")
+@click.option("--max-params", type=float, help="Limit on parameters.")
+@click.option("--max-macs", type=float, help="Limit on multiply-accumulates of an image.")
 @click.option(
-    "--max_percentile", type=float, default=95.0, show_default=True,
+    "--max-percentile", type=float, default=95.0, show_default=True,
     help="Leave out what is further from the seen networks than so many percent of themselves.",
 )  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many to list and export.")
@@ -53,8 +62,8 @@ __all__ = ["nas"]
 @click.option(
     "--compare", type=click.IntRange(min=1), help="Train so many of the best briefly, and as many random ones."
 )
-@click.option("--compare_steps", type=click.IntRange(min=1), default=400, show_default=True, help="Of that training.")
-@click.option("--n_images", type=click.IntRange(min=1), default=1500, show_default=True, help="That judge it.")
+@click.option("--compare-steps", type=click.IntRange(min=1), default=400, show_default=True, help="Of that training.")
+@click.option("--n-images", type=click.IntRange(min=1), default=1500, show_default=True, help="That judge it.")
 @click.option("--train", "n_train", type=click.IntRange(min=1), help="Train so many of the best as `train-net` does.")
 @click.option("-e", "--epochs", type=click.IntRange(min=0), default=600, show_default=True, help="Of --train.")
 @click.option("-d", "--dataset", default="cifar10", show_default=True, help="Of --train and --compare.")
@@ -135,7 +144,9 @@ def _compare(folder: Path, space: Space, good: Candidates, options: dict[str, An
 
     n = options["compare"]
     if len(good) < 2 * n:
-        raise OptionError(f"--compare {n}: only {len(good)} architectures are within the limits; draw more with --n")
+        raise OptionError(
+            f"--compare {n}: only {len(good)} architectures are within the limits; draw more with --count"
+        )
     drawn = np.random.default_rng(options["seed"]).choice(np.arange(n, len(good)), n, replace=False)
     chosen = good[np.concatenate([np.arange(n), np.sort(drawn)])]
     told = {key: options[key] for key in ("dataset", "channels", "n_images")}

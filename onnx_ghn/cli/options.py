@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
+
+from onnx_ghn.cli.checks import check_ghn, check_model, check_pattern
+from onnx_ghn.cli.commands import Option, checked
 
 __all__ = [
     "NETWORK_SPLITS",
@@ -13,11 +16,20 @@ __all__ = [
     "as_json",
     "data_dir",
     "dataset",
+    "force",
+    "ghn",
+    "jobs",
     "machine",
+    "model",
+    "named_shape",
     "network",
     "optimizer",
+    "output",
+    "patterns",
     "run",
+    "seed",
     "set_up",
+    "shape",
     "start",
     "together",
     "until",
@@ -29,7 +41,14 @@ NETWORK_SPLITS = (*SPLITS, "predefined", "torchvision")
 """Where one network is found."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_Decorator = Callable[[_Command], _Command]
+
+
+class _Decorator(Protocol):
+    """What adds options to a command."""
+
+    def __call__(self, command: _Command, /) -> _Command: ...
+
+
 _at_least_1 = click.IntRange(min=1)
 
 
@@ -44,54 +63,144 @@ def together(*options: _Decorator) -> _Decorator:
     return add
 
 
+def ghn(help_text: str) -> _Decorator:
+    """A GHN, as `ghn`: a shipped name, a folder, a published file."""
+    return click.option(
+        "-C",
+        "--ghn",
+        cls=Option,
+        aliases=["--ckpt"],
+        metavar="GHN",
+        callback=checked(check_ghn),
+        help=f"{help_text}: a shipped name (see `ghns`), a folder, or a published .pt file.",
+    )
+
+
+def patterns(name: str, help_text: str) -> _Decorator:
+    """Regular expressions."""
+    return click.option(name, multiple=True, metavar="REGEX", callback=checked(check_pattern), help=help_text)
+
+
+def output(help_text: str) -> _Decorator:
+    """The file to write, as `output`."""
+    return click.option("-o", "--output", required=True, metavar="FILE", help=help_text)
+
+
+model = click.argument("model", callback=checked(check_model))
 dataset = click.option(
-    "-d", "--dataset", default="cifar10", show_default=True, help="cifar10, imagenet, or a folder or zip."
+    "-d",
+    "--dataset",
+    default="cifar10",
+    show_default=True,
+    help="The data set: cifar10, imagenet, or a folder or zip archive.",
 )
-data_dir = click.option("-D", "--data_dir", default="./data", show_default=True, help="Where data sets are.")
+data_dir = click.option("-D", "--data-dir", default="./data", show_default=True, help="The folder of data sets.")
 until = click.option(
-    "--until", type=_at_least_1, help="Stop at this step for now; the schedule stays that of the whole run."
+    "--until",
+    type=_at_least_1,
+    help="The step to stop at for now; the schedule stays that of the whole run.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-
+force = click.option("--force", is_flag=True, help="Overwrite an existing output file.")
+seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed.")
 machine = together(
-    click.option("--threads", type=_at_least_1, help="On the CPU, of each process."),
-    click.option("--device", help="cpu or cuda; cuda where there is one."),
+    click.option("--threads", type=_at_least_1, help="Threads of each process on the CPU (default: all cores)."),
+    click.option("--device", help="Device to compute on: cpu or cuda (default: cuda where there is one)."),
 )
 """See `set_up`."""
 
+jobs = together(
+    click.option(
+        "--workers", type=int, default=1, show_default=True, help="Jobs that run at once; -1 for one per core."
+    ),
+    click.option(
+        "--backend",
+        type=click.Choice(["loky", "threading", "ray", "dask"]),
+        help="Engine that runs the jobs (default: joblib's loky).",
+    ),
+)
+"""How independent jobs are spread; see `deepnets1m.parallel`."""
+
 network = together(
     click.option(
-        "--split", type=click.Choice(NETWORK_SPLITS), default="predefined", show_default=True, help="Of DeepNets-1M."
+        "--split",
+        type=click.Choice(NETWORK_SPLITS),
+        default="predefined",
+        show_default=True,
+        help="Split of DeepNets-1M.",
     ),
     click.option(
         "--arch",
         default="DARTS",
         show_default=True,
-        help="DARTS, PDARTS, ResNet-50, ViT, an index, or a torchvision name.",
+        help="Network: DARTS, PDARTS, ResNet-50, ViT, an index of the split, or a torchvision name.",
     ),
     click.option(
-        "--file", help="DeepNets-1M architectures (.hdf5 or .jsonl); without one an index is of the sampled split."
+        "--file", help="File of DeepNets-1M architectures (.hdf5 or .jsonl); without one, the split is sampled."
     ),
     click.option(
-        "--arch_seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of the sampled split."
+        "--arch-seed",
+        type=click.IntRange(min=0),
+        default=1111,
+        show_default=True,
+        help="Random seed of the sampled split.",
     ),
-    click.option("--init_channels", type=_at_least_1, help="Of DARTS and PDARTS: for images of 32 36, of 224 48."),
-    click.option("--layers", type=_at_least_1, help="Cells of DARTS and PDARTS: for images of 32 20, of 224 14."),
+    click.option(
+        "--init-channels",
+        type=_at_least_1,
+        help="Initial channels of DARTS and PDARTS (default: 36, or 48 for 224 × 224 images).",
+    ),
+    click.option(
+        "--layers",
+        type=_at_least_1,
+        help="Number of cells of DARTS and PDARTS (default: 20, or 14 for 224 × 224 images).",
+    ),
 )
 """One network to train; see `training.starting_net`."""
 
 start = together(
-    click.option("-C", "--ckpt", help="Start from what this GHN predicts: a shipped name, a folder, a .pt."),
+    click.option(
+        "-C",
+        "--ghn",
+        "ckpt",
+        cls=Option,
+        aliases=["--ckpt"],
+        help="Start from what this GHN predicts: a shipped name, a folder, or a published .pt file.",
+    ),
     click.option("--pretrained", is_flag=True, help="Start from torchvision's ImageNet weights."),
-    click.option("--init", type=click.Choice(["rand", "orth", "kaiming"]), default="rand", show_default=True),
+    click.option(
+        "--init",
+        type=click.Choice(["rand", "orth", "kaiming"]),
+        default="rand",
+        show_default=True,
+        help="Random weights to start from: the layers' own (rand), orthogonal (orth), or Kaiming's.",
+    ),
 )
 """The weights that it starts from."""
+
+
+def shape(text: str | tuple[int, ...]) -> tuple[int, ...]:
+    """A type of options: a shape, such as `1x3x224x224`; commas between are accepted, too."""
+    if isinstance(text, tuple):
+        return text
+    try:
+        return tuple(int(side) for side in text.replace("×", "x").replace(",", "x").split("x")) if text else ()
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no shape; write 1x3x224x224") from error
+
+
+def named_shape(text: str | tuple[str, tuple[int, ...]]) -> tuple[str, tuple[int, ...]]:
+    """A type of options: the name of an input, or none, and a shape, such as `images:1x3x224x224`."""
+    if isinstance(text, tuple):
+        return text
+    name, _, sides = text.rpartition(":")
+    return name, shape(sides)
 
 
 def optimizer(default: str) -> _Decorator:
     """That of `training.optimizers`."""
     names = click.Choice(["sgd", "adam", "adamw", "muon"])
-    return click.option("--opt", type=names, default=default, show_default=True)
+    return click.option("--opt", type=names, default=default, show_default=True, help="Optimiser.")
 
 
 def run(name: str | None, *, save: int, log: int) -> _Decorator:
@@ -101,16 +210,29 @@ def run(name: str | None, *, save: int, log: int) -> _Decorator:
         name: of its folder; the output file's where it is None.
         save, log: steps.
     """
-    unless = "" if name else "; unless told, the name of the output file"
+    unless = "" if name else " (default: the name of the output file)"
     return together(
         click.option(
-            "-S", "--save_dir", default="./out", show_default=True, help="Of runs: a log, and a state to go on from."
+            "-S",
+            "--save-dir",
+            default="./out",
+            show_default=True,
+            help="Folder of all runs, each with its log and the state to resume from.",
         ),
         click.option(
-            "--name", default=name, show_default=bool(name), help=f"Of the run: its folder below save_dir{unless}."
+            "--name", default=name, show_default=bool(name), help=f"Name of the run, a folder in --save-dir{unless}."
         ),
-        click.option("--save_interval", type=_at_least_1, default=save, show_default=True, help="Steps."),
-        click.option("-l", "--log_interval", type=_at_least_1, default=log, show_default=True, help="Steps."),
+        click.option(
+            "--save-interval", type=_at_least_1, default=save, show_default=True, help="Steps between saved states."
+        ),
+        click.option(
+            "-l",
+            "--log-interval",
+            type=_at_least_1,
+            default=log,
+            show_default=True,
+            help="Steps between lines of the log.",
+        ),
     )
 
 

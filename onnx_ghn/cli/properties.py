@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from onnx_ghn.cli import options as cli_options
+from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import console
 from onnx_ghn.errors import printable
 
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["properties"]
 
 
-@click.command(short_help="Predict accuracy and latency of MODEL from its graph.")
-@click.argument("model")
+@click.command(cls=Command, short_help="Predict accuracy and latency of MODEL from its graph.")
+@cli_options.model
 @click.option(
     "--predictor", metavar="FOLDER", help="Of a predictor that was fitted elsewhere; the bundled one unless told."
 )

@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from onnx_ghn.cli import options as cli_options
+from onnx_ghn.cli.commands import Group, Option
 from onnx_ghn.cli.terminal import bar
 from onnx_ghn.errors import DataError
 from onnx_ghn.training.results import ResultsFile
@@ -27,7 +28,7 @@ from onnx_ghn.training.results import ResultsFile
 __all__ = ["property_prediction"]
 
 
-@click.group("property-prediction", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("property-prediction", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def property_prediction() -> None:
     """Measure properties of networks, fit regressions that predict them, and say how well they do."""
 
@@ -36,23 +37,33 @@ def property_prediction() -> None:
 @click.option("--out", default="./out/properties", show_default=True, help="Folder of the measurements.")
 @click.option("--only", type=click.Choice(["training", "speed", "ghn"]), default="training", show_default=True)
 @click.option("--split", "splits", type=click.Choice(["val", "test"]), multiple=True, help="Both unless told.")
-@click.option("-n", "--count", type=click.IntRange(min=1), default=104, show_default=True, help="Networks a split.")
+@click.option(
+    "--count",
+    cls=Option,
+    aliases=["-n"],
+    type=click.IntRange(min=1),
+    default=104,
+    show_default=True,
+    help="Networks a split.",
+)
 @click.option("--file", help="DeepNets-1M architectures (.hdf5 or .jsonl); without one they are sampled.")
-@click.option("--arch_seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of sampled networks.")
+@click.option("--arch-seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of sampled networks.")
 @click.option("-d", "--dataset", default="cifar10", show_default=True, help="cifar10, or a folder or zip.")
 @cli_options.data_dir
 @click.option("--channels", type=int, default=16, show_default=True, help="Width of the networks.")
-@click.option("--image_size", type=int, default=16, show_default=True, help="Scale training images to this size.")
+@click.option("--image-size", type=int, default=16, show_default=True, help="Scale training images to this size.")
 @click.option("--steps", type=int, default=100, show_default=True, help="Of training.")
-@click.option("-b", "--batch_size", type=int, default=32, show_default=True, help="Of training.")
+@click.option("-b", "--batch-size", type=int, default=32, show_default=True, help="Of training.")
 @click.option("--opt", type=click.Choice(["sgd", "adam", "adamw"]), default="adam", show_default=True)
 @click.option("--lr", type=float, default=0.002, show_default=True)
-@click.option("--n_images", type=int, default=1500, show_default=True, help="Validation images to judge on.")
+@click.option("--n-images", type=int, default=1500, show_default=True, help="Validation images to judge on.")
 @click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of training.")
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Visits to each network.")
 @click.option("--runs", type=click.IntRange(min=1), default=20, show_default=True, help="Of a network at each visit.")
-@click.option("--latency_batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images a run.")
-@click.option("-C", "--ckpt", help="The GHN of --only ghn; the default one unless told.")
+@click.option("--latency-batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images a run.")
+@click.option(
+    "-C", "--ghn", "ckpt", cls=Option, aliases=["--ckpt"], help="The GHN of --only ghn; the default one unless told."
+)
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes; -1 for one a core.")
 @click.option("--backend", type=click.Choice(["loky", "threading", "ray", "dask"]), help="Of joblib.")
 def measure(**options: Any) -> None:
@@ -140,7 +151,14 @@ def _networks(split: str, options: dict[str, Any]) -> list[tuple[str, Any]]:
 @property_prediction.command()
 @click.option("--out", default="./out/properties", show_default=True, help="Folder of the measurements.")
 @click.option("--measurements", help="A file of measurements instead: measurements.jsonl beside a saved predictor.")
-@click.option("-C", "--ckpt", help="The GHN whose embeddings are taken; the default one unless told.")
+@click.option(
+    "-C",
+    "--ghn",
+    "ckpt",
+    cls=Option,
+    aliases=["--ckpt"],
+    help="The GHN whose embeddings are taken; the default one unless told.",
+)
 @click.option(
     "--threshold", type=float, default=20.0, show_default=True, help="Training accuracy of convergence, percent."
 )

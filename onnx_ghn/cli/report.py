@@ -1,13 +1,16 @@
-"""`onnx-ghn report`: one self-contained HTML page about a model. Heavy imports happen inside the command."""
+"""`onnx-ghn report`: one self-contained HTML page about a model."""
 
 from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from onnx_ghn.cli import options as cli_options
+from onnx_ghn.cli.checks import check_output
+from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import spinner
 
 if TYPE_CHECKING:
@@ -16,12 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 
-@click.command(short_help="Write a page about MODEL: graph, coverage, weights, speed.")
-@click.argument("model")
-@click.option("-o", "--output", required=True, metavar="FILE", help="The .html file to write.")
-@click.option("--ghn", metavar="GHN", help="The GHN that predicts: a shipped name, a folder, or a published .pt file.")
-@click.option("--no-predict", is_flag=True, help="Graph and coverage only: no GHN, no distributions of weights.")
-@click.option("--profile", "measured", is_flag=True, help="Run MODEL through onnxruntime and show its speed too.")
+@click.command(cls=Command, short_help="Write a page about MODEL: graph, coverage, weights, speed.")
+@cli_options.model
+@cli_options.output("Where to write the page, an .html file.")
+@cli_options.ghn("The GHN that predicts")
+@click.option("--no-predict", is_flag=True, help="Show graph and coverage only: no GHN, no distributions of weights.")
+@click.option("--profile", "measured", is_flag=True, help="Run MODEL through onnxruntime and show its speed, too.")
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
@@ -29,27 +32,36 @@ __all__ = ["report"]
     show_default=True,
     help="How long --profile measures.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Of --profile; all cores unless told.")
-@click.option("--batch", type=click.IntRange(min=1), help="Of --profile; as the file says unless told.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all random numbers.")
-@click.option("--force", is_flag=True, help="Overwrite the output file.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads that --profile uses (default: all cores).")
+@click.option("--batch", type=click.IntRange(min=1), help="Batch size of --profile (default: as the file says).")
+@cli_options.seed
+@cli_options.force
 @click.option("--json", "as_json", is_flag=True, help="Print what the page shows as JSON.")
-def report(model: str, output: str, **options: Any) -> None:
+def report(
+    model: str,
+    output: str,
+    ghn: str | None,
+    no_predict: bool,
+    measured: bool,
+    seconds: float,
+    threads: int | None,
+    batch: int | None,
+    seed: int,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Write a page about MODEL: its graph, coverage, predicted weights, speed. It opens anywhere, without a network."""
-    from onnx_ghn.onnx_io import check_target
+    check_output(output, [".html", ".htm"], "a page", force)
     from onnx_ghn.report.writing import report_data, write_page
 
-    check_target(output, options["force"])  # before the work, not after it
     profile = None
-    if options["measured"]:
+    if measured:
         with spinner(f"measuring {model}"):
-            profile = _measure(model, options)
+            profile = _measure(model, seconds, threads, batch, seed)
     with spinner(f"reporting on {model}"):
-        data = report_data(
-            model, ghn=options["ghn"], predict=not options["no_predict"], profile=profile, seed=options["seed"]
-        )
-        path = write_page(data, output, force=options["force"])
-    if options["as_json"]:
+        data = report_data(model, ghn=ghn, predict=not no_predict, profile=profile, seed=seed)
+        path = write_page(data, output, force=force)
+    if as_json:
         click.echo(json.dumps(data, indent=2))
         return
     graph = data["graph"]
@@ -57,10 +69,13 @@ def report(model: str, output: str, **options: Any) -> None:
     click.echo(f"{path}: {len(graph['nodes']['x']):,} nodes, {graph['n_edges']:,} edges, {size_bytes:,} bytes")
 
 
-def _measure(model: str, options: dict[str, Any]) -> ProfileReport:
+def _measure(model: str, seconds: float, threads: int | None, batch: int | None, seed: int) -> ProfileReport:
     from onnx_ghn.profiling import profile
     from onnx_ghn.profiling.settings import Settings
 
-    batch, threads = (() if options[key] is None else (options[key],) for key in ("batch", "threads"))
-    settings = Settings(seconds=options["seconds"], seed=options["seed"])
-    return profile(model, batch=batch, threads=threads, settings=settings)
+    return profile(
+        model,
+        batch=() if batch is None else (batch,),
+        threads=() if threads is None else (threads,),
+        settings=Settings(seconds=seconds, seed=seed),
+    )

@@ -1,7 +1,7 @@
 """Train a detector of persons on the features of a network: predicted, random or pretrained.
 
-    python training/train_detector.py -d PennFudanPed --arch resnet50 --ckpt ghn2_imagenet.pt
-    python training/train_detector.py -d PennFudanPed --arch DARTS --ckpt ghn2_imagenet.pt
+    python training/train_detector.py -d PennFudanPed --arch resnet50 --ghn ghn2_imagenet.pt
+    python training/train_detector.py -d PennFudanPed --arch DARTS --ghn ghn2_imagenet.pt
     python training/train_detector.py -d PennFudanPed --arch resnet50 --pretrained --detector mask
 
 Defaults are those of facebookresearch/ppuda (experiments/sgd/detector, ppuda/config.py): Faster R-CNN, ten epochs of
@@ -19,34 +19,35 @@ from typing import Any
 import click
 
 from onnx_ghn.cli import options as cli_options
+from onnx_ghn.cli.commands import Command
 from onnx_ghn.errors import printable
 
 __all__ = ["train_detector"]
 
 
-@click.command("train-detector", short_help="Train a detector on a predicted or other backbone.")
+@click.command("train-detector", cls=Command, short_help="Train a detector on a predicted or other backbone.")
 @click.option("-d", "--dataset", default="PennFudanPed", show_default=True, help="A folder, or one below data_dir.")
 @cli_options.data_dir
 @cli_options.network
 @cli_options.start
 @click.option("--detector", type=click.Choice(["faster", "mask"]), default="faster", show_default=True, help="R-CNN.")
-@click.option("-b", "--batch_size", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("-b", "--batch-size", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("-e", "--epochs", type=click.IntRange(min=0), default=10, show_default=True, help="0 evaluates only.")
 @cli_options.optimizer("sgd")
 @click.option("--lr", type=float, default=0.005, show_default=True)
 @click.option("--wd", type=float, default=5e-4, show_default=True)
 @click.option(
-    "--lr_step", type=click.IntRange(min=1), default=3, show_default=True, help="Epochs between changes of rate."
+    "--lr-step", type=click.IntRange(min=1), default=3, show_default=True, help="Epochs between changes of rate."
 )
 @click.option("--gamma", type=float, default=0.1, show_default=True, help="What the rate is multiplied by then.")
 @click.option(
     "--imsize", type=click.Choice(["32", "224"]), default="224", show_default=True, help="Form of the network's stem."
 )
-@click.option("--min_size", type=click.IntRange(min=32), default=800, show_default=True, help="Shorter side of images.")
-@click.option("--max_size", type=click.IntRange(min=32), default=1333, show_default=True, help="Longer side at most.")
+@click.option("--min-size", type=click.IntRange(min=32), default=800, show_default=True, help="Shorter side of images.")
+@click.option("--max-size", type=click.IntRange(min=32), default=1333, show_default=True, help="Longer side at most.")
 @click.option("--anchors", default="32,64,128,256,512", show_default=True, help="Sides of boxes to begin from.")
 @click.option("--regions", type=click.IntRange(min=8), default=512, show_default=True, help="Of an image, a step.")
-@click.option("--test_images", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--test-images", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--amp", is_flag=True, help="In bfloat16.")
 @click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True)
 @cli_options.run("DETECTOR", save=100, log=10)
@@ -132,7 +133,7 @@ def _detector(options: dict[str, Any]) -> tuple[Any, str, str]:
     if len(sides) != len(options["anchors"].split(",")) or not all(anchors):
         raise OptionError(f"--anchors {options['anchors']}: write sides in pixels, as 32,64,128")
     if options["min_size"] > options["max_size"]:
-        raise OptionError(f"--min_size {options['min_size']} is above --max_size {options['max_size']}")
+        raise OptionError(f"--min-size {options['min_size']} is above --max-size {options['max_size']}")
     choice = chosen_net(options)
     n_classes = ghn.config.num_classes if ghn is not None else 1000  # of the classifier, which is dropped
     net, origin = starting_net(choice, options, ghn, n_classes)

@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from onnx_ghn.cli import options as cli_options
+from onnx_ghn.cli.commands import Command, Option
 
 __all__ = ["train_ghn"]
 
@@ -29,28 +30,28 @@ _at_least_1 = click.IntRange(min=1)
 _share = functools.partial(click.option, type=click.FloatRange(0, 1), default=0.0, show_default=True)
 
 
-@click.command("train")
+@click.command("train", cls=Command)
 @cli_options.dataset
 @cli_options.data_dir
-@click.option("-b", "--batch_size", type=_at_least_1, help="Images a step: 64, for imagenet 256.")
+@click.option("-b", "--batch-size", type=_at_least_1, help="Images a step: 64, for imagenet 256.")
 @click.option("-e", "--epochs", type=_at_least_1, default=300, show_default=True)
 @click.option("--steps", type=_at_least_1, help="Optimiser steps, instead of epochs.")
 @cli_options.optimizer("adam")
 @click.option("--lr", type=float, default=1e-3, show_default=True)
 @click.option("--wd", type=float, default=1e-5, show_default=True)
 @click.option("--scheduler", type=click.Choice(["step", "cosine", "constant"]), default="step", show_default=True)
-@click.option("--lr_steps", default="200,250", show_default=True, help="Epochs at which the step schedule decays.")
+@click.option("--lr-steps", default="200,250", show_default=True, help="Epochs at which the step schedule decays.")
 @click.option("-g", "--gamma", type=float, default=0.1, show_default=True, help="By how much it decays.")
 @click.option("--warmup", type=click.IntRange(min=0), default=0, show_default=True, help="Steps of linear warm-up.")
-@click.option("--grad_clip", type=float, default=5.0, show_default=True)
-@click.option("--net_clip", type=float, default=float("inf"), help="Largest norm of one net's gradient.")
-@click.option("-m", "--meta_batch_size", type=int, default=1, show_default=True, help="Nets a step.")
+@click.option("--grad-clip", type=float, default=5.0, show_default=True)
+@click.option("--net-clip", type=float, default=float("inf"), help="Largest norm of one net's gradient.")
+@click.option("-m", "--meta-batch-size", type=int, default=1, show_default=True, help="Nets a step.")
 @click.option("--accumulate", type=int, default=1, show_default=True, help="Batches per optimiser step.")
-@click.option("--own_images", is_flag=True, help="Images of its own for each net of a step, not the same for all.")
-@click.option("-n", "--weight_norm", is_flag=True, help="Normalise predicted weights by fan-in.")
+@click.option("--own-images", is_flag=True, help="Images of its own for each net of a step, not the same for all.")
+@click.option("-n", "--weight-norm", is_flag=True, help="Normalise predicted weights by fan-in.")
 @click.option(
     "-v",
-    "--virtual_edges",
+    "--virtual-edges",
     type=click.IntRange(min=0),
     default=1,
     show_default=True,
@@ -65,22 +66,24 @@ _share = functools.partial(click.option, type=click.FloatRange(0, 1), default=0.
 @click.option("--layers", type=int, default=3, show_default=True, help="Of graphormer.")
 @click.option("--heads", type=int, default=8, show_default=True, help="Of graphormer.")
 @click.option("--dirac", is_flag=True, help="Add a decoded multiple of the identity to each weight.")
-@click.option("--pooled_flatten", is_flag=True, help="Let the weight of a flattened map be that of its mean.")
-@click.option("--max_shape", type=int, default=64, show_default=True, help="Largest decoded channels.")
+@click.option("--pooled-flatten", is_flag=True, help="Let the weight of a flattened map be that of its mean.")
+@click.option("--max-shape", type=int, default=64, show_default=True, help="Largest decoded channels.")
 @click.option("--split", default="train", show_default=True, help="Of DeepNets-1M, whose rules draw the nets.")
-@click.option("--max_cells", type=_at_least_1, default=10_000, help="Draw no deeper nets than this.")
-@click.option("--max_params", type=_at_least_1, default=10**9, help="Draw no larger nets than this.")
+@click.option("--max-cells", type=_at_least_1, default=10_000, help="Draw no deeper nets than this.")
+@click.option("--max-params", type=_at_least_1, default=10**9, help="Draw no larger nets than this.")
 @_share("--transformers", help="Share of plain transformers of 3 to 9 cells.")
 @_share(
     "--families", help="Share of small networks of torchvision's families (MobileNet, ResNeXt, …) and of tutorials."
 )
 @click.option("--channels", type=_at_least_1, help="One width for all nets, instead of the published draw.")
-@click.option("--image_size", type=_at_least_1, help="Scale images to this size.")
-@click.option("--label_smoothing", type=float, help="0, for imagenet 0.1.")
+@click.option("--image-size", type=_at_least_1, help="Scale images to this size.")
+@click.option("--label-smoothing", type=float, help="0, for imagenet 0.1.")
 @click.option("--ema", type=float, default=0.0, show_default=True, help="Decay of an average of weights.")
 @click.option("--amp", is_flag=True, help="Nets in bfloat16.")
 @click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True)
-@click.option("-C", "--ckpt", help="A GHN to start from: a name, a folder, a .pt.")
+@click.option(
+    "-C", "--ghn", "ckpt", cls=Option, aliases=["--ckpt"], help="A GHN to start from: a name, a folder, a .pt."
+)
 @cli_options.run("EXP", save=500, log=100)
 @cli_options.until
 @cli_options.machine
@@ -158,7 +161,7 @@ def _check_shape(ckpt: str, found: Any, asked: Any) -> None:
         if option == "max_shape":  # that of kernels goes with the data set
             own, other = own[0], other[0]
         if is_told and own != other:
-            raise OptionError(f"--{option}: {ckpt} has {field} {own}, not {other}; leave it out, or --ckpt")
+            raise OptionError(f"`{option}`: {ckpt} has {field} {own}, not {other}; leave it out, or `ckpt`")
 
 
 def _ghn_config(options: dict[str, Any], num_classes: int) -> Any:
@@ -198,7 +201,7 @@ def _config(options: dict[str, Any], steps: int, steps_per_epoch: int) -> Any:
         smoothing = 0.1 if options["dataset"] == "imagenet" else 0.0
     epochs = options["lr_steps"].split(",")
     if not all(epoch.strip().isdigit() for epoch in epochs if epoch):
-        raise OptionError(f"--lr_steps {options['lr_steps']}: write epochs, as 200,250")
+        raise OptionError(f"--lr-steps {options['lr_steps']}: write epochs, as 200,250")
     boundaries = tuple(int(epoch) * steps_per_epoch for epoch in epochs if epoch)
     names = (
         "meta_batch_size",

@@ -1,9 +1,9 @@
 """Train or fine-tune a network: from a GHN's prediction, from random or from pretrained weights.
 
-    python training/train_net.py --arch DARTS -d cifar10 --epochs 1 --ckpt ghn-cifar10
+    python training/train_net.py --arch DARTS -d cifar10 --epochs 1 --ghn ghn-cifar10
     python training/train_net.py --split search --arch 35133 --file data/deepnets1m_search.hdf5 --epochs 50
-    python training/train_net.py --arch 12 --split test --epochs 600 --cutout --drop_path_prob 0.2 --auxiliary
-    python training/train_net.py --arch resnet50 --n_shots 100 --wd 1e-3 --epochs 50 --pretrained
+    python training/train_net.py --arch 12 --split test --epochs 600 --cutout --drop-path-prob 0.2 --auxiliary
+    python training/train_net.py --arch resnet50 --n-shots 100 --wd 1e-3 --epochs 50 --pretrained
 
 Options and defaults are those of facebookresearch/ppuda (experiments/sgd/train_net.py, ppuda/config.py). A run that was
 interrupted goes on from its last checkpoint in <save_dir>/<name> when the same command is given again.
@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from onnx_ghn.cli import options as cli_options
+from onnx_ghn.cli.commands import Command
 
 __all__ = ["train_net"]
 
@@ -25,27 +26,27 @@ _IMAGENET = {"batch_size": 128, "epochs": 250, "lr": 0.1, "wd": 3e-5}
 _SMALL = {"batch_size": 96, "epochs": 600, "lr": 0.025, "wd": 3e-4}
 
 
-@click.command("train-net", short_help="Train a network from predicted or other weights.")
+@click.command("train-net", cls=Command, short_help="Train a network from predicted or other weights.")
 @cli_options.dataset
 @cli_options.data_dir
 @cli_options.network
 @cli_options.start
-@click.option("-b", "--batch_size", type=click.IntRange(min=1), help="96, for imagenet 128.")
+@click.option("-b", "--batch-size", type=click.IntRange(min=1), help="96, for imagenet 128.")
 @click.option("-e", "--epochs", type=click.IntRange(min=0), help="600, for imagenet 250; 0 evaluates only.")
 @cli_options.optimizer("sgd")
 @click.option("--lr", type=float, help="0.025, for imagenet 0.1.")
 @click.option("--wd", type=float, help="3e-4, for imagenet 3e-5.")
-@click.option("--grad_clip", type=float, default=5.0, show_default=True)
+@click.option("--grad-clip", type=float, default=5.0, show_default=True)
 @click.option(
     "--scheduler", type=click.Choice(["cosine", "exponential", "constant"]), help="cosine; imagenet exponential."
 )
-@click.option("--n_shots", type=click.IntRange(min=1), help="Training images of each class.")
+@click.option("--n-shots", type=click.IntRange(min=1), help="Training images of each class.")
 @click.option("--beta", type=float, default=0.0, help="Add noise of this share of each tensor's spread to the weights.")
 @click.option("--cutout", is_flag=True, help="Blank a square of each training image.")
-@click.option("--cutout_length", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--drop_path_prob", type=float, default=0.0, show_default=True)
+@click.option("--cutout-length", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--drop-path-prob", type=float, default=0.0, show_default=True)
 @click.option("--auxiliary", is_flag=True, help="Train with an auxiliary classifier.")
-@click.option("--auxiliary_weight", type=float, default=0.4, show_default=True)
+@click.option("--auxiliary-weight", type=float, default=0.4, show_default=True)
 @click.option("--imsize", type=click.Choice(["32", "224"]), help="Image size that the network is made for.")
 @click.option("--images", type=click.Choice(["val", "test"]), default="test", show_default=True, help="To judge on.")
 @click.option("--noise", is_flag=True, help="Judge on images with Gaussian noise too.")

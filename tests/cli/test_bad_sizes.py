@@ -79,7 +79,7 @@ def test_huge_shapes(tmp_path, predictor, command_name, where, shape):
     assert len(outcome.lines) == outcome.code
 
 
-@pytest.mark.parametrize("option", [("--exclude", "."), ("--include", "nothing"), ("--fallback", "keep")])
+@pytest.mark.parametrize("option", [("--exclude", "."), ("--fallback", "keep")])
 def test_huge_shapes_left_out(tmp_path, predictor, option):
     """What is not to be filled costs nothing, and stays as it was written."""
     path = save(tmp_path / "in", _declares((10**6, 10**6)))

@@ -50,13 +50,13 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_generate_and_info(run, tmp_path: Path) -> None:
     compact, official = tmp_path / "nets.jsonl", tmp_path / "deepnets1m_eval.hdf5"
-    assert run("generate", "val", "-n", 70, "--seed", 3, "-o", compact) == (
+    assert run("generate", "val", "--count", 70, "--seed", 3, "-o", compact) == (
         0,
         f"{compact}: 70 architectures of split val, seed 3\n",
         "",
     )
-    assert run("generate", "val", "-n", 70, "--seed", 3, "-o", compact).out.endswith("70 of them from before\n")
-    assert run("generate", "val", "-n", 70, "--seed", 3, "-o", official, "--official").code == 0
+    assert run("generate", "val", "--count", 70, "--seed", 3, "-o", compact).out.endswith("70 of them from before\n")
+    assert run("generate", "val", "--count", 70, "--seed", 3, "-o", official, "--official").code == 0
     for path, kind, seed in ((compact, "compact", 3), (official, "official", None)):
         found = json.loads(run("info", path, "--json").out)
         n_nodes = open_deepnets(path).n_nodes("val")
@@ -96,12 +96,12 @@ def test_errors_are_one_line(run, nets: Path, tmp_path: Path) -> None:
     other.write_text("notes\n")
     target = tmp_path / "net.onnx"
     for arguments, code, words in (
-        (("generate", "val", "-n", 5, "-o", other), 1, "exists already"),
-        (("generate", "val", "-n", 5, "-o", tmp_path / "absent" / "n.jsonl"), 1, "there is no folder"),
-        (("generate", "val", "-n", 5, "-o", tmp_path / "n.jsonl", "--official"), 2, "must end in .hdf5"),
-        (("generate", "val", "-n", 0, "-o", tmp_path / "n.jsonl"), 2, "-n"),
-        (("generate", "teapot", "-n", 1, "-o", tmp_path / "n.jsonl"), 2, "teapot"),
-        (("generate", "val", "-n", 5, "-o", tmp_path / "n.jsonl", "--workers", 0), 1, "0 workers"),
+        (("generate", "val", "--count", 5, "-o", other), 1, "exists already"),
+        (("generate", "val", "--count", 5, "-o", tmp_path / "absent" / "n.jsonl"), 1, "there is no folder"),
+        (("generate", "val", "--count", 5, "-o", tmp_path / "n.jsonl", "--official"), 2, "must end in .hdf5"),
+        (("generate", "val", "--count", 0, "-o", tmp_path / "n.jsonl"), 2, "--count"),
+        (("generate", "teapot", "--count", 1, "-o", tmp_path / "n.jsonl"), 2, "teapot"),
+        (("generate", "val", "--count", 5, "-o", tmp_path / "n.jsonl", "--workers", 0), 1, "0 workers"),
         (("info", other), 1, "not a file of architectures"),
         (("info", tmp_path / "absent.hdf5"), 1, "no such file"),
         (("export", nets, "--index", 99, "-o", target), 1, "no architecture 99 in split wide"),

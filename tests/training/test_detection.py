@@ -26,8 +26,8 @@ from onnx_ghn.training.detection.pedestrians import Pedestrians, find_pedestrian
 from onnx_ghn.training.detection.trainer import DetectorConfig, DetectorTrainer, detector_learning_rate
 from onnx_ghn.training.nets.networks import choose, make_module
 
-SMALL = ["--init_channels", 8, "--layers", 3, "--imsize", 32, "--min_size", 64, "--max_size", 64, "--regions", 16]
-SMALL += ["--anchors", "16,32", "--test_images", 3, "--threads", 1]
+SMALL = ["--init-channels", 8, "--layers", 3, "--imsize", 32, "--min-size", 64, "--max-size", 64, "--regions", 16]
+SMALL += ["--anchors", "16,32", "--test-images", 3, "--threads", 1]
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def test_a_detector_learns_and_resumes(drawn: Path, ghn: Path, tmp_path: Path) -
     assert lines[-1]["step"] == whole["step"] == 6
     assert lines[-1]["loss"] < lines[0]["loss"]
     run(*arguments, "--name", "parts", "--until", 4)
-    output = run(*arguments, "--name", "parts", "--log_interval", 5)
+    output = run(*arguments, "--name", "parts", "--log-interval", 5)
     assert "going on from step 4 of 6" in output
     assert "epoch 2: AP " in output
     files = [load_file(tmp_path / name / "detector.safetensors") for name in ("whole", "parts")]
@@ -241,7 +241,7 @@ def test_masks_are_judged_too(drawn: Path, tmp_path: Path) -> None:
         "-d",
         drawn,
         *SMALL,
-        "--test_images",
+        "--test-images",
         1,
         "--detector",
         "mask",
@@ -262,12 +262,12 @@ def test_masks_are_judged_too(drawn: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--anchors", "16,x"], "write sides in pixels"),
-        (["--min_size", 128], "above --max_size"),
+        (["--min-size", 128], "above --max-size"),
         (["--lr", 0], "--lr"),
         (["--ckpt", "absent"], "absent: no such file"),
         (["--ckpt", "absent", "--pretrained"], "choose one"),
         (["--arch", "ViT"], "position table"),
-        (["--test_images", 12], "leave some for training"),
+        (["--test-images", 12], "leave some for training"),
         (["-d", "nothing"], "no such folder"),
     ],
 )

@@ -79,7 +79,7 @@ def test_sizes_that_make_no_sense_are_refused() -> None:
 def test_measurements_go_on_and_become_tables(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shared = ["measure", "-n", "1", "--out", str(out), "--channels", "8"]
-    brief = ["-d", str(data), "--steps", "2", "-b", "4", "--n_images", "6"]
+    brief = ["-d", str(data), "--steps", "2", "-b", "4", "--n-images", "6"]
     for arguments in (brief, ["--only", "speed", "--rounds", "2", "--runs", "2"]):
         run_command(property_prediction, [*shared, *arguments])
         before = {path: path.read_bytes() for path in out.glob("*.jsonl")}

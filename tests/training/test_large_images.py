@@ -35,9 +35,9 @@ def test_imagenet_end_to_end(data: Path, tmp_path: Path) -> None:
     small = (
         "--hid",
         8,
-        "--max_shape",
+        "--max-shape",
         16,
-        "--max_cells",
+        "--max-cells",
         4,
         "--channels",
         16,

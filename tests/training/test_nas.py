@@ -122,7 +122,7 @@ def test_a_search_leaves_tables_picture_and_models(
     saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "nas"
-    arguments = ["nas", "-n", "70", "-s", "5", "--predictor", saved, "--top", "2", "--max_percentile", "100"]
+    arguments = ["nas", "-n", "70", "-s", "5", "--predictor", saved, "--top", "2", "--max-percentile", "100"]
     arguments += ["-o", str(out)]
     main([*arguments, "--json"])
     found = json.loads(capsys.readouterr().out)
@@ -147,9 +147,9 @@ def test_the_best_and_random_ones_are_trained_alike_and_kept(
 ) -> None:
     data = draw_colours(tmp_path / "data", {"train": 40, "test": 6}, side=16)
     out = tmp_path / "nas"
-    arguments = ["nas", "-n", "8", "-s", "5", "--predictor", saved, "--top", "1", "--max_percentile", "100"]
-    arguments += ["-o", str(out), "--n_images", "6"]
-    arguments += ["--no-picture", "--compare", "1", "--compare_steps", "2", "-d", str(data), "--json", "--force"]
+    arguments = ["nas", "-n", "8", "-s", "5", "--predictor", saved, "--top", "1", "--max-percentile", "100"]
+    arguments += ["-o", str(out), "--n-images", "6"]
+    arguments += ["--no-picture", "--compare", "1", "--compare-steps", "2", "-d", str(data), "--json", "--force"]
     main(arguments)
     first = json.loads(capsys.readouterr().out)["compared"]
     assert [row["chosen"] for row in first] == ["best", "random"]
@@ -162,7 +162,7 @@ def test_the_best_and_random_ones_are_trained_alike_and_kept(
 def test_the_best_is_trained_by_the_published_protocol(saved: str, tmp_path: Path) -> None:
     data = draw_colours(tmp_path / "data", {"train": 4, "test": 2})
     out = tmp_path / "nas"
-    arguments = ["nas", "-n", "8", "-s", "5", "--predictor", saved, "--top", "1", "--max_percentile", "100"]
+    arguments = ["nas", "-n", "8", "-s", "5", "--predictor", saved, "--top", "1", "--max-percentile", "100"]
     main([*arguments, "-o", str(out), "--no-picture", "--train", "1", "-e", "1", "-d", str(data)])
     (model,) = out.glob("search-*.onnx")
     told = json.loads((out / model.stem / "result.json").read_text())
@@ -181,7 +181,7 @@ def test_without_matplotlib_the_picture_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(SystemExit):
-        main(["nas", "-n", "4", "--predictor", saved, "--max_percentile", "100", "-o", str(tmp_path / "x")])
+        main(["nas", "-n", "4", "--predictor", saved, "--max-percentile", "100", "-o", str(tmp_path / "x")])
     assert "pip install 'onnx-ghn[plot]'" in capsys.readouterr().err
 
 

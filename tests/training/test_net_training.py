@@ -24,7 +24,7 @@ from onnx_ghn.torch_export import module_to_onnx
 from onnx_ghn.training.nets.networks import Choice, make_module
 from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer, net_learning_rate
 
-TINY = ["--init_channels", "16", "--layers", "3"]
+TINY = ["--init-channels", "16", "--layers", "3"]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_network_learns_from_predicted_weights(colours: Path, ghn: Path, tmp_p
 
 
 def test_a_resumed_run_equals_one_that_was_not_interrupted(colours: Path, tmp_path: Path) -> None:
-    arguments = ("-d", colours, *TINY, "-b", 12, "-e", 2, "-S", tmp_path, "--drop_path_prob", 0.3, "--auxiliary")
+    arguments = ("-d", colours, *TINY, "-b", 12, "-e", 2, "-S", tmp_path, "--drop-path-prob", 0.3, "--auxiliary")
     arguments += ("--device", "cpu")  # on GPUs sums have no fixed order
     run(train_net, *arguments, "--name", "whole")
     run(train_net, *arguments, "--name", "parts", "--until", 5)
@@ -77,7 +77,7 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(colours: Path, tmp_pa
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--arch", "resnet18", "--cutout", "--n_shots", 8],
+        ["--arch", "resnet18", "--cutout", "--n-shots", 8],
         ["--arch", "3", "--split", "test", "--init", "orth", "--amp"],
         ["--arch", "vit", "--init", "kaiming", "--beta", 0.1],
     ],
@@ -97,8 +97,8 @@ def test_any_network_trains(colours: Path, tmp_path: Path, arguments: list[objec
         (["--pretrained"], "no pretrained weights"),
         (["--ckpt", "absent"], "absent: no such file"),
         (["--ckpt", "absent", "--pretrained"], "choose one"),
-        (["--n_shots", 1000], "takes? fewer|take fewer"),
-        (["--drop_path_prob", 1], "drop_path_prob"),
+        (["--n-shots", 1000], "takes? fewer|take fewer"),
+        (["--drop-path-prob", 1], "drop_path_prob"),
     ],
 )
 def test_bad_options_give_one_line(colours: Path, tmp_path: Path, arguments: list[object], message: str) -> None:

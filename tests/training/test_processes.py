@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "training" / "train_ghn.py"
-SMALL = ["-H", "graphormer", "--dirac", "--pooled_flatten", "--hid", "8", "--max_shape", "16"]
-SMALL += ["--max_cells", "4", "--image_size", "8"]
+SMALL = ["-H", "graphormer", "--dirac", "--pooled-flatten", "--hid", "8", "--max-shape", "16"]
+SMALL += ["--max-cells", "4", "--image-size", "8"]
 RUN = [
     *SMALL,
     "-b",
@@ -27,7 +27,7 @@ RUN = [
     "2",
     "--steps",
     "12",
-    "--save_interval",
+    "--save-interval",
     "3",
     "-l",
     "1",

@@ -19,8 +19,8 @@ from onnx_ghn.cli import main
 from onnx_ghn.ghn import GHNConfig, new_ghn, save_ghn
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAIN = ["train", "--hid", "8", "--max_shape", "16", "--max_cells", "4", "--image_size", "8", "-b", "4", "--steps", "2"]
-NET = ["train-net", "--init_channels", "16", "--layers", "3", "-b", "4", "-e", "1", "--until", "1"]
+TRAIN = ["train", "--hid", "8", "--max-shape", "16", "--max-cells", "4", "--image-size", "8", "-b", "4", "--steps", "2"]
+NET = ["train-net", "--init-channels", "16", "--layers", "3", "-b", "4", "-e", "1", "--until", "1"]
 EVAL = ["eval", "--split", "val", "-n", "1"]
 
 
@@ -91,12 +91,12 @@ def test_data_sets(verb: list[str], data: str, colours: Path, tmp_path: Path, sa
         ([*TRAIN, "--ckpt", "nothing"], "nothing"),
         ([*TRAIN, "--hid", "9"], "hid"),
         ([*TRAIN, "--ckpt", "ghn-cifar10"], "--hid: ghn-cifar10 has hid 32, not 8"),
-        ([*TRAIN, "--hid", "32", "--max_shape", "64", "--ckpt", "ghn-cifar10", "--ln", "-H", "mlp"], "--hypernet"),
+        ([*TRAIN, "--hid", "32", "--max-shape", "64", "--ckpt", "ghn-cifar10", "--ln", "-H", "mlp"], "--hypernet"),
         ([*TRAIN, "-b", "0"], "-b"),
         ([*TRAIN, "--threads", "0"], "--threads"),
-        ([*TRAIN, "--max_params", "9"], "--max_params 9"),
-        ([*TRAIN, "--lr_steps", "a,b"], "--lr_steps a,b"),
-        ([*NET, "--init_channels", "37"], "C is 37"),
+        ([*TRAIN, "--max-params", "9"], "--max_params 9"),
+        ([*TRAIN, "--lr-steps", "a,b"], "--lr-steps a,b"),
+        ([*NET, "--init-channels", "37"], "C is 37"),
         ([*NET, "--arch", "resnet18"], "resnet18 is of torchvision"),
         ([*NET, "--device", "gpu"], "--device gpu"),
         ([*EVAL, "--device", "meta2"], "--device meta2"),
@@ -107,7 +107,7 @@ def test_data_sets(verb: list[str], data: str, colours: Path, tmp_path: Path, sa
         (["eval", "--model", "absent.onnx"], "absent.onnx"),
         ([*EVAL, "--arch", "resnet1000"], "resnet1000"),
         (["eval", "--split", "test"], "-n"),
-        (["eval", "--model", "m.onnx", "-C", "ghn-cifar10", "--results", "r.jsonl"], "--ckpt, --results: "),
+        (["eval", "--model", "m.onnx", "-C", "ghn-cifar10", "--results", "r.jsonl"], "--ghn, --results: "),
         ([*EVAL, "--statistics", "batch"], "--statistics: of --model"),
         ([*EVAL, "-C", "nothing"], "nothing"),
         ([*NET, "--lr", "0"], "--lr"),
@@ -143,7 +143,7 @@ def test_no_space_loses_no_more_than_the_last_interval(colours: Path, tmp_path: 
         str(colours),
         "-S",
         str(tmp_path),
-        "--save_interval",
+        "--save-interval",
         "1",
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

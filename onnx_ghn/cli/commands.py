@@ -1,0 +1,115 @@
+"""The commands' classes: published spellings of options, and errors that speak of options."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from onnx_ghn.errors import OnnxGhnError
+
+__all__ = ["Command", "Group", "Option", "checked"]
+
+Given = TypeVar("Given", str | None, tuple[str, ...])
+
+_CHECKS = "onnx_ghn.checks"  # in a context's meta: checks, and what each is of
+
+
+class Option(click.Option):
+    """An option with further spellings, which are accepted but not listed.
+
+    Args:
+        aliases: such as ("-n",).
+    """
+
+    def __init__(self, *args: Any, aliases: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.aliases = tuple(aliases)
+
+
+class Command(click.Command):
+    """A command whose options are kebab-case and may be given as the published code spells them (`--batch_size`)."""
+
+    def make_parser(self, ctx: click.Context) -> Any:
+        """Add to the parser the spellings that are accepted but not listed."""
+        parser = super().make_parser(ctx)
+        for option in _options(self, ctx):
+            twin = copy.copy(option)
+            twin.opts = [*_snake_case(option.opts), *(option.aliases if isinstance(option, Option) else ())]
+            twin.secondary_opts = _snake_case(option.secondary_opts)
+            if twin.opts or twin.secondary_opts:
+                twin.add_to_parser(parser, ctx)
+        return parser
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; what a misspelt option may have meant is told in the listed spelling."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            listed = {name for option in _options(self, ctx) for name in (*option.opts, *option.secondary_opts)}
+            meant = [name for name in error.possibilities or () if name in listed]
+            raise click.NoSuchOption(error.option_name, possibilities=meant, ctx=ctx) from None
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run, after the checks of what is given.
+
+        The library's errors name its arguments (`batch_size`); the user knows them as options.
+        """
+        try:
+            for check, value in ctx.meta.get(_CHECKS, ()):
+                check(value)
+            return super().invoke(ctx)
+        except OnnxGhnError as error:
+            error.args = (_speak_of_options(str(error), _options(self, ctx)),)
+            raise
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; of a misspelt one, say which may have been meant."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
+            meant = difflib.get_close_matches(name, self.list_commands(ctx))
+            told = f" Did you mean {' or '.join(meant)}?" if meant else ""
+            raise click.UsageError(f"No such command {name!r}.{told}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def checked(check: Callable[[str], None]) -> Callable[[click.Context, click.Parameter, Given], Given]:
+    """A callback of parameters: a check of what is given.
+
+    It takes place after the command line is parsed, so that errors of usage are told first, and before the command
+    imports anything. Of several values each is checked.
+    """
+
+    def note(ctx: click.Context, parameter: click.Parameter, value: Given) -> Given:
+        given = value if isinstance(value, tuple) else () if value is None else (value,)
+        ctx.meta.setdefault(_CHECKS, []).extend((check, one) for one in given)
+        return value
+
+    return note
+
+
+def _options(command: click.Command, ctx: click.Context) -> list[click.Option]:
+    return [param for param in command.get_params(ctx) if isinstance(param, click.Option)]
+
+
+def _snake_case(names: Sequence[str]) -> list[str]:
+    return [f"--{name[2:].replace('-', '_')}" for name in names if name.startswith("--") and "-" in name[2:]]
+
+
+def _speak_of_options(message: str, options: Sequence[click.Option]) -> str:
+    """Write --batch-size for a word `batch_size` in backticks that is the name of an option."""
+    names = {option.name: next((n for n in option.opts if n.startswith("--")), option.opts[0]) for option in options}
+    return re.sub(r"`(\w+)`", lambda match: names.get(match[1], match[0]), message)

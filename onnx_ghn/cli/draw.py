@@ -1,0 +1,38 @@
+"""`onnx-ghn draw`: a picture of a model's graph."""
+
+from __future__ import annotations
+
+import click
+
+from onnx_ghn.cli import options as cli_options
+from onnx_ghn.cli.checks import check_output
+from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.terminal import spinner
+
+__all__ = ["draw"]
+
+_ENDINGS = (".svg", ".png", ".dot", ".gv")
+
+
+@click.command(cls=Command)
+@cli_options.model
+@cli_options.output("Where to write the picture, an .svg, .png or .dot file.")
+@click.option(
+    "--rules",
+    type=click.Choice(["onnx", "ppuda", "ghn3"]),
+    default="onnx",
+    show_default=True,
+    help="Draw the graph as onnx-ghn, PPUDA or GHN-3 reads it.",
+)
+@click.option("--labels/--no-labels", default=None, help="Write names beside the nodes (default: where there is room).")
+@cli_options.force
+def draw(model: str, output: str, rules: str, labels: bool | None, force: bool) -> None:
+    """Draw the graph of MODEL, coloured by primitive."""
+    check_output(output, _ENDINGS, "a picture", force)
+    from onnx_ghn.drawing import draw as run
+    from onnx_ghn.graph import build_graph
+
+    with spinner(f"drawing {model}"):
+        graph = build_graph(model, rules=rules)
+        path = run(graph, output, force=force, labels=labels)
+    click.echo(f"{path}: {len(graph)} nodes, {len(graph.edges)} edges")

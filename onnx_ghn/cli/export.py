@@ -1,0 +1,55 @@
+"""`onnx-ghn export`: a framework's model as an ONNX file."""
+
+from __future__ import annotations
+
+import click
+
+from onnx_ghn.cli import options as cli_options
+from onnx_ghn.cli.checks import check_output
+from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.exporting import print_report, target_options
+
+__all__ = ["export"]
+
+
+@click.command(cls=Command, short_help="Write a framework's model as an ONNX file to predict.")
+@target_options
+@cli_options.output("Where to write the .onnx file.")
+@click.option(
+    "--exporter",
+    type=click.Choice(["auto", "torchscript", "dynamo"]),
+    help="Which of PyTorch's two exporters to use (default: auto, the second where the first fails).",
+)
+@click.option("--auxiliary", is_flag=True, help="Export the heads that only training computes, too (PyTorch).")
+def export(
+    target: str,
+    output: str,
+    shapes: tuple[tuple[int, ...], ...],
+    settings: dict[str, object],
+    exporter: str | None,
+    auxiliary: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write a framework's model as ONNX, its batch norms kept and each of its weights traced.
+
+    \b
+    torchvision:resnet50   timm:convnext_atto   torch:net.py:build
+    keras:ResNet50         keras:saved.keras    keras:net.py:build
+    hf:bert                hf:FOLDER            flax:net.py:build
+    paddle:resnet18        paddle:net.py:build  equinox:net.py:build   sklearn:net.py:build
+    tensorflow:SAVEDMODEL  tensorflow:net.py:build                     mindspore:net.py:build
+
+    The function in a file returns a model, or a model and its example inputs.
+    """
+    check_output(output, [".onnx"], "an ONNX model", force)
+    from onnx_ghn.exporters.targets import resolve
+
+    found = resolve(target, shapes, settings)
+    more: dict[str, str | bool] = {"exporter": exporter} if exporter else {}
+    if auxiliary:
+        more["auxiliary"] = True
+    if more and not found.exporter.__name__.endswith(("pytorch", "huggingface")):
+        raise click.UsageError("--exporter and --auxiliary are for PyTorch's models")
+    report = found.exporter.export(found.model, output, found.example_inputs, force=force, **more)
+    print_report(report, f"{output} from {target}, {report.exporter}", "traced", as_json)

@@ -1,0 +1,37 @@
+"""`onnx-ghn inspect`: what of a model would be predicted."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from onnx_ghn.cli import options as cli_options
+from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.terminal import console, spinner
+
+__all__ = ["inspect"]
+
+
+@click.command(cls=Command, short_help="Show what of MODEL would be predicted, and what not.")
+@cli_options.model
+@cli_options.ghn("The GHN that would predict, whose graph rules and vocabulary apply")
+@click.option("--nodes", is_flag=True, help="List the nodes of the graph, too.")
+@cli_options.as_json
+def inspect(model: str, ghn: str | None, nodes: bool, as_json: bool) -> None:
+    """Show the parameters and nodes of MODEL: what would be predicted, what not, and why."""
+    from onnx_ghn.inspection import inspect_model
+
+    with spinner(f"reading {model}"):
+        found = inspect_model(model, ghn)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2))
+        return
+    from onnx_ghn.cli.tables import coverage_table, nodes_table, parameters_table
+
+    out = console()
+    if nodes:
+        out.print(nodes_table(found.graph))
+    out.print(parameters_table(found.coverage))
+    out.print(coverage_table(found.coverage))
+    out.print(repr(found.graph), highlight=False)

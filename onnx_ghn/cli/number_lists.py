@@ -1,0 +1,47 @@
+"""Types of options that take several values: `1,8,32`, `0-3`, `cpu,cuda`."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["LEVELS", "cores", "levels", "numbers", "words"]
+
+#: onnxruntime's levels of graph optimisation: the keys of `profiling.settings.OPTIMIZATIONS`.
+LEVELS = ("none", "basic", "extended", "all")
+
+
+def numbers(value: str | tuple[int, ...], ranges: bool = False) -> tuple[int, ...]:
+    """Numbers from 1, such as `1,8,32`; with ranges, `0-3` too, and from 0."""
+    if isinstance(value, tuple):
+        return value
+    found: list[int] = []
+    for part in value.split(","):
+        first, dash, last = part.partition("-")
+        try:
+            ends = int(first), int(last if dash else first)
+        except ValueError as error:
+            message = f"{part!r} is no number; write numbers with commas between, such as 1,8,32"
+            raise click.BadParameter(message) from error
+        if (dash and not ranges) or ends[0] < (0 if ranges else 1) or ends[1] - ends[0] > 4096:
+            raise click.BadParameter(f"{part!r} is not in the range of this option")
+        found += range(ends[0], ends[1] + 1)
+    return tuple(found)
+
+
+def cores(value: str | tuple[int, ...]) -> tuple[int, ...]:
+    """Numbers from 0 and ranges of them, such as `0,2-3`."""
+    return numbers(value, ranges=True)
+
+
+def words(value: str | tuple[str, ...], choices: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Words such as `cpu,cuda`."""
+    words = value if isinstance(value, tuple) else tuple(word.strip() for word in value.split(","))
+    for word in words:
+        if not word or (choices and word not in choices):
+            raise click.BadParameter(f"{word!r}: choose of {', '.join(choices) or 'cpu, cuda, tensorrt'}")
+    return words
+
+
+def levels(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Levels of optimisation, such as `basic,all`."""
+    return words(value, LEVELS)

@@ -1,0 +1,109 @@
+"""What `onnx-ghn profile` prints and writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from onnx_ghn.cli.checks import check_output
+from onnx_ghn.cli.terminal import console
+from onnx_ghn.errors import OptionError, printable
+
+if TYPE_CHECKING:
+    from onnx_ghn.profiling import ProfileReport
+
+__all__ = ["Files", "print_profile"]
+
+_WIDTH = 180  # of tables, where they are piped
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """The files that a profile may be written to; None: not that one."""
+
+    points: str | None
+    operators: str | None
+    trace: str | None
+    plot: str | None
+
+    def check(self, force: bool) -> None:
+        """Refuse what could not be written at the end. Raises OptionError, ModelWriteError."""
+        named = [file for file in dataclasses.astuple(self) if file is not None]
+        if len({os.path.realpath(file) for file in named}) < len(named):
+            raise OptionError("two outputs have the same file; name another")
+        kinds = (
+            (self.points, (".csv",), "a table"),
+            (self.operators, (".csv",), "a table"),
+            (self.trace, (".json",), "a trace"),
+            (self.plot, (".svg", ".png", ".pdf"), "a picture"),
+        )
+        for file, endings, content in kinds:
+            if file is not None:
+                check_output(file, endings, content, force)
+        if self.plot is not None:
+            from onnx_ghn.profiling.picture import check_picture
+
+            check_picture(self.plot)
+
+    def write(self, report: ProfileReport, force: bool, quiet: bool) -> None:
+        """Write those that are named, where anything was measured. Raises ModelWriteError."""
+        from onnx_ghn.profiling import export
+
+        if not any(point.error is None for point in report.points):
+            return
+        contents: list[tuple[str | None, Callable[[ProfileReport], str | bytes]]] = [
+            (self.points, export.points_csv),
+            (self.operators, export.operators_csv),
+            (self.trace, export.trace_json),
+            (self.plot, self._picture),
+        ]
+        for file, content in contents:
+            if file is not None:
+                export.write_file(file, content(report), force=force)
+                if not quiet:
+                    click.echo(f"{file}: written")
+
+    def _picture(self, report: ProfileReport) -> bytes:
+        from onnx_ghn.profiling.picture import draw_profile
+
+        return draw_profile(report, self.plot or "")
+
+
+def print_profile(report: ProfileReport, top: int) -> None:
+    """Print the tables of a profile."""
+    from onnx_ghn.cli import profile_tables as tables
+
+    out = console(_WIDTH)
+
+    def say(text: str) -> None:
+        out.print(printable(text), highlight=False)
+
+    name = os.path.basename(report.model)
+    say(f"{name}: {report.parameters:,} stored parameters, {tables.si(report.size_bytes, 'B')}")
+    say(f"{report.system['processor']}, {report.system['cores']} cores, onnxruntime {report.system['onnxruntime']}")
+    sides = [(report.model, report.points)]
+    sides += [(report.against, report.against_points)] if report.against is not None else []
+    for model, points in sides:
+        if points:
+            out.print(tables.latency_table(points, os.path.basename(model) if len(sides) > 1 else ""))
+    notes = sorted({note for _, points in sides for point in points for note in point.notes})
+    for note in {note.partition(":")[0]: note for note in reversed(notes)}.values():  # of each kind the first
+        out.print(printable(note), style="dim", highlight=False)
+    if report.ratios:
+        out.print(tables.ratios_table(report.ratios, name, os.path.basename(report.against or "")))
+    profiled = [point for point in report.points if point.operators is not None]
+    if profiled:
+        point = profiled[-1]
+        assert point.operators is not None
+        if len(profiled) > 1:
+            say(f"operators of the last point ({point.point.label}); --json and --operators-csv have all")
+        out.print(tables.operators_table(point.operators, top))
+        say(tables.operators_summary(point))
+        for machine in dict.fromkeys(entry.machine for entry in profiled if entry.machine is not None):
+            say(tables.machine_line(machine))
+    if report.comparison is not None:
+        out.print(tables.comparison_table(report.comparison, top))

@@ -1,0 +1,26 @@
+"""`onnx-ghn strip`: a model without its weights."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from onnx_ghn.cli import options as cli_options
+from onnx_ghn.cli.checks import check_output
+from onnx_ghn.cli.commands import Command
+
+__all__ = ["strip"]
+
+
+@click.command(cls=Command, short_help="Write a copy of MODEL without weights, a few KB in all.")
+@cli_options.model
+@cli_options.output("Where to write the architecture, an .onnx file.")
+@cli_options.force
+def strip(model: str, output: str, force: bool) -> None:
+    """Write an architecture-only copy of MODEL: its weights become ConstantOfShape nodes, a few KB in all."""
+    check_output(output, [".onnx"], "an ONNX model", force)
+    from onnx_ghn import strip as run
+
+    path = run(model, output, force=force)
+    click.echo(f"{path}: {os.path.getsize(path):,} bytes, from {os.path.getsize(model):,}")
