@@ -83,7 +83,7 @@ def export(
 
     The function in a file returns a model, or a model and its example inputs.
     """
-    from onnx_ghn.exporters.targets import resolve
+    from onnx_ghn.exporters.registry import resolve
     from onnx_ghn.onnx_io import check_target
 
     check_target(output, force)
@@ -116,7 +116,7 @@ def load(
     TensorFlow checkpoint), .msgpack or .orbax (Flax), .eqx (Equinox), .pdparams (Paddle), .ckpt (MindSpore), .npz
     (scikit-learn).
     """
-    from onnx_ghn.exporters.targets import resolve
+    from onnx_ghn.exporters.registry import resolve
     from onnx_ghn.exporters.weight_files import check_weights_target, write_weights
 
     found = resolve(target, shapes, options)
@@ -130,10 +130,10 @@ def _print(report: ExportReport | LoadReport, first: str, verb: str, as_json: bo
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
         return
-    whole = report.n_weights - len(report.left)
+    whole = report.n_weights - len(report.unmatched)
     share = f"{report.share:.2%} of {report.n_elements:,} elements"
     click.echo(f"{first}: {whole} of {report.n_weights} weights {verb} ({share})")
-    for note in report.left[:_LISTED]:
+    for note in report.unmatched[:_LISTED]:
         click.echo(f"  {printable(str(note))}")
-    if len(report.left) > _LISTED:
-        click.echo(f"  … and {len(report.left) - _LISTED} more (--json lists them)")
+    if len(report.unmatched) > _LISTED:
+        click.echo(f"  … and {len(report.unmatched) - _LISTED} more (--json lists them)")

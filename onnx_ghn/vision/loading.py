@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from onnx_ghn.errors import DataError, OptionError
 from onnx_ghn.vision.cache import DecodedCache, default_cache_dir
+from onnx_ghn.vision.dataset_folders import Part, find_parts
 from onnx_ghn.vision.decoding import SMALL, Progress, common_small_size, decode_all
-from onnx_ghn.vision.layout import Part, find_parts
 from onnx_ghn.vision.original import ORIGINALS, find_original, original_files, read_original
 from onnx_ghn.vision.sets import ImageFiles, ImageSet
 from onnx_ghn.vision.splits import last_of_all, last_of_each_class, random_parts

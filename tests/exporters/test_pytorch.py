@@ -77,8 +77,8 @@ def test_there_and_back(tmp_path: Path, exporter: str) -> None:
     report = pytorch.export(module, path, IMAGE, exporter=exporter)
     assert_same(state(module), before)
     assert [part.training for part in module.modules()] == modes
-    assert {note.name for note in report.left} == {"auxiliary.weight", "auxiliary.bias"}
-    assert "does not read it" in report.left[0].cause
+    assert {note.name for note in report.unmatched} == {"auxiliary.weight", "auxiliary.bias"}
+    assert "does not read it" in report.unmatched[0].cause
     assert 0.9 < report.share < 1
     operators = {node.op_type for node in onnx.load(path).graph.node}
     assert "BatchNormalization" in operators
@@ -94,7 +94,7 @@ def test_there_and_back(tmp_path: Path, exporter: str) -> None:
         p.numel() for n, p in module.named_parameters() if p.requires_grad and not n.startswith("auxiliary")
     )
     loaded = pytorch.load(module, filled)
-    assert {note.name for note in loaded.left} == {"auxiliary.weight", "auxiliary.bias"}
+    assert {note.name for note in loaded.unmatched} == {"auxiliary.weight", "auxiliary.bias"}
     np.testing.assert_allclose(run(filled, IMAGE), module(IMAGE).detach().numpy(), rtol=1e-3, atol=1e-5)
     for name in ("frozen.weight", "frozen.bias", "table", "auxiliary.weight"):
         torch.testing.assert_close(module.state_dict()[name], before[name], rtol=0, atol=0)
