@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from onnx_ghn.errors import ModelWriteError, OptionError
 from onnx_ghn.exporters.registry import NamedModel
 from onnx_ghn.onnx_io import check_target
-from onnx_ghn.onnx_io.transaction import Transaction
+from onnx_ghn.onnx_io.transaction import write_file
 
 __all__ = ["check_weights_target", "write_weights"]
 
@@ -54,15 +55,8 @@ def write_weights(named: NamedModel, path: str, *, force: bool = False) -> Path:
             if saved.is_dir():
                 saved.rename(path)
             else:
-                _place(saved, path)
+                with saved.open("rb") as source:
+                    write_file(path, iter(functools.partial(source.read, _CHUNK_BYTES), b""), force=force)
     except OSError as error:
         raise ModelWriteError(f"{path}: cannot be written ({error.strerror or error}); free some space") from error
     return Path(path)
-
-
-def _place(saved: Path, path: str) -> None:
-    with Transaction(path) as transaction, saved.open("rb") as source:
-        file = transaction.create(os.path.basename(path))
-        while chunk := source.read(_CHUNK_BYTES):
-            file.write(chunk)
-        transaction.place(file, os.path.basename(path), last=True)
