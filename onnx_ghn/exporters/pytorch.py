@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack, cast
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
 from onnx_ghn.exporters.roundtrip import export_live, load_live, to_model
 from onnx_ghn.exporters.weight_map import Array
+from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.torch_export import TorchExportOptions
 
 if TYPE_CHECKING:
@@ -202,43 +203,39 @@ class Initialization:
         return f"Initialization(by {self.ghn_name}: {self.coverage!r}{unchanged})"
 
 
+class InitializeKeywords(PredictKeywords, ModuleOptions, total=False):
+    """The keyword arguments of `initialize`: those of `onnx_ghn.predict`, and those of an export."""
+
+
 def initialize(
     module: nn.Module,
     example_inputs: object,
+    options: PredictOptions | None = None,
     *,
     ghn: str | os.PathLike[str] | GHN | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    fallback: Literal["standard", "keep"] = "standard",
-    post: str = "none",
-    calibrate: str | os.PathLike[str] = "noise",
-    seed: int = 0,
-    **options: Unpack[ModuleOptions],
+    **keywords: Unpack[InitializeKeywords],
 ) -> Initialization:
     """Fill a module with predicted weights in place, by an export, a prediction and a load in memory.
 
     Args:
         example_inputs: inputs of the module's forward pass: a tensor, a tuple, or a dict.
-        ghn, include, exclude, fallback, post, calibrate, seed: see `onnx_ghn.predict`.
-        options: see `ModuleOptions`.
+        options: how to predict; None takes the defaults.
+        ghn: see `onnx_ghn.predict`.
+        keywords: single fields of `PredictOptions` (include, exclude, fallback, post, post_strength, calibrate,
+            unfold_batchnorm, seed), and those of `ModuleOptions`.
 
     Raises:
         OnnxGhnError: see `onnx_ghn.predict` and `export`. The module is then unchanged.
     """
     from onnx_ghn.prediction.predicting import predict
 
-    live = LiveModule(module, example_inputs, **options)
+    names = PredictKeywords.__annotations__
+    changes = cast(PredictKeywords, {name: value for name, value in keywords.items() if name in names})
+    export_options = cast(ModuleOptions, {name: value for name, value in keywords.items() if name not in names})
+    options = PredictOptions.of(options, **changes)
+    live = LiveModule(module, example_inputs, **export_options)
     with to_model(live) as exported:
-        prediction = predict(
-            exported.model,
-            ghn=ghn,
-            include=include,
-            exclude=exclude,
-            fallback=fallback,
-            post=post,
-            calibrate=calibrate,
-            seed=seed,
-        )
+        prediction = predict(exported.model, ghn=ghn, options=options)
         report = load_live(live, prediction.model)
     return Initialization(prediction.coverage, report, prediction.ghn_name)
 

@@ -119,6 +119,26 @@ def test_initialize_is_predict_and_load(tmp_path: Path) -> None:
     assert one.training  # its mode is as it was
 
 
+def test_initialize_takes_the_options_of_predict_and_of_an_export() -> None:
+    from onnx_ghn.prediction.options import PredictOptions
+
+    by_keywords, by_options = small(), small()
+    keywords = {
+        "calibrate": "none",
+        "post": "noise",
+        "post_strength": 0.2,
+        "unfold_batchnorm": True,
+        "exclude": ["conv"],
+    }
+    kept = by_keywords.conv.weight.detach().clone()
+    onnx_ghn.initialize(by_keywords, IMAGE, exporter="torchscript", **keywords)
+    onnx_ghn.initialize(by_options, IMAGE, PredictOptions(**keywords), exporter="torchscript")
+    assert_same(state(by_keywords), state(by_options))
+    assert torch.equal(by_keywords.conv.weight, kept)
+    with pytest.raises(OptionError, match="exporter"):
+        onnx_ghn.initialize(by_options, IMAGE, exporter="onnx")
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_file_of_another_exporter_loads(tmp_path: Path) -> None:
     """torch.onnx.export by hand, with every parameter of a fresh batch norm merged and folding on."""
