@@ -40,12 +40,11 @@ test: $(READY)  ## the default tests, under ten minutes on two cores
 test-slow: $(READY)  ## the tests that take minutes or gigabytes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-# Each framework has an environment of its own, since their pins disagree; without torch: $(VENV) predicts for them.
-$(VENV)-%/.ready: pyproject.toml tests/exporters/environment.py
+# The frameworks' pins disagree, so that they need several environments; $(VENV) predicts for those without torch.
+$(VENV)-%/.ready: exporters/requirements/%.txt
 	$(PYTHON) -m venv $(VENV)-$*
 	$(VENV)-$*/bin/python -m pip install --quiet --upgrade pip
-	$(PYTHON) tests/exporters/environment.py $* > $(VENV)-$*/requirements.txt
-	$(VENV)-$*/bin/python -m pip install --quiet --requirement $(VENV)-$*/requirements.txt
+	$(VENV)-$*/bin/python -m pip install --quiet --requirement $< 'pytest>=8'
 	$(VENV)-$*/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 

@@ -31,7 +31,7 @@ import click
 from zoos import BY_DYNAMO, SUITES, targets
 
 from onnx_ghn.errors import GraphError, OnnxGhnError
-from onnx_ghn.exporters.targets import resolve
+from onnx_ghn.exporters.registry import resolve
 
 
 @click.command()
@@ -78,7 +78,7 @@ def _measured(name: str, options: dict[str, Any], max_params: int) -> dict[str, 
         more: dict[str, Any] = {"exporter": "dynamo"} if name in BY_DYNAMO else {}
         try:
             report = target.exporter.export(target.model, path, target.example_inputs, **more)
-            if report.left and name.startswith("torchvision:"):  # heads of training
+            if report.unmatched and name.startswith("torchvision:"):  # heads of training
                 more["auxiliary"] = True
                 report = target.exporter.export(target.model, path, target.example_inputs, force=True, **more)
         except GraphError as error:
@@ -103,7 +103,7 @@ def _measured(name: str, options: dict[str, Any], max_params: int) -> dict[str, 
         "predicted": coverage["elements"]["predicted"] / total,
         "fallback": coverage["elements"]["fallback"] / total,
         "kept": coverage["elements"]["kept"] / total,
-        "left": [note.name for note in report.left][:20],
+        "left": [note.name for note in report.unmatched][:20],
         "reasons": dict(reasons.most_common(5)),
         "seconds": round(time.perf_counter() - start, 1),
         **more,

@@ -26,7 +26,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from onnx_ghn.exporters.targets import resolve
+from onnx_ghn.exporters.registry import resolve
 from onnx_ghn.report.writing import report_data, write_page
 
 _ZOO = {"ResNet-50": "torchvision:resnet50", "ViT-B/16": "torchvision:vit_b_16", "BERT-base": "hf:bert"}

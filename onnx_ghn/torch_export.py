@@ -1,14 +1,15 @@
-"""torch modules as ONNX models with their batch norms and dropout kept, by either of torch's exporters."""
+"""Exports of torch modules to ONNX by either of torch's exporters, with batch norms and dropout left in place."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
+import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
 from onnx_ghn.errors import GraphError
 
@@ -16,28 +17,50 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-__all__ = ["Exporter", "distinct_weights", "module_to_file", "module_to_onnx"]
+__all__ = ["Exporter", "TorchExportOptions", "distinct_weights", "module_to_file", "module_to_onnx"]
 
 Exporter = Literal["torchscript", "dynamo"]
 
 _OPSET = {"torchscript": 17, "dynamo": 18}
-_INSIDE_LIMIT = 3 << 29  # bytes of weights: more goes beside the file, since protobuf ends at 2 GiB
+_INSIDE_LIMIT = 3 << 29  # bytes of weights inside the file; more are written beside it, since protobuf ends at 2 GiB
+
+DynamicAxes = Mapping[str, Mapping[int, str] | Sequence[int]]
+
+
+class TorchExportOptions(TypedDict, total=False):
+    """Options of `torch.onnx.export`, which documents them."""
+
+    input_names: Sequence[str] | None
+    output_names: Sequence[str] | None
+    opset_version: int | None
+    dynamic_axes: DynamicAxes | None
+    dynamic_shapes: Mapping[str, object] | Sequence[object] | None
+    export_params: bool
+    keep_initializers_as_inputs: bool
+    custom_opsets: Mapping[str, int] | None
+    autograd_inlining: bool
+    custom_translation_table: Mapping[Callable[..., object], Callable[..., object]] | None
+    report: bool
+    verify: bool
+    profile: bool
+    dump_exported_program: bool
+    artifacts_dir: str | os.PathLike[str]
 
 
 def module_to_onnx(
     module: nn.Module,
-    example: tuple[Any, ...],
+    example: tuple[object, ...],
     *,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
-    dynamic_axes: Mapping[str, Mapping[int, str]] | None = None,
+    dynamic_axes: DynamicAxes | None = None,
 ) -> onnx.ModelProto:
-    """Export by torch's first exporter, which keeps parameter names; the module's modes are afterwards as they were.
+    """Export a module by torch's first exporter, which keeps the names of parameters.
 
-    The second exporter takes ten times as long and needs onnxscript.
+    The second exporter takes ten times as long and needs onnxscript. Afterwards the module is in its own modes again.
 
     Args:
-        example: positional inputs.
+        example: positional inputs of the module's forward pass.
 
     Raises:
         GraphError: torch cannot export the module.
@@ -45,16 +68,20 @@ def module_to_onnx(
     import onnx
 
     data = io.BytesIO()
-    names = {"input_names": input_names, "output_names": output_names, "dynamic_axes": dynamic_axes}
-    _export(module, example, {}, data, "torchscript", names, auxiliary=False)
+    options: TorchExportOptions = {
+        "input_names": input_names,
+        "output_names": output_names,
+        "dynamic_axes": dynamic_axes,
+    }
+    _export(module, example, {}, data, "torchscript", options, auxiliary=False)
     return onnx.load_from_string(data.getvalue())
 
 
 @contextlib.contextmanager
 def distinct_weights(module: nn.Module) -> Iterator[None]:
-    """Random numbers for weights, so that the exporter does not merge those that are equal (all ones, all zeros).
+    """Fill a module with random weights, so that the exporter does not merge equal ones (all ones, all zeros).
 
-    For exports of which only names and shapes are wanted. The module has its own weights again afterwards.
+    This is for exports whose names and shapes alone are of interest. Afterwards the module has its own weights again.
     """
     import torch
 
@@ -73,60 +100,64 @@ def distinct_weights(module: nn.Module) -> Iterator[None]:
 
 def module_to_file(
     module: nn.Module,
-    example: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
+    example: tuple[object, ...],
+    kwargs: Mapping[str, object],
     path: Path,
     exporter: Exporter,
     *,
     auxiliary: bool = False,
-    **names: Any,
+    **options: Unpack[TorchExportOptions],
 ) -> None:
-    """Write a module as an ONNX file, with weights beside it where they are too many for one.
+    """Write a module as an ONNX file. Weights that are too large for one file are written beside it.
 
     Args:
-        example, kwargs: inputs of the module's forward pass.
-        auxiliary: tell the outermost module, and it alone, that it trains: it then computes its auxiliary heads.
-        names: further options of torch.onnx.export.
+        example: positional inputs of the module's forward pass.
+        kwargs: keyword inputs of the module's forward pass.
+        auxiliary: put the outermost module alone into training mode, so that it computes its auxiliary heads.
+        options: further options of torch.onnx.export.
 
     Raises:
         GraphError: torch cannot export the module.
     """
-    _export(module, example, kwargs, path, exporter, names, auxiliary)
+    _export(module, example, kwargs, path, exporter, options, auxiliary)
 
 
 def _export(
     module: nn.Module,
-    example: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
+    example: tuple[object, ...],
+    kwargs: Mapping[str, object],
     target: Path | io.BytesIO,
     exporter: Exporter,
-    names: Mapping[str, Any],
+    options: TorchExportOptions,
     auxiliary: bool,
 ) -> None:
     import torch
 
-    options: dict[str, Any] = {"opset_version": _OPSET[exporter], **{k: v for k, v in names.items() if v is not None}}
+    given = {name: value for name, value in options.items() if value is not None}
+    settings: dict[str, Any] = {"opset_version": _OPSET[exporter], **given}
     if exporter == "torchscript":
-        options.update(
+        settings.update(
             dynamo=False,
-            training=torch.onnx.TrainingMode.PRESERVE,  # else batch norms are folded into the convolutions
+            training=torch.onnx.TrainingMode.PRESERVE,  # otherwise batch norms are folded into convolutions
             do_constant_folding=False,
         )
     else:
         size_bytes = sum(parameter.nbytes for parameter in module.parameters())
-        # Its optimiser folds batch norms.
-        options.update(dynamo=True, optimize=False, verbose=False, external_data=size_bytes > _INSIDE_LIMIT)
+        # The optimiser of this exporter folds batch norms, so it is switched off.
+        settings.update(dynamo=True, optimize=False, verbose=False, external_data=size_bytes > _INSIDE_LIMIT)
     with _modes_kept(module), _quiet():
         module.eval()
         module.training = auxiliary
         try:
-            torch.onnx.export(module, example, target, kwargs=dict(kwargs) or None, **options)
+            # The first exporter also writes to a buffer, which its types do not tell.
+            file = cast("os.PathLike[str]", target)
+            torch.onnx.export(module, example, file, kwargs=dict(kwargs) or None, **settings)
         except Exception as error:
             raise GraphError(f"{type(module).__name__}: torch cannot export it ({_first_line(error)})") from error
 
 
 def _first_line(error: BaseException) -> str:
-    """What went wrong first: torch wraps causes in pages of advice."""
+    """The first line of the first cause, which torch wraps in pages of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -139,7 +170,7 @@ def _modes_kept(module: nn.Module) -> Iterator[None]:
 
     modes = [(part, part.training) for part in module.modules()]
     fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # a fused encoder layer that no exporter knows
+    torch.backends.mha.set_fastpath_enabled(False)  # no exporter knows the fused encoder layer
     try:
         yield
     finally:
@@ -150,16 +181,16 @@ def _modes_kept(module: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' warnings about themselves, and the programs that they log when they fail."""
+    """Suppress the exporters' warnings about themselves, and the programs that they log when they fail."""
     import torch
 
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     native: Any = torch._C
-    # What prints a failed program asks whether it should of a function that it does not call (torch 2.14).
+    # torch 2.14 prints a failed program whatever its own setting says, through this function.
     log = getattr(native, "_jit_onnx_log", None)
     if log is not None:
-        native._jit_onnx_log = lambda *what: None
+        native._jit_onnx_log = lambda *text: None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

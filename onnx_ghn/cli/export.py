@@ -43,7 +43,7 @@ def export(
     The function in a file returns a model, or a model and its example inputs.
     """
     check_output(output, [".onnx"], "an ONNX model", force)
-    from onnx_ghn.exporters.targets import resolve
+    from onnx_ghn.exporters.registry import resolve
 
     found = resolve(target, shapes, settings)
     more: dict[str, str | bool] = {"exporter": exporter} if exporter else {}

@@ -69,10 +69,10 @@ def print_report(report: ExportReport | LoadReport, first: str, verb: str, as_js
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
         return
-    whole = report.n_weights - len(report.left)
+    whole = report.n_weights - len(report.unmatched)
     share = f"{report.share:.2%} of {report.n_elements:,} elements"
     click.echo(f"{first}: {whole} of {report.n_weights} weights {verb} ({share})")
-    for note in report.left[:_LISTED]:
+    for note in report.unmatched[:_LISTED]:
         click.echo(f"  {printable(str(note))}")
-    if len(report.left) > _LISTED:
-        click.echo(f"  … and {len(report.left) - _LISTED} more (--json lists them)")
+    if len(report.unmatched) > _LISTED:
+        click.echo(f"  … and {len(report.unmatched) - _LISTED} more (--json lists them)")

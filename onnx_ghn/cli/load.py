@@ -30,7 +30,7 @@ def load(
     TensorFlow checkpoint), .msgpack or .orbax (Flax), .eqx (Equinox), .pdparams (Paddle), .ckpt (MindSpore), .npz
     (scikit-learn).
     """
-    from onnx_ghn.exporters.targets import resolve
+    from onnx_ghn.exporters.registry import resolve
     from onnx_ghn.exporters.weight_files import check_weights_target, write_weights
 
     found = resolve(target, shapes, settings)

@@ -1,4 +1,4 @@
-"""Equinox: eqx.Module trees, by jax2onnx."""
+"""Equinox: an eqx.Module is exported by jax2onnx."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters import jax_arrays
@@ -21,42 +21,42 @@ __all__ = ["EquinoxModel", "LiveEquinox", "export", "load", "save_weights"]
 
 @dataclasses.dataclass
 class EquinoxModel:
-    """An eqx.Module, which cannot be changed in place: `load` puts a new one here.
+    """Holds an eqx.Module. A module cannot be changed in place, so `load` puts a new one here.
 
     Attributes:
-        module: from arrays to arrays; layers with a state beside them (eqx.nn.BatchNorm) are not supported.
-        batched: its call takes one example: export it over a batch.
+        module: takes and returns arrays. Layers whose state is passed separately (eqx.nn.BatchNorm) are not supported.
+        batched: the module takes a single example, and is exported for a batch of them.
     """
 
     module: equinox.Module
     batched: bool = True
 
 
-class LiveEquinox(jax_arrays.LiveTree):
-    """An `EquinoxModel` for `roundtrip`."""
+class LiveEquinox(jax_arrays.LiveTree["equinox.Module"]):
+    """Adapts an `EquinoxModel` to `roundtrip.LiveModel`."""
 
     framework = "equinox"
 
-    def __init__(self, model: EquinoxModel, example_inputs: Any = None) -> None:
+    def __init__(self, model: EquinoxModel, example_inputs: object = None) -> None:
         self.exporter = jax_arrays.exporter_name("equinox")
         if not isinstance(model, EquinoxModel):
             raise OptionError(f"a {type(model).__name__} is no EquinoxModel(module)")
         self._model, self._inputs = model, example_inputs
 
-    def tree(self) -> Any:
+    def tree(self) -> equinox.Module:
         """The module."""
         return self._model.module
 
-    def replace(self, tree: Any) -> None:
-        """Another module."""
+    def replace(self, tree: equinox.Module) -> None:
+        """Put another module in its place."""
         self._model.module = tree
 
     def trainable(self) -> Set[str]:
-        """All arrays of floats: Equinox marks none."""
+        """All floating-point arrays, since Equinox does not mark trainable ones."""
         return self.leaves().keys()
 
     def convert(self, folder: Path) -> Path:
-        """In inference mode, by jax2onnx."""
+        """Convert the module in inference mode, by jax2onnx."""
         import equinox
         import jax
 
@@ -67,31 +67,37 @@ class LiveEquinox(jax_arrays.LiveTree):
 
 
 def export(
-    model: EquinoxModel, path: str | os.PathLike[str], example_inputs: Any, *, force: bool = False
+    model: EquinoxModel, path: str | os.PathLike[str], example_inputs: object, *, force: bool = False
 ) -> ExportReport:
-    """Write an Equinox model in inference mode as ONNX, each of its weights traced.
+    """Write an Equinox model in inference mode as ONNX, with a map of its weights.
 
     Args:
-        example_inputs: an array or a shape (with the batch in front, where `batched`), or a list of such.
+        example_inputs: an array or a shape, or a list of them. The batch comes first where the model is `batched`.
         force: overwrite `path`.
 
     Raises:
-        GraphError: jax2onnx cannot export it. ModelWriteError. OptionError: equinox or jax2onnx is not installed.
+        GraphError: jax2onnx cannot export the model.
+        ModelWriteError: the file exists, or cannot be written.
+        OptionError: equinox or jax2onnx is not installed.
     """
     return export_live(LiveEquinox(model, example_inputs), path, force=force)
 
 
-def load(model: EquinoxModel, onnx_path: str | os.PathLike[str], example_inputs: Any = None) -> LoadReport:
+def load(model: EquinoxModel, onnx_path: str | os.PathLike[str], example_inputs: object = None) -> LoadReport:
     """Put a module with the weights of an ONNX file into an `EquinoxModel`.
 
+    Args:
+        example_inputs: as for `export`. Only a file that `export` did not write needs them.
+
     Raises:
-        CheckpointError: the file is of another model; this one is unchanged. ModelReadError.
+        CheckpointError: the file is of another model; this one is unchanged.
+        ModelReadError: the file cannot be read.
     """
     return load_live(LiveEquinox(model, example_inputs), onnx_path)
 
 
 def save_weights(model: EquinoxModel, path: Path) -> None:
-    """As Equinox does, `tree_serialise_leaves`, `<name>.eqx`."""
+    """Save the weights as `<name>.eqx`, by Equinox's `tree_serialise_leaves`."""
     import equinox
 
     equinox.tree_serialise_leaves(path, model.module)

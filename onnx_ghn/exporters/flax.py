@@ -1,4 +1,4 @@
-"""Flax: nnx modules, and linen modules with their variables, by jax2onnx."""
+"""Flax: nnx modules, and linen modules with their variables, are exported by jax2onnx."""
 
 from __future__ import annotations
 
@@ -9,49 +9,47 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters import jax_arrays
-from onnx_ghn.exporters.missing import require
+from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import quiet
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
 from onnx_ghn.exporters.roundtrip import LiveModel, export_live, load_live
+from onnx_ghn.exporters.weight_map import Array
 
 if TYPE_CHECKING:
     from flax import linen, nnx
 
 __all__ = ["LinenModel", "LiveLinen", "LiveNNX", "export", "load", "save_weights"]
 
-Array = npt.NDArray[Any]
-
 
 @dataclasses.dataclass
 class LinenModel:
-    """A linen module, which has no weights, and its variables, which `load` replaces.
+    """A linen module, which holds no weights, and its variables, which `load` replaces.
 
     Attributes:
         module: the module.
-        variables: its collections: "params", "batch_stats", …
-        apply_options: of `module.apply` in inference, such as {"train": False}.
+        variables: its collections of variables: "params", "batch_stats", …
+        apply_options: keyword arguments of `module.apply` for inference, such as {"train": False}.
     """
 
     module: linen.Module
-    variables: Mapping[str, Any]
-    apply_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    variables: Mapping[str, object]
+    apply_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 class LiveNNX:
-    """An nnx.Module for `roundtrip`.
+    """Adapts an nnx.Module to `roundtrip.LiveModel`.
 
     Args:
-        example_inputs: one array or shape, or a list of such; a name in a shape stands for any number.
+        example_inputs: an array or a shape, or a list of them. A name in a shape stands for any size.
     """
 
     framework = "flax"
     numbered = False
 
-    def __init__(self, model: nnx.Module, example_inputs: Any = None) -> None:
+    def __init__(self, model: nnx.Module, example_inputs: object = None) -> None:
         from flax import nnx
 
         self.exporter = jax_arrays.exporter_name("flax")
@@ -65,11 +63,11 @@ class LiveNNX:
         self._paths = {"/".join(map(str, path)): path for path in flat.paths}
 
     def read(self) -> dict[str, Array]:
-        """Copies of parameters, batch statistics and other variables of floats."""
+        """Copies of parameters, batch statistics and other floating-point variables."""
         return {name: np.array(variable.get_value()) for name, variable in self._state().items()}
 
     def write(self, values: Mapping[str, Array]) -> None:
-        """Set variables of the module, in place."""
+        """Set variables of the module in place."""
         for name, variable in self._state().items():
             if name in values:
                 variable.set_value(jax_arrays.like(values[name], variable.get_value()))
@@ -81,86 +79,93 @@ class LiveNNX:
         return {name for name, variable in self._variables.items() if isinstance(variable, nnx.Param)}
 
     def convert(self, folder: Path) -> Path:
-        """A copy in inference mode, by jax2onnx."""
+        """Convert a copy in inference mode, by jax2onnx."""
         from flax import nnx
 
         copy = nnx.clone(self._model)
         copy.eval()
         return jax_arrays.convert(copy, self._inputs, folder / "model.onnx", type(self._model).__name__)
 
-    def _state(self) -> dict[str, Any]:
-        """The module's own variables: a state holds copies."""
-        found = {}
+    def _state(self) -> dict[str, nnx.Variable]:
+        """The module's own variables, since a state holds copies."""
+        variables = {}
         for name in self._variables:
             part: Any = self._model
             for key in self._paths[name]:
                 part = part[key] if isinstance(key, int) or not hasattr(part, str(key)) else getattr(part, str(key))
-            found[name] = part
-        return found
+            variables[name] = part
+        return variables
 
 
-class LiveLinen(jax_arrays.LiveTree):
-    """A `LinenModel` for `roundtrip`."""
+class LiveLinen(jax_arrays.LiveTree[Mapping[str, object]]):
+    """Adapts a `LinenModel` to `roundtrip.LiveModel`."""
 
     framework = "flax"
 
-    def __init__(self, model: LinenModel, example_inputs: Any = None) -> None:
+    def __init__(self, model: LinenModel, example_inputs: object = None) -> None:
         self.exporter = jax_arrays.exporter_name("flax")
         self._model, self._inputs = model, example_inputs
 
-    def tree(self) -> Any:
+    def tree(self) -> Mapping[str, object]:
         """The variables."""
         return self._model.variables
 
-    def replace(self, tree: Any) -> None:
-        """Others."""
+    def replace(self, tree: Mapping[str, object]) -> None:
+        """Put other variables in their place."""
         self._model.variables = tree
 
     def trainable(self) -> Set[str]:
-        """Those of the collection "params"."""
+        """The variables of the collection "params"."""
         return {name for name in self.leaves() if name.startswith("params/")}
 
     def convert(self, folder: Path) -> Path:
-        """Its `apply` with the variables of now, by jax2onnx."""
+        """Convert the module's `apply` with its present variables, by jax2onnx."""
         module, variables, options = self._model.module, self._model.variables, dict(self._model.apply_options)
 
-        def apply(*inputs: Any) -> Any:
+        def apply(*inputs: object) -> object:
             return module.apply(variables, *inputs, **options)
 
         return jax_arrays.convert(apply, self._inputs, folder / "model.onnx", type(module).__name__)
 
 
 def export(
-    model: nnx.Module | LinenModel, path: str | os.PathLike[str], example_inputs: Any, *, force: bool = False
+    model: nnx.Module | LinenModel, path: str | os.PathLike[str], example_inputs: object, *, force: bool = False
 ) -> ExportReport:
-    """Write a Flax model in inference mode as ONNX, each of its weights traced; it stays as it is.
+    """Write a Flax model in inference mode as ONNX, with a map of its weights. The model stays as it is.
 
     Args:
         model: an nnx.Module, or a `LinenModel`.
-        example_inputs: an array or a shape ("batch", 32, 32, 3), or a list of such.
+        example_inputs: an array, a shape such as ("batch", 32, 32, 3), or a list of them.
         force: overwrite `path`.
 
     Raises:
-        GraphError: jax2onnx cannot export it. ModelWriteError. OptionError: flax or jax2onnx is not installed.
+        GraphError: jax2onnx cannot export the model.
+        ModelWriteError: the file exists, or cannot be written.
+        OptionError: flax or jax2onnx is not installed.
     """
     return export_live(_live(model, example_inputs), path, force=force)
 
 
-def load(model: nnx.Module | LinenModel, onnx_path: str | os.PathLike[str], example_inputs: Any = None) -> LoadReport:
-    """Set a Flax model's weights to those of an ONNX file of it: an nnx.Module's in place, a LinenModel's variables.
+def load(
+    model: nnx.Module | LinenModel, onnx_path: str | os.PathLike[str], example_inputs: object = None
+) -> LoadReport:
+    """Set a Flax model's weights to those of its ONNX file: an nnx.Module in place, a LinenModel by new variables.
 
     Args:
-        example_inputs: as of `export`, for a file that it did not write.
+        example_inputs: as for `export`. Only a file that `export` did not write needs them.
 
     Raises:
-        CheckpointError: the file is of another model; this one is unchanged. ModelReadError.
+        CheckpointError: the file is of another model; this one is unchanged.
+        ModelReadError: the file cannot be read.
     """
     return load_live(_live(model, example_inputs), onnx_path)
 
 
 def save_weights(model: nnx.Module | LinenModel, path: Path) -> None:
-    """A tree of dicts of arrays: as msgpack, which `flax.serialization.msgpack_restore` reads; where the path ends in
-    .orbax, as a folder, which `orbax.checkpoint.PyTreeCheckpointer().restore` reads.
+    """Save the weights as a tree of dicts of arrays.
+
+    The file is msgpack, which `flax.serialization.msgpack_restore` reads. Where the path ends in .orbax, it is a
+    folder, which `orbax.checkpoint.PyTreeCheckpointer().restore` reads.
     """
     from flax import serialization, traverse_util
 
@@ -174,7 +179,7 @@ def save_weights(model: nnx.Module | LinenModel, path: Path) -> None:
         path.write_bytes(serialization.msgpack_serialize(tree))
 
 
-def _live(model: Any, example_inputs: Any) -> LiveModel:
+def _live(model: object, example_inputs: object) -> LiveModel:
     nnx = require("flax.nnx", "flax")
     if isinstance(model, LinenModel):
         return LiveLinen(model, example_inputs)

@@ -1,4 +1,4 @@
-"""Hugging Face transformers: any PreTrainedModel, through the exporters of PyTorch."""
+"""Hugging Face transformers: any PreTrainedModel is exported by the exporters of PyTorch."""
 
 from __future__ import annotations
 
@@ -7,67 +7,77 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from onnx_ghn.errors import OptionError
-from onnx_ghn.exporters.missing import require
-from onnx_ghn.exporters.pytorch import LiveModule
+from onnx_ghn.exporters.optional_imports import require
+from onnx_ghn.exporters.pytorch import LiveModule, ModuleOptions
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
 from onnx_ghn.exporters.roundtrip import export_live, load_live
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 __all__ = ["LiveTransformer", "example_inputs", "export", "load", "save_weights"]
 
 _LENGTH = 8  # tokens of an example text
-_SAMPLES = 16_000  # of an example sound: one second
+_SAMPLES = 16_000  # samples of an example sound, which is one second long
 
 
 class LiveTransformer(LiveModule):
-    """A PreTrainedModel for `roundtrip`: outputs as a tuple, no cache, attention as plain products and Softmax.
+    """Adapts a PreTrainedModel to `roundtrip.LiveModel`.
+
+    The exported model returns a tuple, keeps no cache, and computes attention as plain products and a Softmax.
 
     Args:
-        inputs: by name, as its forward pass takes them; None makes some from the config.
-        options: of `LiveModule`.
+        inputs: the inputs of its forward pass by name; None makes some from the config.
+        options: see `pytorch.ModuleOptions`.
     """
 
     framework = "hf"
 
-    def __init__(self, model: PreTrainedModel, inputs: Mapping[str, Any] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        inputs: Mapping[str, torch.Tensor] | None = None,
+        **options: Unpack[ModuleOptions],
+    ) -> None:
         transformers = require("transformers", "hf")
         if not isinstance(model, transformers.PreTrainedModel):
-            raise OptionError(f"a {type(model).__name__} is no transformers.PreTrainedModel; export it as PyTorch")
-        given = example_inputs(model) if inputs is None else dict(inputs)
-        super().__init__(model, tuple(given.values()), wrapper=_plain(model, tuple(given)), **options)
-        self._options.setdefault("input_names", list(given))
+            raise OptionError(f"a {type(model).__name__} is no transformers.PreTrainedModel; use the PyTorch exporter")
+        examples = example_inputs(model) if inputs is None else dict(inputs)
+        super().__init__(model, tuple(examples.values()), wrapper=_plain(model, tuple(examples)), **options)
+        self._options.setdefault("input_names", list(examples))
         self._model = model
         self.exporter += f", transformers {transformers.__version__}"
 
     def convert(self, folder: Path) -> Path:
-        """As PyTorch, with attention written out."""
-        with _written_out(self._model):
+        """Convert the model as a PyTorch module, with attention as plain operators."""
+        with _eager_attention(self._model):
             return super().convert(folder)
 
 
 def export(
     model: PreTrainedModel,
     path: str | os.PathLike[str],
-    example_inputs: Mapping[str, Any] | None = None,
+    example_inputs: Mapping[str, torch.Tensor] | None = None,
     *,
     force: bool = False,
-    **options: Any,
+    **options: Unpack[ModuleOptions],
 ) -> ExportReport:
-    """Write a transformer as ONNX, each of its weights traced.
+    """Write a transformer as ONNX, with a map of its weights.
 
     Args:
-        example_inputs: by name; None makes some from the config.
+        example_inputs: the inputs of its forward pass by name; None makes some from the config.
         force: overwrite `path`.
-        options: see `pytorch.LiveModule`.
+        options: see `pytorch.ModuleOptions`.
 
     Raises:
-        GraphError: torch cannot export it. ModelWriteError. OptionError: no inputs are known, or not installed.
+        GraphError: torch cannot export the model.
+        ModelWriteError: the file exists, or cannot be written.
+        OptionError: the config does not tell the inputs, or transformers is not installed.
     """
     return export_live(LiveTransformer(model, example_inputs, **options), path, force=force)
 
@@ -75,43 +85,48 @@ def export(
 def load(
     model: PreTrainedModel,
     onnx_path: str | os.PathLike[str],
-    example_inputs: Mapping[str, Any] | None = None,
-    **options: Any,
+    example_inputs: Mapping[str, torch.Tensor] | None = None,
+    **options: Unpack[ModuleOptions],
 ) -> LoadReport:
-    """Set a transformer's weights to those of an ONNX file of it, in place.
+    """Set a transformer's weights to those of its ONNX file, in place.
+
+    Args:
+        example_inputs: as for `export`. Only a file that `export` did not write needs them.
+        options: see `pytorch.ModuleOptions`.
 
     Raises:
-        CheckpointError: the file is of another model; this one is unchanged. ModelReadError.
+        CheckpointError: the file is of another model; this one is unchanged.
+        ModelReadError: the file cannot be read.
     """
     return load_live(LiveTransformer(model, example_inputs, **options), onnx_path)
 
 
 def save_weights(model: PreTrainedModel, path: Path) -> None:
-    """As safetensors."""
+    """Save the state_dict as safetensors."""
     from onnx_ghn.exporters import pytorch
 
     pytorch.save_weights(model, path)
 
 
-def example_inputs(model: PreTrainedModel) -> dict[str, Any]:
-    """One example of each input that a model's config and forward pass ask for.
+def example_inputs(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Make one example of each input that a model's config and forward pass ask for.
 
     Raises:
-        OptionError: inputs of another kind.
+        OptionError: the model takes inputs of another kind.
     """
     import torch
 
     accepted = inspect.signature(model.forward).parameters
     config = model.config
     main = model.main_input_name
-    inputs: dict[str, Any] = {}
+    inputs: dict[str, torch.Tensor] = {}
     if main == "input_ids" or ("input_ids" in accepted and "pixel_values" in accepted):
         inputs["input_ids"] = torch.ones(1, _LENGTH, dtype=torch.long)
         if "attention_mask" in accepted:
             inputs["attention_mask"] = torch.ones(1, _LENGTH, dtype=torch.long)
     if main == "pixel_values" or "pixel_values" in accepted:
         inputs["pixel_values"] = torch.zeros(1, *_image_shape(config))
-    if main == "input_values" and _of(config, "max_length", "num_mel_bins") and not hasattr(config, "conv_dim"):
+    if main == "input_values" and _has(config, "max_length", "num_mel_bins") and not hasattr(config, "conv_dim"):
         inputs["input_values"] = torch.zeros(1, config.max_length, config.num_mel_bins)  # spectrograms
     elif main == "input_values":
         inputs["input_values"] = torch.zeros(1, _SAMPLES)
@@ -119,17 +134,17 @@ def example_inputs(model: PreTrainedModel) -> dict[str, Any]:
         frames = 2 * getattr(config, "max_source_positions", 1500)
         inputs["input_features"] = torch.zeros(1, config.num_mel_bins, frames)
     if not inputs:
-        raise OptionError(f"{type(model).__name__} takes {main!r}: give example_inputs as a dict")
+        raise OptionError(f"{type(model).__name__} takes {main!r}: give `example_inputs` as a dict")
     if config.is_encoder_decoder and "decoder_input_ids" in accepted:
         inputs["decoder_input_ids"] = torch.ones(1, 4, dtype=torch.long)
     return inputs
 
 
-def _of(config: Any, *names: str) -> bool:
+def _has(config: PretrainedConfig, *names: str) -> bool:
     return all(hasattr(config, name) for name in names)
 
 
-def _image_shape(config: Any) -> tuple[int, int, int]:
+def _image_shape(config: PretrainedConfig) -> tuple[int, int, int]:
     vision = getattr(config, "vision_config", None) or config
     size = getattr(vision, "image_size", None) or 224
     height, width = size if isinstance(size, list | tuple) else (size, size)
@@ -137,7 +152,7 @@ def _image_shape(config: Any) -> tuple[int, int, int]:
 
 
 def _plain(model: PreTrainedModel, names: tuple[str, ...]) -> nn.Module:
-    """The model as a module of positional tensors that gives a tuple of tensors."""
+    """The model as a module that takes positional tensors and returns a tuple of tensors."""
     import torch
 
     cached = "use_cache" in inspect.signature(model.forward).parameters
@@ -157,14 +172,17 @@ def _plain(model: PreTrainedModel, names: tuple[str, ...]) -> nn.Module:
 
 
 @contextlib.contextmanager
-def _written_out(model: PreTrainedModel) -> Iterator[None]:
-    """Fused attention has no Softmax that a graph could show, and the first exporter does not know its newest form."""
-    kept = getattr(model.config, "_attn_implementation", None)
-    if kept in (None, "eager"):
+def _eager_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model compute attention as plain products and a Softmax for the time of the context.
+
+    A graph of fused attention shows no Softmax, and torch's first exporter does not know its newest form.
+    """
+    implementation = getattr(model.config, "_attn_implementation", None)
+    if implementation in (None, "eager"):
         yield
         return
     model.set_attn_implementation("eager")
     try:
         yield
     finally:
-        model.set_attn_implementation(kept)
+        model.set_attn_implementation(implementation)

@@ -1,41 +1,53 @@
-"""What the exporters of JAX's frameworks share: jax2onnx, and weights as the leaves of a tree."""
+"""What the exporters of the JAX frameworks share: the call of jax2onnx, and weights as the leaves of a tree."""
 
 from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from onnx_ghn.errors import GraphError, OptionError
-from onnx_ghn.exporters.missing import require
+from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import quiet
+from onnx_ghn.exporters.roundtrip import INPUTS_NEEDED
+from onnx_ghn.exporters.weight_map import Array
+
+if TYPE_CHECKING:
+    import jax
 
 __all__ = ["LiveTree", "convert", "exporter_name", "is_weight", "like", "path_name", "shapes_of"]
 
-Array = npt.NDArray[Any]
+_Tree = TypeVar("_Tree")
 
 
 def exporter_name(package: str) -> str:
-    """The framework's and jax2onnx's versions. Raises OptionError where one is not installed."""
+    """The versions of the framework and of jax2onnx.
+
+    Raises:
+        OptionError: one of them is not installed.
+    """
     require(package, package)
     require("jax2onnx", package)
     return f"{package} {importlib.metadata.version(package)}, jax2onnx {importlib.metadata.version('jax2onnx')}"
 
 
-def convert(function: Callable[..., Any], example_inputs: Any, path: Path, name: str) -> Path:
-    """Write a function of arrays, with the weights that it closes over, as ONNX.
+def convert(function: Callable[..., object], example_inputs: object, path: Path, name: str) -> Path:
+    """Write a function of arrays, and the weights in its closure, as ONNX.
+
+    Args:
+        name: of the model, for error messages.
 
     Raises:
-        GraphError: jax2onnx cannot.
+        GraphError: jax2onnx cannot export it.
+        OptionError: there are no example inputs.
     """
     import jax2onnx
 
     if example_inputs is None:
-        raise OptionError("the model has to be exported once more, to compare: give example_inputs")
+        raise OptionError(INPUTS_NEEDED)
     try:
         with quiet("jax2onnx"):
             jax2onnx.to_onnx(function, shapes_of(example_inputs), return_mode="file", output_path=str(path))
@@ -44,66 +56,70 @@ def convert(function: Callable[..., Any], example_inputs: Any, path: Path, name:
     return path
 
 
-class LiveTree:
-    """Weights as the leaves of a tree, for frameworks whose modules cannot be changed: a new tree takes its place."""
+class LiveTree(Generic[_Tree]):
+    """Weights as the leaves of a tree, for frameworks whose modules cannot be changed: a new tree replaces the old."""
 
     numbered = False
 
-    def tree(self) -> Any:
-        """The tree as it is now."""
+    def tree(self) -> _Tree:
+        """The present tree."""
         raise NotImplementedError
 
-    def replace(self, tree: Any) -> None:
-        """Put another in its place."""
+    def replace(self, tree: _Tree) -> None:
+        """Put another tree in its place."""
         raise NotImplementedError
 
-    def leaves(self) -> dict[str, Any]:
-        """Its arrays of floats by name."""
+    def leaves(self) -> dict[str, jax.Array]:
+        """The tree's floating-point arrays by name."""
         import jax
 
         leaves = jax.tree_util.tree_leaves_with_path(self.tree())
         return {path_name(path): leaf for path, leaf in leaves if is_weight(leaf)}
 
     def read(self) -> dict[str, Array]:
-        """Copies of all arrays of floats."""
+        """Copies of all floating-point arrays."""
         return {name: np.array(leaf) for name, leaf in self.leaves().items()}
 
     def write(self, values: Mapping[str, Array]) -> None:
-        """Put a tree with these arrays in the place of the old one."""
+        """Replace the tree by one with these arrays."""
         import jax
 
-        def new(path: Any, leaf: Any) -> Any:
+        def new(path: Sequence[object], leaf: jax.Array) -> jax.Array:
             name = path_name(path)
             return like(values[name], leaf) if name in values else leaf
 
         self.replace(jax.tree_util.tree_map_with_path(new, self.tree()))
 
 
-def shapes_of(example_inputs: Any) -> list[Any]:
-    """Of one array, a shape (numbers, and names of free dimensions), or a list of such, as jax2onnx takes them."""
-    several = isinstance(example_inputs, list) or (
-        isinstance(example_inputs, tuple) and not all(isinstance(n, int | str) for n in example_inputs)
-    )
-    inputs: Sequence[Any] = example_inputs if several else [example_inputs]
+def shapes_of(example_inputs: object) -> list[object]:
+    """Example inputs as jax2onnx takes them.
+
+    Args:
+        example_inputs: an array, a shape (of sizes, and names of free dimensions), or a list of them.
+    """
+    is_shape = isinstance(example_inputs, tuple) and all(isinstance(n, int | str) for n in example_inputs)
+    inputs: Sequence[object] = [example_inputs]
+    if isinstance(example_inputs, list | tuple) and not is_shape:
+        inputs = example_inputs
     return [given if isinstance(given, tuple) else np.asarray(given) for given in inputs]
 
 
-def is_weight(value: Any) -> bool:
-    """Whether a leaf is a floating-point array (and no random key)."""
+def is_weight(value: object) -> bool:
+    """Whether a leaf is a floating-point array (a random key is none)."""
     import jax.numpy as jnp
 
     return hasattr(value, "dtype") and hasattr(value, "shape") and bool(jnp.issubdtype(value.dtype, jnp.floating))
 
 
-def like(value: Array, old: Any) -> Any:
-    """A numpy array as a jax array, where the old one lies."""
+def like(value: Array, old: jax.Array) -> jax.Array:
+    """A numpy array as a jax array on the devices of the old one."""
     import jax
 
     return jax.device_put(value, getattr(old, "sharding", None))
 
 
-def path_name(path: Sequence[Any]) -> str:
-    """Of a leaf: its keys, attributes and indices, joined by slashes."""
+def path_name(path: Sequence[object]) -> str:
+    """A leaf's name: its keys, attributes and indices, joined by slashes."""
     parts = []
     for part in path:
         for attribute in ("key", "name", "idx"):

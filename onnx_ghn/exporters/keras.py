@@ -1,4 +1,4 @@
-"""Keras 3 on TensorFlow, JAX or torch: its own `Model.export`, with batch norms kept."""
+"""Keras 3 on TensorFlow, JAX or torch: Keras's own `Model.export`, changed so that batch norms stay whole."""
 
 from __future__ import annotations
 
@@ -6,42 +6,54 @@ import contextlib
 import importlib.metadata
 import os
 import threading
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
-import numpy.typing as npt
 
 from onnx_ghn.errors import GraphError, OptionError
-from onnx_ghn.exporters.missing import require
+from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import quiet
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
-from onnx_ghn.exporters.roundtrip import export_live, free_name, load_live
+from onnx_ghn.exporters.roundtrip import export_live, load_live, unique_name
 from onnx_ghn.exporters.tensorflow import unfolded
+from onnx_ghn.exporters.weight_map import Array
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
+    import torch
 
-__all__ = ["LiveKeras", "export", "load", "save_weights"]
+__all__ = ["KerasExportOptions", "LiveKeras", "export", "load", "save_weights"]
 
-Array = npt.NDArray[Any]
 _patching = threading.Lock()
 
 
+class KerasExportOptions(TypedDict, total=False):
+    """Options of `keras.Model.export` for ONNX."""
+
+    input_signature: Sequence[object]
+    opset_version: int
+
+
 class LiveKeras:
-    """A keras.Model for `roundtrip`.
+    """Adapts a keras.Model to `roundtrip.LiveModel`.
 
     Args:
-        model: a built model.
-        example_inputs: calls a model that was never called, so that it has weights; else not needed.
-        options: of `keras.Model.export`: input_signature, opset_version.
+        model: the model.
+        example_inputs: inputs to call the model on. Only a model that was never called, and so has no weights yet,
+            needs them.
+        options: options of `keras.Model.export`.
     """
 
     framework = "keras"
     numbered = True
+    _weights: dict[str, keras.Variable]
 
-    def __init__(self, model: keras.Model, example_inputs: Any = None, **options: Any) -> None:
+    def __init__(
+        self, model: keras.Model, example_inputs: object = None, **options: Unpack[KerasExportOptions]
+    ) -> None:
         keras = require("keras", "keras")
         if not isinstance(model, keras.Model):
             raise OptionError(f"a {type(model).__name__} is no keras.Model")
@@ -50,7 +62,7 @@ class LiveKeras:
         if example_inputs is not None:
             model(example_inputs, training=False)
         elif not getattr(model, "_called", True):
-            model(_zeros(model, keras), training=False)
+            model(_zeros(model), training=False)
         self._backend = keras.backend.backend()
         if self._backend not in ("tensorflow", "jax", "torch"):
             raise OptionError(f"Keras on {self._backend} exports no ONNX; use KERAS_BACKEND=tensorflow, jax or torch")
@@ -60,15 +72,15 @@ class LiveKeras:
         self.exporter = f"keras {keras.__version__} on {self._backend}, {converter} {version}"
         self._weights = {}
         for weight in model.weights:
-            if "float" in str(weight.dtype):  # not a seed's state
-                self._weights[free_name(weight.path, self._weights)] = weight
+            if "float" in str(weight.dtype):  # leaves out the states of seeds
+                self._weights[unique_name(weight.path, self._weights)] = weight
 
     def read(self) -> dict[str, Array]:
-        """Copies of all weights: kernels, scales, moving statistics."""
+        """Copies of all weights, moving statistics among them."""
         return {name: np.array(_to_numpy(weight)) for name, weight in self._weights.items()}
 
     def write(self, values: Mapping[str, Array]) -> None:
-        """Assign them."""
+        """Assign weights."""
         for name, value in values.items():
             self._weights[name].assign(value)
 
@@ -78,7 +90,7 @@ class LiveKeras:
         return {name for name, weight in self._weights.items() if id(weight) in training}
 
     def convert(self, folder: Path) -> Path:
-        """By Keras's own exporter, into a file."""
+        """Convert the model by Keras's own exporter."""
         path = folder / "model.onnx"
         try:
             with _plain_operators(self._backend), quiet("tf2onnx"):
@@ -88,7 +100,7 @@ class LiveKeras:
         return path
 
     def _export(self, path: Path) -> None:
-        if self._backend == "torch":  # Keras lets torch fold batch norms
+        if self._backend == "torch":  # `Model.export` lets torch fold batch norms
             from onnx_ghn.torch_export import module_to_file
 
             inputs = tuple(_torch_zeros(tensor) for tensor in self._model.inputs)
@@ -98,49 +110,64 @@ class LiveKeras:
 
 
 def export(
-    model: keras.Model, path: str | os.PathLike[str], example_inputs: Any = None, *, force: bool = False, **options: Any
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    example_inputs: object = None,
+    *,
+    force: bool = False,
+    **options: Unpack[KerasExportOptions],
 ) -> ExportReport:
-    """Write a Keras model as ONNX, its batch norms kept and each of its weights traced.
+    """Write a Keras model as ONNX, with its batch norms whole and a map of its weights.
 
     Args:
-        example_inputs: of a subclassed model that was never called.
+        example_inputs: inputs to call the model on, for a subclassed model that was never called.
         force: overwrite `path`.
-        options: of `keras.Model.export`.
+        options: options of `keras.Model.export`.
 
     Raises:
-        GraphError: Keras cannot export it. ModelWriteError. OptionError: Keras or its converter is not installed.
+        GraphError: Keras cannot export the model.
+        ModelWriteError: the file exists, or cannot be written.
+        OptionError: Keras or the converter of its backend is not installed.
     """
     return export_live(LiveKeras(model, example_inputs, **options), path, force=force)
 
 
 def load(
-    model: keras.Model, onnx_path: str | os.PathLike[str], example_inputs: Any = None, **options: Any
+    model: keras.Model,
+    onnx_path: str | os.PathLike[str],
+    example_inputs: object = None,
+    **options: Unpack[KerasExportOptions],
 ) -> LoadReport:
     """Set a Keras model's weights to those of an ONNX file of it, in place.
 
     Raises:
-        CheckpointError: the file is of another model; this one is unchanged. ModelReadError.
+        CheckpointError: the file is of another model; this one is unchanged.
+        ModelReadError: the file cannot be read.
     """
     return load_live(LiveKeras(model, example_inputs, **options), onnx_path)
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
-    """As Keras does, `<name>.weights.h5`."""
+    """Save the weights as `<name>.weights.h5`, by Keras."""
     model.save_weights(str(path))
 
 
-def _to_numpy(weight: Any) -> Array:
+def _to_numpy(weight: keras.Variable) -> Array:
     import keras
 
     return np.asarray(keras.ops.convert_to_numpy(weight))
 
 
-def _zeros(model: keras.Model, keras: Any) -> Any:
-    """Zeros for each of a model's inputs. Raises OptionError where it has told none yet."""
+def _zeros(model: keras.Model) -> object:
+    """Zeros for each of a model's inputs.
+
+    Raises:
+        OptionError: the model does not know its inputs yet.
+    """
+    import keras
+
     if not getattr(model, "inputs", None):
-        raise OptionError(
-            f"the model {model.name!r} has no weights yet: give example inputs, or call it on some before the export"
-        )
+        raise OptionError(f"the model {model.name!r} has no weights yet: give example inputs, or call it on some first")
     # A Sequential has no `input` before its first call.
     inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     return keras.tree.map_structure(
@@ -148,7 +175,7 @@ def _zeros(model: keras.Model, keras: Any) -> Any:
     )
 
 
-def _torch_zeros(tensor: Any) -> Any:
+def _torch_zeros(tensor: keras.KerasTensor) -> torch.Tensor:
     import torch
 
     return torch.zeros([1 if n is None else n for n in tensor.shape], dtype=getattr(torch, str(tensor.dtype)))
@@ -156,10 +183,11 @@ def _torch_zeros(tensor: Any) -> Any:
 
 @contextlib.contextmanager
 def _plain_operators(backend: str) -> Iterator[None]:
-    """Keras writes batch norms as arithmetic, whose constants TensorFlow then folds into what stands before; tf2onnx
-    folds the fused operator likewise. Grouped convolutions are compiled by XLA, which tf2onnx leaves as a call that no
-    runtime knows, as it does the Erfc of an exact GELU. None of it has an option, so what they do is replaced for the
-    time of an export.
+    """Replace three of Keras's functions, for which there are no options, for the time of an export.
+
+    Keras writes a batch norm as arithmetic, whose constants TensorFlow folds into the layer before it, and tf2onnx
+    folds the fused operator likewise. Keras compiles grouped convolutions by XLA, which tf2onnx writes as a call that
+    no runtime knows, as it does the Erfc of an exact GELU.
     """
     if backend != "tensorflow":
         yield
@@ -170,13 +198,19 @@ def _plain_operators(backend: str) -> Iterator[None]:
     plain, plain_conv, plain_gelu = nn.batch_normalization, nn.conv, nn.gelu
 
     def fused(
-        x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
-    ) -> Any:
+        x: tf.Tensor,
+        mean: tf.Tensor,
+        variance: tf.Tensor,
+        axis: int,
+        offset: tf.Tensor | None = None,
+        scale: tf.Tensor | None = None,
+        epsilon: float = 1e-3,
+    ) -> tf.Tensor:
         rank = len(x.shape)
         if axis not in (-1, rank - 1) or not 2 <= rank <= 4:
             return plain(x, mean, variance, axis, offset, scale, epsilon)
         shape = tf.shape(x)
-        if rank < 4:  # the operator takes images alone
+        if rank < 4:  # the operator takes only images
             x = tf.expand_dims(x, 1) if rank == 3 else x[:, None, None]
         scale = tf.ones_like(mean) if scale is None else scale
         offset = tf.zeros_like(mean) if offset is None else offset
@@ -184,18 +218,18 @@ def _plain_operators(backend: str) -> Iterator[None]:
         return y if rank == 4 else tf.reshape(y, shape)
 
     def conv(
-        x: Any,
-        kernel: Any,
-        strides: Any = 1,
+        x: tf.Tensor,
+        kernel: tf.Tensor,
+        strides: int | Sequence[int] = 1,
         padding: str = "valid",
         data_format: str | None = None,
-        dilation_rate: Any = 1,
-    ) -> Any:
+        dilation_rate: int | Sequence[int] = 1,
+    ) -> tf.Tensor:
         if data_format == "channels_first" or x.shape[-1] == kernel.shape[-2]:
             return plain_conv(x, kernel, strides, padding, data_format, dilation_rate)
         return tf.nn.convolution(x, kernel, strides, padding.upper(), dilations=dilation_rate)
 
-    def gelu(x: Any, approximate: bool = True) -> Any:
+    def gelu(x: tf.Tensor, approximate: bool = True) -> tf.Tensor:
         return plain_gelu(x, approximate) if approximate else 0.5 * x * (1 + tf.math.erf(x * 0.5**0.5))
 
     with _patching, unfolded():

@@ -1,4 +1,4 @@
-"""What converters print and log about themselves, kept from the user's terminal."""
+"""Context managers that keep from the terminal what converters print and log about themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["captured", "quiet"]
 
 @contextlib.contextmanager
 def captured() -> Iterator[Callable[[], str]]:
-    """Both output streams of the process go to a file for the time of the context; call what it gives to read it."""
+    """Redirect both output streams of the process to a file; the context's value is a function that reads it."""
     with tempfile.TemporaryFile() as file:
 
         def text() -> str:
@@ -24,22 +24,22 @@ def captured() -> Iterator[Callable[[], str]]:
 
         sys.stdout.flush()
         sys.stderr.flush()
-        kept = [(number, os.dup(number)) for number in (1, 2)]
+        duplicates = [(stream, os.dup(stream)) for stream in (1, 2)]
         try:
-            for number, _ in kept:
-                os.dup2(file.fileno(), number)
+            for stream, _ in duplicates:
+                os.dup2(file.fileno(), stream)
             yield text
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-            for number, copy in kept:
-                os.dup2(copy, number)
-                os.close(copy)
+            for stream, duplicate in duplicates:
+                os.dup2(duplicate, stream)
+                os.close(duplicate)
 
 
 @contextlib.contextmanager
 def quiet(name: str) -> Iterator[None]:
-    """No warnings, and of a library's logger only errors."""
+    """Suppress warnings, and everything below errors from the logger called `name`."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

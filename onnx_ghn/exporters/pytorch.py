@@ -1,20 +1,22 @@
-"""PyTorch: any nn.Module, by torch's first exporter or its second (torch.export)."""
+"""PyTorch: any nn.Module is exported by torch's first exporter or its second (torch.export)."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Unpack, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
 from onnx_ghn.exporters.roundtrip import export_live, load_live, to_model
+from onnx_ghn.exporters.weight_map import Array
+from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
+from onnx_ghn.torch_export import TorchExportOptions
 
 if TYPE_CHECKING:
     import torch
@@ -23,25 +25,36 @@ if TYPE_CHECKING:
     from onnx_ghn.ghn import GHN
     from onnx_ghn.prediction.coverage import CoverageReport
 
-__all__ = ["Initialization", "LiveModule", "export", "initialize", "load", "save_weights"]
+__all__ = ["Initialization", "LiveModule", "ModuleOptions", "export", "initialize", "load", "save_weights"]
 
 logger = logging.getLogger(__name__)
 
-Array = npt.NDArray[Any]
-Choice = Literal["auto", "torchscript", "dynamo"]
+ExporterChoice = Literal["auto", "torchscript", "dynamo"]
+
+
+class ModuleOptions(TorchExportOptions, total=False):
+    """Options of an export, beside those of torch.onnx.export.
+
+    Attributes:
+        exporter: "torchscript" (the first exporter, which unrolls loops), "dynamo" (torch.export, which needs
+            onnxscript) or "auto": the first exporter, and the second where the first fails.
+        auxiliary: also export what only training computes, such as the auxiliary classifiers of GoogLeNet.
+    """
+
+    exporter: ExporterChoice
+    auxiliary: bool
 
 
 class LiveModule:
-    """An nn.Module for `roundtrip`.
+    """Adapts an nn.Module to `roundtrip.LiveModel`.
 
     Args:
-        module: whose weights are read and set.
-        example_inputs: of its forward pass: a tensor, a tuple of positional ones, or a dict by name.
-        exporter: "torchscript" (the first; keeps loops unrolled), "dynamo" (torch.export; needs onnxscript), or
-            "auto": the first, and where it fails the second.
-        auxiliary: export what only training computes, too (GoogLeNet's auxiliary classifiers).
-        wrapper: what to export in the module's place, where its forward pass needs an adapter.
-        options: further ones of torch.onnx.export (input_names, dynamic_axes, dynamic_shapes, opset_version, …).
+        module: the module whose weights are read and set.
+        example_inputs: inputs of its forward pass: a tensor, a tuple of positional inputs, or a dict of keyword inputs.
+        exporter: see `ModuleOptions`.
+        auxiliary: see `ModuleOptions`.
+        wrapper: a module to export in the place of one whose forward pass needs an adapter.
+        options: further options of torch.onnx.export.
     """
 
     framework = "torch"
@@ -50,17 +63,18 @@ class LiveModule:
     def __init__(
         self,
         module: nn.Module,
-        example_inputs: Any,
+        example_inputs: object,
         *,
-        exporter: Choice = "auto",
+        exporter: ExporterChoice = "auto",
         auxiliary: bool = False,
         wrapper: nn.Module | None = None,
-        **options: Any,
+        **options: Unpack[TorchExportOptions],
     ) -> None:
         import torch
+        from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
         if exporter not in ("auto", "torchscript", "dynamo"):
-            raise OptionError(f"exporter {exporter!r} must be auto, torchscript or dynamo")
+            raise OptionError(f"`exporter` is {exporter!r}; it must be auto, torchscript or dynamo")
         if not isinstance(module, torch.nn.Module):
             raise OptionError(f"a {type(module).__name__} is no torch.nn.Module")
         self._module = module
@@ -74,8 +88,8 @@ class LiveModule:
         state = module.state_dict(keep_vars=True)
         buffers = {name: b for name, b in module.named_buffers() if name in state and b.is_floating_point()}
         self._tensors: dict[str, torch.Tensor] = {**parameters, **buffers}
-        if any(isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin) for tensor in self._tensors.values()):
-            raise OptionError("the module has lazy layers without weights yet: call it once on an input")
+        if any(isinstance(tensor, UninitializedTensorMixin) for tensor in self._tensors.values()):
+            raise OptionError("the module has lazy layers, which have no weights yet: call it once on an input")
         if any(tensor.is_meta for tensor in self._tensors.values()):
             raise OptionError(
                 "the module is on the meta device: it has no weights to set; use module.to_empty(device='cpu')"
@@ -86,7 +100,7 @@ class LiveModule:
         return {name: np.array(_numpy(tensor)) for name, tensor in self._tensors.items()}
 
     def write(self, values: Mapping[str, Array]) -> None:
-        """Set them in place: optimisers that hold them go on."""
+        """Set weights in place, so that optimisers that hold them stay valid."""
         import torch
 
         with torch.no_grad():
@@ -98,10 +112,14 @@ class LiveModule:
         """Parameters that require a gradient."""
         import torch
 
-        return {n for n, t in self._tensors.items() if isinstance(t, torch.nn.Parameter) and t.requires_grad}
+        return {
+            name
+            for name, tensor in self._tensors.items()
+            if isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad
+        }
 
     def convert(self, folder: Path) -> Path:
-        """By the exporter that was asked for; "auto" stays with the one that worked."""
+        """Convert the module by the chosen exporter. "auto" stays with the exporter that worked."""
         from onnx_ghn.torch_export import module_to_file
 
         first: GraphError | None = None
@@ -130,89 +148,100 @@ class LiveModule:
 
 
 def export(
-    model: nn.Module, path: str | os.PathLike[str], example_inputs: Any, *, force: bool = False, **options: Any
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    example_inputs: object,
+    *,
+    force: bool = False,
+    **options: Unpack[ModuleOptions],
 ) -> ExportReport:
-    """Write a module as ONNX, its batch norms and dropout kept and each of its weights traced.
+    """Write a module as ONNX, with its batch norms and dropout in place and a map of its weights.
 
     Args:
         example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs.
         force: overwrite `path`.
-        options: see `LiveModule`: exporter, auxiliary, input_names, dynamic_axes, opset_version, …
+        options: see `ModuleOptions`: exporter, auxiliary, input_names, dynamic_axes, opset_version, …
 
     Raises:
-        GraphError: torch cannot export it. ModelWriteError. OptionError.
+        GraphError: torch cannot export the module.
+        ModelWriteError: the file exists, or cannot be written.
+        OptionError: the module has no weights yet, or an option is unknown.
     """
     return export_live(LiveModule(model, example_inputs, **options), path, force=force)
 
 
-def load(model: nn.Module, onnx_path: str | os.PathLike[str], example_inputs: Any = None, **options: Any) -> LoadReport:
-    """Set a module's weights to those of an ONNX file of it, in place.
+def load(
+    model: nn.Module,
+    onnx_path: str | os.PathLike[str],
+    example_inputs: object = None,
+    **options: Unpack[ModuleOptions],
+) -> LoadReport:
+    """Set a module's weights to those of its ONNX file, in place.
 
     Args:
-        example_inputs, options: as of `export`, for a file that it did not write, which is compared with one it would.
+        example_inputs: as for `export`. Only a file that `export` did not write needs them.
+        options: as for `export`. Only a file that `export` did not write needs them.
 
     Raises:
-        CheckpointError: the file is of another model; the module is unchanged. ModelReadError.
+        CheckpointError: the file is of another model; the module is unchanged.
+        ModelReadError: the file cannot be read.
     """
     return load_live(LiveModule(model, () if example_inputs is None else example_inputs, **options), onnx_path)
 
 
 @dataclasses.dataclass(frozen=True)
 class Initialization:
-    """What `initialize` did: the coverage of the prediction, and the weights that kept their values."""
+    """What `initialize` did: the coverage of the prediction, and the report of the load."""
 
     coverage: CoverageReport
     load: LoadReport
     ghn_name: str
 
     def __repr__(self) -> str:
-        kept = f", {len(self.load.left)} weights kept" if self.load.left else ""
-        return f"Initialization(by {self.ghn_name}: {self.coverage!r}{kept})"
+        n_unchanged = len(self.load.unmatched)
+        unchanged = f", {n_unchanged} weights kept" if n_unchanged else ""
+        return f"Initialization(by {self.ghn_name}: {self.coverage!r}{unchanged})"
+
+
+class InitializeKeywords(PredictKeywords, ModuleOptions, total=False):
+    """The keyword arguments of `initialize`: those of `onnx_ghn.predict`, and those of an export."""
 
 
 def initialize(
     module: nn.Module,
-    example_inputs: Any,
+    example_inputs: object,
+    options: PredictOptions | None = None,
     *,
     ghn: str | os.PathLike[str] | GHN | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    fallback: Literal["standard", "keep"] = "standard",
-    post: str = "none",
-    calibrate: str | os.PathLike[str] = "noise",
-    seed: int = 0,
-    **options: Any,
+    **keywords: Unpack[InitializeKeywords],
 ) -> Initialization:
-    """Fill a module with predicted weights, in place: export, prediction and load in memory.
+    """Fill a module with predicted weights in place, by an export, a prediction and a load in memory.
 
     Args:
-        example_inputs: of the module's forward pass: a tensor, a tuple, or a dict.
-        ghn, include, exclude, fallback, post, calibrate, seed: see `onnx_ghn.predict`.
-        options: see `LiveModule`.
+        example_inputs: inputs of the module's forward pass: a tensor, a tuple, or a dict.
+        options: how to predict; None takes the defaults.
+        ghn: see `onnx_ghn.predict`.
+        keywords: single fields of `PredictOptions` (include, exclude, fallback, post, post_strength, calibrate,
+            unfold_batchnorm, seed), and those of `ModuleOptions`.
 
     Raises:
         OnnxGhnError: see `onnx_ghn.predict` and `export`. The module is then unchanged.
     """
     from onnx_ghn.prediction.predicting import predict
 
-    live = LiveModule(module, example_inputs, **options)
+    names = PredictKeywords.__annotations__
+    changes = cast(PredictKeywords, {name: value for name, value in keywords.items() if name in names})
+    export_options = cast(ModuleOptions, {name: value for name, value in keywords.items() if name not in names})
+    options = PredictOptions.of(options, **changes)
+    live = LiveModule(module, example_inputs, **export_options)
     with to_model(live) as exported:
-        prediction = predict(
-            exported.model,
-            ghn=ghn,
-            include=include,
-            exclude=exclude,
-            fallback=fallback,
-            post=post,
-            calibrate=calibrate,
-            seed=seed,
-        )
+        prediction = predict(exported.model, ghn=ghn, options=options)
         report = load_live(live, prediction.model)
     return Initialization(prediction.coverage, report, prediction.ghn_name)
 
 
-def _inputs(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """As positional and keyword inputs."""
+def _inputs(example_inputs: object) -> tuple[tuple[object, ...], dict[str, object]]:
+    """Positional and keyword inputs."""
     if isinstance(example_inputs, Mapping):
         return (), dict(example_inputs)
     if isinstance(example_inputs, tuple):
@@ -224,12 +253,12 @@ def _numpy(tensor: torch.Tensor) -> Array:
     import torch
 
     tensor = tensor.detach().cpu()
-    # numpy has no bfloat16: the caller learns of it from the type that it gets instead.
+    # numpy has no bfloat16. The type of the array that stands in for it tells the caller.
     return tensor.view(torch.int16).numpy().view("V2") if tensor.dtype is torch.bfloat16 else tensor.numpy()
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """The state_dict as safetensors; tensors that are shared are written once."""
+    """Save the state_dict as safetensors. Shared tensors are written once."""
     from safetensors.torch import save_model
 
     save_model(model, str(path))

@@ -1,17 +1,17 @@
-"""What became of a model's weights on the way to ONNX and back."""
+"""Reports of what became of a model's weights on the way to ONNX and back."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
-from typing import Any
 
 __all__ = ["ExportReport", "LoadReport", "WeightNote"]
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightNote:
-    """A weight that did not come through: its name and shape in the framework, why, and what to do about it."""
+    """A weight that was not transferred: its name and shape in the framework, the cause, and what to do about it."""
 
     name: str
     shape: tuple[int, ...]
@@ -25,47 +25,41 @@ class WeightNote:
 @dataclasses.dataclass(frozen=True)
 class _Report:
     framework: str
-    exporter: str  # which converter wrote the file, and its version
-    n_weights: int  # of the model: trainable tensors and statistics
-    n_elements: int  # in them
-    left: tuple[WeightNote, ...]
+    exporter: str  # the converter that writes the framework's files, and its version
+    n_weights: int  # trainable tensors and statistics of the model
+    n_elements: int  # their elements
+    unmatched: tuple[WeightNote, ...]
 
     @property
     def complete(self) -> bool:
-        """Whether every weight came through."""
-        return not self.left
+        """Whether every weight was transferred."""
+        return not self.unmatched
 
     @property
-    def n_elements_left(self) -> int:
-        """Elements of the weights that did not."""
-        total = 0
-        for note in self.left:
-            size = 1
-            for length in note.shape:
-                size *= length
-            total += size
-        return total
+    def n_elements_unmatched(self) -> int:
+        """Elements of the weights that were not transferred."""
+        return sum(math.prod(note.shape) for note in self.unmatched)
 
     @property
     def share(self) -> float:
-        """Share of the elements that did, 0 to 1."""
-        return 1 - self.n_elements_left / self.n_elements if self.n_elements else 1.0
+        """Share of the elements that were transferred, 0 to 1."""
+        return 1 - self.n_elements_unmatched / self.n_elements if self.n_elements else 1.0
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+    def to_dict(self) -> dict[str, object]:
+        """The report as a JSON object."""
         return {
             "framework": self.framework,
             "exporter": self.exporter,
             "n_weights": self.n_weights,
             "n_elements": self.n_elements,
             "share": self.share,
-            "left": [dataclasses.asdict(note) for note in self.left],
+            "left": [dataclasses.asdict(note) for note in self.unmatched],
         }
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportReport(_Report):
-    """Of an export: `left` names the weights that the file does not hold as they are.
+    """The report of an export. `unmatched` names the weights that the file does not hold as they are.
 
     Attributes:
         path: the file.
@@ -75,11 +69,11 @@ class ExportReport(_Report):
     path: Path | None = None
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+    def to_dict(self) -> dict[str, object]:
+        """The report as a JSON object."""
         return {**super().to_dict(), "path": str(self.path), "notes": list(self.notes)}
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport(_Report):
-    """Of a load: `left` names the weights that keep the values that they had."""
+    """The report of a load. `unmatched` names the weights that keep the values that they had."""

@@ -1,25 +1,28 @@
-"""The way there and back, the same for every framework: codes in, export, trace, own values in; and the file's out.
+"""The way to ONNX and back, which is the same for every framework.
 
-A framework's module gives a `LiveModel`; what it is made of is its own affair.
+An export gives the live model codes for weights, lets the framework's exporter write it, locates the codes in the file
+and puts the model's own weights in their place. A load goes the other way with the map of weights that the file holds.
+Each framework's module adapts its models to `LiveModel`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.errors import CheckpointError, GraphError
 from onnx_ghn.exporters.reports import ExportReport, LoadReport, WeightNote
-from onnx_ghn.exporters.tracing import Codes, Trace
+from onnx_ghn.exporters.weight_map import Array, Codes, WeightMap
 from onnx_ghn.onnx_io import check_target, inject, read_model, stored_tensors, write_model
 from onnx_ghn.onnx_io.injection import drop_if_unused
 from onnx_ghn.onnx_io.marks import TRACE, Ranges, mark
@@ -30,23 +33,28 @@ if TYPE_CHECKING:
 
     from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["Exported", "LiveModel", "export_live", "free_name", "load_live", "to_model"]
+__all__ = ["INPUTS_NEEDED", "Exported", "LiveModel", "export_live", "load_live", "to_model", "unique_name"]
 
-Array = npt.NDArray[Any]
-_OCTAVES = 16  # what is computed with codes this much larger differs visibly
-_KEPT = "keeps its value"
+#: The message where a file says nothing of its weights, and the model cannot be exported for lack of inputs.
+INPUTS_NEEDED = "the model has to be exported again, to compare it with the file: give `example_inputs`"
+
+_OCTAVES = 16  # the second codes are 2^16 times larger, so that values computed from them differ visibly
+_KEEPS_VALUE = "keeps its value"
 _UNUSED = "the exported computation does not read it"
 _UNUSED_REMEDY = "nothing to do if only training needs it"
 _COMPUTED = "the exporter computed something from it (folded, fused or quantised it)"
 _COMPUTED_REMEDY = "switch the exporter's optimisation off, or remove the layer's parametrisation before the export"
 
+#: Where the computation first reads a stored tensor: operator, index of the input, shape and name of the tensor.
+_FirstRead = tuple[str, int, tuple[int, ...], str]
+
 
 class LiveModel(Protocol):
-    """A framework's model with weights that can be read and set, and its exporter."""
+    """A framework's model whose weights can be read and set, and its exporter."""
 
     framework: str
     exporter: str
-    numbered: bool  # names carry numbers that another instance of the same model has not (conv2d_1/kernel)
+    numbered: bool  # weights' names hold numbers that differ between instances of one model (conv2d_1/kernel)
 
     def read(self) -> dict[str, Array]:
         """Copies of all floating-point weights and statistics by name."""
@@ -55,19 +63,20 @@ class LiveModel(Protocol):
         """Set some of them, in place."""
 
     def trainable(self) -> Set[str]:
-        """Names of those that training would change."""
+        """Names of the weights that training would change."""
 
     def convert(self, folder: Path) -> onnx.ModelProto | Path:
-        """The model as it is now as ONNX, or a file written into `folder`."""
+        """Convert the model as it is now to ONNX: a model in memory, or a file in `folder`."""
 
 
 def export_live(live: LiveModel, path: str | os.PathLike[str], *, force: bool = False) -> ExportReport:
-    """Write a live model as ONNX, with the place of each of its weights in the file's metadata.
+    """Write a live model as ONNX, with the map of its weights in the file's metadata.
 
-    The model's weights are what they were afterwards, also after an error.
+    Afterwards the model has its own weights again, also after an error.
 
     Raises:
-        GraphError: its exporter cannot export it. ModelWriteError: the target exists, or cannot be written.
+        GraphError: its exporter cannot export it.
+        ModelWriteError: the target exists, or cannot be written.
     """
     check_target(os.fspath(path), force)
     with to_model(live) as exported:
@@ -77,101 +86,120 @@ def export_live(live: LiveModel, path: str | os.PathLike[str], *, force: bool = 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """A live model as an ir.Model with its marks, and where its weights are in it."""
+    """A live model as an ir.Model with its notes, and the map of its weights."""
 
     model: ir.Model
-    trace: Trace
+    weight_map: WeightMap
     report: ExportReport
 
 
 @contextlib.contextmanager
 def to_model(live: LiveModel) -> Iterator[Exported]:
-    """Export a live model, for the time of the context; its weights are what they were, also after an error.
+    """Export a live model for the time of the context, which holds the files that the ir.Model reads.
+
+    The live model has its own weights again, also after an error.
 
     Raises:
         GraphError: its exporter cannot export it.
     """
     originals = live.read()
-    half = [name for name, values in originals.items() if values.dtype not in (np.float32, np.float64)]
-    if half:
+    unsupported = [name for name, values in originals.items() if values.dtype not in (np.float32, np.float64)]
+    if unsupported:
         raise GraphError(
-            f"weight {half[0]!r} is {originals[half[0]].dtype}: only float32 and float64 weights can be told apart "
-            "in a file; convert the model to float32 first"
+            f"weight {unsupported[0]!r} is {originals[unsupported[0]].dtype}: only float32 and float64 weights can be "
+            "told apart in a file; convert the model to float32 first"
         )
     codes = Codes({name: values.shape for name, values in originals.items()})
     with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as name:
         folder = Path(name)
-        model = _coded(live, codes, originals, _subfolder(folder, "coded"))
+        model = _export_coded(live, codes, originals, _subfolder(folder, "coded"))
         stored = stored_tensors(model)
         values_of = {name: tensor.numpy() for name, tensor in stored.items() if _is_float(tensor)}
-        trace = codes.trace(values_of)
-        if trace.missing:  # what was computed from codes may look like others
-            other = Codes(codes.shapes, _OCTAVES)
-            again = stored_tensors(_coded(live, other, originals, _subfolder(folder, "again")))
-            certain = _certain(codes, values_of, other, {n: t.numpy() for n, t in again.items() if _is_float(t)})
-            trace = codes.trace({name: values_of[name] for name in certain})
-        else:
-            certain = list(values_of)
-        new: dict[str, Array] = {}
+        weight_map = codes.locate(values_of)
+        certain = list(values_of)
+        if weight_map.unmatched:  # then the file may hold values computed from codes, which may equal other codes
+            second_codes = Codes(codes.shapes, _OCTAVES)
+            second = stored_tensors(_export_coded(live, second_codes, originals, _subfolder(folder, "again")))
+            second_values = {name: tensor.numpy() for name, tensor in second.items() if _is_float(tensor)}
+            certain = _same_in_both(codes, values_of, second_codes, second_values)
+            weight_map = codes.locate({name: values_of[name] for name in certain})
+        decoded: dict[str, Array] = {}
         for name in certain:
-            restored = codes.restored(values_of[name], originals)
-            if restored is not None:
-                new[name] = restored
+            values = codes.decoded(values_of[name], originals)
+            if values is not None:
+                decoded[name] = values
         computed: dict[str, Array] = {}
-        if trace.missing:  # either nothing reads it, or the file holds what was computed from codes
-            rest = {name: values for name, values in values_of.items() if name not in new}
-            computed = _computed(live, rest, folder)
-        inject(model, {name: lambda values=values: values for name, values in {**new, **computed}.items()}, stored)
-        rest = {name: values for name, values in values_of.items() if name not in computed}
-        mark(model, trace.to_json(), _frozen(codes, rest, live.trainable()))
+        if weight_map.unmatched:  # the computation does not read them, or the file holds what was computed from them
+            undecoded = {name: values for name, values in values_of.items() if name not in decoded}
+            computed = _computed(live, undecoded, folder)
+        inject(
+            model, {name: functools.partial(_given, values) for name, values in {**decoded, **computed}.items()}, stored
+        )
+        uncomputed = {name: values for name, values in values_of.items() if name not in computed}
+        mark(model, weight_map.to_json(), _frozen(codes, uncomputed, live.trainable()))
         cause, remedy = (_COMPUTED, _COMPUTED_REMEDY) if computed else (_UNUSED, _UNUSED_REMEDY)
         report = ExportReport(
             framework=live.framework,
             exporter=live.exporter,
             n_weights=len(originals),
             n_elements=sum(values.size for values in originals.values()),
-            left=tuple(WeightNote(name, codes.shapes[name], cause, remedy) for name in trace.missing),
+            unmatched=tuple(WeightNote(name, codes.shapes[name], cause, remedy) for name in weight_map.unmatched),
         )
-        yield Exported(model, trace, report)
+        yield Exported(model, weight_map, report)
 
 
 def load_live(live: LiveModel, source: str | os.PathLike[str] | ir.Model) -> LoadReport:
     """Set a live model's weights to those of an ONNX model of it, in place.
 
-    A file that `export_live` wrote says where they are; of another file it is found out by exporting the
-    model once more, in memory.
+    A file that `export_live` wrote says where they are. For any other file, the live model is exported once more, in
+    memory, and compared.
 
     Raises:
-        CheckpointError: the file is of another model; the live model is unchanged. ModelReadError.
+        CheckpointError: the file is of another model; the live model is unchanged.
+        ModelReadError: the file cannot be read.
     """
     model = read_model(source) if isinstance(source, str | os.PathLike) else source
     stored = stored_tensors(model)
     current = live.read()
     shapes = {name: tuple(values.shape) for name, values in current.items()}
-    text = model.metadata_props.get(TRACE)
-    if text is not None:
-        trace = Trace.from_json(text)
+    note = model.metadata_props.get(TRACE)
+    if note is not None:
+        weight_map = WeightMap.from_json(note)
         if live.numbered:
-            trace = trace.renamed(list(shapes))
-        _check_shapes(trace, shapes)
+            weight_map = weight_map.renamed(list(shapes))
+        _check_shapes(weight_map, shapes)
     else:
         with to_model(live) as exported:
-            trace = _aligned(exported, model, stored)
-    weights = trace.collect({name: stored[name].numpy() for name in trace.stored if name in stored})
+            weight_map = _aligned(exported, model, stored)
+    weights = weight_map.collect({name: stored[name].numpy() for name in weight_map.stored if name in stored})
     live.write({name: values.astype(current[name].dtype) for name, values in weights.items()})
     return LoadReport(
         framework=live.framework,
         exporter=live.exporter,
         n_weights=len(current),
         n_elements=sum(values.size for values in current.values()),
-        left=tuple(
-            WeightNote(name, shapes[name], "the file does not hold it as it is", _KEPT) for name in trace.missing
+        unmatched=tuple(
+            WeightNote(name, shapes[name], "the file does not hold it as it is", _KEEPS_VALUE)
+            for name in weight_map.unmatched
         ),
     )
 
 
-def _coded(live: LiveModel, codes: Codes, originals: Mapping[str, Array], folder: Path) -> ir.Model:
-    """An export with codes for weights; the live model has its own again afterwards."""
+def unique_name(name: str, taken: Mapping[str, object]) -> str:
+    """A weight's name, with a number at its end where `taken` holds the name."""
+    number, candidate = 1, name
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}_{number}"
+    return candidate
+
+
+def _given(values: Array) -> Array:
+    return values
+
+
+def _export_coded(live: LiveModel, codes: Codes, originals: Mapping[str, Array], folder: Path) -> ir.Model:
+    """Export with codes for weights. The live model has its own weights again afterwards."""
     try:
         live.write({name: codes.values(name).astype(values.dtype) for name, values in originals.items()})
         source = live.convert(folder)
@@ -182,44 +210,38 @@ def _coded(live: LiveModel, codes: Codes, originals: Mapping[str, Array], folder
     return model
 
 
-def _certain(codes: Codes, stored: Mapping[str, Array], other: Codes, again: Mapping[str, Array]) -> list[str]:
-    """Tensors that are made of the same elements of weights in exports with two codes, or of none.
+def _same_in_both(
+    codes: Codes, stored: Mapping[str, Array], second_codes: Codes, second: Mapping[str, Array]
+) -> list[str]:
+    """Names of the tensors that hold the same elements of weights, or none, in exports with two different codes.
 
-    A sum of a code and something small is a code as well, of another element: only two codes tell that it was computed.
+    The sum of a code and a small number may equal the code of another element. Only a second code shows that it was
+    computed.
     """
     known: set[tuple[tuple[int, ...], bytes]] | None = None
-    certain = []
+    same = []
     for name, values in stored.items():
-        numbers = codes.numbers(values)
-        if name in again and np.array_equal(numbers, other.numbers(again[name])):
-            certain.append(name)
-        elif name not in again or again[name].shape != values.shape:  # under another name
+        elements = codes.elements(values)
+        if name in second and np.array_equal(elements, second_codes.elements(second[name])):
+            same.append(name)
+        elif name not in second or second[name].shape != values.shape:  # the second export has it under another name
             if known is None:
-                known = {(found.shape, other.numbers(found).tobytes()) for found in again.values()}
-            if (values.shape, numbers.tobytes()) in known:
-                certain.append(name)
-    return certain
-
-
-def free_name(name: str, taken: Mapping[str, object]) -> str:
-    """A weight's name, numbered where another one bears it."""
-    number, found = 1, name
-    while found in taken:
-        number += 1
-        found = f"{name}_{number}"
-    return found
+                known = {(other.shape, second_codes.elements(other).tobytes()) for other in second.values()}
+            if (values.shape, elements.tobytes()) in known:
+                same.append(name)
+    return same
 
 
 def _tie_copies(model: ir.Model, codes: Codes) -> None:
-    """Have what reads one of several initializers with the same weights read the first: they are one parameter."""
-    first: dict[tuple[tuple[int, ...], str, bytes], Any] = {}
+    """Let one initializer replace those that hold the same weights: they are one parameter."""
+    first: dict[tuple[tuple[int, ...], str, bytes], ir.Value] = {}
     for tensor in stored_tensors(model).values():
         if tensor.kind != "initializer" or not _is_float(tensor) or tensor.value.is_graph_output():
             continue
-        numbers = codes.numbers(tensor.numpy())
-        if (numbers < 0).any():
+        elements = codes.elements(tensor.numpy())
+        if (elements < 0).any():
             continue
-        key = (tensor.shape, tensor.dtype.name, hashlib.sha256(numbers.tobytes()).digest())
+        key = (tensor.shape, tensor.dtype.name, hashlib.sha256(elements.tobytes()).digest())
         if key not in first:
             first[key] = tensor.value
         elif tensor.site.graph is model.graph:
@@ -227,37 +249,39 @@ def _tie_copies(model: ir.Model, codes: Codes) -> None:
             drop_if_unused(tensor.value)
 
 
-def _aligned(exported: Exported, model: ir.Model, stored: Mapping[str, StoredTensor]) -> Trace:
-    """The trace of an export under the names of another one of the same model.
+def _aligned(exported: Exported, model: ir.Model, stored: Mapping[str, StoredTensor]) -> WeightMap:
+    """The map of an export under the names of another export of the same model.
 
-    Some exporters number tensors from instance to instance, and sort by those names; what stays is the computation,
-    read from its outputs backwards. Where that differs (another version, other options), names decide.
+    Some exporters number tensors differently for each instance, and sort them by these names. The computation stays the
+    same, so tensors are matched in the order in which it reads them, from the outputs backwards. Where the computations
+    differ (another version, other options), tensors are matched by name.
     """
-    trace = exported.trace
-    ours, theirs = _reading_order(exported.model, stored_tensors(exported.model)), _reading_order(model, stored)
-    if [read[:-1] for read in ours] != [read[:-1] for read in theirs]:
-        return trace
-    new = {read[-1]: other[-1] for read, other in zip(ours, theirs, strict=True)}
-    return dataclasses.replace(trace, stored={new.get(name, name): shape for name, shape in trace.stored.items()})
+    weight_map = exported.weight_map
+    own, other = _first_reads(exported.model, stored_tensors(exported.model)), _first_reads(model, stored)
+    if [read[:-1] for read in own] != [read[:-1] for read in other]:
+        return weight_map
+    renamed = {ours[-1]: theirs[-1] for ours, theirs in zip(own, other, strict=True)}
+    by_new_name = {renamed.get(name, name): shape for name, shape in weight_map.stored.items()}
+    return dataclasses.replace(weight_map, stored=by_new_name)
 
 
-def _reading_order(model: ir.Model, stored: Mapping[str, StoredTensor]) -> list[tuple[str, int, tuple[int, ...], str]]:
-    """(operator, input, shape, name) of each stored tensor where it is first read, depth first from the outputs."""
+def _first_reads(model: ir.Model, stored: Mapping[str, StoredTensor]) -> list[_FirstRead]:
+    """Where each stored tensor is first read, depth first from the outputs."""
     names = {id(tensor.value): name for name, tensor in stored.items()}
-    found: dict[str, tuple[str, int, tuple[int, ...], str]] = {}
-    seen: set[int] = set()
-    left = [output.producer() for output in reversed(model.graph.outputs)]
-    while left:
-        node = left.pop()
-        if node is None or id(node) in seen:
+    reads: dict[str, _FirstRead] = {}
+    visited: set[int] = set()
+    pending = [output.producer() for output in reversed(model.graph.outputs)]
+    while pending:
+        node = pending.pop()
+        if node is None or id(node) in visited:
             continue
-        seen.add(id(node))
+        visited.add(id(node))
         for index, value in enumerate(node.inputs):
             name = names.get(id(value))
-            if name is not None and name not in found:
-                found[name] = (node.op_type, index, stored[name].shape, name)
-        left.extend(value.producer() for value in reversed(node.inputs) if value is not None)
-    return list(found.values())
+            if name is not None and name not in reads:
+                reads[name] = (node.op_type, index, stored[name].shape, name)
+        pending.extend(value.producer() for value in reversed(node.inputs) if value is not None)
+    return list(reads.values())
 
 
 def _subfolder(folder: Path, name: str) -> Path:
@@ -270,24 +294,24 @@ def _is_float(tensor: StoredTensor) -> bool:
     return not tensor.is_sparse and not tensor.is_string and tensor.dtype.is_floating_point() and 0 not in tensor.shape
 
 
-def _computed(live: LiveModel, rest: Mapping[str, Array], folder: Path) -> dict[str, Array]:
-    """The tensors that depend on the weights without holding them, from an export with the weights as they are."""
-    second = stored_tensors(read_model(live.convert(_subfolder(folder, "plain"))))
-    found = {}
-    for name, values in rest.items():
-        if name in second and second[name].shape == values.shape:
-            own = np.array(second[name].numpy())
+def _computed(live: LiveModel, undecoded: Mapping[str, Array], folder: Path) -> dict[str, Array]:
+    """Values of the tensors that depend on the weights without holding them, from an export with the own weights."""
+    plain = stored_tensors(read_model(live.convert(_subfolder(folder, "plain"))))
+    computed = {}
+    for name, values in undecoded.items():
+        if name in plain and plain[name].shape == values.shape:
+            own = np.array(plain[name].numpy())
             if not np.array_equal(own, values, equal_nan=True):
-                found[name] = own
-        elif values.size > 1 and not any(_same(tensor, values) for tensor in second.values()):
+                computed[name] = own
+        elif values.size > 1 and not any(_equal(tensor, values) for tensor in plain.values()):
             raise GraphError(
                 f"tensor {name!r} {list(values.shape)} holds what the exporter computed from weights, under a name "
                 f"that changes from export to export; {_COMPUTED_REMEDY}"
             )
-    return found
+    return computed
 
 
-def _same(tensor: StoredTensor, values: Array) -> bool:
+def _equal(tensor: StoredTensor, values: Array) -> bool:
     return (
         _is_float(tensor)
         and tensor.shape == values.shape
@@ -296,32 +320,35 @@ def _same(tensor: StoredTensor, values: Array) -> bool:
 
 
 def _frozen(codes: Codes, stored: Mapping[str, Array], trainable: Set[str]) -> dict[str, Ranges]:
-    """What of the stored tensors is no trainable weight's."""
+    """The parts of stored tensors that hold no trainable weight."""
     sizes = {name: int(np.prod(shape, dtype=np.int64)) for name, shape in codes.shapes.items()}
-    part = np.zeros(sum(sizes.values()) + 1, dtype=bool)  # the last is number -1, which stands for no weight
+    # One flag for each element, and a last one for element -1, which stands for no weight.
+    is_trainable: npt.NDArray[np.bool_] = np.zeros(sum(sizes.values()) + 1, dtype=bool)
     start = 0
     for name, size in sizes.items():
-        part[start : start + size] = name in trainable
+        is_trainable[start : start + size] = name in trainable
         start += size
     frozen: dict[str, Ranges] = {}
     for name, values in stored.items():
-        mine = part[codes.numbers(values)]
-        if not mine.any():
+        trains = is_trainable[codes.elements(values)]
+        if not trains.any():
             frozen[name] = None
-        elif not mine.all():
-            ends = np.flatnonzero(np.diff(np.concatenate([[False], ~mine, [False]]).astype(np.int8)))
+        elif not trains.all():
+            ends = np.flatnonzero(np.diff(np.concatenate([[False], ~trains, [False]]).astype(np.int8)))
             frozen[name] = tuple((int(first), int(stop)) for first, stop in ends.reshape(-1, 2))
     return frozen
 
 
-def _check_shapes(trace: Trace, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_shapes(weight_map: WeightMap, shapes: Mapping[str, tuple[int, ...]]) -> None:
     for name, shape in shapes.items():
-        if trace.shapes.get(name) != shape:
-            there = trace.shapes.get(name)
+        mapped = weight_map.shapes.get(name)
+        if mapped != shape:
             raise CheckpointError(
                 f"weight {name!r} {list(shape)} of the model is "
-                f"{'not in' if there is None else f'{list(there)} in'} the file: it was exported from another model"
+                f"{'not in' if mapped is None else f'{list(mapped)} in'} the file: it was exported from another model"
             )
-    for name in trace.shapes:
+    for name in weight_map.shapes:
         if name not in shapes:
-            raise CheckpointError(f"weight {name!r} of the file is not in the model: it was exported from another one")
+            raise CheckpointError(
+                f"weight {name!r} of the file is not in the model: the file was exported from another model"
+            )

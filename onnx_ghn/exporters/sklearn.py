@@ -1,19 +1,19 @@
-"""scikit-learn: fitted MLPClassifier and MLPRegressor (and such at the end of a Pipeline), by skl2onnx."""
+"""scikit-learn: a fitted MLPClassifier or MLPRegressor, alone or last in a Pipeline, is exported by skl2onnx."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from onnx_ghn.errors import GraphError, OptionError
-from onnx_ghn.exporters.missing import require
+from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
 from onnx_ghn.exporters.roundtrip import export_live, load_live
+from onnx_ghn.exporters.weight_map import Array
 
 if TYPE_CHECKING:
     import onnx
@@ -21,14 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveEstimator", "export", "load", "save_weights"]
 
-Array = npt.NDArray[Any]
-
 
 class LiveEstimator:
-    """A fitted multilayer perceptron of scikit-learn for `roundtrip`.
+    """Adapts a fitted multilayer perceptron of scikit-learn to `roundtrip.LiveModel`.
 
-    A fit gives it its layers: `partial_fit` on two rows is enough, and training goes on with `partial_fit`, or with
-    `fit` where `warm_start` is set.
+    A perceptron has layers only after a fit: `partial_fit` on two rows is enough. Training goes on with `partial_fit`,
+    or with `fit` where `warm_start` is set.
     """
 
     framework = "sklearn"
@@ -58,56 +56,60 @@ class LiveEstimator:
         return {name: array.copy() for name, array in self._arrays().items()}
 
     def write(self, values: Mapping[str, Array]) -> None:
-        """Set them in place."""
+        """Set weights in place."""
         arrays = self._arrays()
         for name, value in values.items():
             arrays[name][...] = value
 
     def trainable(self) -> Set[str]:
-        """All of them."""
+        """All weights."""
         return self._arrays().keys()
 
     def convert(self, folder: Path) -> onnx.ModelProto:
-        """By skl2onnx, with any number of rows."""
+        """Convert the model for any number of rows, by skl2onnx."""
         import skl2onnx
         from skl2onnx.common.data_types import FloatTensorType
 
         columns = self._model.n_features_in_
         options = {id(self._perceptron): {"zipmap": False}} if hasattr(self._perceptron, "classes_") else None
         try:
-            return skl2onnx.to_onnx(
+            proto: onnx.ModelProto = skl2onnx.to_onnx(
                 self._model, initial_types=[("x", FloatTensorType([None, columns]))], options=options
             )
         except Exception as error:
             name = type(self._model).__name__
             raise GraphError(f"{name}: skl2onnx cannot export it ({type(error).__name__}: {error})") from error
+        return proto
 
 
 def export(
-    model: BaseEstimator, path: str | os.PathLike[str], example_inputs: Any = None, *, force: bool = False
+    model: BaseEstimator, path: str | os.PathLike[str], example_inputs: object = None, *, force: bool = False
 ) -> ExportReport:
-    """Write a fitted perceptron as ONNX, each of its weights traced.
+    """Write a fitted perceptron as ONNX, with a map of its weights.
 
     Args:
-        example_inputs: not needed.
+        example_inputs: not used.
         force: overwrite `path`.
 
     Raises:
-        GraphError: skl2onnx cannot export it. ModelWriteError. OptionError: no fitted perceptron, or not installed.
+        GraphError: skl2onnx cannot export the model.
+        ModelWriteError: the file exists, or cannot be written.
+        OptionError: the model is no fitted perceptron, or scikit-learn or skl2onnx is not installed.
     """
     return export_live(LiveEstimator(model), path, force=force)
 
 
-def load(model: BaseEstimator, onnx_path: str | os.PathLike[str], example_inputs: Any = None) -> LoadReport:
-    """Set a perceptron's weights to those of an ONNX file of it, in place.
+def load(model: BaseEstimator, onnx_path: str | os.PathLike[str], example_inputs: object = None) -> LoadReport:
+    """Set a perceptron's weights to those of its ONNX file, in place.
 
     Raises:
-        CheckpointError: the file is of another model; this one is unchanged. ModelReadError.
+        CheckpointError: the file is of another model; this one is unchanged.
+        ModelReadError: the file cannot be read.
     """
     return load_live(LiveEstimator(model), onnx_path)
 
 
 def save_weights(model: BaseEstimator, path: Path) -> None:
-    """As a .npz of matrices and intercepts."""
+    """Save the matrices and intercepts as `<name>.npz`."""
     with path.open("wb") as file:
-        np.savez(file, **LiveEstimator(model).read())
+        np.savez(file, allow_pickle=False, **LiveEstimator(model).read())

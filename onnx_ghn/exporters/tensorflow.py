@@ -1,4 +1,4 @@
-"""TensorFlow without Keras: tf.Module and SavedModel, by tf2onnx."""
+"""TensorFlow without Keras: a tf.Module or a SavedModel is exported by tf2onnx."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from onnx_ghn.errors import GraphError, OptionError
-from onnx_ghn.exporters.missing import require
+from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import quiet
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
-from onnx_ghn.exporters.roundtrip import export_live, free_name, load_live
+from onnx_ghn.exporters.roundtrip import INPUTS_NEEDED, export_live, load_live, unique_name
+from onnx_ghn.exporters.weight_map import Array
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 __all__ = ["LiveTensorFlow", "export", "load", "save_weights", "unfolded"]
 
-Array = npt.NDArray[Any]
 _OPSET = 18
 _SIGNATURE = "serving_default"
 _changing = threading.Lock()
 
 
 class LiveTensorFlow:
-    """A tf.Module that can be called, or what `tf.saved_model.load` returns, for `roundtrip`.
+    """Adapts a tf.Module with a `__call__`, or what `tf.saved_model.load` returns, to `roundtrip.LiveModel`.
 
     Args:
-        example_inputs: an array, a shape (None for a free axis) or a tf.TensorSpec, or a list of such; a SavedModel
-            knows its own.
+        example_inputs: an array, a shape (None for a free axis) or a tf.TensorSpec, or a list of them. A SavedModel
+            knows its own inputs.
     """
 
     framework = "tensorflow"
     numbered = False
+    _weights: dict[str, tf.Variable]
 
-    def __init__(self, model: tf.Module, example_inputs: Any = None) -> None:
+    def __init__(self, model: tf.Module, example_inputs: object = None) -> None:
         tf = require("tensorflow", "tensorflow")
         converter = require("tf2onnx", "tensorflow")
         self.exporter = f"tensorflow {tf.__version__}, tf2onnx {converter.__version__}"
@@ -48,7 +48,7 @@ class LiveTensorFlow:
         if _SIGNATURE in signatures:
             function = signatures[_SIGNATURE]
             specs = function.structured_input_signature[1]
-            self._call: Callable[..., Any] = lambda *inputs: function(**dict(zip(specs, inputs, strict=True)))
+            self._call: Callable[..., object] = lambda *inputs: function(**dict(zip(specs, inputs, strict=True)))
             self._specs = list(specs.values())
             variables, training = function.variables, function.trainable_variables
         elif isinstance(model, tf.Module) and callable(model):
@@ -62,19 +62,19 @@ class LiveTensorFlow:
                 f"{_SIGNATURE!r}; Keras models have an exporter of their own"
             )
         self._name = type(model).__name__
-        self._weights: dict[str, Any] = {}
+        self._weights = {}
         for variable in variables:
             if variable.dtype.is_floating:
-                self._weights[free_name(variable.name.removesuffix(":0"), self._weights)] = variable
-        kept = {variable.ref() for variable in training}
-        self._trainable = {name for name, variable in self._weights.items() if variable.ref() in kept}
+                self._weights[unique_name(variable.name.removesuffix(":0"), self._weights)] = variable
+        references = {variable.ref() for variable in training}
+        self._trainable = {name for name, variable in self._weights.items() if variable.ref() in references}
 
     def read(self) -> dict[str, Array]:
-        """Copies of all variables of floats."""
+        """Copies of all floating-point variables."""
         return {name: np.array(variable.numpy()) for name, variable in self._weights.items()}
 
     def write(self, values: Mapping[str, Array]) -> None:
-        """Assign them."""
+        """Assign variables."""
         for name, value in values.items():
             self._weights[name].assign(value)
 
@@ -83,12 +83,12 @@ class LiveTensorFlow:
         return self._trainable
 
     def convert(self, folder: Path) -> Path:
-        """By tf2onnx, through a function of its own."""
+        """Convert the model by tf2onnx, as a new tf.function."""
         import tensorflow as tf
         import tf2onnx
 
         if not self._specs:
-            raise OptionError("the model has to be exported once more, to compare: give example_inputs")
+            raise OptionError(INPUTS_NEEDED)
         path = folder / "model.onnx"
         try:
             with unfolded(), quiet("tf2onnx"):
@@ -98,8 +98,8 @@ class LiveTensorFlow:
             raise GraphError(f"{self._name}: tf2onnx cannot export it ({type(error).__name__}: {error})") from error
         return path
 
-    def _build(self, model: Any) -> None:
-        """Modules that make their variables at the first call."""
+    def _build(self, model: tf.Module) -> None:
+        """Call a module that makes its variables at its first call."""
         import tensorflow as tf
 
         if model.variables or not self._specs:
@@ -108,37 +108,41 @@ class LiveTensorFlow:
 
 
 def export(
-    model: tf.Module, path: str | os.PathLike[str], example_inputs: Any = None, *, force: bool = False
+    model: tf.Module, path: str | os.PathLike[str], example_inputs: object = None, *, force: bool = False
 ) -> ExportReport:
-    """Write a TensorFlow module or SavedModel as ONNX, each of its variables traced; they stay as they are.
+    """Write a TensorFlow module or SavedModel as ONNX, with a map of its variables, which stay as they are.
 
-    A batch norm is kept where it is one operator (`fused_batch_norm`); TensorFlow folds one that is written as
+    A batch norm that is one operator (`fused_batch_norm`) stays whole. TensorFlow folds a batch norm that is written as
     arithmetic, and the report says so.
 
     Args:
-        example_inputs: of a tf.Module: an array, a shape (None for a free axis) or a tf.TensorSpec, or a list of such.
+        example_inputs: inputs of a tf.Module: an array, a shape (None for a free axis) or a tf.TensorSpec, or a list of
+            them.
         force: overwrite `path`.
 
     Raises:
-        GraphError: tf2onnx cannot export it. ModelWriteError. OptionError: tensorflow or tf2onnx is not installed.
+        GraphError: tf2onnx cannot export the model.
+        ModelWriteError: the file exists, or cannot be written.
+        OptionError: tensorflow or tf2onnx is not installed.
     """
     return export_live(LiveTensorFlow(model, example_inputs), path, force=force)
 
 
-def load(model: tf.Module, onnx_path: str | os.PathLike[str], example_inputs: Any = None) -> LoadReport:
-    """Assign the weights of an ONNX file of it to a module's or SavedModel's variables.
+def load(model: tf.Module, onnx_path: str | os.PathLike[str], example_inputs: object = None) -> LoadReport:
+    """Assign the weights of its ONNX file to the variables of a module or SavedModel.
 
     Args:
-        example_inputs: as of `export`, for a file that it did not write.
+        example_inputs: as for `export`. Only a file that `export` did not write needs them.
 
     Raises:
-        CheckpointError: the file is of another model; this one is unchanged. ModelReadError.
+        CheckpointError: the file is of another model; this one is unchanged.
+        ModelReadError: the file cannot be read.
     """
     return load_live(LiveTensorFlow(model, example_inputs), onnx_path)
 
 
 def save_weights(model: tf.Module, path: Path) -> None:
-    """A folder with a checkpoint that `tf.train.Checkpoint(model).read(folder / "weights")` takes."""
+    """Save a folder with a checkpoint, which `tf.train.Checkpoint(model).read(folder / "weights")` reads."""
     import tensorflow as tf
 
     path.mkdir()
@@ -147,35 +151,36 @@ def save_weights(model: tf.Module, path: Path) -> None:
 
 @contextlib.contextmanager
 def unfolded() -> Iterator[None]:
-    """tf2onnx folds batch norms into convolutions, and has no option against it: without that rule for a while."""
+    """Take from tf2onnx the rule that folds batch norms into convolutions, for which it has no option."""
     from tf2onnx.optimizer import back_to_back_optimizer
 
     rules = back_to_back_optimizer._func_map
     rule = ("Conv", "BatchNormalization")
     with _changing:
-        kept = rules.pop(rule, None)
+        fold = rules.pop(rule, None)
         try:
             yield
         finally:
-            if kept is not None:
-                rules[rule] = kept
+            if fold is not None:
+                rules[rule] = fold
 
 
-def _specs(example_inputs: Any) -> list[Any]:
+def _specs(example_inputs: object) -> list[tf.TensorSpec]:
     import tensorflow as tf
 
-    def is_shape(value: Any) -> bool:
+    def is_shape(value: object) -> bool:
         return isinstance(value, list | tuple) and all(n is None or isinstance(n, int) for n in value)
 
-    several = isinstance(example_inputs, list | tuple) and not is_shape(example_inputs)
-    inputs: Sequence[Any] = example_inputs if several else [example_inputs]
+    inputs: Sequence[object] = [example_inputs]
+    if isinstance(example_inputs, list | tuple) and not is_shape(example_inputs):
+        inputs = example_inputs
     specs = []
-    for number, given in enumerate(inputs):
-        if isinstance(given, tf.TensorSpec):
-            specs.append(given)
-        elif is_shape(given):
-            specs.append(tf.TensorSpec(given, tf.float32, name=f"input_{number}"))
+    for number, example in enumerate(inputs):
+        if isinstance(example, tf.TensorSpec):
+            specs.append(example)
+        elif is_shape(example):
+            specs.append(tf.TensorSpec(example, tf.float32, name=f"input_{number}"))
         else:
-            array = tf.convert_to_tensor(given)
+            array = tf.convert_to_tensor(example)
             specs.append(tf.TensorSpec([None, *array.shape[1:]], array.dtype, name=f"input_{number}"))
     return specs

@@ -1,62 +1,62 @@
-"""A framework's own files or folders of weights, whole or not at all."""
+"""A framework's own file or folder of weights, which appears whole or not at all."""
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from pathlib import Path
 
 from onnx_ghn.errors import ModelWriteError, OptionError
-from onnx_ghn.exporters.targets import Target
+from onnx_ghn.exporters.registry import NamedModel
 from onnx_ghn.onnx_io import check_target
-from onnx_ghn.onnx_io.transaction import Transaction
+from onnx_ghn.onnx_io.transaction import write_file
 
 __all__ = ["check_weights_target", "write_weights"]
 
 _CHUNK_BYTES = 1 << 20
 
 
-def check_weights_target(target: Target, path: str, force: bool) -> None:
-    """Raise where a file of weights could not be written there: OptionError (its suffix), ModelWriteError."""
-    _suffix(target, path)
+def check_weights_target(named: NamedModel, path: str, force: bool) -> None:
+    """Check that a file of weights can be written.
+
+    Raises:
+        OptionError: its suffix is not one of the framework's.
+        ModelWriteError: it exists, or cannot be written.
+    """
+    _suffix(named, path)
     if os.path.isdir(path):
         raise ModelWriteError(f"{path}: is a folder already, which is not replaced; remove it or choose another name")
     check_target(path, force)
 
 
-def _suffix(target: Target, path: str) -> str:
-    for suffix in target.suffixes:
+def _suffix(named: NamedModel, path: str) -> str:
+    for suffix in named.suffixes:
         if path.endswith(suffix):
             return suffix
-    wanted = " or ".join(target.suffixes)
-    raise OptionError(f"{path}: weights of this framework go to a file that ends in {wanted}")
+    wanted = " or ".join(named.suffixes)
+    raise OptionError(f"{path}: the weights of this framework need a file name that ends in {wanted}")
 
 
-def write_weights(target: Target, path: str, *, force: bool = False) -> Path:
+def write_weights(named: NamedModel, path: str, *, force: bool = False) -> Path:
     """Save a live model's weights as its framework does.
 
     Raises:
-        OptionError: another suffix. ModelWriteError: the file exists, or cannot be written; nothing was changed.
+        OptionError: the suffix is not one of the framework's.
+        ModelWriteError: the file exists, or cannot be written; nothing was changed.
     """
-    check_weights_target(target, path, force)
+    check_weights_target(named, path, force)
     # Beside the target, so that a folder can be moved into place.
     beside = os.path.dirname(os.path.abspath(path))
     try:
         with tempfile.TemporaryDirectory(prefix=".onnx-ghn-", dir=beside) as folder:
-            saved = Path(folder, f"weights{_suffix(target, path)}")
-            target.exporter.save_weights(target.model, saved)
+            saved = Path(folder, f"weights{_suffix(named, path)}")
+            named.exporter.save_weights(named.model, saved)
             if saved.is_dir():
                 saved.rename(path)
             else:
-                _place(saved, path)
+                with saved.open("rb") as source:
+                    write_file(path, iter(functools.partial(source.read, _CHUNK_BYTES), b""), force=force)
     except OSError as error:
         raise ModelWriteError(f"{path}: cannot be written ({error.strerror or error}); free some space") from error
     return Path(path)
-
-
-def _place(saved: Path, path: str) -> None:
-    with Transaction(path) as transaction, saved.open("rb") as source:
-        file = transaction.create(os.path.basename(path))
-        while chunk := source.read(_CHUNK_BYTES):
-            file.write(chunk)
-        transaction.place(file, os.path.basename(path), last=True)

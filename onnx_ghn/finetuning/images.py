@@ -21,7 +21,7 @@ from onnx_ghn.vision import (
     load_dataset,
     train_stream,
 )
-from onnx_ghn.vision.layout import find_parts
+from onnx_ghn.vision.dataset_folders import find_parts
 from onnx_ghn.vision.seeds import DIVISION, rng_for
 
 __all__ = ["Images", "load_images"]

@@ -1,1 +1,1 @@
-"""Image files in folders and archives, and how a model takes images."""
+"""Image files in folders and archives, and the image inputs of models."""

@@ -1,4 +1,4 @@
-"""Image files in a folder or a zip archive: listed, opened safely, decoded one at a time (no torch)."""
+"""Image files in a folder or a zip archive: they are listed, opened safely and decoded one at a time, without torch."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ __all__ = [
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
-# What Pillow's decoders raise on damaged files.
+# The exceptions that Pillow's decoders raise on damaged files.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, struct.error)
 _BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error)
-_MAX_DEPTH = 8  # of folders: links may form a loop
-_MAX_MEMBER_BYTES = 1 << 28  # of one image file in an archive, unpacked
-_LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip member: signature, length of its name and of its extra field
+_MAX_DEPTH = 8  # levels of folders, since links may form a loop
+_MAX_MEMBER_BYTES = 1 << 28  # unpacked size of one image file in an archive
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # a zip member's signature, and the lengths of its name and extra field
 _ENCRYPTED = 0x1
 
 
 class ImageSource(Protocol):
-    """Where image files lie. Safe to read from many threads and from forked processes."""
+    """A place that holds image files. Many threads and forked processes may read from it."""
 
     path: Path
-    names: list[str]  # of the images: relative, with "/", sorted
+    names: list[str]  # relative paths of the images, with "/", sorted
     folders: set[str]  # the outermost folders, with or without images
 
     def read(self, name: str) -> bytes:
@@ -59,7 +59,7 @@ class ImageSource(Protocol):
 
 
 class FolderSource:
-    """A folder and what is below it. Hidden files and folders are left out."""
+    """A folder and all folders below it, without hidden files and folders."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -85,7 +85,7 @@ class FolderSource:
 
 
 class ZipSource:
-    """A zip archive, read where it lies: nothing is unpacked to disk."""
+    """A zip archive, which is read without unpacking it to disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -109,7 +109,7 @@ class ZipSource:
         self.names = sorted(self._members)
 
     def read(self, name: str) -> bytes:
-        # By hand, since zipfile's own handles share one position: they lock, and do not survive a fork.
+        # zipfile is not used: its handles share one position, so that they lock, and do not survive a fork.
         entry = self._members[name]
         where = self.where(name)
         if entry.flag_bits & _ENCRYPTED or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -117,7 +117,7 @@ class ZipSource:
                 f"{where}: encrypted, or compressed in an unusual way; unpack the archive and give the folder"
             )
         if entry.file_size > _MAX_MEMBER_BYTES:
-            raise DataError(f"{where}: {gib(entry.file_size)} is too large for an image; take it out")
+            raise DataError(f"{where}: {gib(entry.file_size)} is too large for an image; remove it")
         try:
             with open(self.path, "rb", buffering=0) as file:
                 file.seek(entry.header_offset)
@@ -139,10 +139,10 @@ class ZipSource:
 
 
 def open_source(path: Path) -> ImageSource:
-    """The images of a folder or of a zip archive.
+    """Open a folder or a zip archive of images.
 
     Raises:
-        DataError: it is absent, neither of the two, or cannot be read.
+        DataError: the path is absent, is neither of the two, or cannot be read.
     """
     try:
         mode = path.stat().st_mode
@@ -156,31 +156,34 @@ def open_source(path: Path) -> ImageSource:
 
 
 def walk_folder(path: Path, depth: int = _MAX_DEPTH) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every entry of a folder and of those below it, `depth` levels in all: links followed, hidden ones left out.
+    """Iterate over the entries of a folder and of the folders below it, without hidden ones. Links are followed.
+
+    Args:
+        depth: the number of levels.
 
     Raises:
-        DataError: a folder that cannot be read.
+        DataError: a folder cannot be read.
     """
     pending = [("", depth)]
     while pending:
-        prefix, left = pending.pop()
+        prefix, levels = pending.pop()
         try:
             with os.scandir(path / prefix) as entries:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
                     yield prefix + entry.name, entry
-                    if left > 1 and entry.is_dir():
-                        pending.append((f"{prefix}{entry.name}/", left - 1))
+                    if levels > 1 and entry.is_dir():
+                        pending.append((f"{prefix}{entry.name}/", levels - 1))
         except OSError as error:
             raise DataError(f"{path / prefix}: cannot be read ({_reason(error)}); check its permissions") from error
 
 
 def open_image(source: ImageSource, name: str, mode: str = "RGB") -> Image.Image:
-    """One decoded image. Best within `quiet_decoding`.
+    """Decode one image. Call it within `quiet_decoding`, to suppress warnings.
 
     Raises:
-        DataError: it names the file, where that cannot be read or decoded.
+        DataError: the file cannot be read or decoded; the message names it.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -190,14 +193,17 @@ def open_image(source: ImageSource, name: str, mode: str = "RGB") -> Image.Image
             image.load()
             return image if image.mode == mode else image.convert(mode)
     except UnidentifiedImageError as error:
-        raise DataError(f"{source.where(name)} is no image that can be read; take it out") from error
+        raise DataError(f"{source.where(name)} is no image that can be read; remove it") from error
     except (Image.DecompressionBombError, *_BROKEN) as error:
-        raise DataError(f"{source.where(name)} is no image that can be read ({error}); take it out") from error
+        raise DataError(f"{source.where(name)} is no image that can be read ({error}); remove it") from error
 
 
 @contextlib.contextmanager
 def quiet_decoding() -> Iterator[None]:
-    """Without Pillow's warnings of damage that it reads past. Around whole batches: filters are not a thread's own."""
+    """Suppress Pillow's warnings of damage that it can read past.
+
+    Use it around whole batches, since filters of warnings are shared by all threads.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,9 +1,9 @@
-"""All that the page shows, as one JSON object: columns rather than records, so that 5,000 nodes stay small."""
+"""All that the page shows, as one JSON object. It holds columns rather than records, so that 5,000 nodes stay small."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from onnx_ghn._version import __version__
 from onnx_ghn.drawing.captions import label_of
@@ -12,10 +12,10 @@ from onnx_ghn.drawing.scene import compose
 from onnx_ghn.errors import printable
 from onnx_ghn.graph import ComputationGraph, Parameter, Role
 from onnx_ghn.prediction.coverage import CoverageReport
-from onnx_ghn.prediction.fallback import standard_distribution
-from onnx_ghn.prediction.plan import OUTCOMES, Decision
+from onnx_ghn.prediction.fallback import Distribution, standard_distribution
+from onnx_ghn.prediction.plan import OUTCOMES
 from onnx_ghn.report.distributions import spread_of
-from onnx_ghn.report.measured import profile_data
+from onnx_ghn.report.measured import Json, profile_data
 from onnx_ghn.report.theme import DARK
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["page_data"]
 
-_EXAMPLES = 5  # parameters named for each reason
-#: The columns of `parameters`; texts by number.
+_EXAMPLES = 5  # parameters that are named for each reason
+#: The columns of `parameters`. Texts are given by their numbers in `strings`.
 _KEYS = ["node", "name", "shape", "size", "role", "outcome", "dtype", "reason", "reference"]
 _KEYS += ["reference_mean", "reference_std", "mean", "std", "minimum", "maximum", "levels", "low", "high", "peak"]
 _KEYS += ["n_odd"]
@@ -37,22 +37,22 @@ def page_data(
     prediction: Prediction | None = None,
     *,
     name: str = "",
-    profile: Mapping[str, Any] | None = None,
-    properties: Mapping[str, Any] | None = None,
+    profile: Json | None = None,
+    properties: Mapping[str, object] | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
-    """The contents of the page.
+) -> dict[str, object]:
+    """Gather the contents of the page.
 
     Args:
-        prediction: whose values are summarised; None leaves distributions out.
-        name: of the model, for people.
+        prediction: the prediction whose values are summarised; None leaves out distributions.
+        name: the name of the model that people see.
         profile: `ProfileReport.to_dict()`.
-        properties: rows and notes (`predicted.properties_data`).
-        seed: of the elements that histograms count.
+        properties: rows and notes, as `predicted.properties_data` returns them.
+        seed: chooses the elements that histograms count.
 
     Returns:
-        JSON with: name, ghn, nodes and parameters as columns, edges as curves, coverage, profile, properties.
-        Names come from the file: they are printable and nothing else is known of them.
+        a JSON object with name, ghn, nodes and parameters as columns, edges as curves, coverage, profile and
+        properties. Names come from the file: they are printable, but may hold any characters.
     """
     strings = _Strings()
     return {
@@ -69,7 +69,7 @@ def page_data(
 
 
 class _Strings:
-    """Texts that occur more than once, by number."""
+    """Numbers texts, since most occur more than once."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -83,7 +83,7 @@ class _Strings:
         return self._numbers[clean]
 
 
-def _graph(graph: ComputationGraph, strings: _Strings) -> dict[str, Any]:
+def _graph(graph: ComputationGraph, strings: _Strings) -> dict[str, object]:
     scene = compose(graph, "", header=False)
     looks: dict[Look, int] = {}
     primitives = {}
@@ -133,39 +133,40 @@ def _parameters(
     prediction: Prediction | None,
     strings: _Strings,
     seed: int,
-) -> dict[str, Any]:
-    """Columns over the tensors that a node decodes, and those that no GHN predicts. Running statistics have no node."""
+) -> dict[str, list[object]]:
+    """Columns of the tensors that a node decodes, and of those that no GHN predicts, without running statistics."""
     node_of = {index: number for number, node in enumerate(graph.nodes) for index in node.parameters}
     index_of = {parameter.name: index for index, parameter in enumerate(graph.parameters)}
-    columns: dict[str, list[Any]] = {key: [] for key in _KEYS}
+    columns: dict[str, list[object]] = {key: [] for key in _KEYS}
     for entry in coverage.entries:
         parameter = entry.parameter
         node = node_of.get(index_of.get(parameter.name, -1), -1)
         if parameter.role is Role.statistic or (node < 0 and entry.outcome in ("predicted", "frozen")):
             continue
-        row = _row(entry, prediction, seed)
-        row |= {"node": node, "name": strings.number(parameter.name), "shape": strings.number(_times(parameter.shape))}
-        for text in ("role", "outcome", "dtype", "reason", "reference"):
-            row[text] = strings.number(row[text])
+        reference = standard_distribution(parameter)
+        texts = {
+            "name": parameter.name,
+            "shape": _times(parameter.shape),
+            "role": parameter.role.value,
+            "outcome": entry.outcome,
+            "dtype": parameter.dtype,
+            "reason": entry.reason,
+            "reference": "" if reference is None else reference.name,
+        }
+        row: dict[str, object] = dict.fromkeys(_KEYS)
+        row |= {"node": node, "size": parameter.size}
+        row |= {key: strings.number(text) for key, text in texts.items()}
+        row |= _spread(parameter, reference, prediction, seed)
         for key in _KEYS:
             columns[key].append(row[key])
     return columns
 
 
-def _row(entry: Decision, prediction: Prediction | None, seed: int) -> dict[str, Any]:
-    parameter: Parameter = entry.parameter
-    reference = standard_distribution(parameter)
-    row: dict[str, Any] = dict.fromkeys(_KEYS)
-    row |= {
-        "size": parameter.size,
-        "role": parameter.role.value,
-        "outcome": entry.outcome,
-        "dtype": parameter.dtype,
-        "reason": entry.reason,
-        "reference": "" if reference is None else reference.name,
-        "levels": "",
-        "n_odd": 0,
-    }
+def _spread(
+    parameter: Parameter, reference: Distribution | None, prediction: Prediction | None, seed: int
+) -> dict[str, object]:
+    """The columns that say how a parameter's reference and predicted values are spread."""
+    row: dict[str, object] = {"levels": "", "n_odd": 0}
     if reference is not None:
         row |= {"reference_mean": _digits(reference.mean), "reference_std": _digits(reference.std)}
     if prediction is None or parameter.name not in prediction:
@@ -174,12 +175,11 @@ def _row(entry: Decision, prediction: Prediction | None, seed: int) -> dict[str,
     if spread is None:
         return row | {"n_odd": parameter.size}
     numbers = ("mean", "std", "minimum", "maximum", "low", "high", "peak")
-    return (
-        row | {key: _digits(getattr(spread, key)) for key in numbers} | {"levels": spread.levels, "n_odd": spread.n_odd}
-    )
+    row |= {key: _digits(getattr(spread, key)) for key in numbers}
+    return row | {"levels": spread.levels, "n_odd": spread.n_odd}
 
 
-def _coverage(coverage: CoverageReport) -> dict[str, Any]:
+def _coverage(coverage: CoverageReport) -> dict[str, object]:
     reasons = [
         {
             "reason": printable(reason),
@@ -211,5 +211,5 @@ def _tenth(value: float) -> float:
 
 
 def _digits(value: float) -> float:
-    """Four significant digits are more than anybody sees."""
+    """Round to four significant digits, which are more than anybody sees."""
     return float(f"{value:.4g}")

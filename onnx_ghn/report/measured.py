@@ -1,4 +1,4 @@
-"""What the page shows of a profile: `ProfileReport.to_dict()` with operators summed by kind, and the slowest."""
+"""What the page shows of a profile: the sums of operators by kind, and the slowest operators."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Any
 
 from onnx_ghn.errors import printable
 
-__all__ = ["LATENCY", "profile_data"]
+__all__ = ["LATENCY", "Json", "profile_data"]
 
-#: What is shown of a latency.
+#: The figures of a latency that the page shows.
 LATENCY = ["n_runs", "mean_ms", "std_ms", "min_ms", "max_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p99_9_ms"]
 LATENCY += ["runs_per_s", "items_per_s", "first_run_ms"]
 _SLOWEST = 15
-_SAMPLES = 600  # of the latencies, evenly spaced
+_SAMPLES = 600  # latencies that are drawn, evenly spaced
 _SYSTEM = ("processor", "cores", "onnxruntime")
 
+#: An object of `ProfileReport.to_dict()`, whose values are read by name.
 Json = Mapping[str, Any]
 
 
-def profile_data(report: Json) -> dict[str, Any]:
-    """Points of a sweep, each with its latency, memory and operators, or its error."""
+def profile_data(report: Json) -> dict[str, object]:
+    """The points of a sweep, each with its latency, memory and operators, or its error."""
     system = report["system"]
     return {
         "size_bytes": report["size_bytes"],
@@ -31,11 +32,11 @@ def profile_data(report: Json) -> dict[str, Any]:
     }
 
 
-def _point(point: Json) -> dict[str, Any]:
+def _point(point: Json) -> dict[str, object]:
     if point["error"] is not None:
         return {"label": _label(point), "error": printable(str(point["error"]))}
     latency, memory, operators = point["latency"], point["memory"], point["operators"]
-    found: dict[str, Any] = {
+    row: dict[str, object] = {
         "label": _label(point),
         "error": None,
         "inputs": [f"{printable(entry['name'])}: {' × '.join(map(str, entry['shape']))}" for entry in point["inputs"]],
@@ -48,11 +49,11 @@ def _point(point: Json) -> dict[str, Any]:
     if latency is not None:
         samples = latency["samples_ms"]
         step = max(1, -(-len(samples) // _SAMPLES))
-        found["latency"] = {key: latency[key] for key in LATENCY}
-        found["latency"]["samples_ms"] = [round(value, 4) for value in samples[::step]]
+        shown = {key: latency[key] for key in LATENCY}
+        row["latency"] = {**shown, "samples_ms": [round(value, 4) for value in samples[::step]]}
     if operators is not None:
-        found["operators"] = _operators(operators)
-    return found
+        row["operators"] = _operators(operators)
+    return row
 
 
 def _label(point: Json) -> str:
@@ -63,7 +64,7 @@ def _label(point: Json) -> str:
     return ", ".join(parts)
 
 
-def _operators(profile: Json) -> dict[str, Any]:
+def _operators(profile: Json) -> dict[str, object]:
     timed = [entry for entry in profile["operators"] if entry["mean_ms"] is not None]
     kinds: dict[str, list[Any]] = collections.defaultdict(lambda: [0, 0.0, 0])
     for entry in timed:

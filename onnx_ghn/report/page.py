@@ -1,7 +1,7 @@
-"""The page: template, style and script of this package's files, and the contents as JSON. Nothing else is loaded.
+"""The page: a template, the style and script of this package's files, and the contents as JSON.
 
 Its Content-Security-Policy names the hashes of its own style and script, so that a browser runs and fetches nothing
-else, whatever a model's names hold.
+else, whatever the names in a model hold.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import importlib.resources
 import json
 import string
 from collections.abc import Mapping
-from typing import Any
 
 __all__ = ["page_html"]
 
 _SCRIPTS = ("base.js", "graph.js", "explore.js", "charts.js", "sections.js", "main.js")
 
 
-def page_html(data: Mapping[str, Any]) -> str:
-    """The page of what `page_data` gave: HTML that needs no other file and no network."""
+def page_html(data: Mapping[str, object]) -> str:
+    """The page of what `page_data` returned, as HTML that needs no other file and no network."""
     style = _file("page.css")
     script = '(() => {\n"use strict";\n' + "\n".join(map(_file, _SCRIPTS)) + "\n})();"
     policy = {
@@ -52,7 +51,7 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _json(data: Mapping[str, Any]) -> str:
-    """JSON that ends no script element and begins no comment, whatever names it holds."""
+def _json(data: Mapping[str, object]) -> str:
+    """JSON that cannot end a script element or begin a comment, whatever names it holds."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

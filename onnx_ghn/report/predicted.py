@@ -1,10 +1,9 @@
-"""What the page shows of predicted properties: those of the bundled predictor, where there is one."""
+"""The predicted properties that the page shows, which come from the bundled predictor where there is prediction."""
 
 from __future__ import annotations
 
 import importlib.resources
 import os
-from typing import Any
 
 from onnx_ghn.errors import OnnxGhnError
 from onnx_ghn.properties import PropertyReport, predict_properties
@@ -12,10 +11,10 @@ from onnx_ghn.properties import PropertyReport, predict_properties
 __all__ = ["bundled_properties", "properties_data"]
 
 
-def bundled_properties(source: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Predicted properties of a model file; None where no predictor is bundled.
+def bundled_properties(source: str | os.PathLike[str]) -> dict[str, object] | None:
+    """Predict the properties of a model file. None where no predictor is bundled.
 
-    What the predictor cannot take (a model whose shapes are unknown) is a note of the page, not the end of it.
+    A model that the predictor cannot take (its shapes are unknown) gets a note on the page in the place of properties.
     """
     from onnx_ghn.properties.storage import DEFAULT
 
@@ -27,22 +26,22 @@ def bundled_properties(source: str | os.PathLike[str]) -> dict[str, Any] | None:
         return {"rows": [], "notes": [str(error)]}
 
 
-def properties_data(found: PropertyReport) -> dict[str, Any]:
+def properties_data(properties: PropertyReport) -> dict[str, object]:
     """A row for each property, and notes."""
-    told = {"threshold": 20.0, **found.report.get("measured", {})}
+    conditions = {"threshold": 20.0, **properties.report.get("measured", {})}
     rows = [
         {
-            "name": one.property.name.removesuffix("_ms").removesuffix("_steps").replace("_", " "),
-            "value": one.value,
-            "low": one.low,
-            "high": one.high,
-            "unit": one.property.unit,
-            "meaning": one.property.meaning.format_map(told),
+            "name": prediction.property.name.removesuffix("_ms").removesuffix("_steps").replace("_", " "),
+            "value": prediction.value,
+            "low": prediction.low,
+            "high": prediction.high,
+            "unit": prediction.property.unit,
+            "meaning": prediction.property.meaning.format_map(conditions),
         }
-        for one in found.values
+        for prediction in properties.values
     ]
     notes = []
-    if found.far:
-        outside = f" ({', '.join(found.outside)})" if found.outside else ""
+    if properties.far:
+        outside = f" ({', '.join(properties.outside)})" if properties.outside else ""
         notes.append(f"This model is far from what the predictor has seen{outside}: take the figures for guesses.")
     return {"rows": rows, "notes": notes}

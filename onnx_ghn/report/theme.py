@@ -1,4 +1,4 @@
-"""Colours of primitives on a dark page: those of the palette, and lighter ones where they would be lost."""
+"""The colours of primitives on a dark page: those of the palette, and lighter ones where those are hard to see."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["DARK", "DARK_SURFACE", "LIGHT_SURFACE"]
 
 LIGHT_SURFACE, DARK_SURFACE = "#ffffff", "#171c24"
 
-# Each has a contrast of 3 and more to the surface, and differs from all others (held by a test).
+# Each has a contrast of at least 3 to the surface, and differs from all others. A test holds this.
 DARK: dict[Primitive, str] = {primitive: look.colour for primitive, look in LOOKS.items()} | {
     Primitive.input: "#eef1f5",
     Primitive.conv: "#4f8fe8",

@@ -1,10 +1,11 @@
-"""write_report: read a model, predict, perhaps measure, write the page."""
+"""Write the page about a model: read it, predict its weights, and gather what the page shows."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from onnx_ghn.report.contents import page_data
 from onnx_ghn.report.page import page_html
@@ -29,23 +30,25 @@ def write_report(
     """Write one self-contained HTML page about a model.
 
     Args:
-        source: a model file, which is not changed.
-        output: the page; it appears whole or not at all.
-        ghn: that predicts the weights, as in `onnx_ghn.predict`.
-        predict: without, the page has no distributions, and coverage as `onnx-ghn inspect` shows it.
+        source: the model file, which is not changed.
+        output: the page, which appears whole or not at all.
+        ghn: the GHN that predicts the weights, as in `onnx_ghn.predict`.
+        predict: predict the weights. Without, the page has no distributions, and its coverage is that of
+            `onnx_ghn.inspect_model`.
         profile: what `onnx_ghn.profile` measured of the model.
-        seed: of all random numbers.
+        seed: the seed of all random numbers.
         force: replace an existing page.
 
     Returns:
         the path of the page.
 
     Raises:
-        OnnxGhnError: as `onnx_ghn.predict`; ModelWriteError for the page.
+        OnnxGhnError: as `onnx_ghn.predict` does.
+        ModelWriteError: the page exists, or cannot be written.
     """
     from onnx_ghn.onnx_io import check_target
 
-    check_target(os.fspath(output), force)
+    check_target(output, force)
     data = report_data(source, ghn=ghn, predict=predict, profile=profile, seed=seed)
     return write_page(data, output, force=force)
 
@@ -57,8 +60,8 @@ def report_data(
     predict: bool = True,
     profile: ProfileReport | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
-    """The contents of the page (`page_data`); arguments as those of `write_report`."""
+) -> dict[str, object]:
+    """The contents of the page, as `page_data` returns them, for the arguments of `write_report`."""
     from onnx_ghn.inspection import inspect_model
     from onnx_ghn.prediction.predicting import predict as run
     from onnx_ghn.report.predicted import bundled_properties
@@ -66,9 +69,9 @@ def report_data(
     name = Path(source).name
     measured = None if profile is None else profile.to_dict()
     if not predict:
-        found = inspect_model(source)
-        return page_data(found.graph, found.coverage, name=name, profile=measured, seed=seed)
-    # Running statistics are no part of the page, so none are calibrated.
+        inspection = inspect_model(source)
+        return page_data(inspection.graph, inspection.coverage, name=name, profile=measured, seed=seed)
+    # The page does not show running statistics, so none are calibrated.
     prediction = run(source, ghn=ghn, calibrate="none", seed=seed)
     return page_data(
         prediction.graph,
@@ -81,16 +84,12 @@ def report_data(
     )
 
 
-def write_page(data: dict[str, Any], output: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Write the page of `report_data`. Raises ModelWriteError: it exists, or cannot be written."""
-    from onnx_ghn.onnx_io import check_target
-    from onnx_ghn.onnx_io.transaction import Transaction
+def write_page(data: Mapping[str, object], output: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Write the page of what `report_data` returned.
 
-    target = Path(output)
-    check_target(os.fspath(target), force)
-    content = page_html(data).encode()
-    with Transaction(os.fspath(target)) as transaction:
-        file = transaction.create(target.name)
-        file.write(content)
-        transaction.place(file, target.name, last=True)
-    return target
+    Raises:
+        ModelWriteError: the page exists, or cannot be written.
+    """
+    from onnx_ghn.onnx_io.transaction import write_file
+
+    return write_file(output, page_html(data).encode(), force=force)

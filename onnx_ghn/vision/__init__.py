@@ -1,4 +1,4 @@
-"""Image data sets, the published augmentations, and torchvision networks for small images.
+"""Image data sets, the published augmentations, and torchvision's networks for small images.
 
 images = load_dataset("cifar10", "data", "train", download=True)
 for images, labels in train_stream(images, batch_size=64):

@@ -1,4 +1,4 @@
-"""torchvision's networks for small images."""
+"""Changes to torchvision's networks for small images."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ _Net = TypeVar("_Net", bound=nn.Module)
 
 
 def adjust_to_small_images(net: _Net) -> _Net:
-    """Change a torchvision network in place to take 32 × 32 images, as published: its first layers shrink them less.
+    """Change a torchvision network in place for images of 32 × 32, as published: its first layers shrink them less.
 
-    ResNet and DenseNet: the first convolution 3 × 3 (the centre of its kernels) with stride 1, no max-pool after it.
-    MobileNet: stride 1 in the first five blocks. VGG: no max-pools among the first ten layers. AlexNet: stride 1 and no
-    max-pool at first. MNASNet, ConvNeXt: stride 1 in the first convolution. ShuffleNet, GoogLeNet: no first max-pool
-    (the published code means to set their first strides too, but sets them on a container, where they do nothing).
-    EfficientNet and RegNet, which the published code leaves as they are: stride 1 in the first convolution.
+    - ResNet and DenseNet: the first convolution gets kernels of 3 × 3 (the centres of its own) and stride 1, and the
+      max-pool after it is removed.
+    - MobileNet: the first five blocks get stride 1.
+    - VGG: the max-pools among the first ten layers are removed.
+    - AlexNet: the first convolution gets stride 1, and the first max-pool is removed.
+    - MNASNet and ConvNeXt: the first convolution gets stride 1.
+    - ShuffleNet and GoogLeNet: the first max-pool is removed. (The published code also sets their first strides, but on
+      a container, where this has no effect.)
+    - EfficientNet and RegNet, which the published code does not change: the first convolution gets stride 1.
 
-    Other networks are left as they are, with a warning.
+    Other networks are not changed, and a warning says so.
     """
     from torchvision import models
 
@@ -58,14 +62,14 @@ def adjust_to_small_images(net: _Net) -> _Net:
         parts.maxpool1 = nn.Identity()
     else:
         logger.warning(
-            "%s has no form for small images: left as it is, it may be less accurate on them", type(net).__name__
+            "%s has no form for small images; unchanged, it may be less accurate on them", type(net).__name__
         )
     return net
 
 
-def _shrink_first(convolution: Any) -> None:
-    """A first convolution with 3 × 3 kernels, the centres of what it had, and stride 1."""
-    top, left = ((size - 3) // 2 for size in convolution.kernel_size)
-    centre = convolution.weight.data[:, :, top : top + 3, left : left + 3].clone()
+def _shrink_first(convolution: nn.Conv2d) -> None:
+    """Give a first convolution kernels of 3 × 3, the centres of its own, and stride 1."""
+    row, column = ((size - 3) // 2 for size in convolution.kernel_size)
+    centre = convolution.weight.data[:, :, row : row + 3, column : column + 3].clone()
     convolution.weight = nn.Parameter(centre, requires_grad=convolution.weight.requires_grad)
     convolution.kernel_size, convolution.padding, convolution.stride = (3, 3), (1, 1), (1, 1)

@@ -29,10 +29,10 @@ def train_stream(
     device: torch.device | str = "cpu",
     workers: int | None = None,
 ) -> BatchStream | FileStream:
-    """A stream of training batches with the published augmentation: see `BatchStream` and `FileStream`.
+    """Make a stream of training batches with the published augmentation: see `BatchStream` and `FileStream`.
 
     Raises:
-        OptionError: an option makes no sense, or not for these images.
+        OptionError: an option has no meaning, or none for these images.
     """
     if isinstance(images, ImageSet):
         return BatchStream(
@@ -74,10 +74,10 @@ def eval_batches(
     device: torch.device | str = "cpu",
     workers: int | None = None,
 ) -> Iterator[Batch]:
-    """Every image once, as published: see `eval_small` and `eval_files`.
+    """Iterate over every image once, as published: see `eval_small` and `eval_files`.
 
     Raises:
-        OptionError: an option makes no sense, or not for these images.
+        OptionError: an option has no meaning, or none for these images.
     """
     if isinstance(images, ImageSet):
         return eval_small(
@@ -98,5 +98,6 @@ def eval_batches(
 def _small_only(images: ImageFiles, cutout: int, resize_to: int | None) -> None:
     if cutout or resize_to is not None:
         raise OptionError(
-            f"{images.name}: cutout and resize_to are for small images held in memory; choose its image_size"
+            f"{images.name}: `cutout` and `resize_to` are for small images that are held in memory; set `image_size` "
+            "where the data set is loaded"
         )

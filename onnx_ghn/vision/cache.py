@@ -1,4 +1,4 @@
-"""Decoded images on disk: a second start reads one file instead of decoding thousands."""
+"""A cache of decoded images on disk, so that a second start reads one file instead of decoding thousands."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from onnx_ghn.errors import ModelWriteError
 
 __all__ = ["DecodedCache", "default_cache_dir"]
 
@@ -18,41 +19,43 @@ _FORMAT = "onnx-ghn decoded images 1"
 
 
 def default_cache_dir() -> Path:
-    """$ONNX_GHN_CACHE, else onnx-ghn in the user's cache folder."""
-    told = os.environ.get("ONNX_GHN_CACHE")
-    if told:
-        return Path(told)
+    """The folder that $ONNX_GHN_CACHE names, otherwise onnx-ghn in the user's cache folder."""
+    folder = os.environ.get("ONNX_GHN_CACHE")
+    if folder:
+        return Path(folder)
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(home) / "onnx-ghn"
 
 
 class DecodedCache:
-    """One entry a data set part, replaced when the files that it was made from change.
+    """Holds one entry for each part of a data set, and replaces it when the files that it was made from change.
 
-    A cache only saves time: whatever goes wrong with it (unwritable, full, damaged) is as if there were none.
+    The cache only saves time. Where it cannot be read or written (no permission, a full disk, a damaged file), the
+    images are decoded as if there were none.
+
+    Args:
+        folder: where the entries lie; None for no cache.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
     def path(self, key: str) -> Path | None:
-        """Where the entry of `key` lies, or will."""
+        """The path of the entry of `key`, whether or not there is one."""
         if self._folder is None:
             return None
-        return (
-            self._folder
-            / f"images-{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:20]}.safetensors"
-        )
+        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+        return self._folder / f"images-{digest[:20]}.safetensors"
 
     def holds(self, key: str) -> bool:
-        """There is an entry, perhaps an old one."""
+        """Whether there is an entry, perhaps an outdated one."""
         path = self.path(key)
         return path is not None and path.is_file()
 
     def load(
         self, key: str, fingerprint: str
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], tuple[str, ...]] | None:
-        """Images, labels and classes; None where there is no entry, or one of other files."""
+        """Images, labels and classes. None where there is no entry, or one that was made from other files."""
         from safetensors import SafetensorError, safe_open
 
         path = self.path(key)
@@ -60,10 +63,10 @@ class DecodedCache:
             return None
         try:
             with safe_open(path, framework="numpy") as file:
-                told = file.metadata() or {}
-                if told.get("format") != _FORMAT or told.get("fingerprint") != fingerprint:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != _FORMAT or metadata.get("fingerprint") != fingerprint:
                     return None
-                classes = tuple(str(name) for name in json.loads(told["classes"]))
+                classes = tuple(str(name) for name in json.loads(metadata["classes"]))
                 images, labels = file.get_tensor("images"), file.get_tensor("labels")
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             return None
@@ -86,21 +89,20 @@ class DecodedCache:
         labels: npt.NDArray[np.int64],
         classes: tuple[str, ...],
     ) -> None:
-        """Keep an entry: it appears whole or not at all."""
+        """Write an entry, which appears whole or not at all."""
         from safetensors import SafetensorError
         from safetensors.numpy import save_file
+
+        from onnx_ghn.onnx_io.transaction import Transaction
 
         path = self.path(key)
         if path is None:
             return
-        told = {"format": _FORMAT, "fingerprint": fingerprint, "classes": json.dumps(classes)}
-        new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        try:
+        metadata = {"format": _FORMAT, "fingerprint": fingerprint, "classes": json.dumps(classes)}
+        arrays: dict[str, npt.NDArray[np.generic]] = {"images": np.ascontiguousarray(images), "labels": labels}
+        with contextlib.suppress(OSError, SafetensorError, ModelWriteError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"images": np.ascontiguousarray(images), "labels": labels}, new, told)
-            os.replace(new, path)
-        except (OSError, SafetensorError):
-            pass
-        finally:
-            with contextlib.suppress(OSError):
-                new.unlink(missing_ok=True)
+            with Transaction(os.fspath(path)) as transaction:
+                file = transaction.create(path.name)
+                save_file(arrays, file.path, metadata)
+                transaction.place(file, path.name, last=True)

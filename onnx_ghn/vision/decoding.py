@@ -1,4 +1,4 @@
-"""Small images into one array, by a few threads (Pillow decodes outside the interpreter's lock)."""
+"""Decoding of small images into one array, by a few threads, since Pillow decodes outside the interpreter's lock."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from onnx_ghn.limits import gib, memory_bytes
 
 __all__ = ["SMALL", "Progress", "available_cores", "common_small_size", "decode_all"]
 
-SMALL = 64  # sides up to this are held in memory, decoded
-_PROBED = 32  # images that are looked at to tell whether all are small and of one size
-_CHUNK = 256  # images a task
+SMALL = 64  # images with sides up to this are decoded and held in memory
+_PROBED = 32  # images that are opened to tell whether all are small and of one size
+_CHUNK = 256  # images that a thread decodes at a time
 
-Progress = Callable[[int, int], None]  # images done, of all
+#: Called with the number of decoded images, and the number of all images.
+Progress = Callable[[int, int], None]
 
 
 def common_small_size(source: ImageSource, names: Iterable[str]) -> tuple[int, int] | None:
-    """Height and width of the images, if a sample of them has one small size."""
+    """Height and width of the images where all of a sample have the same small size, otherwise None."""
     every = list(names)
     step = max(1, len(every) // _PROBED)
     sizes = set()
@@ -45,21 +46,24 @@ def decode_all(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """N × height × width × 3, in the order of `names`.
+    """Decode images into an array of N × height × width × 3, in the order of `names`.
 
     Args:
         size: height and width.
-        resize: scale images of other sizes to it; else they are refused.
+        resize: scale images of other sizes, which are refused otherwise.
+        threads: the number of threads; by default one for each core, and eight at most.
+        progress: called after each group of images.
 
     Raises:
-        DataError: an image that is broken or of another size (the first in order is named), or too many for memory.
+        DataError: an image is broken or of another size (the message names the first one), or there are too many for
+            memory.
     """
     every = list(names)
     needed_bytes = len(every) * size[0] * size[1] * 3
     if needed_bytes > memory_bytes() / 2:
         raise DataError(
             f"{source.path}: {len(every):,} images of {size[0]} × {size[1]} need {gib(needed_bytes)}, more than half "
-            "of this machine's memory; choose a smaller image size, or one over 64 to read them as they are needed"
+            "of this machine's memory; choose a smaller `image_size`, or one over 64 to read images as they are needed"
         )
     images: npt.NDArray[np.uint8] = np.empty((len(every), *size, 3), np.uint8)
 
@@ -71,9 +75,9 @@ def decode_all(
                 if not resize:
                     raise DataError(
                         f"{source.where(name)}: {image.height} × {image.width} where others are {size[0]} × {size[1]}; "
-                        "take it out, or choose an image size to scale all to"
+                        "remove it, or choose an `image_size` to which all are scaled"
                     )
-                image = image.resize(size[::-1], 2)  # bilinear, smoothed where it shrinks: as torchvision's Resize
+                image = image.resize(size[::-1], 2)  # bilinear, with antialiasing, as torchvision's Resize
             images[i] = np.asarray(image)
         return len(chunk)
 
@@ -91,8 +95,8 @@ def decode_all(
 
 
 def available_cores() -> int:
-    """Cores that this process may use, eight at most."""
+    """The number of cores that this process may use, at most eight."""
     try:
         return min(8, len(os.sched_getaffinity(0)))
-    except AttributeError:  # not on macOS, Windows
+    except AttributeError:  # macOS and Windows have no affinities
         return min(8, os.cpu_count() or 1)

@@ -1,9 +1,9 @@
-"""Batches of images that are decoded from their files when needed, by worker processes."""
+"""Batches of images that worker processes decode from their files when they are needed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,21 +19,33 @@ from onnx_ghn.vision.seeds import AUGMENT, NOISE, rng_for
 from onnx_ghn.vision.sets import ImageFiles
 from onnx_ghn.vision.streams import Batch
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 __all__ = ["FileStream", "eval_files"]
 
-# Published: a fifth of hue, two fifths of everything else.
+#: The epoch and the index of an image.
+Key = tuple[int, int]
+#: An image and its label, or the error that took their place: DataLoader would print a worker's traceback into it.
+Item = tuple[torch.Tensor, int] | OnnxGhnError
+Collated = tuple[torch.Tensor, torch.Tensor] | OnnxGhnError
+
+# As published: a fifth for the hue, two fifths for everything else.
 _JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.2}
 
 
 class FileStream:
-    """Training batches without end, as `BatchStream`: a batch depends only on the seed and the step.
+    """An endless stream of training batches. Like those of `BatchStream`, each depends only on the seed and the step.
 
-    Published augmentation: a random part of the image scaled to the crop's size, random mirroring, colour jitter.
+    The augmentation is the published one: a random part of the image scaled to the crop's size, random mirroring and
+    colour jitter.
 
     Args:
-        workers: processes that decode; by default one a core, eight at most. 0: this process does it.
-        device: where the batches go; for CUDA they are put in pinned memory first.
-        Others: as in `BatchStream`.
+        files: the images.
+        workers: the number of processes that decode; by default one for each core, and eight at most. With 0, this
+            process decodes.
+        device: where the batches go. For CUDA they are put in pinned memory first.
+        batch_size, seed, augment, rank, world, drop_last, channels_last: as for `BatchStream`.
     """
 
     def __init__(
@@ -54,7 +66,7 @@ class FileStream:
         self._channels_last = channels_last
         self._device = torch.device(device)
         self._loader = _loader(
-            _Decoded(files, seed, augment=augment), self._device, workers, batch_sampler=_Rest(self._order)
+            _Decoded(files, seed, augment=augment), self._device, workers, batch_sampler=_RestOfEpoch(self._order)
         )
         self._ahead: Iterator[Batch] | None = None
 
@@ -73,35 +85,35 @@ class FileStream:
 
     @property
     def epoch(self) -> int:
-        """That the next batch belongs to."""
+        """The epoch that the next batch belongs to."""
         return self._order.epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches that are left of the present epoch, all of one right after the last."""
+        """The remaining batches of the present epoch; after its last batch, those of the next epoch."""
         for batch in _batches(self._loader, self._device, self._channels_last):
             self._order.step += 1
             yield batch
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step. In order, they are decoded ahead; another step makes the workers begin anew."""
+        """The batch of a step. Steps in order are decoded ahead; any other step makes the workers start anew."""
         if self._ahead is None or step != self._order.step:
             self._order.step = step
             self._ahead = iter(self)
-        found = next(self._ahead, None)
-        if found is None:  # the epoch is over
+        batch = next(self._ahead, None)
+        if batch is None:  # the epoch is over
             self._ahead = iter(self)
-            found = next(self._ahead)
-        return found
+            batch = next(self._ahead)
+        return batch
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the stream is, as plain numbers. Batches that wait in workers do not count."""
+    def state_dict(self) -> dict[str, int]:
+        """The state of the stream, as plain numbers. Batches that wait in workers do not count as used."""
         return self._order.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a saved stream was.
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Continue where a saved stream was.
 
         Raises:
-            CheckpointError: it was of other images, seed, batch size or number of processes.
+            CheckpointError: it was a stream of other images, or with another seed, batch size or number of processes.
         """
         self._order.load_state_dict(state)
 
@@ -116,23 +128,23 @@ def eval_files(
     device: torch.device | str = "cpu",
     workers: int | None = None,
 ) -> Iterator[Batch]:
-    """Every image once, in a seeded order: the published one for ImageNet under the published seed.
+    """Iterate over every image once, in a seeded order: for ImageNet and the published seed, the published order.
 
-    The middle of the image: 224 of 256 (published), other sizes in proportion.
+    Images are cropped to their middle: 224 of 256 pixels as published, other sizes in proportion.
 
     Args:
-        noise: add Gaussian noise to the pixels (published: std 0.18 of the range for ImageNet).
+        noise: add Gaussian noise to the pixels (published: a std of 0.18 of the range for ImageNet).
     """
     if batch_size < 1 or seed < 0:
-        raise OptionError(f"batches of {batch_size} with seed {seed}: sizes begin at 1, seeds at 0")
+        raise OptionError(f"batches of {batch_size} with seed {seed}: `batch_size` begins at 1, `seed` at 0")
     device = torch.device(device)
     decoded = _Decoded(files, seed, augment=False, noise=noise)
-    loader = _loader(decoded, device, workers, batch_size=batch_size, shuffle=True, seed=seed)
+    loader = _loader(decoded, device, workers, batch_size=batch_size, seed=seed)
     return _batches(loader, device, channels_last)
 
 
-class _Decoded(Dataset[Any]):
-    """Images by (epoch, index), or by index alone where there is no augmentation."""
+class _Decoded(Dataset[Item]):
+    """Decodes images by (epoch, index), or by index alone where there is no augmentation."""
 
     def __init__(self, files: ImageFiles, seed: int, *, augment: bool, noise: bool = False) -> None:
         size, norm = files.image_size, files.norm
@@ -154,20 +166,20 @@ class _Decoded(Dataset[Any]):
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: int | Key) -> Item:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         try:
             with quiet_decoding():
                 image = open_image(self._files.source, str(self._files.names[index]))
         except OnnxGhnError as error:
-            return error  # raised in the main process: DataLoader would print the worker's traceback into it
+            return error  # the main process raises it
         pixels = self._random(image, epoch, index) if self._augment else self._transform(image)
         if self._noise:
             add_noise(pixels.numpy(), self._files.norm.noise_std, rng_for(self._seed, NOISE, index))
         return self._normalise(pixels), int(self._files.labels[index])
 
-    def _random(self, image: Any, epoch: int, index: int) -> torch.Tensor:
-        # torchvision draws from the global generator: lent to it, and put back as it was.
+    def _random(self, image: Image.Image, epoch: int, index: int) -> torch.Tensor:
+        # torchvision draws from the global generator, whose state is restored afterwards.
         generator = torch.default_generator
         before = generator.get_state()
         try:
@@ -178,23 +190,30 @@ class _Decoded(Dataset[Any]):
         return pixels
 
 
-class _Rest(Sampler[list[tuple[int, int]]]):
-    """What is left of the present epoch, batch by batch."""
+class _RestOfEpoch(Sampler[list[Key]]):
+    """The remaining images of the present epoch, batch by batch."""
 
     def __init__(self, order: BatchOrder) -> None:
         self._order = order
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         epoch = self._order.epoch
         for step in range(self._order.step, (epoch + 1) * self._order.steps_per_epoch):
             yield [(epoch, index) for index in self._order.mine(step).tolist()]
 
 
 def _loader(
-    decoded: _Decoded, device: torch.device, workers: int | None, *, seed: int = 0, **options: Any
-) -> DataLoader[Any]:
+    decoded: _Decoded,
+    device: torch.device,
+    workers: int | None,
+    *,
+    batch_size: int = 1,
+    batch_sampler: _RestOfEpoch | None = None,
+    seed: int = 0,
+) -> DataLoader[Item]:
+    """A loader of the sampler's batches, or else of shuffled batches of `batch_size`."""
     if workers is not None and workers < 0:
-        raise OptionError(f"{workers} workers: choose 0 or more")
+        raise OptionError(f"`workers` is {workers}; choose 0 or more workers")
     count = available_cores() if workers is None else workers
     return DataLoader(
         decoded,
@@ -202,37 +221,43 @@ def _loader(
         persistent_workers=count > 0,
         pin_memory=device.type == "cuda",
         collate_fn=_collate,
-        # Its own: DataLoader draws from the global one otherwise.
+        # Without a generator of its own, DataLoader draws from the global one.
         generator=torch.Generator().manual_seed(seed),
-        **options,
+        batch_size=batch_size,
+        shuffle=batch_sampler is None,
+        batch_sampler=batch_sampler,
     )
 
 
-def _collate(items: list[Any]) -> Any:
+def _collate(items: list[Item]) -> Collated:
+    images, labels = [], []
     for item in items:
         if isinstance(item, OnnxGhnError):
             return item
-    images, labels = zip(*items, strict=True)
+        images.append(item[0])
+        labels.append(item[1])
     return torch.stack(images), torch.from_numpy(np.array(labels, np.int64))
 
 
-def _batches(loader: DataLoader[Any], device: torch.device, channels_last: bool) -> Iterator[Batch]:
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+def _batches(loader: DataLoader[Item], device: torch.device, channels_last: bool) -> Iterator[Batch]:
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
     iterator = iter(loader)
     try:
-        for found in iterator:
-            if isinstance(found, OnnxGhnError):
-                # A new one: raising a local would keep this frame, and with it the workers, in a cycle.
-                raise type(found)(str(found))
-            images, labels = (tensor.to(device, non_blocking=True) for tensor in found)
-            yield Batch(images.contiguous(memory_format=layout), labels)
+        collated: Collated
+        for collated in iterator:
+            if isinstance(collated, OnnxGhnError):
+                # A new error is raised: a local one would keep this frame, and with it the workers, in a cycle.
+                raise type(collated)(str(collated))
+            images, labels = (tensor.to(device, non_blocking=True) for tensor in collated)
+            yield Batch(images.contiguous(memory_format=memory_format), labels)
     except Exception as error:
-        # Now, since a traceback may hold the workers for long, and the garbage collector takes five seconds for each.
+        # Workers are stopped here: a traceback may hold them for long, and the garbage collector needs five seconds
+        # for each of them.
         if hasattr(iterator, "_shutdown_workers"):
             iterator._shutdown_workers()
             loader._iterator = None
         if not isinstance(error, RuntimeError) or "DataLoader worker" not in str(error):
             raise
         raise RuntimeFailure(
-            f"a process that decodes images was lost ({error}); try fewer workers, memory may be short"
+            f"a process that decodes images was lost ({error}); memory may be short: set `workers` lower"
         ) from error

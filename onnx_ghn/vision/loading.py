@@ -1,4 +1,4 @@
-"""Data sets by name or path."""
+"""Loading of data sets by name or path."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from onnx_ghn.errors import DataError, OptionError
 from onnx_ghn.vision.cache import DecodedCache, default_cache_dir
+from onnx_ghn.vision.dataset_folders import Part, find_parts
 from onnx_ghn.vision.decoding import SMALL, Progress, common_small_size, decode_all
-from onnx_ghn.vision.layout import Part, find_parts
 from onnx_ghn.vision.original import ORIGINALS, find_original, original_files, read_original
 from onnx_ghn.vision.sets import ImageFiles, ImageSet
 from onnx_ghn.vision.splits import last_of_all, last_of_each_class, random_parts
@@ -37,31 +37,32 @@ def load_dataset(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> ImageSet | ImageFiles:
-    """Images of one split: in memory where they are small (sides up to 64), else as files.
+    """Load the images of one split: in memory where they are small (sides up to 64), otherwise as files.
 
     Args:
-        dataset: cifar10, cifar100, imagenet, or a folder or zip archive: class folders, or train/, test/, val/ (or
-            train.zip, ...) with class folders. Labels follow the sorted names of the class folders.
-        data_dir: where named data sets lie, in a folder of their name or right here. CIFAR may be torchvision's
-            files or class folders.
-        split: `train` and `val` are the published division of the training images, `trainval` is all of them. `test` is
-            never part of them; ImageNet's is its val/ folder. Undivided class folders are divided 8 : 1 : 1.
-        image_size: decode to squares of this side: up to 64 held in memory, scaled; larger ones are cropped from files
-            batch by batch. By default small images keep their size, others give 224.
+        dataset: cifar10, cifar100, imagenet, or a folder or zip archive. It holds class folders, or train/, test/ and
+            val/ (or train.zip, …) with class folders. Labels follow the sorted names of the class folders.
+        data_dir: the folder that holds named data sets, in a folder of their name or directly. CIFAR may be
+            torchvision's files or class folders.
+        split: `train` and `val` are the published division of the training images, and `trainval` is all of them.
+            `test` is never part of them; for ImageNet it is the val/ folder. Undivided class folders are divided
+            8 : 1 : 1.
+        image_size: the side of the squares to decode to. Up to 64, images are scaled and held in memory; larger ones
+            are cropped from files batch by batch. By default small images keep their size, and others become 224.
         download: fetch CIFAR into `data_dir` if it is not there.
-        seed: of the division of undivided class folders.
-        cache_dir: for decoded small images; `default_cache_dir()` unless given, False for none.
-        threads: that decode.
-        progress: called with images decoded and their number.
+        seed: the seed of the division of undivided class folders.
+        cache_dir: the cache of decoded small images; by default `default_cache_dir()`, False for none.
+        threads: the number of threads that decode.
+        progress: called with the number of decoded images and the number of all images.
 
     Raises:
-        DataError: the data set is absent, damaged, or not laid out as one.
-        OptionError: an option makes no sense.
+        DataError: the data set is absent or damaged, or its folders are not those of a data set.
+        OptionError: an option has no meaning.
     """
     if split not in _SPLITS:
-        raise OptionError(f"split {split!r}: choose one of {', '.join(_SPLITS)}")
+        raise OptionError(f"no split {split!r}: `split` is one of {', '.join(_SPLITS)}")
     if image_size is not None and not 1 <= image_size <= _MAX_SIZE:
-        raise OptionError(f"image size {image_size}: choose 1 to {_MAX_SIZE}")
+        raise OptionError(f"image size {image_size}: `image_size` is 1 to {_MAX_SIZE}")
     cache = DecodedCache(None if cache_dir is False else Path(cache_dir or default_cache_dir()))
     name = str(dataset)
     known = name.lower() if name.lower() in (*ORIGINALS, "imagenet") else None
@@ -72,7 +73,7 @@ def load_dataset(
         home = find_original(known, folders)
         if home is not None or (download and not _has_parts(folders[0])):
             if image_size not in (None, 32):
-                raise OptionError(f"{known} has images of 32 × 32: scale its batches instead (resize_to)")
+                raise OptionError(f"{known} has images of 32 × 32: scale its batches instead (`resize_to`)")
             return _original(known, home or folders[0], split, download, cache)
     path = _home(known, Path(data_dir)) if known else Path(dataset)
     loader = _Loader(known or path.stem, path, known == "imagenet", image_size, cache, threads, progress)
@@ -82,20 +83,20 @@ def load_dataset(
 def _original(known: str, folder: Path, split: Split, download: bool, cache: DecodedCache) -> ImageSet:
     part = "test" if split == "test" else "train"
     key = f"{folder.resolve()}|{known}|{part}"
-    fingerprint = _stats(original_files(known, folder))
+    fingerprint = _fingerprint(original_files(known, folder))
     arrays = cache.load(key, fingerprint) if fingerprint else None
     if arrays is None:
         arrays = read_original(known, folder, train=part == "train", download=download)
-        cache.store(key, _stats(original_files(known, folder)), *arrays)
-    found = ImageSet(*arrays, known)
+        cache.store(key, _fingerprint(original_files(known, folder)), *arrays)
+    images = ImageSet(*arrays, known)
     if split in ("train", "val"):
-        return found.subset(last_of_all(len(found))[split == "val"])
-    return found
+        return images.subset(last_of_all(len(images))[split == "val"])
+    return images
 
 
-def _stats(paths: list[Path]) -> str:
-    found = [(path, path.stat()) for path in paths]
-    return " ".join(f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in found)
+def _fingerprint(paths: list[Path]) -> str:
+    stats = [(path, path.stat()) for path in paths]
+    return " ".join(f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
 
 
 def _has_parts(folder: Path) -> bool:
@@ -103,14 +104,14 @@ def _has_parts(folder: Path) -> bool:
 
 
 def _home(known: str, data_dir: Path) -> Path:
-    """Where a named data set lies as class folders."""
+    """The path of a named data set that is laid out in class folders."""
     for path in (data_dir / known, data_dir / f"{known}.zip", data_dir):
         if path.is_file() or _has_parts(path):
             return path
     remedy = (
         "train/<class>/* and val/<wnid>/*"
         if known == "imagenet"
-        else "train/<class>/* and test/<class>/*, or download it"
+        else "train/<class>/* and test/<class>/*, or set `download`"
     )
     raise DataError(f"{data_dir}: no {known} in it; put it in {data_dir / known} as {remedy}")
 
@@ -142,11 +143,11 @@ class _Loader:
             parts = {"all": parts["train"]}
         where = str(self._path)
         if "all" in parts:
-            every = self._part(parts["all"], None)
-            train, val, test = random_parts(every.labels, every.classes, where, seed)
-            chosen = {"train": train, "val": val, "test": test, "trainval": np.sort(np.concatenate([train, val]))}
-            return every.subset(chosen[split])
-        # With test/ and val/ both there, val/ is for validation; alone, either is the test set.
+            images = self._part(parts["all"], None)
+            train, val, test = random_parts(images.labels, images.classes, where, seed)
+            indices = {"train": train, "val": val, "test": test, "trainval": np.sort(np.concatenate([train, val]))}
+            return images.subset(indices[split])
+        # Where there are test/ and val/, val/ is for validation. Where there is only one of them, it is the test set.
         own_val = "val" in parts and "test" in parts
         if split == "test":
             return self._part(parts.get("test") or parts["val"], parts.get("train"))
@@ -154,38 +155,37 @@ class _Loader:
             raise DataError(f"{where}: no train/ or train.zip in it, only {', '.join(parts)}")
         if own_val and split == "val":
             return self._part(parts["val"], parts["train"])
-        every = self._part(parts["train"], None)
+        images = self._part(parts["train"], None)
         if split == "trainval" or own_val:
-            return every
-        return every.subset(
-            last_of_each_class(every.labels, every.classes, where, imagenet=self._imagenet)[split == "val"]
-        )
+            return images
+        train, val = last_of_each_class(images.labels, images.classes, where, imagenet=self._imagenet)
+        return images.subset(val if split == "val" else train)
 
     def _part(self, part: Part, training: Part | None) -> ImageSet | ImageFiles:
-        """All images of a part; its classes must be those of `training`."""
+        """Load all images of a part, whose classes must be those of `training`."""
         size = self._image_size
         key = f"{part.path.resolve()}|{part.inside}|{part.archive_of}|{size}"
         small_asked = size is None or size <= SMALL
         if small_asked and self._cache.holds(key):
-            found = self._cache.load(key, self._fingerprint(part, training))
-            if found is not None:
-                return self._image_set(*found)
-        tree = part.tree()
+            entry = self._cache.load(key, self._fingerprint(part, training))
+            if entry is not None:
+                return self._image_set(*entry)
+        files = part.files()
         if training is not None:
-            _check_classes(tree.classes, training, part.where)
-        native = common_small_size(tree.source, tree.names) if size is None else None
+            _check_classes(files.classes, training, part.where)
+        native = common_small_size(files.source, files.names) if size is None else None
         target = native if size is None else (size, size) if small_asked else None
         if target is None:
-            return ImageFiles(tree.source, tree.names, tree.labels, tree.classes, self._name, size or 224)
-        fingerprint = self._fingerprint(part, training)  # before the files are read: a later change is then noticed
+            return ImageFiles(files.source, files.names, files.labels, files.classes, self._name, size or 224)
+        fingerprint = self._fingerprint(part, training)  # taken before the files are read, to notice a later change
         images = decode_all(
-            tree.source, tree.names, target, resize=size is not None, threads=self._threads, progress=self._progress
+            files.source, files.names, target, resize=size is not None, threads=self._threads, progress=self._progress
         )
-        self._cache.store(key, fingerprint, images, tree.labels, tree.classes)
-        return self._image_set(images, tree.labels, tree.classes)
+        self._cache.store(key, fingerprint, images, files.labels, files.classes)
+        return self._image_set(images, files.labels, files.classes)
 
     def _fingerprint(self, part: Part, training: Part | None) -> str:
-        # Of the training part too, against whose classes this one was checked.
+        # It includes the classes of the training part, against which this part was checked.
         if training is None:
             return part.fingerprint()
         beside = "/".join(training.class_names()) if training.path.is_dir() else training.fingerprint()
@@ -199,8 +199,8 @@ class _Loader:
 
 def _check_classes(classes: tuple[str, ...], training: Part, where: str) -> None:
     expected = training.class_names()
-    for place, missing in ((where, set(expected) - set(classes)), (training.where, set(classes) - set(expected))):
-        if missing:
-            names = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
+    for place, absent in ((where, set(expected) - set(classes)), (training.where, set(classes) - set(expected))):
+        if absent:
+            names = ", ".join(sorted(absent)[:3]) + (", ..." if len(absent) > 3 else "")
             other = training.where if place == where else where
             raise DataError(f"{place}: no class {names}, which {other} has; their labels would not agree")

@@ -1,9 +1,9 @@
-"""Which images make which batch: a function of the seed and the step alone, so that any step can be gone back to."""
+"""The images of each batch, as a function of the seed and the step alone, so that any step can be repeated."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -16,29 +16,30 @@ __all__ = ["BatchOrder"]
 
 @dataclasses.dataclass
 class BatchOrder:
-    """Shuffled batches, an epoch after the other, divided among processes.
+    """Shuffled batches, epoch after epoch, divided among processes.
 
-    All processes together see the batches that one process would see with `world` times the batch size: rank r takes
-    images r, r + world, ... of each.
+    Together, the processes see the batches that one process would see with `world` times the batch size. Rank r takes
+    the images r, r + world, r + 2 world, … of each.
     """
 
-    count: int  # of images
-    batch_size: int  # of one process
+    count: int  # number of images
+    batch_size: int  # images of one process
     seed: int
     rank: int = 0
     world: int = 1
-    drop_last: bool = False  # drop an epoch's last batch when smaller
+    drop_last: bool = False  # drop the last batch of an epoch where it is smaller
     step: int = 0  # the next batch, counted from the start of the first epoch
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.seed < 0 or not 0 <= self.rank < self.world:
             raise OptionError(
                 f"batches of {self.batch_size} with seed {self.seed} for process {self.rank} of {self.world}: "
-                "sizes begin at 1, seeds and processes at 0"
+                "`batch_size` begins at 1, `seed` and `rank` at 0"
             )
         if self.steps_per_epoch < 1:
             raise OptionError(
-                f"{self.count} images give no batch of {self.batch_size} for each of {self.world} processes; take less"
+                f"{self.count} images give no batch of {self.batch_size} for each of {self.world} processes; choose a "
+                "smaller `batch_size`"
             )
         self._epoch_order: tuple[int, npt.NDArray[np.int64]] | None = None
 
@@ -49,11 +50,11 @@ class BatchOrder:
 
     @property
     def epoch(self) -> int:
-        """That the next batch belongs to."""
+        """The epoch that the next batch belongs to."""
         return self.step // self.steps_per_epoch
 
     def together(self, step: int) -> npt.NDArray[np.int64]:
-        """The images of a step in all processes. An epoch's last are filled up so that every process has as many."""
+        """The images of a step in all processes. The last batch of an epoch is filled up to the same size for each."""
         epoch, within = divmod(step, self.steps_per_epoch)
         if self._epoch_order is None or self._epoch_order[0] != epoch:
             self._epoch_order = (epoch, rng_for(self.seed, ORDER, epoch).permutation(self.count))
@@ -67,8 +68,8 @@ class BatchOrder:
         """The images of a step in this process."""
         return self.together(step)[self.rank :: self.world]
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next batches depend on, as plain numbers."""
+    def state_dict(self) -> dict[str, int]:
+        """All that the next batches depend on, as plain numbers."""
         return {
             "step": self.step,
             "seed": self.seed,
@@ -78,18 +79,18 @@ class BatchOrder:
             "drop_last": self.drop_last,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a saved order was.
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Continue where a saved order was.
 
         Raises:
-            CheckpointError: it was of other images, seed, batch size or number of processes.
+            CheckpointError: it was an order of other images, or with another seed, batch size or number of processes.
         """
-        own = self.state_dict()
-        for key, value in own.items():
+        for key, value in self.state_dict().items():
             if key not in state:
                 raise CheckpointError(f"order of batches: no {key!r} in the checkpoint; start again without it")
             if key != "step" and state[key] != value:
                 raise CheckpointError(f"order of batches: {key} was {state[key]}, is {value} now; resume with the same")
-        if not isinstance(state["step"], int) or state["step"] < 0:
-            raise CheckpointError(f"order of batches: step {state['step']!r} in the checkpoint; start again without it")
-        self.step = state["step"]
+        step = state["step"]
+        if not isinstance(step, int) or step < 0:
+            raise CheckpointError(f"order of batches: step {step!r} in the checkpoint; start again without it")
+        self.step = step

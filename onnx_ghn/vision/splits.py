@@ -1,4 +1,4 @@
-"""Which images are for training, which for validation."""
+"""Division of images into those for training, for validation and for the test."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["last_of_all", "last_of_each_class", "random_parts"]
 
 Indices = npt.NDArray[np.int64]
 
-_SHARE = 10  # a tenth is held out
-_IMAGENET_HELD_OUT = 50  # of each class
+_SHARE = 10  # a tenth of the images is held out
+_IMAGENET_HELD_OUT = 50  # images held out of each class
 
 
 def last_of_all(count: int) -> tuple[Indices, Indices]:
-    """Training and validation images of the original CIFAR: its last tenth is held out (published)."""
+    """Training and validation images of the original CIFAR, whose last tenth is held out, as published."""
     cut = count - count // _SHARE
     return np.arange(cut), np.arange(cut, count)
 
@@ -25,13 +25,14 @@ def last_of_all(count: int) -> tuple[Indices, Indices]:
 def last_of_each_class(
     labels: Indices, classes: tuple[str, ...], where: str, *, imagenet: bool = False
 ) -> tuple[Indices, Indices]:
-    """Training and validation images where class folders are sorted: the last of each class are held out.
+    """Training and validation images of sorted class folders: the last images of each class are held out.
 
-    For ImageNet 50 of each (published; a tenth where there are few), else a tenth: of CIFAR-10 as class folders, whose
-    files keep the original order within a class, those are about the images of the published split.
+    50 images of each class are held out for ImageNet, as published (a tenth of them where there are few), and a tenth
+    for other data sets. CIFAR-10 as class folders, whose files have the original order within a class, gives about the
+    images of the published split.
 
     Raises:
-        DataError: a class of one image.
+        DataError: a class has only one image.
     """
     train, held_out = [], []
     for own in _by_class(labels, classes, 2, where):
@@ -43,10 +44,10 @@ def last_of_each_class(
 
 
 def random_parts(labels: Indices, classes: tuple[str, ...], where: str, seed: int) -> tuple[Indices, Indices, Indices]:
-    """Training, validation and test images of undivided class folders: a random tenth of each class for the last two.
+    """Training, validation and test images of undivided class folders: the last two are a random tenth of each class.
 
     Raises:
-        DataError: a class of fewer than three images.
+        DataError: a class has fewer than three images.
     """
     rng = rng_for(seed, DIVISION)
     parts: tuple[list[Indices], ...] = ([], [], [])
@@ -64,6 +65,6 @@ def _by_class(labels: Indices, classes: tuple[str, ...], least: int, where: str)
     for name, own in zip(classes, groups, strict=True):
         if len(own) < least:
             raise DataError(
-                f"{where}: class {name!r} has {len(own)} images, too few to divide; it needs {least} at least"
+                f"{where}: class {name!r} has {len(own)} images, too few to divide; it needs at least {least}"
             )
     return groups

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,22 +24,24 @@ class Batch(NamedTuple):
 
 
 class BatchStream:
-    """Training batches without end. A batch depends only on the seed and the step (and `rank` of `world`).
+    """An endless stream of training batches. Each depends only on the seed and the step (and on `rank` of `world`).
 
         for images, labels in stream:  # the rest of the epoch that the stream is in
             ...
 
     Args:
         images: the images.
-        batch_size: of this process.
-        seed: of order and augmentation.
-        augment: random window of the image padded by 4 black pixels, random mirroring (published).
-        cutout: side of a square at a random place that is blanked with the mean; 0 for none (published: 16).
-        resize_to: scale images after the window is cut: averages of areas where they shrink (a cheap curriculum), else
-            bilinear and with ImageNet's normalisation, for networks that were trained there (published).
-        rank, world: this process of how many; together they see the batches of one with `world` times the batch size.
-        drop_last: leave out an epoch's last batch when it is smaller; published: kept.
-        channels_last: memory format of the images; PyTorch's convolutions on CPU are several times faster with it.
+        batch_size: the number of images in a batch of this process.
+        seed: the seed of order and augmentation.
+        augment: take a random window of the image padded by 4 black pixels, and mirror it at random (published).
+        cutout: the side of a square at a random place that is set to the mean; 0 for none (published: 16).
+        resize_to: scale images after the window is cut. Images that shrink are averaged over areas (a cheap
+            curriculum). Images that grow are interpolated bilinearly and get ImageNet's normalisation, for networks
+            that were trained there (published).
+        rank, world: the number of this process, and of all processes. Together they see the batches of one process with
+            `world` times the batch size.
+        drop_last: leave out the last batch of an epoch where it is smaller; the published code does not.
+        channels_last: memory format of the images. PyTorch's convolutions on CPUs are several times faster with it.
         device: where the batches go.
     """
 
@@ -82,11 +84,11 @@ class BatchStream:
 
     @property
     def epoch(self) -> int:
-        """That the next batch belongs to."""
+        """The epoch that the next batch belongs to."""
         return self._order.epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches that are left of the present epoch, all of one right after the last."""
+        """The remaining batches of the present epoch; after its last batch, those of the next epoch."""
         end = (self.epoch + 1) * self.steps_per_epoch
         while self.step < end:
             yield next(self)
@@ -97,30 +99,30 @@ class BatchStream:
         return batch
 
     def batch(self, step: int) -> Batch:
-        """The batch of any step; the stream stays where it is."""
+        """The batch of any step. The stream does not move."""
         order = self._order
         mine = order.mine(step)
         pixels = self._images.images[mine]  # (B, H, W, 3)
-        # Random numbers are drawn for all processes together, so that their number changes nothing.
-        drawn = rng_for(order.seed, AUGMENT, step).random((5, len(mine) * order.world))
-        top, left, mirror, row, column = drawn[:, order.rank :: order.world]
+        # Random numbers are drawn for all processes together, so that the number of processes changes nothing.
+        random = rng_for(order.seed, AUGMENT, step).random((5, len(mine) * order.world))
+        down, right, mirror, row, column = random[:, order.rank :: order.world]
         if self._augment:
-            pixels = windows(pixels, top, left, mirror < 0.5)
+            pixels = windows(pixels, down, right, mirror < 0.5)
         images = resized(to_float(pixels, channels_last=self._channels_last), self._resize_to)
         normalise(images, _norm_for(self._images, self._resize_to))
         if self._cutout:
             blank_squares(images, row, column, self._cutout)
         return _batch(images, self._images.labels[mine], self._device)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the stream is, as plain numbers."""
+    def state_dict(self) -> dict[str, int]:
+        """The state of the stream, as plain numbers."""
         return self._order.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a saved stream was.
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Continue where a saved stream was.
 
         Raises:
-            CheckpointError: it was of other images, seed, batch size or number of processes.
+            CheckpointError: it was a stream of other images, or with another seed, batch size or number of processes.
         """
         self._order.load_state_dict(state)
 
@@ -135,17 +137,18 @@ def eval_small(
     channels_last: bool = False,
     device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
-    """Every image once, not augmented: in the set's own order, or mixed where it is sorted by class.
+    """Iterate over every image once, without augmentation.
 
-    Networks that are judged with batch statistics need batches of mixed classes.
+    Images come in the set's own order, or in a random one where the set is sorted by class: networks that are judged
+    with the statistics of the batch need batches of mixed classes.
 
     Args:
-        noise: add Gaussian noise to the pixels (published: std 0.08 of the range for CIFAR); an image's noise is the
-            same in every batch size.
+        noise: add Gaussian noise to the pixels (published: a std of 0.08 of the range for CIFAR). The noise of an image
+            does not depend on the batch size.
     """
     _check_sizes(resize_to, 0)
     if batch_size < 1 or seed < 0:
-        raise OptionError(f"batches of {batch_size} with seed {seed}: sizes begin at 1, seeds at 0")
+        raise OptionError(f"batches of {batch_size} with seed {seed}: `batch_size` begins at 1, `seed` at 0")
     order = eval_order(images.labels, seed)
     norm = _norm_for(images, resize_to)
     for start in range(0, len(order), batch_size):
@@ -159,7 +162,7 @@ def eval_small(
 
 
 def eval_order(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-    """The set's own order, or a random one where labels are sorted."""
+    """The set's own order, or a random order where the labels are sorted."""
     if np.all(np.diff(labels) >= 0):
         return rng_for(seed, EVAL_ORDER).permutation(len(labels))
     return np.arange(len(labels))
@@ -167,7 +170,7 @@ def eval_order(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64
 
 def _check_sizes(resize_to: int | None, cutout: int) -> None:
     if (resize_to is not None and resize_to < 1) or cutout < 0:
-        raise OptionError(f"image size {resize_to}, cutout {cutout}: choose positive sizes")
+        raise OptionError(f"`resize_to` is {resize_to}, `cutout` {cutout}; choose positive sizes")
 
 
 def _norm_for(images: ImageSet, resize_to: int | None) -> Normalisation:

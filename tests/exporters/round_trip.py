@@ -73,7 +73,7 @@ def check_round_trip(
     model = make(0)
     before = weights(model)
     report = exporter.export(model, path, example)
-    assert report.complete, report.left
+    assert report.complete, report.unmatched
     assert report.n_elements == sum(value.size for value in before.values())
     for name, value in weights(model).items():
         np.testing.assert_array_equal(value, before[name])

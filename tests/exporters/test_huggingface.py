@@ -37,7 +37,7 @@ def test_there_and_back(kind: str, tmp_path: Path) -> None:
     model = transformers.AutoModel.from_config(config).eval()
     implementation = model.config._attn_implementation
     report = exporter.export(model, tmp_path / "m.onnx")
-    assert report.complete, report.left
+    assert report.complete, report.unmatched
     assert model.config._attn_implementation == implementation
     prediction = onnx_ghn.predict(tmp_path / "m.onnx", tmp_path / "i.onnx")
     assert prediction.coverage.share("predicted") > 0.97  # T5 has a bias of attention scores

@@ -77,8 +77,8 @@ def test_there_and_back(tmp_path: Path, exporter: str) -> None:
     report = pytorch.export(module, path, IMAGE, exporter=exporter)
     assert_same(state(module), before)
     assert [part.training for part in module.modules()] == modes
-    assert {note.name for note in report.left} == {"auxiliary.weight", "auxiliary.bias"}
-    assert "does not read it" in report.left[0].cause
+    assert {note.name for note in report.unmatched} == {"auxiliary.weight", "auxiliary.bias"}
+    assert "does not read it" in report.unmatched[0].cause
     assert 0.9 < report.share < 1
     operators = {node.op_type for node in onnx.load(path).graph.node}
     assert "BatchNormalization" in operators
@@ -94,7 +94,7 @@ def test_there_and_back(tmp_path: Path, exporter: str) -> None:
         p.numel() for n, p in module.named_parameters() if p.requires_grad and not n.startswith("auxiliary")
     )
     loaded = pytorch.load(module, filled)
-    assert {note.name for note in loaded.left} == {"auxiliary.weight", "auxiliary.bias"}
+    assert {note.name for note in loaded.unmatched} == {"auxiliary.weight", "auxiliary.bias"}
     np.testing.assert_allclose(run(filled, IMAGE), module(IMAGE).detach().numpy(), rtol=1e-3, atol=1e-5)
     for name in ("frozen.weight", "frozen.bias", "table", "auxiliary.weight"):
         torch.testing.assert_close(module.state_dict()[name], before[name], rtol=0, atol=0)
@@ -117,6 +117,26 @@ def test_initialize_is_predict_and_load(tmp_path: Path) -> None:
     assert_same(state(one), state(other))
     assert result.coverage.to_dict() == prediction.coverage.to_dict()
     assert one.training  # its mode is as it was
+
+
+def test_initialize_takes_the_options_of_predict_and_of_an_export() -> None:
+    from onnx_ghn.prediction.options import PredictOptions
+
+    by_keywords, by_options = small(), small()
+    keywords = {
+        "calibrate": "none",
+        "post": "noise",
+        "post_strength": 0.2,
+        "unfold_batchnorm": True,
+        "exclude": ["conv"],
+    }
+    kept = by_keywords.conv.weight.detach().clone()
+    onnx_ghn.initialize(by_keywords, IMAGE, exporter="torchscript", **keywords)
+    onnx_ghn.initialize(by_options, IMAGE, PredictOptions(**keywords), exporter="torchscript")
+    assert_same(state(by_keywords), state(by_options))
+    assert torch.equal(by_keywords.conv.weight, kept)
+    with pytest.raises(OptionError, match="exporter"):
+        onnx_ghn.initialize(by_options, IMAGE, exporter="onnx")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

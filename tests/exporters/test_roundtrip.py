@@ -65,13 +65,13 @@ def test_a_sum_of_weights_is_not_taken_for_a_weight(tmp_path: Path) -> None:
     model = Folding(0)
     before = model.read()
     report = export_live(model, tmp_path / "m.onnx")
-    assert {note.name for note in report.left} == {"weight", "scale", "shift", "mean"}
-    assert all("folded" in note.cause for note in report.left)
+    assert {note.name for note in report.unmatched} == {"weight", "scale", "shift", "mean"}
+    assert all("folded" in note.cause for note in report.unmatched)
     np.testing.assert_allclose(run(tmp_path / "m.onnx", X), model(X), rtol=1e-5)
     other = Folding(1)
     kept = other.read()
     loaded = load_live(other, tmp_path / "m.onnx")
-    assert {note.name for note in loaded.left} == {"weight", "scale", "shift", "mean"}
+    assert {note.name for note in loaded.unmatched} == {"weight", "scale", "shift", "mean"}
     np.testing.assert_array_equal(other.values["head"], before["head"])
     for name in ("weight", "scale", "shift", "mean"):
         np.testing.assert_array_equal(other.values[name], kept[name])

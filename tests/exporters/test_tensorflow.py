@@ -85,8 +85,8 @@ def test_saved_model_there_and_back(tmp_path: Path) -> None:
 
 def test_batch_norm_as_arithmetic_is_reported(tmp_path: Path) -> None:
     report = exporter.export(Net(0, plain_norm=True), tmp_path / "m.onnx", (None, 8, 8, 3))
-    assert {note.shape for note in report.left} == {(8,), (3, 3, 3, 8)}  # the kernel takes the scale in
-    assert "folded" in report.left[0].cause
+    assert {note.shape for note in report.unmatched} == {(8,), (3, 3, 3, 8)}  # the kernel takes the scale in
+    assert "folded" in report.unmatched[0].cause
     np.testing.assert_allclose(run(tmp_path / "m.onnx", X), call(Net(0, plain_norm=True), X), rtol=1e-3, atol=1e-5)
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_model
 
 from onnx_ghn.cli import cli
 from onnx_ghn.errors import ModelWriteError, OnnxGhnError, OptionError
-from onnx_ghn.exporters.targets import FRAMEWORKS, SUFFIXES, resolve
+from onnx_ghn.exporters.registry import FRAMEWORKS, SUFFIXES, resolve
 
 NET = """
 import torch

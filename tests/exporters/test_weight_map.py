@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnx_ghn.errors import CheckpointError
-from onnx_ghn.exporters import tracing
-from onnx_ghn.exporters.tracing import Codes, Regular, Trace
+from onnx_ghn.exporters import weight_map
+from onnx_ghn.exporters.weight_map import Codes, Strided, WeightMap
 
 SHAPES = {"kernel": (3, 4, 5), "gates": (8, 6), "bias": (8,), "scale": (), "empty": (0, 3)}
 
@@ -30,12 +30,12 @@ def test_every_element_is_found() -> None:
     codes = Codes(SHAPES)
     values = {name: codes.values(name) for name in SHAPES}
     assert len(np.unique(np.concatenate([v.ravel() for v in values.values()]))) == 60 + 48 + 8 + 1
-    trace = codes.trace(stored_of(values))
-    assert trace.missing == {}
-    assert "unrelated" not in trace.stored
+    mapped = codes.locate(stored_of(values))
+    assert mapped.unmatched == {}
+    assert "unrelated" not in mapped.stored
     rng = np.random.default_rng(0)
     new = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
-    for one in (trace, Trace.from_json(trace.to_json())):
+    for one in (mapped, WeightMap.from_json(mapped.to_json())):
         found = one.collect(stored_of(new))
         for name, expected in new.items():
             np.testing.assert_array_equal(found[name], expected)
@@ -50,51 +50,51 @@ def test_what_was_computed_is_missing() -> None:
         "c": values["kept"],
         "quantised": values["folded"].astype(np.int8),
     }
-    trace = codes.trace(stored)
-    assert trace.missing == {"folded": 12, "half": 1}
-    assert set(trace.places) == {"kept"}
+    mapped = codes.locate(stored)
+    assert mapped.unmatched == {"folded": 12, "half": 1}
+    assert set(mapped.places) == {"kept"}
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.permutations(range(4)), st.tuples(*[st.integers(1, 5)] * 4))
 def test_any_permutation(axes: list[int], shape: tuple[int, ...]) -> None:
     codes = Codes({"w": shape})
-    trace = codes.trace({"t": codes.values("w").transpose(axes)})
+    mapped = codes.locate({"t": codes.values("w").transpose(axes)})
     new = np.random.default_rng(1).standard_normal(shape)
-    np.testing.assert_array_equal(trace.collect({"t": new.transpose(axes)})["w"], new)
+    np.testing.assert_array_equal(mapped.collect({"t": new.transpose(axes)})["w"], new)
 
 
 def test_a_large_trace_is_small() -> None:
     codes = Codes({"w": (512, 256, 3, 3)})
-    text = codes.trace({"t": codes.values("w").transpose(2, 3, 1, 0)}).to_json()
+    text = codes.locate({"t": codes.values("w").transpose(2, 3, 1, 0)}).to_json()
     assert len(text) < 200
     halves = np.split(codes.values("w").transpose(2, 3, 1, 0), 2, axis=-1)
-    text = codes.trace({"t": halves[1], "u": halves[0]}).to_json()
+    text = codes.locate({"t": halves[1], "u": halves[0]}).to_json()
     assert len(text) < 50_000
 
 
 def test_constants_are_not_taken_for_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """As among sixty million weights, where codes are numbers about 1."""
-    monkeypatch.setattr(tracing, "_FIRST", int(np.float32(1).view(np.int32)) - (1 << 20))
+    monkeypatch.setattr(weight_map, "_FIRST", int(np.float32(1).view(np.int32)) - (1 << 20))
     codes = Codes({"w": (1 << 21,)})
     values = codes.values("w")
     assert values[0] < 0.95
     assert values[-1] > 1.1
     assert not np.isin([0.9375, 1, 1.0625], values).any()
     constant = values[-3:-2].copy()  # as if somebody had written this very number
-    trace = codes.trace({"first": constant, "weights": values, "last": constant})
-    assert set(trace.stored) == {"weights"}
-    assert trace.places["w"] == Regular(0, (1,))
+    mapped = codes.locate({"first": constant, "weights": values, "last": constant})
+    assert set(mapped.stored) == {"weights"}
+    assert mapped.places["w"] == Strided(0, (1,))
 
 
 def test_other_files_and_damaged_traces_are_refused() -> None:
     codes = Codes({"w": (4, 3)})
-    trace = codes.trace({"t": codes.values("w")})
+    mapped = codes.locate({"t": codes.values("w")})
     with pytest.raises(CheckpointError, match="tensor t is absent"):
-        trace.collect({"u": np.zeros((4, 3))})
+        mapped.collect({"u": np.zeros((4, 3))})
     with pytest.raises(CheckpointError, match=r"tensor t is \(3, 4\)"):
-        trace.collect({"t": np.zeros((3, 4))})
-    text = trace.to_json()
+        mapped.collect({"t": np.zeros((3, 4))})
+    text = mapped.to_json()
     for broken in (
         "",
         "[]",
@@ -104,4 +104,4 @@ def test_other_files_and_damaged_traces_are_refused() -> None:
         text.replace(":1,", ":9,"),
     ):
         with pytest.raises(CheckpointError):
-            Trace.from_json(broken)
+            WeightMap.from_json(broken)

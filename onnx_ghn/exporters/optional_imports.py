@@ -1,20 +1,20 @@
-"""Frameworks that may be absent."""
+"""Imports of frameworks that may not be installed."""
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from types import ModuleType
 
 from onnx_ghn.errors import OptionError
 
 __all__ = ["require"]
 
 
-def require(module: str, extra: str) -> Any:
+def require(module: str, extra: str) -> ModuleType:
     """Import a framework's module.
 
     Raises:
-        OptionError: it is not installed; names the extra that brings it.
+        OptionError: it is not installed; the message names the extra of onnx-ghn that installs it.
     """
     try:
         return importlib.import_module(module)

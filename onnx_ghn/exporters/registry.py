@@ -1,4 +1,4 @@
-"""Models by a name on the command line: torchvision:resnet50, keras:ResNet50, flax:net.py:build, hf:folder, …"""
+"""Models by name, such as torchvision:resnet50, keras:ResNet50, flax:net.py:build or hf:folder."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import OptionError
-from onnx_ghn.exporters.missing import require
+from onnx_ghn.exporters.optional_imports import require
 
-__all__ = ["FRAMEWORKS", "SUFFIXES", "Target", "resolve"]
+if TYPE_CHECKING:
+    from torch import nn
 
-#: What stands before the first colon, and the module that exports such a model.
+__all__ = ["EXAMPLES", "FRAMEWORKS", "SUFFIXES", "NamedModel", "resolve"]
+
+#: The frameworks, and libraries of models, that a name begins with, and the module that exports their models.
 FRAMEWORKS = {
     "torchvision": "pytorch",
     "timm": "pytorch",
@@ -32,7 +35,22 @@ FRAMEWORKS = {
     "sklearn": "sklearn",
 }
 
-#: What the file, or folder, that a module's `save_weights` writes may end in.
+#: What may follow a framework's name and a colon.
+EXAMPLES = {
+    "torchvision": ("resnet50",),
+    "timm": ("convnext_atto",),
+    "torch": ("net.py:build",),
+    "hf": ("bert", "FOLDER"),
+    "keras": ("ResNet50", "saved.keras", "net.py:build"),
+    "tensorflow": ("SAVEDMODEL", "net.py:build"),
+    "flax": ("net.py:build",),
+    "equinox": ("net.py:build",),
+    "paddle": ("resnet18", "net.py:build"),
+    "mindspore": ("net.py:build",),
+    "sklearn": ("net.py:build",),
+}
+
+#: The endings of the files, or folders, that a module's `save_weights` writes.
 SUFFIXES = {
     "pytorch": (".safetensors",),
     "huggingface": (".safetensors",),
@@ -47,50 +65,52 @@ SUFFIXES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Target:
-    """A model and how to export it.
+class NamedModel:
+    """The model that a name stands for, and how to export it.
 
     Attributes:
-        exporter: the module of onnx_ghn.exporters with `export`, `load` and `save_weights`.
-        model: of the framework.
-        example_inputs: of its forward pass, as `export` takes them; None where that needs none.
-        suffixes: of the framework's own files of weights.
+        exporter: the module of onnx_ghn.exporters with `export`, `load` and `save_weights` for it.
+        model: the framework's object.
+        example_inputs: inputs of its forward pass, as `export` takes them; None where that needs none.
+        suffixes: the endings of the framework's own files of weights.
     """
 
     exporter: ModuleType
-    model: Any
-    example_inputs: Any
+    model: object
+    example_inputs: object
     suffixes: tuple[str, ...]
 
 
-def resolve(target: str, shapes: Sequence[tuple[int, ...]] = (), options: Mapping[str, Any] | None = None) -> Target:
+def resolve(
+    name: str, shapes: Sequence[tuple[int, ...]] = (), arguments: Mapping[str, object] | None = None
+) -> NamedModel:
     """Build the model that a name stands for.
 
     Args:
-        target: FRAMEWORK:NAME, where NAME is a constructor of its model library, or FILE.py:FUNCTION; the function
-            returns a model, or a model and its example inputs.
-        shapes: of example inputs, in the place of the usual ones.
-        options: keyword arguments of the constructor or function.
+        name: FRAMEWORK:MODEL, where MODEL is a constructor of the framework's library of models, or FILE.py:FUNCTION.
+            The function returns a model, or a model and its example inputs.
+        shapes: the shapes of the example inputs, if they are not to be the usual ones.
+        arguments: keyword arguments of the constructor or function.
 
     Raises:
-        OptionError: no such framework, model, file or function; not installed.
+        OptionError: there is no such framework, model, file or function, or the framework is not installed.
     """
-    framework, colon, name = target.partition(":")
-    if not colon or not name or framework not in FRAMEWORKS:
-        raise OptionError(f"{target!r} must be FRAMEWORK:TARGET with a framework of {', '.join(FRAMEWORKS)}")
+    framework, colon, model_name = name.partition(":")
+    if not colon or not model_name or framework not in FRAMEWORKS:
+        raise OptionError(f"{name!r} must be FRAMEWORK:TARGET with a framework of {', '.join(FRAMEWORKS)}")
     exporter = importlib.import_module(f"onnx_ghn.exporters.{FRAMEWORKS[framework]}")
-    path, _, function = name.rpartition(":")
+    path, _, function = model_name.rpartition(":")
     if path.endswith(".py"):
-        made = _call(_function(Path(path), function), options or {}, target)
+        built = _call(_function(Path(path), function), arguments or {}, name)
     else:
-        made = _BUILDERS.get(framework, _needs_file)(name, options or {})
-    model, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+        built = _BUILDERS.get(framework, _needs_file)(model_name, arguments or {})
+    model, inputs = built if isinstance(built, tuple) and len(built) == 2 else (built, None)
     if shapes:
         inputs = _inputs(framework, shapes)
-    return Target(exporter, model, inputs, SUFFIXES[FRAMEWORKS[framework]])
+    return NamedModel(exporter, model, inputs, SUFFIXES[FRAMEWORKS[framework]])
 
 
-def _function(path: Path, name: str) -> Callable[..., Any]:
+def _function(path: Path, name: str) -> Callable[..., object]:
     if not path.is_file():
         raise OptionError(f"{path}: no such file")
     spec = importlib.util.spec_from_file_location(f"onnx_ghn_target_{path.stem}", path)
@@ -105,25 +125,24 @@ def _function(path: Path, name: str) -> Callable[..., Any]:
         raise OptionError(f"{path}: cannot be run ({type(error).__name__}: {error})") from error
     finally:
         sys.path.pop(0)
-    function = getattr(module, name, None)
+    function: object = getattr(module, name, None)
     if not callable(function):
         raise OptionError(f"{path}: has no function {name!r}")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
-def _call(function: Callable[..., Any], options: Mapping[str, Any], what: str) -> Any:
+def _call(function: Callable[..., object], arguments: Mapping[str, object], name: str) -> object:
     try:
-        return function(**options)
+        return function(**arguments)
     except Exception as error:  # whatever a foreign constructor raises
-        raise OptionError(f"{what}: cannot be built ({type(error).__name__}: {error})") from error
+        raise OptionError(f"{name}: cannot be built ({type(error).__name__}: {error})") from error
 
 
-def _inputs(framework: str, shapes: Sequence[tuple[int, ...]]) -> Any:
+def _inputs(framework: str, shapes: Sequence[tuple[int, ...]]) -> object:
     if framework in ("torchvision", "timm", "torch"):
         import torch
 
-        tensors = tuple(torch.zeros(shape) for shape in shapes)
-        return tensors
+        return tuple(torch.zeros(shape) for shape in shapes)
     if framework == "paddle":
         import paddle
 
@@ -134,26 +153,27 @@ def _inputs(framework: str, shapes: Sequence[tuple[int, ...]]) -> Any:
         return [mindspore.ops.zeros(shape) for shape in shapes]
     if framework in ("flax", "equinox", "tensorflow"):
         return [tuple(shape) for shape in shapes]
-    raise OptionError(f"{framework} models know their inputs: leave --shape out")
+    raise OptionError(f"{framework} models know their own inputs; leave out `shapes`")
 
 
-def _torchvision(name: str, options: Mapping[str, Any]) -> Any:
+def _torchvision(name: str, arguments: Mapping[str, object]) -> object:
     models = require("torchvision.models", "torch")
     if name not in models.list_models():
         raise OptionError(f"torchvision has no model {name!r}{_similar(name, models.list_models())}")
-    model = _call(lambda: models.get_model(name, weights=None, **_random_backbone(models, name), **options), {}, name)
+    random = {"weights": None, **_random_backbone(models, name)}
+    model = _call(lambda: models.get_model(name, **random, **arguments), {}, name)
     return model, _torchvision_inputs(models, name, model)
 
 
-def _random_backbone(models: Any, name: str) -> dict[str, Any]:
-    """Detectors and segmenters would download a backbone."""
+def _random_backbone(models: ModuleType, name: str) -> dict[str, None]:
+    """The argument that keeps detectors and segmenters from downloading a backbone."""
     import inspect
 
     accepted = inspect.signature(models.get_model_builder(name)).parameters
     return {"weights_backbone": None} if "weights_backbone" in accepted else {}
 
 
-def _torchvision_inputs(models: Any, name: str, model: Any) -> Any:
+def _torchvision_inputs(models: ModuleType, name: str, model: object) -> object:
     import torch
 
     module = models.get_model_builder(name).__module__
@@ -165,30 +185,34 @@ def _torchvision_inputs(models: Any, name: str, model: Any) -> Any:
     if ".video." in module:
         height, width = _pair(transforms.crop_size)
         return torch.rand(1, 3, 16, height, width)
-    # A vision transformer's own size first: the published weights of vit_h_14 are for larger images than its default.
+    # A vision transformer's own size is preferred: the published weights of vit_h_14 are for larger images.
     size = getattr(model, "image_size", None) or getattr(transforms, "crop_size", None) or (128, 128)
     return torch.rand(1, 3, *_pair(size))
 
 
-def _pair(size: Any) -> tuple[int, int]:
-    values = list(size) if isinstance(size, list | tuple) else [size]
-    return values[0], values[-1]
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    sizes = [size] if isinstance(size, int) else list(size)
+    return sizes[0], sizes[-1]
 
 
-def _timm(name: str, options: Mapping[str, Any]) -> Any:
+def _timm(name: str, arguments: Mapping[str, object]) -> object:
     timm = require("timm", "torch")
     import torch
 
     if not timm.is_model(name):
         raise OptionError(f"timm has no model {name!r}{_similar(name, timm.list_models())}")
-    model = _call(lambda: timm.create_model(name, pretrained=False, **options), {}, name)
-    return model, torch.rand(1, *model.default_cfg["input_size"])
+
+    def build() -> tuple[nn.Module, torch.Tensor]:
+        model = timm.create_model(name, pretrained=False, **arguments)
+        return model, torch.rand(1, *model.default_cfg["input_size"])
+
+    return _call(build, {}, name)
 
 
-def _hf(name: str, options: Mapping[str, Any]) -> Any:
+def _hf(name: str, arguments: Mapping[str, object]) -> object:
     transformers = require("transformers", "hf")
     if name in transformers.CONFIG_MAPPING:
-        config = _call(lambda: transformers.AutoConfig.for_model(name, **options), {}, name)
+        config = _call(lambda: transformers.AutoConfig.for_model(name, **arguments), {}, name)
     else:
         folder = Path(name)
         if not (folder / "config.json").is_file():
@@ -196,14 +220,14 @@ def _hf(name: str, options: Mapping[str, Any]) -> Any:
                 f"{name!r} is neither a model type of transformers nor a folder with a config.json"
                 f"{_similar(name, list(transformers.CONFIG_MAPPING))}"
             )
-        config = _call(lambda: transformers.AutoConfig.from_pretrained(str(folder), **options), {}, name)
+        config = _call(lambda: transformers.AutoConfig.from_pretrained(str(folder), **arguments), {}, name)
     architectures = getattr(config, "architectures", None)
     if architectures and hasattr(transformers, architectures[0]):
         return _call(lambda: getattr(transformers, architectures[0])(config), {}, name)
     return _call(lambda: transformers.AutoModel.from_config(config), {}, name)
 
 
-def _keras(name: str, options: Mapping[str, Any]) -> Any:
+def _keras(name: str, arguments: Mapping[str, object]) -> object:
     keras = require("keras", "keras")
     if name.endswith(".keras"):
         if not Path(name).is_file():
@@ -213,17 +237,17 @@ def _keras(name: str, options: Mapping[str, Any]) -> Any:
     if not callable(constructor):
         known = [key for key in dir(keras.applications) if callable(getattr(keras.applications, key))]
         raise OptionError(f"keras.applications has no model {name!r}{_similar(name, known)}")
-    return _call(constructor, {"weights": None, **options}, name)
+    return _call(constructor, {"weights": None, **arguments}, name)
 
 
-def _tensorflow(name: str, options: Mapping[str, Any]) -> Any:
+def _tensorflow(name: str, arguments: Mapping[str, object]) -> object:
     tensorflow = require("tensorflow", "tensorflow")
     if not (Path(name) / "saved_model.pb").is_file():
         raise OptionError(f"{name!r} is no folder of a SavedModel; or name a function, as in net.py:build")
-    return _call(lambda: tensorflow.saved_model.load(name), options, name)
+    return _call(lambda: tensorflow.saved_model.load(name), arguments, name)
 
 
-def _paddle(name: str, options: Mapping[str, Any]) -> Any:
+def _paddle(name: str, arguments: Mapping[str, object]) -> object:
     paddle = require("paddle", "paddle")
     models = paddle.vision.models
     constructor = getattr(models, name, None)
@@ -231,10 +255,10 @@ def _paddle(name: str, options: Mapping[str, Any]) -> Any:
         known = [key for key in dir(models) if re.match(r"[a-z]", key) and callable(getattr(models, key))]
         raise OptionError(f"paddle.vision.models has no model {name!r}{_similar(name, known)}")
     size = 299 if name == "inception_v3" else 224
-    return _call(constructor, {"pretrained": False, **options}, name), paddle.zeros([1, 3, size, size])
+    return _call(constructor, {"pretrained": False, **arguments}, name), paddle.zeros([1, 3, size, size])
 
 
-def _needs_file(name: str, options: Mapping[str, Any]) -> Any:
+def _needs_file(name: str, arguments: Mapping[str, object]) -> object:
     raise OptionError(f"{name!r}: this framework has no library of models; name a function, as in net.py:build")
 
 
@@ -245,7 +269,7 @@ def _similar(name: str, known: Sequence[str]) -> str:
     return f"; there are {', '.join(close)}, …" if close else ""
 
 
-_BUILDERS: dict[str, Callable[[str, Mapping[str, Any]], Any]] = {
+_BUILDERS: dict[str, Callable[[str, Mapping[str, object]], object]] = {
     "torchvision": _torchvision,
     "timm": _timm,
     "hf": _hf,
