@@ -10,7 +10,7 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
-from onnx_ghn.cli.terminal import console, spinner
+from onnx_ghn.cli.terminal import console, spinner, training_progress
 from onnx_ghn.errors import printable
 
 if TYPE_CHECKING:
@@ -52,30 +52,39 @@ __all__ = ["finetune"]
 @cli_options.machine
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
 @cli_options.as_json
-def finetune(model: str, data: str, output: str, as_json: bool, **options: Any) -> None:
+def finetune(
+    model: str,
+    data: str,
+    output: str,
+    data_dir: str,
+    save_dir: str,
+    name: str | None,
+    threads: int | None,
+    device: str | None,
+    force: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Train MODEL, an ONNX classifier of images, and write it with its new weights: same graph, same names.
 
-    For who has the file alone. What is in it is trained: all float32 tensors that `inspect` lists but for frozen ones,
-    and the running statistics of batch norms. Accuracies are those of the files, through onnxruntime.
+    This is for a file whose framework code is not at hand. All float32 tensors that `inspect` lists are trained, apart
+    from frozen ones, and so are the running statistics of batch norms. Accuracies are those of the files, measured by
+    onnxruntime.
     """
     from onnx_ghn.finetuning import FinetuneOptions, Finetuning
-    from onnx_ghn.training.logs import reports
 
-    options["device"] = cli_options.set_up(options)
-    del options["threads"]
-    data_dir, force = options.pop("data_dir"), options.pop("force")
-    folder = Path(options.pop("save_dir")) / (options.pop("name") or Path(output).stem)
-    settings = FinetuneOptions(**options)
+    options = FinetuneOptions(device=cli_options.set_up({"threads": threads, "device": device}), **settings)
+    folder = Path(save_dir) / (name or Path(output).stem)
     with spinner(printable(f"reading, converting and judging {model}")):
-        tuning = Finetuning(model, data, output, settings, data_dir=data_dir, run_folder=folder, force=force)
-    trainer, steps = tuning.trainer, tuning.trainer.config.steps
+        tuning = Finetuning(model, data, output, options, data_dir=data_dir, run_folder=folder, force=force)
+    loop = tuning.loop
     if not as_json:
         for note in tuning.notes:
             click.echo(printable(note))
-        begun = f"going on from step {trainer.step} of {steps}" if tuning.resumed else f"{steps} steps"
+        begun = f"going on from step {loop.step} of {loop.steps}" if tuning.resumed else f"{loop.steps} steps"
         click.echo(f"{model}: top-1 {tuning.before.top1:.2f} % before training; {folder}: {begun}")
-    per_second = {"images": settings.batch_size}
-    with reports(trainer.step, steps, settings.log_interval, per_second, silent=as_json) as report:
+    per_step = {"images": options.batch_size}
+    with training_progress(loop.step, loop.steps, options.log_interval, per_step, silent=as_json) as report:
         result = tuning.run(report)
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
@@ -92,6 +101,6 @@ def _print_accuracies(model: str, output: str, result: FinetuneResult) -> None:
 
     first = f"{result.after.n_images:,} held-out images, by onnxruntime"
     table = new_table((first, "left"), ("top-1 %", "right"), ("top-5 %", "right"))
-    for name, found in ((model, result.before), (output, result.after)):
-        table.add_row(printable(name), f"{found.top1:.2f}", f"{found.top5:.2f}")
+    for name, measured in ((model, result.before), (output, result.after)):
+        table.add_row(printable(name), f"{measured.top1:.2f}", f"{measured.top5:.2f}")
     console().print(table)

@@ -20,6 +20,7 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.terminal import training_progress
 from onnx_ghn.errors import printable
 
 __all__ = ["train_detector"]
@@ -54,92 +55,48 @@ __all__ = ["train_detector"]
 @cli_options.until
 @cli_options.machine
 @cli_options.as_json
-def train_detector(**options: Any) -> None:
+def train_detector(
+    save_dir: str,
+    name: str,
+    until: int | None,
+    threads: int | None,
+    device: str | None,
+    imsize: str,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Train a detector on a predicted, random or pretrained backbone, and measure COCO's average precision."""
     from onnx_ghn.training.detection.metrics import need_pycocotools
-    from onnx_ghn.training.detection.pedestrians import find_pedestrians
-    from onnx_ghn.training.detection.trainer import DetectorConfig, DetectorTrainer
-    from onnx_ghn.training.logs import reports
+    from onnx_ghn.training.detection.recipe import DetectorRecipe
 
     need_pycocotools()
-    device = cli_options.set_up(options)
-    home = Path(options["dataset"])
-    home = home if home.is_dir() else Path(options["data_dir"]) / options["dataset"]
-    train, test = find_pedestrians(home, options["test_images"], options["seed"])
-    net, name, origin = _detector(options)
-    told = (
-        "epochs",
-        "batch_size",
-        "opt",
-        "lr",
-        "wd",
-        "lr_step",
-        "gamma",
-        "amp",
-        "seed",
-        "save_interval",
-        "log_interval",
-    )
-    config = DetectorConfig(**{key: options[key] for key in told})
-    folder = Path(options["save_dir"]) / options["name"]
-    net = net.to(device)
-    shape = (
-        "arch",
-        "detector",
-        "imsize",
-        "min_size",
-        "max_size",
-        "anchors",
-        "regions",
-        "init_channels",
-        "layers",
-        "test_images",
-    )
-    full_origin = f"{origin}; {', '.join(str(options[key]) for key in shape)}; {home.name}"
-    trainer = DetectorTrainer(net, train, test, config, folder, full_origin, masks=options["detector"] == "mask")
-    resumed, quiet = trainer.resume(), options["as_json"]
-    if not quiet:
-        n_params = sum(p.numel() for p in net.parameters())
-        begun = f"going on from step {trainer.step} of {trainer.steps}" if resumed else f"{trainer.steps} steps"
-        click.echo(f"{name}: {n_params:,} parameters, {origin}; {printable(str(folder))}: {begun}")
+    recipe = DetectorRecipe(imsize=int(imsize), **settings)
+    folder = Path(save_dir) / name
+    run = recipe.trainer(folder, cli_options.set_up({"threads": threads, "device": device}))
+    trainer = run.trainer
+    is_resumed = trainer.resume()
+    if not as_json:
+        n_params = sum(p.numel() for p in trainer.net.parameters())
+        begun = f"going on from step {trainer.step} of {trainer.steps}" if is_resumed else f"{trainer.steps} steps"
+        click.echo(f"{run.name}: {n_params:,} parameters, {run.origin}; {printable(str(folder))}: {begun}")
 
-    def judged(figures: dict[str, float]) -> None:
-        if not quiet:
-            told = ", ".join(f"{key} {value:.2f}" for key, value in figures.items() if key != "epoch")
-            click.echo(f"epoch {figures['epoch']:.0f}: {told}")
+    def show_epoch(figures: dict[str, float]) -> None:
+        if not as_json:
+            listed = ", ".join(f"{key} {value:.2f}" for key, value in figures.items() if key != "epoch")
+            click.echo(f"epoch {figures['epoch']:.0f}: {listed}")
 
-    per_second = {"images": config.batch_size}
-    with reports(trainer.step, trainer.steps, config.log_interval, per_second, silent=quiet) as report:
-        figures = trainer.run(report, judged, options["until"])
-    result = {"name": name, "init": origin, "step": trainer.step, "train": figures, "epochs": trainer.judged}
-    if quiet:
+    per_step = {"images": recipe.batch_size}
+    with training_progress(trainer.step, trainer.steps, recipe.log_interval, per_step, silent=as_json) as report:
+        figures = trainer.run(report, until, show_epoch)
+    result = {
+        "name": run.name,
+        "init": run.origin,
+        "step": trainer.step,
+        "train": figures,
+        "epochs": trainer.judged,
+    }
+    if as_json:
         click.echo(json.dumps(result, indent=2))
     if trainer.step == trainer.steps:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-
-
-def _detector(options: dict[str, Any]) -> tuple[Any, str, str]:
-    """The detector, its backbone's name, and what the backbone's weights are."""
-    import torch
-
-    from onnx_ghn.errors import OptionError
-    from onnx_ghn.training.detection.detectors import Features, make_detector
-    from onnx_ghn.training.nets.starting_net import chosen_net, starting_ghn, starting_net
-
-    ghn = starting_ghn(options)
-    sides = [side for side in options["anchors"].split(",") if side.strip().isdigit()]
-    anchors = tuple(int(side) for side in sides)
-    if len(sides) != len(options["anchors"].split(",")) or not all(anchors):
-        raise OptionError(f"--anchors {options['anchors']}: write sides in pixels, as 32,64,128")
-    if options["min_size"] > options["max_size"]:
-        raise OptionError(f"--min-size {options['min_size']} is above --max-size {options['max_size']}")
-    choice = chosen_net(options)
-    n_classes = ghn.config.num_classes if ghn is not None else 1000  # of the classifier, which is dropped
-    net, origin = starting_net(choice, options, ghn, n_classes)
-    features = Features(net, choice)
-    torch.manual_seed(options["seed"])  # the head's weights are the same whatever the backbone drew
-    scaling = {key: options[key] for key in ("min_size", "max_size", "regions")}
-    detector = make_detector(features, options["detector"], anchors=anchors, **scaling)
-    with_ = "" if ghn is not None or options["pretrained"] else "with "
-    return detector, choice.name, f"backbone {with_}{origin}"

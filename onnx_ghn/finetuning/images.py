@@ -38,7 +38,7 @@ class Images:
     def stream(self, batch_size: int, seed: int, *, augment: bool) -> BatchStream | FileStream:
         """Training batches. An epoch's last batch is left out where it is smaller: batch norms need a whole one."""
         if batch_size > len(self.train):
-            raise OptionError(f"--batch_size {batch_size}: there are {len(self.train)} training images; take fewer")
+            raise OptionError(f"`batch_size` {batch_size}: there are {len(self.train)} training images; take fewer")
         return train_stream(
             self.train, batch_size, seed=seed, augment=augment, resize_to=self.resize_to, drop_last=True
         )
@@ -69,14 +69,14 @@ def load_images(
         train, held_out = _divide(train, share, seed)
     else:
         if not Path(val).exists():
-            raise OptionError(f"--val {val}: neither test, nor a share such as 0.1, nor a folder or zip archive")
+            raise OptionError(f"`val` {val}: neither test, nor a share such as 0.1, nor a folder or zip archive")
         # Undivided class folders are for judging as they are; of a divided set it is the test images.
         undivided = find_parts(Path(val)).keys() <= {"all", "train"}
         held_out, other = _load(val, data_dir, "test", side, everything=undivided)
         if held_out.classes != train.classes:
-            raise DataError(f"--val {val}: classes {_few(held_out)}, not those of {data}: {_few(train)}")
+            raise DataError(f"`val` {val}: classes {_few(held_out)}, not those of {data}: {_few(train)}")
         if type(held_out) is not type(train) or other != resize_to:
-            raise DataError(f"--val {val}: images of another size than those of {data}; scale them alike")
+            raise DataError(f"`val` {val}: images of another size than those of {data}; scale them alike")
     return Images(train, held_out, resize_to)
 
 
@@ -111,7 +111,7 @@ def _share(text: str) -> float | None:
     except ValueError:
         return None
     if not 0 < share < 1:
-        raise OptionError(f"--val {text}: a share lies between 0 and 1")
+        raise OptionError(f"`val` {text}: a share lies between 0 and 1")
     return share
 
 
