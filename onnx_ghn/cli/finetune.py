@@ -22,10 +22,14 @@ __all__ = ["finetune"]
 @click.command(cls=Command, short_help="Train MODEL, an ONNX classifier of images, as it is.")
 @click.argument("model")
 @click.option(
-    "-d", "--data", required=True, metavar="FOLDER|ZIP", help="Class folders of images; or cifar10, cifar100."
+    "-d",
+    "--data",
+    required=True,
+    metavar="FOLDER|ZIP",
+    help="Images: class folders or a zip archive of them, or cifar10 or cifar100.",
 )
-@click.option("-D", "--data-dir", default="./data", show_default=True, help="Where named data sets are.")
-@click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the tuned model.")
+@click.option("-D", "--data-dir", default="./data", show_default=True, help="Folder of named data sets.")
+@click.option("-o", "--output", required=True, metavar="FILE", help="File to write the tuned model to.")
 @click.option(
     "--val",
     default="test",
@@ -33,21 +37,25 @@ __all__ = ["finetune"]
     metavar="test|SHARE|FOLDER|ZIP",
     help="Images to judge on: the data's test images, a share of each class held out, or others.",
 )
-@click.option("-e", "--epochs", type=click.IntRange(min=1), default=2, show_default=True)
-@click.option("--steps", type=click.IntRange(min=1), help="Of training, instead of epochs.")
-@click.option("-b", "--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
-@cli_options.optimizer("sgd")
-@click.option("--lr", type=float, default=0.01, show_default=True, help="Falls to 0 along a cosine.")
-@click.option("--wd", type=float, default=3e-4, show_default=True, help="Weight decay.")
-@click.option("--grad-clip", type=float, default=5.0, show_default=True)
-@click.option("--label-smoothing", type=float, default=0.0, show_default=True)
-@click.option("--augment/--no-augment", default=True, show_default=True, help="Random windows and mirroring.")
-@click.option("--freeze", multiple=True, metavar="REGEX", help="Leave tensors whose name matches as they are.")
-@click.option("--train", multiple=True, metavar="REGEX", help="Train only tensors whose name matches.")
-@click.option("--amp", is_flag=True, help="In bfloat16.")
 @click.option(
-    "-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of all random numbers."
+    "-e", "--epochs", type=click.IntRange(min=1), default=2, show_default=True, help="Passes over the images."
 )
+@click.option("--steps", type=click.IntRange(min=1), help="Number of training steps, instead of epochs.")
+@click.option("-b", "--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Images per step.")
+@cli_options.optimizer("sgd")
+@click.option(
+    "--lr", type=float, default=0.01, show_default=True, help="Initial learning rate, which falls to 0 along a cosine."
+)
+@click.option("--wd", type=float, default=3e-4, show_default=True, help="Weight decay.")
+@click.option("--grad-clip", type=float, default=5.0, show_default=True, help="Largest gradient norm.")
+@click.option("--label-smoothing", type=float, default=0.0, show_default=True, help="Label smoothing.")
+@click.option(
+    "--augment/--no-augment", default=True, show_default=True, help="Train on random windows and mirrored images."
+)
+@click.option("--freeze", multiple=True, metavar="REGEX", help="Leave tensors whose names match as they are.")
+@click.option("--train", multiple=True, metavar="REGEX", help="Train only tensors whose names match.")
+@click.option("--amp", is_flag=True, help="Compute in bfloat16.")
+@click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Random seed.")
 @cli_options.run(None, save=200, log=20)
 @cli_options.machine
 @click.option("--force", is_flag=True, help="Overwrite the output file.")

@@ -27,30 +27,73 @@ __all__ = ["train_detector"]
 
 
 @click.command("train-detector", cls=Command, short_help="Train a detector on a predicted or other backbone.")
-@click.option("-d", "--dataset", default="PennFudanPed", show_default=True, help="A folder, or one below data_dir.")
+@click.option(
+    "-d",
+    "--dataset",
+    default="PennFudanPed",
+    show_default=True,
+    help="Folder of the data set, or its name in --data-dir.",
+)
 @cli_options.data_dir
 @cli_options.network
 @cli_options.start
-@click.option("--detector", type=click.Choice(["faster", "mask"]), default="faster", show_default=True, help="R-CNN.")
-@click.option("-b", "--batch-size", type=click.IntRange(min=1), default=2, show_default=True)
-@click.option("-e", "--epochs", type=click.IntRange(min=0), default=10, show_default=True, help="0 evaluates only.")
+@click.option(
+    "--detector",
+    type=click.Choice(["faster", "mask"]),
+    default="faster",
+    show_default=True,
+    help="Faster or Mask R-CNN.",
+)
+@click.option("-b", "--batch-size", type=click.IntRange(min=1), default=2, show_default=True, help="Images per step.")
+@click.option(
+    "-e",
+    "--epochs",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Passes over the images; 0 evaluates only.",
+)
 @cli_options.optimizer("sgd")
-@click.option("--lr", type=float, default=0.005, show_default=True)
-@click.option("--wd", type=float, default=5e-4, show_default=True)
+@click.option("--lr", type=float, default=0.005, show_default=True, help="Learning rate.")
+@click.option("--wd", type=float, default=5e-4, show_default=True, help="Weight decay.")
 @click.option(
-    "--lr-step", type=click.IntRange(min=1), default=3, show_default=True, help="Epochs between changes of rate."
+    "--lr-step", type=click.IntRange(min=1), default=3, show_default=True, help="Epochs between decays of the rate."
 )
-@click.option("--gamma", type=float, default=0.1, show_default=True, help="What the rate is multiplied by then.")
+@click.option("--gamma", type=float, default=0.1, show_default=True, help="Factor of each decay.")
 @click.option(
-    "--imsize", type=click.Choice(["32", "224"]), default="224", show_default=True, help="Form of the network's stem."
+    "--imsize",
+    type=click.Choice(["32", "224"]),
+    default="224",
+    show_default=True,
+    help="Image size that the network's stem is made for.",
 )
-@click.option("--min-size", type=click.IntRange(min=32), default=800, show_default=True, help="Shorter side of images.")
-@click.option("--max-size", type=click.IntRange(min=32), default=1333, show_default=True, help="Longer side at most.")
-@click.option("--anchors", default="32,64,128,256,512", show_default=True, help="Sides of boxes to begin from.")
-@click.option("--regions", type=click.IntRange(min=8), default=512, show_default=True, help="Of an image, a step.")
-@click.option("--test-images", type=click.IntRange(min=1), default=50, show_default=True)
-@click.option("--amp", is_flag=True, help="In bfloat16.")
-@click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True)
+@click.option(
+    "--min-size",
+    type=click.IntRange(min=32),
+    default=800,
+    show_default=True,
+    help="Shorter side to which images are scaled.",
+)
+@click.option(
+    "--max-size",
+    type=click.IntRange(min=32),
+    default=1333,
+    show_default=True,
+    help="Largest longer side of scaled images.",
+)
+@click.option("--anchors", default="32,64,128,256,512", show_default=True, help="Sides of the anchor boxes in pixels.")
+@click.option(
+    "--regions",
+    type=click.IntRange(min=8),
+    default=512,
+    show_default=True,
+    help="Regions of an image that the head learns from per step.",
+)
+@click.option(
+    "--test-images", type=click.IntRange(min=1), default=50, show_default=True, help="Number of images to judge on."
+)
+@click.option("--amp", is_flag=True, help="Compute in bfloat16.")
+@click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Random seed.")
 @cli_options.run("DETECTOR", save=100, log=10)
 @cli_options.until
 @cli_options.machine

@@ -29,27 +29,44 @@ __all__ = ["train_net"]
 @cli_options.data_dir
 @cli_options.network
 @cli_options.start
-@click.option("-b", "--batch-size", type=click.IntRange(min=1), help="96, for imagenet 128.")
-@click.option("-e", "--epochs", type=click.IntRange(min=0), help="600, for imagenet 250; 0 evaluates only.")
-@cli_options.optimizer("sgd")
-@click.option("--lr", type=float, help="0.025, for imagenet 0.1.")
-@click.option("--wd", type=float, help="3e-4, for imagenet 3e-5.")
-@click.option("--grad-clip", type=float, default=5.0, show_default=True)
+@click.option("-b", "--batch-size", type=click.IntRange(min=1), help="Images per step (default: 96, for imagenet 128).")
 @click.option(
-    "--scheduler", type=click.Choice(["cosine", "exponential", "constant"]), help="cosine; imagenet exponential."
+    "-e",
+    "--epochs",
+    type=click.IntRange(min=0),
+    help="Passes over the images (default: 600, for imagenet 250); 0 evaluates only.",
 )
-@click.option("--n-shots", type=click.IntRange(min=1), help="Training images of each class.")
-@click.option("--beta", type=float, default=0.0, help="Add noise of this share of each tensor's spread to the weights.")
+@cli_options.optimizer("sgd")
+@click.option("--lr", type=float, help="Learning rate (default: 0.025, for imagenet 0.1).")
+@click.option("--wd", type=float, help="Weight decay (default: 3e-4, for imagenet 3e-5).")
+@click.option("--grad-clip", type=float, default=5.0, show_default=True, help="Largest gradient norm.")
+@click.option(
+    "--scheduler",
+    type=click.Choice(["cosine", "exponential", "constant"]),
+    help="Learning rate schedule (default: cosine, for imagenet exponential).",
+)
+@click.option("--n-shots", type=click.IntRange(min=1), help="Number of training images of each class (default: all).")
+@click.option(
+    "--beta", type=float, default=0.0, help="Noise to add to the initial weights, as a share of each tensor's spread."
+)
 @click.option("--cutout", is_flag=True, help="Blank a square of each training image.")
-@click.option("--cutout-length", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--drop-path-prob", type=float, default=0.0, show_default=True)
+@click.option("--cutout-length", type=click.IntRange(min=1), default=16, show_default=True, help="Side of that square.")
+@click.option(
+    "--drop-path-prob", type=float, default=0.0, show_default=True, help="Probability of dropping a path at the end."
+)
 @click.option("--auxiliary", is_flag=True, help="Train with an auxiliary classifier.")
-@click.option("--auxiliary-weight", type=float, default=0.4, show_default=True)
-@click.option("--imsize", type=click.Choice(["32", "224"]), help="Image size that the network is made for.")
-@click.option("--images", type=click.Choice(["val", "test"]), default="test", show_default=True, help="To judge on.")
-@click.option("--noise", is_flag=True, help="Judge on images with Gaussian noise too.")
-@click.option("--amp", is_flag=True, help="In bfloat16.")
-@click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True)
+@click.option("--auxiliary-weight", type=float, default=0.4, show_default=True, help="Weight of its loss.")
+@click.option(
+    "--imsize",
+    type=click.Choice(["32", "224"]),
+    help="Image size that the network is made for (default: 32, for imagenet 224).",
+)
+@click.option(
+    "--images", type=click.Choice(["val", "test"]), default="test", show_default=True, help="Images to judge on."
+)
+@click.option("--noise", is_flag=True, help="Also judge on images with Gaussian noise.")
+@click.option("--amp", is_flag=True, help="Compute in bfloat16.")
+@click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Random seed.")
 @cli_options.run("NET", save=500, log=100)
 @cli_options.until
 @cli_options.machine

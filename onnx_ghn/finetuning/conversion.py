@@ -75,14 +75,14 @@ class Classifier(nn.Module):
             RuntimeFailure: one is not finite.
         """
         self._restore_frozen()
-        found: dict[str, npt.NDArray[Any]] = {}
+        arrays: dict[str, npt.NDArray[Any]] = {}
         tensors = {**dict(self.net.named_parameters()), **dict(self.net.named_buffers())}
         for name in (*self._rewritten.trained, *self._rewritten.moved):
             tensor = tensors[self._rewritten.names[name]]
-            found[name] = tensor.detach().cpu().numpy()
-            if not np.isfinite(found[name]).all():
+            arrays[name] = tensor.detach().cpu().numpy()
+            if not np.isfinite(arrays[name]).all():
                 raise RuntimeFailure(f"tensor {name!r} is not finite after training; lower `lr`")
-        return found
+        return arrays
 
     @torch.no_grad()
     def _restore_frozen(self) -> None:

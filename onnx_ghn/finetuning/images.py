@@ -6,8 +6,6 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
 import numpy as np
 
 from onnx_ghn.errors import DataError, OptionError
@@ -17,6 +15,7 @@ from onnx_ghn.vision import (
     FileStream,
     ImageFiles,
     ImageSet,
+    Split,
     eval_batches,
     load_dataset,
     train_stream,
@@ -81,8 +80,8 @@ def load_images(
 
 
 def _load(
-    data: str, data_dir: str | os.PathLike[str], split: Any, side: int | None, *, everything: bool = False
-) -> tuple[Any, int | None]:
+    data: str, data_dir: str | os.PathLike[str], split: Split, side: int | None, *, everything: bool = False
+) -> tuple[ImageSet | ImageFiles, int | None]:
     images = _whole(data, data_dir, split, None, everything)
     if isinstance(images, ImageSet):  # small images are scaled batch by batch
         own = images.images.shape[1:3]
@@ -92,17 +91,19 @@ def _load(
     return (images if side is None else _whole(data, data_dir, split, side, everything)), None
 
 
-def _whole(data: str, data_dir: Any, split: Any, side: int | None, everything: bool) -> Any:
-    found = load_dataset(data, data_dir, split, image_size=side)
+def _whole(
+    data: str, data_dir: str | os.PathLike[str], split: Split, side: int | None, everything: bool
+) -> ImageSet | ImageFiles:
+    images = load_dataset(data, data_dir, split, image_size=side)
     if not everything:
-        return found
+        return images
     rest = load_dataset(data, data_dir, "trainval", image_size=side)  # of one folder: one size, one source
-    labels = np.concatenate([found.labels, rest.labels])
-    if isinstance(found, ImageSet) and isinstance(rest, ImageSet):
-        return dataclasses.replace(found, images=np.concatenate([found.images, rest.images]), labels=labels)
-    assert isinstance(found, ImageFiles)
+    labels = np.concatenate([images.labels, rest.labels])
+    if isinstance(images, ImageSet) and isinstance(rest, ImageSet):
+        return dataclasses.replace(images, images=np.concatenate([images.images, rest.images]), labels=labels)
+    assert isinstance(images, ImageFiles)
     assert isinstance(rest, ImageFiles)
-    return dataclasses.replace(found, names=np.concatenate([found.names, rest.names]), labels=labels)
+    return dataclasses.replace(images, names=np.concatenate([images.names, rest.names]), labels=labels)
 
 
 def _share(text: str) -> float | None:
@@ -115,7 +116,9 @@ def _share(text: str) -> float | None:
     return share
 
 
-def _divide(images: Any, share: float, seed: int) -> tuple[Any, Any]:
+def _divide(
+    images: ImageSet | ImageFiles, share: float, seed: int
+) -> tuple[ImageSet | ImageFiles, ImageSet | ImageFiles]:
     """A random share of each class, one image at least, held out."""
     mixed = rng_for(seed, DIVISION).permutation(len(images))
     held_out = []
@@ -124,10 +127,10 @@ def _divide(images: Any, share: float, seed: int) -> tuple[Any, Any]:
         if len(own) < 2:
             raise DataError(f"{images.name}: class {name!r} has {len(own)} images, too few to hold any out")
         held_out.append(own[: min(max(1, round(share * len(own))), len(own) - 1)])
-    chosen = np.zeros(len(images), bool)
-    chosen[np.concatenate(held_out)] = True
-    return images.subset(np.flatnonzero(~chosen)), images.subset(np.flatnonzero(chosen))
+    is_held_out = np.zeros(len(images), bool)
+    is_held_out[np.concatenate(held_out)] = True
+    return images.subset(np.flatnonzero(~is_held_out)), images.subset(np.flatnonzero(is_held_out))
 
 
-def _few(images: Any) -> str:
+def _few(images: ImageSet | ImageFiles) -> str:
     return ", ".join(images.classes[:3]) + (f", … ({len(images.classes)})" if len(images.classes) > 3 else "")

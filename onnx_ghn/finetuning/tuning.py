@@ -134,7 +134,8 @@ class Finetuning:
         """Train to the last step (or `until`), write the file, judge it.
 
         Args:
-            report: told of each step's figures.
+            report: is called after each step.
+            until: stop after this step for now.
         """
         try:
             figures = self.loop.run(report, until)
@@ -215,7 +216,7 @@ def _loop(net: Classifier, images: Images, options: FinetuneOptions, path: str, 
 
 
 def _digest(path: str) -> str:
-    """Of the .onnx file's bytes; weights beside it are told by size and time."""
+    """A digest of the .onnx file's bytes, with the sizes and times of the files of weights beside it."""
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     beside = sorted(
@@ -256,7 +257,7 @@ def _check_agreement(path: str, net: Classifier, batch: int, images: Images) -> 
         raise RuntimeFailure(
             f"{path}: torch cannot run what onnx2fx made of it ({reason}); export it with a free batch size"
         ) from error
-    differences = [float(np.abs(found - theirs).max()) for found in (ours, _softmax(ours))]
+    differences = [float(np.abs(outputs - theirs).max()) for outputs in (ours, _softmax(ours))]
     allowed = _ATOL + _RTOL * float(np.abs(theirs).max())
     if not min(differences) <= allowed:
         raise RuntimeFailure(

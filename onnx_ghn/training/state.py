@@ -147,7 +147,9 @@ def follow(model: nn.Module, decay: Callable[[], float]) -> AveragedModel:
         model: the model, which is copied.
         decay: how much of the average the next update keeps.
     """
-    average = AveragedModel(model, multi_avg_fn=lambda kept, new, n: _ema(decay())(kept, new, n)).requires_grad_(False)
+    average = AveragedModel(
+        model, multi_avg_fn=lambda averages, weights, n: _ema(decay())(averages, weights, n)
+    ).requires_grad_(False)
     assert isinstance(average.n_averaged, Tensor)
     average.n_averaged.fill_(1)  # of none, the first update would be a copy
     return average

@@ -55,8 +55,8 @@ class FamilyNet:
         rest = ((name, tensor) for name, tensor in self.module.named_parameters() if name not in stored)
         stored |= {name: tensor.to(images.device) for name, tensor in rest}
         with torch.autocast(images.device.type, torch.bfloat16, enabled=images.dtype is torch.bfloat16):
-            found: Tensor = torch.func.functional_call(self.module, stored, (images,))
-        return found.float()
+            logits: Tensor = torch.func.functional_call(self.module, stored, (images,))
+        return logits.float()
 
 
 class FamilyPool:
@@ -91,7 +91,9 @@ class FamilyPool:
                 if sum(p.numel() for p in module.parameters()) <= self.max_params:
                     break
             else:
-                raise OptionError(f"no {family} of {self.max_params:,} elements or less was found: allow larger ones")
+                raise OptionError(
+                    f"no {family} of {self.max_params:,} elements or fewer could be drawn: allow larger ones"
+                )
             with distinct_weights(module):
                 model = module_to_onnx(module, (torch.zeros(2, 3, self.image_size, self.image_size),))
         graph = build_graph(model)

@@ -78,8 +78,8 @@ class NetRecipe(StartingNet):
     def with_defaults(cls, dataset: str, **settings: Any) -> NetRecipe:
         """A recipe whose settings that are None are those published for the data set."""
         defaults = _IMAGENET if dataset == "imagenet" else _SMALL_IMAGES
-        missing = {name: value for name, value in defaults.items() if settings.get(name) is None}
-        return cls(dataset=dataset, **{**settings, **missing})
+        unset = {name: value for name, value in defaults.items() if settings.get(name) is None}
+        return cls(dataset=dataset, **{**settings, **unset})
 
     def trainer(self, folder: Path, device: torch.device | str) -> NetRun:
         """Read the images and make the trainer.
