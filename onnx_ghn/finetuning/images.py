@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
 import numpy as np
 
 from onnx_ghn.errors import DataError, OptionError
