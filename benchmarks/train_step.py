@@ -28,10 +28,11 @@ import torch
 from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.ghn import GHNConfig, new_ghn
 from onnx_ghn.kernels.depthwise import depthwise_conv2d
-from onnx_ghn.training.ghn.architectures import ArchitectureStream, Curriculum
+from onnx_ghn.training.ghn.architectures import ArchitectureStream, NetLimits
 from onnx_ghn.training.ghn.step import ghn_step
 from onnx_ghn.training.group import Group, join_group
 from onnx_ghn.training.optimizers import Optimizers
+from onnx_ghn.training.settings import OptimizerConfig
 
 
 @click.command()
@@ -77,8 +78,8 @@ def _steps(group: Group, options: dict[str, Any]) -> list[dict[str, float]]:
     config = GHNConfig.preset(options["kind"], num_classes=10, max_shape=(64, 64, 11, 11), hid=32)
     ghn = new_ghn(config, seed=0).to(options["device"]).train()
     size = options["image_size"]
-    stream = ArchitectureStream("train", 10, 1111, Curriculum(any_size=size != 32))
-    optimizers = Optimizers(ghn, "adam", 1e-3, 1e-5)
+    stream = ArchitectureStream("train", 10, 1111, NetLimits(any_size=size != 32))
+    optimizers = Optimizers(ghn, OptimizerConfig(opt="adam", lr=1e-3, wd=1e-5))
     dtype = torch.bfloat16 if options["precision"] == "bf16" else torch.float32
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(options["images"], 3, size, size, generator=generator)
@@ -97,7 +98,7 @@ def _steps(group: Group, options: dict[str, Any]) -> list[dict[str, float]]:
         parameters = list(optimizers.parameters.values())
         group.reduce(parameters, [result.loss])
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
-        optimizers.step(1e-3)
+        optimizers.step()
         _wait(ghn.device)
         end = time.perf_counter()
         parts = {"draw architectures": drawn - start, **result.parts_s, "average and update": end - before}

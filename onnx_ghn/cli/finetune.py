@@ -10,7 +10,7 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
-from onnx_ghn.cli.terminal import console, spinner
+from onnx_ghn.cli.terminal import console, spinner, training_progress
 from onnx_ghn.errors import printable
 
 if TYPE_CHECKING:
@@ -22,10 +22,14 @@ __all__ = ["finetune"]
 @click.command(cls=Command, short_help="Train MODEL, an ONNX classifier of images, as it is.")
 @click.argument("model")
 @click.option(
-    "-d", "--data", required=True, metavar="FOLDER|ZIP", help="Class folders of images; or cifar10, cifar100."
+    "-d",
+    "--data",
+    required=True,
+    metavar="FOLDER|ZIP",
+    help="Images: class folders or a zip archive of them, or cifar10 or cifar100.",
 )
-@click.option("-D", "--data-dir", default="./data", show_default=True, help="Where named data sets are.")
-@click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the tuned model.")
+@click.option("-D", "--data-dir", default="./data", show_default=True, help="Folder of named data sets.")
+@click.option("-o", "--output", required=True, metavar="FILE", help="File to write the tuned model to.")
 @click.option(
     "--val",
     default="test",
@@ -33,49 +37,62 @@ __all__ = ["finetune"]
     metavar="test|SHARE|FOLDER|ZIP",
     help="Images to judge on: the data's test images, a share of each class held out, or others.",
 )
-@click.option("-e", "--epochs", type=click.IntRange(min=1), default=2, show_default=True)
-@click.option("--steps", type=click.IntRange(min=1), help="Of training, instead of epochs.")
-@click.option("-b", "--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
-@cli_options.optimizer("sgd")
-@click.option("--lr", type=float, default=0.01, show_default=True, help="Falls to 0 along a cosine.")
-@click.option("--wd", type=float, default=3e-4, show_default=True, help="Weight decay.")
-@click.option("--grad-clip", type=float, default=5.0, show_default=True)
-@click.option("--label-smoothing", type=float, default=0.0, show_default=True)
-@click.option("--augment/--no-augment", default=True, show_default=True, help="Random windows and mirroring.")
-@click.option("--freeze", multiple=True, metavar="REGEX", help="Leave tensors whose name matches as they are.")
-@click.option("--train", multiple=True, metavar="REGEX", help="Train only tensors whose name matches.")
-@click.option("--amp", is_flag=True, help="In bfloat16.")
 @click.option(
-    "-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Of all random numbers."
+    "-e", "--epochs", type=click.IntRange(min=1), default=2, show_default=True, help="Passes over the images."
 )
+@click.option("--steps", type=click.IntRange(min=1), help="Number of training steps, instead of epochs.")
+@click.option("-b", "--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Images per step.")
+@cli_options.optimizer("sgd")
+@click.option(
+    "--lr", type=float, default=0.01, show_default=True, help="Initial learning rate, which falls to 0 along a cosine."
+)
+@click.option("--wd", type=float, default=3e-4, show_default=True, help="Weight decay.")
+@click.option("--grad-clip", type=float, default=5.0, show_default=True, help="Largest gradient norm.")
+@click.option("--label-smoothing", type=float, default=0.0, show_default=True, help="Label smoothing.")
+@click.option(
+    "--augment/--no-augment", default=True, show_default=True, help="Train on random windows and mirrored images."
+)
+@click.option("--freeze", multiple=True, metavar="REGEX", help="Leave tensors whose names match as they are.")
+@click.option("--train", multiple=True, metavar="REGEX", help="Train only tensors whose names match.")
+@click.option("--amp", is_flag=True, help="Compute in bfloat16.")
+@click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Random seed.")
 @cli_options.run(None, save=200, log=20)
 @cli_options.machine
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
 @cli_options.as_json
-def finetune(model: str, data: str, output: str, as_json: bool, **options: Any) -> None:
+def finetune(
+    model: str,
+    data: str,
+    output: str,
+    data_dir: str,
+    save_dir: str,
+    name: str | None,
+    threads: int | None,
+    device: str | None,
+    force: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Train MODEL, an ONNX classifier of images, and write it with its new weights: same graph, same names.
 
-    For who has the file alone. What is in it is trained: all float32 tensors that `inspect` lists but for frozen ones,
-    and the running statistics of batch norms. Accuracies are those of the files, through onnxruntime.
+    This is for a file whose framework code is not at hand. All float32 tensors that `inspect` lists are trained, apart
+    from frozen ones, and so are the running statistics of batch norms. Accuracies are those of the files, measured by
+    onnxruntime.
     """
     from onnx_ghn.finetuning import FinetuneOptions, Finetuning
-    from onnx_ghn.training.logs import reports
 
-    options["device"] = cli_options.set_up(options)
-    del options["threads"]
-    data_dir, force = options.pop("data_dir"), options.pop("force")
-    folder = Path(options.pop("save_dir")) / (options.pop("name") or Path(output).stem)
-    settings = FinetuneOptions(**options)
+    options = FinetuneOptions(device=cli_options.set_up({"threads": threads, "device": device}), **settings)
+    folder = Path(save_dir) / (name or Path(output).stem)
     with spinner(printable(f"reading, converting and judging {model}")):
-        tuning = Finetuning(model, data, output, settings, data_dir=data_dir, run_folder=folder, force=force)
-    trainer, steps = tuning.trainer, tuning.trainer.config.steps
+        tuning = Finetuning(model, data, output, options, data_dir=data_dir, run_folder=folder, force=force)
+    loop = tuning.loop
     if not as_json:
         for note in tuning.notes:
             click.echo(printable(note))
-        begun = f"going on from step {trainer.step} of {steps}" if tuning.resumed else f"{steps} steps"
+        begun = f"going on from step {loop.step} of {loop.steps}" if tuning.resumed else f"{loop.steps} steps"
         click.echo(f"{model}: top-1 {tuning.before.top1:.2f} % before training; {folder}: {begun}")
-    per_second = {"images": settings.batch_size}
-    with reports(trainer.step, steps, settings.log_interval, per_second, silent=as_json) as report:
+    per_step = {"images": options.batch_size}
+    with training_progress(loop.step, loop.steps, options.log_interval, per_step, silent=as_json) as report:
         result = tuning.run(report)
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
@@ -92,6 +109,6 @@ def _print_accuracies(model: str, output: str, result: FinetuneResult) -> None:
 
     first = f"{result.after.n_images:,} held-out images, by onnxruntime"
     table = new_table((first, "left"), ("top-1 %", "right"), ("top-5 %", "right"))
-    for name, found in ((model, result.before), (output, result.after)):
-        table.add_row(printable(name), f"{found.top1:.2f}", f"{found.top5:.2f}")
+    for name, measured in ((model, result.before), (output, result.after)):
+        table.add_row(printable(name), f"{measured.top1:.2f}", f"{measured.top5:.2f}")
     console().print(table)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
-__all__ = ["Bar", "bar", "console", "say", "spinner"]
+    from onnx_ghn.training.logs import Report
+
+__all__ = ["Bar", "bar", "console", "say", "spinner", "training_progress"]
 
 
 def say(text: str) -> None:
@@ -86,6 +90,51 @@ def spinner(what: str) -> Iterator[None]:
     with _progress(SpinnerColumn(), TimeElapsedColumn()) as progress:
         progress.add_task(what, total=None)
         yield
+
+
+@contextlib.contextmanager
+def training_progress(
+    first: int, steps: int, interval: int, per_step: Mapping[str, float], *, silent: bool = False
+) -> Iterator[Report | None]:
+    """What is called after each step of training: a bar on a terminal, else a line after each interval.
+
+    Args:
+        first: the step that the run is at.
+        steps: how many the run has.
+        interval: steps between lines, over which the bar averages, too.
+        per_step: what each step works through, by unit: {"nets": 8, "images": 512}.
+        silent: show nothing.
+    """
+    if silent:
+        yield None
+        return
+    import click
+
+    from onnx_ghn.training.logs import mean_figures
+
+    start, is_terminal = time.perf_counter(), sys.stderr.isatty()
+    recent: deque[dict[str, float]] = deque(maxlen=interval)
+
+    def summary(step: int) -> str:
+        means = mean_figures(recent)
+        seconds, skipped = max(means.pop("seconds"), 1e-9), means.pop("skipped", 0)
+        parts = [f"{key} {value:.4g}" for key, value in means.items()]
+        parts += [f"{amount / seconds:,.0f} {unit}/s" for unit, amount in per_step.items()]
+        parts += [f"{seconds:.2f} s/step", f"{seconds * (steps - step) / 3600:.1f} h left"]
+        if skipped:
+            parts.append(f"skipped {int(skipped)}")
+        return "  ".join(parts)
+
+    with bar("training", steps, first, keep=True) as steps_bar:
+
+        def report(step: int, figures: dict[str, float]) -> None:
+            recent.append(figures)
+            if is_terminal:
+                steps_bar.show(step, text=summary(step))
+            elif step % interval == 0 or step == steps:
+                click.echo(f"step {step}/{steps}  {summary(step)}  ({time.perf_counter() - start:.0f} s)")
+
+        yield report
 
 
 def _progress(*columns: ProgressColumn, keep: bool = False) -> Progress:

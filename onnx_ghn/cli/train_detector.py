@@ -20,126 +20,126 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.terminal import training_progress
 from onnx_ghn.errors import printable
 
 __all__ = ["train_detector"]
 
 
 @click.command("train-detector", cls=Command, short_help="Train a detector on a predicted or other backbone.")
-@click.option("-d", "--dataset", default="PennFudanPed", show_default=True, help="A folder, or one below data_dir.")
+@click.option(
+    "-d",
+    "--dataset",
+    default="PennFudanPed",
+    show_default=True,
+    help="Folder of the data set, or its name in --data-dir.",
+)
 @cli_options.data_dir
 @cli_options.network
 @cli_options.start
-@click.option("--detector", type=click.Choice(["faster", "mask"]), default="faster", show_default=True, help="R-CNN.")
-@click.option("-b", "--batch-size", type=click.IntRange(min=1), default=2, show_default=True)
-@click.option("-e", "--epochs", type=click.IntRange(min=0), default=10, show_default=True, help="0 evaluates only.")
+@click.option(
+    "--detector",
+    type=click.Choice(["faster", "mask"]),
+    default="faster",
+    show_default=True,
+    help="Faster or Mask R-CNN.",
+)
+@click.option("-b", "--batch-size", type=click.IntRange(min=1), default=2, show_default=True, help="Images per step.")
+@click.option(
+    "-e",
+    "--epochs",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Passes over the images; 0 evaluates only.",
+)
 @cli_options.optimizer("sgd")
-@click.option("--lr", type=float, default=0.005, show_default=True)
-@click.option("--wd", type=float, default=5e-4, show_default=True)
+@click.option("--lr", type=float, default=0.005, show_default=True, help="Learning rate.")
+@click.option("--wd", type=float, default=5e-4, show_default=True, help="Weight decay.")
 @click.option(
-    "--lr-step", type=click.IntRange(min=1), default=3, show_default=True, help="Epochs between changes of rate."
+    "--lr-step", type=click.IntRange(min=1), default=3, show_default=True, help="Epochs between decays of the rate."
 )
-@click.option("--gamma", type=float, default=0.1, show_default=True, help="What the rate is multiplied by then.")
+@click.option("--gamma", type=float, default=0.1, show_default=True, help="Factor of each decay.")
 @click.option(
-    "--imsize", type=click.Choice(["32", "224"]), default="224", show_default=True, help="Form of the network's stem."
+    "--imsize",
+    type=click.Choice(["32", "224"]),
+    default="224",
+    show_default=True,
+    help="Image size that the network's stem is made for.",
 )
-@click.option("--min-size", type=click.IntRange(min=32), default=800, show_default=True, help="Shorter side of images.")
-@click.option("--max-size", type=click.IntRange(min=32), default=1333, show_default=True, help="Longer side at most.")
-@click.option("--anchors", default="32,64,128,256,512", show_default=True, help="Sides of boxes to begin from.")
-@click.option("--regions", type=click.IntRange(min=8), default=512, show_default=True, help="Of an image, a step.")
-@click.option("--test-images", type=click.IntRange(min=1), default=50, show_default=True)
-@click.option("--amp", is_flag=True, help="In bfloat16.")
-@click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True)
+@click.option(
+    "--min-size",
+    type=click.IntRange(min=32),
+    default=800,
+    show_default=True,
+    help="Shorter side to which images are scaled.",
+)
+@click.option(
+    "--max-size",
+    type=click.IntRange(min=32),
+    default=1333,
+    show_default=True,
+    help="Largest longer side of scaled images.",
+)
+@click.option("--anchors", default="32,64,128,256,512", show_default=True, help="Sides of the anchor boxes in pixels.")
+@click.option(
+    "--regions",
+    type=click.IntRange(min=8),
+    default=512,
+    show_default=True,
+    help="Regions of an image that the head learns from per step.",
+)
+@click.option(
+    "--test-images", type=click.IntRange(min=1), default=50, show_default=True, help="Number of images to judge on."
+)
+@click.option("--amp", is_flag=True, help="Compute in bfloat16.")
+@click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Random seed.")
 @cli_options.run("DETECTOR", save=100, log=10)
 @cli_options.until
 @cli_options.machine
 @cli_options.as_json
-def train_detector(**options: Any) -> None:
+def train_detector(
+    save_dir: str,
+    name: str,
+    until: int | None,
+    threads: int | None,
+    device: str | None,
+    imsize: str,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Train a detector on a predicted, random or pretrained backbone, and measure COCO's average precision."""
     from onnx_ghn.training.detection.metrics import need_pycocotools
-    from onnx_ghn.training.detection.pedestrians import find_pedestrians
-    from onnx_ghn.training.detection.trainer import DetectorConfig, DetectorTrainer
-    from onnx_ghn.training.logs import reports
+    from onnx_ghn.training.detection.recipe import DetectorRecipe
 
     need_pycocotools()
-    device = cli_options.set_up(options)
-    home = Path(options["dataset"])
-    home = home if home.is_dir() else Path(options["data_dir"]) / options["dataset"]
-    train, test = find_pedestrians(home, options["test_images"], options["seed"])
-    net, name, origin = _detector(options)
-    told = (
-        "epochs",
-        "batch_size",
-        "opt",
-        "lr",
-        "wd",
-        "lr_step",
-        "gamma",
-        "amp",
-        "seed",
-        "save_interval",
-        "log_interval",
-    )
-    config = DetectorConfig(**{key: options[key] for key in told})
-    folder = Path(options["save_dir"]) / options["name"]
-    net = net.to(device)
-    shape = (
-        "arch",
-        "detector",
-        "imsize",
-        "min_size",
-        "max_size",
-        "anchors",
-        "regions",
-        "init_channels",
-        "layers",
-        "test_images",
-    )
-    full_origin = f"{origin}; {', '.join(str(options[key]) for key in shape)}; {home.name}"
-    trainer = DetectorTrainer(net, train, test, config, folder, full_origin, masks=options["detector"] == "mask")
-    resumed, quiet = trainer.resume(), options["as_json"]
-    if not quiet:
-        n_params = sum(p.numel() for p in net.parameters())
-        begun = f"going on from step {trainer.step} of {trainer.steps}" if resumed else f"{trainer.steps} steps"
-        click.echo(f"{name}: {n_params:,} parameters, {origin}; {printable(str(folder))}: {begun}")
+    recipe = DetectorRecipe(imsize=int(imsize), **settings)
+    folder = Path(save_dir) / name
+    run = recipe.trainer(folder, cli_options.set_up({"threads": threads, "device": device}))
+    trainer = run.trainer
+    is_resumed = trainer.resume()
+    if not as_json:
+        n_params = sum(p.numel() for p in trainer.net.parameters())
+        begun = f"going on from step {trainer.step} of {trainer.steps}" if is_resumed else f"{trainer.steps} steps"
+        click.echo(f"{run.name}: {n_params:,} parameters, {run.origin}; {printable(str(folder))}: {begun}")
 
-    def judged(figures: dict[str, float]) -> None:
-        if not quiet:
-            told = ", ".join(f"{key} {value:.2f}" for key, value in figures.items() if key != "epoch")
-            click.echo(f"epoch {figures['epoch']:.0f}: {told}")
+    def show_epoch(figures: dict[str, float]) -> None:
+        if not as_json:
+            listed = ", ".join(f"{key} {value:.2f}" for key, value in figures.items() if key != "epoch")
+            click.echo(f"epoch {figures['epoch']:.0f}: {listed}")
 
-    per_second = {"images": config.batch_size}
-    with reports(trainer.step, trainer.steps, config.log_interval, per_second, silent=quiet) as report:
-        figures = trainer.run(report, judged, options["until"])
-    result = {"name": name, "init": origin, "step": trainer.step, "train": figures, "epochs": trainer.judged}
-    if quiet:
+    per_step = {"images": recipe.batch_size}
+    with training_progress(trainer.step, trainer.steps, recipe.log_interval, per_step, silent=as_json) as report:
+        figures = trainer.run(report, until, show_epoch)
+    result = {
+        "name": run.name,
+        "init": run.origin,
+        "step": trainer.step,
+        "train": figures,
+        "epochs": trainer.judged,
+    }
+    if as_json:
         click.echo(json.dumps(result, indent=2))
     if trainer.step == trainer.steps:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-
-
-def _detector(options: dict[str, Any]) -> tuple[Any, str, str]:
-    """The detector, its backbone's name, and what the backbone's weights are."""
-    import torch
-
-    from onnx_ghn.errors import OptionError
-    from onnx_ghn.training.detection.detectors import Features, make_detector
-    from onnx_ghn.training.nets.starting_net import chosen_net, starting_ghn, starting_net
-
-    ghn = starting_ghn(options)
-    sides = [side for side in options["anchors"].split(",") if side.strip().isdigit()]
-    anchors = tuple(int(side) for side in sides)
-    if len(sides) != len(options["anchors"].split(",")) or not all(anchors):
-        raise OptionError(f"--anchors {options['anchors']}: write sides in pixels, as 32,64,128")
-    if options["min_size"] > options["max_size"]:
-        raise OptionError(f"--min-size {options['min_size']} is above --max-size {options['max_size']}")
-    choice = chosen_net(options)
-    n_classes = ghn.config.num_classes if ghn is not None else 1000  # of the classifier, which is dropped
-    net, origin = starting_net(choice, options, ghn, n_classes)
-    features = Features(net, choice)
-    torch.manual_seed(options["seed"])  # the head's weights are the same whatever the backbone drew
-    scaling = {key: options[key] for key in ("min_size", "max_size", "regions")}
-    detector = make_detector(features, options["detector"], anchors=anchors, **scaling)
-    with_ = "" if ghn is not None or options["pretrained"] else "with "
-    return detector, choice.name, f"backbone {with_}{origin}"

@@ -75,14 +75,14 @@ class Classifier(nn.Module):
             RuntimeFailure: one is not finite.
         """
         self._restore_frozen()
-        found: dict[str, npt.NDArray[Any]] = {}
+        arrays: dict[str, npt.NDArray[Any]] = {}
         tensors = {**dict(self.net.named_parameters()), **dict(self.net.named_buffers())}
         for name in (*self._rewritten.trained, *self._rewritten.moved):
             tensor = tensors[self._rewritten.names[name]]
-            found[name] = tensor.detach().cpu().numpy()
-            if not np.isfinite(found[name]).all():
-                raise RuntimeFailure(f"tensor {name!r} is not finite after training; lower --lr")
-        return found
+            arrays[name] = tensor.detach().cpu().numpy()
+            if not np.isfinite(arrays[name]).all():
+                raise RuntimeFailure(f"tensor {name!r} is not finite after training; lower `lr`")
+        return arrays
 
     @torch.no_grad()
     def _restore_frozen(self) -> None:
@@ -110,6 +110,7 @@ def as_classifier(
         import onnx2fx
     except ModuleNotFoundError as error:
         raise OptionError("finetune needs onnx2fx: pip install 'onnx-ghn[finetune]'") from error
+    failures: tuple[type[Exception], ...] = (onnx2fx.Onnx2FxError, *_FAILURES)
     register_operators()
     rewritten = rewrite_for_training(os.fspath(path), freeze, train)
     check_operators(rewritten.model, onnx2fx.is_supported)
@@ -120,7 +121,7 @@ def as_classifier(
             net = onnx2fx.convert(onnx.load(copy))
     except OSError as error:
         raise RuntimeFailure(f"{path}: no room for a temporary copy ({error.strerror}); set TMPDIR") from error
-    except (onnx2fx.Onnx2FxError, *_FAILURES) as error:
+    except failures as error:
         raise RuntimeFailure(f"{path}: onnx2fx cannot convert it ({error}); train it in its own framework") from error
     given = rewritten.model.graph.inputs[0].dtype
     kind = "unknown" if given is None else given.name.lower()

@@ -6,7 +6,6 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from onnx_ghn.vision import (
     FileStream,
     ImageFiles,
     ImageSet,
+    Split,
     eval_batches,
     load_dataset,
     train_stream,
@@ -38,7 +38,7 @@ class Images:
     def stream(self, batch_size: int, seed: int, *, augment: bool) -> BatchStream | FileStream:
         """Training batches. An epoch's last batch is left out where it is smaller: batch norms need a whole one."""
         if batch_size > len(self.train):
-            raise OptionError(f"--batch_size {batch_size}: there are {len(self.train)} training images; take fewer")
+            raise OptionError(f"`batch_size` {batch_size}: there are {len(self.train)} training images; take fewer")
         return train_stream(
             self.train, batch_size, seed=seed, augment=augment, resize_to=self.resize_to, drop_last=True
         )
@@ -69,20 +69,20 @@ def load_images(
         train, held_out = _divide(train, share, seed)
     else:
         if not Path(val).exists():
-            raise OptionError(f"--val {val}: neither test, nor a share such as 0.1, nor a folder or zip archive")
+            raise OptionError(f"`val` {val}: neither test, nor a share such as 0.1, nor a folder or zip archive")
         # Undivided class folders are for judging as they are; of a divided set it is the test images.
         undivided = find_parts(Path(val)).keys() <= {"all", "train"}
         held_out, other = _load(val, data_dir, "test", side, everything=undivided)
         if held_out.classes != train.classes:
-            raise DataError(f"--val {val}: classes {_few(held_out)}, not those of {data}: {_few(train)}")
+            raise DataError(f"`val` {val}: classes {_few(held_out)}, not those of {data}: {_few(train)}")
         if type(held_out) is not type(train) or other != resize_to:
-            raise DataError(f"--val {val}: images of another size than those of {data}; scale them alike")
+            raise DataError(f"`val` {val}: images of another size than those of {data}; scale them alike")
     return Images(train, held_out, resize_to)
 
 
 def _load(
-    data: str, data_dir: str | os.PathLike[str], split: Any, side: int | None, *, everything: bool = False
-) -> tuple[Any, int | None]:
+    data: str, data_dir: str | os.PathLike[str], split: Split, side: int | None, *, everything: bool = False
+) -> tuple[ImageSet | ImageFiles, int | None]:
     images = _whole(data, data_dir, split, None, everything)
     if isinstance(images, ImageSet):  # small images are scaled batch by batch
         own = images.images.shape[1:3]
@@ -92,17 +92,19 @@ def _load(
     return (images if side is None else _whole(data, data_dir, split, side, everything)), None
 
 
-def _whole(data: str, data_dir: Any, split: Any, side: int | None, everything: bool) -> Any:
-    found = load_dataset(data, data_dir, split, image_size=side)
+def _whole(
+    data: str, data_dir: str | os.PathLike[str], split: Split, side: int | None, everything: bool
+) -> ImageSet | ImageFiles:
+    images = load_dataset(data, data_dir, split, image_size=side)
     if not everything:
-        return found
+        return images
     rest = load_dataset(data, data_dir, "trainval", image_size=side)  # of one folder: one size, one source
-    labels = np.concatenate([found.labels, rest.labels])
-    if isinstance(found, ImageSet) and isinstance(rest, ImageSet):
-        return dataclasses.replace(found, images=np.concatenate([found.images, rest.images]), labels=labels)
-    assert isinstance(found, ImageFiles)
+    labels = np.concatenate([images.labels, rest.labels])
+    if isinstance(images, ImageSet) and isinstance(rest, ImageSet):
+        return dataclasses.replace(images, images=np.concatenate([images.images, rest.images]), labels=labels)
+    assert isinstance(images, ImageFiles)
     assert isinstance(rest, ImageFiles)
-    return dataclasses.replace(found, names=np.concatenate([found.names, rest.names]), labels=labels)
+    return dataclasses.replace(images, names=np.concatenate([images.names, rest.names]), labels=labels)
 
 
 def _share(text: str) -> float | None:
@@ -111,11 +113,13 @@ def _share(text: str) -> float | None:
     except ValueError:
         return None
     if not 0 < share < 1:
-        raise OptionError(f"--val {text}: a share lies between 0 and 1")
+        raise OptionError(f"`val` {text}: a share lies between 0 and 1")
     return share
 
 
-def _divide(images: Any, share: float, seed: int) -> tuple[Any, Any]:
+def _divide(
+    images: ImageSet | ImageFiles, share: float, seed: int
+) -> tuple[ImageSet | ImageFiles, ImageSet | ImageFiles]:
     """A random share of each class, one image at least, held out."""
     mixed = rng_for(seed, DIVISION).permutation(len(images))
     held_out = []
@@ -124,10 +128,10 @@ def _divide(images: Any, share: float, seed: int) -> tuple[Any, Any]:
         if len(own) < 2:
             raise DataError(f"{images.name}: class {name!r} has {len(own)} images, too few to hold any out")
         held_out.append(own[: min(max(1, round(share * len(own))), len(own) - 1)])
-    chosen = np.zeros(len(images), bool)
-    chosen[np.concatenate(held_out)] = True
-    return images.subset(np.flatnonzero(~chosen)), images.subset(np.flatnonzero(chosen))
+    is_held_out = np.zeros(len(images), bool)
+    is_held_out[np.concatenate(held_out)] = True
+    return images.subset(np.flatnonzero(~is_held_out)), images.subset(np.flatnonzero(is_held_out))
 
 
-def _few(images: Any) -> str:
+def _few(images: ImageSet | ImageFiles) -> str:
     return ", ".join(images.classes[:3]) + (f", … ({len(images.classes)})" if len(images.classes) > 3 else "")

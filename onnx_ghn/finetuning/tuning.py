@@ -20,8 +20,13 @@ from onnx_ghn.images.inputs import image_input
 from onnx_ghn.onnx_io import check_target, inject, read_model, write_model
 from onnx_ghn.passes import UntieMergedTensors
 from onnx_ghn.runtime import open_session
+from onnx_ghn.training.classifiers import classifier_step
 from onnx_ghn.training.logs import Report
-from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer
+from onnx_ghn.training.loop import TrainingLoop
+from onnx_ghn.training.optimizers import Optimizers
+from onnx_ghn.training.schedule import cosine
+from onnx_ghn.training.settings import RunConfig
+from onnx_ghn.training.state import Settings, TrainingState
 
 __all__ = ["FinetuneOptions", "FinetuneResult", "Finetuning", "finetune"]
 
@@ -30,35 +35,33 @@ _CHECKED = 4  # images on which torch and onnxruntime must agree
 _RTOL, _ATOL = 1e-3, 1e-4  # of the largest logit: float32 sums in another order
 
 
-@dataclasses.dataclass(frozen=True)
-class FinetuneOptions:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(RunConfig):
     """How to tune. Defaults: two epochs of SGD with momentum, a rate of 0.01 that falls to 0 along a cosine."""
 
     epochs: int = 2
     steps: int | None = None  # in the place of epochs
     batch_size: int = 64
-    opt: str = "sgd"
     lr: float = 0.01
     wd: float = 3e-4
     grad_clip: float = 5.0
     label_smoothing: float = 0.0
-    amp: bool = False  # bfloat16
     augment: bool = True
     freeze: tuple[str, ...] = ()  # regular expressions searched in tensor names
     train: tuple[str, ...] = ()
     val: str = "test"  # see `images.load_images`
     device: str = "cpu"
-    seed: int = 1111
-    save_interval: int = 200  # steps
+    save_interval: int = 200
     log_interval: int = 20
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.epochs < 1 or (self.steps is not None and self.steps < 1):
-            raise OptionError(f"--epochs {self.epochs} and --steps {self.steps} must be at least 1")
-        if self.batch_size < 1 or self.wd < 0 or not 0 <= self.label_smoothing < 1:
+            raise OptionError(f"`epochs` {self.epochs} and `steps` {self.steps} must be at least 1")
+        if self.batch_size < 1 or not 0 <= self.label_smoothing < 1:
             raise OptionError(
-                f"--batch_size {self.batch_size} must be at least 1, --wd {self.wd} not negative, "
-                f"--label_smoothing {self.label_smoothing} from 0 to below 1"
+                f"`batch_size` {self.batch_size} must be at least 1, "
+                f"`label_smoothing` {self.label_smoothing} from 0 to below 1"
             )
 
 
@@ -85,9 +88,9 @@ class Finetuning:
     """A file and its images, converted, checked and ready; `run` trains and writes.
 
     Attributes:
-        trainer: says how many steps there are, and where the run is.
-        resumed: it goes on with an interrupted run.
-        notes: for the user.
+        loop: says how many steps there are, and where the run is.
+        resumed: whether it goes on with an interrupted run.
+        notes: what the user should know.
         before: accuracy of the file as it is.
 
     Args, raises: see `finetune`.
@@ -124,20 +127,21 @@ class Finetuning:
         self.before = _judge(self._path, self._images)
         self._net.to(options.device)
         folder = None if run_folder is None else Path(run_folder)
-        self.trainer = _trainer(self._net, self._images, options, self._path, folder)
-        self.resumed = self.trainer.resume()
+        self.loop = _loop(self._net, self._images, options, self._path, folder)
+        self.resumed = self.loop.resume()
 
     def run(self, report: Report | None = None, until: int | None = None) -> FinetuneResult:
         """Train to the last step (or `until`), write the file, judge it.
 
         Args:
-            report: told of each step's figures.
+            report: is called after each step.
+            until: stop after this step for now.
         """
         try:
-            figures = self.trainer.run(report, until)
+            figures = self.loop.run(report, until)
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise RuntimeFailure(f"{self._path}: torch cannot train it ({reason}); try another --batch_size") from error
+            raise RuntimeFailure(f"{self._path}: torch cannot train it ({reason}); try another `batch_size`") from error
         model = read_model(self._path)
         UntieMergedTensors()(model)  # as it was for training: merged tensors have names of their own then
         arrays = self._net.arrays()
@@ -150,7 +154,7 @@ class Finetuning:
             n_trained=len(self._rewritten.trained),
             n_statistics=len(self._rewritten.moved),
             n_images=len(self._images.train),
-            steps=self.trainer.step,
+            steps=self.loop.step,
             figures=figures,
             notes=self.notes,
         )
@@ -183,29 +187,36 @@ def finetune(
     return Finetuning(source, data, output, options, data_dir=data_dir, run_folder=run_folder, force=force).run()
 
 
-def _trainer(net: Classifier, images: Images, options: FinetuneOptions, path: str, folder: Path | None) -> NetTrainer:
+#: Options that change what a run computes, as its state records them; the others are part of its origin.
+_RECORDED = ("opt", "lr", "wd", "grad_clip", "label_smoothing", "amp", "seed", "save_interval", "log_interval")
+
+
+def _loop(net: Classifier, images: Images, options: FinetuneOptions, path: str, folder: Path | None) -> TrainingLoop:
     stream = images.stream(options.batch_size, options.seed, augment=options.augment)
-    config = NetTrainConfig(
-        # An "epoch" of one step: the published schedule then moves with every step.
-        epochs=options.steps or options.epochs * stream.steps_per_epoch,
-        steps_per_epoch=1,
-        opt=options.opt,
-        lr=options.lr,
-        wd=options.wd,
-        grad_clip=options.grad_clip,
-        label_smoothing=options.label_smoothing,
-        amp=options.amp,
-        seed=options.seed,
-        save_interval=options.save_interval,
-        log_interval=options.log_interval,
+    steps = options.steps or options.epochs * stream.steps_per_epoch
+    choices = (options.batch_size, options.augment, options.freeze, options.train, options.val, len(images.train))
+    digest = hashlib.sha256(repr((_digest(path), choices, images.train.classes)).encode()).hexdigest()[:16]
+    settings = {"steps": steps, **{name: getattr(options, name) for name in _RECORDED}}
+    settings["origin"] = f"{os.path.basename(path)} and its images ({digest})"
+    optimizers = Optimizers(net, options)
+
+    def train_step(step: int) -> dict[str, float]:
+        return classifier_step(net, optimizers, stream, step, amp=options.amp, label_smoothing=options.label_smoothing)
+
+    state = TrainingState(net, optimizers, {"settings": Settings(settings)})
+    return TrainingLoop(
+        train_step,
+        cosine(options.lr, steps),
+        state,
+        options,
+        steps=steps,
+        folder=folder,
+        weights_name="net.safetensors",
     )
-    told = (options.batch_size, options.augment, options.freeze, options.train, options.val, len(images.train))
-    digest = hashlib.sha256(repr((_digest(path), told, images.train.classes)).encode()).hexdigest()[:16]
-    return NetTrainer(net, stream, config, folder, f"{os.path.basename(path)} and its images ({digest})")
 
 
 def _digest(path: str) -> str:
-    """Of the .onnx file's bytes; weights beside it are told by size and time."""
+    """A digest of the .onnx file's bytes, with the sizes and times of the files of weights beside it."""
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     beside = sorted(
@@ -246,7 +257,7 @@ def _check_agreement(path: str, net: Classifier, batch: int, images: Images) -> 
         raise RuntimeFailure(
             f"{path}: torch cannot run what onnx2fx made of it ({reason}); export it with a free batch size"
         ) from error
-    differences = [float(np.abs(found - theirs).max()) for found in (ours, _softmax(ours))]
+    differences = [float(np.abs(outputs - theirs).max()) for outputs in (ours, _softmax(ours))]
     allowed = _ATOL + _RTOL * float(np.abs(theirs).max())
     if not min(differences) <= allowed:
         raise RuntimeFailure(

@@ -1,10 +1,9 @@
-"""The whole state of a training run in one safetensors file, replaced atomically: weights, optimiser, counters."""
+"""Tensors and a JSON record in one safetensors file, replaced atomically: the form of a training state."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +12,33 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from onnx_ghn.errors import CheckpointError
+from onnx_ghn.errors import CheckpointError, ModelWriteError
+from onnx_ghn.onnx_io import write_file
 
 __all__ = ["load_state", "save_state"]
 
 _KEY = "onnx_ghn.training"
 
 
-def save_state(path: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+def save_state(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, object]) -> None:
     """Write tensors and a JSON record. Raises CheckpointError; whatever was there stays whole.
 
     Args:
+        path: the file; its folder is made.
+        tensors: of any device.
         record: what JSON can hold.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     data = save(plain, metadata={_KEY: json.dumps(record)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_file(path, data, force=True, what="a training state")
     except OSError as error:
         raise CheckpointError(
-            f"{path}: cannot be written ({error.strerror}); free space or change --save_dir"
+            f"{path}: cannot be written ({error.strerror}); free some space or choose another folder"
         ) from error
+    except ModelWriteError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def load_state(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -8,43 +8,41 @@ import torch
 from torch import Tensor, nn
 
 from onnx_ghn.errors import OptionError
+from onnx_ghn.training.settings import OptimizerConfig
 
-__all__ = ["OPTIMIZERS", "Optimizers"]
-
-#: What --opt takes.
-OPTIMIZERS = ("adam", "adamw", "sgd", "muon")
+__all__ = ["Optimizers"]
 
 
 class Optimizers:
     """Torch's optimisers by name. `muon` (Jordan et al. 2024) takes the matrices of linear layers, whose updates it
     makes orthogonal; embeddings and vectors are AdamW's.
 
+    The state is named by parameters here, since torch.distributed.checkpoint's state_dict helpers look each parameter
+    up as an attribute, and a published GHN has a parameter `embed.weight` beside a method `embed`.
+
     Args:
-        model: its trainable parameters.
-        kind: one of `OPTIMIZERS`.
-        wd: weight decay (published: Adam's L2 penalty).
+        model: its parameters that require gradients are trained.
+        config: which optimiser, and how it updates.
 
     Raises:
-        OptionError: an unknown kind, or one that this torch does not have.
+        OptionError: an optimiser that this torch does not have.
     """
 
-    def __init__(self, model: nn.Module, kind: str, lr: float, wd: float) -> None:
-        if kind not in OPTIMIZERS:
-            raise OptionError(f"--opt {kind!r} must be one of {', '.join(OPTIMIZERS)}")
-        if not wd >= 0:
-            raise OptionError(f"--wd {wd} must be at least 0")
+    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._clip = config.grad_clip
         self._each: list[torch.optim.Optimizer] = []
         ours = list(self.parameters.values())
-        if kind == "sgd":
+        lr, wd = config.lr, config.wd
+        if config.opt == "sgd":
             self._each.append(torch.optim.SGD(ours, lr, momentum=0.9, weight_decay=wd))
-        elif kind == "adam":
+        elif config.opt == "adam":
             self._each.append(torch.optim.Adam(ours, lr, weight_decay=wd))
-        elif kind == "adamw":
+        elif config.opt == "adamw":
             self._each.append(torch.optim.AdamW(ours, lr, weight_decay=wd))
         else:
             if not hasattr(torch.optim, "Muon"):
-                raise OptionError(f"--opt muon needs torch 2.9 or newer, this is {torch.__version__}; choose adamw")
+                raise OptionError(f"`opt` muon needs torch 2.9 or newer, this is {torch.__version__}; choose adamw")
             tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
             matrices = [p for p in ours if p.dim() == 2 and min(p.shape) > 1 and id(p) not in tables]
             chosen = {id(p) for p in matrices}
@@ -57,11 +55,19 @@ class Optimizers:
         for optimizer in self._each:
             optimizer.zero_grad(set_to_none=True)
 
-    def step(self, rate: float) -> None:
-        """Update the parameters at a learning rate."""
+    def clip(self) -> float:
+        """Scale the gradients down to the largest norm that is allowed; the norm that they had."""
+        return float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self._clip))
+
+    def set_rate(self, rate: float) -> None:
+        """Choose the learning rate of the next step."""
         for optimizer in self._each:
             for group in optimizer.param_groups:
                 group["lr"] = rate
+
+    def step(self) -> None:
+        """Update the parameters."""
+        for optimizer in self._each:
             optimizer.step()
 
     def state(self) -> dict[str, Tensor]:

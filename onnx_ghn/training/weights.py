@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from onnx_ghn.deepnets1m import Architecture, symbolic_graph
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.ghn import GHN
-from onnx_ghn.prediction.postprocess import untile
+from onnx_ghn.prediction.postprocess import separate_copies
 from onnx_ghn.torch_export import distinct_weights, module_to_onnx
 
 __all__ = ["kaiming_", "load_tensors", "perturb_", "predict_architecture", "predict_module", "predict_net"]
@@ -98,8 +98,8 @@ def predict_net(
 
 @torch.no_grad()
 def perturb_(module: nn.Module, post: str, strength: float, seed: int) -> nn.Module:
-    """`postprocess.untile` on all weights (not on vectors), in place."""
+    """`postprocess.separate_copies` on all weights (not on vectors), in place."""
     for name, parameter in module.named_parameters():
         if parameter.dim() > 1:
-            parameter.copy_(torch.from_numpy(untile(parameter.cpu().numpy(), name, post, strength, seed)))
+            parameter.copy_(torch.from_numpy(separate_copies(parameter.cpu().numpy(), name, post, strength, seed)))
     return module

@@ -90,7 +90,7 @@ def test_a_killed_run_goes_on(colours: Path, net_file: Path, tmp_path: Path) -> 
     run = {"run_folder": tmp_path / "run"}
     Finetuning(net_file, colours, tmp_path / "half.onnx", options, **run).run(until=3)  # type: ignore[arg-type]
     tuning = Finetuning(net_file, colours, tmp_path / "parts.onnx", options, **run)  # type: ignore[arg-type]
-    assert (tuning.resumed, tuning.trainer.step) == (True, 3)
+    assert (tuning.resumed, tuning.loop.step) == (True, 3)
     assert tuning.run().after == whole.after
     assert (tmp_path / "parts.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()
     assert (tmp_path / "half.onnx").read_bytes() != (tmp_path / "whole.onnx").read_bytes()

@@ -10,7 +10,7 @@ from torch import nn
 from onnx_ghn.errors import OptionError
 from onnx_ghn.evaluate import batch_statistics_mode
 from onnx_ghn.ghn import GHN, GHNConfig, new_ghn
-from onnx_ghn.training.ghn.architectures import ArchitectureStream, Curriculum, TrainingNet
+from onnx_ghn.training.ghn.architectures import ArchitectureStream, NetLimits, TrainingNet
 from onnx_ghn.training.ghn.family_nets import FAMILIES, FamilyNet, FamilyPool
 from onnx_ghn.training.weights import load_tensors, predict_module
 
@@ -76,7 +76,7 @@ def test_none_is_a_resnet_with_a_name() -> None:
 
 
 def test_a_share_of_a_step_s_nets_are_of_families() -> None:
-    stream = ArchitectureStream("train", CLASSES, 5, Curriculum(max_cells=4, families=0.5), image_size=SIZE)
+    stream = ArchitectureStream("train", CLASSES, 5, NetLimits(max_cells=4, families=0.5), image_size=SIZE)
     drawn = [net for step in range(5) for net in stream.meta_batch(step, 4)]
     of_families = sum(isinstance(net, FamilyNet) for net in drawn)
     assert 5 <= of_families <= 15
@@ -85,6 +85,6 @@ def test_a_share_of_a_step_s_nets_are_of_families() -> None:
 
 def test_families_are_for_small_images() -> None:
     with pytest.raises(OptionError, match="small images"):
-        ArchitectureStream("train", CLASSES, 5, Curriculum(families=0.5), large_images=True)
+        ArchitectureStream("train", CLASSES, 5, NetLimits(families=0.5), large_images=True)
     with pytest.raises(OptionError, match="allow larger"):
         FamilyPool(CLASSES, SIZE, SEED, max_params=10)[0]

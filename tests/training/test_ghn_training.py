@@ -17,12 +17,12 @@ from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.errors import CheckpointError, OptionError
 from onnx_ghn.ghn import GHN, GHNConfig, load_ghn, new_ghn
 from onnx_ghn.training.checkpoint_state import load_state, save_state
-from onnx_ghn.training.ghn.architectures import ArchitectureStream, Curriculum
+from onnx_ghn.training.ghn.architectures import ArchitectureStream, NetLimits
 from onnx_ghn.training.ghn.step import ghn_step
-from onnx_ghn.training.ghn.trainer import GHNTrainer, TrainConfig, learning_rate
+from onnx_ghn.training.ghn.trainer import GHNTrainer, TrainConfig
 from onnx_ghn.training.group import Group
 
-SMALL = Curriculum(max_cells=4, max_params=10**6)
+SMALL = NetLimits(max_cells=4, max_params=10**6)
 CONFIG = GHNConfig.preset("ghn2", hid=8, max_shape=(16, 16, 7, 7), num_classes=4)
 
 
@@ -45,7 +45,7 @@ def weights(ghn: GHN) -> dict[str, torch.Tensor]:
 
 
 def test_the_functional_pass_equals_the_network() -> None:
-    stream = ArchitectureStream("train", 10, 3, Curriculum(max_cells=6, channels=32))
+    stream = ArchitectureStream("train", 10, 3, NetLimits(max_cells=6, channels=32))
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     for step in range(8):
         (net,) = stream.meta_batch(step, 1)
@@ -63,11 +63,11 @@ def test_the_functional_pass_equals_the_network() -> None:
 
 
 def test_limits_that_fit_no_network() -> None:
-    for limits in (Curriculum(max_cells=3), Curriculum(max_params=10)):
+    for limits in (NetLimits(max_cells=3), NetLimits(max_params=10)):
         with pytest.raises(OptionError, match="none of 10,000 networks"):
             ArchitectureStream("train", 10, 3, limits).meta_batch(0, 1)
     with pytest.raises(OptionError, match="C is 33, must be even"):
-        ArchitectureStream("train", 10, 3, Curriculum(channels=33)).meta_batch(0, 1)
+        ArchitectureStream("train", 10, 3, NetLimits(channels=33)).meta_batch(0, 1)
 
 
 def test_the_gradient_of_a_step_is_that_of_the_mean_loss() -> None:
@@ -101,7 +101,7 @@ def test_nets_depend_on_seed_and_step_alone() -> None:
 
 
 def test_a_share_of_nets_are_plain_transformers() -> None:
-    stream = ArchitectureStream("train", 10, 5, Curriculum(max_cells=4, transformers=0.5))
+    stream = ArchitectureStream("train", 10, 5, NetLimits(max_cells=4, transformers=0.5))
     drawn = [net.architecture for step in range(8) for net in stream.meta_batch(step, 4)]
     plain = [architecture for architecture in drawn if architecture.genotype == VIT]
     assert 8 <= len(plain) <= 24
@@ -122,13 +122,13 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path: Path) -> No
     second.run()
     for name, tensor in weights(whole.ghn).items():
         assert torch.equal(tensor, weights(second.ghn)[name]), name
-        assert torch.equal(whole.average[name], second.average[name]), name
+        assert torch.equal(whole.state.averaged()[name], second.state.averaged()[name]), name
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     saved = load_ghn(tmp_path / "ghn")
     assert saved.config.trained
     for name, p in saved.named_parameters():
-        assert torch.equal(p, second.average[name])
+        assert torch.equal(p, second.state.averaged()[name])
 
 
 @pytest.mark.parametrize(("own", "asked"), [(False, [0, 1, 2]), (True, [0, 1, 2, 3, 4, 5])])
@@ -191,9 +191,9 @@ def test_processes_share_the_nets() -> None:
 
 def test_learning_rates() -> None:
     cosine = TrainConfig(steps=100, scheduler="cosine", lr=1.0, warmup=10)
-    assert learning_rate(cosine, 0) == pytest.approx(0.1)
-    assert learning_rate(cosine, 55) == pytest.approx(0.5)
+    assert cosine.schedule()(0) == pytest.approx(0.1)
+    assert cosine.schedule()(55) == pytest.approx(0.5)
     step = TrainConfig(steps=100, lr=1.0, lr_steps=(50, 80))
-    np.testing.assert_allclose([learning_rate(step, i) for i in (0, 50, 80)], [1, 0.1, 0.01])
+    np.testing.assert_allclose([step.schedule()(i) for i in (0, 50, 80)], [1, 0.1, 0.01])
     with pytest.raises(OptionError):
         TrainConfig(steps=0)

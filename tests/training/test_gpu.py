@@ -14,7 +14,7 @@ from torchvision.ops import StochasticDepth
 from onnx_ghn.deepnets1m.layers import make_operation
 from onnx_ghn.ghn import GHN, GHNConfig, new_ghn
 from onnx_ghn.graph.model import ComputationGraph
-from onnx_ghn.training.ghn.architectures import ArchitectureStream, Curriculum, Net, TrainingNet
+from onnx_ghn.training.ghn.architectures import ArchitectureStream, Net, NetLimits, TrainingNet
 from onnx_ghn.training.ghn.family_nets import FAMILIES, FamilyPool
 from onnx_ghn.training.ghn.step import ghn_step
 from onnx_ghn.training.group import _backend
@@ -43,7 +43,7 @@ def ghn_of(kind: str) -> GHN:
 
 def nets() -> dict[str, Net]:
     """Some of DeepNets-1M and a network of each family, without anything random in them."""
-    drawn = ArchitectureStream("train", 10, 7, Curriculum(max_cells=6, max_params=300_000, transformers=0.3))
+    drawn = ArchitectureStream("train", 10, 7, NetLimits(max_cells=6, max_params=300_000, transformers=0.3))
     found: dict[str, Net] = {}
     for index, net in enumerate(drawn.meta_batch(0, 6)):
         if isinstance(net, TrainingNet) and net.architecture.fc_layers == 1:  # more have dropout

@@ -22,7 +22,7 @@ from onnx_ghn.errors import CheckpointError, DataError, OnnxGhnError, RuntimeFai
 from onnx_ghn.ghn import GHNConfig, load_ghn, new_ghn, save_ghn
 from onnx_ghn.torch_export import module_to_onnx
 from onnx_ghn.training.nets.networks import Choice, make_module
-from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer, net_learning_rate
+from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer
 
 TINY = ["--init-channels", "16", "--layers", "3"]
 
@@ -98,7 +98,7 @@ def test_any_network_trains(colours: Path, tmp_path: Path, arguments: list[objec
         (["--ckpt", "absent"], "absent: no such file"),
         (["--ckpt", "absent", "--pretrained"], "choose one"),
         (["--n-shots", 1000], "takes? fewer|take fewer"),
-        (["--drop-path-prob", 1], "drop_path_prob"),
+        (["--drop-path-prob", 1], "drop-path-prob"),
     ],
 )
 def test_bad_options_give_one_line(colours: Path, tmp_path: Path, arguments: list[object], message: str) -> None:
@@ -119,7 +119,7 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
 
 def test_learning_rates_are_constant_within_an_epoch() -> None:
     config = NetTrainConfig(epochs=4, steps_per_epoch=10, lr=1.0)
-    assert [round(net_learning_rate(config, step), 4) for step in (0, 9, 10, 20, 39)] == [1, 1, 0.8536, 0.5, 0.1464]
+    assert [round(config.schedule()(step), 4) for step in (0, 9, 10, 20, 39)] == [1, 1, 0.8536, 0.5, 0.1464]
 
 
 def test_networks_are_evaluated_and_the_results_resume(colours: Path, ghn: Path, tmp_path: Path) -> None:

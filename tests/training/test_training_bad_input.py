@@ -94,7 +94,7 @@ def test_data_sets(verb: list[str], data: str, colours: Path, tmp_path: Path, sa
         ([*TRAIN, "--hid", "32", "--max-shape", "64", "--ckpt", "ghn-cifar10", "--ln", "-H", "mlp"], "--hypernet"),
         ([*TRAIN, "-b", "0"], "-b"),
         ([*TRAIN, "--threads", "0"], "--threads"),
-        ([*TRAIN, "--max-params", "9"], "--max_params 9"),
+        ([*TRAIN, "--max-params", "9"], "--max-params 9"),
         ([*TRAIN, "--lr-steps", "a,b"], "--lr-steps a,b"),
         ([*NET, "--init-channels", "37"], "C is 37"),
         ([*NET, "--arch", "resnet18"], "resnet18 is of torchvision"),

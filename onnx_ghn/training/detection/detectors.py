@@ -44,9 +44,9 @@ class Features(nn.Module):
         super().__init__()
         if isinstance(choice.net, Architecture):
             if choice.net.genotype.is_vit:
-                raise OptionError(f"--arch {choice.name}: its position table takes images of one size; choose another")
+                raise OptionError(f"`arch` {choice.name}: its position table takes images of one size; choose another")
             assert isinstance(net, Network)
-            net.classifier = nn.Identity()
+            net.classifier = nn.Sequential()
             self.body: nn.Module = _Cells(net)
         else:
             parts = list(net.named_children())
@@ -58,14 +58,14 @@ class Features(nn.Module):
         was_training = self.body.training
         try:
             with torch.no_grad():
-                found = self.body.eval()(torch.zeros(1, 3, side, side))
+                features = self.body.eval()(torch.zeros(1, 3, side, side))
         except (AssertionError, RuntimeError, ValueError, NotImplementedError, GraphError) as error:
-            raise OptionError(f"--arch {choice.name}: no feature map can be had of it ({_short(error)})") from error
+            raise OptionError(f"`arch` {choice.name}: no feature map can be had of it ({_short(error)})") from error
         finally:
             self.body.train(was_training)
-        if found.dim() != 4 or found.shape[2] < 2:
-            raise OptionError(f"--arch {choice.name}: its features are {tuple(found.shape)}, no map; choose another")
-        self.out_channels = int(found.shape[1])
+        if features.dim() != 4 or features.shape[2] < 2:
+            raise OptionError(f"`arch` {choice.name}: its features are {tuple(features.shape)}, no map; choose another")
+        self.out_channels = int(features.shape[1])
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.body(images)
@@ -129,8 +129,11 @@ def make_detector(
         "box_roi_pool": MultiScaleRoIAlign(["0"], _POOLED, _SAMPLES),
     }
     if kind == "mask":
-        return MaskRCNN(features, mask_roi_pool=MultiScaleRoIAlign(["0"], _POOLED_MASK, _SAMPLES), **common)
-    return FasterRCNN(features, **common)
+        pool = MultiScaleRoIAlign(["0"], _POOLED_MASK, _SAMPLES)
+        with_masks: nn.Module = MaskRCNN(features, mask_roi_pool=pool, **common)
+        return with_masks
+    boxes_alone: nn.Module = FasterRCNN(features, **common)
+    return boxes_alone
 
 
 def _short(error: Exception) -> str:

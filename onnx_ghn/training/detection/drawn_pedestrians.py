@@ -49,10 +49,10 @@ def _scene(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]
     pixels = patches.astype(np.float64)
     mask = np.zeros((side, side), np.uint8)
     wanted = int(rng.integers(1, _MAX_FIGURES + 1))
-    while (found := int(mask.max())) < wanted:
+    while (n_figures := int(mask.max())) < wanted:
         figure = _figure(rng, side)
-        after = np.where(figure, found + 1, mask).astype(np.uint8)
-        if any((after == i).sum() < _LEAST_SEEN * (mask == i).sum() for i in range(1, found + 1)):
+        after = np.where(figure, n_figures + 1, mask).astype(np.uint8)
+        if any((after == i).sum() < _LEAST_SEEN * (mask == i).sum() for i in range(1, n_figures + 1)):
             continue
         mask = after
         pixels[figure] = rng.integers(0, 256, 3)

@@ -27,30 +27,40 @@ def need_pycocotools() -> None:
 
 
 def coco_metrics(
-    truths: Sequence[dict[str, Tensor]], found: Sequence[dict[str, Tensor]], kind: str = "bbox"
+    truths: Sequence[dict[str, Tensor]], answers: Sequence[dict[str, Tensor]], kind: str = "bbox"
 ) -> dict[str, float]:
     """COCO's figures in percent; those of a size that no object has are left out.
 
     Args:
         truths: of each image: boxes (N, 4) as left, top, right, bottom, labels (N,), masks (N, H, W).
-        found: of each image: boxes, labels, scores (N,), and for "segm" masks (N, 1, H, W) in [0, 1].
+        answers: of each image: boxes, labels, scores (N,), and for "segm" masks (N, 1, H, W) in [0, 1].
         kind: bbox or segm.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    images, annotations, results = [], [], []
-    for image, (truth, answer) in enumerate(zip(truths, found, strict=True), start=1):
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    for image, (truth, answer) in enumerate(zip(truths, answers, strict=True), start=1):
         height, width = (int(side) for side in truth["masks"].shape[-2:])
         images.append({"id": image, "height": height, "width": width})
         for i, shape in enumerate(_shapes(truth["boxes"], truth["masks"], kind)):
             area = float(truth["masks"][i].sum()) if kind == "segm" else shape["bbox"][2] * shape["bbox"][3]
-            own = {"id": len(annotations) + 1, "image_id": image, "category_id": int(truth["labels"][i])}
-            annotations.append({**own, **shape, "area": area, "iscrowd": 0})
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image,
+                    "category_id": int(truth["labels"][i]),
+                    **shape,
+                    "area": area,
+                    "iscrowd": 0,
+                }
+            )
         masks = answer["masks"][:, 0] > 0.5 if kind == "segm" else None
         for i, shape in enumerate(_shapes(answer["boxes"], masks, kind)):
-            own = {"image_id": image, "category_id": int(answer["labels"][i]), "score": float(answer["scores"][i])}
-            results.append({**own, **shape})
+            score = float(answer["scores"][i])
+            results.append({"image_id": image, "category_id": int(answer["labels"][i]), "score": score, **shape})
     if not results:
         return dict.fromkeys(METRICS[:3], 0.0)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its tables

@@ -49,7 +49,7 @@ class Pedestrians:
         if ids.shape != image.shape[1:]:
             sizes = f"{tuple(ids.shape)}, its image {tuple(image.shape[1:])}"
             raise DataError(f"{self.masks[index]}: the mask is {sizes}; they must agree")
-        present = ids.unique()
+        present = torch.unique(ids)
         present = present[present != 0]
         masks = ids == present[:, None, None]  # (H, W) x (N, 1, 1) -> (N, H, W)
         boxes = masks_to_boxes(masks) if len(masks) else torch.zeros(0, 4)
@@ -81,8 +81,8 @@ def find_pedestrians(folder: Path, n_test: int, seed: int) -> tuple[Pedestrians,
     if not 0 < n_test < len(images):
         raise DataError(f"{folder}: {len(images)} images, {n_test} of them for testing; leave some for training")
     order = np.random.default_rng(seed).permutation(len(images)).tolist()
-    found = Pedestrians(tuple(images), tuple(masks))
-    return found.subset(order[:-n_test]), found.subset(order[-n_test:])
+    everything = Pedestrians(tuple(images), tuple(masks))
+    return everything.subset(order[:-n_test]), everything.subset(order[-n_test:])
 
 
 def _pixels(path: Path, mode: str | None) -> np.ndarray:

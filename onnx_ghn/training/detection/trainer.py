@@ -1,10 +1,10 @@
-"""Training a detector: the loop, its schedule, resuming, and its average precision after each epoch."""
+"""Training a detector: its settings, its step, and its average precision after each epoch."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,55 +14,53 @@ from torch import Tensor, nn
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.training.detection.metrics import coco_metrics
 from onnx_ghn.training.detection.pedestrians import Pedestrians, Sample
-from onnx_ghn.training.logs import RunLog, mean_figures
+from onnx_ghn.training.logs import Report
+from onnx_ghn.training.loop import TrainingLoop
 from onnx_ghn.training.optimizers import Optimizers
-from onnx_ghn.training.run_state import NetworkRun
+from onnx_ghn.training.schedule import Schedule, by_epoch, exponential, ramp
+from onnx_ghn.training.settings import RunConfig
+from onnx_ghn.training.state import Settings, TrainingState
 
-__all__ = ["DetectorConfig", "DetectorTrainer", "detector_learning_rate"]
+__all__ = ["DetectorConfig", "DetectorTrainer"]
 
-_WEIGHTS = "detector.safetensors"
 _WARMUP_FROM, _WARMUP_STEPS = 1e-3, 1000
 
 
-@dataclasses.dataclass(frozen=True)
-class DetectorConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DetectorConfig(RunConfig):
     """How to train. Defaults are published for Penn-Fudan: of torchvision's tutorial and its reference scripts."""
 
     epochs: int = 10
     batch_size: int = 2
-    opt: str = "sgd"
     lr: float = 0.005
     wd: float = 5e-4
     lr_step: int = 3  # epochs, after each of which the rate is multiplied by `gamma`
     gamma: float = 0.1
-    amp: bool = False
-    seed: int = 1111
-    save_interval: int = 100  # steps
+    save_interval: int = 100
     log_interval: int = 10
 
     def __post_init__(self) -> None:
-        if self.epochs < 0 or self.batch_size < 1 or not self.lr > 0 or self.lr_step < 1 or not 0 < self.gamma <= 1:
+        super().__post_init__()
+        if self.epochs < 0 or self.batch_size < 1 or self.lr_step < 1 or not 0 < self.gamma <= 1:
             raise OptionError(
-                f"--epochs {self.epochs} must be at least 0, --batch_size {self.batch_size} and --lr_step "
-                f"{self.lr_step} at least 1, --lr {self.lr} positive, --gamma {self.gamma} above 0 and at most 1"
+                f"`epochs` {self.epochs} must be at least 0, `batch_size` {self.batch_size} and `lr_step` "
+                f"{self.lr_step} at least 1, `gamma` {self.gamma} above 0 and at most 1"
             )
 
-
-def detector_learning_rate(config: DetectorConfig, step: int, steps_per_epoch: int) -> float:
-    """The rate of a step: in the first epoch it grows from a thousandth (at most 1,000 steps long)."""
-    rate = config.lr * config.gamma ** (step // steps_per_epoch // config.lr_step)
-    warmup = min(_WARMUP_STEPS, steps_per_epoch - 1)
-    if step < min(warmup, steps_per_epoch):
-        rate *= _WARMUP_FROM + (1 - _WARMUP_FROM) * step / warmup
-    return rate
+    def schedule(self, steps_per_epoch: int) -> Schedule:
+        """The learning rate of each step: in the first epoch it grows from a thousandth (at most 1,000 steps long)."""
+        rates = by_epoch(exponential(self.lr, self.gamma, self.lr_step), steps_per_epoch)
+        return ramp(rates, min(_WARMUP_STEPS, steps_per_epoch - 1), _WARMUP_FROM)
 
 
-class DetectorTrainer(NetworkRun):
-    """A run that can be killed at any moment and goes on from its last checkpoint as if nothing had happened.
+class DetectorTrainer(TrainingLoop):
+    """The training of a detector.
 
     Args:
         net: a detector of torchvision, on its device.
-        train, test: images to train on, and to judge on after each epoch.
+        train: images to train on.
+        test: images to judge on after each epoch.
+        config: how to train.
         folder: of the checkpoint, the log and the trained weights; None keeps nothing.
         origin: what the weights to start from are; a checkpoint of another origin is refused.
         masks: judge the masks too.
@@ -79,83 +77,76 @@ class DetectorTrainer(NetworkRun):
         *,
         masks: bool = False,
     ) -> None:
-        settings = {**dataclasses.asdict(config), "origin": origin, "images": len(train)}
-        super().__init__(net, Optimizers(net, config.opt, config.lr, config.wd), folder, settings, _WEIGHTS)
-        self.train, self.test, self.config = train, test, config
+        self.net, self.train, self.test, self.config = net, train, test, config
         self._masks = masks
+        self._on_epoch: Callable[[dict[str, float]], None] | None = None
         self.steps_per_epoch = -(-len(train) // config.batch_size)  # the last batch may be smaller, as published
-        self.step = 0
-        self.judged: list[dict[str, float]] = []  # after each epoch: epoch, AP, AP50, ...
+        settings = Settings.of(config, origin=origin, images=len(train))
+        state = TrainingState(net, Optimizers(net, config), {"settings": settings}, extra={"judged": []})
+        steps = config.epochs * self.steps_per_epoch
+        super().__init__(
+            self._train_step,
+            config.schedule(self.steps_per_epoch),
+            state,
+            config,
+            steps=steps,
+            folder=folder,
+            weights_name="detector.safetensors",
+        )
 
     @property
-    def steps(self) -> int:
-        """In all."""
-        return self.config.epochs * self.steps_per_epoch
-
-    def resume(self) -> bool:
-        """Take up the run in `folder`, if there is one. Raises CheckpointError where it is another run's."""
-        record = self._take_up()
-        if record is None:
-            return False
-        self.step, self.judged = int(record["step"]), list(record["judged"])
-        return True
-
-    def save(self) -> None:
-        """Write the state; after the last step also the weights alone. Raises CheckpointError."""
-        self._keep({"step": self.step, "judged": self.judged}, finished=self.step == self.steps)
+    def judged(self) -> list[dict[str, float]]:
+        """The figures before training and after each epoch: epoch, AP, AP50, ..."""
+        judged: list[dict[str, float]] = self.state.extra["judged"]
+        return judged
 
     def run(
         self,
-        on_step: Callable[[int, dict[str, float]], None] | None = None,
-        on_epoch: Callable[[dict[str, float]], None] | None = None,
+        report: Report | None = None,
         until: int | None = None,
+        on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> dict[str, float]:
-        """Train to the last step (or `until`), judging after each epoch; mean figures of the last `log_interval` steps.
+        """Train, judging before the first step and after each epoch; see `TrainingLoop.run`.
+
+        Args:
+            report: is called with the number of steps done and the figures of each step.
+            until: stop after this step for now.
+            on_epoch: is called with the figures of the test images.
 
         Raises:
             RuntimeFailure: the loss is not finite. DataError: an image that cannot be read.
         """
-        log = RunLog(self.folder, self.step)
-        last = min(self.steps, self.steps if until is None else until)
-        window: list[dict[str, float]] = []
+        self._on_epoch = on_epoch
         if not self.judged:
-            self._judge(0, on_epoch)
-        while self.step < last:
-            start = time.perf_counter()
-            figures = self._one_step()
-            figures["seconds"] = time.perf_counter() - start
-            window = [*window[-self.config.log_interval + 1 :], figures]
-            self.step += 1
-            if on_step is not None:
-                on_step(self.step, figures)
-            ends = self.step % self.steps_per_epoch == 0
-            if ends:
-                self._judge(self.step // self.steps_per_epoch, on_epoch)
-            if ends or self.step % self.config.log_interval == 0 or self.step == last:
-                log.write(self.step, mean_figures(window) | (self.judged[-1] if ends else {}))
-            if ends or self.step % self.config.save_interval == 0 or self.step == last:
-                self.save()
-        return mean_figures(window)
+            self._judge(0)
+        return super().run(report, until)
+
+    def after_step(self) -> Mapping[str, float] | None:
+        """Judge at the end of an epoch."""
+        epoch, rest = divmod(self.step, self.steps_per_epoch)
+        return None if rest else self._judge(epoch)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """COCO's figures on the test images, in percent; those of masks with `mask_` before the name."""
         self.net.eval()
-        truths, found = [], []
+        truths, answers = [], []
         for index in range(len(self.test)):  # one by one, as published: images of all sizes
             image, truth = self.test.sample(index)
-            (answer,) = self.net([image.to(self.device)])
+            (answer,) = self.net([image.to(self.state.device)])
             truths.append(truth)
-            found.append({name: tensor.float().cpu() for name, tensor in answer.items()})
-        figures = coco_metrics(truths, found)
+            answers.append({name: tensor.float().cpu() for name, tensor in answer.items()})
+        figures = coco_metrics(truths, answers)
         if self._masks:
-            figures |= {f"mask_{name}": value for name, value in coco_metrics(truths, found, "segm").items()}
+            figures |= {f"mask_{name}": value for name, value in coco_metrics(truths, answers, "segm").items()}
         return figures
 
-    def _judge(self, epoch: int, on_epoch: Callable[[dict[str, float]], None] | None) -> None:
-        self.judged.append({"epoch": float(epoch), **self.evaluate()})
-        if on_epoch is not None:
-            on_epoch(self.judged[-1])
+    def _judge(self, epoch: int) -> dict[str, float]:
+        figures = {"epoch": float(epoch), **self.evaluate()}
+        self.judged.append(figures)
+        if self._on_epoch is not None:
+            self._on_epoch(figures)
+        return figures
 
     def _batch(self, step: int) -> list[Sample]:
         """The images of a step, half of them mirrored: from the seed and the step alone."""
@@ -166,21 +157,21 @@ class DetectorTrainer(NetworkRun):
         chosen = order[place * size : (place + 1) * size]
         return [self.train.sample(i, mirror=bool(mirror)) for i, mirror in zip(chosen, mirrors, strict=False)]
 
-    def _one_step(self) -> dict[str, float]:
-        device = self.device
-        torch.manual_seed(self.config.seed + self.step)  # of the proposals that are drawn for the loss
+    def _train_step(self, step: int) -> dict[str, float]:
+        device, optimizers = self.state.device, self.state.optimizers
         self.net.train()
-        batch = self._batch(self.step)
+        batch = self._batch(step)
         images = [image.to(device) for image, _ in batch]
         targets = [{name: tensor.to(device) for name, tensor in target.items()} for _, target in batch]
-        self.optimizers.zero_grad()
+        optimizers.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.amp):
             losses: dict[str, Tensor] = self.net(images, targets)
         loss = torch.stack([part.float() for part in losses.values()]).sum()
         if not torch.isfinite(loss):
-            raise RuntimeFailure(f"step {self.step}: the loss is {float(loss.detach())}; lower --lr")
-        loss.backward()
-        rate = detector_learning_rate(self.config, self.step, self.steps_per_epoch)
-        self.optimizers.step(rate)
+            raise RuntimeFailure(f"step {step}: the loss is {float(loss.detach())}; lower `lr`")
+        torch.autograd.backward(loss)
+        if math.isfinite(self.config.grad_clip):
+            optimizers.clip()
+        optimizers.step()
         parts = {name.removeprefix("loss_"): float(part.detach()) for name, part in losses.items()}
-        return {"loss": float(loss.detach()), **parts, "lr": rate}
+        return {"loss": float(loss.detach()), **parts}

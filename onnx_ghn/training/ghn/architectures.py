@@ -17,15 +17,15 @@ from onnx_ghn.deepnets1m.symbolic import n_trainable
 from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.graph.model import ComputationGraph
 
-__all__ = ["ArchitectureStream", "Curriculum", "Net", "TrainingNet"]
+__all__ = ["ArchitectureStream", "Net", "NetLimits", "TrainingNet"]
 
 _DRAWS = 10_000  # before limits are said to fit no network
 _MAX_NODES = 2200  # of a meta-batch, as published: keeps memory bounded without preferring small nets much
 
 
 @dataclasses.dataclass(frozen=True)
-class Curriculum:
-    """Limits on the nets of early training; the defaults are the whole published distribution."""
+class NetLimits:
+    """Which nets are drawn; the defaults give the whole published distribution."""
 
     max_cells: int = 10_000  # nets of more cells are drawn again
     max_params: int = 10**9  # as are nets of more trainable elements, at the drawn width
@@ -70,7 +70,7 @@ class ArchitectureStream:
         split: whose published rules apply.
         num_classes: of the classifiers.
         seed: of every draw.
-        curriculum: limits.
+        limits: which nets are drawn.
         large_images: the networks' ImageNet form.
         image_size: pixels a side, of the families' networks.
 
@@ -83,7 +83,7 @@ class ArchitectureStream:
         split: str,
         num_classes: int,
         seed: int,
-        curriculum: Curriculum | None = None,
+        limits: NetLimits | None = None,
         *,
         large_images: bool = False,
         image_size: int = 32,
@@ -91,11 +91,11 @@ class ArchitectureStream:
         self.rules = split_rules(split)
         self.num_classes = num_classes
         self.seed = seed
-        self.curriculum = curriculum or Curriculum()
+        self.limits = limits or NetLimits()
         self.large_images = large_images
-        if self.curriculum.families:
+        if self.limits.families:
             if large_images:
-                raise OptionError("--families: those networks are in the form for small images")
+                raise OptionError("`families`: those networks are in the form for small images")
             from onnx_ghn.training.ghn.family_nets import FamilyPool
 
             self._families = FamilyPool(num_classes, image_size, seed)
@@ -110,7 +110,7 @@ class ArchitectureStream:
         return nets
 
     def _draw(self, rng: np.random.Generator) -> Net:
-        limits = self.curriculum
+        limits = self.limits
         if limits.families and rng.random() < limits.families:
             return self._families[int(rng.integers(self._families.size))]
         if limits.transformers and rng.random() < limits.transformers:
@@ -121,13 +121,13 @@ class ArchitectureStream:
             if net := self._try_draw(rng):
                 return net
         raise OptionError(
-            f"--max_cells {limits.max_cells:,}, --max_params {limits.max_params:,}: none of {_DRAWS:,} networks drawn "
+            f"`max_cells` {limits.max_cells:,}, `max_params` {limits.max_params:,}: none of {_DRAWS:,} networks drawn "
             f"of {self.rules.name} is that small (none has fewer than {self.rules.min_cells} cells): allow larger ones"
         )
 
     def _try_draw(self, rng: np.random.Generator) -> TrainingNet | None:
         """A network of DeepNets-1M, or None where it is disconnected or beyond the limits."""
-        limits = self.curriculum
+        limits = self.limits
         architecture = sample(self.rules.name, rng)
         if architecture is None or architecture.n_cells > limits.max_cells:
             return None

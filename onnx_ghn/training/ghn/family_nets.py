@@ -55,8 +55,8 @@ class FamilyNet:
         rest = ((name, tensor) for name, tensor in self.module.named_parameters() if name not in stored)
         stored |= {name: tensor.to(images.device) for name, tensor in rest}
         with torch.autocast(images.device.type, torch.bfloat16, enabled=images.dtype is torch.bfloat16):
-            found: Tensor = torch.func.functional_call(self.module, stored, (images,))
-        return found.float()
+            logits: Tensor = torch.func.functional_call(self.module, stored, (images,))
+        return logits.float()
 
 
 class FamilyPool:
@@ -91,7 +91,9 @@ class FamilyPool:
                 if sum(p.numel() for p in module.parameters()) <= self.max_params:
                     break
             else:
-                raise OptionError(f"no {family} of {self.max_params:,} elements or less was found: allow larger ones")
+                raise OptionError(
+                    f"no {family} of {self.max_params:,} elements or fewer could be drawn: allow larger ones"
+                )
             with distinct_weights(module):
                 model = module_to_onnx(module, (torch.zeros(2, 3, self.image_size, self.image_size),))
         graph = build_graph(model)
@@ -122,8 +124,8 @@ class _Depthwise(nn.Conv2d):
     """By the faster backward pass of `deepnets1m.depthwise`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        (stride, _), (padding, _), (dilation, _) = self.stride, self.padding, self.dilation
-        y = depthwise_conv2d(x, self.weight.to(x.dtype), stride, int(padding), dilation)
+        stride, padding, dilation = self.stride[0], int(self.padding[0]), self.dilation[0]
+        y = depthwise_conv2d(x, self.weight.to(x.dtype), stride, padding, dilation)
         return y if self.bias is None else y + self.bias.to(x.dtype)[:, None, None]
 
 
@@ -148,6 +150,10 @@ def _widths(rng: np.random.Generator, first: int, n: int, grows: tuple[float, fl
     return [max(multiple, round(width / multiple) * multiple) for width in widths]
 
 
+def _for_small_images(net: nn.Module) -> nn.Module:
+    return adjust_to_small_images(net)
+
+
 def _resnet(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
     layers = [_int(rng, 1, 2) for _ in range(4)]
     if min(layers) == 2:  # ResNet-18
@@ -155,14 +161,14 @@ def _resnet(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
     if rng.random() < 0.5:
         return _three_stages(ResNet(Bottleneck, layers, classes))
     net = ResNet(BasicBlock, layers, classes)
-    return adjust_to_small_images(net) if rng.random() < 0.5 else _three_stages(net)
+    return _for_small_images(net) if rng.random() < 0.5 else _three_stages(net)
 
 
 def _three_stages(net: ResNet) -> nn.Module:
     """Without the last stage, which has three quarters of the weights."""
     net.fc = nn.Linear(net.layer4[0].conv1.in_channels, net.fc.out_features)
     net.layer4 = nn.Sequential()
-    return adjust_to_small_images(net)
+    return _for_small_images(net)
 
 
 def _resnext(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
@@ -174,7 +180,7 @@ def _resnext(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
 def _densenet(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
     blocks = tuple(_int(rng, 2, 7) for _ in range(_int(rng, 3, 4)))
     growth = 4 * _int(rng, 3, 8)
-    return adjust_to_small_images(DenseNet(growth, blocks, 16 * _int(rng, 1, 4), num_classes=classes))  # type: ignore[arg-type]
+    return _for_small_images(DenseNet(growth, blocks, 16 * _int(rng, 1, 4), num_classes=classes))
 
 
 def _mobilenet_v2(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
@@ -185,7 +191,7 @@ def _mobilenet_v2(rng: np.random.Generator, classes: int, size: int) -> nn.Modul
         [_int(rng, 1, 6), width, _int(rng, 1, 3), stride] for width, stride in zip(widths, strides, strict=True)
     ]
     net = models.MobileNetV2(classes, float(rng.choice([0.5, 0.75, 1.0])), settings, dropout=0.0)
-    return adjust_to_small_images(net)
+    return _for_small_images(net)
 
 
 def _mobilenet_v3(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
@@ -198,7 +204,7 @@ def _mobilenet_v3(rng: np.random.Generator, classes: int, size: int) -> nn.Modul
         )
         for i, (before, after) in enumerate(itertools.pairwise(widths))
     ]  # fmt: skip
-    return adjust_to_small_images(MobileNetV3(blocks, 128 * _int(rng, 1, 4), classes, dropout=0.0))
+    return _for_small_images(MobileNetV3(blocks, 128 * _int(rng, 1, 4), classes, dropout=0.0))
 
 
 def _efficientnet(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
@@ -211,18 +217,18 @@ def _efficientnet(rng: np.random.Generator, classes: int, size: int) -> nn.Modul
         for i, (before, after) in enumerate(itertools.pairwise(widths))
     ]
     net = EfficientNet(blocks, dropout=0.0, stochastic_depth_prob=0.0, num_classes=classes)
-    return adjust_to_small_images(net)
+    return _for_small_images(net)
 
 
 def _mnasnet(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
-    return adjust_to_small_images(models.MNASNet(float(rng.uniform(0.25, 0.95)), classes, dropout=0.0))
+    return _for_small_images(models.MNASNet(float(rng.uniform(0.25, 0.95)), classes, dropout=0.0))
 
 
 def _shufflenet(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
     widths = _widths(rng, 8 * _int(rng, 5, 16), 3, (1.7, 2.1), 8)
     repeats = [_int(rng, 2, 4), _int(rng, 2, 6), _int(rng, 2, 4)]
     last = 64 * _int(rng, 4, 12)
-    return adjust_to_small_images(models.ShuffleNetV2(repeats, [24, *widths, last], classes))
+    return _for_small_images(models.ShuffleNetV2(repeats, [24, *widths, last], classes))
 
 
 def _regnet(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
@@ -234,7 +240,7 @@ def _regnet(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
         group_width=8 * _int(rng, 1, 3),
         se_ratio=0.25 if rng.random() < 0.5 else None,
     )
-    return adjust_to_small_images(RegNet(parameters, classes, stem_width=8 * _int(rng, 2, 4)))
+    return _for_small_images(RegNet(parameters, classes, stem_width=8 * _int(rng, 2, 4)))
 
 
 def _convnext(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
@@ -243,16 +249,17 @@ def _convnext(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
     blocks = [
         CNBlockConfig(width, after, _int(rng, 1, 3)) for width, after in zip(widths, [*widths[1:], None], strict=True)
     ]
-    return adjust_to_small_images(models.ConvNeXt(blocks, stochastic_depth_prob=0.0, num_classes=classes))
+    return _for_small_images(models.ConvNeXt(blocks, stochastic_depth_prob=0.0, num_classes=classes))
 
 
 def _vit(rng: np.random.Generator, classes: int, size: int) -> nn.Module:
     heads = _int(rng, 2, 6)
     width = heads * 8 * _int(rng, 2, 4)
     patch = size // int(rng.choice([4, 8]))
-    return models.VisionTransformer(
+    net: nn.Module = models.VisionTransformer(
         size, patch, _int(rng, 2, 6), heads, width, width * _int(rng, 2, 4), num_classes=classes
     )
+    return net
 
 
 def _vgg(rng: np.random.Generator, classes: int, size: int) -> nn.Module:

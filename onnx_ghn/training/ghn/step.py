@@ -71,7 +71,7 @@ def ghn_step(
             clock.stop("nets forward")
             if not torch.isfinite(loss):
                 continue
-            loss.backward()
+            torch.autograd.backward(loss)
         clock.stop("nets backward")
         norm = torch.nn.utils.get_total_norm([leaf.grad for leaf in leaves.values() if leaf.grad is not None])
         if not torch.isfinite(norm):

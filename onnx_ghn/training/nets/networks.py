@@ -95,7 +95,7 @@ def _architectures(
                 yield _sized(f"{split}-{index}", architecture, record.n_params, seed, index, width)
         return
     if arch is None and n is None:
-        raise OptionError(f"split {split} is sampled without end: say how many with -n, or give a --file")
+        raise OptionError(f"split {split} is sampled without end: say how many with -n, or give a `file`")
     start = int(arch) if arch is not None else 0
     records = stream_records(split, seed, start)
     for index, record in enumerate(itertools.islice(records, 1 if arch is not None else n), start=start):
@@ -114,7 +114,7 @@ def _sized(name: str, architecture: Architecture, n_params: int, seed: int, inde
 def _index(arch: str, count: int, split: str) -> int:
     index = int(arch)
     if not 0 <= index < count:
-        raise OptionError(f"--arch {arch}: split {split} has 0 to {count - 1}")
+        raise OptionError(f"`arch` {arch}: split {split} has 0 to {count - 1}")
     return index
 
 
@@ -122,7 +122,7 @@ def _torchvision_name(name: str) -> str:
     from torchvision import models
 
     if name not in models.list_models():
-        raise OptionError(f"--arch {name}: neither an index, nor ResNet-50, ViT, DARTS, PDARTS, nor of torchvision")
+        raise OptionError(f"`arch` {name}: neither an index, nor ResNet-50, ViT, DARTS, PDARTS, nor of torchvision")
     return name
 
 
@@ -142,7 +142,7 @@ def make_module(
         from onnx_ghn.deepnets1m.network import Network
 
         if pretrained:
-            raise OptionError(f"--pretrained: {choice.name} has no pretrained weights; choose a torchvision network")
+            raise OptionError(f"`pretrained`: {choice.name} has no pretrained weights; choose a torchvision network")
         return Network(choice.net, num_classes, large_images=not small_images, **network_options)  # type: ignore[arg-type]
     return _torchvision_module(choice.net, num_classes, small_images, pretrained)
 
@@ -161,10 +161,10 @@ def _torchvision_module(name: str, num_classes: int, small_images: bool, pretrai
     module: nn.Module = models.get_model(name, weights=None, **options)
     if pretrained:
         try:
-            state = models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)  # type: ignore[attr-defined]
+            state = models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
         except (OSError, ValueError) as error:
             raise OptionError(
-                f"--pretrained: no weights of {name} ({error}); they are downloaded once, into $TORCH_HOME"
+                f"`pretrained`: no weights of {name} ({error}); they are downloaded once, into $TORCH_HOME"
             ) from error
         own = module.state_dict()
         module.load_state_dict({k: v if own[k].shape == v.shape else own[k] for k, v in state.items() if k in own})
