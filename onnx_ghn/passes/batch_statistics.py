@@ -79,28 +79,39 @@ def _normalises_by_statistics(node: ir.Node) -> bool:
     if node.op_type != "BatchNormalization" or node.domain not in ("", "ai.onnx"):
         return False
     # Training mode measures its own; spatial = 0 (opset 7 and 8) has a mean for each pixel.
-    flags = {name: node.attributes.get_int(name, default) for name, default in (("training_mode", 0), ("spatial", 1))}
-    return flags == {"training_mode": 0, "spatial": 1} and not any(output.name for output in node.outputs[1:])
+    if _int(node, "training_mode", 0) or _int(node, "spatial", 1) != 1:
+        return False
+    return not any(output.name for output in node.outputs[1:])
 
 
-def _origin(value: ir.Value | None) -> tuple[str, ir.DataType] | None:
+def _int(node: ir.Node, name: str, default: int) -> int:
+    """An attribute; 0 where a damaged file gives it another type, which onnxruntime then refuses."""
+    attribute = node.attributes.get(name)
+    if attribute is None:
+        return default
+    return attribute.as_int() if attribute.type == ir.AttributeType.INT else 0
+
+
+def _origin(value: ir.Value | None) -> tuple[str, int] | None:
     """The name of the stored tensor behind Identity and Cast nodes, and the element type in which it arrives."""
-    arrives: ir.DataType | None = None
+    arrives = 0
     while value is not None:
         if value.is_initializer() and value.const_value is not None:
-            return value.name or "", arrives or value.const_value.dtype
+            return value.name or "", arrives or int(value.const_value.dtype)
         node = value.producer()
         if node is None or node.domain:
             return None
         if node.op_type in ("Constant", "ConstantOfShape"):
             # A stripped model's statistics are still ConstantOfShape nodes.
             content = node.attributes.get("value")
-            stored = ir.DataType.FLOAT if content is None else content.as_tensor().dtype
-            return value.name or "", arrives or stored
+            stored = ir.DataType.FLOAT
+            if content is not None and content.type == ir.AttributeType.TENSOR:
+                stored = content.as_tensor().dtype
+            return value.name or "", arrives or int(stored)
         if node.op_type not in ("Identity", "Cast"):
             return None
-        if node.op_type == "Cast" and arrives is None:
-            arrives = ir.DataType(node.attributes["to"].as_int())
+        if node.op_type == "Cast" and not arrives:
+            arrives = _int(node, "to", int(ir.DataType.FLOAT))
         value = node.inputs[0]
     return None
 
@@ -126,7 +137,7 @@ class _Measuring:
             value.type = ir.TensorType(ir.DataType.FLOAT)
         return measured
 
-    def cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+    def cast(self, value: ir.Value, dtype: int) -> ir.Value:
         """The value in another type."""
         name = (value.name or "").removeprefix(f"{self._prefix}_")
         return self._op("Cast", [value], f"{name}_typed", ir.AttrInt64("to", dtype))
