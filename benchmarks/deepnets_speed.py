@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from onnx_ghn.deepnets1m import SPLITS, generate, stream, write_official
-from onnx_ghn.deepnets1m.drawing import draw
+from onnx_ghn.deepnets1m.sampling_stream import draw
 
 CUTOFF = 250
 

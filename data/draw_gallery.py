@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from onnx_ghn.deepnets1m import DARTS, VIT, Architecture, symbolic_graph
-from onnx_ghn.deepnets1m.drawing import draw as draw_architecture
+from onnx_ghn.deepnets1m.sampling_stream import draw as draw_architecture
 from onnx_ghn.drawing.pictures import draw
 from onnx_ghn.graph import ComputationGraph, build_graph
 

@@ -14,10 +14,10 @@ __all__ = ["Architecture"]
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What a network is built from. Names as in facebookresearch/ppuda, ppuda/deepnets1m/net.py (`Network`).
+    """What a network is built from. Names are those of facebookresearch/ppuda, ppuda/deepnets1m/net.py (`Network`).
 
     Raises:
-        OptionError: a value out of range, or preprocessing left out where sizes need it.
+        OptionError: a value is out of range, or preprocessing is left out where the sizes need it.
     """
 
     genotype: Genotype
@@ -50,7 +50,7 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Architecture:
-        """From an entry of a DeepNets-1M meta file (its counts are left aside). Raises OptionError."""
+        """From an entry of a DeepNets-1M meta file (its counts are ignored). Raises OptionError."""
         if not isinstance(values, Mapping) or "genotype" not in values or "n_cells" not in values:
             raise OptionError("architecture: no genotype and n_cells; is this a DeepNets-1M meta file?")
         known = {field.name for field in dataclasses.fields(cls)} - {"genotype"}
@@ -58,7 +58,7 @@ class Architecture:
         return cls(genotype=Genotype.from_dict(values["genotype"]), **fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; `from_dict` reads it."""
+        """The form that is stored as JSON; `from_dict` reads it."""
         return {**dataclasses.asdict(self), "genotype": self.genotype.to_dict()}
 
     def replace(self, **changes: Any) -> Architecture:

@@ -1,4 +1,4 @@
-"""Our own file of architectures: a line of JSON each, since a genotype determines its graph.
+"""Our own format for architectures: one line of JSON for each, since a genotype determines its graph.
 
 The first line says what the file is: the columns of the others, the operations that they number, and the split and
 seed from which all lines follow. Nothing is written at the end, so that a file is whole after every line:
@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.deepnets1m.architecture import Architecture
-from onnx_ghn.deepnets1m.files import DeepNetsFile, Record
 from onnx_ghn.deepnets1m.genotypes import OPERATIONS, Edge, Genotype
+from onnx_ghn.deepnets1m.records import DeepNetsFile, Record
 from onnx_ghn.errors import DataError, OptionError
 
 __all__ = ["CompactFile", "header_line", "record_line"]
@@ -148,11 +148,11 @@ class CompactFile(DeepNetsFile):
         return found
 
     def end_of(self, n: int) -> int:
-        """Where the first n architectures end, in bytes."""
+        """The byte at which the first n architectures end."""
         return int(self._starts[n])
 
     def _file(self) -> int:
-        """A descriptor of this process."""
+        """A file descriptor that this process opened."""
         with self._lock:
             if self._fd is None or self._pid != os.getpid():
                 self._fd, self._pid = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)), os.getpid()

@@ -49,12 +49,12 @@ def export_network(
     seed: int = 0,
     force: bool = False,
 ) -> str:
-    """Write an architecture's network; its path.
+    """Write an architecture's network, and return the path.
 
     Args:
         num_classes: of the classifier.
         large_images: 224 × 224 inputs instead of 32 × 32.
-        seed: of the random weights.
+        seed: seed of the random weights.
         force: replace an existing file.
 
     Raises:

@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable, Iterator
 
 from onnx_ghn.deepnets1m.compact import CompactFile, header_line, record_line
-from onnx_ghn.deepnets1m.drawing import JOB_SIZE, draw_job
-from onnx_ghn.deepnets1m.files import check_target, is_official
+from onnx_ghn.deepnets1m.files import check_outputs, is_official
 from onnx_ghn.deepnets1m.official import meta_path
 from onnx_ghn.deepnets1m.official_write import write_official
 from onnx_ghn.deepnets1m.parallel import in_order
 from onnx_ghn.deepnets1m.sampler import split_rules
+from onnx_ghn.deepnets1m.sampling_stream import JOB_SIZE, draw_job
 from onnx_ghn.errors import DataError, ModelWriteError, OptionError
 
 __all__ = ["generate"]
 
-_SYNC_SECONDS = 5.0  # at most so much work is lost with the machine's power; a killed process loses none
+_SYNC_SECONDS = 5.0  # of work at most are lost when the machine loses power; a killed process loses none
 Progress = Callable[[str, int], None]
 
 
@@ -36,18 +36,18 @@ def generate(
 ) -> int:
     """Write n random architectures of a split.
 
-    A compact file (any name but .hdf5, .h5) that was begun with the same split and seed is gone on with: whole jobs
-    of 64 are kept, what comes after the last is made again. The official file is made from a compact one beside
-    it, `<name>.partial.jsonl`, which a run that was stopped goes on with too.
+    A compact file (any name but .hdf5, .h5) that was begun with the same split and seed is continued: whole jobs of
+    64 are kept, and what comes after the last whole job is made again. The official file is made from a compact one
+    beside it, `<name>.partial.jsonl`, which is continued in the same way after a run was stopped.
 
     Args:
-        workers: processes; -1 for one a core.
+        workers: number of processes; -1 for one per core.
         backend: joblib's: loky (the default with several workers), threading, ray, dask.
         force: replace a file that holds something else.
-        progress: told what is being done and how many are.
+        progress: called with what is being done and how many architectures are done.
 
     Returns:
-        how many architectures were there before.
+        how many architectures the file held before.
 
     Raises:
         OptionError: no such split, numbers out of range, or a backend that is not installed.
@@ -59,7 +59,7 @@ def generate(
         raise OptionError(f"{n} architectures from seed {seed}: there must be at least one, from a seed of at least 0")
     if not is_official(out):
         return _generate_compact(split, n, seed, out, workers, backend, force, progress)
-    check_target([out, meta_path(out)], force)
+    check_outputs([out, meta_path(out)], force)
     partial = f"{os.path.splitext(out)[0]}.partial.jsonl"
     n_before = _generate_compact(split, n, seed, partial, workers, backend, force, progress)
     with CompactFile(partial) as file:
@@ -82,7 +82,7 @@ def _generate_compact(
     ]
     done, synced = n_before, time.monotonic()
     results = in_order(_job_lines, tasks, workers, backend)
-    with contextlib.closing(results), _told(out), _opened(out) as fd:
+    with contextlib.closing(results), _write_errors_explained(out), _opened(out) as fd:
         os.ftruncate(fd, size_bytes)
         os.lseek(fd, size_bytes, os.SEEK_SET)
         if not size_bytes:
@@ -107,10 +107,10 @@ def _job_lines(split: str, seed: int, job: int, n: int) -> bytes:
 def _usable(out: str, header: bytes, n: int, force: bool) -> tuple[int, int]:
     """How many architectures of an existing file can be kept, and where they end (bytes)."""
     if not os.path.lexists(out):
-        check_target([out], force)
+        check_outputs([out], force)
         return 0, 0
     if os.path.isfile(out):
-        with _told(out), open(out, "rb") as file:
+        with _write_errors_explained(out), open(out, "rb") as file:
             begun = file.read(len(header))
         if header.startswith(begun) and len(begun) < len(header):
             return 0, 0  # stopped in the middle of the first line, or before
@@ -120,7 +120,7 @@ def _usable(out: str, header: bytes, n: int, force: bool) -> tuple[int, int]:
         raise ModelWriteError(
             f"{out}: exists already, and not with these architectures; replace it with --force or name another file"
         )
-    check_target([out], force)
+    check_outputs([out], force)
     return 0, 0
 
 
@@ -175,7 +175,7 @@ def _write(fd: int, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _told(path: str) -> Iterator[None]:
+def _write_errors_explained(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -33,7 +33,7 @@ OPERATIONS = (
     "cse",
 )
 HEADS = 8
-"""Of self-attention, `msa`."""
+"""Heads of self-attention, `msa`."""
 
 Edge = tuple[str, int]
 
@@ -89,6 +89,10 @@ class Genotype:
             "reduce": [list(edge) for edge in self.reduce],
             "reduce_concat": list(self.reduce_concat),
         }
+
+    def cell(self, reduction: bool) -> tuple[tuple[Edge, ...], tuple[int, ...]]:
+        """The (operation, state) pairs of a cell and the states that leave it."""
+        return (self.reduce, self.reduce_concat) if reduction else (self.normal, self.normal_concat)
 
     @property
     def operations(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ __all__ = ["cell_of", "full_name", "kind_of", "primitive_of", "short_name"]
 
 @functools.cache
 def primitive_of(kind: str) -> Primitive | None:
-    """The primitive of a file's kind of node, which may carry a kernel size: conv_1x1, sep_conv_3x3; None: unknown."""
+    """The primitive of a file's kind of node, which may carry a kernel size (conv_1x1, sep_conv_3x3), or None."""
     if kind.startswith("conv_"):
         kind = "conv"
     elif "conv_" in kind or "pool_" in kind:
@@ -61,7 +61,7 @@ def short_name(node: Node) -> str:
 
 
 def kind_of(node: Node) -> str:
-    """A file's kind of a node: the primitive, 1 × 1 convolutions and linear layers apart."""
+    """A file's kind of a node: the primitive's name, or conv_1x1 for 1 × 1 convolutions and linear layers."""
     shape = node.shape
     if node.primitive is Primitive.conv and shape is not None and (len(shape) == 2 or shape[2:] == (1, 1)):
         return "conv_1x1"

@@ -1,8 +1,8 @@
-"""The published files of DeepNets-1M read as they are: HDF5 with a matrix and a table a net, JSON with the rest.
+"""The published files of DeepNets-1M read as they are: HDF5 with a matrix and a table for each net, JSON with the rest.
 
 Facts from facebookresearch/ppuda: experiments/net_generator.py (what is written), ppuda/deepnets1m/loader.py
 (`_init_graph`) and ppuda/ghn/nn.py (`_map_net_params`: nodes find parameters by name). `<split>/<index>/adj` holds
-shortest-path lengths, `<split>/<index>/nodes` a row a node: kind, cell, name of its parameter in the cell.
+shortest-path lengths, `<split>/<index>/nodes` a row for each node: kind, cell, name of its parameter in the cell.
 
 The published generator wrote the rows cell by cell and the matrix in topological order, so labels and edges of
 some published graphs disagree. GHNs were trained on them as they stand, and so they are read.
@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.deepnets1m.architecture import Architecture
-from onnx_ghn.deepnets1m.files import DeepNetsFile, Record
 from onnx_ghn.deepnets1m.naming import cell_of, full_name, primitive_of
+from onnx_ghn.deepnets1m.records import DeepNetsFile, Record
 from onnx_ghn.deepnets1m.symbolic import PRUNED, trainable_parameters
 from onnx_ghn.errors import DataError, GraphError, OptionError
 from onnx_ghn.graph.model import ComputationGraph, Node, Parameter, Primitive
@@ -115,7 +115,7 @@ class OfficialFile(DeepNetsFile):
         parameters: tuple[Parameter, ...],
         where: str,
     ) -> list[Node]:
-        """A node a row; it decodes the first parameter of its cell whose name begins as the row's name."""
+        """A node for each row; it decodes the first parameter of its cell whose name begins with the row's name."""
         number = {parameter.name: i for i, parameter in enumerate(parameters)}
         kinds, names = self._kinds[split], self._names[split]
         nodes = []
@@ -149,7 +149,7 @@ class OfficialFile(DeepNetsFile):
     # -- HDF5 --------------------------------------------------------------------------------------------
 
     def _file(self) -> Any:
-        """An open h5py.File of this process."""
+        """An h5py.File that this process opened."""
         import h5py
 
         if self._h5 is None or self._pid != os.getpid():

@@ -1,4 +1,4 @@
-"""Writing architectures for the published loader (facebookresearch/ppuda, experiments/net_generator.py writes so).
+"""Writing architectures for the published loader, in the form of facebookresearch/ppuda, experiments/net_generator.py.
 
 Here rows and matrix are in one order, which is topological and goes cell by cell, so labels and edges agree.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from onnx_ghn.deepnets1m.architecture import Architecture
-from onnx_ghn.deepnets1m.files import check_target, is_official
+from onnx_ghn.deepnets1m.files import check_outputs, is_official
 from onnx_ghn.deepnets1m.naming import cell_of, kind_of, short_name
 from onnx_ghn.deepnets1m.official import meta_path
 from onnx_ghn.deepnets1m.symbolic import count_trainable, n_trainable, symbolic_graph
@@ -40,7 +40,7 @@ def write_official(
         splits: architectures by split. The published loader looks for train in deepnets1m_train.hdf5, for search
             in deepnets1m_search.hdf5, and for every other split in deepnets1m_eval.hdf5.
         force: replace existing files.
-        progress: told after each architecture how many are done.
+        progress: called after each architecture with how many are done.
 
     Raises:
         OptionError: the name does not end in .hdf5 or .h5.
@@ -53,7 +53,7 @@ def write_official(
     if not is_official(path):
         raise OptionError(f"{path}: the official file must end in .hdf5")
     meta = meta_path(path)
-    check_target([path, meta], force)
+    check_outputs([path, meta], force)
     with Transaction(path) as transaction:
         h5_file = transaction.create(os.path.basename(path))
         json_file = _Buffered(transaction.create(os.path.basename(meta)))
@@ -79,7 +79,7 @@ def write_official(
 
 
 class _SplitWriter:
-    """Nets of a split, numbered as they come, and the tables that number kinds and names."""
+    """Writes the nets of a split, numbered in their order, and the tables that number kinds and names."""
 
     def __init__(self, group: Any, json_file: _Buffered) -> None:
         self.group = group
@@ -123,7 +123,7 @@ class _SplitWriter:
 
 
 class _Buffered:
-    """Text to a new file, a megabyte at a time."""
+    """Writes text to a new file, a megabyte at a time."""
 
     def __init__(self, file: NewFile) -> None:
         self.file = file

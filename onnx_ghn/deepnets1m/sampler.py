@@ -28,10 +28,10 @@ class SplitRules:
 
     name: str
     min_steps: int = 1
-    medium_steps: int = 2  # at most so many steps in deep nets
+    medium_steps: int = 2  # the most steps in deep nets
     max_steps: int = 4
     min_cells: int = 4
-    deep_cells: tuple[int, ...] = (7, 8, 9, 10)  # above one of these a net is deep
+    deep_cells: tuple[int, ...] = (7, 8, 9, 10)  # a net of more cells than one of these, drawn at random, is deep
     max_cells: int = 18
     max_params: int = 10**7  # trainable elements at 32 channels and 10 classes
 

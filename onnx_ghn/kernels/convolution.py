@@ -22,7 +22,7 @@ _SMALL = 64
 
 @contextlib.contextmanager
 def without_plans(images: Tensor) -> Iterator[None]:
-    """Within it, forward and backward passes over small images on a GPU do without cuDNN; others are as ever.
+    """A context in which passes over small images on a GPU, forward and backward, do without cuDNN; others keep it.
 
     Args:
         images: (B, 3, H, W) of those networks.
@@ -86,8 +86,8 @@ def product_conv2d(
     flat = windows.flatten(3)  # (B, H', W', C · k · l)
     if groups == 1:
         return F.linear(flat, weight.flatten(1), bias).permute(0, 3, 1, 2)
-    grouped = flat.unflatten(3, (groups, -1)).flatten(0, 2).transpose(0, 1)  # (g, B · H' · W', C / g · k · l)
-    kernels = weight.flatten(1).unflatten(0, (groups, -1)).transpose(1, 2)  # (g, C / g · k · l, O / g)
+    grouped = torch.unflatten(flat, 3, (groups, -1)).flatten(0, 2).transpose(0, 1)  # (g, B · H' · W', C / g · k · l)
+    kernels = torch.unflatten(weight.flatten(1), 0, (groups, -1)).transpose(1, 2)  # (g, C / g · k · l, O / g)
     y = torch.bmm(grouped, kernels).transpose(0, 1).reshape(*flat.shape[:3], out)  # (B, H', W', O)
     return (y if bias is None else y + bias).permute(0, 3, 1, 2)
 

@@ -63,7 +63,7 @@ def avg_pool2d(x: Tensor, side: int, stride: int, padding: int) -> Tensor:
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
-    """That a (B, C, H, W) map has: channels last, or not."""
+    """The memory format of a (B, C, H, W) map: channels last, or contiguous."""
     last = x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
 
@@ -121,5 +121,5 @@ def _every(x: Tensor, step: int) -> Tensor:
     """(B, C, H, W) -> (step² B, C, H / step, W / step): an image for each offset, of every `step`-th pixel."""
     height, width = x.shape[2:]
     x = F.pad(x, (0, -width % step, 0, -height % step))
-    x = x.unflatten(2, (-1, step)).unflatten(4, (-1, step))  # (B, C, H', step, W', step)
+    x = torch.unflatten(torch.unflatten(x, 2, (-1, step)), 4, (-1, step))  # (B, C, H', step, W', step)
     return x.permute(0, 3, 5, 2, 4, 1).flatten(0, 2).contiguous().permute(0, 3, 1, 2)

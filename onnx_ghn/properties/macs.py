@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 from onnx import helper, inliner, shape_inference
 
 from onnx_ghn.deepnets1m.architecture import Architecture
+from onnx_ghn.deepnets1m.definition import Outline, Pair, forward
+from onnx_ghn.deepnets1m.genotypes import HEADS
 from onnx_ghn.errors import GraphError, printable
-from onnx_ghn.graph.model import ComputationGraph, Primitive
+from onnx_ghn.graph.model import ComputationGraph
 from onnx_ghn.profiling.counts import macs
 from onnx_ghn.profiling.rewriting import load_structure, serialized
 from onnx_ghn.profiling.sessions import open_session
 from onnx_ghn.profiling.settings import Point, Settings
 
 __all__ = ["architecture_macs", "model_macs"]
-
-_CELL = re.compile(r"cells\.(\d+)\.(preprocess0|preprocess1|_ops\.(\d+))\.")
 
 
 def model_macs(source: str | os.PathLike[str] | onnx.ModelProto) -> int:
@@ -107,53 +107,86 @@ def _fix_inputs(model: onnx.ModelProto) -> None:
 
 def architecture_macs(architecture: Architecture, graph: ComputationGraph) -> int:
     """As `model_macs` of an architecture's network for 32 × 32 pixels, from its symbolic graph alone."""
-    sides = _Sides(architecture)
-    total = 0
-    for node in graph.nodes:
-        if node.primitive is Primitive.msa:
-            cell = _CELL.match(node.name)
-            assert cell is not None
-            width = architecture.C * architecture.C_mult ** sum(
-                architecture.is_reduction(i) for i in range(int(cell[1]) + 1)
-            )
-            total += 2 * sides.vit**4 * width  # queries by keys, then weights by values, over side² tokens
-        if node.weight is not None and node.primitive is not Primitive.pos_enc and node.shape is not None:
-            total += math.prod(node.shape) * sides.outputs(node.name, node.shape)
-    return total
+    layers = _MacLayers()
+    forward(architecture, layers, (32, 32))
+    return sum(math.prod(node.shape or ()) * layers.times.get(node.name, 0) for node in graph.nodes)
 
 
-class _Sides:
-    """How many outputs each channel of a layer has, from the layer's name (`deepnets1m.walk` gives the names)."""
+class _MacLayers(Outline[Pair]):
+    """Layers that count how often each of their weights is multiplied. A value is the height and width of a map.
 
-    vit = 11  # tokens on a side: patches of 3 × 3 of 32 pixels, padded by one
+    Attributes:
+        times: by the name of a node; for attention, which has no weights, its multiply-accumulates.
+    """
 
-    def __init__(self, architecture: Architecture) -> None:
-        self._arch = architecture
-        arch, is_vit = architecture, architecture.genotype.is_vit
-        start = self.vit if is_vit else 16 if arch.stem_type == 0 and arch.stem_pool else 32
-        first, second = start, start if is_vit or arch.stem_type == 0 else 16
-        self._cells: list[tuple[int, int, int]] = []  # sides of the two inputs after preprocessing, and of the output
-        halve = arch.stem_type == 1 and not is_vit
-        for number in range(arch.n_cells):
-            reduction = arch.is_reduction(number) and not is_vit
-            end = second // 2 if reduction else second
-            self._cells.append((first // 2 if halve else first, second, end))
-            first, second, halve = second, end, reduction
+    def __init__(self) -> None:
+        self.times: dict[str, int] = {}
 
-    def outputs(self, name: str, shape: tuple[int, ...]) -> int:
-        """Positions at which the weights of layer `name` are used."""
-        if name.startswith("classifier."):
-            return 1
-        found = _CELL.match(name)
-        if found is None:  # the stem
-            return (self.vit if self._arch.genotype.is_vit else 16 if name.startswith("stem1.") else 32) ** 2
-        first, second, end = self._cells[int(found[1])]
-        if found[3] is None:
-            return (first if found[2] == "preprocess0" else second) ** 2
-        if ".fc1." in name or ".fc2." in name:  # of channel attention, on pooled features
-            return 1
-        genotype = self._arch.genotype
-        edges = genotype.reduce if self._arch.is_reduction(int(found[1])) else genotype.normal
-        strided = end < second and edges[int(found[3])][1] < 2
-        one_row = len(shape) == 4 and shape[2] == 1 and shape[3] > 1  # 1 × k: the stride of the rows comes with k × 1
-        return end * second if strided and one_row else end * end
+    def conv(
+        self, name: str, x: Pair, c_in: int, c_out: int, kernel: Pair, stride: int | Pair, padding: int | Pair
+    ) -> Pair:
+        x = _window(x, kernel, stride, padding)
+        self.times[f"{name}.weight"] = x[0] * x[1]
+        return x
+
+    def depthwise(
+        self, name: str, x: Pair, channels: int, kernel: int, stride: int, padding: int, dilation: int = 1
+    ) -> Pair:
+        span = dilation * (kernel - 1) + 1
+        return self.conv(name, x, 1, channels, (span, span), stride, padding)
+
+    def relu_halving_convs(self, names: tuple[str, str], x: Pair, c_in: int, c_out: int) -> tuple[Pair, Pair]:
+        first, second = (self.conv(name, x, c_in, c_out, (1, 1), 2, 0) for name in names)
+        return first, second
+
+    def linear(self, name: str, x: Pair, c_in: int, c_out: int, *, bias: bool = True, n_pixels: int = 1) -> Pair:
+        self.times[f"{name}.weight"] = x[0] * x[1]
+        return x
+
+    def attention(self, name: str, qkv: Pair, head_width: int) -> Pair:
+        # Queries by keys, then weights by values.
+        self.times[name] = 2 * (qkv[0] * qkv[1]) ** 2 * head_width * HEADS
+        return qkv
+
+    def batch_norm(self, name: str, x: Pair, channels: int) -> Pair:
+        return x
+
+    def layer_norm(self, name: str, x: Pair, features: int) -> Pair:
+        return x
+
+    def position_table(self, name: str, x: Pair, channels: int, side: int) -> Pair:
+        return x
+
+    def max_pool(self, name: str, x: Pair, kernel: int, stride: int) -> Pair:
+        return _window(x, (kernel, kernel), stride, kernel // 2)
+
+    def avg_pool(self, name: str, x: Pair, kernel: int, stride: int) -> Pair:
+        return _window(x, (kernel, kernel), stride, kernel // 2)
+
+    def strided(self, x: Pair, stride: int) -> Pair:
+        return _window(x, (1, 1), stride, 0)
+
+    def add(self, name: str, a: Pair, b: Pair) -> Pair:
+        return a
+
+    def concat(self, name: str, values: Sequence[Pair | None]) -> Pair:
+        return next(value for value in values if value is not None)
+
+    def gate(self, name: str, x: Pair, gate: Pair) -> Pair:
+        return x
+
+    def squeeze(self, x: Pair) -> Pair:
+        return 1, 1
+
+    def global_pool(self, x: Pair) -> Pair:
+        return 1, 1
+
+    def flatten(self, x: Pair) -> Pair:
+        return 1, 1
+
+
+def _window(sides: Pair, kernel: Pair, stride: int | Pair, padding: int | Pair) -> Pair:
+    """Height and width of what a sliding window makes of a map."""
+    down, right = (stride, stride) if isinstance(stride, int) else stride
+    above, beside = (padding, padding) if isinstance(padding, int) else padding
+    return (sides[0] + 2 * above - kernel[0]) // down + 1, (sides[1] + 2 * beside - kernel[1]) // right + 1

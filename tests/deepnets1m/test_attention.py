@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 from torch.onnx import TrainingMode
 
-from onnx_ghn.deepnets1m.layers import Transformer
+from onnx_ghn.deepnets1m.network import Operation
 from onnx_ghn.kernels import attention
 
 
@@ -39,7 +39,7 @@ def test_agrees_with_the_fused_operator(
 @pytest.mark.parametrize(("bfloat16", "tolerance"), [(False, 1e-5), (True, 0.03)])
 def test_a_transformer_computes_the_same_in_training(bfloat16: bool, tolerance: float) -> None:
     torch.manual_seed(2)
-    layer, x = Transformer(32, 2), torch.randn(2, 32, 6, 6)
+    layer, x = Operation("msa", 0, 32, 32, 2), torch.randn(2, 32, 6, 6)
     with torch.no_grad():
         expected = layer.eval()(x)
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -49,6 +49,6 @@ def test_a_transformer_computes_the_same_in_training(bfloat16: bool, tolerance: 
 
 @pytest.mark.filterwarnings("ignore")
 def test_an_export_in_training_shows_the_softmax(tmp_path: Path) -> None:
-    layer, target = Transformer(32, 1).train(), tmp_path / "layer.onnx"
+    layer, target = Operation("msa", 0, 32, 32).train(), tmp_path / "layer.onnx"
     torch.onnx.export(layer, (torch.zeros(1, 32, 4, 4),), target, dynamo=False, training=TrainingMode.PRESERVE)
     assert "Softmax" in [node.op_type for node in onnx.load(target).graph.node]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from onnx_ghn.deepnets1m.layers import make_operation
+from onnx_ghn.deepnets1m.network import Operation
 from onnx_ghn.ghn import GHN, GHNConfig, new_ghn
 from onnx_ghn.graph.model import ComputationGraph
 from onnx_ghn.training.ghn.architectures import ArchitectureStream, Net, NetLimits, TrainingNet
@@ -111,7 +111,7 @@ def test_a_step_in_bfloat16_runs() -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 def test_pooling_has_the_gradient_of_the_cpu(stride: int) -> None:
     """torch's own was wrong for padded maps whose channels come last, forward right (pytorch issue 188344)."""
-    layer = make_operation("avg_pool", 3, 4, 4, stride, None).train()
+    layer = Operation("avg_pool", 3, 4, 4, stride).train()
     x = torch.randn(2, 4, 9, 9, generator=torch.Generator().manual_seed(0))
     found = []
     for device in ("cpu", "cuda"):

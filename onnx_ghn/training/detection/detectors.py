@@ -80,19 +80,7 @@ class _Cells(nn.Module):
         self.net = net
 
     def forward(self, images: Tensor) -> Tensor:
-        net = self.net
-        before: Tensor | None
-        last: Tensor | None
-        if net.architecture.stem_type == 0:
-            before = last = net.stem(images)
-        else:
-            before = net.stem0(images)
-            last = net.stem1(before)
-        for cell in net.cells:
-            before, last = last, cell(before, last)
-        if last is None:
-            raise GraphError("the network has no output: `none` operations cut every path to it")
-        return last
+        return self.net.features(images)
 
 
 def _is_head(part: nn.Module) -> bool:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.deepnets1m import Architecture, symbolic_graph
-from onnx_ghn.deepnets1m.drawing import JOB_SIZE, draw_job
 from onnx_ghn.deepnets1m.files import open_deepnets
 from onnx_ghn.deepnets1m.parallel import in_order
+from onnx_ghn.deepnets1m.sampling_stream import JOB_SIZE, draw_job
 from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.properties import PropertyPredictor, load_predictor
 from onnx_ghn.properties.features import Floats, n_decoded

@@ -12,7 +12,8 @@ import numpy as np
 from torch import nn
 
 from onnx_ghn.deepnets1m import Architecture, predefined, sample_width, stream_records
-from onnx_ghn.deepnets1m.files import as_evaluated, open_deepnets
+from onnx_ghn.deepnets1m.files import open_deepnets
+from onnx_ghn.deepnets1m.records import as_evaluated
 from onnx_ghn.errors import OptionError
 
 __all__ = ["Choice", "Width", "choose", "make_module", "n_nets"]

@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from onnx_ghn.deepnets1m import Architecture
-from onnx_ghn.deepnets1m.layers import PositionEncoding
 from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.errors import OptionError, RuntimeFailure
 
@@ -45,17 +43,9 @@ class Brief:
 
 
 def brief_form(architecture: Architecture, num_classes: int, image_size: int) -> Network:
-    """The network of an architecture for images smaller than 32 × 32, with torch's random weights.
-
-    Two layers have sizes of their own for each size of images: a position table, and the first layer of a head without
-    global pooling.
-    """
+    """The network of an architecture for images of at most 32 × 32, with torch's random weights."""
     net = Network(architecture, num_classes)
-    if architecture.genotype.is_vit:
-        net.pos_enc = PositionEncoding(architecture.C, (image_size - 1) // 3 + 1)
-    if not architecture.glob_avg:
-        layer = net.classifier[0]
-        net.classifier[0] = nn.Linear(layer.in_features // (32 // image_size) ** 2, layer.out_features)
+    net.fit_to(image_size)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

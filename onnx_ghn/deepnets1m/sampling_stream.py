@@ -1,6 +1,6 @@
-"""Architectures without end, the same for the same seed, wherever and in however many pieces they are drawn.
+"""Endless streams of sampled architectures: the same for the same seed, wherever and in however many pieces.
 
-They come in jobs of 64, each with random numbers of its own, so that any job can be made alone.
+They are drawn in jobs of 64, each with random numbers of its own, so that any job can be drawn by itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from onnx_ghn.deepnets1m.architecture import Architecture
-from onnx_ghn.deepnets1m.files import Record
+from onnx_ghn.deepnets1m.records import Record
 from onnx_ghn.deepnets1m.sampler import sample, split_rules
 from onnx_ghn.deepnets1m.symbolic import count_trainable, n_trainable, symbolic_graph
 from onnx_ghn.errors import GraphError
@@ -73,10 +73,10 @@ def _random_numbers(split: str, seed: int, job: int) -> np.random.Generator:
 
 
 def stream(split: str, seed: int, start: int = 0) -> Iterator[Architecture]:
-    """Architectures of a split without end: those that `generate` writes for the same seed, one by one.
+    """An endless stream of a split's architectures: those that `generate` writes for the same seed, one by one.
 
     Args:
-        start: the index of the first one, to go on where an earlier stream stopped.
+        start: the index of the first one, to continue where an earlier stream stopped.
 
     Raises:
         OptionError: no such split.
