@@ -136,7 +136,7 @@ def _compare(folder: Path, space: Space, good: Candidates, options: dict[str, An
     import numpy as np
 
     from onnx_ghn.cli.terminal import bar
-    from onnx_ghn.deepnets1m.parallel import in_order
+    from onnx_ghn.parallel import in_order
     from onnx_ghn.errors import OptionError
     from onnx_ghn.training.nas.output import rows
     from onnx_ghn.training.properties.ground_truth import Brief, train_briefly

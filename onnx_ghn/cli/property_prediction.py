@@ -112,7 +112,7 @@ def _by_jobs(
     job: Callable[..., Any], told: tuple[Any, ...], what: str, split: str, results: ResultsFile, options: dict[str, Any]
 ) -> None:
     """job(architecture, *told) for each network that has no record yet."""
-    from onnx_ghn.deepnets1m.parallel import in_order
+    from onnx_ghn.parallel import in_order
 
     nets = _networks(split, options)
     todo = [(name, net) for name, net in nets if name not in results.records]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from onnx_ghn.deepnets1m import generate, open_deepnets, stream
-from onnx_ghn.deepnets1m.parallel import in_order
+from onnx_ghn.parallel import in_order
 from onnx_ghn.errors import ModelWriteError, OptionError
 
 ROOT = Path(__file__).resolve().parents[2]

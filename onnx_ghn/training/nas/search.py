@@ -13,7 +13,7 @@ import numpy.typing as npt
 from onnx_ghn.deepnets1m import Architecture, symbolic_graph
 from onnx_ghn.deepnets1m.drawing import JOB_SIZE, draw_job
 from onnx_ghn.deepnets1m.files import open_deepnets
-from onnx_ghn.deepnets1m.parallel import in_order
+from onnx_ghn.parallel import in_order
 from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.properties import PropertyPredictor, load_predictor
 from onnx_ghn.properties.features import Floats, n_decoded
@@ -77,7 +77,7 @@ def explore(
 
     Args:
         predictor: a folder, or a bundled name.
-        workers, backend: of joblib, see `deepnets1m.parallel`; the same result whatever they are.
+        workers, backend: see `onnx_ghn.parallel.in_order`; the result is the same whatever they are.
 
     Raises:
         OptionError: no such split or backend. DataError: a damaged file. CheckpointError: no such predictor.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
 import time
 from typing import Any
 
@@ -18,6 +19,8 @@ from onnx_ghn.errors import OptionError, RuntimeFailure
 
 __all__ = ["Brief", "brief_form", "convergence_steps", "judge_predicted", "train_briefly"]
 
+#: Weights and dropout are drawn from torch's generator, which all threads of a process share.
+_ALONE = threading.Lock()
 _SIDES = (8, 16, 32)  # the networks halve 32 pixels up to twice before a head of fixed size
 
 
@@ -62,11 +65,17 @@ def brief_form(architecture: Architecture, num_classes: int, image_size: int) ->
 def train_briefly(architecture: Architecture, brief: Brief, data_dir: str, threads: int = 1) -> dict[str, Any]:
     """Train one network and judge it: clean and noisy accuracy (percent), and the training accuracy of each step.
 
-    A network whose loss is no longer finite is judged as one that guesses, and `diverged` names the step.
+    A network whose loss is no longer finite is judged as one that guesses, and `diverged` names the step. Threads of
+    one process train one after the other, so that each network gets the same random numbers everywhere.
 
     Raises:
         DataError: images that cannot be read.
     """
+    with _ALONE:
+        return _train_briefly(architecture, brief, data_dir, threads)
+
+
+def _train_briefly(architecture: Architecture, brief: Brief, data_dir: str, threads: int) -> dict[str, Any]:
     from onnx_ghn.evaluate import accuracy
     from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer
     from onnx_ghn.vision import eval_batches, train_stream
