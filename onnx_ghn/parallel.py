@@ -44,9 +44,9 @@ def in_order(
         OptionError: workers out of range, no such backend, a package that is not installed, or a worker that died.
     """
     if workers == 0 or workers < -1:
-        raise OptionError(f"`workers` {workers}: give a number of processes, or -1 for one a core")
+        raise OptionError(f"{workers} workers: give a number of processes, or -1 for one a core")
     if backend is not None and backend not in BACKENDS:
-        raise OptionError(f"`backend` {backend}: there is no such engine; there are {', '.join(BACKENDS)}")
+        raise OptionError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
     if workers == 1 and backend is None:
         return (function(*task) for task in tasks)
     backend = backend or "loky"

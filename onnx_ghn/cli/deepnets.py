@@ -10,12 +10,10 @@ from typing import Any
 
 import click
 
+from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Group, Option
-from onnx_ghn.cli.options import SPLITS
 
 __all__ = ["deepnets"]
-
-_BACKENDS = ("loky", "threading", "ray", "dask")
 
 
 @click.group(cls=Group)
@@ -24,13 +22,12 @@ def deepnets() -> None:
 
 
 @deepnets.command()
-@click.argument("split", type=click.Choice(SPLITS))
+@click.argument("split", type=click.Choice(cli_options.SPLITS))
 @click.option(
     "--count", cls=Option, aliases=["-n"], required=True, type=click.IntRange(min=1), help="How many architectures."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all random numbers.")
-@click.option("--workers", type=int, default=1, show_default=True, help="Processes; -1 for one a core.")
-@click.option("--backend", type=click.Choice(_BACKENDS), help="Who runs them: joblib's loky unless told.")
+@cli_options.jobs
 @click.option("-o", "--output", required=True, metavar="FILE", help="A .jsonl file, or .hdf5 for the official form.")
 @click.option("--official", is_flag=True, help="Insist on the official HDF5 and JSON pair.")
 @click.option("--force", is_flag=True, help="Overwrite an output file that holds something else.")

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 import click
 
 from onnx_ghn.cli.commands import Option
+from onnx_ghn.parallel import BACKENDS
 
 __all__ = [
     "NETWORK_SPLITS",
@@ -15,6 +16,7 @@ __all__ = [
     "as_json",
     "data_dir",
     "dataset",
+    "jobs",
     "machine",
     "named_shape",
     "network",
@@ -69,6 +71,19 @@ machine = together(
     click.option("--device", help="cpu or cuda; cuda where there is one."),
 )
 """See `set_up`."""
+
+jobs = together(
+    click.option(
+        "--workers", type=int, default=1, show_default=True, help="Jobs that run at once; -1 for one per core."
+    ),
+    click.option(
+        "--backend",
+        type=click.Choice(BACKENDS),
+        help="Engine that runs the jobs: joblib's loky unless told. dask and ray start a cluster on this machine, or "
+        "use the one at DASK_SCHEDULER_ADDRESS or RAY_ADDRESS.",
+    ),
+)
+"""How independent jobs are spread; see `onnx_ghn.parallel`."""
 
 network = together(
     click.option(

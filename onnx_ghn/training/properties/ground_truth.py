@@ -42,9 +42,9 @@ class Brief:
 
     def __post_init__(self) -> None:
         if self.image_size not in _SIDES:
-            raise OptionError(f"--image_size {self.image_size} must be one of {', '.join(map(str, _SIDES))}")
+            raise OptionError(f"`image_size` {self.image_size} must be one of {', '.join(map(str, _SIDES))}")
         if min(self.steps, self.batch_size, self.n_images, self.channels) < 1:
-            raise OptionError("--steps, --batch_size, --n_images and --channels begin at 1")
+            raise OptionError("`steps`, `batch_size`, `n_images` and `channels` begin at 1")
 
 
 def brief_form(architecture: Architecture, num_classes: int, image_size: int) -> Network:
@@ -58,8 +58,9 @@ def brief_form(architecture: Architecture, num_classes: int, image_size: int) ->
         net.pos_enc = PositionEncoding(architecture.C, (image_size - 1) // 3 + 1)
     if not architecture.glob_avg:
         layer = net.classifier[0]
+        assert isinstance(layer, nn.Linear)
         net.classifier[0] = nn.Linear(layer.in_features // (32 // image_size) ** 2, layer.out_features)
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.to(memory_format=torch.channels_last)
 
 
 def train_briefly(architecture: Architecture, brief: Brief, data_dir: str, threads: int = 1) -> dict[str, Any]:
@@ -157,6 +158,6 @@ def convergence_steps(train_top1: list[float], threshold: float, steps: int, win
     A network that does not get there counts as twice the run, as in the published results (facebookresearch/ppuda,
     data/results_cifar10.json: a share of the run, or 2).
     """
-    means = np.convolve(train_top1, np.ones(window) / window, mode="valid") if len(train_top1) >= window else []
+    means: Any = np.convolve(train_top1, np.ones(window) / window, mode="valid") if len(train_top1) >= window else []
     reached = np.flatnonzero(np.asarray(means) >= threshold)
     return int(reached[0]) + window if len(reached) else 2 * steps
