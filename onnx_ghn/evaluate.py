@@ -200,7 +200,7 @@ def _providers(device: str | None) -> list[str]:
     if device == "cpu":
         return wanted[1:]
     if device != "cuda" or wanted[0] not in available:
-        raise OptionError(f"--device {device}: this onnxruntime runs on {', '.join(available)}; try --backend torch")
+        raise OptionError(f"`device` {device}: this onnxruntime runs on {', '.join(available)}; try `backend` torch")
     return wanted
 
 

@@ -183,5 +183,5 @@ def test_onnxruntime_runs_where_it_is_told(
 
 def test_a_device_that_onnxruntime_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(OptionError, match=r"--device cuda.*--backend torch"), onnx_logits("net.onnx", device="cuda"):
+    with pytest.raises(OptionError, match=r"`device` cuda.*`backend` torch"), onnx_logits("net.onnx", device="cuda"):
         pass

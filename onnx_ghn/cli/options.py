@@ -9,6 +9,7 @@ import click
 
 from onnx_ghn.cli.checks import check_ghn, check_model, check_pattern
 from onnx_ghn.cli.commands import Option, checked
+from onnx_ghn.parallel import BACKENDS
 
 __all__ = [
     "NETWORK_SPLITS",
@@ -115,11 +116,12 @@ jobs = together(
     ),
     click.option(
         "--backend",
-        type=click.Choice(["loky", "threading", "ray", "dask"]),
-        help="Engine that runs the jobs (default: joblib's loky).",
+        type=click.Choice(BACKENDS),
+        help="Engine that runs the jobs (default: joblib's loky). dask and ray start a cluster on this machine, or "
+        "use the one at DASK_SCHEDULER_ADDRESS or RAY_ADDRESS.",
     ),
 )
-"""How independent jobs are spread; see `deepnets1m.parallel`."""
+"""How independent jobs are spread; see `onnx_ghn.parallel`."""
 
 network = together(
     click.option(

@@ -12,10 +12,10 @@ from onnx_ghn.deepnets1m.compact import CompactFile, header_line, record_line
 from onnx_ghn.deepnets1m.files import check_outputs, is_official
 from onnx_ghn.deepnets1m.official import meta_path
 from onnx_ghn.deepnets1m.official_write import write_official
-from onnx_ghn.deepnets1m.parallel import in_order
 from onnx_ghn.deepnets1m.sampler import split_rules
 from onnx_ghn.deepnets1m.sampling_stream import JOB_SIZE, draw_job
 from onnx_ghn.errors import DataError, ModelWriteError, OptionError
+from onnx_ghn.parallel import in_order
 
 __all__ = ["generate"]
 

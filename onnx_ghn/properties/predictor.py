@@ -110,7 +110,8 @@ class PropertyPredictor:
         seen = self.seen / scale
         own = np.sort(_distances(seen, seen), axis=1)[:, 1 : _NEIGHBOURS + 1].mean(axis=1)  # without itself
         new = np.sort(_distances(features / scale, seen), axis=1)[:, :_NEIGHBOURS].mean(axis=1)
-        return 100 * (own[None, :] < new[:, None]).mean(axis=1)
+        nearer: Floats = (own[None, :] < new[:, None]).mean(axis=1)
+        return 100 * nearer
 
     def outside(self, features: Floats) -> list[list[str]]:
         """(n, features) -> for each, which of its statistics lie outside the range of the seen networks."""

@@ -109,12 +109,12 @@ def test_limits_and_ranking() -> None:
         within(everything, {"latency_ms": 0.5})
     check_names({"accuracy", "latency_ms"}, "accuracy", "n_params", 3.0)
     for wrong, told in (
-        (("n_params", "n_macs"), "--by n_params"),
-        (("accuracy", "latency_ms"), "--against latency_ms"),
+        (("n_params", "n_macs"), "`by` n_params"),
+        (("accuracy", "latency_ms"), "`against` latency_ms"),
     ):
         with pytest.raises(OptionError, match=f"{told}: the predictor has accuracy"):
             check_names({"accuracy"}, *wrong)
-    with pytest.raises(OptionError, match="--max_latency_ms: the predictor has accuracy"):
+    with pytest.raises(OptionError, match="`max_latency_ms`: the predictor has accuracy"):
         check_names({"accuracy"}, "accuracy", "n_macs", 3.0)
 
 

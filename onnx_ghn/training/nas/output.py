@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from onnx_ghn.deepnets1m.export import export_network
 from onnx_ghn.errors import ModelWriteError
 from onnx_ghn.properties.predictor import PROPERTIES
-from onnx_ghn.training.nas.search import Candidates
+from onnx_ghn.training.nas.search import Candidates, SearchConfig, SearchResult
 
-__all__ = ["as_csv", "draw_front", "new_folder", "rows"]
+__all__ = ["as_csv", "draw_front", "new_folder", "rows", "write_results"]
 
 _LABELS = {"n_params": "parameters", "n_macs": "multiply-accumulates of an image"}
 
@@ -50,6 +52,30 @@ def new_folder(folder: str, force: bool) -> Path:
     return path
 
 
+def write_results(
+    folder: Path, config: SearchConfig, found: SearchResult, *, picture: bool, told: Callable[[int], None]
+) -> None:
+    """Write ranking.csv and front.csv, front.svg where a picture is wanted, and the best as ONNX files.
+
+    Args:
+        told: told how many more of the best are exported.
+
+    Raises:
+        ModelWriteError: a file cannot be written.
+    """
+    for name, chosen in (("ranking.csv", found.good), ("front.csv", found.edge)):
+        new = folder / f".{name}.tmp"
+        new.write_text(as_csv(rows(chosen, config.split)), "utf-8")
+        new.replace(folder / name)
+    if picture:
+        title = f"{len(found.every):,} architectures by predicted properties"
+        path = folder / "front.svg"
+        draw_front(found.good, found.best, found.edge, config.by, config.against, path, title)
+    for index in found.best.indices.tolist():
+        export_network(found.space.architecture(index), folder / f"{config.split}-{index}.onnx", force=True)
+        told(1)
+
+
 def draw_front(
     everything: Candidates, chosen: Candidates, edge: Candidates, by: str, cost: str, path: Path, title: str
 ) -> None:
@@ -81,7 +107,8 @@ def draw_front(
         axes.grid(alpha=0.25, lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         legend = axes.legend(loc="lower right", framealpha=0.95, edgecolor="none")
-        legend.legend_handles[0].set(alpha=1.0, sizes=[18])
+        if (dots := legend.legend_handles[0]) is not None:
+            dots.set(alpha=1.0, sizes=[18])
         new = path.with_name(f".tmp-{path.name}")
         metadata = {"Date": None} if path.suffix == ".svg" else None
         figure.savefig(new, metadata=metadata)

@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.deepnets1m import Architecture, symbolic_graph
 from onnx_ghn.deepnets1m.files import open_deepnets
-from onnx_ghn.deepnets1m.parallel import in_order
 from onnx_ghn.deepnets1m.sampling_stream import JOB_SIZE, draw_job
 from onnx_ghn.errors import GraphError, OptionError
+from onnx_ghn.parallel import in_order
 from onnx_ghn.properties import PropertyPredictor, load_predictor
 from onnx_ghn.properties.features import Floats, n_decoded
 from onnx_ghn.properties.macs import architecture_macs
 from onnx_ghn.properties.predictor import PROPERTIES
 
-__all__ = ["COSTS", "Candidates", "Space", "check_names", "explore", "front", "ranked", "within"]
+__all__ = [
+    "Candidates",
+    "Cost",
+    "Limits",
+    "SearchConfig",
+    "SearchResult",
+    "Space",
+    "check_names",
+    "explore",
+    "front",
+    "ranked",
+    "search",
+    "space_of",
+    "within",
+]
 
 #: What a front may weigh a property against; each also has a limit.
-COSTS = ("latency_ms", "n_params", "n_macs")
+Cost = Literal["latency_ms", "n_params", "n_macs"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +66,57 @@ class Space:
 
 
 @dataclasses.dataclass(frozen=True)
+class Limits:
+    """The most that a candidate may have of each; None where it may have any."""
+
+    latency_ms: float | None = None  # predicted
+    n_params: float | None = None
+    n_macs: float | None = None  # of one image
+    percentile: float | None = 95.0  # share of the seen networks that lie nearer to their neighbours (percent)
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """What to draw, and what to prefer."""
+
+    split: str = "search"  # whose rules draw
+    seed: int = 1111  # of the draws
+    file: str | None = None  # of DeepNets-1M architectures; drawn where there is none
+    channels: int | None = None  # width; that of the networks which the predictor was fitted on where None
+    count: int = 10_000  # architectures
+    predictor: str | None = None  # a folder or a bundled name; the bundled default where None
+    by: str = "accuracy"  # the property to rank by
+    against: Cost = "latency_ms"  # the cost of the Pareto front
+    limits: Limits = Limits()
+    top: int = 10  # how many of the best to keep
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.top < 1:
+            raise OptionError("`count` and `top` must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """What a search has found.
+
+    Attributes:
+        space: where the architectures are.
+        every: all that were drawn, in order.
+        good: those within the limits, best first.
+        best: the first of these.
+        edge: their Pareto front, cheapest first.
+        wall_s: seconds that it took.
+    """
+
+    space: Space
+    every: Candidates
+    good: Candidates
+    best: Candidates
+    edge: Candidates
+    wall_s: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Candidates:
     """Architectures by index of the space, and (n,) columns: predicted properties, n_params, n_macs, percentile."""
 
@@ -62,6 +128,44 @@ class Candidates:
 
     def __getitem__(self, chosen: npt.NDArray[Any] | slice) -> Candidates:
         return Candidates(self.indices[chosen], {name: values[chosen] for name, values in self.columns.items()})
+
+
+def space_of(config: SearchConfig) -> Space:
+    """Where the architectures of a search come from, at the width that its predictor knows.
+
+    Raises:
+        OptionError: a property or limit that the predictor lacks. CheckpointError: no such predictor.
+    """
+    predictor = load_predictor(config.predictor)
+    check_names(predictor.regressions, config.by, config.against, config.limits.latency_ms)
+    channels = config.channels or predictor.report.get("measured", {}).get("channels", 16)
+    return Space(config.split, config.seed, channels, file=config.file)
+
+
+def search(
+    config: SearchConfig,
+    space: Space,
+    *,
+    workers: int = 1,
+    backend: str | None = None,
+    told: Callable[[int], None] = lambda _: None,
+) -> SearchResult:
+    """Predict the properties of all architectures, and keep, rank and compare them.
+
+    Args:
+        space: from `space_of`.
+        workers, backend: see `onnx_ghn.parallel.in_order`; the result is the same whatever they are.
+        told: told how many more are done.
+
+    Raises:
+        OptionError: no such split or backend, or no architecture within the limits.
+        DataError: a damaged file. CheckpointError: no such predictor.
+    """
+    began = time.perf_counter()
+    every = explore(space, config.count, config.predictor, workers=workers, backend=backend, told=told)
+    good = ranked(within(every, dataclasses.asdict(config.limits)), config.by)
+    edge = front(good, config.by, config.against)
+    return SearchResult(space, every, good, good[slice(config.top)], edge, time.perf_counter() - began)
 
 
 def explore(
@@ -77,7 +181,7 @@ def explore(
 
     Args:
         predictor: a folder, or a bundled name.
-        workers, backend: of joblib, see `deepnets1m.parallel`; the same result whatever they are.
+        workers, backend: see `onnx_ghn.parallel.in_order`; the result is the same whatever they are.
 
     Raises:
         OptionError: no such split or backend. DataError: a damaged file. CheckpointError: no such predictor.
@@ -85,7 +189,7 @@ def explore(
     if space.file is not None:
         with open_deepnets(space.file) as file:
             if n > file.count(space.split):
-                raise OptionError(f"--n {n}: {space.file} has {file.count(space.split)} of split {space.split}")
+                raise OptionError(f"`count` {n}: {space.file} has {file.count(space.split)} of split {space.split}")
     tasks = [(space, job, min(JOB_SIZE, n - job * JOB_SIZE), predictor) for job in range(-(-n // JOB_SIZE))]
     indices, parts = [], []
     for task, (kept, columns) in zip(tasks, in_order(_job, tasks, workers, backend), strict=True):
@@ -128,11 +232,11 @@ def check_names(known: Collection[str], by: str, cost: str, max_latency_ms: floa
     """Refuse what the predictor does not have. Raises OptionError."""
     has = f"the predictor has {', '.join(one.name for one in PROPERTIES if one.name in known)}"
     if by not in known:
-        raise OptionError(f"--by {by}: {has}")
+        raise OptionError(f"`by` {by}: {has}")
     if cost not in known and cost not in _COUNTS:
-        raise OptionError(f"--against {cost}: {has}; choose n_params or n_macs")
+        raise OptionError(f"`against` {cost}: {has}; choose n_params or n_macs")
     if max_latency_ms is not None and "latency_ms" not in known:
-        raise OptionError(f"--max_latency_ms: {has}")
+        raise OptionError(f"`max_latency_ms`: {has}")
 
 
 def within(candidates: Candidates, limits: Mapping[str, float | None]) -> Candidates:

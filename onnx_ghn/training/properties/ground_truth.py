@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
 import time
 from typing import Any
 
@@ -16,6 +17,8 @@ from onnx_ghn.errors import OptionError, RuntimeFailure
 
 __all__ = ["Brief", "brief_form", "convergence_steps", "judge_predicted", "train_briefly"]
 
+#: Weights and dropout are drawn from torch's generator, which all threads of a process share.
+_ALONE = threading.Lock()
 _SIDES = (8, 16, 32)  # the networks halve 32 pixels up to twice before a head of fixed size
 
 
@@ -37,9 +40,9 @@ class Brief:
 
     def __post_init__(self) -> None:
         if self.image_size not in _SIDES:
-            raise OptionError(f"--image_size {self.image_size} must be one of {', '.join(map(str, _SIDES))}")
+            raise OptionError(f"`image_size` {self.image_size} must be one of {', '.join(map(str, _SIDES))}")
         if min(self.steps, self.batch_size, self.n_images, self.channels) < 1:
-            raise OptionError("--steps, --batch_size, --n_images and --channels begin at 1")
+            raise OptionError("`steps`, `batch_size`, `n_images` and `channels` begin at 1")
 
 
 def brief_form(architecture: Architecture, num_classes: int, image_size: int) -> Network:
@@ -52,11 +55,17 @@ def brief_form(architecture: Architecture, num_classes: int, image_size: int) ->
 def train_briefly(architecture: Architecture, brief: Brief, data_dir: str, threads: int = 1) -> dict[str, Any]:
     """Train one network and judge it: clean and noisy accuracy (percent), and the training accuracy of each step.
 
-    A network whose loss is no longer finite is judged as one that guesses, and `diverged` names the step.
+    A network whose loss is no longer finite is judged as one that guesses, and `diverged` names the step. Threads of
+    one process train one after the other, so that each network gets the same random numbers everywhere.
 
     Raises:
         DataError: images that cannot be read.
     """
+    with _ALONE:
+        return _train_briefly(architecture, brief, data_dir, threads)
+
+
+def _train_briefly(architecture: Architecture, brief: Brief, data_dir: str, threads: int) -> dict[str, Any]:
     from onnx_ghn.evaluate import accuracy
     from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer
     from onnx_ghn.vision import eval_batches, train_stream
@@ -138,6 +147,6 @@ def convergence_steps(train_top1: list[float], threshold: float, steps: int, win
     A network that does not get there counts as twice the run, as in the published results (facebookresearch/ppuda,
     data/results_cifar10.json: a share of the run, or 2).
     """
-    means = np.convolve(train_top1, np.ones(window) / window, mode="valid") if len(train_top1) >= window else []
+    means: Any = np.convolve(train_top1, np.ones(window) / window, mode="valid") if len(train_top1) >= window else []
     reached = np.flatnonzero(np.asarray(means) >= threshold)
     return int(reached[0]) + window if len(reached) else 2 * steps

@@ -22,11 +22,12 @@ from onnx_ghn.training.properties.fitting import Table
 from onnx_ghn.training.properties.ground_truth import convergence_steps
 from onnx_ghn.training.properties.speed import fastest_ms
 
-__all__ = ["SPLITS", "gather", "markdown", "read_measurements", "tables", "write_measurements"]
+__all__ = ["SPLITS", "gather", "markdown", "put_table", "read_measurements", "tables", "write_measurements"]
 
 SPLITS = ("val", "test")  # to fit on, to test on
 _TARGETS = ("accuracy", "noisy_accuracy", "latency_ms", "convergence_steps")
 _GHN = "GHN-predicted accuracy"
+_MARKS = ("<!-- table -->", "<!-- end of table -->")
 
 
 def gather(folder: Path, threshold: float) -> dict[str, Any]:
@@ -159,6 +160,18 @@ def markdown(report: Mapping[str, Any], n_train: int, n_test: int) -> str:
     held = (f"{100 * report[name]['coverage']:.0f} %" for name in names)
     lines.append(f"| *90 % intervals hold* | {' | '.join(held)} |")
     return "\n".join(lines) + "\n"
+
+
+def put_table(page: Path, table: str) -> None:
+    """Put a table between the marks of a Markdown page. Raises DataError: no such page, or one without the marks."""
+    try:
+        before, rest = page.read_text("utf-8").split(_MARKS[0])
+        _, after = rest.split(_MARKS[1])
+    except (OSError, ValueError) as error:
+        raise DataError(f"{page}: no page with {_MARKS[0]} and {_MARKS[1]} in it, once each") from error
+    new = page.with_name(f".{page.name}.tmp")
+    new.write_text(f"{before}{_MARKS[0]}\n{table}{_MARKS[1]}{after}", "utf-8")
+    new.replace(page)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,0 +1,181 @@
+"""Independent jobs: in this process, or on several processes or machines through joblib, Dask or Ray.
+
+This is the one place that knows the engines. Each gives the results of one process, to the bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
+from typing import Any, TypeVar
+
+from onnx_ghn.errors import OptionError
+from onnx_ghn.workers import end_with
+
+__all__ = ["BACKENDS", "in_order"]
+
+BACKENDS = ("loky", "threading", "ray", "dask")
+_IDLE_SECONDS = 10  # after which a process of loky that has no work ends
+_AHEAD = 3  # jobs that are handed out for each worker before the first result is taken
+
+_LOST = "a worker process was killed; run again with fewer workers: what is written is kept"
+
+T = TypeVar("T")
+
+
+def in_order(
+    function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int = 1, backend: str | None = None
+) -> Generator[T]:
+    """Yield function(*task) for each task, in the order of the tasks, as soon as each is there.
+
+    Args:
+        function: a function of a module, which the workers can import. It must not assume that it has its process
+            for itself: several jobs share one with threading, and on Dask workers with several threads.
+        workers: how many jobs run at once; -1 for one a core. A cluster that is already running (see `backend`)
+            uses all that it has.
+        backend: the engine: loky, threading, dask or ray; loky unless told, and this process alone for one worker.
+            Dask uses the cluster at DASK_SCHEDULER_ADDRESS and Ray the one at RAY_ADDRESS, where these are set;
+            otherwise each starts one on this machine and stops it at the end.
+
+    Raises:
+        OptionError: workers out of range, no such backend, a package that is not installed, or a worker that died.
+    """
+    if workers == 0 or workers < -1:
+        raise OptionError(f"{workers} workers: give a number of processes, or -1 for one a core")
+    if backend is not None and backend not in BACKENDS:
+        raise OptionError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
+    if workers == 1 and backend is None:
+        return (function(*task) for task in tasks)
+    backend = backend or "loky"
+    _check_installed(backend)
+    if backend == "ray":
+        return _on_ray(function, tasks, workers)
+    return _on_joblib(function, tasks, workers, backend)
+
+
+def _check_installed(backend: str) -> None:
+    """Raises OptionError, which names what to install."""
+    try:
+        if backend == "ray":
+            import ray  # noqa: F401
+        else:
+            import joblib  # noqa: F401
+        if backend == "dask":
+            import distributed  # noqa: F401
+    except ImportError as error:
+        if backend in ("loky", "threading"):
+            raise OptionError("several workers need joblib: pip install 'onnx-ghn[train]', or take one") from error
+        packages = "ray" if backend == "ray" else "joblib distributed"
+        raise OptionError(f"`backend` {backend} needs {packages}: pip install {packages}") from error
+
+
+def _on_joblib(
+    function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int, backend: str
+) -> Generator[T]:
+    import joblib
+
+    options = {"idle_worker_timeout": _IDLE_SECONDS} if backend == "loky" else {}
+    with _told_of_lost_workers(backend), _dask_client(workers) if backend == "dask" else contextlib.nullcontext():
+        with joblib.parallel_config(backend=backend, n_jobs=workers, **options):
+            parallel = joblib.Parallel(return_as="generator", batch_size=1, pre_dispatch=f"{_AHEAD}*n_jobs")
+            if backend == "loky":
+                results = parallel(joblib.delayed(_in_child)(os.getpid(), function, *task) for task in tasks)
+            else:
+                results = parallel(joblib.delayed(function)(*task) for task in tasks)
+        with contextlib.closing(results):
+            yield from results
+
+
+def _in_child(parent: int, function: Callable[..., T], *task: Any) -> T:
+    """Runs in a process of loky, which would outlive a parent that is killed and wait for ever: this one ends."""
+    if os.getpid() != parent:  # one job at a time needs no child
+        end_with(parent)
+    return function(*task)
+
+
+@contextlib.contextmanager
+def _told_of_lost_workers(backend: str) -> Iterator[None]:
+    lost: tuple[type[BaseException], ...] = (BrokenExecutor,)
+    if backend == "dask":
+        from distributed import KilledWorker
+
+        lost += (KilledWorker,)
+    try:
+        yield
+    except lost as error:
+        raise OptionError(_LOST) from error
+
+
+@contextlib.contextmanager
+def _dask_client(workers: int) -> Iterator[None]:
+    """A Dask client that joblib finds: of the configured scheduler, or of processes that are started here.
+
+    joblib takes no number of jobs for Dask, so the cluster that is started has as many workers as jobs are wanted.
+    """
+    import logging
+
+    import dask
+    from distributed import Client, LocalCluster
+
+    with contextlib.ExitStack() as stack:
+        address = dask.config.get("scheduler-address", None)
+        if address is None:
+            # One thread a process: jobs are then alone in theirs, as with loky. No port is opened for a dashboard.
+            address = stack.enter_context(
+                LocalCluster(
+                    n_workers=None if workers == -1 else workers,
+                    threads_per_worker=1,
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,  # a worker that is killed is told as an error
+                )
+            )
+        stack.enter_context(Client(address, set_as_default=True))
+        yield
+
+
+def _on_ray(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int) -> Generator[T]:
+    """Ray itself rather than Ray below joblib, which cannot give results before all are there (joblib 1.6)."""
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    with _ray_cluster(workers):
+        job = ray.remote(function)
+        n_ahead = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        waiting: deque[Any] = deque()
+        try:
+            for task in tasks:
+                waiting.append(job.remote(*task))
+                if len(waiting) >= n_ahead:
+                    yield ray.get(waiting.popleft())
+            while waiting:
+                yield ray.get(waiting.popleft())
+        except RayTaskError as error:
+            raise error.cause from error  # what the function raised, without a traceback in its message
+        except RayError as error:
+            raise OptionError(_LOST) from error
+        finally:
+            for reference in waiting:
+                ray.cancel(reference)
+
+
+@contextlib.contextmanager
+def _ray_cluster(workers: int) -> Iterator[None]:
+    """The Ray cluster that this process is connected to already, that of RAY_ADDRESS, or processes started here."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    try:
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(**quiet)
+        else:
+            n_cpus = None if workers == -1 else workers
+            ray.init("local", num_cpus=n_cpus, include_dashboard=False, **quiet)
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,201 @@
+"""Accuracy of networks that a GHN fills, one after the other; of an ONNX file; and their summary."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from onnx_ghn.deepnets1m import Architecture
+from onnx_ghn.errors import GraphError, OptionError
+from onnx_ghn.evaluate import Logits, accuracy, architecture_logits, batch_statistics_mode, onnx_logits
+from onnx_ghn.progress import Bar, no_bar
+from onnx_ghn.training.nets.networks import Choice, Width, choose, make_module, n_nets
+from onnx_ghn.training.results import ResultsFile
+from onnx_ghn.training.weights import kaiming_, load_tensors, predict_architecture, predict_net
+from onnx_ghn.vision import Batch, eval_batches, load_dataset
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from onnx_ghn.ghn import GHN
+
+__all__ = ["Images", "ModelConfig", "Networks", "evaluate_model", "evaluate_networks", "summary"]
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """The images that networks are judged on."""
+
+    dataset: str = "cifar10"  # or imagenet, or a folder or zip file of images
+    data_dir: str = "./data"  # where data sets are
+    images: Literal["val", "test"] = "test"
+    batch_size: int = 64  # as published; accuracies with the statistics of a batch depend on it
+    image_size: int | None = None  # that images are scaled to; their own where None
+    n_images: int | None = None  # the first so many, in whole batches; all where None
+    noise: bool = False  # judge on images with Gaussian noise, too
+
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self.image_size or 1, self.n_images or 1) < 1:
+            raise OptionError("`batch_size`, `image_size` and `n_images` must be at least 1")
+
+    @property
+    def large(self) -> bool:
+        """Networks are made for 224 × 224 images rather than for 32 × 32."""
+        return self.dataset == "imagenet"
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """Which networks are judged, and with which weights."""
+
+    init: Literal["ghn", "kaiming"] = "ghn"
+    split: str = "test"
+    arch: str | None = None  # one network: an index of the split, or a name
+    file: str | None = None  # of DeepNets-1M architectures; sampled where there is none
+    count: int | None = None  # of the split
+    width: Width = "split"
+    amp: bool = False  # architectures of DeepNets-1M compute in bfloat16
+    seed: int = 1111  # of sampled networks, and of random weights
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """How an ONNX file is run."""
+
+    statistics: Literal["stored", "batch"] = "stored"  # of its batch norms
+    backend: Literal["onnxruntime", "torch"] = "onnxruntime"
+    device: str | None = None  # cpu or cuda; cuda where there is one and None is given
+
+
+class _Judge:
+    """Measures classifiers on the same images."""
+
+    def __init__(self, config: Images) -> None:
+        self._config = config
+        self._images = load_dataset(config.dataset, config.data_dir, config.images)
+        self.n_classes = len(self._images.classes)
+
+    def measure(self, logits: Logits) -> Row:
+        """Accuracies in percent: top1, top5 and n_images; noisy_top1 and noisy_top5 where noise is wanted."""
+        found: Row = {}
+        for prefix, noisy in (("", False), ("noisy_", True))[: 1 + self._config.noise]:
+            one = accuracy(logits, self._batches(noisy))
+            found |= {f"{prefix}top1": round(one.top1, 4), f"{prefix}top5": round(one.top5, 4)}
+            if not noisy:
+                found["n_images"] = one.n_images
+        return found
+
+    def _batches(self, noisy: bool) -> Iterable[Batch]:
+        size, limit = self._config.batch_size, self._config.n_images
+        found = eval_batches(self._images, size, noise=noisy, resize_to=self._config.image_size, channels_last=True)
+        return itertools.islice(found, None if limit is None else -(-limit // size))
+
+
+def evaluate_networks(
+    networks: Networks,
+    images: Images,
+    ghn: GHN | None,
+    *,
+    device: str = "cpu",
+    results: str | os.PathLike[str] | None = None,
+    bar: Bar = no_bar,
+) -> list[Row]:
+    """Accuracy of each network, its batch norms on the statistics of each batch, as published.
+
+    Args:
+        ghn: that fills them; None for random weights (Kaiming).
+        results: a file of JSON lines that a run which was stopped goes on with.
+
+    Returns:
+        One row a network: name, top1, top5, n_images, or `error` for one of several whose graph cannot be built.
+
+    Raises:
+        OptionError, DataError: no such networks or images, or a file of results of other settings.
+        GraphError: the graph of the only network cannot be built.
+    """
+    judge = _Judge(images)
+    chosen = choose(
+        networks.split, n=networks.count, large_images=images.large, arch=networks.arch, file=networks.file,
+        seed=networks.seed, width=networks.width,
+    )  # fmt: skip
+    total = n_nets(networks.split, networks.arch, networks.count, networks.file)
+    settings = _settings(networks, images, ghn if results else None)
+    rows = []
+    with ResultsFile(results, settings) as file, bar("networks", total) as advance:
+        for choice in chosen:
+            if choice.name not in file.records:
+                try:
+                    record = _evaluate(choice, ghn, networks, images, judge, device)
+                except GraphError as error:  # one network of many: told in its row
+                    if total == 1:
+                        raise
+                    record = {"error": str(error)}
+                file.add(choice.name, record)
+            rows.append({"name": choice.name, **file.records[choice.name]})
+            advance(1)
+    return rows
+
+
+def evaluate_model(path: str | os.PathLike[str], images: Images, config: ModelConfig | None = None) -> list[Row]:
+    """Accuracy of an ONNX file, as one row.
+
+    Raises:
+        OptionError, DataError, ModelReadError, RuntimeFailure: see `evaluate.onnx_logits`, and unreadable images.
+    """
+    judge = _Judge(images)
+    with onnx_logits(path, **dataclasses.asdict(config or ModelConfig())) as logits:
+        return [{"name": Path(path).name, **judge.measure(logits)}]
+
+
+def _evaluate(choice: Choice, ghn: GHN | None, networks: Networks, images: Images, judge: _Judge, device: str) -> Row:
+    if isinstance(choice.net, Architecture):
+        tensors = _tensors(choice, choice.net, ghn, networks, images, judge.n_classes)
+        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+        logits = architecture_logits(choice.net, tensors, large_images=images.large, bfloat16=networks.amp)
+        return judge.measure(lambda batch: logits(batch.to(device)))
+    module = make_module(choice, judge.n_classes, small_images=not images.large)
+    if ghn is None:
+        kaiming_(module, networks.seed)
+    else:
+        size = images.image_size or (224 if images.large else 32)
+        load_tensors(module, predict_net(ghn, choice.net, module, judge.n_classes, size))
+    with batch_statistics_mode(module.to(device)) as run:
+        return judge.measure(lambda batch: run(batch.to(device)))
+
+
+def _tensors(
+    choice: Choice, architecture: Architecture, ghn: GHN | None, networks: Networks, images: Images, n_classes: int
+) -> dict[str, Tensor]:
+    """The weights of an architecture of DeepNets-1M, by parameter name."""
+    if ghn is not None:
+        return dict(predict_architecture(ghn, architecture, n_classes, large_images=images.large))
+    module = kaiming_(make_module(choice, n_classes, small_images=not images.large), networks.seed)
+    return {name: parameter.detach() for name, parameter in module.named_parameters()}
+
+
+def _settings(networks: Networks, images: Images, ghn: GHN | None) -> dict[str, Any]:
+    """What results depend on: of the GHN its weights, since a folder may come to hold others."""
+    from onnx_ghn.ghn import fingerprint
+
+    told = dataclasses.asdict(networks) | dataclasses.asdict(images)
+    del told["count"], told["data_dir"]
+    return told | ({"ghn": fingerprint(ghn)} if ghn is not None else {})
+
+
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """How many networks there are and how many failed; mean, standard deviation and maximum of each accuracy."""
+    good = [row for row in rows if "top1" in row]
+    found: dict[str, Any] = {"networks": len(good), "failed": len(rows) - len(good)}
+    for key in ("top1", "top5", "noisy_top1", "noisy_top5"):
+        values = [row[key] for row in good if key in row]
+        if values:
+            spread = statistics.stdev(values) if len(values) > 1 else 0.0
+            found[key] = {"mean": statistics.fmean(values), "std": spread, "max": max(values)}
+    return found
