@@ -123,6 +123,8 @@ def _dask_client(workers: int) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         address = dask.config.get("scheduler-address", None)
         if address is None:
+            # A job that kills its worker is told at once, as loky does, and not tried on others.
+            stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
             # One thread a process: jobs are then alone in theirs, as with loky. No port is opened for a dashboard.
             address = stack.enter_context(
                 LocalCluster(
@@ -142,7 +144,7 @@ def _on_ray(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], worker
     from ray.exceptions import RayError, RayTaskError
 
     with _ray_cluster(workers):
-        job = ray.remote(function)
+        job = ray.remote(max_retries=0)(function)  # a job that kills its worker is told at once, as loky does
         n_ahead = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
         waiting: deque[Any] = deque()
         try:

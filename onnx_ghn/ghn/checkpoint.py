@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.resources
 import json
 import os
 import tempfile
@@ -21,6 +20,7 @@ from onnx_ghn.errors import CheckpointError, OptionError
 from onnx_ghn.ghn.config import GHNConfig
 from onnx_ghn.ghn.network import GHN
 from onnx_ghn.ghn.published import infer_config, read_pt, renamed
+from onnx_ghn.shipped import shipped_checkpoints
 
 __all__ = ["CheckpointInfo", "fingerprint", "list_ghns", "load_ghn", "save_ghn"]
 
@@ -40,19 +40,9 @@ class CheckpointInfo(NamedTuple):
     description: str
 
 
-def _shipped() -> Path | None:
-    """The folder of shipped checkpoints: of the installed package, or of a checkout."""
-    try:
-        folder = Path(str(importlib.resources.files("onnx_ghn.checkpoints")))
-    except ModuleNotFoundError:
-        folder = Path(__file__).resolve().parents[2] / "checkpoints"
-    return folder if folder.is_dir() else None
-
-
 def _shipped_folders() -> Iterator[Path]:
-    folder = _shipped()
-    if folder is not None:
-        yield from sorted(path.parent for path in folder.glob(f"*/{_CONFIG}") if (path.parent / _WEIGHTS).is_file())
+    found = shipped_checkpoints().glob(f"*/{_CONFIG}")
+    yield from sorted(path.parent for path in found if (path.parent / _WEIGHTS).is_file())
 
 
 def list_ghns() -> list[CheckpointInfo]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.resources
 import json
 import os
 from pathlib import Path
@@ -15,6 +14,7 @@ from onnx_ghn.errors import CheckpointError
 from onnx_ghn.properties.features import STATISTICS, Floats
 from onnx_ghn.properties.predictor import PropertyPredictor
 from onnx_ghn.properties.regression import Regression
+from onnx_ghn.shipped import shipped_checkpoints
 
 __all__ = ["DEFAULT", "load_predictor", "save_predictor"]
 
@@ -104,11 +104,7 @@ def load_predictor(source: str | os.PathLike[str] | None = None) -> PropertyPred
 
 
 def _folder(source: str) -> Path:
-    try:
-        shipped = Path(str(importlib.resources.files("onnx_ghn.checkpoints")))
-    except ModuleNotFoundError:
-        shipped = Path(__file__).resolve().parents[2] / "checkpoints"
-    for folder in (shipped / source if os.sep not in source else Path(source), Path(source)):
+    for folder in (shipped_checkpoints() / source if os.sep not in source else Path(source), Path(source)):
         if (folder / _REPORT).is_file():
             return folder
     raise CheckpointError(f"{source}: no {_REPORT} in it; name the folder of a predictor, or the bundled {DEFAULT}")

@@ -218,7 +218,7 @@ def test_unknown_device(tmp_path: Path) -> None:
 
 
 def test_shipped_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "_shipped", lambda: tmp_path)
+    monkeypatch.setattr(checkpoint, "shipped_checkpoints", lambda: tmp_path)
     ghn = new_ghn(GHNConfig.preset("ghn2", **SMALL))
     save_ghn(ghn, tmp_path / "tiny")
     (tmp_path / "tiny" / "README.md").write_text("---\nlicense: mit\n---\n# tiny\n\nA GHN for tests.\nMore.\n")
