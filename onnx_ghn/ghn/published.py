@@ -112,7 +112,7 @@ def read_pt(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _config_and_tensors(loaded: Mapping[str, Any]) -> tuple[GHNConfig, dict[str, Tensor]]:
+def _config_and_tensors(loaded: Mapping[str, object]) -> tuple[GHNConfig, dict[str, Tensor]]:
     config = loaded.get("config")
     state = loaded.get("state_dict", loaded)
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
