@@ -130,7 +130,13 @@ class ConvDecoder(nn.Module):
         kernels = sorted({(kh, kw) for _, _, kh, kw in sizes})
         return DecoderBlocks(
             dict(zip(kernels, _Blocks.apply(self._by_position(), [self._span(k) for k in kernels]), strict=True)),
-            dict(zip(channels, _Blocks.apply(self._by_channels(), [(slice(o), slice(i)) for o, i in channels]), strict=True)),
+            dict(
+                zip(
+                    channels,
+                    _Blocks.apply(self._by_channels(), [(slice(o), slice(i)) for o, i in channels]),
+                    strict=True,
+                )
+            ),
         )
 
     def forward(

@@ -15,7 +15,7 @@ from onnx_ghn.free_dimensions import free_size, n_attempts
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.profiling.specs import InputSpec
 
-__all__ = ["Feed", "candidate_feeds", "check_shapes", "random_feed"]
+__all__ = ["Array", "Feed", "candidate_feeds", "check_shapes", "random_feed"]
 
 Array = npt.NDArray[Any]
 Feed = dict[str, Array]

@@ -13,11 +13,15 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from onnx_ghn.limits import available_cores
 from onnx_ghn.profiling.report import Machine
-from onnx_ghn.profiling.sessions import one_line_failures, open_session
-from onnx_ghn.profiling.settings import Point, Settings, available_cores
+from onnx_ghn.profiling.sessions import one_line_failures, timed_session
+from onnx_ghn.profiling.settings import Point, Settings
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["measure_machine", "system_info"]
 
@@ -58,7 +62,7 @@ def measure_machine(provider: str, threads: int) -> Machine:
     )
 
 
-def system_info() -> dict[str, Any]:
+def system_info() -> dict[str, str | int]:
     """Processor, cores and versions, for a report."""
     import onnxruntime
 
@@ -74,13 +78,11 @@ def system_info() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:  # no Linux
-        return platform.processor() or platform.machine()
+    """The processor's name, which psutil does not tell."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
 
 
@@ -114,7 +116,7 @@ def _chain(length: int = _CHAIN) -> bytes:
     return _model([helper.make_node("Sin", [a], [b]) for a, b in itertools.pairwise(names)], "a")
 
 
-def _model(nodes: list[Any], inputs: str) -> bytes:
+def _model(nodes: list[onnx.NodeProto], inputs: str) -> bytes:
     from onnx import TensorProto, helper
 
     given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inputs]
@@ -131,7 +133,7 @@ def _best(model: bytes, shapes: dict[str, tuple[int, ...]], point: Point, settin
     import numpy as np
     import onnxruntime
 
-    session, _ = open_session(model, point, settings)
+    session, _ = timed_session(model, point, settings)
     device = _DEVICES.get(point.provider, "cpu")
     binding = session.io_binding()
     arrays = {name: np.full(shape, 1.0, np.float32) for name, shape in shapes.items()}

@@ -9,20 +9,23 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.profiling import rewriting
 from onnx_ghn.profiling.feeds import Feed, candidate_feeds
 from onnx_ghn.profiling.fused import FusedNode, fused_nodes, infer_shapes
-from onnx_ghn.profiling.memory import peak_bytes, resident_bytes
 from onnx_ghn.profiling.operators import measured_operators, static_operators
+from onnx_ghn.profiling.own_process import peak_bytes, pin, resident_bytes
 from onnx_ghn.profiling.report import Machine, Memory, OperatorProfile, PointResult, TensorInfo
-from onnx_ghn.profiling.sessions import one_line_failures, open_session
+from onnx_ghn.profiling.sessions import one_line_failures, timed_session
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import InputSpec
 from onnx_ghn.profiling.timing import summary, time_runs
 from onnx_ghn.profiling.trace import read_trace
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 __all__ = ["Runnable", "estimate_point", "measure_point", "open_runnable"]
 
@@ -36,13 +39,22 @@ _UNDISTURBED = 0.9  # processor time over wall time; an undisturbed thread has 1
 class Runnable:
     """A session and inputs that it takes."""
 
-    def __init__(self, session: Any, feed: Feed, model: str | bytes, creation_ms: float, notes: list[str]) -> None:
-        self.session, self.feed, self.model, self.creation_ms, self.notes = session, feed, model, creation_ms, notes
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        feed: Feed,
+        model: str | bytes,
+        creation_ms: float,
+        notes: list[str],
+    ) -> None:
+        self.feed, self.model, self.creation_ms, self.notes = feed, model, creation_ms, notes
+        self.session: onnxruntime.InferenceSession | None = session
         self.first_ns = 0  # of the session's first run, in which it also takes its memory
 
     def run(self) -> None:
         """Once, all outputs."""
         with one_line_failures("onnxruntime cannot run the model"):
+            assert self.session is not None
             self.session.run(None, self.feed)
 
     @property
@@ -60,7 +72,7 @@ def open_runnable(path: str, specs: Sequence[InputSpec], point: Point, settings:
         RuntimeFailure: none that it runs on, with the first one's reason. OptionError: inputs that do not fit.
     """
     failure: RuntimeFailure | None = None
-    opened: tuple[str | bytes, Any, float] | None = None
+    opened: tuple[str | bytes, onnxruntime.InferenceSession, float] | None = None
     feeds = candidate_feeds(specs, batch=point.batch, shapes=settings.shapes, file=settings.inputs, seed=settings.seed)
     for feed, chosen in feeds:
         notes = []
@@ -75,7 +87,7 @@ def open_runnable(path: str, specs: Sequence[InputSpec], point: Point, settings:
         if chosen:
             notes.append("free dimensions chosen here: " + _listed({n: a.shape for n, a in feed.items()}))
         if opened is None or changed:
-            session, creation_ms = open_session(model, point, settings, folder=os.path.dirname(path) or os.curdir)
+            session, creation_ms = timed_session(model, point, settings, folder=os.path.dirname(path) or os.curdir)
             opened = model, session, creation_ms
         runnable = Runnable(opened[1], feed, opened[0], opened[2], notes)
         try:
@@ -99,8 +111,7 @@ def measure_point(
     trace_file: str | None = None,
 ) -> PointResult:
     """All of a point; see PointResult. The file `trace_file` gets the events of the profiled runs, as a JSON list."""
-    if settings.pin and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, settings.pin)
+    pin(settings.pin)
     baseline = resident_bytes()
     runnable = open_runnable(path, specs, point, settings)
     loaded = resident_bytes()
@@ -138,7 +149,7 @@ def estimate_point(
     with _scratch() as folder:
         optimized = Path(folder) / "optimized.onnx"
         data, where = rewriting.serialized(original, path), os.path.dirname(path) or os.curdir
-        _, creation_ms = open_session(data, point, settings, folder=where, optimized=optimized)
+        _, creation_ms = timed_session(data, point, settings, folder=where, optimized=optimized)
         nodes = fused_nodes(optimized, original)
         operators = static_operators(nodes, infer_shapes(nodes, optimized, original), machine, point.provider)
     infos = tuple(TensorInfo(name, str(array.dtype), array.shape) for name, array in feed.items())
@@ -166,7 +177,7 @@ def _profiled(
         # Providers that compile parts of a graph (TensorRT) cannot write it: their nodes have their trace alone.
         writes = point.provider in ("CPUExecutionProvider", "CUDAExecutionProvider")
         optimized = Path(folder) / "optimized.onnx" if writes else None
-        session, _ = open_session(
+        session, _ = timed_session(
             model,
             point,
             settings,
@@ -185,7 +196,7 @@ def _profiled(
             events = json.loads(Path(session.end_profiling()).read_bytes())
     trace = read_trace(events, skip=_WARM_PROFILED)
     if not trace.runs_us:
-        raise RuntimeFailure("onnxruntime recorded no run; choose --no-operators")
+        raise RuntimeFailure("onnxruntime recorded no run; leave `operators` out")
     if trace_file is not None:
         Path(trace_file).write_text(json.dumps(trace.events), encoding="utf-8")
     return measured_operators(trace, nodes, machine)

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from onnx_ghn.profiling import counts
 from onnx_ghn.profiling.fused import FusedNode, Stored
 from onnx_ghn.profiling.report import Machine, Operator, OperatorProfile
-from onnx_ghn.profiling.trace import NodeTimes, Trace
+from onnx_ghn.profiling.trace import NodeTimes, RunTrace
 
 __all__ = ["measured_operators", "static_operators"]
 
@@ -25,7 +25,7 @@ _TRACE_BYTES = {"float": 4, "double": 8, "int64": 8, "uint64": 8, "int32": 4, "u
 _TRACE_BYTES |= {"float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1, "bool": 1}
 
 
-def measured_operators(trace: Trace, nodes: Sequence[FusedNode], machine: Machine | None) -> OperatorProfile:
+def measured_operators(trace: RunTrace, nodes: Sequence[FusedNode], machine: Machine | None) -> OperatorProfile:
     """Operators as they ran. Nodes that onnxruntime made after it wrote its graph have no more than their trace."""
     by_name: dict[tuple[str, str], list[FusedNode]] = collections.defaultdict(list)
     for node in nodes:

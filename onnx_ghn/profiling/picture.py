@@ -15,6 +15,7 @@ from onnx_ghn.profiling.report import PointResult, ProfileReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.typing import RcKeyType
 
 __all__ = ["check_picture", "draw_profile"]
 
@@ -67,7 +68,12 @@ def draw_profile(report: ProfileReport, path: str | os.PathLike[str]) -> bytes:
     profiled = next((point for point in reversed(done) if point.operators is not None), None)
     if profiled is not None:
         panels += [(_bars, (profiled,)), (_roofline, (profiled,))]
-    style = {"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "onnx-ghn", "text.color": _INK}
+    style: dict[RcKeyType, object] = {
+        "font.size": 10,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "onnx-ghn",
+        "text.color": _INK,
+    }
     style |= {"axes.edgecolor": _MUTED, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK}
     with matplotlib.rc_context(style):
         rows = [panels] if len(panels) <= 3 else [panels[:3], panels[3:]]

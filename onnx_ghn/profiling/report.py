@@ -22,10 +22,11 @@ __all__ = [
 ]
 
 
+@dataclasses.dataclass(frozen=True)
 class _Record:
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """For JSON."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload]
+        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +147,7 @@ class PointResult:
         """Items in a run: the first dimension of the first input that has any."""
         return next((info.shape[0] for info in self.inputs if info.shape), 1)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """For JSON."""
         parts = {
             name: None if part is None else part.to_dict()
@@ -212,7 +213,7 @@ class ProfileReport:
         found: list[PointResult | Ratio] = [*self.points, *self.against_points, *self.ratios]
         return [f"{entry.point.label}: {entry.error}" for entry in found if entry.error is not None]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """For JSON; docs/profiling.md describes the keys."""
         return {
             "model": self.model,

@@ -9,13 +9,16 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.profiling.settings import OPTIMIZATIONS, Point, Settings
 from onnx_ghn.runtime import failures
 
-__all__ = ["one_line_failures", "open_session", "provider_name"]
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["one_line_failures", "provider_name", "timed_session"]
 
 _SILENT = 4  # onnxruntime's severity for fatal errors only: what fails is raised, and said once
 # What onnxruntime says before the reason: its status, and where in its source.
@@ -31,7 +34,7 @@ def provider_name(name: str) -> str:
     """
     import onnxruntime
 
-    known = {entry.lower(): entry for entry in onnxruntime.get_all_providers()}
+    known: dict[str, str] = {entry.lower(): entry for entry in onnxruntime.get_all_providers()}
     short = {entry.removesuffix("executionprovider"): full for entry, full in known.items()}
     found = known.get(name.lower()) or short.get(name.lower())
     if found is None:
@@ -39,7 +42,7 @@ def provider_name(name: str) -> str:
     return found
 
 
-def open_session(
+def timed_session(
     model: str | bytes,
     point: Point,
     settings: Settings,
@@ -47,7 +50,7 @@ def open_session(
     folder: str = "",
     profile_prefix: str | None = None,
     optimized: Path | None = None,
-) -> tuple[Any, float]:
+) -> tuple[onnxruntime.InferenceSession, float]:
     """A session and the milliseconds that its creation took.
 
     Args:
@@ -105,11 +108,9 @@ def open_session(
 @contextlib.contextmanager
 def one_line_failures(what: str) -> Iterator[None]:
     """Whatever onnxruntime raises, as a RuntimeFailure with a remedy where one is known."""
-    import onnxruntime
-
     try:
         yield
-    except failures(onnxruntime) as error:
+    except failures() as error:
         full = " ".join(str(error).split())
         text = _NOISE.sub("", full)
         text = text if len(text) < 300 else text[:297] + "..."
@@ -121,7 +122,7 @@ def _remedy(text: str, error: Exception) -> str:
     if isinstance(error, MemoryError) or "allocate memory" in lowered or "bad_alloc" in lowered:
         return "; out of memory: choose a smaller batch or shape"
     if "is not a registered function/op" in lowered or "no opset import for domain" in lowered:
-        return "; give the library of a custom operator with --custom-op-library"
+        return "; give the library of a custom operator in `custom_op_libraries`"
     if "invalid dimensions" in lowered or "unexpected input data type" in lowered or "invalid rank" in lowered:
-        return "; choose another --shape or --batch"
+        return "; choose another `batch`, or other `shapes`"
     return ""

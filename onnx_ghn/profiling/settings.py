@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Mapping
-from typing import Any
 
 from onnx_ghn.errors import OptionError
+from onnx_ghn.limits import available_cores
 
-__all__ = ["OPTIMIZATIONS", "Point", "Settings", "available_cores"]
+__all__ = ["OPTIMIZATIONS", "Point", "Settings"]
 
 #: onnxruntime's levels of graph optimisation, by the name of its GraphOptimizationLevel.
 OPTIMIZATIONS = {
@@ -19,13 +18,6 @@ OPTIMIZATIONS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-
-
-def available_cores() -> list[int]:
-    """The processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +88,6 @@ class Settings:
         if absent:
             raise OptionError(f"pin: no processor {absent[0]} here; there are {available_cores()}")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """For JSON."""
         return dataclasses.asdict(self)
