@@ -21,7 +21,7 @@ __all__ = ["failures", "open_session", "run_session"]
 Array = npt.NDArray[Any]
 
 _MAX_RUN_S = 600.0  # a loop in a foreign file may never end
-_SILENT = 4  # onnxruntime's severity for fatal errors only: what fails is raised, and said once
+_SILENT = 4  # onnxruntime's severity for fatal errors only: failures are raised, not logged too
 
 
 def open_session(

@@ -66,7 +66,7 @@ class GHNConfig:
     trained: bool = False  # False: the weights are a random initialisation
     name: str = ""  # of the checkpoint, for people
     dataset: str = ""  # what it was trained on, for people
-    seed: int | None = None  # of the initialisation, where known
+    seed: int | None = None  # of the initialisation, if known
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -138,7 +138,7 @@ class GHNConfig:
 
     @classmethod
     def _from_published(cls, values: Mapping[str, object]) -> GHNConfig:
-        """PPUDA's configs name a hypernet; GHN-3's name heads and layers, and is_ghn2 where it is a GHN-2."""
+        """PPUDA's configs name a hypernet; GHN-3's name heads and layers, and is_ghn2 if they are of a GHN-2."""
         own = _PUBLISHED_FIELDS
         unknown = sorted(str(key) for key in values if key not in own | _PUBLISHED_EXTRAS)
         if unknown:

@@ -56,7 +56,7 @@ _PICKS = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "EmbedLayer
 
 
 def macs(op_type: str, attributes: Attributes, inputs: Shapes, outputs: Shapes) -> int | None:
-    """Multiply-accumulates of one call; 0 for operators without any, None where a shape that it takes is unknown."""
+    """Multiply-accumulates of one call: 0 for operators without any, None if a shape that it needs is unknown."""
     try:
         return _macs(op_type, attributes, inputs, outputs)
     except (IndexError, _Unknown):
@@ -64,7 +64,9 @@ def macs(op_type: str, attributes: Attributes, inputs: Shapes, outputs: Shapes) 
 
 
 def flops(op_type: str, n_macs: int | None, inputs: Shapes, outputs: Shapes) -> int | None:
-    """Two for a multiply-accumulate; else one for each element of the larger of first input and output; 0 for moves."""
+    """Operations of one call: two for a multiply-accumulate, else one for each element of the larger of first input and
+    output; 0 if data only move.
+    """
     if n_macs is None:
         return None
     if n_macs:
@@ -78,7 +80,7 @@ def flops(op_type: str, n_macs: int | None, inputs: Shapes, outputs: Shapes) -> 
 def moved_bytes(
     op_type: str, inputs: Sequence[tuple[Shape | None, int]], outputs: Sequence[tuple[Shape | None, int]]
 ) -> int | None:
-    """Bytes that one call has to read and write at least: (shape, bytes of an element) of inputs and outputs."""
+    """Bytes that one call has to read and write at least, from (shape, bytes of an element) of inputs and outputs."""
     if op_type in _VIEWS:
         return 0
     if any(shape is None for shape, _ in (*inputs, *outputs)):

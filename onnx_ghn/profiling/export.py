@@ -17,7 +17,7 @@ __all__ = ["operators_csv", "points_csv", "trace_json", "write_file"]
 
 
 def points_csv(report: ProfileReport) -> str:
-    """A row for each point of the model, then of the other model."""
+    """A table with a row for each point of the model, then of the other model."""
     return _csv(
         {"model": model, **_point_row(point)}
         for model, points in ((report.model, report.points), (report.against, report.against_points))
@@ -26,7 +26,7 @@ def points_csv(report: ProfileReport) -> str:
 
 
 def operators_csv(report: ProfileReport) -> str:
-    """A row for each operator of each point."""
+    """A table with a row for each operator of each point."""
     rows = []
     for model, points in ((report.model, report.points), (report.against, report.against_points)):
         for point in points:
@@ -43,7 +43,7 @@ def operators_csv(report: ProfileReport) -> str:
 
 
 def trace_json(report: ProfileReport) -> str:
-    """For chrome://tracing or https://ui.perfetto.dev: the recorded runs, each point a process."""
+    """The recorded runs for chrome://tracing or https://ui.perfetto.dev; each point is a process there."""
     return json.dumps({"traceEvents": list(report.trace_events), "displayTimeUnit": "ms"})
 
 

@@ -1,4 +1,4 @@
-"""What this machine can do at best, as onnxruntime reaches it: the roofline's roofs.
+"""The roofs of the roofline: what this machine can do at best through onnxruntime.
 
 Measured anew each time, in a second or two: what a machine gives depends on its neighbours and its temperature too,
 and a roof from another day would be no roof.
@@ -34,7 +34,7 @@ _DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"
 
 
 def measure_machine(provider: str, threads: int) -> Machine:
-    """Peak, bandwidths and dispatch: of each the best of the runs of `_SECONDS`.
+    """Measure peak, bandwidths and dispatch; each is that of the best of the runs in `_SECONDS`.
 
     Peak is float32 MatMul of square matrices, bandwidth c = a + b with three arrays moved (as STREAM counts),
     dispatch the time of each of a chain of operators on one element.
@@ -87,7 +87,7 @@ def _processor() -> str:
 
 
 def _cache_bytes() -> int:
-    """Of the last level, as Linux says in /sys or the C library by sysconf; 0 where neither does."""
+    """The size of the last level of cache, from Linux's /sys or the C library's sysconf; 0 if neither has it."""
     sizes = [0]
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         text = file.read_text(encoding="ascii").strip()  # "32768K"
@@ -129,7 +129,7 @@ def _model(nodes: list[onnx.NodeProto], inputs: str) -> bytes:
 
 
 def _best(model: bytes, shapes: dict[str, tuple[int, ...]], point: Point, settings: Settings) -> float:
-    """Seconds of the fastest run; inputs and output stay on the device."""
+    """The seconds of the fastest run; inputs and output stay on the device."""
     import numpy as np
     import onnxruntime
 

@@ -52,24 +52,25 @@ class Runnable:
         self.first_ns = 0  # of the session's first run, in which it also takes its memory
 
     def run(self) -> None:
-        """Once, all outputs."""
+        """Run once, for all outputs."""
         with one_line_failures("onnxruntime cannot run the model"):
             assert self.session is not None
             self.session.run(None, self.feed)
 
     @property
     def infos(self) -> tuple[TensorInfo, ...]:
-        """The inputs."""
+        """Names, types and shapes of the inputs."""
         return tuple(TensorInfo(name, str(array.dtype), array.shape) for name, array in self.feed.items())
 
 
 def open_runnable(path: str, specs: Sequence[InputSpec], point: Point, settings: Settings) -> Runnable:
     """A session of a model file, and the first of the candidate inputs that it runs on.
 
-    A file that declares other fixed shapes than those asked for is changed in memory.
+    If the file declares fixed shapes other than those asked for, the model is changed in memory.
 
     Raises:
-        RuntimeFailure: none that it runs on, with the first one's reason. OptionError: inputs that do not fit.
+        RuntimeFailure: the model runs on none of them; the reason is the first one's.
+        OptionError: inputs that do not fit.
     """
     failure: RuntimeFailure | None = None
     opened: tuple[str | bytes, onnxruntime.InferenceSession, float] | None = None
@@ -110,7 +111,7 @@ def measure_point(
     machine: Machine | None = None,
     trace_file: str | None = None,
 ) -> PointResult:
-    """All of a point; see PointResult. The file `trace_file` gets the events of the profiled runs, as a JSON list."""
+    """Measure a point. The events of the profiled runs are written to `trace_file`, if it is given, as a JSON list."""
     pin(settings.pin)
     baseline = resident_bytes()
     runnable = open_runnable(path, specs, point, settings)
@@ -140,7 +141,7 @@ def measure_point(
 def estimate_point(
     path: str, specs: Sequence[InputSpec], point: Point, settings: Settings, machine: Machine
 ) -> PointResult:
-    """What can be told of a point without running the model: operators and their estimated times."""
+    """Estimate a point without running the model: its operators and their times."""
     feeds = candidate_feeds(specs, batch=point.batch, shapes=settings.shapes, file=settings.inputs, seed=settings.seed)
     feed, chosen = next(iter(feeds))
     original = rewriting.load_structure(path)
@@ -196,7 +197,7 @@ def _profiled(
             events = json.loads(Path(session.end_profiling()).read_bytes())
     trace = read_trace(events, skip=_WARM_PROFILED)
     if not trace.runs_us:
-        raise RuntimeFailure("onnxruntime recorded no run; leave `operators` out")
+        raise RuntimeFailure("onnxruntime recorded no run; set `operators` to False")
     if trace_file is not None:
         Path(trace_file).write_text(json.dumps(trace.events), encoding="utf-8")
     return measured_operators(trace, nodes, machine)
@@ -210,7 +211,7 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 
 
 def _changed(specs: Iterable[InputSpec], feed: Feed) -> dict[str, tuple[int, ...]]:
-    """Inputs that are fed another shape than the file declares."""
+    """The inputs whose fed shape is not the one that the file declares."""
     found = {}
     for spec in specs:
         shape = feed[spec.name].shape

@@ -46,7 +46,7 @@ def bound_memory() -> None:
 
 
 def pin(cores: Sequence[int]) -> None:
-    """Run on these cores only, if there are any. macOS does not know of such a thing, and runs where it likes."""
+    """Run on these cores only, if any are given. Does nothing on macOS, which has no such setting."""
     process = psutil.Process()
     if cores and hasattr(process, "cpu_affinity"):
         process.cpu_affinity(list(cores))

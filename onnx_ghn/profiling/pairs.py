@@ -32,7 +32,7 @@ _OUTPUTS_AT_ONCE = 64  # of nodes: all at once could be more than the memory hol
 def time_pair(
     paths: tuple[str, str], specs: tuple[Sequence[InputSpec], Sequence[InputSpec]], point: Point, settings: Settings
 ) -> Ratio:
-    """p50 of the first model over p50 of the second, their runs in turn, each on its own inputs of the same seed."""
+    """The p50 of the first model over that of the second. They run in turn, each on inputs from the same seed."""
     pin(settings.pin)
     runs = [open_runnable(path, spec, point, settings).run for path, spec in zip(paths, specs, strict=True)]
     seconds = None if settings.seconds is None else 2 * settings.seconds
@@ -77,7 +77,7 @@ def compare_outputs(
     rtol: float = 1e-3,
     atol: float = 1e-5,
 ) -> Comparison:
-    """What each node of both models gives on the same inputs, nodes matched by the names of their outputs.
+    """Compare what the nodes of both models give on the same inputs; nodes are matched by the names of their outputs.
 
     Neither graph is optimised, so that each node computes what the file says. A value is close where numpy.allclose
     says so, with NaN equal to NaN; max_rel is the largest difference over the largest magnitude of the other

@@ -31,7 +31,7 @@ _KINDS = (
 
 
 def check_picture(path: str | os.PathLike[str]) -> None:
-    """Refuse what could not be drawn, before anything is measured.
+    """Refuse a file that could not be drawn, before anything is measured.
 
     Raises:
         OptionError: another suffix, or no matplotlib.
@@ -248,7 +248,7 @@ def _at(point: PointResult, name: str) -> int:
 
 
 def _others(point: PointResult, over: str, points: Sequence[PointResult]) -> str:
-    """What tells this point's curve from the others: the settings that vary, but for the one on the axis."""
+    """The label of this point's curve: the settings that vary among the points, except the one on the axis."""
     parts = []
     for name in ("provider", "optimization", "threads", "inter_threads", "streams", "batch"):
         values = {str(_at(p, name) if name == "batch" else getattr(p.point, name)) for p in points}

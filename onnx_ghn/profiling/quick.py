@@ -1,4 +1,4 @@
-"""Latency of a model in this process, for whoever measures hundreds of small ones."""
+"""Latency of a model measured in this process, for measurements of hundreds of small models."""
 
 from __future__ import annotations
 

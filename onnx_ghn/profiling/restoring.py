@@ -15,7 +15,7 @@ _Record = TypeVar("_Record")
 
 
 def restored(kind: type[_Record], entries: object) -> _Record:
-    """A frozen dataclass with the values of a JSON object: inner records and tuples by the types of its fields."""
+    """A dataclass from a JSON object; the types of its fields say what becomes a record or a tuple inside it."""
     found = _value(kind, entries)
     assert isinstance(found, kind)
     return found

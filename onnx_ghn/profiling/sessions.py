@@ -1,4 +1,4 @@
-"""Sessions as deployment has them: provider, threads, level of optimisation, custom operators; timed."""
+"""Timed sessions with the settings of a deployment: provider, threads, level of optimisation, custom operators."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["one_line_failures", "provider_name", "timed_session"]
 
-_SILENT = 4  # onnxruntime's severity for fatal errors only: what fails is raised, and said once
-# What onnxruntime says before the reason: its status, and where in its source.
+_SILENT = 4  # onnxruntime's severity for fatal errors only: failures are raised, not logged too
+# What onnxruntime writes before the reason: its status, and the place in its source.
 _NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ [^()]*\([^()]*\) ")
 _CPU = "CPUExecutionProvider"
 
@@ -38,7 +38,7 @@ def provider_name(name: str) -> str:
     short = {entry.removesuffix("executionprovider"): full for entry, full in known.items()}
     found = known.get(name.lower()) or short.get(name.lower())
     if found is None:
-        raise OptionError(f"provider {name!r}: onnxruntime knows {', '.join(sorted(short))}")
+        raise OptionError(f"`provider` {name!r}: onnxruntime knows {', '.join(sorted(short))}")
     return found
 
 
@@ -55,7 +55,7 @@ def timed_session(
 
     Args:
         model: a path, or the bytes of a model whose external data lie in `folder`.
-        profile_prefix: of onnxruntime's trace, which is recorded where one is given.
+        profile_prefix: the prefix of the file of onnxruntime's trace; without one, no trace is recorded.
         optimized: where to write the graph as onnxruntime runs it (its large tensors beside it).
 
     Raises:
@@ -96,7 +96,7 @@ def timed_session(
             options.register_custom_ops_library(os.path.realpath(library))
     providers = [point.provider] if point.provider == _CPU else [point.provider, _CPU]
     with one_line_failures("onnxruntime cannot load the model"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a provider that falls away: told below
+        warnings.simplefilter("ignore")  # about a provider that is dropped: an error is raised below
         began = time.perf_counter()
         session = onnxruntime.InferenceSession(model, options, providers=providers)
         creation_ms = (time.perf_counter() - began) * 1e3
@@ -107,7 +107,7 @@ def timed_session(
 
 @contextlib.contextmanager
 def one_line_failures(what: str) -> Iterator[None]:
-    """Whatever onnxruntime raises, as a RuntimeFailure with a remedy where one is known."""
+    """Turn whatever onnxruntime raises into a RuntimeFailure of one line, with a remedy if one is known."""
     try:
         yield
     except failures() as error:

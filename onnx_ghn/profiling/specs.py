@@ -25,7 +25,7 @@ class InputSpec:
 
     name: str
     dtype: str  # numpy's name; "string" for strings
-    dims: tuple[int | None, ...]  # None where free
+    dims: tuple[int | None, ...]  # None for a free dimension
     upper: int | None = None  # rows of the smallest table that its values index
 
 

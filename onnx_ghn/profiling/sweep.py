@@ -1,4 +1,4 @@
-"""A sweep: each point in a process of its own, what has been measured kept whatever happens to the rest."""
+"""A sweep: each point runs in a process of its own, and its result is kept whatever happens to the others."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def profile(
     trace: bool = False,
     progress: Progress | None = None,
 ) -> ProfileReport:
-    """Measure a model file at each combination of what is given.
+    """Measure a model file at each combination of the given values.
 
     Args:
-        batch: sizes; without any, what the file or the input file declares.
-        threads: within an operator; all processors unless told.
+        batch: batch sizes; without any, what the model or the input file declares.
+        threads: within an operator; by default, as many as there are cores.
         inter_threads, streams, provider, optimization: see `Point`; providers by short or full name.
         settings: how to measure; see `Settings`.
         against: another model file, measured at the same points, and then both in turn (`ProfileReport.ratios`).
-        compare_outputs: with `against`: the outputs of all nodes (`ProfileReport.comparison`).
+        compare_outputs: with `against`, compare the outputs of all nodes (`ProfileReport.comparison`).
         estimate: run nothing; estimate from the graph and the machine's peak.
         trace: keep the events of the profiled runs (`ProfileReport.trace_events`).
-        progress: told before each job.
+        progress: called before each job.
 
     Returns:
         a report of all points. A point that cannot be measured has an `error`; Ctrl-C ends the sweep, and the
@@ -77,7 +77,7 @@ def profile(
     points = list(dict.fromkeys(points))
     for library in settings.custom_op_libraries:
         if not os.path.isfile(library):
-            raise OptionError(f"custom operators: {library} is no file")
+            raise OptionError(f"`custom_op_libraries`: {library} is no file")
     specs = [model_spec(file) for file in (path, against) if file is not None]
     for spec in specs:
         check_shapes(spec.inputs, settings.shapes)
@@ -124,7 +124,7 @@ class _Sweep:
         self._n_done = self._n_jobs = 0
 
     def all(self, points: Sequence[Point], compare: bool) -> bool:
-        """Run them; whether it was interrupted."""
+        """Run the jobs. Returns whether the user interrupted them."""
         two = len(self._specs) > 1
         self._n_jobs = len(points) * (3 if two else 1) + compare
         try:
@@ -150,7 +150,7 @@ class _Sweep:
         failed = next((side[-1].error for side in self.points if side[-1].error), None)
         if failed:
             self._n_done += 1
-            return  # told already, by the point of the model that failed
+            return  # the failed point of one model has its error already
         try:
             ratio = self._result(self._job("pair", point), f"both in turn, {point.label}")
             self.ratios.append(restored(Ratio, ratio))
@@ -174,7 +174,7 @@ class _Sweep:
         return found
 
     def _machine(self, point: Point) -> Machine:
-        """Measured once for each provider and number of threads."""
+        """The machine's peak and bandwidth, measured once for each provider and number of threads."""
         key = point.provider, point.threads
         if key not in self._machines:
             self._n_done -= 1  # it is part of the point's job
@@ -183,7 +183,7 @@ class _Sweep:
         return self._machines[key]
 
     def _job(self, kind: Kind, point: Point) -> Job:
-        """A job for all models."""
+        """A job that takes all models."""
         paths, specs = tuple(spec.path for spec in self._specs), tuple(spec.inputs for spec in self._specs)
         return Job(kind, point, self._settings, paths, specs)
 
@@ -198,7 +198,7 @@ class _Sweep:
             self._n_done += 1
 
     def _keep(self, events: Sequence[Mapping[str, object]], label: str) -> None:
-        """A point's events as a process of its own in the viewer."""
+        """Keep a point's events, as a process of its own in the viewer."""
         number = len({event["pid"] for event in self.events}) + 1
         self.events.append({"name": "process_name", "ph": "M", "pid": number, "tid": 0, "args": {"name": label}})
         self.events += [{**event, "pid": number} for event in events]

@@ -21,7 +21,7 @@ class NodeTimes:
     op_type: str
     provider: str
     index: int  # onnxruntime's number of the node
-    runs_us: list[float]  # of each run; 0 where it did not run
+    runs_us: list[float]  # of each run; 0 if it did not run
     calls: int  # in all runs
     inputs: list[tuple[str, tuple[int, ...]]]  # type and shape at the last call
     outputs: list[tuple[str, tuple[int, ...]]]

@@ -1,4 +1,4 @@
-"""What runs in a process of its own: one job in, one result out, both JSON.
+"""The program of a process of its own: one job in, one result out, both JSON.
 
 A process for each point makes its peak memory its own, and whatever happens to it (a crash, a kill for want of
 memory, a run that never ends) happens to that point alone.

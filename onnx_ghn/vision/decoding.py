@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,9 +10,9 @@ import numpy.typing as npt
 
 from onnx_ghn.errors import DataError
 from onnx_ghn.images.files import ImageSource, open_image, quiet_decoding
-from onnx_ghn.limits import gib, memory_bytes
+from onnx_ghn.limits import available_cores, gib, memory_bytes
 
-__all__ = ["SMALL", "Progress", "available_cores", "common_small_size", "decode_all"]
+__all__ = ["SMALL", "Progress", "common_small_size", "decode_all", "default_workers"]
 
 SMALL = 64  # sides up to this are held in memory, decoded
 _PROBED = 32  # images that are looked at to tell whether all are small and of one size
@@ -78,7 +77,7 @@ def decode_all(
         return len(chunk)
 
     done = 0
-    pool = ThreadPoolExecutor(threads or available_cores())
+    pool = ThreadPoolExecutor(threads or default_workers())
     try:
         with quiet_decoding():
             for count in pool.map(decode, range(0, len(every), _CHUNK)):
@@ -90,9 +89,6 @@ def decode_all(
     return images
 
 
-def available_cores() -> int:
-    """Cores that this process may use, eight at most."""
-    try:
-        return min(8, len(os.sched_getaffinity(0)))
-    except AttributeError:  # not on macOS, Windows
-        return min(8, os.cpu_count() or 1)
+def default_workers() -> int:
+    """As many as there are cores for this process, eight at most."""
+    return min(8, len(available_cores()))
