@@ -16,7 +16,7 @@ __all__ = [
 
 
 def printable(text: str) -> str:
-    """A text with names from foreign files in it, without what a terminal would obey."""
+    """A text that holds names from foreign files, without the characters that a terminal would obey."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

@@ -1,4 +1,4 @@
-"""Sizes for dimensions that a model's inputs leave free: whatever its insides need, found by trying."""
+"""Sizes for the dimensions that a model's inputs leave free. Which one the model takes is found by trying."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CHANNELS = 3
 
 
 def n_attempts(ranks: Collection[int], sizes: Mapping[int, tuple[int, ...]]) -> int:
-    """How many attempts there are for inputs of these ranks; one where nothing is free.
+    """The number of attempts for inputs of these ranks; one if nothing is free.
 
     Args:
         sizes: by rank, in the order in which they are tried.
@@ -20,10 +20,10 @@ def n_attempts(ranks: Collection[int], sizes: Mapping[int, tuple[int, ...]]) -> 
 
 
 def free_size(dims: Sequence[int | None], axis: int, attempt: int, sizes: Mapping[int, tuple[int, ...]]) -> int:
-    """Of a free dimension after the batch: 3 where it must be an image's channels, else that of the attempt.
+    """The size of a free dimension after the batch: 3 if it must be the channels of an image, else that of the attempt.
 
     Args:
-        dims: the declared shape, None or 0 where it is free.
+        dims: the declared shape, with None or 0 for a free dimension.
     """
     if len(dims) == 4 and axis == 1 and dims[3] not in (1, 2, 3, 4):
         return _CHANNELS

@@ -11,7 +11,7 @@ __all__ = ["no_garbage_collection"]
 
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """No search for cycles inside; beside torch's many objects each takes longer than the work itself."""
+    """Suspend the search for cycles: with torch's many objects, each search takes longer than the work itself."""
     if not gc.isenabled():
         yield
         return

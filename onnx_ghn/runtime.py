@@ -1,4 +1,4 @@
-"""onnxruntime sessions with errors of one line."""
+"""Sessions of onnxruntime whose errors are one line."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["failures", "open_session", "run_session"]
 
+Array = npt.NDArray[Any]
+
 _MAX_RUN_S = 600.0  # a loop in a foreign file may never end
-_SILENT = 4  # onnxruntime's severity for fatal errors only: what fails is raised, and said once
+_SILENT = 4  # onnxruntime's severity for fatal errors only: failures are raised, not logged too
 
 
-def open_session(path: str | os.PathLike[str], providers: Sequence[str] = ("CPUExecutionProvider",)) -> Any:
-    """An InferenceSession. Raises RuntimeFailure where onnxruntime refuses the model."""
+def open_session(
+    path: str | os.PathLike[str], providers: Sequence[str] = ("CPUExecutionProvider",)
+) -> onnxruntime.InferenceSession:
+    """A session of a model. Raises RuntimeFailure if onnxruntime refuses the model."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -34,14 +38,14 @@ def open_session(path: str | os.PathLike[str], providers: Sequence[str] = ("CPUE
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     try:
         return onnxruntime.InferenceSession(os.fspath(path), options, providers=list(providers))
-    except failures(onnxruntime) as error:
+    except failures() as error:
         raise RuntimeFailure(f"onnxruntime cannot load {os.path.basename(path)}: {_first_line(error)}") from error
 
 
 def run_session(
-    session: onnxruntime.InferenceSession, feed: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str] | None = None
-) -> list[npt.NDArray[Any]]:
-    """Run once. Raises RuntimeFailure, also for a run of more than ten minutes."""
+    session: onnxruntime.InferenceSession, feed: Mapping[str, Array], outputs: Sequence[str] | None = None
+) -> list[Array]:
+    """Run once. Raises RuntimeFailure, also if the run takes more than ten minutes."""
     import onnxruntime
 
     options = onnxruntime.RunOptions()
@@ -53,8 +57,8 @@ def run_session(
     watch.start()
     try:
         wanted = None if outputs is None else list(outputs)
-        found: list[npt.NDArray[Any]] = session.run(wanted, dict(feed), options)
-    except failures(onnxruntime) as error:
+        found: list[Array] = session.run(wanted, dict(feed), options)
+    except failures() as error:
         reason = f"still runs after {_MAX_RUN_S:g} s" if options.terminate else _first_line(error)
         raise RuntimeFailure(f"onnxruntime cannot run the model: {reason}") from error
     finally:
@@ -73,9 +77,10 @@ def _limit_memory(limit_bytes: int) -> None:
     onnxruntime.create_and_register_allocator(where, onnxruntime.OrtArenaCfg({"max_mem": int(limit_bytes * 0.8)}))
 
 
-def failures(onnxruntime: Any) -> tuple[type[Exception], ...]:
+def failures() -> tuple[type[Exception], ...]:
     """What onnxruntime raises: one class for each status code, without a common root of its own."""
-    state = onnxruntime.capi.onnxruntime_pybind11_state
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
     names: tuple[str, ...] = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile")
     names += ("NotImplemented", "RuntimeException", "EPFail", "EngineError", "ModelLoaded", "ModelLoadCanceled")
     # The bindings raise Python's own for what they find themselves, and for what C++ throws.

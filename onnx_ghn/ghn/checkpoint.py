@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from onnx_ghn.errors import CheckpointError, OptionError
+from onnx_ghn.errors import CheckpointError, ModelWriteError, OptionError
 from onnx_ghn.ghn.config import GHNConfig
 from onnx_ghn.ghn.network import GHN
 from onnx_ghn.ghn.published import infer_config, read_pt, renamed
+from onnx_ghn.onnx_io import write_file
 from onnx_ghn.shipped import shipped_checkpoints
 
 __all__ = ["CheckpointInfo", "fingerprint", "list_ghns", "load_ghn", "save_ghn"]
@@ -218,10 +218,12 @@ def save_ghn(ghn: GHN, folder: str | os.PathLike[str]) -> Path:
     target = Path(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        _replace(target / _WEIGHTS, _file_of(ghn))
-        _replace(target / _CONFIG, ghn.config.to_json().encode())
-    except OSError as error:
-        raise CheckpointError(f"{target}: cannot be written ({error.strerror or error})") from error
+        write_file(target / _WEIGHTS, _file_of(ghn), force=True)
+        write_file(target / _CONFIG, ghn.config.to_json().encode(), force=True)
+    except (OSError, ModelWriteError) as error:
+        cause = error.__cause__ or error  # the system's own error, if writing has failed
+        reason = cause.strerror if isinstance(cause, OSError) else cause
+        raise CheckpointError(f"{target}: cannot be written ({reason})") from error
     return target
 
 
@@ -235,21 +237,3 @@ def _file_of(ghn: GHN) -> bytes:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in ghn.state_dict().items()}
     # One key of metadata: several are written in no fixed order.
     return save(tensors, {_METADATA_KEY: json.dumps(dataclasses.asdict(ghn.config))})
-
-
-def _replace(target: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp makes files that only their owner can read
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

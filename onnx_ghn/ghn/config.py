@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from onnx_ghn.errors import CheckpointError
 
@@ -66,7 +66,7 @@ class GHNConfig:
     trained: bool = False  # False: the weights are a random initialisation
     name: str = ""  # of the checkpoint, for people
     dataset: str = ""  # what it was trained on, for people
-    seed: int | None = None  # of the initialisation, where known
+    seed: int | None = None  # of the initialisation, if known
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -117,7 +117,7 @@ class GHNConfig:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> GHNConfig:
+    def from_dict(cls, values: object) -> GHNConfig:
         """From a config as `to_json` writes it, or from a published one (PPUDA, GHN-3).
 
         Raises:
@@ -133,12 +133,12 @@ class GHNConfig:
             missing = sorted({"max_shape", "num_classes", "hypernet", "hid"} - set(values))
             if missing:
                 raise CheckpointError(f"GHN config: {', '.join(missing)} absent")
-            return cls(**cast("dict[str, Any]", dict(values)))
+            return cls(**values)
         return cls._from_published(values)
 
     @classmethod
-    def _from_published(cls, values: Mapping[str, Any]) -> GHNConfig:
-        """PPUDA's configs name a hypernet; GHN-3's name heads and layers, and is_ghn2 where it is a GHN-2."""
+    def _from_published(cls, values: Mapping[str, object]) -> GHNConfig:
+        """PPUDA's configs name a hypernet; GHN-3's name heads and layers, and is_ghn2 if they are of a GHN-2."""
         own = _PUBLISHED_FIELDS
         unknown = sorted(str(key) for key in values if key not in own | _PUBLISHED_EXTRAS)
         if unknown:
@@ -164,7 +164,7 @@ class GHNConfig:
         return cls(trained=True, **fields)
 
     @classmethod
-    def preset(cls, kind: str, **changes: Any) -> GHNConfig:
+    def preset(cls, kind: str, **changes: object) -> GHNConfig:
         """The configuration of a published GHN for ImageNet.
 
         Args:
@@ -173,7 +173,8 @@ class GHNConfig:
         """
         if kind not in _PRESETS:
             raise CheckpointError(f"unknown kind of GHN {kind!r}: must be one of {', '.join(_PRESETS)}")
-        return cls(**{"name": kind, **_PRESETS[kind], **changes})
+        fields: dict[str, Any] = {"name": kind, **_PRESETS[kind], **changes}
+        return cls(**fields)
 
 
 _PRESETS: dict[str, dict[str, Any]] = {

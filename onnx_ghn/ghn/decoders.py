@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from onnx_ghn.ghn.config import GHNConfig, KernelSlice
-from onnx_ghn.ghn.mlp import MLP
+from onnx_ghn.ghn.mlp import MLP, layer_at
 
 __all__ = ["ConvDecoder", "DecoderBlocks", "MLPDecoder", "decoder_of", "kernel_span"]
 
@@ -35,10 +35,10 @@ class _Pointwise(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, as_conv: bool) -> None:
         super().__init__()
-        layer: nn.Module = nn.Conv2d(n_in, n_out, 1) if as_conv else nn.Linear(n_in, n_out)
+        layer: nn.Conv2d | nn.Linear = nn.Conv2d(n_in, n_out, 1) if as_conv else nn.Linear(n_in, n_out)
         self.weight, self.bias = layer.weight, layer.bias
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, object], prefix: str, *args: object) -> None:
         # GHN-2 files come with either shape (ghn3/nn.py, `from_pretrained`, squeezes them).
         stored = state_dict.get(prefix + "weight")
         if isinstance(stored, Tensor) and stored.shape[:2] == self.weight.shape[:2] and stored[0, 0].numel() == 1:
@@ -48,22 +48,28 @@ class _Pointwise(nn.Module):
     @property
     def matrix(self) -> Tensor:
         """(out, in)."""
-        weight: Tensor = self.weight
-        return weight.flatten(1)
+        return self.weight.flatten(1)
+
+
+class _BlocksContext(FunctionCtx):
+    """What the forward pass of `_Blocks` leaves for the backward pass."""
+
+    blocks: Sequence[tuple[slice, ...]]
+    shape: torch.Size
 
 
 class _Blocks(torch.autograd.Function):
     """Blocks of a tensor whose gradients are added up in one tensor: autograd would fill one with zeros for each."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, blocks: Sequence[tuple[slice, ...]]) -> tuple[Tensor, ...]:
+    def forward(ctx: _BlocksContext, tensor: Tensor, blocks: Sequence[tuple[slice, ...]]) -> tuple[Tensor, ...]:
         ctx.blocks = blocks
         ctx.shape = tensor.shape
         return tuple(tensor[block].clone(memory_format=torch.contiguous_format) for block in blocks)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _BlocksContext, *gradients: Tensor) -> tuple[Tensor, None]:
         total = gradients[0].new_zeros(ctx.shape)
         for block, gradient in zip(ctx.blocks, gradients, strict=True):
             total[block] += gradient
@@ -111,18 +117,26 @@ class ConvDecoder(nn.Module):
     def _by_position(self) -> Tensor:
         """The first layer's weights as (side, side, 4 hid, hid)."""
         side = self.max_shape[2]
-        weight: Tensor = self.fc[0].weight.view(self._wide, side, side, -1).permute(1, 2, 0, 3)
-        return weight
+        return layer_at(self.fc, 0, nn.Linear).weight.view(self._wide, side, side, -1).permute(1, 2, 0, 3)
+
+    def _by_channels(self) -> Tensor:
+        """The last layer's weights as (out, in, 8 hid)."""
+        return layer_at(self.conv, 2, _Pointwise).matrix.view(*self.max_shape[:2], -1)
 
     def blocks(self, sizes: Iterable[tuple[int, int, int, int]]) -> DecoderBlocks:
         """What decoding tensors of these sizes (out × in × kh × kw) takes, for training: see `_Blocks`."""
         sizes = list(sizes)
         channels = sorted({(out, in_) for out, in_, _, _ in sizes})
         kernels = sorted({(kh, kw) for _, _, kh, kw in sizes})
-        last = self.conv[2].matrix.view(*self.max_shape[:2], -1)
         return DecoderBlocks(
             dict(zip(kernels, _Blocks.apply(self._by_position(), [self._span(k) for k in kernels]), strict=True)),
-            dict(zip(channels, _Blocks.apply(last, [(slice(o), slice(i)) for o, i in channels]), strict=True)),
+            dict(
+                zip(
+                    channels,
+                    _Blocks.apply(self._by_channels(), [(slice(o), slice(i)) for o, i in channels]),
+                    strict=True,
+                )
+            ),
         )
 
     def forward(
@@ -143,15 +157,14 @@ class ConvDecoder(nn.Module):
         rows, columns = self._span(kernel)
         # Positions first, so that what follows is one product over (n * positions) rows.
         weight = self._by_position()[rows, columns] if blocks is None else blocks.of_kernel[kernel]
-        bias = self.fc[0].bias.view(self._wide, side, side)[:, rows, columns].permute(1, 2, 0)
+        bias = layer_at(self.fc, 0, nn.Linear).bias.view(self._wide, side, side)[:, rows, columns].permute(1, 2, 0)
         h = F.relu(F.linear(x, weight.reshape(-1, hid), bias.flatten()))  # (n, hid) -> (n, kh * kw * 4 hid)
-        h = F.relu(F.linear(h.view(n * kh * kw, self._wide), self.conv[0].matrix, self.conv[0].bias))
+        middle, last = layer_at(self.conv, 0, _Pointwise), layer_at(self.conv, 2, _Pointwise)
+        h = F.relu(F.linear(h.view(n * kh * kw, self._wide), middle.matrix, middle.bias))
         # (max out * max in, 8 hid) -> (out * in_, 8 hid)
-        if blocks is None:
-            weight = self.conv[2].matrix.view(*self.max_shape[:2], -1)[:out, :in_]
-        else:
-            weight = blocks.of_channels[out, in_]
-        bias = self.conv[2].bias.view(*self.max_shape[:2])[:out, :in_].flatten()
+        weight = self._by_channels()[:out, :in_] if blocks is None else blocks.of_channels[out, in_]
+        assert last.bias is not None
+        bias = last.bias.view(*self.max_shape[:2])[:out, :in_].flatten()
         values = F.linear(h, weight.flatten(0, 1), bias)  # (n * kh * kw, out * in_)
         if kh * kw > 1:
             values = values.view(n, kh * kw, -1).transpose(1, 2).contiguous()
@@ -160,7 +173,7 @@ class ConvDecoder(nn.Module):
     def class_weight(self, x: Tensor, in_: int, blocks: DecoderBlocks | None = None) -> Tensor:
         """(n, hid) embeddings of classification layers -> (n, num_classes, in_), in_ at most max_shape's."""
         decoded = self(x, self.max_shape[0], in_, (1, 1), blocks)[..., 0, 0]  # (n, out, in_)
-        predictor = self.class_layer_predictor[1]
+        predictor = layer_at(self.class_layer_predictor, 1, _Pointwise)
         return F.linear(F.relu(decoded).transpose(1, 2), predictor.matrix, predictor.bias).transpose(1, 2)
 
 
@@ -184,21 +197,24 @@ class MLPDecoder(nn.Module):
             nn.ReLU(), nn.Linear(2 * config.hid, config.num_classes * config.max_shape[0])
         )
 
-    def blocks(self, sizes: Iterable[tuple[int, int, int, int]]) -> None:
+    def blocks(self, sizes: Iterable[tuple[int, int, int, int]]) -> DecoderBlocks | None:
         """None: unlike `ConvDecoder`, it has one large matrix, and few graphs are decoded by it."""
+        return None
 
-    def forward(self, x: Tensor, out: int, in_: int, kernel: tuple[int, int], blocks: None = None) -> Tensor:
-        """As `ConvDecoder.forward`."""
-        side, last = self.max_shape[2], self.mlp.fc[2]
+    def forward(
+        self, x: Tensor, out: int, in_: int, kernel: tuple[int, int], blocks: DecoderBlocks | None = None
+    ) -> Tensor:
+        """As `ConvDecoder.forward`; `blocks` is ignored."""
+        side, last = self.max_shape[2], self.mlp.linear(1)
         spans = (kernel_span(kernel[0], side, self._where), kernel_span(kernel[1], side, self._where))
         weight = last.weight.view(*self.max_shape, -1)[:out, :in_, spans[0], spans[1]]
         bias = last.bias.view(self.max_shape)[:out, :in_, spans[0], spans[1]]
-        values = F.linear(F.relu(self.mlp.fc[0](x)), weight.flatten(0, 3), bias.flatten())
+        values = F.linear(F.relu(self.mlp.linear(0)(x)), weight.flatten(0, 3), bias.flatten())
         return values.view(len(x), out, in_, *kernel)
 
-    def class_weight(self, x: Tensor, in_: int, blocks: None = None) -> Tensor:
+    def class_weight(self, x: Tensor, in_: int, blocks: DecoderBlocks | None = None) -> Tensor:
         """As `ConvDecoder.class_weight`; past max_shape's outputs the inputs repeat."""
-        values: Tensor = self.class_layer_predictor(self.mlp.fc[0](x))
+        values: Tensor = self.class_layer_predictor(self.mlp.linear(0)(x))
         return values.view(len(x), self._num_classes, self.max_shape[0])[:, :, :in_]
 
 

@@ -51,7 +51,7 @@ class DiracHead(nn.Module):
         Returns:
             (n, out, in_).
         """
-        a = self.scale(x) / torch.tensor(repeats, device=x.device, dtype=x.dtype)[:, None]  # (n, shifts + 1)
+        a: Tensor = self.scale(x) / torch.tensor(repeats, device=x.device, dtype=x.dtype)[:, None]  # (n, shifts + 1)
         rows, columns = torch.arange(out, device=x.device)[:, None], torch.arange(in_, device=x.device)
         if grouped or in_ == 1:
             return a[:, -1, None, None] * ((columns - rows) % in_ == 0)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from onnx_ghn.ghn.levels import Sweep
 from onnx_ghn.ghn.mlp import MLP
 from onnx_ghn.ghn.threads import one_thread
 
 __all__ = ["GatedGNN"]
+
+
+class _TraverseContext(FunctionCtx):
+    """What the forward pass of `_Traverse` leaves for the backward pass."""
+
+    sweep: Sweep
+    saved_tensors: tuple[Tensor, ...]
 
 
 class _Traverse(torch.autograd.Function):
@@ -27,7 +33,7 @@ class _Traverse(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _TraverseContext | None,  # None where there is no backward pass
         x: Tensor,  # (R, C)
         sweep: Sweep,
         w1: Tensor,  # (U, C)
@@ -54,7 +60,7 @@ class _Traverse(torch.autograd.Function):
         w1_t, w2_t, w_in_t = w1.t(), w2.t(), w_in.t()
         sizes = [(level.stop - level.start) * n_graphs for level in sweep.levels]
         # Views of every level at once: a slice a level would cost more than the arithmetic.
-        squashed, (reset, update, new) = gates[:, : 2 * c], gates.split(c, 1)
+        squashed, (reset, update, new) = gates[:, : 2 * c], gates.chunk(3, 1)
         rows = (x, gates, squashed, reset, update, new, new_hid, states, hidden, spoken, heard)
         parts = zip(sweep.levels, *(t.split_with_sizes(sizes) for t in rows), strict=True)
         for level, x_l, gates_l, squashed_l, reset_l, update_l, new_l, new_hid_l, states_l, *rest in parts:
@@ -80,10 +86,10 @@ class _Traverse(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _TraverseContext, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(R, C) gradient of the states -> gradients of forward's arguments."""
         x, gates, new_hid, states, hidden, spoken, heard, w1, w2, w_in, w_hid = ctx.saved_tensors
-        sweep: Sweep = ctx.sweep
+        sweep = ctx.sweep
         n_graphs, c = sweep.n_graphs, x.shape[1]
         k = w2.shape[0] // c
         d_gates, d_hidden, d_spoken, d_x = (torch.empty_like(t) for t in (gates, hidden, spoken, x))
@@ -100,8 +106,8 @@ class _Traverse(torch.autograd.Function):
                 torch.mul(d_said, spoken_l > 0, out=d_spoken_l)
                 torch.mm(d_spoken_l, w2, out=d_hidden_l).mul_(hidden_l > 0)
                 d_state = torch.addmm(grad_l, d_hidden_l, w1)
-                reset, update, new = gates_l.split(c, 1)
-                d_reset, d_update, d_new = d_gates_l.split(c, 1)
+                reset, update, new = gates_l.chunk(3, 1)
+                d_reset, d_update, d_new = d_gates_l.chunk(3, 1)
                 torch.mul(d_state, update, out=d_x_l)
                 d_new.copy_(d_state).mul_(1 - update).mul_(1 - new * new)
                 d_update.copy_(d_state).mul_(x_l - new).mul_(update * (1 - update))
@@ -158,11 +164,11 @@ class GatedGNN(nn.Module):
             (N, C).
         """
         networks = [self.mlp, self.mlp_ve] if self.ve else [self.mlp]
-        first, second = [net.fc[0] for net in networks], [net.fc[2] for net in networks]
+        first, second = [net.linear(0) for net in networks], [net.linear(1) for net in networks]
         weights = (
             torch.cat([layer.weight for layer in first]),
             torch.cat([layer.bias for layer in first]),
-            torch.block_diag(*[layer.weight for layer in second]),
+            torch.block_diag(*[layer.weight for layer in second]),  # type: ignore[no-untyped-call]
             torch.cat([layer.bias for layer in second]),
             self.gru.weight_ih,
             self.gru.weight_hh,

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onnx_ghn.ghn.mlp import layer_at
+
 __all__ = ["MAX_DISTANCE", "Graphormer", "GraphormerLayer"]
 
 _MAX_DEGREE = 100
@@ -112,7 +114,7 @@ class GraphormerLayer(nn.Module):
         return out
 
 
-class Graphormer(nn.Sequential):
+class Graphormer(nn.ModuleList):
     """The layers of GHN-3 (Knyazev et al. 2023, section 3.2; SamsungSAILMontreal/ghn3, ghn3/graphormer.py).
 
     Args:
@@ -122,7 +124,7 @@ class Graphormer(nn.Sequential):
     """
 
     def __init__(self, hid: int, heads: int, layers: int) -> None:
-        super().__init__(*[GraphormerLayer(hid, heads, first=i == 0) for i in range(layers)])
+        super().__init__([GraphormerLayer(hid, heads, first=i == 0) for i in range(layers)])
 
     def forward(self, x: Tensor, distances: Tensor, mask: Tensor | None = None) -> Tensor:
         """Update the embeddings of a padded batch.
@@ -135,7 +137,7 @@ class Graphormer(nn.Sequential):
         Returns:
             (B, N, C); rows of padding mean nothing.
         """
-        first: GraphormerLayer = self[0]
+        first = layer_at(self, 0, GraphormerLayer)
         x = x + first.structure(distances)
         bias = first.attn.edge_bias(distances)
         if mask is not None:

@@ -43,8 +43,9 @@ def _as_ghn3(ghn: GHN) -> None:
     last = [ghn.decoder_1d.fc[-2], ghn.decoder.class_layer_predictor[-1]]
     last.append(ghn.decoder.conv[-2] if isinstance(ghn.decoder, ConvDecoder) else ghn.decoder.mlp.fc[-2])
     for layer in last:
-        layer.weight /= 5
-        layer.bias.zero_()
+        weight, bias = layer.parameters()
+        weight.div_(5)
+        bias.zero_()
     for module in ghn.modules():
         if isinstance(module, nn.Embedding):
             nn.init.trunc_normal_(module.weight, std=module.embedding_dim**-0.5)

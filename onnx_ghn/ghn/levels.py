@@ -113,7 +113,7 @@ def sweep_of(
         blocks.append(weights[:, start:stop, low * k : start * k])
     # One tensor for all blocks: one copy to the device, not one a level.
     flat = torch.from_numpy(np.concatenate([block.ravel() for block in blocks])).to(device)
-    parts = flat.split([block.size for block in blocks])
+    parts = flat.split_with_sizes([block.size for block in blocks])
     levels = tuple(
         Level(start, stop, low, part.view(block.shape) if block.size else None)
         for (start, stop, low), block, part in zip(spans, blocks, parts, strict=True)

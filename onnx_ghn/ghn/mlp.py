@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "layer_at"]
+
+_Layer = TypeVar("_Layer", bound=nn.Module)
+
+
+def layer_at(stack: nn.Sequential | nn.ModuleList, index: int, kind: type[_Layer]) -> _Layer:
+    """The layer at an index of a stack, with its type."""
+    layer = stack[index]
+    assert isinstance(layer, kind)
+    return layer
 
 
 class MLP(nn.Module):
@@ -31,5 +40,9 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., hid[-1])."""
-        out: torch.Tensor = self.fc(x)
+        out: Tensor = self.fc(x)
         return out
+
+    def linear(self, index: int) -> nn.Linear:
+        """One of the linear layers, counted from 0; from the last one if negative."""
+        return layer_at(self.fc, 2 * index, nn.Linear)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +15,12 @@ from torch.nn import functional as F
 from onnx_ghn.errors import GraphError
 from onnx_ghn.ghn import tiling
 from onnx_ghn.ghn.config import GHNConfig
-from onnx_ghn.ghn.decoders import DecoderBlocks, decoder_of
+from onnx_ghn.ghn.decoders import ConvDecoder, DecoderBlocks, MLPDecoder, decoder_of
 from onnx_ghn.ghn.dirac import DiracHead
 from onnx_ghn.ghn.gatedgnn import GatedGNN
 from onnx_ghn.ghn.graphormer import MAX_DISTANCE, Graphormer
 from onnx_ghn.ghn.levels import sweep_of
-from onnx_ghn.ghn.mlp import MLP
+from onnx_ghn.ghn.mlp import MLP, layer_at
 from onnx_ghn.ghn.shape_encoder import ShapeEncoder
 from onnx_ghn.ghn.targets import Target, targets_of
 from onnx_ghn.ghn.threads import one_thread
@@ -53,7 +52,7 @@ class GHN(nn.Module):
         # The published name of this table is `embed`, which here is a method: so it is registered by hand.
         self._modules["embed"] = nn.Embedding(_N_PRIMITIVES, hid)
         self.shape_enc = ShapeEncoder(hid, config.num_classes, config.max_shape[3])
-        self.gnn: Any
+        self.gnn: GatedGNN | Graphormer | MLP
         if config.hypernet == "gatedgnn":
             self.gnn = GatedGNN(hid, config.ve)
         elif config.hypernet == "graphormer":
@@ -62,7 +61,7 @@ class GHN(nn.Module):
             self.gnn = MLP(hid, (hid, hid))
         if config.layernorm:
             self.ln = nn.LayerNorm(hid)
-        self.decoder: Any = decoder_of(config)
+        self.decoder: ConvDecoder | MLPDecoder = decoder_of(config)
         if config.dirac:
             self.dirac = DiracHead(hid, config.max_shape[1])
         self.decoder_1d = MLP(hid, (2 * hid, 2 * channels), last_relu=False)
@@ -76,8 +75,13 @@ class GHN(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        found: torch.device = self.bias_class[1].weight.device
-        return found
+        return layer_at(self.bias_class, 1, nn.Linear).weight.device
+
+    @property
+    def _primitive_table(self) -> nn.Embedding:
+        table = self._modules["embed"]
+        assert isinstance(table, nn.Embedding)
+        return table
 
     def embed(self, graphs: Sequence[ComputationGraph]) -> list[Tensor]:
         """Node embeddings after message passing (and layer norm): an (N, hid) tensor a graph.
@@ -94,37 +98,40 @@ class GHN(nn.Module):
         primitives = torch.from_numpy(np.concatenate([graph.primitives for graph in graphs])).to(device)
         shapes = self.shape_enc.indices([node.shape for graph in graphs for node in graph.nodes])
         # (N, hid)
-        x = self._modules["embed"](primitives) + self.shape_enc(torch.from_numpy(shapes).to(device))
+        x = self._primitive_table(primitives) + self.shape_enc(torch.from_numpy(shapes).to(device))
         # Float32 also under mixed precision: sums over hundreds of nodes overflow, for little to win.
         with torch.autocast(device.type, enabled=False):
             x = self._pass_messages(x, graphs)
             if self.config.layernorm:
                 x = self.ln(x)
-        return list(x.split([len(graph) for graph in graphs]))
+        return list(x.split_with_sizes([len(graph) for graph in graphs]))
 
     def _pass_messages(self, x: Tensor, graphs: Sequence[ComputationGraph]) -> Tensor:
         """(N, hid) -> (N, hid) for the nodes of all graphs."""
-        config, device = self.config, x.device
-        if config.hypernet == "mlp":
-            updated: Tensor = self.gnn(x)
+        gnn, config = self.gnn, self.config
+        updated: Tensor
+        if isinstance(gnn, MLP):
+            updated = gnn(x)
             return updated
         distances = [graph.distances(config.cutoff) for graph in graphs]
-        if config.hypernet == "gatedgnn":
+        if isinstance(gnn, GatedGNN):
             forward, backward = (
-                sweep_of(graphs, distances, backward=backward, virtual=config.ve, device=device)
+                sweep_of(graphs, distances, backward=backward, virtual=config.ve, device=x.device)
                 for backward in (False, True)
             )
-            updated = self.gnn(x, (forward, backward))
+            updated = gnn(x, (forward, backward))
             return updated
         sizes = [len(graph) for graph in graphs]
-        parts = list(x.split(sizes))
+        parts = list(x.split_with_sizes(sizes))
         for bucket in _buckets(sizes):
-            updated = self._attend([parts[i] for i in bucket], [distances[i] for i in bucket])
-            for i, part in zip(bucket, updated, strict=True):
+            attended = self._attend(gnn, [parts[i] for i in bucket], [distances[i] for i in bucket])
+            for i, part in zip(bucket, attended, strict=True):
                 parts[i] = part
         return torch.cat(parts)
 
-    def _attend(self, parts: Sequence[Tensor], distances: Sequence[npt.NDArray[np.int32]]) -> Sequence[Tensor]:
+    def _attend(
+        self, gnn: Graphormer, parts: Sequence[Tensor], distances: Sequence[npt.NDArray[np.int32]]
+    ) -> Sequence[Tensor]:
         """(N, hid) nodes of each graph -> the same after the graphormer."""
         config, device = self.config, parts[0].device
         sizes = [len(part) for part in parts]
@@ -137,12 +144,12 @@ class GHN(nn.Module):
         work_flop = len(sizes) * longest * config.layers * config.hid * (24.0 * config.hid + 4 * longest)
         with one_thread(device, work_flop):
             if min(sizes) == longest:
-                whole: Tensor = self.gnn(torch.stack(list(parts)), edges)
+                whole: Tensor = gnn(torch.stack(list(parts)), edges)
                 return whole.unbind(0)
             padded = nn.utils.rnn.pad_sequence(list(parts), batch_first=True)  # (B, N, hid)
             mask = torch.arange(longest, device=device) < torch.tensor(sizes, device=device)[:, None]
-            updated: Tensor = self.gnn(padded, edges, mask)[mask]
-            return updated.split(sizes)
+            updated: Tensor = gnn(padded, edges, mask)[mask]
+            return updated.split_with_sizes(sizes)
 
     def forward(self, graphs: Sequence[ComputationGraph]) -> list[dict[int, Tensor]]:
         """Predict for a batch of graphs, differentiably.
@@ -178,7 +185,7 @@ class GHN(nn.Module):
         """Groups of targets that one product decodes, and their normalised values, stacked."""
         offsets = np.cumsum([0, *map(len, embeddings)])
         x = torch.cat(list(embeddings)) if len(embeddings) > 1 else embeddings[0] if embeddings else None
-        groups: defaultdict[tuple[Any, ...], list[Target]] = defaultdict(list)
+        groups: defaultdict[tuple[object, ...], list[Target]] = defaultdict(list)
         for target in targets:
             # Position tables of one grid may differ in rows, so each shape of table is a group.
             table = target.shape if target.kind == "position" else None
@@ -232,13 +239,13 @@ class GHN(nn.Module):
     def _add_identity(self, values: Tensor, x: Tensor, group: list[Target]) -> Tensor:
         """(n, out, in, kh, kw) weights of embeddings (n, hid) -> the same with the decoded identity part."""
         out, in_, kh, kw = values.shape[1:]
-        identity = self.dirac(x, out, in_, [t.repeats for t in group], grouped=group[0].grouped)
+        identity: Tensor = self.dirac(x, out, in_, [t.repeats for t in group], grouped=group[0].grouped)
         return values + F.pad(identity[..., None, None], ((kw // 2), (kw - 1 - kw // 2), (kh // 2), (kh - 1 - kh // 2)))
 
     def _decode_vectors(self, x: Tensor, group: list[Target]) -> Tensor:
         """(n, hid) -> (n, size): row 0 of the 1-D decoder is a scale, row 1 a shift."""
         kind = group[0].kind
-        values = self.decoder_1d(x).unflatten(1, (2, -1))[:, 0 if kind == "scale" else 1]  # (n, channels)
+        values: Tensor = self.decoder_1d(x).unflatten(1, (2, -1))[:, 0 if kind == "scale" else 1]  # (n, channels)
         if kind == "class_shift":
             values = self.bias_class(values)  # (n, num_classes)
         longest = max(math.prod(t.tiled) for t in group)

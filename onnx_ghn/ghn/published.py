@@ -37,7 +37,7 @@ def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def infer_config(tensors: Mapping[str, Tensor]) -> GHNConfig:
     """The configuration of a published GHN from its tensors' shapes, for files that carry none.
 
-    What no shape tells is set as in SamsungSAILMontreal/ghn3, ghn3/nn.py, `from_pretrained`: virtual edges
+    What no shape shows is set as in SamsungSAILMontreal/ghn3, ghn3/nn.py, `from_pretrained`: virtual edges
     and normalisation are on, except in a GHN-1 (a gated network without mlp_ve).
 
     Raises:
@@ -112,7 +112,7 @@ def read_pt(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _config_and_tensors(loaded: Mapping[str, Any]) -> tuple[GHNConfig, dict[str, Tensor]]:
+def _config_and_tensors(loaded: Mapping[str, object]) -> tuple[GHNConfig, dict[str, Tensor]]:
     config = loaded.get("config")
     state = loaded.get("state_dict", loaded)
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
@@ -120,9 +120,9 @@ def _config_and_tensors(loaded: Mapping[str, Any]) -> tuple[GHNConfig, dict[str,
     tensors = renamed({str(name): tensor for name, tensor in state.items()})
     if config is None:
         return infer_config(tensors), tensors
-    told = {"heads", "layers", "is_ghn2", "graph_rules"}
+    telling = {"heads", "layers", "is_ghn2", "graph_rules"}  # the keys that show whose config it is
     of_ghn3 = any(name.startswith("gnn.0.attn.") for name in tensors)
-    if of_ghn3 and isinstance(config, Mapping) and not told & set(config):
-        # A GHN-3's config may leave all its own keys at their defaults; then the tensors tell.
+    if of_ghn3 and isinstance(config, Mapping) and not telling & set(config):
+        # The config of a GHN-3 may leave all keys of its own at their defaults; then the tensors decide.
         config = {**config, "is_ghn2": False}
     return GHNConfig.from_dict(config), tensors

@@ -107,7 +107,7 @@ def _weight(
     factor = 1.0
     if config.weight_norm:
         position = is_table or graph.nodes[number].primitive is Primitive.pos_enc
-        factor = fan_in_factor(shape, position=position, inflation=layout.inflation)
+        factor = fan_in_factor(shape, position=position, repeats=layout.inflation)
     if is_head and not is_table and len(shape) > 1 and kh * kw == 1:
         classes = min(out, config.num_classes)
         decode: tuple[int, ...] = (classes, min(in_, largest[1]))

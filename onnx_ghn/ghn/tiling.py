@@ -105,19 +105,19 @@ def position_rows(grid: Tensor, n_positions: int, leading: int) -> Tensor:
     return F.pad(rows, (0, 0, leading, 0))[:, :n_positions]
 
 
-def fan_in_factor(shape: tuple[int, ...], *, position: bool, inflation: int = 1) -> float:
-    """By how much fan-in normalisation scales a weight: sqrt(beta / fan_in).
+def fan_in_factor(shape: tuple[int, ...], *, position: bool, repeats: int = 1) -> float:
+    """The factor by which fan-in normalisation scales a weight: sqrt(beta / fan_in).
 
-    beta is 1 for layers that no ReLU follows (told by one input channel, or kernels wider than high), else 2
+    beta is 1 for layers that no ReLU follows (recognised by one input channel, or by kernels wider than high), else 2
     (Knyazev et al. 2021, appendix B; facebookresearch/ppuda, ppuda/ghn/nn.py, `GHN._normalize`).
 
     Args:
         shape: canonical shape, at least 2-D.
         position: a position table; those of 11 or more rows (features where 3-D) are left as decoded.
-        inflation: how often the stored tensor repeats the canonical one along its inputs.
+        repeats: how often the stored tensor repeats the canonical one along its inputs.
     """
     if position and len(shape) > 2 and shape[0] == 1 and shape[2] >= _POSITION_SIDE:
         return 1.0
-    fan_in = math.prod(shape[1:]) * inflation
+    fan_in = math.prod(shape[1:]) * repeats
     no_relu = len(shape) > 2 and (shape[1] == 1 or (len(shape) > 3 and shape[2] < shape[3]))
     return math.sqrt((1.0 if no_relu else 2.0) / max(fan_in, 1))

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 __all__ = ["flops", "macs", "moved_bytes"]
 
 Shape = tuple[int, ...]
+Attributes = Mapping[str, object]
 Shapes = Sequence[Shape | None]  # None: an absent input, or an unknown shape
 
 _CONV = {"Conv": 1, "FusedConv": 1, "NhwcConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
@@ -55,8 +55,8 @@ _MOVES = frozenset(
 _PICKS = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "EmbedLayerNormalization"})
 
 
-def macs(op_type: str, attributes: Mapping[str, Any], inputs: Shapes, outputs: Shapes) -> int | None:
-    """Multiply-accumulates of one call; 0 for operators without any, None where a shape that it takes is unknown."""
+def macs(op_type: str, attributes: Attributes, inputs: Shapes, outputs: Shapes) -> int | None:
+    """Multiply-accumulates of one call: 0 for operators without any, None if a shape that it needs is unknown."""
     try:
         return _macs(op_type, attributes, inputs, outputs)
     except (IndexError, _Unknown):
@@ -64,7 +64,9 @@ def macs(op_type: str, attributes: Mapping[str, Any], inputs: Shapes, outputs: S
 
 
 def flops(op_type: str, n_macs: int | None, inputs: Shapes, outputs: Shapes) -> int | None:
-    """Two for a multiply-accumulate; else one for each element of the larger of first input and output; 0 for moves."""
+    """Operations of one call: two for a multiply-accumulate, else one for each element of the larger of first input and
+    output; 0 if data only move.
+    """
     if n_macs is None:
         return None
     if n_macs:
@@ -78,7 +80,7 @@ def flops(op_type: str, n_macs: int | None, inputs: Shapes, outputs: Shapes) -> 
 def moved_bytes(
     op_type: str, inputs: Sequence[tuple[Shape | None, int]], outputs: Sequence[tuple[Shape | None, int]]
 ) -> int | None:
-    """Bytes that one call has to read and write at least: (shape, bytes of an element) of inputs and outputs."""
+    """Bytes that one call has to read and write at least, from (shape, bytes of an element) of inputs and outputs."""
     if op_type in _VIEWS:
         return 0
     if any(shape is None for shape, _ in (*inputs, *outputs)):
@@ -105,7 +107,7 @@ def _known(shape: Shape | None) -> Shape:
     return shape
 
 
-def _macs(op_type: str, attributes: Mapping[str, Any], inputs: Shapes, outputs: Shapes) -> int:
+def _macs(op_type: str, attributes: Attributes, inputs: Shapes, outputs: Shapes) -> int:
     if op_type in _CONV:
         # Each output sums over the kernel and the channels of its group, which the weight's shape says.
         return _size(outputs[0]) * _size(_known(inputs[_CONV[op_type]])[1:])
@@ -117,20 +119,22 @@ def _macs(op_type: str, attributes: Mapping[str, Any], inputs: Shapes, outputs: 
     if op_type in _GEMM:
         return _size(outputs[0]) * _known(inputs[0])[0 if attributes.get("transA") else 1]
     if op_type in ("MatMulNBits", "MatMulBnb4"):
-        return _size(outputs[0]) * int(attributes["K"])
+        width = attributes["K"]
+        assert isinstance(width, int)
+        return _size(outputs[0]) * width
     if op_type in _RECURRENT:
         # W is (directions, gates × hidden, input), R (directions, gates × hidden, hidden); X begins (sequence, batch).
         return math.prod(_known(inputs[0])[:2]) * (_size(inputs[1]) + _size(inputs[2]))
     if op_type == "Einsum":
-        return _einsum(attributes["equation"], inputs)
+        equation = attributes["equation"]
+        return _einsum(equation.decode() if isinstance(equation, bytes) else str(equation), inputs)
     if op_type in ("Attention", "MultiHeadAttention", "GroupQueryAttention"):
-        return _attention(op_type, attributes, inputs)
+        return _attention(op_type, inputs)
     return 0
 
 
-def _einsum(equation: str | bytes, inputs: Shapes) -> int:
-    text = equation.decode() if isinstance(equation, bytes) else equation
-    terms = text.replace(" ", "").split("->")[0].split(",")
+def _einsum(equation: str, inputs: Shapes) -> int:
+    terms = equation.replace(" ", "").split("->")[0].split(",")
     sizes: dict[str, int] = {}
     for term, shape in zip(terms, inputs, strict=True):
         if "..." in term or len(term) != len(_known(shape)):
@@ -139,7 +143,7 @@ def _einsum(equation: str | bytes, inputs: Shapes) -> int:
     return math.prod(sizes.values()) if len(terms) > 1 else 0
 
 
-def _attention(op_type: str, attributes: Mapping[str, Any], inputs: Shapes) -> int:
+def _attention(op_type: str, inputs: Shapes) -> int:
     first = _known(inputs[0])
     if op_type == "Attention" and len(inputs) > 1 and inputs[1] is not None and len(inputs[1]) == 2 and len(first) == 3:
         # com.microsoft's: X (batch, n, width) times the weights of Q, K and V together, then attention over n.

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from onnx_ghn.profiling.report import Latency, Memory, Operator, PointResult, ProfileReport
 from onnx_ghn.profiling.settings import Point
@@ -18,7 +17,7 @@ __all__ = ["operators_csv", "points_csv", "trace_json", "write_file"]
 
 
 def points_csv(report: ProfileReport) -> str:
-    """A row for each point of the model, then of the other model."""
+    """A table with a row for each point of the model, then of the other model."""
     return _csv(
         {"model": model, **_point_row(point)}
         for model, points in ((report.model, report.points), (report.against, report.against_points))
@@ -27,7 +26,7 @@ def points_csv(report: ProfileReport) -> str:
 
 
 def operators_csv(report: ProfileReport) -> str:
-    """A row for each operator of each point."""
+    """A table with a row for each operator of each point."""
     rows = []
     for model, points in ((report.model, report.points), (report.against, report.against_points)):
         for point in points:
@@ -44,30 +43,19 @@ def operators_csv(report: ProfileReport) -> str:
 
 
 def trace_json(report: ProfileReport) -> str:
-    """For chrome://tracing or https://ui.perfetto.dev: the recorded runs, each point a process."""
+    """The recorded runs for chrome://tracing or https://ui.perfetto.dev; each point is a process there."""
     return json.dumps({"traceEvents": list(report.trace_events), "displayTimeUnit": "ms"})
 
 
 def write_file(path: str | os.PathLike[str], content: str | bytes, *, force: bool = False) -> Path:
-    """Write a file whole or not at all.
+    """Write what the functions above give, or a picture; see `onnx_ghn.onnx_io.write_file`."""
+    from onnx_ghn import onnx_io
 
-    Raises:
-        ModelWriteError: it exists and `force` is not given, or cannot be written.
-    """
-    from onnx_ghn.onnx_io import check_target
-    from onnx_ghn.onnx_io.transaction import Transaction
-
-    target = Path(path)
-    check_target(os.fspath(target), force)
-    with Transaction(os.fspath(target)) as transaction:
-        file = transaction.create(target.name)
-        file.write(content.encode() if isinstance(content, str) else content)
-        transaction.place(file, target.name, last=True)
-    return target
+    return onnx_io.write_file(path, content.encode() if isinstance(content, str) else content, force=force)
 
 
-def _point_row(point: PointResult) -> dict[str, Any]:
-    row: dict[str, Any] = {
+def _point_row(point: PointResult) -> dict[str, object]:
+    row: dict[str, object] = {
         **dataclasses.asdict(point.point),
         "batch": point.batch if point.inputs else point.point.batch,
     }
@@ -92,7 +80,7 @@ def _point_row(point: PointResult) -> dict[str, Any]:
     return row
 
 
-def _csv(rows: Iterable[Mapping[str, Any]], keys: list[str] | None = None) -> str:
+def _csv(rows: Iterable[Mapping[str, object]], keys: list[str] | None = None) -> str:
     listed = list(rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, keys or list(listed[0]), lineterminator="\n", extrasaction="ignore")

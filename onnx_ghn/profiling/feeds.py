@@ -15,23 +15,23 @@ from onnx_ghn.free_dimensions import free_size, n_attempts
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.profiling.specs import InputSpec
 
-__all__ = ["Feed", "candidate_feeds", "check_shapes", "random_feed"]
+__all__ = ["Array", "Feed", "candidate_feeds", "check_shapes", "random_feed"]
 
 Array = npt.NDArray[Any]
 Feed = dict[str, Array]
-# Free dimensions after the batch, by rank, in the order in which they are tried where --shape says nothing.
+# Sizes of free dimensions after the batch, by rank, in the order in which they are tried if `shapes` names none.
 _FREE_DIMS: dict[int, tuple[int, ...]] = {2: (64, 16), 3: (64, 1024, 16000, 16), 4: (224, 64, 32, 299), 5: (16, 32, 64)}
 
 
 def check_shapes(specs: Sequence[InputSpec], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse shapes of absent inputs, and of another rank than declared."""
+    """Refuse shapes for inputs that the model lacks, and shapes whose rank is not the declared one."""
     ranks = {spec.name: len(spec.dims) for spec in specs}
     for name, shape in shapes.items():
         if name not in ranks:
-            raise OptionError(f"shape: the model has no input {name!r}; its inputs are {_described(specs)}")
+            raise OptionError(f"`shapes`: the model has no input {name!r}; its inputs are {_described(specs)}")
         if len(shape) != ranks[name]:
             raise OptionError(
-                f"shape: {'×'.join(map(str, shape))} has {len(shape)} dimensions, input {name!r} has {ranks[name]}: "
+                f"`shapes`: {'×'.join(map(str, shape))} has {len(shape)} dimensions, input {name!r} has {ranks[name]}: "
                 f"{_described(specs)}"
             )
 
@@ -44,14 +44,14 @@ def candidate_feeds(
     file: str | None = None,
     seed: int = 0,
 ) -> Iterator[tuple[Feed, bool]]:
-    """Feeds, to be tried in turn until the model takes one, and whether a free dimension was chosen by us.
+    """Feeds to try in turn until the model takes one, each with whether a free dimension was chosen here.
 
-    The first one that fits a model: what `shapes` and the declarations leave free may be whatever the model's
-    insides need (a classifier behind a flatten takes one image size only).
+    There are several because a model may accept only some sizes of the dimensions that `shapes` and the declarations
+    leave free (a classifier behind a flatten takes one image size only).
 
     Args:
         batch: the first dimension of every input whose first dimension is free; where none is, of all inputs that
-            agree on one. 1 unless told.
+            agree on one. The default is 1.
 
     Raises:
         OptionError: shapes or a file that do not fit the declarations, inputs of types that cannot be made up.
@@ -59,7 +59,7 @@ def candidate_feeds(
     check_shapes(specs, shapes or {})
     if file is not None:
         if batch is not None or shapes:
-            raise OptionError(f"{file}: an input file has its own batch and shapes; leave batch and shape out")
+            raise OptionError(f"{file}: an input file has its own batch and shapes; leave `batch` and `shapes` out")
         yield _from_file(specs, file), False
         return
     shapes = shapes or {}
@@ -67,7 +67,7 @@ def candidate_feeds(
     attempts = n_attempts({len(spec.dims) for spec in free}, _FREE_DIMS)
     batched = _batched(specs, shapes) if batch is not None else frozenset()
     if batch not in (None, 1) and not batched:
-        raise OptionError(f"batch {batch}: no input has a batch dimension; its inputs are {_described(specs)}")
+        raise OptionError(f"`batch` {batch}: no input has a batch dimension; its inputs are {_described(specs)}")
     for attempt in range(attempts):
         sizes = {spec.name: _sized(spec, attempt, shapes) for spec in specs}
         for name in batched:
@@ -76,7 +76,7 @@ def candidate_feeds(
 
 
 def random_feed(specs: Sequence[InputSpec], sizes: Mapping[str, tuple[int, ...]], seed: int) -> Feed:
-    """Standard normal floats; integers from 0 up to the rows of the table that they index, else 0 and 1."""
+    """Random inputs: standard normal floats; integers below the rows of the table that they index, else 0 and 1."""
     rng = np.random.default_rng(seed)
     feed: Feed = {}
     needed_bytes = sum(math.prod(size) * 12 for size in sizes.values())  # drawn in float64, fed as float32 at least
@@ -95,7 +95,7 @@ def random_feed(specs: Sequence[InputSpec], sizes: Mapping[str, tuple[int, ...]]
             feed[spec.name] = rng.standard_normal(shape).astype(spec.dtype)
         else:
             raise OptionError(
-                f"input {spec.name!r} is of type {spec.dtype}, which numpy cannot feed; use an input file"
+                f"input {spec.name!r} is of type {spec.dtype}, which numpy cannot feed; give an input file in `inputs`"
             )
     return feed
 

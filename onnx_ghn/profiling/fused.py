@@ -1,4 +1,4 @@
-"""The graph as onnxruntime runs it, and which nodes of the file each of its nodes stands for."""
+"""The graph as onnxruntime runs it, and the nodes of the file that each of its nodes stands for."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Stored:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes, two or four elements in one where the type is so small."""
+        """Number of bytes; elements of four or two bits share one."""
         kind = onnx.TensorProto.DataType.Name(self.element_type)
         bits = _BITS.get(kind) or 8 * helper.tensor_dtype_to_np_dtype(self.element_type).itemsize
         return -(-self.n_elements * bits // 8)
@@ -87,7 +87,7 @@ def fused_nodes(optimized: Path, original: onnx.ModelProto) -> list[FusedNode]:
 def infer_shapes(
     nodes: Sequence[FusedNode], optimized: Path, original: onnx.ModelProto
 ) -> dict[str, tuple[tuple[int, ...], int]]:
-    """Shape and element type of what can be told without running: by value of the optimised graph.
+    """Shape and element type of the values that can be inferred without running, by name in the optimised graph.
 
     onnx's shape inference runs on both graphs; it does not know onnxruntime's own operators, whose outputs mostly
     have the name, or a node of the name, of a value of the file.
@@ -154,7 +154,7 @@ def _original_value(node: FusedNode, producers: Mapping[str, object]) -> str:
 def _covered(
     value: str, ends: set[str], producers: Mapping[str, onnx.NodeProto], claimed: set[int]
 ) -> list[onnx.NodeProto]:
-    """Nodes of the file from what other nodes give (`ends`) to `value`, in order; `claimed` ones are left out."""
+    """Nodes of the file between what other nodes give (`ends`) and `value`, in order, without `claimed` ones."""
     found, waiting, seen = [], [value], {value}
     while waiting:
         node = producers.get(waiting.pop())
@@ -204,7 +204,7 @@ def _restore_weights(
 def _shape_of(
     name: str, tensors: Mapping[str, onnx.TensorProto], producers: Mapping[str, onnx.NodeProto]
 ) -> tuple[int, ...] | None:
-    """Of an initializer, a Constant, or the ConstantOfShape that a file without weights has in its place."""
+    """The shape of an initializer, a Constant, or the ConstantOfShape that stands for it in a file without weights."""
     if name in tensors:
         return tuple(tensors[name].dims)
     node = producers.get(name)

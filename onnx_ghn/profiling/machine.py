@@ -1,4 +1,4 @@
-"""What this machine can do at best, as onnxruntime reaches it: the roofline's roofs.
+"""The roofs of the roofline: what this machine can do at best through onnxruntime.
 
 Measured anew each time, in a second or two: what a machine gives depends on its neighbours and its temperature too,
 and a roof from another day would be no roof.
@@ -13,11 +13,15 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from onnx_ghn.limits import available_cores
 from onnx_ghn.profiling.report import Machine
-from onnx_ghn.profiling.sessions import one_line_failures, open_session
-from onnx_ghn.profiling.settings import Point, Settings, available_cores
+from onnx_ghn.profiling.sessions import one_line_failures, timed_session
+from onnx_ghn.profiling.settings import Point, Settings
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["measure_machine", "system_info"]
 
@@ -30,7 +34,7 @@ _DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"
 
 
 def measure_machine(provider: str, threads: int) -> Machine:
-    """Peak, bandwidths and dispatch: of each the best of the runs of `_SECONDS`.
+    """Measure peak, bandwidths and dispatch; each is that of the best of the runs in `_SECONDS`.
 
     Peak is float32 MatMul of square matrices, bandwidth c = a + b with three arrays moved (as STREAM counts),
     dispatch the time of each of a chain of operators on one element.
@@ -58,7 +62,7 @@ def measure_machine(provider: str, threads: int) -> Machine:
     )
 
 
-def system_info() -> dict[str, Any]:
+def system_info() -> dict[str, str | int]:
     """Processor, cores and versions, for a report."""
     import onnxruntime
 
@@ -74,18 +78,16 @@ def system_info() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:  # no Linux
-        return platform.processor() or platform.machine()
+    """The processor's name, which psutil does not tell."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
 
 
 def _cache_bytes() -> int:
-    """Of the last level, as Linux says in /sys or the C library by sysconf; 0 where neither does."""
+    """The size of the last level of cache, from Linux's /sys or the C library's sysconf; 0 if neither has it."""
     sizes = [0]
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         text = file.read_text(encoding="ascii").strip()  # "32768K"
@@ -114,7 +116,7 @@ def _chain(length: int = _CHAIN) -> bytes:
     return _model([helper.make_node("Sin", [a], [b]) for a, b in itertools.pairwise(names)], "a")
 
 
-def _model(nodes: list[Any], inputs: str) -> bytes:
+def _model(nodes: list[onnx.NodeProto], inputs: str) -> bytes:
     from onnx import TensorProto, helper
 
     given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inputs]
@@ -127,11 +129,11 @@ def _model(nodes: list[Any], inputs: str) -> bytes:
 
 
 def _best(model: bytes, shapes: dict[str, tuple[int, ...]], point: Point, settings: Settings) -> float:
-    """Seconds of the fastest run; inputs and output stay on the device."""
+    """The seconds of the fastest run; inputs and output stay on the device."""
     import numpy as np
     import onnxruntime
 
-    session, _ = open_session(model, point, settings)
+    session, _ = timed_session(model, point, settings)
     device = _DEVICES.get(point.provider, "cpu")
     binding = session.io_binding()
     arrays = {name: np.full(shape, 1.0, np.float32) for name, shape in shapes.items()}

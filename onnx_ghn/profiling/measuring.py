@@ -9,20 +9,23 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.profiling import rewriting
 from onnx_ghn.profiling.feeds import Feed, candidate_feeds
 from onnx_ghn.profiling.fused import FusedNode, fused_nodes, infer_shapes
-from onnx_ghn.profiling.memory import peak_bytes, resident_bytes
 from onnx_ghn.profiling.operators import measured_operators, static_operators
+from onnx_ghn.profiling.own_process import peak_bytes, pin, resident_bytes
 from onnx_ghn.profiling.report import Machine, Memory, OperatorProfile, PointResult, TensorInfo
-from onnx_ghn.profiling.sessions import one_line_failures, open_session
+from onnx_ghn.profiling.sessions import one_line_failures, timed_session
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import InputSpec
 from onnx_ghn.profiling.timing import summary, time_runs
 from onnx_ghn.profiling.trace import read_trace
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 __all__ = ["Runnable", "estimate_point", "measure_point", "open_runnable"]
 
@@ -36,31 +39,41 @@ _UNDISTURBED = 0.9  # processor time over wall time; an undisturbed thread has 1
 class Runnable:
     """A session and inputs that it takes."""
 
-    def __init__(self, session: Any, feed: Feed, model: str | bytes, creation_ms: float, notes: list[str]) -> None:
-        self.session, self.feed, self.model, self.creation_ms, self.notes = session, feed, model, creation_ms, notes
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        feed: Feed,
+        model: str | bytes,
+        creation_ms: float,
+        notes: list[str],
+    ) -> None:
+        self.feed, self.model, self.creation_ms, self.notes = feed, model, creation_ms, notes
+        self.session: onnxruntime.InferenceSession | None = session
         self.first_ns = 0  # of the session's first run, in which it also takes its memory
 
     def run(self) -> None:
-        """Once, all outputs."""
+        """Run once, for all outputs."""
         with one_line_failures("onnxruntime cannot run the model"):
+            assert self.session is not None
             self.session.run(None, self.feed)
 
     @property
     def infos(self) -> tuple[TensorInfo, ...]:
-        """The inputs."""
+        """Names, types and shapes of the inputs."""
         return tuple(TensorInfo(name, str(array.dtype), array.shape) for name, array in self.feed.items())
 
 
 def open_runnable(path: str, specs: Sequence[InputSpec], point: Point, settings: Settings) -> Runnable:
     """A session of a model file, and the first of the candidate inputs that it runs on.
 
-    A file that declares other fixed shapes than those asked for is changed in memory.
+    If the file declares fixed shapes other than those asked for, the model is changed in memory.
 
     Raises:
-        RuntimeFailure: none that it runs on, with the first one's reason. OptionError: inputs that do not fit.
+        RuntimeFailure: the model runs on none of them; the reason is the first one's.
+        OptionError: inputs that do not fit.
     """
     failure: RuntimeFailure | None = None
-    opened: tuple[str | bytes, Any, float] | None = None
+    opened: tuple[str | bytes, onnxruntime.InferenceSession, float] | None = None
     feeds = candidate_feeds(specs, batch=point.batch, shapes=settings.shapes, file=settings.inputs, seed=settings.seed)
     for feed, chosen in feeds:
         notes = []
@@ -75,7 +88,7 @@ def open_runnable(path: str, specs: Sequence[InputSpec], point: Point, settings:
         if chosen:
             notes.append("free dimensions chosen here: " + _listed({n: a.shape for n, a in feed.items()}))
         if opened is None or changed:
-            session, creation_ms = open_session(model, point, settings, folder=os.path.dirname(path) or os.curdir)
+            session, creation_ms = timed_session(model, point, settings, folder=os.path.dirname(path) or os.curdir)
             opened = model, session, creation_ms
         runnable = Runnable(opened[1], feed, opened[0], opened[2], notes)
         try:
@@ -98,9 +111,8 @@ def measure_point(
     machine: Machine | None = None,
     trace_file: str | None = None,
 ) -> PointResult:
-    """All of a point; see PointResult. The file `trace_file` gets the events of the profiled runs, as a JSON list."""
-    if settings.pin and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, settings.pin)
+    """Measure a point. The events of the profiled runs are written to `trace_file`, if it is given, as a JSON list."""
+    pin(settings.pin)
     baseline = resident_bytes()
     runnable = open_runnable(path, specs, point, settings)
     loaded = resident_bytes()
@@ -129,7 +141,7 @@ def measure_point(
 def estimate_point(
     path: str, specs: Sequence[InputSpec], point: Point, settings: Settings, machine: Machine
 ) -> PointResult:
-    """What can be told of a point without running the model: operators and their estimated times."""
+    """Estimate a point without running the model: its operators and their times."""
     feeds = candidate_feeds(specs, batch=point.batch, shapes=settings.shapes, file=settings.inputs, seed=settings.seed)
     feed, chosen = next(iter(feeds))
     original = rewriting.load_structure(path)
@@ -138,7 +150,7 @@ def estimate_point(
     with _scratch() as folder:
         optimized = Path(folder) / "optimized.onnx"
         data, where = rewriting.serialized(original, path), os.path.dirname(path) or os.curdir
-        _, creation_ms = open_session(data, point, settings, folder=where, optimized=optimized)
+        _, creation_ms = timed_session(data, point, settings, folder=where, optimized=optimized)
         nodes = fused_nodes(optimized, original)
         operators = static_operators(nodes, infer_shapes(nodes, optimized, original), machine, point.provider)
     infos = tuple(TensorInfo(name, str(array.dtype), array.shape) for name, array in feed.items())
@@ -166,7 +178,7 @@ def _profiled(
         # Providers that compile parts of a graph (TensorRT) cannot write it: their nodes have their trace alone.
         writes = point.provider in ("CPUExecutionProvider", "CUDAExecutionProvider")
         optimized = Path(folder) / "optimized.onnx" if writes else None
-        session, _ = open_session(
+        session, _ = timed_session(
             model,
             point,
             settings,
@@ -185,7 +197,7 @@ def _profiled(
             events = json.loads(Path(session.end_profiling()).read_bytes())
     trace = read_trace(events, skip=_WARM_PROFILED)
     if not trace.runs_us:
-        raise RuntimeFailure("onnxruntime recorded no run; choose --no-operators")
+        raise RuntimeFailure("onnxruntime recorded no run; set `operators` to False")
     if trace_file is not None:
         Path(trace_file).write_text(json.dumps(trace.events), encoding="utf-8")
     return measured_operators(trace, nodes, machine)
@@ -199,7 +211,7 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 
 
 def _changed(specs: Iterable[InputSpec], feed: Feed) -> dict[str, tuple[int, ...]]:
-    """Inputs that are fed another shape than the file declares."""
+    """The inputs whose fed shape is not the one that the file declares."""
     found = {}
     for spec in specs:
         shape = feed[spec.name].shape

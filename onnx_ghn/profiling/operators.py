@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from onnx_ghn.profiling import counts
 from onnx_ghn.profiling.fused import FusedNode, Stored
 from onnx_ghn.profiling.report import Machine, Operator, OperatorProfile
-from onnx_ghn.profiling.trace import NodeTimes, Trace
+from onnx_ghn.profiling.trace import NodeTimes, RunTrace
 
 __all__ = ["measured_operators", "static_operators"]
 
@@ -25,8 +25,8 @@ _TRACE_BYTES = {"float": 4, "double": 8, "int64": 8, "uint64": 8, "int32": 4, "u
 _TRACE_BYTES |= {"float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1, "bool": 1}
 
 
-def measured_operators(trace: Trace, nodes: Sequence[FusedNode], machine: Machine | None) -> OperatorProfile:
-    """Operators as they ran. Nodes that onnxruntime made after it wrote its graph have no more than their trace."""
+def measured_operators(trace: RunTrace, nodes: Sequence[FusedNode], machine: Machine | None) -> OperatorProfile:
+    """Operators as they ran. Of nodes that onnxruntime made after it wrote its graph, only the trace is known."""
     by_name: dict[tuple[str, str], list[FusedNode]] = collections.defaultdict(list)
     for node in nodes:
         by_name[node.name, node.op_type].append(node)
@@ -43,7 +43,7 @@ def measured_operators(trace: Trace, nodes: Sequence[FusedNode], machine: Machin
 def static_operators(
     nodes: Sequence[FusedNode], shapes: Mapping[str, tuple[Shape, int]], machine: Machine | None, provider: str
 ) -> OperatorProfile:
-    """Operators that have not run: no times, the rest from inferred shapes."""
+    """Operators that have not run: without times, and with the rest from inferred shapes."""
     rows = []
     for node in nodes:
         inputs = [_static(name, stored, shapes) for name, stored in zip(node.inputs, node.stored, strict=True)]
@@ -53,7 +53,7 @@ def static_operators(
 
 
 class _Row:
-    """An operator before its figures."""
+    """What the figures of an operator are computed from."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ def _scaled(count: int | None, calls: float) -> int | None:
 
 
 def _present(row: _Row) -> list[Tensor]:
-    """Inputs that are there: an empty name is an absent one."""
+    """The inputs that are present; an empty name stands for an absent one."""
     if not row.node.inputs:
         return row.inputs
     return [entry for name, entry in zip(row.node.inputs, row.inputs, strict=True) if name]

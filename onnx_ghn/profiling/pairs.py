@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.profiling import rewriting
-from onnx_ghn.profiling.feeds import Feed
+from onnx_ghn.profiling.feeds import Array, Feed
 from onnx_ghn.profiling.measuring import open_runnable
+from onnx_ghn.profiling.own_process import pin
 from onnx_ghn.profiling.report import Comparison, Ratio
-from onnx_ghn.profiling.sessions import one_line_failures, open_session
+from onnx_ghn.profiling.sessions import one_line_failures, timed_session
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import InputSpec
 from onnx_ghn.profiling.timing import take_turns
 
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+
 __all__ = ["compare_outputs", "ratio_of_medians", "time_pair"]
 
-Array = npt.NDArray[Any]
 _RESAMPLES = 1000
 _OUTPUTS_AT_ONCE = 64  # of nodes: all at once could be more than the memory holds
 
@@ -29,9 +32,8 @@ _OUTPUTS_AT_ONCE = 64  # of nodes: all at once could be more than the memory hol
 def time_pair(
     paths: tuple[str, str], specs: tuple[Sequence[InputSpec], Sequence[InputSpec]], point: Point, settings: Settings
 ) -> Ratio:
-    """p50 of the first model over p50 of the second, their runs in turn, each on its own inputs of the same seed."""
-    if settings.pin and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, settings.pin)
+    """The p50 of the first model over that of the second. They run in turn, each on inputs from the same seed."""
+    pin(settings.pin)
     runs = [open_runnable(path, spec, point, settings).run for path, spec in zip(paths, specs, strict=True)]
     seconds = None if settings.seconds is None else 2 * settings.seconds
     found = take_turns(runs, warmup=settings.warmup, seconds=seconds, iterations=settings.iterations)
@@ -45,8 +47,8 @@ def ratio_of_medians(model: Array, against: Array, seed: int) -> tuple[float, fl
     """The ratio and its 95 % interval, by scipy's percentile bootstrap over pairs of neighbouring runs."""
     from scipy.stats import bootstrap
 
-    def statistic(a: Array, b: Array, axis: int = -1) -> Any:
-        return np.median(a, axis=axis) / np.median(b, axis=axis)
+    def statistic(a: Array, b: Array, axis: int = -1) -> Array:
+        return np.asarray(np.median(a, axis=axis) / np.median(b, axis=axis))
 
     ratio = float(statistic(model, against))
     if len(model) < 2:
@@ -75,7 +77,7 @@ def compare_outputs(
     rtol: float = 1e-3,
     atol: float = 1e-5,
 ) -> Comparison:
-    """What each node of both models gives on the same inputs, nodes matched by the names of their outputs.
+    """Compare what the nodes of both models give on the same inputs; nodes are matched by the names of their outputs.
 
     Neither graph is optimised, so that each node computes what the file says. A value is close where numpy.allclose
     says so, with NaN equal to NaN; max_rel is the largest difference over the largest magnitude of the other
@@ -92,7 +94,7 @@ def compare_outputs(
     common = [(name, node) for name, node in others if name in nodes]
     if not common:
         raise OptionError(f"{paths[0]} and {paths[1]} have no value's name in common, so nothing can be compared")
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for start in range(0, len(common), _OUTPUTS_AT_ONCE):
         part = common[start : start + _OUTPUTS_AT_ONCE]
         names = [name for name, _ in part]
@@ -103,12 +105,14 @@ def compare_outputs(
             for (name, node), a, b in zip(part, found, expected, strict=True)
             if isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
         ]
-    first = next((row["value"] for row in rows if not row["close"]), None)
+    first = next((str(row["value"]) for row in rows if not row["close"]), None)
     unmatched = len(nodes) + len(others) - 2 * len(common)
     return Comparison(tuple(rows), first, unmatched, rtol, atol)
 
 
-def _exposed(path: str, feed: Feed, point: Point, settings: Settings) -> tuple[list[tuple[str, Any]], Any]:
+def _exposed(
+    path: str, feed: Feed, point: Point, settings: Settings
+) -> tuple[list[tuple[str, onnx.NodeProto]], onnxruntime.InferenceSession]:
     proto = rewriting.load_structure(path)
     names = {value.name for value in proto.graph.input}
     if not feed.keys() <= names:
@@ -118,10 +122,10 @@ def _exposed(path: str, feed: Feed, point: Point, settings: Settings) -> tuple[l
     rewriting.set_input_shapes(proto, {name: array.shape for name, array in feed.items()})
     values = rewriting.expose_outputs(proto)
     data, folder = rewriting.serialized(proto, path), os.path.dirname(path) or os.curdir
-    return values, open_session(data, point, settings, folder=folder)[0]
+    return values, timed_session(data, point, settings, folder=folder)[0]
 
 
-def _difference(found: Array, expected: Array, rtol: float, atol: float) -> Mapping[str, Any]:
+def _difference(found: Array, expected: Array, rtol: float, atol: float) -> dict[str, object]:
     shape = list(expected.shape)
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return {"shape": shape, "max_abs": None, "max_rel": None, "close": False}

@@ -15,6 +15,7 @@ from onnx_ghn.profiling.report import PointResult, ProfileReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.typing import RcKeyType
 
 __all__ = ["check_picture", "draw_profile"]
 
@@ -30,7 +31,7 @@ _KINDS = (
 
 
 def check_picture(path: str | os.PathLike[str]) -> None:
-    """Refuse what could not be drawn, before anything is measured.
+    """Refuse a file that could not be drawn, before anything is measured.
 
     Raises:
         OptionError: another suffix, or no matplotlib.
@@ -67,7 +68,12 @@ def draw_profile(report: ProfileReport, path: str | os.PathLike[str]) -> bytes:
     profiled = next((point for point in reversed(done) if point.operators is not None), None)
     if profiled is not None:
         panels += [(_bars, (profiled,)), (_roofline, (profiled,))]
-    style = {"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "onnx-ghn", "text.color": _INK}
+    style: dict[RcKeyType, object] = {
+        "font.size": 10,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "onnx-ghn",
+        "text.color": _INK,
+    }
     style |= {"axes.edgecolor": _MUTED, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK}
     with matplotlib.rc_context(style):
         rows = [panels] if len(panels) <= 3 else [panels[:3], panels[3:]]
@@ -242,7 +248,7 @@ def _at(point: PointResult, name: str) -> int:
 
 
 def _others(point: PointResult, over: str, points: Sequence[PointResult]) -> str:
-    """What tells this point's curve from the others: the settings that vary, but for the one on the axis."""
+    """The label of this point's curve: the settings that vary among the points, except the one on the axis."""
     parts = []
     for name in ("provider", "optimization", "threads", "inter_threads", "streams", "batch"):
         values = {str(_at(p, name) if name == "batch" else getattr(p.point, name)) for p in points}

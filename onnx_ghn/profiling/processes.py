@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from typing import Any
+from collections.abc import Mapping
 
 from onnx_ghn.errors import RuntimeFailure
 
@@ -20,8 +20,8 @@ _PROGRAM = "import sys, json; job = json.load(sys.stdin); sys.path[:] = job.pop(
 _PROGRAM += "from onnx_ghn.profiling.worker import main; main(job)"
 
 
-def run_job(job: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    """The result of a job of onnx_ghn.profiling.worker.
+def run_job(job: Mapping[str, object], timeout_s: float) -> dict[str, object]:
+    """The result of a job of `onnx_ghn.profiling.worker`, both as JSON has them.
 
     Raises:
         RuntimeFailure: it failed, crashed, was killed, or took longer than `timeout_s`, after which it is gone.
@@ -37,7 +37,9 @@ def run_job(job: dict[str, Any], timeout_s: float) -> dict[str, Any]:
     try:
         out, err = process.communicate(json.dumps({**job, "path": path}).encode(), timeout_s)
     except subprocess.TimeoutExpired as error:
-        raise RuntimeFailure(f"still runs after {timeout_s:g} s; raise --timeout or choose a smaller shape") from error
+        raise RuntimeFailure(
+            f"still runs after {timeout_s:g} s; raise `timeout_s` or choose a smaller shape"
+        ) from error
     finally:
         if process.poll() is None:
             process.kill()
@@ -45,12 +47,11 @@ def run_job(job: dict[str, Any], timeout_s: float) -> dict[str, Any]:
     text = err.decode("utf-8", "replace")
     if process.returncode:
         raise RuntimeFailure(_death(process.returncode, text))
-    result: dict[str, Any] = json.loads(out)
+    result: dict[str, object] = json.loads(out)
     if result.get("error") is not None and "point" not in result:
-        reason = (
-            re.search(r"with error: ([^\n]+)", text) if "cannot be used on this machine" in result["error"] else None
-        )
-        raise RuntimeFailure(result["error"] + (f" ({reason[1].strip()})" if reason else ""))
+        message = str(result["error"])
+        reason = re.search(r"with error: ([^\n]+)", text) if "cannot be used on this machine" in message else None
+        raise RuntimeFailure(message + (f" ({reason[1].strip()})" if reason else ""))
     return result
 
 
@@ -63,5 +64,5 @@ def _death(code: int, text: str) -> str:
         return "out of memory; choose a smaller batch or shape"
     if code < 0:
         name = signal.Signals(-code).name
-        return f"onnxruntime crashed ({name}; {last}); try --optimization none or another onnxruntime"
+        return f"onnxruntime crashed ({name}; {last}); try the `optimization` none or another onnxruntime"
     return f"the measuring process failed: {last}"

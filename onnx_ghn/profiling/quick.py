@@ -1,11 +1,10 @@
-"""Latency of a model in this process, for whoever measures hundreds of small ones."""
+"""Latency of a model measured in this process, for measurements of hundreds of small models."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from onnx_ghn.profiling.settings import Point, Settings
 
@@ -24,7 +23,7 @@ def measure_latency(
     iterations: int | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """Percentiles of the latency of a model file on random inputs, without a process of its own.
 
     Args:

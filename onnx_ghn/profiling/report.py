@@ -1,4 +1,4 @@
-"""What profiling found. Every `to_dict` is JSON; units are in the keys."""
+"""The results of profiling. Every `to_dict` is JSON; units are in the keys."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ __all__ = [
 ]
 
 
+@dataclasses.dataclass(frozen=True)
 class _Record:
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """For JSON."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload]
+        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +40,11 @@ class TensorInfo(_Record):
 
 @dataclasses.dataclass(frozen=True)
 class Latency(_Record):
-    """Of single runs, the warm-up left out. With several streams, of the runs of all of them."""
+    """Latency of single runs without the warm-up. With several streams, all of their runs count."""
 
     n_runs: int
     wall_s: float  # from the first measured run's begin to the last one's end
-    cpu_s: float  # processor time of the process in it; less than wall_s where others had the processor
+    cpu_s: float  # processor time of the process in it; less than wall_s if other processes had the processor
     first_run_ms: float  # the very first run of the session, before the warm-up
     mean_ms: float
     std_ms: float  # of the sample (n - 1); 0 for a single run
@@ -78,7 +79,7 @@ class Machine(_Record):
     memory_bytes_per_s: float  # c = a + b over arrays larger than any cache
     cache_bytes_per_s: float  # the same over arrays that fit in a core's cache
     dispatch_us: float  # of an operator that has nothing to do
-    last_level_cache_bytes: int  # 0 where the system does not say
+    last_level_cache_bytes: int  # 0 if the system does not say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,14 +93,14 @@ class Operator(_Record):
     covers: tuple[str, ...]
     fused: str  # the operators of `covers`: "Conv+BatchNormalization+Relu"
     output_shape: tuple[int, ...] | None
-    calls: float | None  # in a run; None where nothing was measured
+    calls: float | None  # in a run; None if nothing was measured
     p50_ms: float | None  # in a run, over the repetitions; without the time of operators inside it (Loop, If)
     p10_ms: float | None
     p90_ms: float | None
     mean_ms: float | None
     std_ms: float | None
     share: float | None  # p50_ms of the sum of all operators
-    macs: int | None  # None where a shape is unknown
+    macs: int | None  # None if a shape is unknown
     flops: int | None  # 2 × MACs, or one an element for other arithmetic
     parameters: int  # elements of the stored tensors that it reads
     parameter_bytes: int
@@ -113,10 +114,10 @@ class OperatorProfile(_Record):
     """Operators, in the order in which they first run."""
 
     operators: tuple[Operator, ...]
-    repetitions: int  # 0 where nothing was run
+    repetitions: int  # 0 if nothing was run
     run_ms: float | None  # mean of the recorded runs, slower than others by the recording between operators
     operators_ms: float | None  # sum of the operators' means
-    operators_p50_ms: float | None  # sum of the operators' p50: less, where other processes got in between
+    operators_p50_ms: float | None  # sum of the operators' p50: less, if other processes got in between
     coverage: float | None  # operators_ms / run_ms
     macs: int
     flops: int
@@ -129,7 +130,7 @@ class OperatorProfile(_Record):
 
 @dataclasses.dataclass(frozen=True)
 class PointResult:
-    """One point of a sweep: `error`, or all the rest."""
+    """One point of a sweep: either `error`, or all the rest."""
 
     point: Point
     error: str | None = None
@@ -146,7 +147,7 @@ class PointResult:
         """Items in a run: the first dimension of the first input that has any."""
         return next((info.shape[0] for info in self.inputs if info.shape), 1)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """For JSON."""
         parts = {
             name: None if part is None else part.to_dict()
@@ -212,7 +213,7 @@ class ProfileReport:
         found: list[PointResult | Ratio] = [*self.points, *self.against_points, *self.ratios]
         return [f"{entry.point.label}: {entry.error}" for entry in found if entry.error is not None]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """For JSON; docs/profiling.md describes the keys."""
         return {
             "model": self.model,

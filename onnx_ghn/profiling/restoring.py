@@ -1,60 +1,44 @@
-"""Reports back from the JSON of a worker."""
+"""Records back from the JSON that `dataclasses.asdict` gives for them: jobs for a worker, reports from one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import collections.abc
+import dataclasses
+import functools
+import types
+import typing
+from typing import TypeVar
 
-from onnx_ghn.profiling.report import (
-    Comparison,
-    Latency,
-    Machine,
-    Memory,
-    Operator,
-    OperatorProfile,
-    PointResult,
-    Ratio,
-    TensorInfo,
-)
-from onnx_ghn.profiling.settings import Point
+__all__ = ["restored"]
 
-__all__ = ["comparison_from", "point_from", "ratio_from"]
-
-Json = Mapping[str, Any]
+_Record = TypeVar("_Record")
 
 
-def point_from(found: Json) -> PointResult:
-    """A PointResult."""
-    latency, memory, machine = found["latency"], found["memory"], found["machine"]
-    return PointResult(
-        point=Point(**found["point"]),
-        error=found["error"],
-        inputs=tuple(TensorInfo(**{**entry, "shape": tuple(entry["shape"])}) for entry in found["inputs"]),
-        notes=tuple(found["notes"]),
-        session_creation_ms=found["session_creation_ms"],
-        latency=None if latency is None else Latency(**{**latency, "samples_ms": tuple(latency["samples_ms"])}),
-        memory=None if memory is None else Memory(**memory),
-        operators=None if found["operators"] is None else _operators_from(found["operators"]),
-        machine=None if machine is None else Machine(**machine),
-    )
+def restored(kind: type[_Record], entries: object) -> _Record:
+    """A dataclass from a JSON object; the types of its fields say what becomes a record or a tuple inside it."""
+    found = _value(kind, entries)
+    assert isinstance(found, kind)
+    return found
 
 
-def ratio_from(found: Json) -> Ratio:
-    """A Ratio."""
-    return Ratio(**{**found, "point": Point(**found["point"])})
+@functools.cache
+def _fields(kind: type) -> dict[str, object]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
-def comparison_from(found: Json) -> Comparison:
-    """A Comparison."""
-    return Comparison(**{**found, "rows": tuple(found["rows"])})
-
-
-def _operators_from(found: Json) -> OperatorProfile:
-    return OperatorProfile(**{**found, "operators": tuple(_operator_from(entry) for entry in found["operators"])})
-
-
-def _operator_from(entry: Json) -> Operator:
-    shape = entry["output_shape"]
-    return Operator(
-        **{**entry, "covers": tuple(entry["covers"]), "output_shape": None if shape is None else tuple(shape)}
-    )
+def _value(kind: object, value: object) -> object:
+    if value is None:
+        return None
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:  # with None, and nothing else
+        return _value(arguments[0], value)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        of_field = _fields(kind)
+        return kind(**{name: _value(of_field[name], entry) for name, entry in value.items()})
+    if origin is tuple and isinstance(value, (list, tuple)):
+        each = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(_value(inner, entry) for inner, entry in zip(each, value, strict=True))
+    if origin is collections.abc.Mapping and isinstance(value, dict):
+        return {name: _value(arguments[1], entry) for name, entry in value.items()}
+    return value

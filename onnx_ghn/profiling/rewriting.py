@@ -1,4 +1,4 @@
-"""Copies of a model in memory for what its file does not allow: other fixed shapes, named nodes, all outputs."""
+"""Changed copies of a model in memory: with other fixed shapes, with named nodes, with all outputs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def set_input_shapes(proto: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...
 
 
 def name_nodes(proto: onnx.ModelProto) -> bool:
-    """Name the nodes that have no name, so that the trace tells them apart; whether there were any."""
+    """Name the nodes that have no name, so that the trace tells them apart. Returns whether there were any."""
     unnamed = [node for graph in graphs(proto.graph) for node in graph.node if not node.name]
     for number, node in enumerate(unnamed):
         node.name = f"{node.op_type}#{number}"
@@ -37,7 +37,7 @@ def name_nodes(proto: onnx.ModelProto) -> bool:
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph, and those of the bodies in it (Loop, If, Scan), at any depth."""
+    """A graph and the bodies in it (of Loop, If, Scan), at any depth."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -46,7 +46,7 @@ def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def expose_outputs(proto: onnx.ModelProto) -> list[tuple[str, onnx.NodeProto]]:
-    """Make what each node of the main graph gives an output of the model; values and their nodes, in order."""
+    """Make every value of the main graph an output of the model. Returns the values and their nodes, in order."""
     given = {value.name for value in proto.graph.output}
     found = []
     for node in proto.graph.node:

@@ -1,4 +1,4 @@
-"""Sessions as deployment has them: provider, threads, level of optimisation, custom operators; timed."""
+"""Timed sessions with the settings of a deployment: provider, threads, level of optimisation, custom operators."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.profiling.settings import OPTIMIZATIONS, Point, Settings
 from onnx_ghn.runtime import failures
 
-__all__ = ["one_line_failures", "open_session", "provider_name"]
+if TYPE_CHECKING:
+    import onnxruntime
 
-_SILENT = 4  # onnxruntime's severity for fatal errors only: what fails is raised, and said once
-# What onnxruntime says before the reason: its status, and where in its source.
+__all__ = ["one_line_failures", "provider_name", "timed_session"]
+
+_SILENT = 4  # onnxruntime's severity for fatal errors only: failures are raised, not logged too
+# What onnxruntime writes before the reason: its status, and the place in its source.
 _NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ [^()]*\([^()]*\) ")
 _CPU = "CPUExecutionProvider"
 
@@ -31,15 +34,15 @@ def provider_name(name: str) -> str:
     """
     import onnxruntime
 
-    known = {entry.lower(): entry for entry in onnxruntime.get_all_providers()}
+    known: dict[str, str] = {entry.lower(): entry for entry in onnxruntime.get_all_providers()}
     short = {entry.removesuffix("executionprovider"): full for entry, full in known.items()}
     found = known.get(name.lower()) or short.get(name.lower())
     if found is None:
-        raise OptionError(f"provider {name!r}: onnxruntime knows {', '.join(sorted(short))}")
+        raise OptionError(f"`provider` {name!r}: onnxruntime knows {', '.join(sorted(short))}")
     return found
 
 
-def open_session(
+def timed_session(
     model: str | bytes,
     point: Point,
     settings: Settings,
@@ -47,12 +50,12 @@ def open_session(
     folder: str = "",
     profile_prefix: str | None = None,
     optimized: Path | None = None,
-) -> tuple[Any, float]:
+) -> tuple[onnxruntime.InferenceSession, float]:
     """A session and the milliseconds that its creation took.
 
     Args:
         model: a path, or the bytes of a model whose external data lie in `folder`.
-        profile_prefix: of onnxruntime's trace, which is recorded where one is given.
+        profile_prefix: the prefix of the file of onnxruntime's trace; without one, no trace is recorded.
         optimized: where to write the graph as onnxruntime runs it (its large tensors beside it).
 
     Raises:
@@ -93,7 +96,7 @@ def open_session(
             options.register_custom_ops_library(os.path.realpath(library))
     providers = [point.provider] if point.provider == _CPU else [point.provider, _CPU]
     with one_line_failures("onnxruntime cannot load the model"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a provider that falls away: told below
+        warnings.simplefilter("ignore")  # about a provider that is dropped: an error is raised below
         began = time.perf_counter()
         session = onnxruntime.InferenceSession(model, options, providers=providers)
         creation_ms = (time.perf_counter() - began) * 1e3
@@ -104,12 +107,10 @@ def open_session(
 
 @contextlib.contextmanager
 def one_line_failures(what: str) -> Iterator[None]:
-    """Whatever onnxruntime raises, as a RuntimeFailure with a remedy where one is known."""
-    import onnxruntime
-
+    """Turn whatever onnxruntime raises into a RuntimeFailure of one line, with a remedy if one is known."""
     try:
         yield
-    except failures(onnxruntime) as error:
+    except failures() as error:
         full = " ".join(str(error).split())
         text = _NOISE.sub("", full)
         text = text if len(text) < 300 else text[:297] + "..."
@@ -121,7 +122,7 @@ def _remedy(text: str, error: Exception) -> str:
     if isinstance(error, MemoryError) or "allocate memory" in lowered or "bad_alloc" in lowered:
         return "; out of memory: choose a smaller batch or shape"
     if "is not a registered function/op" in lowered or "no opset import for domain" in lowered:
-        return "; give the library of a custom operator with --custom-op-library"
+        return "; give the library of a custom operator in `custom_op_libraries`"
     if "invalid dimensions" in lowered or "unexpected input data type" in lowered or "invalid rank" in lowered:
-        return "; choose another --shape or --batch"
+        return "; choose another `batch`, or other `shapes`"
     return ""

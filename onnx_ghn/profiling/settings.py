@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Mapping
-from typing import Any
 
 from onnx_ghn.errors import OptionError
+from onnx_ghn.limits import available_cores
 
-__all__ = ["OPTIMIZATIONS", "Point", "Settings", "available_cores"]
+__all__ = ["OPTIMIZATIONS", "Point", "Settings"]
 
 #: onnxruntime's levels of graph optimisation, by the name of its GraphOptimizationLevel.
 OPTIMIZATIONS = {
@@ -21,18 +20,11 @@ OPTIMIZATIONS = {
 }
 
 
-def available_cores() -> list[int]:
-    """The processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 @dataclasses.dataclass(frozen=True)
 class Point:
     """One way to run a model."""
 
-    batch: int | None = None  # None: what the file or the inputs declare, 1 where that is free
+    batch: int | None = None  # None: what the file or the inputs declare, or 1 if that is free
     threads: int = 1  # within an operator
     inter_threads: int = 1  # between operators; above 1 onnxruntime's parallel executor runs
     streams: int = 1  # concurrent runs of one session
@@ -43,13 +35,13 @@ class Point:
         for name in ("batch", "threads", "inter_threads", "streams"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise OptionError(f"{name.replace('_', '-')} {value}: must be 1 or more")
+                raise OptionError(f"`{name}` {value}: must be 1 or more")
         if self.optimization not in OPTIMIZATIONS:
-            raise OptionError(f"optimization {self.optimization!r}: choose of {', '.join(OPTIMIZATIONS)}")
+            raise OptionError(f"`optimization` {self.optimization!r}: choose of {', '.join(OPTIMIZATIONS)}")
 
     @property
     def label(self) -> str:
-        """For messages and legends."""
+        """The point in a few words, for messages and legends."""
         parts = [self.provider.removesuffix("ExecutionProvider"), f"{self.threads} threads"]
         parts += [f"batch {self.batch}"] if self.batch is not None else []
         parts += [f"{self.inter_threads} inter-op"] if self.inter_threads > 1 else []
@@ -64,7 +56,7 @@ class Settings:
 
     warmup: int = 5  # runs before the measurement, after the very first one, which is reported by itself
     seconds: float | None = None  # the measurement ends after this time ...
-    iterations: int | None = None  # ... or this many runs, whichever is first; 3 s where neither is given
+    iterations: int | None = None  # ... or this many runs, whichever is first; 3 s if neither is given
     shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)  # by input
     inputs: str | None = None  # an .npz or .npy file
     seed: int = 0  # of random inputs
@@ -80,22 +72,22 @@ class Settings:
         if self.seconds is None and self.iterations is None:
             object.__setattr__(self, "seconds", 3.0)
         if self.warmup < 0:
-            raise OptionError(f"warmup {self.warmup}: must be 0 or more")
+            raise OptionError(f"`warmup` {self.warmup}: must be 0 or more")
         if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
-            raise OptionError(f"seconds {self.seconds}: must be more than 0")
+            raise OptionError(f"`seconds` {self.seconds}: must be more than 0")
         if self.iterations is not None and self.iterations < 1:
-            raise OptionError(f"iterations {self.iterations}: must be 1 or more")
+            raise OptionError(f"`iterations` {self.iterations}: must be 1 or more")
         if not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
-            raise OptionError(f"timeout {self.timeout_s}: must be more than 0")
+            raise OptionError(f"`timeout_s` {self.timeout_s}: must be more than 0")
         if self.seconds is not None and self.seconds >= self.timeout_s:
-            raise OptionError(f"seconds {self.seconds:g} do not fit in the timeout of {self.timeout_s:g} s; raise it")
+            raise OptionError(f"`seconds` {self.seconds:g}: must be less than `timeout_s`, which is {self.timeout_s:g}")
         for name, shape in self.shapes.items():
             if any(dim < 1 for dim in shape):
-                raise OptionError(f"shape of input {name!r}: {shape} must hold numbers from 1")
+                raise OptionError(f"`shapes`: that of input {name!r} is {shape}, must hold numbers from 1")
         absent = sorted(set(self.pin) - set(available_cores()))
         if absent:
-            raise OptionError(f"pin: no processor {absent[0]} here; there are {available_cores()}")
+            raise OptionError(f"`pin`: no processor {absent[0]} here; there are {available_cores()}")
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+    def to_dict(self) -> dict[str, object]:
+        """The settings, for JSON."""
         return dataclasses.asdict(self)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from typing import Any
 
 import onnx_ir as ir
 
@@ -26,13 +25,8 @@ class InputSpec:
 
     name: str
     dtype: str  # numpy's name; "string" for strings
-    dims: tuple[int | None, ...]  # None where free
+    dims: tuple[int | None, ...]  # None for a free dimension
     upper: int | None = None  # rows of the smallest table that its values index
-
-    @classmethod
-    def from_dict(cls, entries: dict[str, Any]) -> InputSpec:
-        """Back from JSON."""
-        return cls(entries["name"], entries["dtype"], tuple(entries["dims"]), entries["upper"])
 
 
 @dataclasses.dataclass(frozen=True)

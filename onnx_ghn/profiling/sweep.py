@@ -1,4 +1,4 @@
-"""A sweep: each point in a process of its own, what has been measured kept whatever happens to the rest."""
+"""A sweep: each point runs in a process of its own, and its result is kept whatever happens to the others."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.limits import available_cores
 from onnx_ghn.profiling.feeds import candidate_feeds, check_shapes
+from onnx_ghn.profiling.jobs import Job, Kind
 from onnx_ghn.profiling.report import Comparison, Machine, PointResult, ProfileReport, Ratio
-from onnx_ghn.profiling.restoring import comparison_from, point_from, ratio_from
-from onnx_ghn.profiling.settings import Point, Settings, available_cores
+from onnx_ghn.profiling.restoring import restored
+from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import ModelSpec, model_spec
 
 __all__ = ["profile"]
@@ -39,18 +40,18 @@ def profile(
     trace: bool = False,
     progress: Progress | None = None,
 ) -> ProfileReport:
-    """Measure a model file at each combination of what is given.
+    """Measure a model file at each combination of the given values.
 
     Args:
-        batch: sizes; without any, what the file or the input file declares.
-        threads: within an operator; all processors unless told.
+        batch: batch sizes; without any, what the model or the input file declares.
+        threads: within an operator; by default, as many as there are cores.
         inter_threads, streams, provider, optimization: see `Point`; providers by short or full name.
         settings: how to measure; see `Settings`.
         against: another model file, measured at the same points, and then both in turn (`ProfileReport.ratios`).
-        compare_outputs: with `against`: the outputs of all nodes (`ProfileReport.comparison`).
+        compare_outputs: with `against`, compare the outputs of all nodes (`ProfileReport.comparison`).
         estimate: run nothing; estimate from the graph and the machine's peak.
         trace: keep the events of the profiled runs (`ProfileReport.trace_events`).
-        progress: told before each job.
+        progress: called before each job.
 
     Returns:
         a report of all points. A point that cannot be measured has an `error`; Ctrl-C ends the sweep, and the
@@ -64,9 +65,9 @@ def profile(
 
     settings = settings or Settings()
     if compare_outputs and against is None:
-        raise OptionError("comparing outputs needs a second model: --against")
+        raise OptionError("comparing outputs needs a second model: `against`")
     if estimate and against is not None:
-        raise OptionError("an estimate runs nothing, so there is nothing to compare: leave --against out")
+        raise OptionError("an estimate runs nothing, so there is nothing to compare: leave `against` out")
     names = [provider_name(name) for name in provider]
     axes = (names, optimization, threads or (len(settings.pin or available_cores()),), inter_threads, streams)
     points = [
@@ -76,7 +77,7 @@ def profile(
     points = list(dict.fromkeys(points))
     for library in settings.custom_op_libraries:
         if not os.path.isfile(library):
-            raise OptionError(f"custom operators: {library} is no file")
+            raise OptionError(f"`custom_op_libraries`: {library} is no file")
     specs = [model_spec(file) for file in (path, against) if file is not None]
     for spec in specs:
         check_shapes(spec.inputs, settings.shapes)
@@ -116,21 +117,22 @@ class _Sweep:
         self.points: tuple[list[PointResult], list[PointResult]] = ([], [])
         self.ratios: list[Ratio] = []
         self.comparison: Comparison | None = None
-        self.events: list[dict[str, Any]] = []
+        self.events: list[dict[str, object]] = []
         self._specs, self._settings, self._estimate = specs, settings, estimate
         self._trace_folder, self._progress = trace_folder, progress
         self._machines: dict[tuple[str, int], Machine] = {}
         self._n_done = self._n_jobs = 0
 
     def all(self, points: Sequence[Point], compare: bool) -> bool:
-        """Run them; whether it was interrupted."""
+        """Run the jobs. Returns whether the user interrupted them."""
         two = len(self._specs) > 1
         self._n_jobs = len(points) * (3 if two else 1) + compare
         try:
             for point in points:
                 self._point(point)
             if compare:
-                self.comparison = comparison_from(self._job("compare", points[0], "outputs of all nodes"))
+                job = self._job("compare", points[0])
+                self.comparison = restored(Comparison, self._result(job, "outputs of all nodes"))
         except KeyboardInterrupt:
             return True
         return False
@@ -148,55 +150,55 @@ class _Sweep:
         failed = next((side[-1].error for side in self.points if side[-1].error), None)
         if failed:
             self._n_done += 1
-            return  # told already, by the point of the model that failed
+            return  # the failed point of one model has its error already
         try:
-            self.ratios.append(ratio_from(self._job("pair", point, f"both in turn, {point.label}")))
+            ratio = self._result(self._job("pair", point), f"both in turn, {point.label}")
+            self.ratios.append(restored(Ratio, ratio))
         except RuntimeFailure as error:
             self.ratios.append(Ratio(point, str(error)))
 
     def _measured(self, point: Point, side: int, label: str) -> PointResult:
-        kind = "estimate" if self._estimate else "measure"
-        extra: dict[str, Any] = {"paths": [self._specs[side].path], "specs": [self._inputs(side)]}
-        if self._settings.operators or self._estimate:
-            extra["machine"] = self._machine(point).to_dict()
+        spec = self._specs[side]
+        machine = self._machine(point) if self._settings.operators or self._estimate else None
         file = None if self._trace_folder is None else self._trace_folder / f"{len(self.points[side])}-{side}.json"
-        found = point_from(self._job(kind, point, label, **extra, trace_file=file and str(file)))
+        job = dataclasses.replace(
+            self._job("estimate" if self._estimate else "measure", point),
+            paths=(spec.path,),
+            specs=(spec.inputs,),
+            machine=machine,
+            trace_file=None if file is None else str(file),
+        )
+        found = restored(PointResult, self._result(job, label))
         if file is not None and file.exists():
             self._keep(json.loads(file.read_bytes()), label)
         return found
 
     def _machine(self, point: Point) -> Machine:
-        """Measured once for each provider and number of threads."""
+        """The machine's peak and bandwidth, measured once for each provider and number of threads."""
         key = point.provider, point.threads
         if key not in self._machines:
             self._n_done -= 1  # it is part of the point's job
             probe = Point(provider=point.provider, threads=point.threads)
-            self._machines[key] = Machine(**self._job("machine", probe, "the machine's peak"))
+            self._machines[key] = restored(Machine, self._result(self._job("machine", probe), "the machine's peak"))
         return self._machines[key]
 
-    def _job(self, kind: str, point: Point, label: str, **extra: Any) -> dict[str, Any]:
+    def _job(self, kind: Kind, point: Point) -> Job:
+        """A job that takes all models."""
+        paths, specs = tuple(spec.path for spec in self._specs), tuple(spec.inputs for spec in self._specs)
+        return Job(kind, point, self._settings, paths, specs)
+
+    def _result(self, job: Job, label: str) -> dict[str, object]:
         from onnx_ghn.profiling.processes import run_job
 
         if self._progress is not None:
             self._progress(label, max(self._n_done, 0), self._n_jobs)
-        job = {
-            "kind": kind,
-            "point": dataclasses.asdict(point),
-            "settings": self._settings.to_dict(),
-            "paths": [spec.path for spec in self._specs],
-            "specs": [self._inputs(side) for side in range(len(self._specs))],
-            **extra,
-        }
         try:
-            return run_job(job, self._settings.timeout_s)
+            return run_job(dataclasses.asdict(job), self._settings.timeout_s)
         finally:
             self._n_done += 1
 
-    def _inputs(self, side: int) -> list[dict[str, Any]]:
-        return [dataclasses.asdict(spec) for spec in self._specs[side].inputs]
-
-    def _keep(self, events: Sequence[Mapping[str, Any]], label: str) -> None:
-        """A point's events as a process of its own in the viewer."""
+    def _keep(self, events: Sequence[Mapping[str, object]], label: str) -> None:
+        """Keep a point's events, as a process of its own in the viewer."""
         number = len({event["pid"] for event in self.events}) + 1
         self.events.append({"name": "process_name", "ph": "M", "pid": number, "tid": 0, "args": {"name": label}})
         self.events += [{**event, "pid": number} for event in events]

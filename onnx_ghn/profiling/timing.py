@@ -26,7 +26,7 @@ class Timing:
 
 
 def time_runs(run: Run, *, warmup: int, seconds: float | None, iterations: int | None, streams: int = 1) -> Timing:
-    """Time each call of `run`, `warmup` calls before left out.
+    """Time each call of `run`, after `warmup` calls that are not timed.
 
     It ends after `iterations` calls (of all streams together) or `seconds`, whichever comes first, and measures one
     call of each stream at least, where so many are asked for. Each stream is a thread that calls `run` again as soon

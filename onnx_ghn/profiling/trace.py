@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["NodeTimes", "Trace", "read_trace"]
+__all__ = ["NodeTimes", "RunTrace", "read_trace"]
 
 Event = Mapping[str, Any]
 _SUFFIX = "_kernel_time"
@@ -21,14 +21,14 @@ class NodeTimes:
     op_type: str
     provider: str
     index: int  # onnxruntime's number of the node
-    runs_us: list[float]  # of each run; 0 where it did not run
+    runs_us: list[float]  # of each run; 0 if it did not run
     calls: int  # in all runs
     inputs: list[tuple[str, tuple[int, ...]]]  # type and shape at the last call
     outputs: list[tuple[str, tuple[int, ...]]]
 
 
 @dataclasses.dataclass
-class Trace:
+class RunTrace:
     """Nodes in the order in which they first run, and the time of whole runs."""
 
     nodes: list[NodeTimes]
@@ -36,7 +36,7 @@ class Trace:
     events: list[dict[str, Any]]  # of the runs that are counted
 
 
-def read_trace(events: Sequence[Event], skip: int = 0) -> Trace:
+def read_trace(events: Sequence[Event], skip: int = 0) -> RunTrace:
     """Nodes' own times from the events that onnxruntime recorded.
 
     Args:
@@ -68,7 +68,7 @@ def read_trace(events: Sequence[Event], skip: int = 0) -> Trace:
         node.calls += 1
         node.inputs = _shapes(args.get("input_type_shape"))
         node.outputs = _shapes(args.get("output_type_shape"))
-    return Trace(list(found.values()), [float(run["dur"]) for run in runs], kept)
+    return RunTrace(list(found.values()), [float(run["dur"]) for run in runs], kept)
 
 
 def _own_times(kernels: Sequence[Event]) -> list[float]:

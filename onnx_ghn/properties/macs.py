@@ -18,7 +18,7 @@ from onnx_ghn.errors import GraphError, printable
 from onnx_ghn.graph.model import ComputationGraph
 from onnx_ghn.profiling.counts import macs
 from onnx_ghn.profiling.rewriting import load_structure, serialized
-from onnx_ghn.profiling.sessions import open_session
+from onnx_ghn.profiling.sessions import timed_session
 from onnx_ghn.profiling.settings import Point, Settings
 
 __all__ = ["architecture_macs", "model_macs"]
@@ -77,7 +77,7 @@ def _folded(model: onnx.ModelProto, folder: str) -> onnx.ModelProto:
     """The model with all that follows from constants computed."""
     with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as scratch:
         path = Path(scratch) / "folded.onnx"
-        open_session(
+        timed_session(
             serialized(model, "the model"), Point(optimization="basic"), Settings(), folder=folder, optimized=path
         )
         return load_structure(os.fspath(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,9 +10,9 @@ import numpy.typing as npt
 
 from onnx_ghn.errors import DataError
 from onnx_ghn.images.files import ImageSource, open_image, quiet_decoding
-from onnx_ghn.limits import gib, memory_bytes
+from onnx_ghn.limits import available_cores, gib, memory_bytes
 
-__all__ = ["SMALL", "Progress", "available_cores", "common_small_size", "decode_all"]
+__all__ = ["SMALL", "Progress", "common_small_size", "decode_all", "default_workers"]
 
 SMALL = 64  # images with sides up to this are decoded and held in memory
 _PROBED = 32  # images that are opened to tell whether all are small and of one size
@@ -82,7 +81,7 @@ def decode_all(
         return len(chunk)
 
     done = 0
-    pool = ThreadPoolExecutor(threads or available_cores())
+    pool = ThreadPoolExecutor(threads or default_workers())
     try:
         with quiet_decoding():
             for count in pool.map(decode, range(0, len(every), _CHUNK)):
@@ -94,9 +93,6 @@ def decode_all(
     return images
 
 
-def available_cores() -> int:
-    """The number of cores that this process may use, at most eight."""
-    try:
-        return min(8, len(os.sched_getaffinity(0)))
-    except AttributeError:  # macOS and Windows have no affinities
-        return min(8, os.cpu_count() or 1)
+def default_workers() -> int:
+    """As many as there are cores for this process, eight at most."""
+    return min(8, len(available_cores()))

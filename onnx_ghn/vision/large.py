@@ -12,7 +12,7 @@ from torchvision import transforms
 
 from onnx_ghn.errors import OnnxGhnError, OptionError, RuntimeFailure
 from onnx_ghn.images.files import open_image, quiet_decoding
-from onnx_ghn.vision.decoding import available_cores
+from onnx_ghn.vision.decoding import default_workers
 from onnx_ghn.vision.order import BatchOrder
 from onnx_ghn.vision.pixels import add_noise
 from onnx_ghn.vision.seeds import AUGMENT, NOISE, rng_for
@@ -214,7 +214,7 @@ def _loader(
     """A loader of the sampler's batches, or else of shuffled batches of `batch_size`."""
     if workers is not None and workers < 0:
         raise OptionError(f"`workers` is {workers}; choose 0 or more workers")
-    count = available_cores() if workers is None else workers
+    count = default_workers() if workers is None else workers
     return DataLoader(
         decoded,
         num_workers=count,

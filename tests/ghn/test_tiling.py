@@ -107,5 +107,5 @@ def test_fan_in(shape: tuple[int, ...], position: bool, expected: float) -> None
     assert fan_in_factor(shape, position=position) == pytest.approx(expected)
 
 
-def test_inflation_counts_as_fan_in() -> None:
-    assert fan_in_factor((8, 4, 3, 3), position=False, inflation=5) == pytest.approx(math.sqrt(2 / 180))
+def test_repeated_inputs_count_as_fan_in() -> None:
+    assert fan_in_factor((8, 4, 3, 3), position=False, repeats=5) == pytest.approx(math.sqrt(2 / 180))

@@ -104,7 +104,7 @@ def test_bad_files(tmp_path, arrays, words) -> None:
         ({"shapes": {"y": (1,)}}, "no input 'y'"),
         ({"shapes": {"x": (1, 3, 32)}}, "has 3 dimensions, input 'x' has 4"),
         ({"batch": 10**9}, "more than half of this machine's memory"),
-        ({"file": "x.npz", "batch": 2}, "leave batch and shape out"),
+        ({"file": "x.npz", "batch": 2}, "leave `batch` and `shapes` out"),
         ({"file": "absent.npz"}, "cannot be read"),
     ],
 )

@@ -93,7 +93,7 @@ def test_what_was_measured_is_kept(save) -> None:
 def test_a_run_that_never_ends(save) -> None:
     settings = Settings(seconds=1, operators=False, timeout_s=3)
     report = profile(save(endless()), threads=[1], settings=settings)
-    assert report.errors == ["CPU, 1 thread: still runs after 3 s; raise --timeout or choose a smaller shape"]
+    assert report.errors == ["CPU, 1 thread: still runs after 3 s; raise `timeout_s` or choose a smaller shape"]
 
 
 @pytest.mark.parametrize(
