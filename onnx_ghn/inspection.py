@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.prediction.coverage import CoverageReport
@@ -26,7 +27,7 @@ class Inspection:
     graph: ComputationGraph
     coverage: CoverageReport
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """For JSON: nodes, edges, and the coverage report."""
         nodes = [
             {

@@ -6,10 +6,9 @@ import functools
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy.typing as npt
-
+from onnx_ghn.aliases import Array
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.limits import memory_bytes
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["failures", "open_session", "run_session"]
 
-Array = npt.NDArray[Any]
 
 _MAX_RUN_S = 600.0  # a loop in a foreign file may never end
 _SILENT = 4  # onnxruntime's severity for fatal errors only: failures are raised, not logged too

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command, Option
 
@@ -167,7 +168,7 @@ def _train(
     )  # fmt: skip
 
 
-def _as_json(config: SearchConfig, found: SearchResult, compared: list[dict[str, Any]] | None) -> dict[str, Any]:
+def _as_json(config: SearchConfig, found: SearchResult, compared: list[Json] | None) -> Json:
     from onnx_ghn.training.nas.output import rows
 
     counts = {"drawn": len(found.every), "within_limits": len(found.good), "wall_s": round(found.wall_s, 1)}
@@ -175,9 +176,7 @@ def _as_json(config: SearchConfig, found: SearchResult, compared: list[dict[str,
     return {**counts, **trained, "best": rows(found.best, config.split), "front": rows(found.edge, config.split)}
 
 
-def _print(
-    config: SearchConfig, found: SearchResult, compared: list[dict[str, Any]] | None, steps: int, folder: Path
-) -> None:
+def _print(config: SearchConfig, found: SearchResult, compared: list[Json] | None, steps: int, folder: Path) -> None:
     from onnx_ghn.cli.properties_tables import rows_table
     from onnx_ghn.cli.terminal import console
     from onnx_ghn.training.nas.output import rows

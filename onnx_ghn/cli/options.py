@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import click
 
+from onnx_ghn.aliases import JsonView
 from onnx_ghn.cli.checks import check_ghn, check_model, check_pattern
 from onnx_ghn.cli.commands import Option, checked
 from onnx_ghn.parallel import BACKENDS
@@ -238,7 +239,7 @@ def run(name: str | None, *, save: int, log: int) -> _Decorator:
     )
 
 
-def set_up(options: Mapping[str, Any]) -> str:
+def set_up(options: JsonView) -> str:
     """Give torch the --threads that are told, and say which --device to use. Raises OptionError: it is not there."""
     import torch
 

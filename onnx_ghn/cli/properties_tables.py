@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from onnx_ghn.aliases import JsonView
 from onnx_ghn.cli.tables import new_table
 from onnx_ghn.properties.predictor import PROPERTIES
 
@@ -32,7 +33,7 @@ def properties_table(found: PropertyReport) -> Table:
     return table
 
 
-def rows_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+def rows_table(rows: Sequence[JsonView], title: str) -> Table:
     """Networks with figures by name; large counts in thousands or millions."""
     columns = list(rows[0])
     table = new_table(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 
+from onnx_ghn.aliases import JsonView
 from onnx_ghn.errors import printable
 from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.prediction.coverage import CoverageReport
@@ -101,7 +102,7 @@ def ghns_table(found: Sequence[CheckpointInfo]) -> Table:
     return table
 
 
-def accuracies_table(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> Table:
+def accuracies_table(rows: Sequence[JsonView], summary: JsonView) -> Table:
     """Accuracies by network in percent; below them, for several, mean, spread and best."""
     keys = [key for key in ("top1", "top5", "noisy_top1", "noisy_top5") if key in summary]
     headers = [key.replace("noisy_", "noisy ").replace("top", "top-") + " %" for key in keys]

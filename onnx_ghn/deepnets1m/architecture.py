@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from onnx_ghn.aliases import Json, JsonView
 from onnx_ghn.deepnets1m.genotypes import HEADS, Genotype
 from onnx_ghn.errors import OptionError
 
@@ -49,7 +50,7 @@ class Architecture:
             raise OptionError("architecture: preproc may be left out only with C_mult 1 and one concatenated state")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Architecture:
+    def from_dict(cls, values: JsonView) -> Architecture:
         """From an entry of a DeepNets-1M meta file (its counts are ignored). Raises OptionError."""
         if not isinstance(values, Mapping) or "genotype" not in values or "n_cells" not in values:
             raise OptionError("architecture: no genotype and n_cells; is this a DeepNets-1M meta file?")
@@ -57,7 +58,7 @@ class Architecture:
         fields = {name: values[name] for name in known if name in values}
         return cls(genotype=Genotype.from_dict(values["genotype"]), **fields)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """The form that is stored as JSON; `from_dict` reads it."""
         return {**dataclasses.asdict(self), "genotype": self.genotype.to_dict()}
 

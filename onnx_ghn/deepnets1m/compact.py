@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from onnx_ghn.aliases import Json, JsonView
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.genotypes import OPERATIONS, Edge, Genotype
 from onnx_ghn.deepnets1m.records import DeepNetsFile, Record
@@ -86,7 +86,7 @@ class CompactFile(DeepNetsFile):
         self.seed = header["seed"]
         self._operations: list[str] = header["operations"]
 
-    def _header(self, line: bytes) -> Mapping[str, Any]:
+    def _header(self, line: bytes) -> JsonView:
         header = None
         if line.endswith(b"\n"):
             try:
@@ -164,10 +164,10 @@ class CompactFile(DeepNetsFile):
                 os.close(self._fd)
             self._fd = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> Json:
         return {**self.__dict__, "_fd": None, "_lock": None}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Json) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
     def __del__(self) -> None:

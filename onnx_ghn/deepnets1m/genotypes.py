@@ -6,9 +6,10 @@ Facts from facebookresearch/ppuda, ppuda/deepnets1m/genotypes.py (the operations
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from onnx_ghn.aliases import Json, JsonView
 from onnx_ghn.errors import OptionError
 
 __all__ = ["DARTS", "HEADS", "OPERATIONS", "PDARTS", "VIT", "Genotype"]
@@ -69,7 +70,7 @@ class Genotype:
                 raise OptionError(f"genotype: the cell has no state {max(concat)} to concatenate")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Genotype:
+    def from_dict(cls, values: JsonView) -> Genotype:
         """From the JSON form of the DeepNets-1M files. Raises OptionError."""
         try:
             return cls(
@@ -81,7 +82,7 @@ class Genotype:
         except (KeyError, TypeError, ValueError) as error:
             raise OptionError(f"genotype: {type(error).__name__} {error} in {str(values)[:80]}") from error
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """The JSON form of the DeepNets-1M files."""
         return {
             "normal": [list(edge) for edge in self.normal],

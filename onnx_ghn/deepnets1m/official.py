@@ -14,12 +14,12 @@ import dataclasses
 import json
 import os
 import threading
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from onnx_ghn.aliases import Array, Json, JsonView
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.naming import cell_of, full_name, primitive_of
 from onnx_ghn.deepnets1m.records import DeepNetsFile, Record
@@ -165,7 +165,7 @@ class OfficialFile(DeepNetsFile):
         self.close()
         return found
 
-    def _dataset(self, split: str, index: int, name: str, shape: tuple[int, int]) -> npt.NDArray[Any]:
+    def _dataset(self, split: str, index: int, name: str, shape: tuple[int, int]) -> Array:
         """A dataset as an array. Its size is checked before anything is allocated."""
         where = f"{self.path}: {split}/{index}/{name}"
         needed_bytes = _ADJ_BYTES * shape[0] * shape[0]
@@ -187,10 +187,10 @@ class OfficialFile(DeepNetsFile):
                 self._h5.close()
             self._h5 = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> Json:
         return {**self.__dict__, "_h5": None, "_lock": None}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Json) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
     # -- JSON --------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def _pruned(parameter: Parameter) -> Parameter:
     return dataclasses.replace(parameter, reason=PRUNED)
 
 
-def _read_meta(path: str) -> Mapping[str, Any]:
+def _read_meta(path: str) -> JsonView:
     try:
         needed_bytes = _LOADED * os.path.getsize(path)
         if needed_bytes > memory_bytes():

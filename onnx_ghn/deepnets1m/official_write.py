@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_ghn.aliases import Array
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.files import check_outputs, is_official
 from onnx_ghn.deepnets1m.naming import cell_of, kind_of, short_name
@@ -105,7 +106,7 @@ class _SplitWriter:
         self.json_file.write((", " if self.n_nets else "") + json.dumps(entry, separators=_SEPARATORS))
         self.n_nets += 1
 
-    def _rows(self, architecture: Architecture, graph: ComputationGraph) -> np.ndarray[Any, Any]:
+    def _rows(self, architecture: Architecture, graph: ComputationGraph) -> Array:
         """(N, 3) kind, cell, name."""
         rows = []
         for node in graph.nodes:

@@ -12,16 +12,15 @@ import dataclasses
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from onnx_ghn.aliases import Array
 from onnx_ghn.errors import CheckpointError, GraphError
 
 __all__ = ["Array", "Codes", "Strided", "WeightMap"]
 
-Array = npt.NDArray[Any]
 
 # Codes are float32 numbers from 2^-24 upwards: they are small, so that what the exporter computes with them is finite.
 # The codes of matrices alternate in sign, so that sums over channels stay small too; those of vectors are positive, as

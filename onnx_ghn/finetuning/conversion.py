@@ -14,6 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from onnx_ghn.aliases import Array
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.finetuning.operators import register_operators
 from onnx_ghn.finetuning.rewriting import ForTraining, check_operators, rewrite_for_training
@@ -68,7 +69,7 @@ class Classifier(nn.Module):
         logits: Tensor = self.net(images.contiguous())
         return logits
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> dict[str, Array]:
         """Trained tensors and the statistics that moved, by stored name.
 
         Raises:

@@ -14,6 +14,8 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onnx_ghn.aliases import Json
+
 __all__ = ["DOMAIN", "FROZEN_ATTRIBUTE", "register_operators"]
 
 DOMAIN = "onnx_ghn.finetuning"
@@ -77,7 +79,7 @@ def _dropout(builder: Any, node: onnx.NodeProto) -> torch.fx.Node:
     return _call(builder, "dropout", Dropout(ratio), [node.input[0]])
 
 
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+def _attributes(node: onnx.NodeProto) -> Json:
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 

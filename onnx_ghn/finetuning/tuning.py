@@ -7,12 +7,12 @@ import functools
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import softmax
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
 from onnx_ghn.evaluate import Accuracy, accuracy, onnx_logits
 from onnx_ghn.finetuning.conversion import Classifier, as_classifier
@@ -80,7 +80,7 @@ class FinetuneResult:
     figures: dict[str, float]  # means over the last steps: loss, top1, ...
     notes: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """As plain values."""
         return dataclasses.asdict(self)
 

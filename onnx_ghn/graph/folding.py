@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnx_ghn.aliases import Array
 from onnx_ghn.graph.flat import Op, Tensor
 
 __all__ = ["array_of", "ints_of", "scalar_of"]
@@ -16,7 +16,7 @@ __all__ = ["array_of", "ints_of", "scalar_of"]
 _SMALL = 4096
 
 
-def array_of(tensor: Tensor) -> npt.NDArray[Any] | None:
+def array_of(tensor: Tensor) -> Array | None:
     """The array, for small constants that simple shape arithmetic gives; None otherwise."""
     pending = [tensor]
     while pending:  # without recursion: constant arithmetic can be thousands of operators deep
@@ -53,7 +53,7 @@ def ints_of(tensor: Tensor) -> list[int] | None:
     return [int(number) for number in array.reshape(-1)]
 
 
-def _evaluated(tensor: Tensor) -> npt.NDArray[Any] | None:
+def _evaluated(tensor: Tensor) -> Array | None:
     """One step of `array_of`: the arrays of the inputs are known."""
     if tensor.stored is not None:
         if math.prod(tensor.stored.shape) > _SMALL or tensor.stored.is_string:
@@ -74,7 +74,7 @@ def _evaluated(tensor: Tensor) -> npt.NDArray[Any] | None:
     return None if result is None or result.size > _SMALL else result
 
 
-def _computed(op: Op, values: list[npt.NDArray[Any] | None]) -> npt.NDArray[Any] | None:
+def _computed(op: Op, values: list[Array | None]) -> Array | None:
     """One step of shape arithmetic; None for operators that are none."""
     first: Any = values[0]
     match op.op_type:

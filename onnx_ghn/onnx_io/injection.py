@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-import numpy.typing as npt
 import onnx_ir as ir
 
+from onnx_ghn.aliases import Array
 from onnx_ghn.errors import ModelWriteError
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.onnx_io.tensors import LazyTensor
@@ -19,7 +18,7 @@ _INITIALIZERS_STAND_ALONE = 4  # since this IR version an initializer need not b
 
 def inject(
     model: ir.Model,
-    tensors: Mapping[str, Callable[[], npt.NDArray[Any]]],
+    tensors: Mapping[str, Callable[[], Array]],
     stored: Mapping[str, StoredTensor] | None = None,
 ) -> None:
     """Replace the content of stored tensors, named as `stored_tensors` names them; nothing else changes.
@@ -43,7 +42,7 @@ def inject(
         _put(model, stored[name], function)
 
 
-def _put(model: ir.Model, stored: StoredTensor, function: Callable[[], npt.NDArray[Any]]) -> None:
+def _put(model: ir.Model, stored: StoredTensor, function: Callable[[], Array]) -> None:
     old = stored.tensor
     tensor = LazyTensor(
         function,

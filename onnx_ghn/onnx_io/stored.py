@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
+from onnx_ghn.aliases import Array
 from onnx_ghn.onnx_io.sites import Site, sites
 from onnx_ghn.onnx_io.tensors import FillTensor, RawTensor, SparseTensor
 
@@ -50,7 +50,7 @@ class StoredTensor:
         """A tensor of strings."""
         return self.dtype == ir.DataType.STRING
 
-    def numpy(self) -> npt.NDArray[Any]:
+    def numpy(self) -> Array:
         """The content, read when asked for; mostly read-only."""
         return self.tensor.numpy()
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
+from onnx_ghn.aliases import Array
 from onnx_ghn.errors import ModelReadError, ModelWriteError
 from onnx_ghn.onnx_io.external import FileSlice
 
@@ -72,7 +72,7 @@ class RawTensor(ir.TensorProtocol):
         """Number of bytes; types below 8 bits are packed."""
         return (self.size * self.dtype.bitwidth + 7) // 8
 
-    def numpy(self) -> npt.NDArray[Any]:
+    def numpy(self) -> Array:
         """The data as an array, mostly read-only; ml_dtypes stand in where numpy has no such type."""
         shape = self.dims
         if self.size == 0:
@@ -90,7 +90,7 @@ class RawTensor(ir.TensorProtocol):
         """Write the bytes to a file-like object."""
         file.write(self.buffer())
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         array = self.numpy()
         return array if dtype is None else array.astype(dtype)
 
@@ -135,7 +135,7 @@ class LazyTensor(RawTensor):
 
     def __init__(
         self,
-        function: Callable[[], npt.NDArray[Any]],
+        function: Callable[[], Array],
         name: str | None,
         dtype: ir.DataType,
         shape: Sequence[int],
@@ -144,7 +144,7 @@ class LazyTensor(RawTensor):
         super().__init__(name, dtype, shape, **docs)
         self._function = function
 
-    def numpy(self) -> npt.NDArray[Any]:
+    def numpy(self) -> Array:
         array = np.asarray(self._function())
         shape = self.dims
         if array.shape != shape or array.dtype != self.dtype.numpy():
@@ -168,7 +168,7 @@ class LazyTensor(RawTensor):
             yield from _pieces(self.numpy())
 
 
-def _pieces(array: npt.NDArray[Any]) -> Iterator[memoryview]:
+def _pieces(array: Array) -> Iterator[memoryview]:
     if array.flags.c_contiguous or array.nbytes <= _PIECE_BYTES:
         yield _bytes_of(array)
         return
@@ -182,7 +182,7 @@ def _pieces(array: npt.NDArray[Any]) -> Iterator[memoryview]:
         yield _bytes_of(array[start : start + step])
 
 
-def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
+def _bytes_of(array: Array) -> memoryview:
     """Little-endian bytes in the order of the file."""
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return array.reshape(-1).view(np.uint8).data
@@ -191,11 +191,11 @@ def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
 class FillTensor(RawTensor):
     """What a ConstantOfShape node gives: one value, whatever the shape; nothing is allocated."""
 
-    def __init__(self, fill: npt.NDArray[Any], name: str | None, dtype: ir.DataType, shape: Sequence[int]) -> None:
+    def __init__(self, fill: Array, name: str | None, dtype: ir.DataType, shape: Sequence[int]) -> None:
         super().__init__(name, dtype, shape)
         self.fill = fill.reshape(())
 
-    def numpy(self) -> npt.NDArray[Any]:
+    def numpy(self) -> Array:
         return np.broadcast_to(self.fill, self.dims)
 
     def buffer(self) -> memoryview:
@@ -218,6 +218,6 @@ class SparseTensor(RawTensor):
     def buffer(self) -> memoryview:
         raise ModelReadError(f"tensor {self.name!r} is sparse and has no dense content; make it dense first")
 
-    def numpy(self) -> npt.NDArray[Any]:
+    def numpy(self) -> Array:
         self.buffer()
         raise AssertionError

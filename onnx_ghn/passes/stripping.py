@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
+from onnx_ghn.aliases import Array
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import sites as walk
 from onnx_ghn.onnx_io.read import read_model
@@ -117,7 +116,7 @@ def _allowed(stored: StoredTensor, model: ir.Model) -> bool:
     return False
 
 
-def _fill_of(stored: StoredTensor) -> npt.NDArray[Any] | None:
+def _fill_of(stored: StoredTensor) -> Array | None:
     """The value of the ConstantOfShape node, one element; None where the tensor is to stay."""
     array = stored.numpy().reshape(-1)
     sample = _distinct(array[:_SAMPLE])
@@ -131,7 +130,7 @@ def _fill_of(stored: StoredTensor) -> npt.NDArray[Any] | None:
     return np.full(1, 1 if divides else 0, array.dtype)
 
 
-def _distinct(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _distinct(array: Array) -> Array:
     """At most three distinct values, or three for "many"; NaNs count as one."""
     found = array[:1]
     for _ in range(2):
@@ -163,7 +162,7 @@ def _shape_value(
     return shapes[key]
 
 
-def _replace(stored: StoredTensor, fill: npt.NDArray[Any], shape: ir.Value) -> None:
+def _replace(stored: StoredTensor, fill: Array, shape: ir.Value) -> None:
     attribute = ir.AttrTensor("value", ir.Tensor(fill, dtype=stored.dtype))
     if stored.node is not None:  # a Constant: the node stays where it is
         stored.node.op_type = "ConstantOfShape"

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnx_ghn.aliases import Array
 from onnx_ghn.errors import OnnxGhnError, RuntimeFailure
 from onnx_ghn.graph import ComputationGraph, Role
 from onnx_ghn.prediction.calibration_inputs import input_batches
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from onnx_ghn.passes.batch_statistics import Layer
 
 __all__ = ["Calibration", "calibrate_statistics"]
-
-Array = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnx_ghn.aliases import Array
 from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
 from onnx_ghn.free_dimensions import free_size, n_attempts
 from onnx_ghn.images.files import IMAGE_SUFFIXES, ImageSource, open_image, open_source, quiet_decoding
@@ -18,7 +18,6 @@ from onnx_ghn.limits import gib, memory_bytes
 
 __all__ = ["input_batches"]
 
-Array = npt.NDArray[Any]
 Feed = dict[str, Array]
 
 _BATCH = 32  # where the model lets us choose

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.prediction.plan import OUTCOMES, Decision, Outcome
 
 __all__ = ["CoverageReport"]
@@ -45,7 +45,7 @@ class CoverageReport:
                 by_reason.setdefault(entry.reason, []).append(entry)
         return dict(sorted(by_reason.items(), key=lambda item: -sum(e.parameter.size for e in item[1])))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """For JSON."""
         return {
             "n_trainable_elements": self.n_trainable,

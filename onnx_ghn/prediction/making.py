@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from onnx_ghn.aliases import Array
 from onnx_ghn.graph import Parameter
 from onnx_ghn.prediction.fallback import standard_init
 from onnx_ghn.prediction.options import PredictOptions
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Maker", "Source"]
 
-Array = npt.NDArray[Any]
 Make = Callable[[], Array]
 Source = Literal["ghn", "standard"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.graph import ComputationGraph, Parameter, Role
 from onnx_ghn.prediction.fallback import has_standard
 from onnx_ghn.prediction.making import Maker, Source
@@ -32,7 +33,7 @@ class Decision:
     reason: str = ""
     maker: Maker | None = dataclasses.field(default=None, repr=False)  # of its new values; None: it keeps its own
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """For JSON."""
         parameter = self.parameter
         return {
@@ -86,10 +87,8 @@ def _decide(
         if options.fallback == "keep" or not has_standard(parameter):
             return Decision(parameter, "kept", reason)
         outcome, source = "fallback", "standard"
-    quantization = None
-    if parameter.scale_name is not None:
-        quantization = quantization_of(stored, parameter)
-        if isinstance(quantization, str):
-            return Decision(parameter, "kept", quantization)
+    quantization = quantization_of(stored, parameter) if parameter.scale_name is not None else None
+    if isinstance(quantization, str):
+        return Decision(parameter, "kept", quantization)
     maker = Maker(source, parameter, decoded_as, stored[parameter.name], quantization)
     return Decision(parameter, outcome, reason, maker)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from onnx_ghn.aliases import Array
 from onnx_ghn.graph import Parameter
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Quantization", "quantization_of"]
 
-Array = npt.NDArray[Any]
 Make = Callable[[], Array]
 
 _PART = 1 << 20  # elements quantised at once
@@ -86,7 +86,7 @@ def quantization_of(stored: Mapping[str, StoredTensor], parameter: Parameter) ->
     tensor, zero_stored = stored[parameter.name], stored.get(parameter.zero_point_name or "")
     dtype = np.dtype(tensor.dtype.numpy())
     in_file = tensor.dtype.is_floating_point()
-    if sum(not (in_file and _quantizes(use, parameter.name)) for use in scale.value.uses()) > 1:
+    if sum(not (in_file and _quantizes(use.node, parameter.name)) for use in scale.value.uses()) > 1:
         return "quantised, and its scale is shared with another tensor"
     steps = dtype if not in_file else np.dtype(np.uint8 if zero_stored is None else zero_stored.dtype.numpy())
     if not np.issubdtype(steps, np.integer):
@@ -116,10 +116,10 @@ def quantization_of(stored: Mapping[str, StoredTensor], parameter: Parameter) ->
     )
 
 
-def _quantizes(use: ir.Usage, name: str) -> bool:
-    """Whether a scale is used there to quantise that very tensor."""
-    quantised = use.node.inputs[0]
-    return use.node.op_type == "QuantizeLinear" and quantised is not None and quantised.name == name
+def _quantizes(node: ir.Node, name: str) -> bool:
+    """Whether a node that reads a scale quantises that very tensor by it."""
+    quantised = node.inputs[0]
+    return node.op_type == "QuantizeLinear" and quantised is not None and quantised.name == name
 
 
 def _floats(make: Make, dtype: npt.DTypeLike) -> Array:

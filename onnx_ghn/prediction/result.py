@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy.typing as npt
-
+from onnx_ghn.aliases import Array
 from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.prediction.coverage import CoverageReport
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = ["Prediction"]
-
-Array = npt.NDArray[Any]
 
 
 class Prediction(Mapping[str, Array]):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnx_ghn.aliases import Array
 from onnx_ghn.errors import OptionError
 from onnx_ghn.free_dimensions import free_size, n_attempts
 from onnx_ghn.limits import gib, memory_bytes
@@ -17,7 +16,6 @@ from onnx_ghn.profiling.specs import InputSpec
 
 __all__ = ["Array", "Feed", "candidate_feeds", "check_shapes", "random_feed"]
 
-Array = npt.NDArray[Any]
 Feed = dict[str, Array]
 # Sizes of free dimensions after the batch, by rank, in the order in which they are tried if `shapes` names none.
 _FREE_DIMS: dict[int, tuple[int, ...]] = {2: (64, 16), 3: (64, 1024, 16000, 16), 4: (224, 64, 32, 299), 5: (16, 32, 64)}

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.properties.predictor import FAR, PROPERTIES, Property, PropertyPredictor
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class PropertyReport:
         """The model is unlike anything that the predictor has seen: what it says is a guess."""
         return self.percentile >= FAR or bool(self.outside)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """For JSON."""
         return {
             "properties": {

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.errors import CheckpointError
 from onnx_ghn.properties.features import STATISTICS, Floats
 from onnx_ghn.properties.predictor import PropertyPredictor
@@ -110,7 +111,7 @@ def _folder(source: str) -> Path:
     raise CheckpointError(f"{source}: no {_REPORT} in it; name the folder of a predictor, or the bundled {DEFAULT}")
 
 
-def _assemble(record: dict[str, Any], tensors: dict[str, Floats]) -> PropertyPredictor:
+def _assemble(record: Json, tensors: dict[str, Floats]) -> PropertyPredictor:
     import torch
 
     from onnx_ghn.ghn import GHN, GHNConfig

@@ -40,7 +40,7 @@ def page_data(
     profile: Json | None = None,
     properties: Mapping[str, object] | None = None,
     seed: int = 0,
-) -> dict[str, object]:
+) -> Json:
     """Gather the contents of the page.
 
     Args:

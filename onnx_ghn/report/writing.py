@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.report.contents import page_data
 from onnx_ghn.report.page import page_html
 
@@ -60,7 +61,7 @@ def report_data(
     predict: bool = True,
     profile: ProfileReport | None = None,
     seed: int = 0,
-) -> dict[str, object]:
+) -> Json:
     """The contents of the page, as `page_data` returns them, for the arguments of `write_report`."""
     from onnx_ghn.inspection import inspect_model
     from onnx_ghn.prediction.predicting import predict as run

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.errors import CheckpointError, ModelWriteError
 from onnx_ghn.onnx_io import write_file
 
@@ -41,7 +41,7 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, o
         raise CheckpointError(str(error)) from error
 
 
-def load_state(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_state(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], Json]:
     """Read what `save_state` wrote. Raises CheckpointError."""
     try:
         with safe_open(str(path), framework="pt", device=str(device)) as file:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.deepnets1m import Architecture
 from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.evaluate import Logits, accuracy, architecture_logits, batch_statistics_mode, onnx_logits
@@ -180,7 +181,7 @@ def _tensors(
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
 
-def _settings(networks: Networks, images: Images, ghn: GHN | None) -> dict[str, Any]:
+def _settings(networks: Networks, images: Images, ghn: GHN | None) -> Json:
     """What results depend on: of the GHN its weights, since a folder may come to hold others."""
     from onnx_ghn.ghn import fingerprint
 
@@ -189,7 +190,7 @@ def _settings(networks: Networks, images: Images, ghn: GHN | None) -> dict[str, 
     return told | ({"ghn": fingerprint(ghn)} if ghn is not None else {})
 
 
-def summary(rows: Sequence[Row]) -> dict[str, Any]:
+def summary(rows: Sequence[Row]) -> Json:
     """How many networks there are and how many failed; mean, standard deviation and maximum of each accuracy."""
     good = [row for row in rows if "top1" in row]
     found: dict[str, Any] = {"networks": len(good), "failed": len(rows) - len(good)}

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.errors import DataError, ModelWriteError
 
 __all__ = ["ResultsFile"]
@@ -28,7 +29,7 @@ class ResultsFile:
         ModelWriteError: it cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, settings: dict[str, Any]) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, settings: Json) -> None:
         self.path = None if path is None else Path(path)
         self.records: dict[str, dict[str, Any]] = {}
         self._settings: dict[str, Any] = json.loads(json.dumps(settings))
@@ -53,7 +54,7 @@ class ResultsFile:
         if self._file is not None:
             self._file.close()
 
-    def add(self, name: str, record: dict[str, Any]) -> None:
+    def add(self, name: str, record: Json) -> None:
         """Keep a record. Raises ModelWriteError."""
         self.records[name] = record
         if self._file is not None:
@@ -62,7 +63,7 @@ class ResultsFile:
             except OSError as error:
                 raise ModelWriteError(f"{self.path}: cannot be written ({error.strerror}); free some space") from error
 
-    def _write(self, line: dict[str, Any]) -> None:
+    def _write(self, line: Json) -> None:
         self._file.write(json.dumps(line).encode() + b"\n")
         self._file.flush()
 

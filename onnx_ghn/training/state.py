@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from onnx_ghn.aliases import JsonView
 from onnx_ghn.errors import CheckpointError
 from onnx_ghn.training.checkpoint_state import load_state, save_state
 from onnx_ghn.training.optimizers import Optimizers
@@ -44,7 +45,7 @@ class Settings:
         defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
         return cls(dataclasses.asdict(config) | more, defaults)
 
-    def differing(self, recorded: Mapping[str, Any], free: frozenset[str]) -> list[str]:
+    def differing(self, recorded: JsonView, free: frozenset[str]) -> list[str]:
         """The names of settings that were others in the record of a run."""
         theirs = {**self.defaults, **recorded}
         if "steps_per_epoch" in theirs:  # fine-tuning was recorded as epochs of one step
@@ -82,7 +83,7 @@ class TrainingState:
         *,
         part: str = "net",
         average: AveragedModel | None = None,
-        extra: Mapping[str, Any] | None = None,
+        extra: JsonView | None = None,
         free: frozenset[str] = frozenset(),
     ) -> None:
         self.model, self.optimizers, self.average = model, optimizers, average

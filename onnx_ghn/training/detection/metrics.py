@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.errors import OptionError
 
 __all__ = ["METRICS", "coco_metrics", "need_pycocotools"]
@@ -75,7 +76,7 @@ def coco_metrics(
     return {name: 100 * float(value) for name, value in figures if value >= 0}  # -1: there are no such objects
 
 
-def _shapes(boxes: Tensor, masks: Tensor | None, kind: str) -> list[dict[str, Any]]:
+def _shapes(boxes: Tensor, masks: Tensor | None, kind: str) -> list[Json]:
     """As COCO has them: left, top, width, height; and run-length codes of masks."""
     from pycocotools import mask as codes
 

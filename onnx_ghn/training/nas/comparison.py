@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.errors import OptionError
 from onnx_ghn.parallel import in_order
 from onnx_ghn.progress import Bar, no_bar
@@ -30,7 +30,7 @@ def compare(
     workers: int = 1,
     backend: str | None = None,
     bar: Bar = no_bar,
-) -> list[dict[str, Any]]:
+) -> list[Json]:
     """Train the n best and n random ones of the rest from random weights, all alike.
 
     What is measured is kept in compared.jsonl of the folder; a run that was stopped goes on from there.

@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.deepnets1m.export import export_network
 from onnx_ghn.errors import ModelWriteError
 from onnx_ghn.properties.predictor import PROPERTIES
@@ -18,7 +18,7 @@ __all__ = ["as_csv", "draw_front", "new_folder", "rows", "write_results"]
 _LABELS = {"n_params": "parameters", "n_macs": "multiply-accumulates of an image"}
 
 
-def rows(candidates: Candidates, split: str) -> list[dict[str, Any]]:
+def rows(candidates: Candidates, split: str) -> list[Json]:
     """One dictionary an architecture, in their order."""
     columns = {name: values.tolist() for name, values in candidates.columns.items()}
     return [
@@ -31,7 +31,7 @@ def _rounded(name: str, value: float) -> float | int:
     return int(value) if name.startswith("n_") else round(value, 4)
 
 
-def as_csv(found: list[dict[str, Any]]) -> str:
+def as_csv(found: list[Json]) -> str:
     """With a header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")

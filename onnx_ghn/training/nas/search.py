@@ -6,11 +6,12 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from onnx_ghn.aliases import Array
 from onnx_ghn.deepnets1m import Architecture, symbolic_graph
 from onnx_ghn.deepnets1m.files import open_deepnets
 from onnx_ghn.deepnets1m.sampling_stream import JOB_SIZE, draw_job
@@ -126,7 +127,7 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, chosen: npt.NDArray[Any] | slice) -> Candidates:
+    def __getitem__(self, chosen: Array | slice) -> Candidates:
         return Candidates(self.indices[chosen], {name: values[chosen] for name, values in self.columns.items()})
 
 

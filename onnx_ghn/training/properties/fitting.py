@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 
+from onnx_ghn.aliases import Json, JsonView
 from onnx_ghn.ghn import GHN
 from onnx_ghn.properties.features import STATISTICS, Floats
 from onnx_ghn.properties.predictor import PROPERTIES, Property, PropertyPredictor
@@ -134,7 +135,7 @@ def tau(predicted: Floats, measured: Floats) -> float:
     return 0.0 if math.isnan(found) else found
 
 
-def evaluate(train: Table, test: Table, hid: int, told: Callable[[int], None]) -> dict[str, Any]:
+def evaluate(train: Table, test: Table, hid: int, told: Callable[[int], None]) -> Json:
     """τ of baselines, of the published recipe and of ours for each property, and the coverage of our intervals. JSON.
 
     A baseline ranks by the sign that it has on `train`.
@@ -166,7 +167,7 @@ def evaluate(train: Table, test: Table, hid: int, told: Callable[[int], None]) -
     return report
 
 
-def fit_predictor(ghn: GHN, train: Table, test: Table, report: Mapping[str, Any]) -> PropertyPredictor:
+def fit_predictor(ghn: GHN, train: Table, test: Table, report: JsonView) -> PropertyPredictor:
     """A predictor that is fitted on both splits, as the published code does for its search.
 
     Args:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.deepnets1m import Architecture
 from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.errors import OptionError, RuntimeFailure
@@ -49,10 +50,10 @@ def brief_form(architecture: Architecture, num_classes: int, image_size: int) ->
     """The network of an architecture for images of at most 32 × 32, with torch's random weights."""
     net = Network(architecture, num_classes)
     net.fit_to(image_size)
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.to(memory_format=torch.channels_last)
 
 
-def train_briefly(architecture: Architecture, brief: Brief, data_dir: str, threads: int = 1) -> dict[str, Any]:
+def train_briefly(architecture: Architecture, brief: Brief, data_dir: str, threads: int = 1) -> Json:
     """Train one network and judge it: clean and noisy accuracy (percent), and the training accuracy of each step.
 
     A network whose loss is no longer finite is judged as one that guesses, and `diverged` names the step. Threads of
@@ -65,7 +66,7 @@ def train_briefly(architecture: Architecture, brief: Brief, data_dir: str, threa
         return _train_briefly(architecture, brief, data_dir, threads)
 
 
-def _train_briefly(architecture: Architecture, brief: Brief, data_dir: str, threads: int) -> dict[str, Any]:
+def _train_briefly(architecture: Architecture, brief: Brief, data_dir: str, threads: int) -> Json:
     from onnx_ghn.evaluate import accuracy
     from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer
     from onnx_ghn.vision import eval_batches, train_stream
@@ -97,7 +98,7 @@ def _train_briefly(architecture: Architecture, brief: Brief, data_dir: str, thre
     return record
 
 
-def judge_predicted(architecture: Architecture, brief: Brief, data_dir: str, ckpt: str | None) -> dict[str, Any]:
+def judge_predicted(architecture: Architecture, brief: Brief, data_dir: str, ckpt: str | None) -> Json:
     """Accuracy (percent) of a network with the weights that a GHN predicts, without training.
 
     A head without global pooling, for which a GHN predicts one of 32 × 32 images, gets the images at that size.

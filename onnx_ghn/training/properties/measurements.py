@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from onnx_ghn.aliases import Json, JsonView
 from onnx_ghn.deepnets1m import Architecture, symbolic_graph
 from onnx_ghn.errors import DataError
 from onnx_ghn.ghn import GHN
@@ -30,7 +31,7 @@ _GHN = "GHN-predicted accuracy"
 _MARKS = ("<!-- table -->", "<!-- end of table -->")
 
 
-def gather(folder: Path, threshold: float) -> dict[str, Any]:
+def gather(folder: Path, threshold: float) -> Json:
     """All that `measure` has left in a folder: settings, and what each network that was trained was measured as.
 
     Args:
@@ -64,7 +65,7 @@ def gather(folder: Path, threshold: float) -> dict[str, Any]:
     return {"settings": settings | {"threshold": threshold}, "networks": found}
 
 
-def write_measurements(measured: Mapping[str, Any], path: Path) -> None:
+def write_measurements(measured: JsonView, path: Path) -> None:
     """One line of settings, then one a network."""
     lines = [{"settings": measured["settings"]}, *({"name": n, **v} for n, v in measured["networks"].items())]
     new = path.with_name(f".{path.name}.tmp")
@@ -72,13 +73,13 @@ def write_measurements(measured: Mapping[str, Any], path: Path) -> None:
     new.replace(path)
 
 
-def read_measurements(path: Path) -> dict[str, Any]:
+def read_measurements(path: Path) -> Json:
     """From `write_measurements`. Raises DataError."""
     settings, networks = _read(path)
     return {"settings": settings, "networks": networks}
 
 
-def tables(measured: Mapping[str, Any], ghn: GHN, cache: Path | None) -> tuple[Table, Table]:
+def tables(measured: JsonView, ghn: GHN, cache: Path | None) -> tuple[Table, Table]:
     """Features, targets and baselines of each split; networks of which not all is measured yet are left out.
 
     Args:
@@ -108,14 +109,14 @@ def tables(measured: Mapping[str, Any], ghn: GHN, cache: Path | None) -> tuple[T
     return found[0], found[1]
 
 
-def _architectures(split: str, names: Iterable[str], settings: Mapping[str, Any]) -> list[Architecture]:
+def _architectures(split: str, names: Iterable[str], settings: JsonView) -> list[Architecture]:
     indices = [int(name.rsplit("-", 1)[1]) for name in names]
     chosen = choose(split, n=max(indices) + 1, file=settings["file"], seed=settings["arch_seed"])
     every = [choice.net for choice in chosen]
     return [net.replace(C=settings["channels"]) for i in indices if isinstance(net := every[i], Architecture)]
 
 
-def _embedded(ghn: GHN, graphs: list[Any], names: list[str], settings: Mapping[str, Any], cache: Path | None) -> Floats:
+def _embedded(ghn: GHN, graphs: list[Any], names: list[str], settings: JsonView, cache: Path | None) -> Floats:
     """(n, hid) embeddings, from the cache where they are the same GHN's of the same networks."""
     if cache is None:
         return graph_embeddings(ghn, graphs)
@@ -135,7 +136,7 @@ def _embedded(ghn: GHN, graphs: list[Any], names: list[str], settings: Mapping[s
     return found
 
 
-def markdown(report: Mapping[str, Any], n_train: int, n_test: int) -> str:
+def markdown(report: JsonView, n_train: int, n_test: int) -> str:
     """Kendall's τ of everything for each property."""
     names = [known.name for known in PROPERTIES if known.name in report]
     rows = list(dict.fromkeys(row for name in names for row in report[name]["tau"]))
@@ -174,7 +175,7 @@ def put_table(page: Path, table: str) -> None:
     new.replace(page)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read(path: Path) -> tuple[Json, Json]:
     try:
         first, *lines = path.read_text("utf-8").splitlines()
         found = {}
@@ -188,7 +189,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise DataError(f"{path}: no file of measurements; name another folder") from error
 
 
-def _same(before: Mapping[str, Any], settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _same(before: JsonView, settings: Json, folder: Path) -> Json:
     differ = sorted(key for key in before if key in settings and before[key] != settings[key])
     if differ:
         raise DataError(f"{folder}: the splits were measured with different settings ({', '.join(differ)})")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.deepnets1m import Architecture
 from onnx_ghn.errors import OptionError
 from onnx_ghn.parallel import in_order
@@ -47,7 +48,7 @@ class MeasureConfig:
         if min(self.count, self.rounds, self.runs, self.latency_batch) < 1:
             raise OptionError("`count`, `rounds`, `runs` and `latency_batch` must be at least 1")
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Json:
         """What the results depend on; a file of other settings is refused."""
         shared = {"file": self.file, "arch_seed": self.arch_seed, "channels": self.brief.channels}
         match self.kind:
@@ -88,7 +89,7 @@ def measure(split: str, folder: Path, config: MeasureConfig, bar: Bar = no_bar) 
 
 
 def _by_jobs(
-    job: Callable[..., dict[str, Any]], arguments: tuple[Any, ...], what: str, nets: list[tuple[str, Architecture]],
+    job: Callable[..., Json], arguments: tuple[Any, ...], what: str, nets: list[tuple[str, Architecture]],
     results: ResultsFile, config: MeasureConfig, bar: Bar,
 ) -> None:  # fmt: skip
     """Keep job(architecture, *arguments) of each network that has no record yet."""

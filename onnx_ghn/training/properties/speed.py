@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+from onnx_ghn.aliases import Json
 from onnx_ghn.deepnets1m import Architecture
 from onnx_ghn.deepnets1m.export import export_network
 from onnx_ghn.profiling import measure_latency
@@ -41,7 +41,7 @@ def round_of(path: Path, batch_size: int, threads: int, runs: int) -> dict[str, 
     return {"min_ms": round(found["min_ms"], 4), "p50_ms": round(found["p50_ms"], 4)}
 
 
-def fastest_ms(rounds: Sequence[dict[str, Any]]) -> float:
+def fastest_ms(rounds: Sequence[Json]) -> float:
     """The fastest run of all rounds.
 
     Whatever else the machine does only adds to a run's time, so the fastest of many says most of the network itself.
