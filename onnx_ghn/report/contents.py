@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from onnx_ghn._version import __version__
+from onnx_ghn.aliases import Json, JsonView
 from onnx_ghn.drawing.captions import label_of
 from onnx_ghn.drawing.palette import LOOKS, Look, look_of, outline
 from onnx_ghn.drawing.scene import compose
@@ -15,7 +16,7 @@ from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.fallback import Distribution, standard_distribution
 from onnx_ghn.prediction.plan import OUTCOMES
 from onnx_ghn.report.distributions import spread_of
-from onnx_ghn.report.measured import Json, profile_data
+from onnx_ghn.report.measured import profile_data
 from onnx_ghn.report.theme import DARK
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def page_data(
     prediction: Prediction | None = None,
     *,
     name: str = "",
-    profile: Json | None = None,
+    profile: JsonView | None = None,
     properties: Mapping[str, object] | None = None,
     seed: int = 0,
 ) -> Json:

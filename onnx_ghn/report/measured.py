@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
 from typing import Any
 
+from onnx_ghn.aliases import JsonView
 from onnx_ghn.errors import printable
 
-__all__ = ["LATENCY", "Json", "profile_data"]
+__all__ = ["LATENCY", "profile_data"]
 
 #: The figures of a latency that the page shows.
 LATENCY = ["n_runs", "mean_ms", "std_ms", "min_ms", "max_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p99_9_ms"]
@@ -17,11 +17,8 @@ _SLOWEST = 15
 _SAMPLES = 600  # latencies that are drawn, evenly spaced
 _SYSTEM = ("processor", "cores", "onnxruntime")
 
-#: An object of `ProfileReport.to_dict()`, whose values are read by name.
-Json = Mapping[str, Any]
 
-
-def profile_data(report: Json) -> dict[str, object]:
+def profile_data(report: JsonView) -> dict[str, object]:
     """The points of a sweep, each with its latency, memory and operators, or its error."""
     system = report["system"]
     return {
@@ -32,7 +29,7 @@ def profile_data(report: Json) -> dict[str, object]:
     }
 
 
-def _point(point: Json) -> dict[str, object]:
+def _point(point: JsonView) -> dict[str, object]:
     if point["error"] is not None:
         return {"label": _label(point), "error": printable(str(point["error"]))}
     latency, memory, operators = point["latency"], point["memory"], point["operators"]
@@ -56,7 +53,7 @@ def _point(point: Json) -> dict[str, object]:
     return row
 
 
-def _label(point: Json) -> str:
+def _label(point: JsonView) -> str:
     parts = [str(point["provider"]).removesuffix("ExecutionProvider"), f"batch {point['batch']}"]
     parts.append(f"{point['threads']} thread" + ("s" if point["threads"] > 1 else ""))
     if point["streams"] > 1:
@@ -64,7 +61,7 @@ def _label(point: Json) -> str:
     return ", ".join(parts)
 
 
-def _operators(profile: Json) -> dict[str, object]:
+def _operators(profile: JsonView) -> dict[str, object]:
     timed = [entry for entry in profile["operators"] if entry["mean_ms"] is not None]
     kinds: dict[str, list[Any]] = collections.defaultdict(lambda: [0, 0.0, 0])
     for entry in timed:
@@ -95,5 +92,5 @@ def _operators(profile: Json) -> dict[str, object]:
     }
 
 
-def _kind(operator: Json) -> str:
+def _kind(operator: JsonView) -> str:
     return printable(operator["fused"] or operator["op_type"]).replace("+", " + ")
