@@ -41,7 +41,7 @@ RATES = (0.1, 0.025, 0.00625)
 )
 @click.option("--jobs", default=2, show_default=True, help="Runs side by side, each with one thread.")
 @click.option("--device", default="cpu", show_default=True, help="All runs share it.")
-@click.option("--amp/--no-amp", default=True, show_default=True, help="In bfloat16.")
+@click.option("--amp/--no-amp", default=True, show_default=True, help="Run the networks in bfloat16.")
 @click.option("--table", is_flag=True, help="Print the table of what is there, and run nothing.")
 def main(
     ckpt: str, data_dir: str, out: Path, nets: tuple[str, ...], jobs: int, device: str, amp: bool, table: bool

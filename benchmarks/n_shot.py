@@ -83,7 +83,7 @@ def sizes(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
 @click.option("--test-images", default=2000, show_default=True, help="The first of the test set, its classes mixed.")
 @click.option("--channels", multiple=True, callback=sizes, default=("DARTS=16",), show_default=True)
 @click.option("--layers", multiple=True, callback=sizes, default=("DARTS=8", "ViT=6"), show_default=True)
-@click.option("--amp/--no-amp", default=True, show_default=True, help="In bfloat16.")
+@click.option("--amp/--no-amp", default=True, show_default=True, help="Run the networks in bfloat16.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--table", is_flag=True, help="Print the table of what is there, and run nothing.")
 def main(**options: Any) -> None:

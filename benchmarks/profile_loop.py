@@ -23,7 +23,7 @@ WARMUP = 3
 @click.command()
 @click.argument("model")
 @click.option("--blocks", default=10, show_default=True)
-@click.option("--runs", default=40, show_default=True, help="In each block.")
+@click.option("--runs", default=40, show_default=True, help="Number of runs in each block.")
 def main(model: str, blocks: int, runs: int) -> None:
     """Print both, and their ratio."""
     spec = model_spec(model)

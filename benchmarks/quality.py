@@ -56,12 +56,12 @@ def rows(quick: bool) -> dict[str, list[list[str]]]:
 @click.option("-C", "--ghn", "ckpt", default="ghn-cifar10", show_default=True)
 @click.option("-D", "--data-dir", default="./data", show_default=True)
 @click.option(
-    "--out", default="out/quality", show_default=True, type=click.Path(path_type=Path), help="Of the results."
+    "--out", default="out/quality", show_default=True, type=click.Path(path_type=Path), help="Folder for the results."
 )
 @click.option("--jobs", default=2, show_default=True, help="Networks side by side, each with one thread.")
 @click.option("--quick", is_flag=True, help="Fewer networks and images: a look, not a figure to compare.")
 @click.option("--images", type=click.Choice(["val", "test"]), default="test", show_default=True)
-@click.option("--amp", is_flag=True, help="In bfloat16.")
+@click.option("--amp", is_flag=True, help="Run the networks in bfloat16.")
 def main(ckpt: str, data_dir: str, out: Path, jobs: int, quick: bool, images: str, amp: bool) -> None:
     """Print the table."""
     common = ["-C", ckpt, "-D", data_dir, "--images", images, "-s", str(SEED), "--threads", "1"] + ["--amp"] * amp

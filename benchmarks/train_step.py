@@ -42,9 +42,9 @@ from onnx_ghn.training.settings import OptimizerConfig
 @click.option("--image-size", default=32, show_default=True)
 @click.option("--steps", default=12, show_default=True, help="Counted, after one to warm up.")
 @click.option("--precision", type=click.Choice(["bf16", "f32"]), default="bf16", show_default=True)
-@click.option("--processes", default=1, show_default=True, help="That share the nets of a step.")
+@click.option("--processes", default=1, show_default=True, help="Number of processes that share the networks of a step.")
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--cudnn", is_flag=True, help="On a GPU, let cuDNN plan each convolution, as published.")
+@click.option("--cudnn", is_flag=True, help="Let cuDNN plan each convolution on a GPU, as published.")
 @click.option("--modules", is_flag=True, help="The nets alone as float32 torch modules too, without any GHN.")
 @click.option("--convolutions", is_flag=True, help="Depthwise convolutions alone.")
 def main(**options: Any) -> None:

@@ -12,7 +12,7 @@ import click
 
 from onnx_ghn.errors import OnnxGhnError
 
-__all__ = ["Command", "Group", "Option", "checked"]
+__all__ = ["Command", "Group", "Option", "checked", "speak_of_options"]
 
 Given = TypeVar("Given", str | None, tuple[str, ...])
 
@@ -64,7 +64,7 @@ class Command(click.Command):
                 check(value)
             return super().invoke(ctx)
         except OnnxGhnError as error:
-            error.args = (_speak_of_options(str(error), _options(self, ctx)),)
+            error.args = (speak_of_options(str(error), ctx),)
             raise
 
 
@@ -109,7 +109,8 @@ def _snake_case(names: Sequence[str]) -> list[str]:
     return [f"--{name[2:].replace('-', '_')}" for name in names if name.startswith("--") and "-" in name[2:]]
 
 
-def _speak_of_options(message: str, options: Sequence[click.Option]) -> str:
-    """Write --batch-size for a word `batch_size` in backticks that is the name of an option."""
+def speak_of_options(message: str, ctx: click.Context) -> str:
+    """Write --batch-size for a word `batch_size` in backticks that is the name of an option of the running command."""
+    options = _options(ctx.command, ctx)
     names = {option.name: next((n for n in option.opts if n.startswith("--")), option.opts[0]) for option in options}
     return re.sub(r"`(\w+)`", lambda match: names.get(match[1], match[0]), message)

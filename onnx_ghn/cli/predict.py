@@ -9,7 +9,7 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_included, check_output
-from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.commands import Command, speak_of_options
 from onnx_ghn.cli.terminal import console, say, spinner
 from onnx_ghn.errors import printable
 
@@ -110,5 +110,5 @@ def _print(prediction: Prediction, model: str, output: str, as_json: bool) -> No
     out = console()
     out.print(coverage_table(coverage))
     for note in coverage.notes:
-        out.print(printable(note), style="dim", highlight=False)
+        out.print(printable(speak_of_options(note, click.get_current_context())), style="dim", highlight=False)
     out.print(f"{output}: weights by {printable(prediction.ghn_name)}", highlight=False)

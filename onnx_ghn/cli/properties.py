@@ -21,7 +21,7 @@ __all__ = ["properties"]
 @click.command(cls=Command, short_help="Predict accuracy and latency of MODEL from its graph.")
 @cli_options.model
 @click.option(
-    "--predictor", metavar="FOLDER", help="Of a predictor that was fitted elsewhere; the bundled one unless told."
+    "--predictor", metavar="FOLDER", help="Folder of a predictor that was fitted elsewhere (default: the bundled one)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def properties(model: str, predictor: str | None, as_json: bool) -> None:

@@ -43,6 +43,6 @@ def check_outputs(paths: Iterable[str], force: bool) -> None:
             raise ModelWriteError(f"{path}: there is no folder {folder}; create it first")
         if os.path.lexists(path):
             if not force:
-                raise ModelWriteError(f"{path}: exists already; replace it with --force or name another file")
+                raise ModelWriteError(f"{path}: exists already; replace it with `force` or name another file")
             if not os.path.isfile(path) and not os.path.islink(path):
                 raise ModelWriteError(f"{path}: is a device, pipe or socket; name another file")

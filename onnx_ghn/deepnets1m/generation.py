@@ -118,7 +118,7 @@ def _usable(out: str, header: bytes, n: int, force: bool) -> tuple[int, int]:
             return _whole_jobs(out, n)
     if os.path.isfile(out) and not force:
         raise ModelWriteError(
-            f"{out}: exists already, and not with these architectures; replace it with --force or name another file"
+            f"{out}: exists already, and not with these architectures; replace it with `force` or name another file"
         )
     check_outputs([out], force)
     return 0, 0

@@ -77,7 +77,7 @@ def check_target(path: str | os.PathLike[str], force: bool, what: str = "a file"
     if not os.path.lexists(target):
         return
     if not force:
-        raise ModelWriteError(f"{target}: exists already; replace it with --force or name another file")
+        raise ModelWriteError(f"{target}: exists already; replace it with `force` or name another file")
     if not os.path.isfile(target) and not os.path.islink(target):
         raise ModelWriteError(f"{target}: is a device, pipe or socket; name another file")
 

@@ -43,7 +43,7 @@ def save_predictor(predictor: PropertyPredictor, folder: str | os.PathLike[str],
     home = Path(folder)
     for name in (_REPORT, _TENSORS):
         if (home / name).exists() and not force:
-            raise ModelWriteError(f"{home / name}: exists already; replace it with --force or name another folder")
+            raise ModelWriteError(f"{home / name}: exists already; replace it with `force` or name another folder")
     tensors = {"seen": np.asarray(predictor.seen, np.float64)}
     entries = {}
     for name, one in predictor.regressions.items():

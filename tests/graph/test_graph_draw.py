@@ -107,7 +107,7 @@ def test_png_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch
 def test_an_existing_file_is_kept_without_force(tmp_path: Path) -> None:
     target = tmp_path / "net.svg"
     target.write_text("mine")
-    with pytest.raises(ModelWriteError, match="--force"):
+    with pytest.raises(ModelWriteError, match="`force`"):
         draw(random_graph(5), target)
     assert target.read_text() == "mine"
     draw(random_graph(5), target, force=True)

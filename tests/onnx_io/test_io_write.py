@@ -59,7 +59,7 @@ def test_refusals(tmp_path):
     model = read_model(m.mlp())
     path = tmp_path / "m.onnx"
     path.write_bytes(b"old")
-    with pytest.raises(ModelWriteError, match="--force"):
+    with pytest.raises(ModelWriteError, match="`force`"):
         write_model(model, path)
     with pytest.raises(ModelWriteError, match="is a directory"):
         write_model(model, tmp_path, force=True)
@@ -74,7 +74,7 @@ def test_refusals(tmp_path):
     with pytest.raises(ModelWriteError, match="cannot be written"):
         write_model(model, tmp_path / ("x" * 250))
     (tmp_path / "link.onnx").symlink_to("nowhere")
-    with pytest.raises(ModelWriteError, match="--force"):
+    with pytest.raises(ModelWriteError, match="`force`"):
         write_model(model, tmp_path / "link.onnx")
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["link.onnx", "m.onnx"]

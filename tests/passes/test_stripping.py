@@ -42,7 +42,7 @@ def test_a_model_shrinks_and_comes_back(tmp_path):
     assert b"stack trace" not in text
     assert b"key" not in text
     assert not onnx.load(str(path)).graph.value_info
-    with pytest.raises(ModelWriteError, match="--force"):
+    with pytest.raises(ModelWriteError, match="`force`"):
         strip(source, path)
     model = read_model(path)
     weights = stored_tensors(read_model(source))

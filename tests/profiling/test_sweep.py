@@ -178,7 +178,7 @@ def test_quick_latency(save) -> None:
 
 def test_files_appear_whole(tmp_path) -> None:
     file = export.write_file(tmp_path / "a.csv", "one")
-    with pytest.raises(ModelWriteError, match="--force"):
+    with pytest.raises(ModelWriteError, match="`force`"):
         export.write_file(file, "two")
     assert file.read_text() == "one"
     assert export.write_file(file, b"two", force=True).read_text() == "two"

@@ -298,7 +298,7 @@ def test_dark_colours_are_seen_and_told_apart() -> None:
 def test_a_page_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "r.html"
     target.write_text("mine")
-    with pytest.raises(ModelWriteError, match="--force"):
+    with pytest.raises(ModelWriteError, match="`force`"):
         write_report(EXAMPLES / "lstm_text.onnx", target, predict=False)
     assert target.read_text() == "mine"
     broken = tmp_path / "broken.onnx"

@@ -45,7 +45,7 @@ def new_folder(folder: str, force: bool) -> Path:
     path = Path(folder)
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())) and not force:
-            raise ModelWriteError(f"{path}: exists already; add to it with --force or name another folder")
+            raise ModelWriteError(f"{path}: exists already; add to it with `force` or name another folder")
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelWriteError(f"{path}: cannot be made ({error.strerror}); name another folder") from error
