@@ -42,7 +42,9 @@ from onnx_ghn.training.settings import OptimizerConfig
 @click.option("--image-size", default=32, show_default=True)
 @click.option("--steps", default=12, show_default=True, help="Counted, after one to warm up.")
 @click.option("--precision", type=click.Choice(["bf16", "f32"]), default="bf16", show_default=True)
-@click.option("--processes", default=1, show_default=True, help="Number of processes that share the networks of a step.")
+@click.option(
+    "--processes", default=1, show_default=True, help="Number of processes that share the networks of a step."
+)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--cudnn", is_flag=True, help="Let cuDNN plan each convolution on a GPU, as published.")
 @click.option("--modules", is_flag=True, help="The nets alone as float32 torch modules too, without any GHN.")

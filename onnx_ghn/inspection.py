@@ -6,9 +6,9 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Unpack
 
-from onnx_ghn.aliases import Json
 from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.graph.builder import graph_of
+from onnx_ghn.json_types import Json
 from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.prediction.plan import plan

@@ -5,13 +5,13 @@ Each check raises what the library would raise in the end, some seconds later.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from onnx_ghn.errors import CheckpointError, ModelReadError, ModelWriteError, OnnxGhnError, OptionError
+from onnx_ghn.shipped import shipped_checkpoints
 
 __all__ = ["check_ending", "check_file", "check_ghn", "check_included", "check_model", "check_output", "check_pattern"]
 
@@ -61,12 +61,9 @@ def check_ghn(name: str) -> None:
 
 def _shipped_names() -> list[str]:
     """What `ghn.list_ghns` finds, without torch."""
-    spec = importlib.util.find_spec("onnx_ghn.checkpoints")
-    homes = [Path(home) for home in (spec.submodule_search_locations or ())] if spec is not None else []
-    homes = homes or [Path(__file__).resolve().parents[2] / "checkpoints"]
     return sorted(
         config.parent.name
-        for config in homes[0].glob("*/config.json")
+        for config in shipped_checkpoints().glob("*/config.json")
         if (config.parent / "model.safetensors").is_file()
     )
 

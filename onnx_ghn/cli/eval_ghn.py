@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from onnx_ghn.cli import options as cli_options
-from onnx_ghn.cli.commands import Command, Option
+from onnx_ghn.cli.checks import check_ghn, check_model
+from onnx_ghn.cli.commands import Command, Option, checked
 from onnx_ghn.cli.terminal import bar
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = ["eval_ghn"]
     "ckpt",
     cls=Option,
     aliases=["--ckpt"],
+    callback=checked(check_ghn),
     help="GHN to use: a shipped name, a folder or a .pt file; the default one if omitted.",
 )
 @click.option("--model", help="ONNX file to evaluate, instead of networks that a GHN fills.")
@@ -119,6 +121,8 @@ def eval_ghn(
     # Options that would be left out without a word are refused.
     only_networks = {"ckpt": ckpt, "arch": arch, "file": file, "count": count, "results": results}
     _check(model, statistics, [name for name, value in only_networks.items() if value is not None])
+    if model is not None:
+        check_model(model)
     place = cli_options.set_up({"threads": threads, "device": device})
 
     from onnx_ghn.prediction.predicting import resolve_ghn

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_ghn.cli import options as cli_options
+from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import console, spinner, training_progress
 from onnx_ghn.errors import printable
@@ -20,7 +21,7 @@ __all__ = ["finetune"]
 
 
 @click.command(cls=Command, short_help="Train MODEL, an ONNX classifier of images, as it is.")
-@click.argument("model")
+@cli_options.model
 @click.option(
     "-d",
     "--data",
@@ -29,7 +30,7 @@ __all__ = ["finetune"]
     help="Images: class folders or a zip archive of them, or cifar10 or cifar100.",
 )
 @click.option("-D", "--data-dir", default="./data", show_default=True, help="Folder of named data sets.")
-@click.option("-o", "--output", required=True, metavar="FILE", help="File to write the tuned model to.")
+@cli_options.output("File to write the tuned model to, an .onnx file.")
 @click.option(
     "--val",
     default="test",
@@ -52,8 +53,8 @@ __all__ = ["finetune"]
 @click.option(
     "--augment/--no-augment", default=True, show_default=True, help="Train on random windows and mirrored images."
 )
-@click.option("--freeze", multiple=True, metavar="REGEX", help="Leave tensors whose names match as they are.")
-@click.option("--train", multiple=True, metavar="REGEX", help="Train only tensors whose names match.")
+@cli_options.patterns("--freeze", "Leave tensors whose names match as they are.")
+@cli_options.patterns("--train", "Train only tensors whose names match.")
 @click.option("--amp", is_flag=True, help="Compute in bfloat16.")
 @click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Random seed.")
 @cli_options.run(None, save=200, log=20)
@@ -79,6 +80,7 @@ def finetune(
     from frozen ones, and so are the running statistics of batch norms. Accuracies are those of the files, measured by
     onnxruntime.
     """
+    check_output(output, [".onnx"], "an ONNX model", force)
     from onnx_ghn.finetuning import FinetuneOptions, Finetuning
 
     options = FinetuneOptions(device=cli_options.set_up({"threads": threads, "device": device}), **settings)

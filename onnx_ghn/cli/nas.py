@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onnx_ghn.aliases import Json
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command, Option
+from onnx_ghn.json_types import Json
 
 if TYPE_CHECKING:
     from onnx_ghn.training.nas.search import Cost, SearchConfig, SearchResult

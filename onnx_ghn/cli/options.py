@@ -7,9 +7,9 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
-from onnx_ghn.aliases import JsonView
 from onnx_ghn.cli.checks import check_ghn, check_model, check_pattern
 from onnx_ghn.cli.commands import Option, checked
+from onnx_ghn.json_types import JsonView
 from onnx_ghn.parallel import BACKENDS
 
 __all__ = [

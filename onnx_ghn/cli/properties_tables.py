@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from onnx_ghn.aliases import JsonView
 from onnx_ghn.cli.tables import new_table
+from onnx_ghn.json_types import JsonView
 from onnx_ghn.properties.predictor import PROPERTIES
 
 if TYPE_CHECKING:

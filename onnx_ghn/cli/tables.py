@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from onnx_ghn.aliases import JsonView
 from onnx_ghn.errors import printable
 from onnx_ghn.graph import ComputationGraph
+from onnx_ghn.json_types import JsonView
 from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.plan import Outcome
 

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from onnx_ghn.aliases import Json, JsonView
 from onnx_ghn.deepnets1m.genotypes import HEADS, Genotype
 from onnx_ghn.errors import OptionError
+from onnx_ghn.json_types import Json, JsonView
 
 __all__ = ["Architecture"]
 

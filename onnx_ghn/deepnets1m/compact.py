@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_ghn.aliases import Json, JsonView
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.genotypes import OPERATIONS, Edge, Genotype
 from onnx_ghn.deepnets1m.records import DeepNetsFile, Record
 from onnx_ghn.errors import DataError, OptionError
+from onnx_ghn.json_types import Json, JsonView
 
 __all__ = ["CompactFile", "header_line", "record_line"]
 

@@ -9,8 +9,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from onnx_ghn.aliases import Json, JsonView
 from onnx_ghn.errors import OptionError
+from onnx_ghn.json_types import Json, JsonView
 
 __all__ = ["DARTS", "HEADS", "OPERATIONS", "PDARTS", "VIT", "Genotype"]
 

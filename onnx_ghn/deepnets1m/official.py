@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_ghn.aliases import Array, Json, JsonView
+from onnx_ghn.arrays import Array
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.naming import cell_of, full_name, primitive_of
 from onnx_ghn.deepnets1m.records import DeepNetsFile, Record
 from onnx_ghn.deepnets1m.symbolic import PRUNED, trainable_parameters
 from onnx_ghn.errors import DataError, GraphError, OptionError
 from onnx_ghn.graph.model import ComputationGraph, Node, Parameter, Primitive
+from onnx_ghn.json_types import Json, JsonView
 from onnx_ghn.limits import gib, memory_bytes
 
 __all__ = ["OfficialFile", "meta_path"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_ghn.aliases import Array
+from onnx_ghn.arrays import Array
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.files import check_outputs, is_official
 from onnx_ghn.deepnets1m.naming import cell_of, kind_of, short_name

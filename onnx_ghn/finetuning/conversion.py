@@ -14,7 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from onnx_ghn.aliases import Array
+from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.finetuning.operators import register_operators
 from onnx_ghn.finetuning.rewriting import ForTraining, check_operators, rewrite_for_training

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onnx_ghn.aliases import Json
+from onnx_ghn.json_types import Json
 
 __all__ = ["DOMAIN", "FROZEN_ATTRIBUTE", "register_operators"]
 

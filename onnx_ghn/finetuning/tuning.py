@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from onnx_ghn.aliases import Json
 from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
 from onnx_ghn.evaluate import Accuracy, accuracy, onnx_logits
 from onnx_ghn.finetuning.conversion import Classifier, as_classifier
 from onnx_ghn.finetuning.images import Images, load_images
 from onnx_ghn.images.inputs import image_input
+from onnx_ghn.json_types import Json
 from onnx_ghn.onnx_io import check_target, inject, read_model, write_model
 from onnx_ghn.passes import UntieMergedTensors
 from onnx_ghn.runtime import open_session

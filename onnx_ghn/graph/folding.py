@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_ghn.aliases import Array
+from onnx_ghn.arrays import Array
 from onnx_ghn.graph.flat import Op, Tensor
 
 __all__ = ["array_of", "ints_of", "scalar_of"]

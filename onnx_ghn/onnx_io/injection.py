@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import onnx_ir as ir
 
-from onnx_ghn.aliases import Array
+from onnx_ghn.arrays import Array
 from onnx_ghn.errors import ModelWriteError
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.onnx_io.tensors import LazyTensor

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx_ir as ir
 
-from onnx_ghn.aliases import Array
+from onnx_ghn.arrays import Array
 from onnx_ghn.onnx_io.sites import Site, sites
 from onnx_ghn.onnx_io.tensors import FillTensor, RawTensor, SparseTensor
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 import numpy as np
 import onnx_ir as ir
 
-from onnx_ghn.aliases import Array
+from onnx_ghn.arrays import Array
 from onnx_ghn.errors import ModelReadError, ModelWriteError
 from onnx_ghn.onnx_io.external import FileSlice
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from onnx_ghn.aliases import Array
+from onnx_ghn.arrays import Array
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import sites as walk
 from onnx_ghn.onnx_io.read import read_model

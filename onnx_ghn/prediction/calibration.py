@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnx_ghn.aliases import Array
+from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OnnxGhnError, RuntimeFailure
 from onnx_ghn.graph import ComputationGraph, Role
 from onnx_ghn.prediction.calibration_inputs import input_batches

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_ghn.aliases import Array
+from onnx_ghn.arrays import Array
 from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
 from onnx_ghn.free_dimensions import free_size, n_attempts
 from onnx_ghn.images.files import IMAGE_SUFFIXES, ImageSource, open_image, open_source, quiet_decoding

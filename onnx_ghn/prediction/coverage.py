@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from onnx_ghn.aliases import Json
+from onnx_ghn.json_types import Json
 from onnx_ghn.prediction.plan import OUTCOMES, Decision, Outcome
 
 __all__ = ["CoverageReport"]

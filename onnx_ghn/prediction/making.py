@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from onnx_ghn.aliases import Array
+from onnx_ghn.arrays import Array
 from onnx_ghn.graph import Parameter
 from onnx_ghn.prediction.fallback import standard_init
 from onnx_ghn.prediction.options import PredictOptions

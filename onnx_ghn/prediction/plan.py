@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from onnx_ghn.aliases import Json
 from onnx_ghn.graph import ComputationGraph, Parameter, Role
+from onnx_ghn.json_types import Json
 from onnx_ghn.prediction.fallback import has_standard
 from onnx_ghn.prediction.making import Maker, Source
 from onnx_ghn.prediction.options import PredictOptions

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from onnx_ghn.aliases import Array
+from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError
 from onnx_ghn.free_dimensions import free_size, n_attempts
 from onnx_ghn.limits import gib, memory_bytes

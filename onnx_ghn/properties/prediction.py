@@ -6,7 +6,7 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
 
-from onnx_ghn.aliases import Json
+from onnx_ghn.json_types import Json
 from onnx_ghn.properties.predictor import FAR, PROPERTIES, Property, PropertyPredictor
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from onnx_ghn.aliases import Json
 from onnx_ghn.errors import CheckpointError
+from onnx_ghn.json_types import Json
 from onnx_ghn.properties.features import STATISTICS, Floats
 from onnx_ghn.properties.predictor import PropertyPredictor
 from onnx_ghn.properties.regression import Regression

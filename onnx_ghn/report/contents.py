@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from onnx_ghn._version import __version__
-from onnx_ghn.aliases import Json, JsonView
 from onnx_ghn.drawing.captions import label_of
 from onnx_ghn.drawing.palette import LOOKS, Look, look_of, outline
 from onnx_ghn.drawing.scene import compose
 from onnx_ghn.errors import printable
 from onnx_ghn.graph import ComputationGraph, Parameter, Role
+from onnx_ghn.json_types import Json, JsonView
 from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.fallback import Distribution, standard_distribution
 from onnx_ghn.prediction.plan import OUTCOMES

@@ -5,8 +5,8 @@ from __future__ import annotations
 import collections
 from typing import Any
 
-from onnx_ghn.aliases import JsonView
 from onnx_ghn.errors import printable
+from onnx_ghn.json_types import JsonView
 
 __all__ = ["LATENCY", "profile_data"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_ghn.aliases import Json
+from onnx_ghn.json_types import Json
 from onnx_ghn.report.contents import page_data
 from onnx_ghn.report.page import page_html
 

@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from onnx_ghn.aliases import Json
 from onnx_ghn.errors import CheckpointError, ModelWriteError
+from onnx_ghn.json_types import Json
 from onnx_ghn.onnx_io import write_file
 
 __all__ = ["load_state", "save_state"]

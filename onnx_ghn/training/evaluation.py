@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from onnx_ghn.aliases import Json
 from onnx_ghn.deepnets1m import Architecture
 from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.evaluate import Logits, accuracy, architecture_logits, batch_statistics_mode, onnx_logits
+from onnx_ghn.json_types import Json
 from onnx_ghn.progress import Bar, no_bar
 from onnx_ghn.training.nets.networks import Choice, Width, choose, make_module, n_nets
 from onnx_ghn.training.results import ResultsFile

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from onnx_ghn.aliases import Json
 from onnx_ghn.errors import DataError, ModelWriteError
+from onnx_ghn.json_types import Json
 
 __all__ = ["ResultsFile"]
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from onnx_ghn.aliases import JsonView
 from onnx_ghn.errors import CheckpointError
+from onnx_ghn.json_types import JsonView
 from onnx_ghn.training.checkpoint_state import load_state, save_state
 from onnx_ghn.training.optimizers import Optimizers
 

@@ -37,6 +37,11 @@ MISSPELT = [
     ("export", "typo:resnet18", "-o", "x.onnx"),
     ("load", "torchvision:resnet18", "typo.onnx", "-o", "x.safetensors"),
     ("deepnets", "info", "typo.hdf5"),
+    ("eval", "--model", "typo.onnx"),
+    ("eval", "--ghn", "typo"),
+    ("finetune", "typo.onnx", "-d", "x", "-o", "x.onnx"),
+    ("finetune", MODEL, "-d", "x", "-o", "x.pt"),
+    ("finetune", MODEL, "-d", "x", "-o", "x.onnx", "--freeze", "("),
     ("predikt", MODEL),
 ]
 

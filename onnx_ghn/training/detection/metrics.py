@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from onnx_ghn.aliases import Json
 from onnx_ghn.errors import OptionError
+from onnx_ghn.json_types import Json
 
 __all__ = ["METRICS", "coco_metrics", "need_pycocotools"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_ghn.aliases import Json
 from onnx_ghn.errors import OptionError
+from onnx_ghn.json_types import Json
 from onnx_ghn.parallel import in_order
 from onnx_ghn.progress import Bar, no_bar
 from onnx_ghn.training.nas.output import rows

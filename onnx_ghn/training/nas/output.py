@@ -7,9 +7,9 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-from onnx_ghn.aliases import Json
 from onnx_ghn.deepnets1m.export import export_network
 from onnx_ghn.errors import ModelWriteError
+from onnx_ghn.json_types import Json
 from onnx_ghn.properties.predictor import PROPERTIES
 from onnx_ghn.training.nas.search import Candidates, SearchConfig, SearchResult
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from onnx_ghn.aliases import Array
+from onnx_ghn.arrays import Array
 from onnx_ghn.deepnets1m import Architecture, symbolic_graph
 from onnx_ghn.deepnets1m.files import open_deepnets
 from onnx_ghn.deepnets1m.sampling_stream import JOB_SIZE, draw_job

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 
-from onnx_ghn.aliases import Json, JsonView
 from onnx_ghn.ghn import GHN
+from onnx_ghn.json_types import Json, JsonView
 from onnx_ghn.properties.features import STATISTICS, Floats
 from onnx_ghn.properties.predictor import PROPERTIES, Property, PropertyPredictor
 from onnx_ghn.properties.regression import Regression

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from onnx_ghn.aliases import Json
 from onnx_ghn.deepnets1m import Architecture
 from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.json_types import Json
 
 __all__ = ["Brief", "brief_form", "convergence_steps", "judge_predicted", "train_briefly"]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from onnx_ghn.aliases import Json, JsonView
 from onnx_ghn.deepnets1m import Architecture, symbolic_graph
 from onnx_ghn.errors import DataError
 from onnx_ghn.ghn import GHN
+from onnx_ghn.json_types import Json, JsonView
 from onnx_ghn.properties.features import STATISTICS, Floats, graph_embeddings, graph_statistics
 from onnx_ghn.properties.macs import architecture_macs
 from onnx_ghn.properties.predictor import PROPERTIES

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from onnx_ghn.aliases import Json
 from onnx_ghn.deepnets1m import Architecture
 from onnx_ghn.errors import OptionError
+from onnx_ghn.json_types import Json
 from onnx_ghn.parallel import in_order
 from onnx_ghn.progress import Bar, no_bar
 from onnx_ghn.training.nets.networks import choose

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from onnx_ghn.aliases import Json
 from onnx_ghn.deepnets1m import Architecture
 from onnx_ghn.deepnets1m.export import export_network
+from onnx_ghn.json_types import Json
 from onnx_ghn.profiling import measure_latency
 
 __all__ = ["export_all", "fastest_ms", "round_of"]

@@ -1,16 +1,11 @@
-"""Types that have no narrower name: arrays of whatever type a file stores, and what JSON holds."""
+"""What JSON holds. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-import numpy.typing as npt
-
-__all__ = ["Array", "Json", "JsonView"]
-
-Array: TypeAlias = npt.NDArray[Any]
-"""An array of any type and shape."""
+__all__ = ["Json", "JsonView"]
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object."""
