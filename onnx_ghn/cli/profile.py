@@ -75,11 +75,17 @@ def _check_library(path: str) -> None:
 @click.option("--seconds", type=float, help="How long to measure (default: 3 s, unless --iterations is given).")
 @click.option("--iterations", type=click.IntRange(min=1), help="How many runs to measure.")
 @click.option(
-    "--timeout", type=float, default=600.0, show_default=True, help="Seconds after which a point is given up."
+    "--timeout",
+    "timeout_s",
+    type=float,
+    default=600.0,
+    show_default=True,
+    help="Seconds after which a point is given up.",
 )
 @click.option("--pin", type=cores, default=(), metavar="CORES", help="Run on these cores only, such as 0,1 or 0-3.")
 @click.option(
     "--custom-op-library",
+    "custom_op_libraries",
     multiple=True,
     metavar="FILE",
     callback=checked(_check_library),
@@ -119,9 +125,9 @@ def profile(
     warmup: int,
     seconds: float | None,
     iterations: int | None,
-    timeout: float,
+    timeout_s: float,
     pin: tuple[int, ...],
-    custom_op_library: tuple[str, ...],
+    custom_op_libraries: tuple[str, ...],
     no_operators: bool,
     estimate: bool,
     against: str | None,
@@ -155,8 +161,8 @@ def profile(
         inputs=inputs,
         seed=seed,
         pin=pin,
-        timeout_s=timeout,
-        custom_op_libraries=custom_op_library,
+        timeout_s=timeout_s,
+        custom_op_libraries=custom_op_libraries,
         operators=not no_operators,
     )
     what = f"profiling {os.path.basename(model)}"

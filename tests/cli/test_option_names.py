@@ -1,0 +1,43 @@
+"""Library messages name arguments in backticks; the commands know them by the same names, to say them as options."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+import pytest
+
+from onnx_ghn.cli import cli
+from onnx_ghn.cli.commands import Command, Group
+from onnx_ghn.prediction import PredictOptions
+from onnx_ghn.profiling.settings import Settings
+
+
+def commands(group: click.Group, path: str = "") -> list[tuple[str, click.Command]]:
+    found: list[tuple[str, click.Command]] = []
+    for name, command in group.commands.items():
+        found += commands(command, f"{name} ") if isinstance(command, click.Group) else [(path + name, command)]
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), commands(cli), ids=lambda value: value if isinstance(value, str) else "")
+def test_each_command_speaks_of_options(name: str, command: click.Command) -> None:
+    assert isinstance(command, Command)
+    listed = [
+        option for parameter in command.params if isinstance(parameter, click.Option) for option in parameter.opts
+    ]
+    assert [option for option in listed if option.startswith("--") and "_" in option] == []
+
+
+def test_groups() -> None:
+    assert all(isinstance(group, Group) for group in cli.commands.values() if isinstance(group, click.Group))
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "without"),
+    [("predict", PredictOptions, set()), ("profile", Settings, {"operators"})],
+    ids=["predict", "profile"],
+)
+def test_settings_have_the_names_of_options(command: str, settings: type, without: set[str]) -> None:
+    fields = {field.name for field in dataclasses.fields(settings)} - without
+    assert fields <= {parameter.name for parameter in cli.commands[command].params}
