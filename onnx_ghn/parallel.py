@@ -6,6 +6,7 @@ This is the one place that knows the engines. Each gives the results of one proc
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -24,6 +25,7 @@ _AHEAD = 3  # jobs that are handed out for each worker before the first result i
 _LOST = "a worker process was killed; run again with fewer workers: what is written is kept"
 
 T = TypeVar("T")
+F = TypeVar("F")
 
 
 def in_order(
@@ -51,25 +53,19 @@ def in_order(
         return (function(*task) for task in tasks)
     backend = backend or "loky"
     _check_installed(backend)
-    if backend == "ray":
-        return _on_ray(function, tasks, workers)
-    return _on_joblib(function, tasks, workers, backend)
+    run = {"dask": _on_dask, "ray": _on_ray}.get(backend)
+    return run(function, tasks, workers) if run else _on_joblib(function, tasks, workers, backend)
 
 
 def _check_installed(backend: str) -> None:
     """Raises OptionError, which names what to install."""
     try:
-        if backend == "ray":
-            import ray  # noqa: F401
-        else:
-            import joblib  # noqa: F401
-        if backend == "dask":
-            import distributed  # noqa: F401
+        importlib.import_module({"ray": "ray", "dask": "distributed"}.get(backend, "joblib"))
     except ImportError as error:
         if backend in ("loky", "threading"):
             raise OptionError("several workers need joblib: pip install 'onnx-ghn[train]', or take one") from error
-        packages = "ray" if backend == "ray" else "joblib distributed"
-        raise OptionError(f"`backend` {backend} needs {packages}: pip install {packages}") from error
+        package = "ray" if backend == "ray" else "distributed"
+        raise OptionError(f"`backend` {backend} needs {package}: pip install {package}") from error
 
 
 def _on_joblib(
@@ -78,7 +74,7 @@ def _on_joblib(
     import joblib
 
     options = {"idle_worker_timeout": _IDLE_SECONDS} if backend == "loky" else {}
-    with _told_of_lost_workers(backend), _dask_client(workers) if backend == "dask" else contextlib.nullcontext():
+    try:
         with joblib.parallel_config(backend=backend, n_jobs=workers, **options):
             parallel = joblib.Parallel(return_as="generator", batch_size=1, pre_dispatch=f"{_AHEAD}*n_jobs")
             if backend == "loky":
@@ -87,6 +83,8 @@ def _on_joblib(
                 results = parallel(joblib.delayed(function)(*task) for task in tasks)
         with contextlib.closing(results):
             yield from results
+    except BrokenExecutor as error:
+        raise OptionError(_LOST) from error
 
 
 def _in_child(parent: int, function: Callable[..., T], *task: Any) -> T:
@@ -96,25 +94,43 @@ def _in_child(parent: int, function: Callable[..., T], *task: Any) -> T:
     return function(*task)
 
 
-@contextlib.contextmanager
-def _told_of_lost_workers(backend: str) -> Iterator[None]:
-    lost: tuple[type[BaseException], ...] = (BrokenExecutor,)
-    if backend == "dask":
-        from distributed import KilledWorker
-
-        lost += (KilledWorker,)
+def _window(
+    submit: Callable[..., F], take: Callable[[F], T], cancel: Callable[[F], object], tasks: Sequence[tuple[Any, ...]],
+    n_ahead: int,
+) -> Generator[T]:  # fmt: skip
+    """Results in the order of the tasks, of which no more than `n_ahead` are handed out before they are taken."""
+    waiting: deque[F] = deque()
     try:
-        yield
-    except lost as error:
-        raise OptionError(_LOST) from error
+        for task in tasks:
+            waiting.append(submit(*task))
+            if len(waiting) >= n_ahead:
+                yield take(waiting.popleft())
+        while waiting:
+            yield take(waiting.popleft())
+    finally:
+        for future in waiting:
+            cancel(future)
+
+
+def _on_dask(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int) -> Generator[T]:
+    """Dask itself rather than Dask below joblib, which waits for ever where a worker dies (joblib 1.6)."""
+    from distributed import KilledWorker
+
+    with _dask_client(workers) as client:
+        n_ahead = _AHEAD * max(1, sum(client.nthreads().values()))
+
+        def submit(*task: Any) -> Any:
+            return client.submit(function, *task, pure=False)
+
+        try:
+            yield from _window(submit, lambda future: future.result(), lambda future: future.cancel(), tasks, n_ahead)
+        except KilledWorker as error:
+            raise OptionError(_LOST) from error
 
 
 @contextlib.contextmanager
-def _dask_client(workers: int) -> Iterator[None]:
-    """A Dask client that joblib finds: of the configured scheduler, or of processes that are started here.
-
-    joblib takes no number of jobs for Dask, so the cluster that is started has as many workers as jobs are wanted.
-    """
+def _dask_client(workers: int) -> Iterator[Any]:
+    """A Dask client: of the configured scheduler, or of processes that are started here."""
     import logging
 
     import dask
@@ -134,8 +150,7 @@ def _dask_client(workers: int) -> Iterator[None]:
                     silence_logs=logging.CRITICAL,  # a worker that is killed is told as an error
                 )
             )
-        stack.enter_context(Client(address, set_as_default=True))
-        yield
+        yield stack.enter_context(Client(address, set_as_default=False))
 
 
 def _on_ray(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int) -> Generator[T]:
@@ -146,21 +161,16 @@ def _on_ray(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], worker
     with _ray_cluster(workers):
         job = ray.remote(max_retries=0)(function)  # a job that kills its worker is told at once, as loky does
         n_ahead = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        waiting: deque[Any] = deque()
+
+        def result(reference: Any) -> Any:
+            return ray.get(reference)
+
         try:
-            for task in tasks:
-                waiting.append(job.remote(*task))
-                if len(waiting) >= n_ahead:
-                    yield ray.get(waiting.popleft())
-            while waiting:
-                yield ray.get(waiting.popleft())
+            yield from _window(job.remote, result, ray.cancel, tasks, n_ahead)
         except RayTaskError as error:
             raise error.cause from error  # what the function raised, without a traceback in its message
         except RayError as error:
             raise OptionError(_LOST) from error
-        finally:
-            for reference in waiting:
-                ray.cancel(reference)
 
 
 @contextlib.contextmanager
