@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onnx_ghn.deepnets1m.architecture import Architecture
-from onnx_ghn.deepnets1m.definition import Pair, forward
+from onnx_ghn.deepnets1m.definition import forward
+from onnx_ghn.deepnets1m.layer_set import Pair
 from onnx_ghn.deepnets1m.tensor_layers import TensorLayers
 from onnx_ghn.kernels.attention import attend
 from onnx_ghn.kernels.convolution import conv2d

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onnx_ghn.deepnets1m.architecture import Architecture
-from onnx_ghn.deepnets1m.definition import Blocks, Cell, Outline, Pair, States, features, forward
+from onnx_ghn.deepnets1m.definition import Blocks, features, forward
+from onnx_ghn.deepnets1m.layer_set import Cell, Outline, Pair, States
 from onnx_ghn.deepnets1m.tensor_layers import TensorLayers
 from onnx_ghn.kernels.attention import attend
 from onnx_ghn.kernels.depthwise import avg_pool2d, depthwise_conv2d

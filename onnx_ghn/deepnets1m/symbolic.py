@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from onnx_ghn.deepnets1m.architecture import Architecture
-from onnx_ghn.deepnets1m.definition import Cell, Outline, Pair, States, forward
+from onnx_ghn.deepnets1m.definition import forward
+from onnx_ghn.deepnets1m.layer_set import Cell, Outline, Pair, States
 from onnx_ghn.errors import GraphError
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import ComputationGraph, Flattened, Node, Parameter, Primitive, Role

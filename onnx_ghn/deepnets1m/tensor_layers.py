@@ -7,8 +7,8 @@ import abc
 from torch import Tensor
 from torch.nn import functional as F
 
-from onnx_ghn.deepnets1m.definition import Layers
 from onnx_ghn.deepnets1m.genotypes import HEADS
+from onnx_ghn.deepnets1m.layer_set import Layers
 
 __all__ = ["TensorLayers"]
 

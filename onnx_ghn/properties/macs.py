@@ -12,8 +12,9 @@ import onnx
 from onnx import helper, inliner, shape_inference
 
 from onnx_ghn.deepnets1m.architecture import Architecture
-from onnx_ghn.deepnets1m.definition import Outline, Pair, forward
+from onnx_ghn.deepnets1m.definition import forward
 from onnx_ghn.deepnets1m.genotypes import HEADS
+from onnx_ghn.deepnets1m.layer_set import Outline, Pair
 from onnx_ghn.errors import GraphError, printable
 from onnx_ghn.graph.model import ComputationGraph
 from onnx_ghn.profiling.counts import macs
