@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 
 from onnx_ghn.errors import OnnxGhnError
 from onnx_ghn.properties import PropertyReport, predict_properties
+from onnx_ghn.shipped import shipped_checkpoints
 
 __all__ = ["bundled_properties", "properties_data"]
 
@@ -18,7 +18,7 @@ def bundled_properties(source: str | os.PathLike[str]) -> dict[str, object] | No
     """
     from onnx_ghn.properties.storage import DEFAULT
 
-    if not importlib.resources.files("onnx_ghn.checkpoints").joinpath(DEFAULT).is_dir():
+    if not (shipped_checkpoints() / DEFAULT).is_dir():
         return None
     try:
         return properties_data(predict_properties(source))
