@@ -11,7 +11,8 @@ from onnx_ghn.vision.cache import default_cache_dir
 from onnx_ghn.vision.large import FileStream
 from onnx_ghn.vision.loading import Split, load_dataset
 from onnx_ghn.vision.sets import CIFAR_NORM, IMAGENET_NORM, ImageFiles, ImageSet, Normalisation, few_shot
-from onnx_ghn.vision.streams import Batch, BatchStream
+from onnx_ghn.vision.small import BatchStream
+from onnx_ghn.vision.streams import Batch
 
 __all__ = [
     "CIFAR_NORM",

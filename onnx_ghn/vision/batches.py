@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Unpack
 
 import torch
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.vision.large import FileStream, eval_files
 from onnx_ghn.vision.sets import ImageFiles, ImageSet
-from onnx_ghn.vision.streams import Batch, BatchStream, eval_small
+from onnx_ghn.vision.small import BatchStream, eval_small
+from onnx_ghn.vision.streams import Batch, EvalOptions, StreamOptions
 
 __all__ = ["eval_batches", "train_stream"]
 
@@ -18,49 +20,20 @@ def train_stream(
     images: ImageSet | ImageFiles,
     batch_size: int = 64,
     *,
-    seed: int = 1111,
-    augment: bool = True,
     cutout: int = 0,
     resize_to: int | None = None,
-    rank: int = 0,
-    world: int = 1,
-    drop_last: bool = False,
-    channels_last: bool = False,
-    device: torch.device | str = "cpu",
     workers: int | None = None,
+    **options: Unpack[StreamOptions],
 ) -> BatchStream | FileStream:
-    """Make a stream of training batches with the published augmentation: see `BatchStream` and `FileStream`.
+    """Make a stream of training batches with the published augmentation: see `Stream`, `BatchStream` and `FileStream`.
 
     Raises:
         OptionError: an option has no meaning, or none for these images.
     """
     if isinstance(images, ImageSet):
-        return BatchStream(
-            images,
-            batch_size,
-            seed=seed,
-            augment=augment,
-            cutout=cutout,
-            resize_to=resize_to,
-            rank=rank,
-            world=world,
-            drop_last=drop_last,
-            channels_last=channels_last,
-            device=device,
-        )
+        return BatchStream(images, batch_size, cutout=cutout, resize_to=resize_to, **options)
     _small_only(images, cutout, resize_to)
-    return FileStream(
-        images,
-        batch_size,
-        seed=seed,
-        augment=augment,
-        rank=rank,
-        world=world,
-        drop_last=drop_last,
-        channels_last=channels_last,
-        device=device,
-        workers=workers,
-    )
+    return FileStream(images, batch_size, workers=workers, **options)
 
 
 def eval_batches(
@@ -76,23 +49,20 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Iterate over every image once, as published: see `eval_small` and `eval_files`.
 
+    Args:
+        noise: add Gaussian noise of the published width to the pixels.
+        seed: of the noise, and of the order where that is random.
+
     Raises:
         OptionError: an option has no meaning, or none for these images.
     """
+    if batch_size < 1 or seed < 0:
+        raise OptionError(f"batches of {batch_size} with seed {seed}: `batch_size` begins at 1, `seed` at 0")
+    options = EvalOptions(batch_size, noise, seed, channels_last, torch.device(device))
     if isinstance(images, ImageSet):
-        return eval_small(
-            images,
-            batch_size,
-            noise=noise,
-            seed=seed,
-            resize_to=resize_to,
-            channels_last=channels_last,
-            device=device,
-        )
+        return eval_small(images, options, resize_to)
     _small_only(images, 0, resize_to)
-    return eval_files(
-        images, batch_size, noise=noise, seed=seed, channels_last=channels_last, device=device, workers=workers
-    )
+    return eval_files(images, options, workers)
 
 
 def _small_only(images: ImageFiles, cutout: int, resize_to: int | None) -> None:

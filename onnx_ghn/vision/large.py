@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from onnx_ghn.vision.order import BatchOrder
 from onnx_ghn.vision.pixels import add_noise
 from onnx_ghn.vision.seeds import AUGMENT, NOISE, rng_for
 from onnx_ghn.vision.sets import ImageFiles
-from onnx_ghn.vision.streams import Batch
+from onnx_ghn.vision.streams import Batch, EvalOptions, Stream, StreamOptions
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,8 +34,8 @@ Collated = tuple[torch.Tensor, torch.Tensor] | OnnxGhnError
 _JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.2}
 
 
-class FileStream:
-    """An endless stream of training batches. Like those of `BatchStream`, each depends only on the seed and the step.
+class FileStream(Stream):
+    """A stream of images that are decoded from their files when they are needed.
 
     The augmentation is the published one: a random part of the image scaled to the crop's size, random mirroring and
     colour jitter.
@@ -44,8 +44,7 @@ class FileStream:
         files: the images.
         workers: the number of processes that decode; by default one for each core, and eight at most. With 0, this
             process decodes.
-        device: where the batches go. For CUDA they are put in pinned memory first.
-        batch_size, seed, augment, rank, world, drop_last, channels_last: as for `BatchStream`.
+        batch_size, options: see `Stream`. For CUDA, batches are put in pinned memory first.
     """
 
     def __init__(
@@ -53,94 +52,35 @@ class FileStream:
         files: ImageFiles,
         batch_size: int = 64,
         *,
-        seed: int = 1111,
-        augment: bool = True,
-        rank: int = 0,
-        world: int = 1,
-        drop_last: bool = False,
-        channels_last: bool = False,
-        device: torch.device | str = "cpu",
         workers: int | None = None,
+        **options: Unpack[StreamOptions],
     ) -> None:
-        self._order = BatchOrder(len(files), batch_size, seed, rank, world, drop_last)
-        self._channels_last = channels_last
-        self._device = torch.device(device)
-        self._loader = _loader(
-            _Decoded(files, seed, augment=augment), self._device, workers, batch_sampler=_RestOfEpoch(self._order)
-        )
-        self._ahead: Iterator[Batch] | None = None
-
-    @property
-    def batch_size(self) -> int:
-        return self._order.batch_size
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self._order.steps_per_epoch
-
-    @property
-    def step(self) -> int:
-        """The next batch, counted from the start of the first epoch."""
-        return self._order.step
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that the next batch belongs to."""
-        return self._order.epoch
-
-    def __iter__(self) -> Iterator[Batch]:
-        """The remaining batches of the present epoch; after its last batch, those of the next epoch."""
-        for batch in _batches(self._loader, self._device, self._channels_last):
-            self._order.step += 1
-            yield batch
+        super().__init__(len(files), batch_size, **options)
+        self._rest = _RestOfEpoch(self._order)
+        decoded = _Decoded(files, self._order.seed, augment=self._augment)
+        self._loader = _loader(decoded, self._device, workers, batch_sampler=self._rest)
+        self._ahead: Iterator[Batch] = iter(())
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step. Steps in order are decoded ahead; any other step makes the workers start anew."""
-        if self._ahead is None or step != self._order.step:
-            self._order.step = step
-            self._ahead = iter(self)
-        batch = next(self._ahead, None)
-        if batch is None:  # the epoch is over
-            self._ahead = iter(self)
+        """The batch of any step. Steps in order are decoded ahead; any other step makes the workers start anew."""
+        batch = next(self._ahead, None) if step == self._rest.step else None
+        if batch is None:  # the epoch is over, or another step was expected
+            self._rest.step = step
+            self._ahead = _batches(self._loader, self._device, self._channels_last)
             batch = next(self._ahead)
+        self._rest.step = step + 1
         return batch
 
-    def state_dict(self) -> dict[str, int]:
-        """The state of the stream, as plain numbers. Batches that wait in workers do not count as used."""
-        return self._order.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Continue where a saved stream was.
-
-        Raises:
-            CheckpointError: it was a stream of other images, or with another seed, batch size or number of processes.
-        """
-        self._order.load_state_dict(state)
-
-
-def eval_files(
-    files: ImageFiles,
-    batch_size: int = 64,
-    *,
-    noise: bool = False,
-    seed: int = 1111,
-    channels_last: bool = False,
-    device: torch.device | str = "cpu",
-    workers: int | None = None,
-) -> Iterator[Batch]:
+def eval_files(files: ImageFiles, options: EvalOptions, workers: int | None = None) -> Iterator[Batch]:
     """Iterate over every image once, in a seeded order: for ImageNet and the published seed, the published order.
 
-    Images are cropped to their middle: 224 of 256 pixels as published, other sizes in proportion.
-
-    Args:
-        noise: add Gaussian noise to the pixels (published: a std of 0.18 of the range for ImageNet).
+    Images are cropped to their middle: 224 of 256 pixels as published, other sizes in proportion. The noise has the
+    published std of 0.18 of the range for ImageNet.
     """
-    if batch_size < 1 or seed < 0:
-        raise OptionError(f"batches of {batch_size} with seed {seed}: `batch_size` begins at 1, `seed` at 0")
-    device = torch.device(device)
-    decoded = _Decoded(files, seed, augment=False, noise=noise)
-    loader = _loader(decoded, device, workers, batch_size=batch_size, seed=seed)
-    return _batches(loader, device, channels_last)
+    decoded = _Decoded(files, options.seed, augment=False, noise=options.noise)
+    loader = _loader(decoded, options.device, workers, batch_size=options.batch_size, seed=options.seed)
+    return _batches(loader, options.device, options.channels_last)
 
 
 class _Decoded(Dataset[Item]):
@@ -191,14 +131,16 @@ class _Decoded(Dataset[Item]):
 
 
 class _RestOfEpoch(Sampler[list[Key]]):
-    """The remaining images of the present epoch, batch by batch."""
+    """The images of `step` and the later steps of its epoch, batch by batch."""
 
     def __init__(self, order: BatchOrder) -> None:
         self._order = order
+        self.step = order.step
 
     def __iter__(self) -> Iterator[list[Key]]:
-        epoch = self._order.epoch
-        for step in range(self._order.step, (epoch + 1) * self._order.steps_per_epoch):
+        steps = self._order.steps_per_epoch
+        epoch = self.step // steps
+        for step in range(self.step, (epoch + 1) * steps):
             yield [(epoch, index) for index in self._order.mine(step).tolist()]
 
 

@@ -70,14 +70,7 @@ class BatchOrder:
 
     def state_dict(self) -> dict[str, int]:
         """All that the next batches depend on, as plain numbers."""
-        return {
-            "step": self.step,
-            "seed": self.seed,
-            "count": self.count,
-            "batch_size": self.batch_size,
-            "world": self.world,
-            "drop_last": self.drop_last,
-        }
+        return {name: getattr(self, name) for name in ("step", "seed", "count", "batch_size", "world", "drop_last")}
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Continue where a saved order was.
