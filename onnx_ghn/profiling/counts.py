@@ -18,39 +18,17 @@ Attributes = Mapping[str, object]
 Shapes = Sequence[Shape | None]  # None: an absent input, or an unknown shape
 
 _CONV = {"Conv": 1, "FusedConv": 1, "NhwcConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
-_MATMUL = {
-    "MatMul": 1,
-    "FusedMatMul": 1,
-    "TransposeMatMul": 1,
-    "FusedMatMulActivation": 1,
-    "MatMulInteger": 1,
-    "MatMulIntegerToFloat": 1,
-    "DynamicQuantizeMatMul": 1,
-    "QLinearMatMul": 3,
-}
+_MATMUL = {"MatMul", "FusedMatMul", "TransposeMatMul", "FusedMatMulActivation", "MatMulInteger", "QLinearMatMul"}
+_MATMUL |= {"MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
 _GEMM = ("Gemm", "FusedGemm", "QGemm")
 _RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
 #: Operators that give another view of their input: onnxruntime reuses the buffer, or moves a few numbers.
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout", "Shape", "Size"})
 #: Operators that only move data.
-_MOVES = frozenset(
-    {
-        "Transpose",
-        "Concat",
-        "Split",
-        "Slice",
-        "Gather",
-        "GatherElements",
-        "GatherND",
-        "Expand",
-        "Tile",
-        "Pad",
-        "Constant",
-    }
-    | {"ConstantOfShape", "Range", "Cast", "ReorderInput", "ReorderOutput", "DepthToSpace", "SpaceToDepth", "ScatterND"}
-    | {"ScatterElements", "SequenceAt", "SplitToSequence", "ConcatFromSequence", "MemcpyToHost", "MemcpyFromHost", "If"}
-    | {"Loop", "Scan", "Where", "EyeLike", "Resize", "Upsample"}
-)
+_MOVES = {"Transpose", "Concat", "Split", "Slice", "Gather", "GatherElements", "GatherND", "Expand", "Tile", "Pad"}
+_MOVES |= {"Constant", "ConstantOfShape", "Range", "Cast", "ReorderInput", "ReorderOutput", "DepthToSpace", "If"}
+_MOVES |= {"SpaceToDepth", "ScatterND", "ScatterElements", "SequenceAt", "SplitToSequence", "ConcatFromSequence"}
+_MOVES |= {"MemcpyToHost", "MemcpyFromHost", "Loop", "Scan", "Where", "EyeLike", "Resize", "Upsample"}
 #: Operators that read as much of their first input as they give.
 _PICKS = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "EmbedLayerNormalization"})
 
@@ -96,9 +74,7 @@ class _Unknown(Exception):
 
 
 def _size(shape: Shape | None) -> int:
-    if shape is None:
-        raise _Unknown
-    return math.prod(shape)
+    return math.prod(_known(shape))
 
 
 def _known(shape: Shape | None) -> Shape:

@@ -18,21 +18,17 @@ __all__ = ["operators_csv", "points_csv", "trace_json", "write_file"]
 
 def points_csv(report: ProfileReport) -> str:
     """A table with a row for each point of the model, then of the other model."""
-    return _csv(
-        {"model": model, **_point_row(point)}
-        for model, points in ((report.model, report.points), (report.against, report.against_points))
-        for point in points
-    )
+    return _csv({"model": model, **_point_row(point)} for model, points in report.sides for point in points)
 
 
 def operators_csv(report: ProfileReport) -> str:
     """A table with a row for each operator of each point."""
     rows = []
-    for model, points in ((report.model, report.points), (report.against, report.against_points)):
+    for model, points in report.sides:
         for point in points:
             where = {"model": model, **dataclasses.asdict(point.point), "batch": point.batch}
             for operator in point.operators.operators if point.operators is not None else ():
-                row = operator.to_dict()
+                row = dataclasses.asdict(operator)
                 row["operator_provider"] = row.pop("provider")
                 row["covers"] = " ".join(operator.covers)
                 row["output_shape"] = "x".join(map(str, operator.output_shape or ()))
@@ -64,18 +60,9 @@ def _point_row(point: PointResult) -> dict[str, object]:
     for kind, part in ((Latency, point.latency), (Memory, point.memory)):
         names = [field.name for field in dataclasses.fields(kind) if field.name != "samples_ms"]
         row |= {name: None if part is None else getattr(part, name) for name in names}
-    whole = (
-        "run_ms",
-        "operators_ms",
-        "coverage",
-        "macs",
-        "flops",
-        "parameters",
-        "parameter_bytes",
-        "bytes",
-        "estimate_ms",
-    )
-    row |= {f"{'' if name != 'run_ms' else 'recorded_'}{name}": getattr(point.operators, name, None) for name in whole}
+    row["recorded_run_ms"] = getattr(point.operators, "run_ms", None)
+    whole = ("operators_ms", "coverage", "macs", "flops", "parameters", "parameter_bytes", "bytes", "estimate_ms")
+    row |= {name: getattr(point.operators, name, None) for name in whole}
     row["error"] = point.error
     return row
 

@@ -126,9 +126,7 @@ def _from_file(specs: Sequence[InputSpec], file: str) -> Feed:
     feed: Feed = {}
     for spec in specs:
         array = arrays[spec.name]
-        fits = len(array.shape) == len(spec.dims)
-        fits = fits and all(dim in (None, size) for dim, size in zip(spec.dims, array.shape, strict=True))
-        if not fits:
+        if not spec.admits(array.shape):
             raise OptionError(
                 f"{file}: {spec.name!r} is of shape {list(array.shape)}; the model's inputs are {_described(specs)}"
             )

@@ -10,18 +10,17 @@ import contextlib
 import itertools
 import os
 import platform
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
+from onnx import TensorProto, helper
+
+from onnx_ghn._version import __version__
 from onnx_ghn.limits import available_cores
 from onnx_ghn.profiling.report import Machine
 from onnx_ghn.profiling.sessions import one_line_failures, timed_session
 from onnx_ghn.profiling.settings import Point, Settings
-
-if TYPE_CHECKING:
-    import onnx
+from onnx_ghn.profiling.timing import time_runs
 
 __all__ = ["measure_machine", "system_info"]
 
@@ -43,14 +42,14 @@ def measure_machine(provider: str, threads: int) -> Machine:
     if threads > 4:
         size = max(size, 1024)  # so that each thread has enough to do
     point, settings = Point(provider=provider, threads=threads), Settings()
-    best_s = _best(_matmul(), {"a": (size, size), "b": (size, size)}, point, settings)
-    memory_s = _best(_add(), {"a": (_MEMORY_ELEMENTS,), "b": (_MEMORY_ELEMENTS,)}, point, settings)
+    best_s = _best(_probe("MatMul"), {"a": (size, size), "b": (size, size)}, point, settings)
+    memory_s = _best(_probe("Add"), {"a": (_MEMORY_ELEMENTS,), "b": (_MEMORY_ELEMENTS,)}, point, settings)
     n_cached = _CACHE_ELEMENTS * threads
-    empty_s = _best(_chain(), {"a": (1,)}, point, settings)
-    none_s = _best(_chain(1), {"a": (1,)}, point, settings)
+    empty_s = _best(_probe("Sin", _CHAIN), {"a": (1,)}, point, settings)
+    none_s = _best(_probe("Sin"), {"a": (1,)}, point, settings)
     dispatch_s = max(empty_s - none_s, 0.0) / (_CHAIN - 1)
     # Of one small operator the session's own time is a part: it is taken off.
-    cache_s = max(_best(_add(), {"a": (n_cached,), "b": (n_cached,)}, point, settings) - none_s, 1e-9)
+    cache_s = max(_best(_probe("Add"), {"a": (n_cached,), "b": (n_cached,)}, point, settings) - none_s, 1e-9)
     return Machine(
         provider=provider,
         threads=threads,
@@ -65,8 +64,6 @@ def measure_machine(provider: str, threads: int) -> Machine:
 def system_info() -> dict[str, str | int]:
     """Processor, cores and versions, for a report."""
     import onnxruntime
-
-    from onnx_ghn._version import __version__
 
     return {
         "processor": _processor(),
@@ -97,40 +94,22 @@ def _cache_bytes() -> int:
     return max(sizes)
 
 
-def _matmul() -> bytes:
-    from onnx import helper
-
-    return _model([helper.make_node("MatMul", ["a", "b"], ["y"])], "ab")
-
-
-def _add() -> bytes:
-    from onnx import helper
-
-    return _model([helper.make_node("Add", ["a", "b"], ["y"])], "ab")
-
-
-def _chain(length: int = _CHAIN) -> bytes:
-    from onnx import helper
-
+def _probe(op_type: str, length: int = 1) -> bytes:
+    """A model of one operator on inputs a and b, or of a chain of operators on a alone."""
     names = ["a", *(f"v{i}" for i in range(length - 1)), "y"]
-    return _model([helper.make_node("Sin", [a], [b]) for a, b in itertools.pairwise(names)], "a")
-
-
-def _model(nodes: list[onnx.NodeProto], inputs: str) -> bytes:
-    from onnx import TensorProto, helper
-
-    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inputs]
-    output = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    inputs = ["a"] if op_type == "Sin" else ["a", "b"]
+    nodes = [helper.make_node(op_type, [a, *inputs[1:]], [b]) for a, b in itertools.pairwise(names)]
+    given, output = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in values] for values in (inputs, "y")
+    )
     graph = helper.make_graph(nodes, "probe", given, output)
-    data: bytes = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
-    ).SerializeToString()
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    data: bytes = model.SerializeToString()
     return data
 
 
 def _best(model: bytes, shapes: dict[str, tuple[int, ...]], point: Point, settings: Settings) -> float:
     """The seconds of the fastest run; inputs and output stay on the device."""
-    import numpy as np
     import onnxruntime
 
     session, _ = timed_session(model, point, settings)
@@ -149,14 +128,5 @@ def _best(model: bytes, shapes: dict[str, tuple[int, ...]], point: Point, settin
             session.run_with_iobinding(binding)
             binding.synchronize_outputs()
 
-        return _fastest(run)
-
-
-def _fastest(run: Callable[[], None]) -> float:
-    run()
-    best, deadline = float("inf"), time.perf_counter() + _SECONDS
-    while time.perf_counter() < deadline:
-        began = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - began)
-    return best
+        found = time_runs(run, warmup=1, seconds=_SECONDS, iterations=None)
+    return min(found.runs_ns) / 1e9

@@ -17,12 +17,12 @@ from onnx_ghn.profiling.feeds import Feed, candidate_feeds
 from onnx_ghn.profiling.fused import FusedNode, fused_nodes, infer_shapes
 from onnx_ghn.profiling.operators import measured_operators, static_operators
 from onnx_ghn.profiling.own_process import peak_bytes, pin, resident_bytes
-from onnx_ghn.profiling.report import Machine, Memory, OperatorProfile, PointResult, TensorInfo
+from onnx_ghn.profiling.report import Machine, Memory, PointResult, TensorInfo
 from onnx_ghn.profiling.sessions import one_line_failures, timed_session
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import InputSpec
 from onnx_ghn.profiling.timing import summary, time_runs
-from onnx_ghn.profiling.trace import read_trace
+from onnx_ghn.profiling.trace import RunTrace, read_trace
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -57,11 +57,6 @@ class Runnable:
             assert self.session is not None
             self.session.run(None, self.feed)
 
-    @property
-    def infos(self) -> tuple[TensorInfo, ...]:
-        """Names, types and shapes of the inputs."""
-        return tuple(TensorInfo(name, str(array.dtype), array.shape) for name, array in self.feed.items())
-
 
 def open_runnable(path: str, specs: Sequence[InputSpec], point: Point, settings: Settings) -> Runnable:
     """A session of a model file, and the first of the candidate inputs that it runs on.
@@ -73,24 +68,22 @@ def open_runnable(path: str, specs: Sequence[InputSpec], point: Point, settings:
         OptionError: inputs that do not fit.
     """
     failure: RuntimeFailure | None = None
-    opened: tuple[str | bytes, onnxruntime.InferenceSession, float] | None = None
+    opened: tuple[onnxruntime.InferenceSession, float] | None = None
     feeds = candidate_feeds(specs, batch=point.batch, shapes=settings.shapes, file=settings.inputs, seed=settings.seed)
     for feed, chosen in feeds:
         notes = []
+        model: str | bytes = path
         changed = _changed(specs, feed)
         if changed:
             notes.append("declared shapes changed in memory: " + _listed(changed))
             proto = rewriting.load_structure(path)
-            rewriting.set_input_shapes(proto, {name: array.shape for name, array in feed.items()})
-            model: str | bytes = rewriting.serialized(proto, path)
-        else:
-            model = path
+            rewriting.set_input_shapes(proto, feed)
+            model = rewriting.serialized(proto, path)
         if chosen:
-            notes.append("free dimensions chosen here: " + _listed({n: a.shape for n, a in feed.items()}))
+            notes.append("free dimensions chosen here: " + _listed(feed))
         if opened is None or changed:
-            session, creation_ms = timed_session(model, point, settings, folder=os.path.dirname(path) or os.curdir)
-            opened = model, session, creation_ms
-        runnable = Runnable(opened[1], feed, opened[0], opened[2], notes)
+            opened = timed_session(model, point, settings, folder=os.path.dirname(path) or os.curdir)
+        runnable = Runnable(opened[0], feed, model, opened[1], notes)
         try:
             began = time.perf_counter_ns()
             runnable.run()
@@ -109,9 +102,9 @@ def measure_point(
     point: Point,
     settings: Settings,
     machine: Machine | None = None,
-    trace_file: str | None = None,
+    trace: bool = False,
 ) -> PointResult:
-    """Measure a point. The events of the profiled runs are written to `trace_file`, if it is given, as a JSON list."""
+    """Measure a point; with `trace`, keep the events of the profiled runs."""
     pin(settings.pin)
     baseline = resident_bytes()
     runnable = open_runnable(path, specs, point, settings)
@@ -124,18 +117,20 @@ def measure_point(
         streams=point.streams,
     )
     memory = Memory(baseline, loaded, peak_bytes())
-    operators = None
-    infos, model, notes = runnable.infos, runnable.model, tuple(runnable.notes)
-    if settings.operators:
-        feed = runnable.feed
-        runnable.session = None  # its weights' memory is free again before there is a second session
-        operators = _profiled(path, model, feed, point, settings, machine, trace_file)
-    found = PointResult(point, None, infos, notes, runnable.creation_ms, None, memory, operators, machine)
+    infos, notes = _infos(runnable.feed), tuple(runnable.notes)
+    found = PointResult(point, None, infos, notes, runnable.creation_ms, None, memory, None, machine)
     latency = summary(timing, found.batch, runnable.first_ns)
     busy = latency.cpu_s / latency.wall_s
     if point.provider == "CPUExecutionProvider" and busy < _UNDISTURBED:
         notes = (*notes, f"the machine is busy: this process had a processor for {busy:.0%} of the time")
-    return dataclasses.replace(found, latency=latency, notes=notes)
+    found = dataclasses.replace(found, latency=latency, notes=notes)
+    if not settings.operators:
+        return found
+    model, feed = runnable.model, runnable.feed
+    runnable.session = None  # its weights' memory is free again before there is a second session
+    recorded, nodes = _recorded(path, model, feed, point, settings)
+    operators = measured_operators(recorded, nodes, machine)
+    return dataclasses.replace(found, operators=operators, events=tuple(recorded.events) if trace else ())
 
 
 def estimate_point(
@@ -145,7 +140,7 @@ def estimate_point(
     feeds = candidate_feeds(specs, batch=point.batch, shapes=settings.shapes, file=settings.inputs, seed=settings.seed)
     feed, chosen = next(iter(feeds))
     original = rewriting.load_structure(path)
-    rewriting.set_input_shapes(original, {name: array.shape for name, array in feed.items()})
+    rewriting.set_input_shapes(original, feed)
     rewriting.name_nodes(original)
     with _scratch() as folder:
         optimized = Path(folder) / "optimized.onnx"
@@ -153,26 +148,20 @@ def estimate_point(
         _, creation_ms = timed_session(data, point, settings, folder=where, optimized=optimized)
         nodes = fused_nodes(optimized, original)
         operators = static_operators(nodes, infer_shapes(nodes, optimized, original), machine, point.provider)
-    infos = tuple(TensorInfo(name, str(array.dtype), array.shape) for name, array in feed.items())
     notes = ["estimated, not run"]
     if chosen:
-        notes.append("free dimensions chosen here: " + _listed({name: array.shape for name, array in feed.items()}))
-    return PointResult(point, None, infos, tuple(notes), creation_ms, None, None, operators, machine)
+        notes.append("free dimensions chosen here: " + _listed(feed))
+    return PointResult(point, None, _infos(feed), tuple(notes), creation_ms, None, None, operators, machine)
 
 
-def _profiled(
-    path: str,
-    model: str | bytes,
-    feed: Feed,
-    point: Point,
-    settings: Settings,
-    machine: Machine | None,
-    trace_file: str | None,
-) -> OperatorProfile:
+def _recorded(
+    path: str, model: str | bytes, feed: Feed, point: Point, settings: Settings
+) -> tuple[RunTrace, list[FusedNode]]:
+    """The trace of some runs, and the nodes of the graph as onnxruntime runs it."""
     original = rewriting.load_structure(path)
     if rewriting.name_nodes(original) or isinstance(model, bytes):
         if isinstance(model, bytes):
-            rewriting.set_input_shapes(original, {name: array.shape for name, array in feed.items()})
+            rewriting.set_input_shapes(original, feed)
         model = rewriting.serialized(original, path)
     with _scratch() as folder:
         # Providers that compile parts of a graph (TensorRT) cannot write it: their nodes have their trace alone.
@@ -198,9 +187,7 @@ def _profiled(
     trace = read_trace(events, skip=_WARM_PROFILED)
     if not trace.runs_us:
         raise RuntimeFailure("onnxruntime recorded no run; set `operators` to False")
-    if trace_file is not None:
-        Path(trace_file).write_text(json.dumps(trace.events), encoding="utf-8")
-    return measured_operators(trace, nodes, machine)
+    return trace, nodes
 
 
 def _scratch() -> tempfile.TemporaryDirectory[str]:
@@ -210,15 +197,14 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
         raise RuntimeFailure(f"no room for temporary files ({error.strerror}); set TMPDIR") from error
 
 
-def _changed(specs: Iterable[InputSpec], feed: Feed) -> dict[str, tuple[int, ...]]:
+def _infos(feed: Feed) -> tuple[TensorInfo, ...]:
+    return tuple(TensorInfo(name, str(array.dtype), array.shape) for name, array in feed.items())
+
+
+def _changed(specs: Iterable[InputSpec], feed: Feed) -> Feed:
     """The inputs whose fed shape is not the one that the file declares."""
-    found = {}
-    for spec in specs:
-        shape = feed[spec.name].shape
-        if any(dim not in (None, size) for dim, size in zip(spec.dims, shape, strict=True)):
-            found[spec.name] = shape
-    return found
+    return {spec.name: feed[spec.name] for spec in specs if not spec.admits(feed[spec.name].shape)}
 
 
-def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
-    return ", ".join(f"{name} {'×'.join(map(str, shape)) or 'scalar'}" for name, shape in shapes.items())
+def _listed(feed: Feed) -> str:
+    return ", ".join(f"{name} {'×'.join(map(str, array.shape)) or 'scalar'}" for name, array in feed.items())

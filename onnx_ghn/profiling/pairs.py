@@ -119,7 +119,7 @@ def _exposed(
         raise RuntimeFailure(
             f"{path}: has no input {sorted(feed.keys() - names)[0]!r}; both models need the same inputs"
         )
-    rewriting.set_input_shapes(proto, {name: array.shape for name, array in feed.items()})
+    rewriting.set_input_shapes(proto, feed)
     values = rewriting.expose_outputs(proto)
     data, folder = rewriting.serialized(proto, path), os.path.dirname(path) or os.curdir
     return values, timed_session(data, point, settings, folder=folder)[0]

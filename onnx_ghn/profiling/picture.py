@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnx_ghn.errors import OptionError
-from onnx_ghn.profiling.report import PointResult, ProfileReport
+from onnx_ghn.profiling.report import Operator, PointResult, ProfileReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,13 +68,9 @@ def draw_profile(report: ProfileReport, path: str | os.PathLike[str]) -> bytes:
     profiled = next((point for point in reversed(done) if point.operators is not None), None)
     if profiled is not None:
         panels += [(_bars, (profiled,)), (_roofline, (profiled,))]
-    style: dict[RcKeyType, object] = {
-        "font.size": 10,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "onnx-ghn",
-        "text.color": _INK,
-    }
-    style |= {"axes.edgecolor": _MUTED, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK}
+    style: dict[RcKeyType, object] = {"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "onnx-ghn"}
+    style |= {"text.color": _INK, "xtick.color": _INK, "ytick.color": _INK}
+    style |= {"axes.edgecolor": _MUTED, "axes.labelcolor": _INK}
     with matplotlib.rc_context(style):
         rows = [panels] if len(panels) <= 3 else [panels[:3], panels[3:]]
         width = max(len(row) for row in rows)
@@ -95,26 +91,18 @@ def draw_profile(report: ProfileReport, path: str | os.PathLike[str]) -> bytes:
 
 
 def _title(report: ProfileReport) -> str:
-    name = os.path.basename(report.model)
-    against = f" against {os.path.basename(report.against)}" if report.against is not None else ""
-    return f"{name}{against} — {report.system['processor']}, onnxruntime {report.system['onnxruntime']}".replace(
-        "$", ""
-    )
+    names = " against ".join(os.path.basename(model) for model, _ in report.sides)
+    return f"{names} — {report.system['processor']}, onnxruntime {report.system['onnxruntime']}".replace("$", "")
 
 
 def _latencies(axes: Axes, report: ProfileReport, points: Sequence[PointResult]) -> None:
     """The distribution of one point as a histogram, of several as curves of the share below."""
-    series = [(_others(point, "", points) or point.point.label, point) for point in points]
-    if report.against is not None:
-        series = [
-            (f"{os.path.basename(report.model)}, {_others(point, '', points)}".removesuffix(", "), point)
-            for point in points
-        ]
-        series += [
-            (f"{os.path.basename(report.against)}, {_others(point, '', points)}".removesuffix(", "), point)
-            for point in report.against_points
-            if point.latency is not None
-        ]
+    series = [
+        ((f"{os.path.basename(model)}, " if report.against is not None else "") + _others(point, "", points), point)
+        for model, measured in report.sides
+        for point in measured
+        if point.latency is not None
+    ]
     if len(series) == 1:
         latency = series[0][1].latency
         assert latency is not None
@@ -130,7 +118,8 @@ def _latencies(axes: Axes, report: ProfileReport, points: Sequence[PointResult])
             assert point.latency is not None
             ordered = np.sort(point.latency.samples_ms)
             share = np.arange(1, len(ordered) + 1) / len(ordered)
-            axes.plot(ordered, share * 100, color=_CURVES[number], linewidth=1.8, label=_shortened(label))
+            shown = _shortened(label.removesuffix(", ") or point.point.label)
+            axes.plot(ordered, share * 100, color=_CURVES[number], linewidth=1.8, label=shown)
         low, high = axes.get_xlim()
         if low > 0 and high > 10 * low:
             axes.set_xscale("log")
@@ -187,10 +176,7 @@ def _bars(axes: Axes, point: PointResult) -> None:
         estimates = [entry.estimate_ms or 0.0 for entry in ordered]
         axes.plot(estimates, places, "|", color=_ORANGE, markersize=11, markeredgewidth=2, label="roofline's estimate")
         axes.legend(frameon=False, fontsize=8.5, loc="lower right")
-    names = [
-        f"{_kind(entry.fused, entry.op_type)}  {_end(entry.covers[0] if entry.covers else entry.name)}"
-        for entry in ordered
-    ]
+    names = [f"{_kind(entry)}  {_end(entry.covers[0] if entry.covers else entry.name)}" for entry in ordered]
     axes.set_yticks(places, names, fontsize=7.5, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
@@ -204,11 +190,10 @@ def _roofline(axes: Axes, point: PointResult) -> None:
 
     profile, machine = point.operators, point.machine
     assert profile is not None
-    drawn = [
-        entry for entry in profile.operators if entry.flops and entry.intensity and (entry.p50_ms or entry.estimate_ms)
-    ]
     found = [
-        (entry.intensity or 0.0, entry.flops or 0, entry.p50_ms or entry.estimate_ms or 0.0, entry) for entry in drawn
+        (entry.intensity, entry.flops, ms, entry)
+        for entry in profile.operators
+        if entry.flops and entry.intensity and (ms := entry.p50_ms or entry.estimate_ms)
     ]
     if machine is not None:
         reach = [intensity for intensity, *_ in found] or [1.0]
@@ -243,17 +228,16 @@ def _roofline(axes: Axes, point: PointResult) -> None:
             handle.set_sizes([40])
 
 
-def _at(point: PointResult, name: str) -> int:
-    return point.batch if name == "batch" else int(getattr(point.point, name))
+def _at(point: PointResult, name: str) -> Any:
+    return point.batch if name == "batch" else getattr(point.point, name)
 
 
 def _others(point: PointResult, over: str, points: Sequence[PointResult]) -> str:
     """The label of this point's curve: the settings that vary among the points, except the one on the axis."""
     parts = []
     for name in ("provider", "optimization", "threads", "inter_threads", "streams", "batch"):
-        values = {str(_at(p, name) if name == "batch" else getattr(p.point, name)) for p in points}
-        if name != over and len(values) > 1:
-            value = _at(point, name) if name == "batch" else getattr(point.point, name)
+        value = _at(point, name)
+        if name != over and len({_at(entry, name) for entry in points}) > 1:
             word = "" if name in ("provider", "optimization") else f" {name.replace('_', '-')}"
             text = f"{str(value).removesuffix('ExecutionProvider')}{word}"
             text = f"batch {value}" if name == "batch" else text
@@ -266,9 +250,9 @@ def _where(point: PointResult) -> str:
     return point.point.label + batch
 
 
-def _kind(fused: str, op_type: str) -> str:
-    text = fused.replace("BatchNormalization", "BN").replace("LayerNormalization", "LN")
-    return text if len(text) <= 18 else op_type
+def _kind(operator: Operator) -> str:
+    text = operator.fused.replace("BatchNormalization", "BN").replace("LayerNormalization", "LN")
+    return text if len(text) <= 18 else operator.op_type
 
 
 def _end(name: str, width: int = 30) -> str:

@@ -1,27 +1,39 @@
-"""Running a job in a process of its own: whatever becomes of it is one line."""
+"""A job in a process of its own: whatever becomes of it is one line.
+
+A process for each point makes its peak memory its own, and whatever happens to it (a crash, a kill for want of
+memory, a run that never ends) happens to that point alone.
+"""
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
+from typing import TypeVar
 
-from onnx_ghn.errors import RuntimeFailure
+from onnx_ghn.errors import OnnxGhnError, RuntimeFailure
+from onnx_ghn.profiling.own_process import bound_memory
 
-__all__ = ["run_job"]
+__all__ = ["main", "run_job"]
 
-# The parent's module path, so that the child imports the same packages; `-P` and the first line keep out modules that
-# happen to lie in the working directory.
-_PROGRAM = "import sys, json; job = json.load(sys.stdin); sys.path[:] = job.pop('path')\n"
-_PROGRAM += "from onnx_ghn.profiling.worker import main; main(job)"
+T = TypeVar("T")
+
+# The parent's module path comes first, so that the child imports the same packages; `-P` keeps out modules that happen
+# to lie in the working directory.
+_PROGRAM = "import sys, pickle; sys.path[:] = pickle.load(sys.stdin.buffer)\n"
+_PROGRAM += "from onnx_ghn.profiling.processes import main; main()"
 
 
-def run_job(job: Mapping[str, object], timeout_s: float) -> dict[str, object]:
-    """The result of a job of `onnx_ghn.profiling.worker`, both as JSON has them.
+def run_job(function: Callable[..., T], arguments: tuple[object, ...], timeout_s: float, *, bounded: bool = True) -> T:
+    """function(*arguments), from a process of its own.
+
+    Args:
+        function: a function of a module.
+        bounded: let allocations fail before the machine's memory is full.
 
     Raises:
         RuntimeFailure: it failed, crashed, was killed, or took longer than `timeout_s`, after which it is gone.
@@ -35,7 +47,7 @@ def run_job(job: Mapping[str, object], timeout_s: float) -> dict[str, object]:
         start_new_session=True,  # Ctrl-C is for us; we end it
     )
     try:
-        out, err = process.communicate(json.dumps({**job, "path": path}).encode(), timeout_s)
+        out, err = process.communicate(pickle.dumps(path) + pickle.dumps((function, arguments, bounded)), timeout_s)
     except subprocess.TimeoutExpired as error:
         raise RuntimeFailure(
             f"still runs after {timeout_s:g} s; raise `timeout_s` or choose a smaller shape"
@@ -47,11 +59,10 @@ def run_job(job: Mapping[str, object], timeout_s: float) -> dict[str, object]:
     text = err.decode("utf-8", "replace")
     if process.returncode:
         raise RuntimeFailure(_death(process.returncode, text))
-    result: dict[str, object] = json.loads(out)
-    if result.get("error") is not None and "point" not in result:
-        message = str(result["error"])
-        reason = re.search(r"with error: ([^\n]+)", text) if "cannot be used on this machine" in message else None
-        raise RuntimeFailure(message + (f" ({reason[1].strip()})" if reason else ""))
+    result: T | OnnxGhnError = pickle.loads(out)
+    if isinstance(result, OnnxGhnError):
+        reason = re.search(r"with error: ([^\n]+)", text) if "cannot be used on this machine" in str(result) else None
+        raise RuntimeFailure(str(result) + (f" ({reason[1].strip()})" if reason else ""))
     return result
 
 
@@ -66,3 +77,24 @@ def _death(code: int, text: str) -> str:
         name = signal.Signals(-code).name
         return f"onnxruntime crashed ({name}; {last}); try the `optimization` none or another onnxruntime"
     return f"the measuring process failed: {last}"
+
+
+def main() -> None:
+    """The child's side: do the job that stdin holds; its result, or an `OnnxGhnError`, is all that goes to stdout."""
+    result_fd = os.dup(1)
+    os.dup2(2, 1)  # libraries may print
+    # All of onnxruntime is loaded before anything of it is measured.
+    import onnxruntime  # noqa: F401
+
+    function, arguments, bounded = pickle.load(sys.stdin.buffer)
+    try:
+        if bounded:
+            bound_memory()
+        result = function(*arguments)
+    except OnnxGhnError as error:
+        result = error
+    except MemoryError:
+        result = RuntimeFailure("out of memory; choose a smaller batch or shape, or a machine with more")
+    with os.fdopen(result_fd, "wb") as out:
+        pickle.dump(result, out)
+    sys.stderr.flush()

@@ -50,7 +50,7 @@ def measure_latency(
     spec = model_spec(path)
     runnable = open_runnable(spec.path, spec.inputs, point, settings)
     timing = time_runs(runnable.run, warmup=warmup, seconds=settings.seconds, iterations=iterations)
-    size = next((info.shape[0] for info in runnable.infos if info.shape), 1)
+    size = next((array.shape[0] for array in runnable.feed.values() if array.shape), 1)
     found = dataclasses.asdict(summary(timing, size, runnable.first_ns))
     del found["samples_ms"]
     return {**found, "session_creation_ms": runnable.creation_ms}

@@ -1,4 +1,4 @@
-"""The results of profiling. Every `to_dict` is JSON; units are in the keys."""
+"""The results of profiling. Units are in the names of the fields."""
 
 from __future__ import annotations
 
@@ -23,14 +23,7 @@ __all__ = [
 
 
 @dataclasses.dataclass(frozen=True)
-class _Record:
-    def to_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return dataclasses.asdict(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class TensorInfo(_Record):
+class TensorInfo:
     """An input as it was fed."""
 
     name: str
@@ -39,7 +32,7 @@ class TensorInfo(_Record):
 
 
 @dataclasses.dataclass(frozen=True)
-class Latency(_Record):
+class Latency:
     """Latency of single runs without the warm-up. With several streams, all of their runs count."""
 
     n_runs: int
@@ -61,7 +54,7 @@ class Latency(_Record):
 
 
 @dataclasses.dataclass(frozen=True)
-class Memory(_Record):
+class Memory:
     """Resident memory of the process that ran this point alone."""
 
     baseline_bytes: int  # onnxruntime loaded, no session
@@ -70,7 +63,7 @@ class Memory(_Record):
 
 
 @dataclasses.dataclass(frozen=True)
-class Machine(_Record):
+class Machine:
     """What onnxruntime reaches on this machine with one provider and number of threads, float32."""
 
     provider: str
@@ -83,7 +76,7 @@ class Machine(_Record):
 
 
 @dataclasses.dataclass(frozen=True)
-class Operator(_Record):
+class Operator:
     """One node of the graph as onnxruntime runs it; `covers` names the nodes of the file that it stands for."""
 
     name: str
@@ -110,7 +103,7 @@ class Operator(_Record):
 
 
 @dataclasses.dataclass(frozen=True)
-class OperatorProfile(_Record):
+class OperatorProfile:
     """Operators, in the order in which they first run."""
 
     operators: tuple[Operator, ...]
@@ -141,6 +134,7 @@ class PointResult:
     memory: Memory | None = None
     operators: OperatorProfile | None = None
     machine: Machine | None = None
+    events: tuple[Mapping[str, Any], ...] = dataclasses.field(default=(), repr=False)  # of the trace, where it is kept
 
     @property
     def batch(self) -> int:
@@ -149,24 +143,13 @@ class PointResult:
 
     def to_dict(self) -> dict[str, object]:
         """For JSON."""
-        parts = {
-            name: None if part is None else part.to_dict()
-            for name in ("latency", "memory", "operators", "machine")
-            for part in (getattr(self, name),)
-        }
-        return {
-            **dataclasses.asdict(self.point),
-            "batch": self.batch if self.inputs else self.point.batch,
-            "error": self.error,
-            "inputs": [info.to_dict() for info in self.inputs],
-            "notes": list(self.notes),
-            "session_creation_ms": self.session_creation_ms,
-            **parts,
-        }
+        found = dataclasses.asdict(dataclasses.replace(self, events=()))
+        del found["events"]
+        return {**found.pop("point"), **found, "batch": self.batch if self.inputs else self.point.batch}
 
 
 @dataclasses.dataclass(frozen=True)
-class Ratio(_Record):
+class Ratio:
     """Two models in one process, their runs in turn: p50 of the model / p50 of the other."""
 
     point: Point
@@ -180,7 +163,7 @@ class Ratio(_Record):
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison(_Record):
+class Comparison:
     """Outputs of all nodes of two models on the same inputs, in the order of the graph."""
 
     rows: tuple[Mapping[str, Any], ...]  # value, node, op_type, shape, max_abs, max_rel, close
@@ -208,6 +191,12 @@ class ProfileReport:
     trace_events: Sequence[Mapping[str, Any]] = dataclasses.field(default=(), repr=False)
 
     @property
+    def sides(self) -> list[tuple[str, tuple[PointResult, ...]]]:
+        """The model and its points, then the other model and its points, where there is one."""
+        other = [] if self.against is None else [(self.against, self.against_points)]
+        return [(self.model, self.points), *other]
+
+    @property
     def errors(self) -> list[str]:
         """One line for each point that failed."""
         found: list[PointResult | Ratio] = [*self.points, *self.against_points, *self.ratios]
@@ -215,16 +204,7 @@ class ProfileReport:
 
     def to_dict(self) -> dict[str, object]:
         """For JSON; docs/profiling.md describes the keys."""
-        return {
-            "model": self.model,
-            "size_bytes": self.size_bytes,
-            "parameters": self.parameters,
-            "settings": self.settings.to_dict(),
-            "system": dict(self.system),
-            "points": [point.to_dict() for point in self.points],
-            "against": self.against,
-            "against_points": [point.to_dict() for point in self.against_points],
-            "ratios": [ratio.to_dict() for ratio in self.ratios],
-            "comparison": None if self.comparison is None else self.comparison.to_dict(),
-            "interrupted": self.interrupted,
-        }
+        found = dataclasses.asdict(dataclasses.replace(self, points=(), against_points=(), trace_events=()))
+        del found["trace_events"]
+        sides = {"points": self.points, "against_points": self.against_points}
+        return found | {side: [point.to_dict() for point in points] for side, points in sides.items()}

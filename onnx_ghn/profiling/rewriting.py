@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import onnx
 
+from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
 
 __all__ = ["expose_outputs", "graphs", "load_structure", "name_nodes", "serialized", "set_input_shapes"]
@@ -16,11 +17,11 @@ def load_structure(path: str) -> onnx.ModelProto:
     return onnx.load(path, load_external_data=False)
 
 
-def set_input_shapes(proto: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Make inputs declare these shapes. Shapes that other values declare go, as they may depend on them."""
+def set_input_shapes(proto: onnx.ModelProto, feed: Mapping[str, Array]) -> None:
+    """Make inputs declare the shapes of these arrays. Those of other values go, as they may depend on them."""
     for value in proto.graph.input:
-        if value.name in shapes:
-            for dim, size in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
+        if value.name in feed:
+            for dim, size in zip(value.type.tensor_type.shape.dim, feed[value.name].shape, strict=True):
                 dim.dim_value = size
     del proto.graph.value_info[:]
     for value in proto.graph.output:

@@ -87,7 +87,3 @@ class Settings:
         absent = sorted(set(self.pin) - set(available_cores()))
         if absent:
             raise OptionError(f"`pin`: no processor {absent[0]} here; there are {available_cores()}")
-
-    def to_dict(self) -> dict[str, object]:
-        """The settings, for JSON."""
-        return dataclasses.asdict(self)

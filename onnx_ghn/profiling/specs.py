@@ -28,6 +28,12 @@ class InputSpec:
     dims: tuple[int | None, ...]  # None for a free dimension
     upper: int | None = None  # rows of the smallest table that its values index
 
+    def admits(self, shape: tuple[int, ...]) -> bool:
+        """Whether the declared dimensions allow a shape."""
+        return len(shape) == len(self.dims) and all(
+            dim in (None, size) for dim, size in zip(self.dims, shape, strict=True)
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:

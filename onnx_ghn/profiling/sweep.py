@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from typing import TypeVar
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.limits import available_cores
+from onnx_ghn.profiling import pairs, processes
 from onnx_ghn.profiling.feeds import candidate_feeds, check_shapes
-from onnx_ghn.profiling.jobs import Job, Kind
+from onnx_ghn.profiling.machine import measure_machine, system_info
+from onnx_ghn.profiling.measuring import estimate_point, measure_point
 from onnx_ghn.profiling.report import Comparison, Machine, PointResult, ProfileReport, Ratio
-from onnx_ghn.profiling.restoring import restored
+from onnx_ghn.profiling.sessions import provider_name
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import ModelSpec, model_spec
 
 __all__ = ["profile"]
 
+T = TypeVar("T")
 Progress = Callable[[str, int, int], None]  # what is measured, jobs done, jobs in all
 
 
@@ -60,9 +61,6 @@ def profile(
     Raises:
         ModelReadError: a file that cannot be read. OptionError: options that make no sense for the model.
     """
-    from onnx_ghn.profiling.machine import system_info
-    from onnx_ghn.profiling.sessions import provider_name
-
     settings = settings or Settings()
     if compare_outputs and against is None:
         raise OptionError("comparing outputs needs a second model: `against`")
@@ -83,9 +81,8 @@ def profile(
         check_shapes(spec.inputs, settings.shapes)
         for size in {point.batch for point in points}:
             next(candidate_feeds(spec.inputs, batch=size, shapes=settings.shapes, file=settings.inputs))
-    with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as folder:
-        sweep = _Sweep(specs, settings, estimate, Path(folder) if trace else None, progress)
-        interrupted = sweep.all(points, compare_outputs)
+    sweep = _Sweep(specs, settings, estimate, trace, progress)
+    interrupted = sweep.all(points, compare_outputs)
     model, other = specs[0], specs[1] if against is not None else None
     return ProfileReport(
         model=model.path,
@@ -107,32 +104,29 @@ class _Sweep:
     """The jobs of a sweep, and what they found."""
 
     def __init__(
-        self,
-        specs: Sequence[ModelSpec],
-        settings: Settings,
-        estimate: bool,
-        trace_folder: Path | None,
-        progress: Progress | None,
+        self, specs: Sequence[ModelSpec], settings: Settings, estimate: bool, trace: bool, progress: Progress | None
     ) -> None:
         self.points: tuple[list[PointResult], list[PointResult]] = ([], [])
         self.ratios: list[Ratio] = []
         self.comparison: Comparison | None = None
-        self.events: list[dict[str, object]] = []
-        self._specs, self._settings, self._estimate = specs, settings, estimate
-        self._trace_folder, self._progress = trace_folder, progress
+        self.events: list[Mapping[str, object]] = []
+        self._specs, self._settings, self._progress = specs, settings, progress
+        self._estimate, self._trace = estimate, trace
         self._machines: dict[tuple[str, int], Machine] = {}
         self._n_done = self._n_jobs = 0
 
     def all(self, points: Sequence[Point], compare: bool) -> bool:
         """Run the jobs. Returns whether the user interrupted them."""
-        two = len(self._specs) > 1
-        self._n_jobs = len(points) * (3 if two else 1) + compare
+        self._n_jobs = len(points) * (3 if len(self._specs) > 1 else 1) + compare
+        paths = tuple(spec.path for spec in self._specs)
         try:
             for point in points:
                 self._point(point)
             if compare:
-                job = self._job("compare", points[0])
-                self.comparison = restored(Comparison, self._result(job, "outputs of all nodes"))
+                inputs = self._specs[1].inputs
+                self.comparison = self._result(
+                    "outputs of all nodes", points[0], pairs.compare_outputs, paths, inputs, points[0], self._settings
+                )
         except KeyboardInterrupt:
             return True
         return False
@@ -141,64 +135,48 @@ class _Sweep:
         for side, spec in enumerate(self._specs):
             label = point.label if len(self._specs) == 1 else f"{os.path.basename(spec.path)}, {point.label}"
             try:
-                found = self._measured(point, side, label)
+                found = self._measured(point, spec, label)
             except RuntimeFailure as error:
                 found = PointResult(point, str(error))
-            self.points[side].append(found)
+            if found.events:  # a process of its own in the viewer
+                number = len({event["pid"] for event in self.events}) + 1
+                title = {"name": "process_name", "ph": "M", "pid": number, "tid": 0, "args": {"name": label}}
+                self.events += [title, *({**event, "pid": number} for event in found.events)]
+            self.points[side].append(dataclasses.replace(found, events=()))
         if len(self._specs) < 2:
             return
-        failed = next((side[-1].error for side in self.points if side[-1].error), None)
-        if failed:
+        if any(side[-1].error for side in self.points):
             self._n_done += 1
             return  # the failed point of one model has its error already
+        paths, inputs = tuple(spec.path for spec in self._specs), tuple(spec.inputs for spec in self._specs)
+        label = f"both in turn, {point.label}"
         try:
-            ratio = self._result(self._job("pair", point), f"both in turn, {point.label}")
-            self.ratios.append(restored(Ratio, ratio))
+            self.ratios.append(self._result(label, point, pairs.time_pair, paths, inputs, point, self._settings))
         except RuntimeFailure as error:
             self.ratios.append(Ratio(point, str(error)))
 
-    def _measured(self, point: Point, side: int, label: str) -> PointResult:
-        spec = self._specs[side]
+    def _measured(self, point: Point, spec: ModelSpec, label: str) -> PointResult:
         machine = self._machine(point) if self._settings.operators or self._estimate else None
-        file = None if self._trace_folder is None else self._trace_folder / f"{len(self.points[side])}-{side}.json"
-        job = dataclasses.replace(
-            self._job("estimate" if self._estimate else "measure", point),
-            paths=(spec.path,),
-            specs=(spec.inputs,),
-            machine=machine,
-            trace_file=None if file is None else str(file),
-        )
-        found = restored(PointResult, self._result(job, label))
-        if file is not None and file.exists():
-            self._keep(json.loads(file.read_bytes()), label)
-        return found
+        arguments = spec.path, spec.inputs, point, self._settings, machine
+        if self._estimate:
+            return self._result(label, point, estimate_point, *arguments)
+        return self._result(label, point, measure_point, *arguments, self._trace)
 
     def _machine(self, point: Point) -> Machine:
         """The machine's peak and bandwidth, measured once for each provider and number of threads."""
         key = point.provider, point.threads
         if key not in self._machines:
             self._n_done -= 1  # it is part of the point's job
-            probe = Point(provider=point.provider, threads=point.threads)
-            self._machines[key] = restored(Machine, self._result(self._job("machine", probe), "the machine's peak"))
+            self._machines[key] = self._result("the machine's peak", point, measure_machine, *key)
         return self._machines[key]
 
-    def _job(self, kind: Kind, point: Point) -> Job:
-        """A job that takes all models."""
-        paths, specs = tuple(spec.path for spec in self._specs), tuple(spec.inputs for spec in self._specs)
-        return Job(kind, point, self._settings, paths, specs)
-
-    def _result(self, job: Job, label: str) -> dict[str, object]:
-        from onnx_ghn.profiling.processes import run_job
-
+    def _result(self, label: str, point: Point, function: Callable[..., T], *arguments: object) -> T:
+        """What a function gives in a process of its own."""
         if self._progress is not None:
             self._progress(label, max(self._n_done, 0), self._n_jobs)
+        # Providers other than the CPU's map far more memory than they use.
+        bounded = point.provider == "CPUExecutionProvider"
         try:
-            return run_job(dataclasses.asdict(job), self._settings.timeout_s)
+            return processes.run_job(function, arguments, self._settings.timeout_s, bounded=bounded)
         finally:
             self._n_done += 1
-
-    def _keep(self, events: Sequence[Mapping[str, object]], label: str) -> None:
-        """Keep a point's events, as a process of its own in the viewer."""
-        number = len({event["pid"] for event in self.events}) + 1
-        self.events.append({"name": "process_name", "ph": "M", "pid": number, "tid": 0, "args": {"name": label}})
-        self.events += [{**event, "pid": number} for event in events]

@@ -133,12 +133,9 @@ def test_names_and_outputs_of_copies() -> None:
     assert len({value.name for value in proto.graph.output}) == len(values)
 
 
-def test_trace_events(save, tmp_path) -> None:
-    import json
-
-    file = tmp_path / "events.json"
-    found = measured(save(models.conv_net()), trace_file=str(file))
-    events = json.loads(file.read_text())
+def test_trace_events(save) -> None:
+    found = measured(save(models.conv_net()), trace=True)
+    events = found.events
     n_nodes = len(found.operators.operators)
     assert len(events) == found.operators.repetitions * (n_nodes + 1)
     assert np.mean([e["dur"] for e in events if e["name"] == "model_run"]) / 1e3 == pytest.approx(

@@ -71,6 +71,7 @@ def test_the_first_divergence_is_where_a_weight_differs(save) -> None:
 
 
 def test_not_a_number_is_told_and_is_json(save) -> None:
+    import dataclasses
     import json
 
     proto, changed = models.conv_net(), models.conv_net()
@@ -81,7 +82,7 @@ def test_not_a_number_is_told_and_is_json(save) -> None:
     found = compare_outputs((path, other), specs, Point(), Settings())
     assert found.rows[-1]["close"] is False
     assert found.rows[-1]["max_abs"] is None
-    json.dumps(found.to_dict(), allow_nan=False)
+    json.dumps(dataclasses.asdict(found), allow_nan=False)
     assert compare_outputs((path, path), specs, Point(), Settings()).first_divergence is None  # NaN is NaN's equal
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 import cli_models as models
@@ -108,7 +109,7 @@ def test_a_run_that_never_ends(save) -> None:
 def test_whatever_happens_to_a_process_is_one_line(monkeypatch, program, words) -> None:
     monkeypatch.setattr(processes, "_PROGRAM", program)
     with pytest.raises(RuntimeFailure) as caught:
-        processes.run_job({}, 60)
+        processes.run_job(print, (), 60)
     assert words in str(caught.value)
 
 
@@ -116,12 +117,12 @@ def test_an_interrupt_keeps_what_was_measured(save, monkeypatch) -> None:
     calls = 0
     run_job = processes.run_job
 
-    def interrupted(job: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    def interrupted(*job: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 2:
             raise KeyboardInterrupt
-        return run_job(job, timeout_s)
+        return run_job(*job, **options)
 
     monkeypatch.setattr(processes, "run_job", interrupted)
     report = profile(save(models.conv_net()), batch=[1, 2, 3], threads=[1], settings=WHOLE)
@@ -133,9 +134,14 @@ def test_an_interrupt_keeps_what_was_measured(save, monkeypatch) -> None:
 def test_estimates_run_nothing(save, monkeypatch) -> None:
     kinds: list[str] = []
     run_job = processes.run_job
-    monkeypatch.setattr(processes, "run_job", lambda job, t: kinds.append(job["kind"]) or run_job(job, t))
+
+    def recorded(function: Callable[..., Any], *job: Any, **options: Any) -> Any:
+        kinds.append(function.__name__)
+        return run_job(function, *job, **options)
+
+    monkeypatch.setattr(processes, "run_job", recorded)
     report = profile(save(models.conv_net()), batch=[2], threads=[1], estimate=True)
-    assert kinds == ["machine", "estimate"]
+    assert kinds == ["measure_machine", "estimate_point"]
     (point,) = report.points
     assert point.latency is None
     assert point.operators.macs == 2 * (8 * 8 * 8 * 3 * 9 + 8 * 8 * 8 * 8 * 9 + 8 * 10)
