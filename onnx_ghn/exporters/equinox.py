@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters import jax_arrays
-from onnx_ghn.exporters.reports import ExportReport, LoadReport
-from onnx_ghn.exporters.roundtrip import export_live, load_live
+from onnx_ghn.exporters.bridge import Bridge
 
 if TYPE_CHECKING:
     import equinox
@@ -33,7 +31,11 @@ class EquinoxModel:
 
 
 class LiveEquinox(jax_arrays.LiveTree["equinox.Module"]):
-    """Adapts an `EquinoxModel` to `roundtrip.LiveModel`."""
+    """Adapts an `EquinoxModel` to `roundtrip.LiveModel`.
+
+    Args:
+        example_inputs: an array or a shape, or a list of them. The batch comes first where the model is `batched`.
+    """
 
     framework = "equinox"
 
@@ -66,34 +68,8 @@ class LiveEquinox(jax_arrays.LiveTree["equinox.Module"]):
         return jax_arrays.convert(function, self._inputs, folder / "model.onnx", name)
 
 
-def export(
-    model: EquinoxModel, path: str | os.PathLike[str], example_inputs: object, *, force: bool = False
-) -> ExportReport:
-    """Write an Equinox model in inference mode as ONNX, with a map of its weights.
-
-    Args:
-        example_inputs: an array or a shape, or a list of them. The batch comes first where the model is `batched`.
-        force: overwrite `path`.
-
-    Raises:
-        GraphError: jax2onnx cannot export the model.
-        ModelWriteError: the file exists, or cannot be written.
-        OptionError: equinox or jax2onnx is not installed.
-    """
-    return export_live(LiveEquinox(model, example_inputs), path, force=force)
-
-
-def load(model: EquinoxModel, onnx_path: str | os.PathLike[str], example_inputs: object = None) -> LoadReport:
-    """Put a module with the weights of an ONNX file into an `EquinoxModel`.
-
-    Args:
-        example_inputs: as for `export`. Only a file that `export` did not write needs them.
-
-    Raises:
-        CheckpointError: the file is of another model; this one is unchanged.
-        ModelReadError: the file cannot be read.
-    """
-    return load_live(LiveEquinox(model, example_inputs), onnx_path)
+_bridge = Bridge(LiveEquinox)
+export, load = _bridge.export, _bridge.load
 
 
 def save_weights(model: EquinoxModel, path: Path) -> None:

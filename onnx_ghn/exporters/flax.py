@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,10 @@ import numpy as np
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters import jax_arrays
+from onnx_ghn.exporters.bridge import Bridge
 from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import quiet
-from onnx_ghn.exporters.reports import ExportReport, LoadReport
-from onnx_ghn.exporters.roundtrip import LiveModel, export_live, load_live
+from onnx_ghn.exporters.roundtrip import LiveModel
 from onnx_ghn.exporters.weight_map import Array
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class LinenModel:
     apply_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
-class LiveNNX:
+class LiveNNX(LiveModel):
     """Adapts an nnx.Module to `roundtrip.LiveModel`.
 
     Args:
@@ -47,7 +46,6 @@ class LiveNNX:
     """
 
     framework = "flax"
-    numbered = False
 
     def __init__(self, model: nnx.Module, example_inputs: object = None) -> None:
         from flax import nnx
@@ -98,7 +96,7 @@ class LiveNNX:
 
 
 class LiveLinen(jax_arrays.LiveTree[Mapping[str, object]]):
-    """Adapts a `LinenModel` to `roundtrip.LiveModel`."""
+    """Adapts a `LinenModel` to `roundtrip.LiveModel`; `load` gives it new variables."""
 
     framework = "flax"
 
@@ -128,39 +126,6 @@ class LiveLinen(jax_arrays.LiveTree[Mapping[str, object]]):
         return jax_arrays.convert(apply, self._inputs, folder / "model.onnx", type(module).__name__)
 
 
-def export(
-    model: nnx.Module | LinenModel, path: str | os.PathLike[str], example_inputs: object, *, force: bool = False
-) -> ExportReport:
-    """Write a Flax model in inference mode as ONNX, with a map of its weights. The model stays as it is.
-
-    Args:
-        model: an nnx.Module, or a `LinenModel`.
-        example_inputs: an array, a shape such as ("batch", 32, 32, 3), or a list of them.
-        force: overwrite `path`.
-
-    Raises:
-        GraphError: jax2onnx cannot export the model.
-        ModelWriteError: the file exists, or cannot be written.
-        OptionError: flax or jax2onnx is not installed.
-    """
-    return export_live(_live(model, example_inputs), path, force=force)
-
-
-def load(
-    model: nnx.Module | LinenModel, onnx_path: str | os.PathLike[str], example_inputs: object = None
-) -> LoadReport:
-    """Set a Flax model's weights to those of its ONNX file: an nnx.Module in place, a LinenModel by new variables.
-
-    Args:
-        example_inputs: as for `export`. Only a file that `export` did not write needs them.
-
-    Raises:
-        CheckpointError: the file is of another model; this one is unchanged.
-        ModelReadError: the file cannot be read.
-    """
-    return load_live(_live(model, example_inputs), onnx_path)
-
-
 def save_weights(model: nnx.Module | LinenModel, path: Path) -> None:
     """Save the weights as a tree of dicts of arrays.
 
@@ -169,8 +134,7 @@ def save_weights(model: nnx.Module | LinenModel, path: Path) -> None:
     """
     from flax import serialization, traverse_util
 
-    live = _live(model, None)
-    tree = traverse_util.unflatten_dict({tuple(name.split("/")): value for name, value in live.read().items()})
+    tree = traverse_util.unflatten_dict({tuple(name.split("/")): value for name, value in _live(model).read().items()})
     if path.suffix == ".orbax":
         orbax = require("orbax.checkpoint", "flax")
         with quiet("absl"):
@@ -179,10 +143,14 @@ def save_weights(model: nnx.Module | LinenModel, path: Path) -> None:
         path.write_bytes(serialization.msgpack_serialize(tree))
 
 
-def _live(model: object, example_inputs: object) -> LiveModel:
+def _live(model: nnx.Module | LinenModel, example_inputs: object = None) -> LiveModel:
     nnx = require("flax.nnx", "flax")
     if isinstance(model, LinenModel):
         return LiveLinen(model, example_inputs)
     if isinstance(model, nnx.Module):
         return LiveNNX(model, example_inputs)
     raise OptionError(f"a {type(model).__name__} is neither an nnx.Module nor a LinenModel(module, variables)")
+
+
+_bridge = Bridge(_live)
+export, load = _bridge.export, _bridge.load

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from onnx_ghn.errors import OptionError
+from onnx_ghn.exporters.bridge import Bridge
 from onnx_ghn.exporters.optional_imports import require
-from onnx_ghn.exporters.pytorch import LiveModule, ModuleOptions
-from onnx_ghn.exporters.reports import ExportReport, LoadReport
-from onnx_ghn.exporters.roundtrip import export_live, load_live
+from onnx_ghn.exporters.pytorch import LiveModule, ModuleOptions, save_weights
 
 if TYPE_CHECKING:
     import torch
@@ -59,53 +57,8 @@ class LiveTransformer(LiveModule):
             return super().convert(folder)
 
 
-def export(
-    model: PreTrainedModel,
-    path: str | os.PathLike[str],
-    example_inputs: Mapping[str, torch.Tensor] | None = None,
-    *,
-    force: bool = False,
-    **options: Unpack[ModuleOptions],
-) -> ExportReport:
-    """Write a transformer as ONNX, with a map of its weights.
-
-    Args:
-        example_inputs: the inputs of its forward pass by name; None makes some from the config.
-        force: overwrite `path`.
-        options: see `pytorch.ModuleOptions`.
-
-    Raises:
-        GraphError: torch cannot export the model.
-        ModelWriteError: the file exists, or cannot be written.
-        OptionError: the config does not tell the inputs, or transformers is not installed.
-    """
-    return export_live(LiveTransformer(model, example_inputs, **options), path, force=force)
-
-
-def load(
-    model: PreTrainedModel,
-    onnx_path: str | os.PathLike[str],
-    example_inputs: Mapping[str, torch.Tensor] | None = None,
-    **options: Unpack[ModuleOptions],
-) -> LoadReport:
-    """Set a transformer's weights to those of its ONNX file, in place.
-
-    Args:
-        example_inputs: as for `export`. Only a file that `export` did not write needs them.
-        options: see `pytorch.ModuleOptions`.
-
-    Raises:
-        CheckpointError: the file is of another model; this one is unchanged.
-        ModelReadError: the file cannot be read.
-    """
-    return load_live(LiveTransformer(model, example_inputs, **options), onnx_path)
-
-
-def save_weights(model: PreTrainedModel, path: Path) -> None:
-    """Save the state_dict as safetensors."""
-    from onnx_ghn.exporters import pytorch
-
-    pytorch.save_weights(model, path)
+_bridge = Bridge(LiveTransformer)
+export, load = _bridge.export, _bridge.load
 
 
 def example_inputs(model: PreTrainedModel) -> dict[str, torch.Tensor]:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from onnx_ghn.errors import GraphError, OptionError
+from onnx_ghn.exporters.bridge import converting, input_list, is_shape
 from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import quiet
-from onnx_ghn.exporters.roundtrip import INPUTS_NEEDED
+from onnx_ghn.exporters.roundtrip import LiveModel
 from onnx_ghn.exporters.weight_map import Array
 
 if TYPE_CHECKING:
     import jax
 
-__all__ = ["LiveTree", "convert", "exporter_name", "is_weight", "like", "path_name", "shapes_of"]
+__all__ = ["LiveTree", "convert", "exporter_name", "is_weight", "like", "path_name"]
 
 _Tree = TypeVar("_Tree")
 
@@ -38,6 +38,7 @@ def convert(function: Callable[..., object], example_inputs: object, path: Path,
     """Write a function of arrays, and the weights in its closure, as ONNX.
 
     Args:
+        example_inputs: an array, a shape (of sizes, and names of free axes), or a list of them.
         name: of the model, for error messages.
 
     Raises:
@@ -46,20 +47,15 @@ def convert(function: Callable[..., object], example_inputs: object, path: Path,
     """
     import jax2onnx
 
-    if example_inputs is None:
-        raise OptionError(INPUTS_NEEDED)
-    try:
-        with quiet("jax2onnx"):
-            jax2onnx.to_onnx(function, shapes_of(example_inputs), return_mode="file", output_path=str(path))
-    except Exception as error:  # whatever a foreign model's call raises, too
-        raise GraphError(f"{name}: jax2onnx cannot export it ({type(error).__name__}: {error})") from error
+    # As jax2onnx takes them: arrays, and shapes of sizes and names of free axes.
+    inputs = [tuple(given) if is_shape(given) else np.asarray(given) for given in input_list(example_inputs)]
+    with converting(name, "jax2onnx"), quiet("jax2onnx"):
+        jax2onnx.to_onnx(function, inputs, return_mode="file", output_path=str(path))
     return path
 
 
-class LiveTree(Generic[_Tree]):
+class LiveTree(LiveModel, Generic[_Tree]):
     """Weights as the leaves of a tree, for frameworks whose modules cannot be changed: a new tree replaces the old."""
-
-    numbered = False
 
     def tree(self) -> _Tree:
         """The present tree."""
@@ -89,19 +85,6 @@ class LiveTree(Generic[_Tree]):
             return like(values[name], leaf) if name in values else leaf
 
         self.replace(jax.tree_util.tree_map_with_path(new, self.tree()))
-
-
-def shapes_of(example_inputs: object) -> list[object]:
-    """Example inputs as jax2onnx takes them.
-
-    Args:
-        example_inputs: an array, a shape (of sizes, and names of free dimensions), or a list of them.
-    """
-    is_shape = isinstance(example_inputs, tuple) and all(isinstance(n, int | str) for n in example_inputs)
-    inputs: Sequence[object] = [example_inputs]
-    if isinstance(example_inputs, list | tuple) and not is_shape:
-        inputs = example_inputs
-    return [given if isinstance(given, tuple) else np.asarray(given) for given in inputs]
 
 
 def is_weight(value: object) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 
-from onnx_ghn.errors import GraphError, OptionError
+from onnx_ghn.errors import OptionError
+from onnx_ghn.exporters.bridge import Bridge, converting
 from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import quiet
-from onnx_ghn.exporters.reports import ExportReport, LoadReport
-from onnx_ghn.exporters.roundtrip import export_live, load_live, unique_name
+from onnx_ghn.exporters.roundtrip import LiveModel, unique_name
 from onnx_ghn.exporters.tensorflow import unfolded
 from onnx_ghn.exporters.weight_map import Array
 
@@ -37,7 +36,7 @@ class KerasExportOptions(TypedDict, total=False):
     opset_version: int
 
 
-class LiveKeras:
+class LiveKeras(LiveModel):
     """Adapts a keras.Model to `roundtrip.LiveModel`.
 
     Args:
@@ -92,11 +91,8 @@ class LiveKeras:
     def convert(self, folder: Path) -> Path:
         """Convert the model by Keras's own exporter."""
         path = folder / "model.onnx"
-        try:
-            with _plain_operators(self._backend), quiet("tf2onnx"):
-                self._export(path)
-        except Exception as error:
-            raise GraphError(f"{self._model.name}: Keras cannot export it ({type(error).__name__}: {error})") from error
+        with converting(self._model.name, "Keras"), _plain_operators(self._backend), quiet("tf2onnx"):
+            self._export(path)
         return path
 
     def _export(self, path: Path) -> None:
@@ -109,42 +105,8 @@ class LiveKeras:
             self._model.export(str(path), format="onnx", verbose=False, **self._options)
 
 
-def export(
-    model: keras.Model,
-    path: str | os.PathLike[str],
-    example_inputs: object = None,
-    *,
-    force: bool = False,
-    **options: Unpack[KerasExportOptions],
-) -> ExportReport:
-    """Write a Keras model as ONNX, with its batch norms whole and a map of its weights.
-
-    Args:
-        example_inputs: inputs to call the model on, for a subclassed model that was never called.
-        force: overwrite `path`.
-        options: options of `keras.Model.export`.
-
-    Raises:
-        GraphError: Keras cannot export the model.
-        ModelWriteError: the file exists, or cannot be written.
-        OptionError: Keras or the converter of its backend is not installed.
-    """
-    return export_live(LiveKeras(model, example_inputs, **options), path, force=force)
-
-
-def load(
-    model: keras.Model,
-    onnx_path: str | os.PathLike[str],
-    example_inputs: object = None,
-    **options: Unpack[KerasExportOptions],
-) -> LoadReport:
-    """Set a Keras model's weights to those of an ONNX file of it, in place.
-
-    Raises:
-        CheckpointError: the file is of another model; this one is unchanged.
-        ModelReadError: the file cannot be read.
-    """
-    return load_live(LiveKeras(model, example_inputs, **options), onnx_path)
+_bridge = Bridge(LiveKeras)
+export, load = _bridge.export, _bridge.load
 
 
 def save_weights(model: keras.Model, path: Path) -> None:

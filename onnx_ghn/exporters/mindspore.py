@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnx_ghn.errors import GraphError, OnnxGhnError, OptionError
+from onnx_ghn.errors import GraphError, OptionError
+from onnx_ghn.exporters.bridge import Bridge, input_list, restored_modes
 from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import captured
-from onnx_ghn.exporters.reports import ExportReport, LoadReport
-from onnx_ghn.exporters.roundtrip import INPUTS_NEEDED, export_live, load_live
+from onnx_ghn.exporters.roundtrip import LiveModel
 from onnx_ghn.exporters.weight_map import Array
 
 if TYPE_CHECKING:
-    from mindspore import Tensor, nn
+    from mindspore import nn
 
 __all__ = ["LiveCell", "export", "load", "save_weights"]
 
 
-class LiveCell:
+class LiveCell(LiveModel):
     """Adapts a MindSpore cell to `roundtrip.LiveModel`.
 
     Args:
@@ -31,9 +29,8 @@ class LiveCell:
     """
 
     framework = "mindspore"
-    numbered = False
 
-    def __init__(self, model: nn.Cell, example_inputs: Tensor | Sequence[Tensor] | None = None) -> None:
+    def __init__(self, model: nn.Cell, example_inputs: object = None) -> None:
         mindspore = require("mindspore", "mindspore")
         if not isinstance(model, mindspore.nn.Cell):
             raise OptionError(f"a {type(model).__name__} is no mindspore.nn.Cell")
@@ -60,53 +57,21 @@ class LiveCell:
         """Convert the cell in inference mode, by MindSpore's exporter."""
         import mindspore
 
-        if self._inputs is None:
-            raise OptionError(INPUTS_NEEDED)
-        inputs = self._inputs if isinstance(self._inputs, list | tuple) else [self._inputs]
+        inputs = input_list(self._inputs)
         path = folder / "model.onnx"
-        name = type(self._model).__name__
-        with captured():
-            try:
-                with _inference(self._model):
-                    mindspore.export(self._model, *inputs, file_name=str(path), file_format="ONNX")
-            except OnnxGhnError:
-                raise
-            except Exception as error:  # whatever a foreign cell's construct raises, too
-                first = str(error).strip().partition("\n")[0]
-                raise GraphError(f"{name}: MindSpore cannot export it ({type(error).__name__}: {first})") from error
+        try:
+            with captured(), restored_modes(cell for _, cell in self._model.cells_and_names()):
+                self._model.set_train(False)
+                mindspore.export(self._model, *inputs, file_name=str(path), file_format="ONNX")
+        except Exception as error:  # whatever a foreign cell's construct raises, too
+            first = str(error).strip().partition("\n")[0]  # its code, and the compiler's stack, follow
+            name = type(self._model).__name__
+            raise GraphError(f"{name}: MindSpore cannot export it ({type(error).__name__}: {first})") from error
         return path
 
 
-def export(
-    model: nn.Cell, path: str | os.PathLike[str], example_inputs: Tensor | Sequence[Tensor], *, force: bool = False
-) -> ExportReport:
-    """Write a cell in inference mode as ONNX, with a map of its weights. The cell keeps its own modes.
-
-    Args:
-        example_inputs: a mindspore.Tensor, or a list of them.
-        force: overwrite `path`.
-
-    Raises:
-        GraphError: MindSpore cannot export the cell.
-        ModelWriteError: the file exists, or cannot be written.
-        OptionError: MindSpore is not installed.
-    """
-    return export_live(LiveCell(model, example_inputs), path, force=force)
-
-
-def load(
-    model: nn.Cell, onnx_path: str | os.PathLike[str], example_inputs: Tensor | Sequence[Tensor] | None = None
-) -> LoadReport:
-    """Set a cell's weights to those of its ONNX file, in place.
-
-    Args:
-        example_inputs: as for `export`. Only a file that `export` did not write needs them.
-
-    Raises:
-        CheckpointError: the file is of another model; this one is unchanged.
-        ModelReadError: the file cannot be read.
-    """
-    return load_live(LiveCell(model, example_inputs), onnx_path)
+_bridge = Bridge(LiveCell)
+export, load = _bridge.export, _bridge.load
 
 
 def save_weights(model: nn.Cell, path: Path) -> None:
@@ -114,14 +79,3 @@ def save_weights(model: nn.Cell, path: Path) -> None:
     import mindspore
 
     mindspore.save_checkpoint(model, str(path))
-
-
-@contextlib.contextmanager
-def _inference(model: nn.Cell) -> Iterator[None]:
-    modes = [(cell, cell.training) for _, cell in model.cells_and_names()]
-    model.set_train(False)
-    try:
-        yield
-    finally:
-        for cell, training in modes:
-            cell.training = training

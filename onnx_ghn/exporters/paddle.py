@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from onnx_ghn.errors import GraphError, OnnxGhnError, OptionError
+from onnx_ghn.errors import GraphError, OptionError
+from onnx_ghn.exporters.bridge import Bridge, converting, input_list, restored_modes
 from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import captured
-from onnx_ghn.exporters.reports import ExportReport, LoadReport
-from onnx_ghn.exporters.roundtrip import INPUTS_NEEDED, export_live, load_live
+from onnx_ghn.exporters.roundtrip import LiveModel
 from onnx_ghn.exporters.weight_map import Array
 
 if TYPE_CHECKING:
     import paddle
-
-    Example: TypeAlias = "paddle.Tensor | paddle.static.InputSpec"
 
 __all__ = ["LivePaddle", "export", "load", "save_weights"]
 
 _OPSET = 17
 
 
-class LivePaddle:
+class LivePaddle(LiveModel):
     """Adapts a paddle.nn.Layer to `roundtrip.LiveModel`.
 
     Args:
-        example_inputs: a tensor or a paddle.static.InputSpec, or a list of them.
+        example_inputs: a tensor (whose first axis becomes free) or a paddle.static.InputSpec, or a list of them.
     """
 
     framework = "paddle"
-    numbered = False
     _weights: dict[str, paddle.Tensor]
 
-    def __init__(self, model: paddle.nn.Layer, example_inputs: Example | Sequence[Example] | None = None) -> None:
+    def __init__(self, model: paddle.nn.Layer, example_inputs: object = None) -> None:
         paddle = require("paddle", "paddle")
         converter = require("paddle2onnx", "paddle")
         if not isinstance(model, paddle.nn.Layer):
@@ -77,8 +72,9 @@ class LivePaddle:
         saved, path = folder / "model", folder / "model.onnx"
         name = type(self._model).__name__
         with captured() as output:
-            try:
-                with _inference(self._model):
+            with converting(name, "Paddle"):
+                with restored_modes(self._model.sublayers(include_self=True)):
+                    self._model.eval()
                     paddle.jit.save(self._model, str(saved), self._specs())
                 program = saved.with_suffix(".json")
                 paddle2onnx.export(
@@ -88,10 +84,6 @@ class LivePaddle:
                     opset_version=_OPSET,
                     optimize_tool="None",
                 )
-            except OnnxGhnError:
-                raise
-            except Exception as error:  # whatever a foreign layer's forward pass raises, too
-                raise GraphError(f"{name}: Paddle cannot export it ({type(error).__name__}: {error})") from error
             if not path.exists():
                 raise GraphError(f"{name}: paddle2onnx wrote no file ({output()[-300:]})")
         return path
@@ -99,9 +91,7 @@ class LivePaddle:
     def _specs(self) -> list[paddle.static.InputSpec]:
         import paddle
 
-        if self._inputs is None:
-            raise OptionError(INPUTS_NEEDED)
-        inputs = self._inputs if isinstance(self._inputs, list | tuple) else [self._inputs]
+        inputs = cast("list[paddle.Tensor]", input_list(self._inputs))
         return [
             example
             if isinstance(example, paddle.static.InputSpec)
@@ -110,40 +100,8 @@ class LivePaddle:
         ]
 
 
-def export(
-    model: paddle.nn.Layer,
-    path: str | os.PathLike[str],
-    example_inputs: Example | Sequence[Example],
-    *,
-    force: bool = False,
-) -> ExportReport:
-    """Write a Paddle layer in inference mode as ONNX, with a map of its weights. The layer keeps its own modes.
-
-    Args:
-        example_inputs: a tensor (whose first axis becomes free) or a paddle.static.InputSpec, or a list of them.
-        force: overwrite `path`.
-
-    Raises:
-        GraphError: Paddle cannot export the layer.
-        ModelWriteError: the file exists, or cannot be written.
-        OptionError: paddle or paddle2onnx is not installed.
-    """
-    return export_live(LivePaddle(model, example_inputs), path, force=force)
-
-
-def load(
-    model: paddle.nn.Layer, onnx_path: str | os.PathLike[str], example_inputs: Example | Sequence[Example] | None = None
-) -> LoadReport:
-    """Set a Paddle layer's weights to those of its ONNX file, in place.
-
-    Args:
-        example_inputs: as for `export`. Only a file that `export` did not write needs them.
-
-    Raises:
-        CheckpointError: the file is of another model; this one is unchanged.
-        ModelReadError: the file cannot be read.
-    """
-    return load_live(LivePaddle(model, example_inputs), onnx_path)
+_bridge = Bridge(LivePaddle)
+export, load = _bridge.export, _bridge.load
 
 
 def save_weights(model: paddle.nn.Layer, path: Path) -> None:
@@ -151,14 +109,3 @@ def save_weights(model: paddle.nn.Layer, path: Path) -> None:
     import paddle
 
     paddle.save(model.state_dict(), str(path))
-
-
-@contextlib.contextmanager
-def _inference(model: paddle.nn.Layer) -> Iterator[None]:
-    modes = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
-    model.eval()
-    try:
-        yield
-    finally:
-        for layer, training in modes:
-            layer.training = training

@@ -13,7 +13,7 @@ import numpy as np
 
 from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
-from onnx_ghn.exporters.roundtrip import export_live, load_live, to_model
+from onnx_ghn.exporters.roundtrip import LiveModel, export_live, load_live, to_model
 from onnx_ghn.exporters.weight_map import Array
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.torch_export import TorchExportOptions
@@ -45,7 +45,7 @@ class ModuleOptions(TorchExportOptions, total=False):
     auxiliary: bool
 
 
-class LiveModule:
+class LiveModule(LiveModel):
     """Adapts an nn.Module to `roundtrip.LiveModel`.
 
     Args:
@@ -58,7 +58,6 @@ class LiveModule:
     """
 
     framework = "torch"
-    numbered = False
 
     def __init__(
         self,

@@ -33,10 +33,7 @@ if TYPE_CHECKING:
 
     from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["INPUTS_NEEDED", "Exported", "LiveModel", "export_live", "load_live", "to_model", "unique_name"]
-
-#: The message where a file says nothing of its weights, and the model cannot be exported for lack of inputs.
-INPUTS_NEEDED = "the model has to be exported again, to compare it with the file: give `example_inputs`"
+__all__ = ["Exported", "LiveModel", "export_live", "load_live", "to_model", "unique_name"]
 
 _OCTAVES = 16  # the second codes are 2^16 times larger, so that values computed from them differ visibly
 _KEEPS_VALUE = "keeps its value"
@@ -54,7 +51,7 @@ class LiveModel(Protocol):
 
     framework: str
     exporter: str
-    numbered: bool  # weights' names hold numbers that differ between instances of one model (conv2d_1/kernel)
+    numbered: bool = False  # weights' names hold numbers that differ between instances of one model (conv2d_1/kernel)
 
     def read(self) -> dict[str, Array]:
         """Copies of all floating-point weights and statistics by name."""
@@ -114,14 +111,13 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
         folder = Path(name)
         model = _export_coded(live, codes, originals, _subfolder(folder, "coded"))
         stored = stored_tensors(model)
-        values_of = {name: tensor.numpy() for name, tensor in stored.items() if _is_float(tensor)}
+        values_of = _floats(stored)
         weight_map = codes.locate(values_of)
         certain = list(values_of)
         if weight_map.unmatched:  # then the file may hold values computed from codes, which may equal other codes
             second_codes = Codes(codes.shapes, _OCTAVES)
             second = stored_tensors(_export_coded(live, second_codes, originals, _subfolder(folder, "again")))
-            second_values = {name: tensor.numpy() for name, tensor in second.items() if _is_float(tensor)}
-            certain = _same_in_both(codes, values_of, second_codes, second_values)
+            certain = _same_in_both(codes, values_of, second_codes, _floats(second))
             weight_map = codes.locate({name: values_of[name] for name in certain})
         decoded: dict[str, Array] = {}
         for name in certain:
@@ -292,6 +288,10 @@ def _subfolder(folder: Path, name: str) -> Path:
 
 def _is_float(tensor: StoredTensor) -> bool:
     return not tensor.is_sparse and not tensor.is_string and tensor.dtype.is_floating_point() and 0 not in tensor.shape
+
+
+def _floats(stored: Mapping[str, StoredTensor]) -> dict[str, Array]:
+    return {name: tensor.numpy() for name, tensor in stored.items() if _is_float(tensor)}
 
 
 def _computed(live: LiveModel, undecoded: Mapping[str, Array], folder: Path) -> dict[str, Array]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnx_ghn.errors import GraphError, OptionError
+from onnx_ghn.errors import OptionError
+from onnx_ghn.exporters.bridge import Bridge, converting
 from onnx_ghn.exporters.optional_imports import require
-from onnx_ghn.exporters.reports import ExportReport, LoadReport
-from onnx_ghn.exporters.roundtrip import export_live, load_live
+from onnx_ghn.exporters.roundtrip import LiveModel
 from onnx_ghn.exporters.weight_map import Array
 
 if TYPE_CHECKING:
@@ -22,17 +21,19 @@ if TYPE_CHECKING:
 __all__ = ["LiveEstimator", "export", "load", "save_weights"]
 
 
-class LiveEstimator:
+class LiveEstimator(LiveModel):
     """Adapts a fitted multilayer perceptron of scikit-learn to `roundtrip.LiveModel`.
 
     A perceptron has layers only after a fit: `partial_fit` on two rows is enough. Training goes on with `partial_fit`,
     or with `fit` where `warm_start` is set.
+
+    Args:
+        example_inputs: not used; a fitted model knows its inputs.
     """
 
     framework = "sklearn"
-    numbered = False
 
-    def __init__(self, model: BaseEstimator) -> None:
+    def __init__(self, model: BaseEstimator, example_inputs: object = None) -> None:
         sklearn = require("sklearn", "sklearn")
         converter = require("skl2onnx", "sklearn")
         self.exporter = f"scikit-learn {sklearn.__version__}, skl2onnx {converter.__version__}"
@@ -72,41 +73,15 @@ class LiveEstimator:
 
         columns = self._model.n_features_in_
         options = {id(self._perceptron): {"zipmap": False}} if hasattr(self._perceptron, "classes_") else None
-        try:
+        with converting(type(self._model).__name__, "skl2onnx"):
             proto: onnx.ModelProto = skl2onnx.to_onnx(
                 self._model, initial_types=[("x", FloatTensorType([None, columns]))], options=options
             )
-        except Exception as error:
-            name = type(self._model).__name__
-            raise GraphError(f"{name}: skl2onnx cannot export it ({type(error).__name__}: {error})") from error
         return proto
 
 
-def export(
-    model: BaseEstimator, path: str | os.PathLike[str], example_inputs: object = None, *, force: bool = False
-) -> ExportReport:
-    """Write a fitted perceptron as ONNX, with a map of its weights.
-
-    Args:
-        example_inputs: not used.
-        force: overwrite `path`.
-
-    Raises:
-        GraphError: skl2onnx cannot export the model.
-        ModelWriteError: the file exists, or cannot be written.
-        OptionError: the model is no fitted perceptron, or scikit-learn or skl2onnx is not installed.
-    """
-    return export_live(LiveEstimator(model), path, force=force)
-
-
-def load(model: BaseEstimator, onnx_path: str | os.PathLike[str], example_inputs: object = None) -> LoadReport:
-    """Set a perceptron's weights to those of its ONNX file, in place.
-
-    Raises:
-        CheckpointError: the file is of another model; this one is unchanged.
-        ModelReadError: the file cannot be read.
-    """
-    return load_live(LiveEstimator(model), onnx_path)
+_bridge = Bridge(LiveEstimator)
+export, load = _bridge.export, _bridge.load
 
 
 def save_weights(model: BaseEstimator, path: Path) -> None:

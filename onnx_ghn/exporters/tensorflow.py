@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnx_ghn.errors import GraphError, OptionError
+from onnx_ghn.errors import OptionError
+from onnx_ghn.exporters.bridge import Bridge, converting, input_list, is_shape
 from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import quiet
-from onnx_ghn.exporters.reports import ExportReport, LoadReport
-from onnx_ghn.exporters.roundtrip import INPUTS_NEEDED, export_live, load_live, unique_name
+from onnx_ghn.exporters.roundtrip import LiveModel, unique_name
 from onnx_ghn.exporters.weight_map import Array
 
 if TYPE_CHECKING:
@@ -28,8 +27,11 @@ _SIGNATURE = "serving_default"
 _changing = threading.Lock()
 
 
-class LiveTensorFlow:
+class LiveTensorFlow(LiveModel):
     """Adapts a tf.Module with a `__call__`, or what `tf.saved_model.load` returns, to `roundtrip.LiveModel`.
+
+    A batch norm that is one operator (`fused_batch_norm`) stays whole. TensorFlow folds a batch norm that is written as
+    arithmetic, and the report of an export says so.
 
     Args:
         example_inputs: an array, a shape (None for a free axis) or a tf.TensorSpec, or a list of them. A SavedModel
@@ -37,7 +39,6 @@ class LiveTensorFlow:
     """
 
     framework = "tensorflow"
-    numbered = False
     _weights: dict[str, tf.Variable]
 
     def __init__(self, model: tf.Module, example_inputs: object = None) -> None:
@@ -87,15 +88,11 @@ class LiveTensorFlow:
         import tensorflow as tf
         import tf2onnx
 
-        if not self._specs:
-            raise OptionError(INPUTS_NEEDED)
+        specs = input_list(self._specs or None)
         path = folder / "model.onnx"
-        try:
-            with unfolded(), quiet("tf2onnx"):
-                function = tf.function(lambda *inputs: self._call(*inputs), autograph=False)
-                tf2onnx.convert.from_function(function, self._specs, opset=_OPSET, output_path=str(path))
-        except Exception as error:  # whatever a foreign module's call raises, too
-            raise GraphError(f"{self._name}: tf2onnx cannot export it ({type(error).__name__}: {error})") from error
+        with converting(self._name, "tf2onnx"), unfolded(), quiet("tf2onnx"):
+            function = tf.function(lambda *inputs: self._call(*inputs), autograph=False)
+            tf2onnx.convert.from_function(function, specs, opset=_OPSET, output_path=str(path))
         return path
 
     def _build(self, model: tf.Module) -> None:
@@ -107,38 +104,8 @@ class LiveTensorFlow:
         model(*(tf.zeros([n or 1 for n in spec.shape], spec.dtype) for spec in self._specs))
 
 
-def export(
-    model: tf.Module, path: str | os.PathLike[str], example_inputs: object = None, *, force: bool = False
-) -> ExportReport:
-    """Write a TensorFlow module or SavedModel as ONNX, with a map of its variables, which stay as they are.
-
-    A batch norm that is one operator (`fused_batch_norm`) stays whole. TensorFlow folds a batch norm that is written as
-    arithmetic, and the report says so.
-
-    Args:
-        example_inputs: inputs of a tf.Module: an array, a shape (None for a free axis) or a tf.TensorSpec, or a list of
-            them.
-        force: overwrite `path`.
-
-    Raises:
-        GraphError: tf2onnx cannot export the model.
-        ModelWriteError: the file exists, or cannot be written.
-        OptionError: tensorflow or tf2onnx is not installed.
-    """
-    return export_live(LiveTensorFlow(model, example_inputs), path, force=force)
-
-
-def load(model: tf.Module, onnx_path: str | os.PathLike[str], example_inputs: object = None) -> LoadReport:
-    """Assign the weights of its ONNX file to the variables of a module or SavedModel.
-
-    Args:
-        example_inputs: as for `export`. Only a file that `export` did not write needs them.
-
-    Raises:
-        CheckpointError: the file is of another model; this one is unchanged.
-        ModelReadError: the file cannot be read.
-    """
-    return load_live(LiveTensorFlow(model, example_inputs), onnx_path)
+_bridge = Bridge(LiveTensorFlow)
+export, load = _bridge.export, _bridge.load
 
 
 def save_weights(model: tf.Module, path: Path) -> None:
@@ -168,14 +135,8 @@ def unfolded() -> Iterator[None]:
 def _specs(example_inputs: object) -> list[tf.TensorSpec]:
     import tensorflow as tf
 
-    def is_shape(value: object) -> bool:
-        return isinstance(value, list | tuple) and all(n is None or isinstance(n, int) for n in value)
-
-    inputs: Sequence[object] = [example_inputs]
-    if isinstance(example_inputs, list | tuple) and not is_shape(example_inputs):
-        inputs = example_inputs
     specs = []
-    for number, example in enumerate(inputs):
+    for number, example in enumerate(input_list(example_inputs)):
         if isinstance(example, tf.TensorSpec):
             specs.append(example)
         elif is_shape(example):

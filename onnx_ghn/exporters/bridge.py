@@ -1,0 +1,116 @@
+"""What every framework's module offers, made of its adapter, and what the adapters share."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Concatenate, Generic, Protocol, TypeGuard, TypeVar
+
+from onnx_ghn.errors import GraphError, OnnxGhnError, OptionError
+from onnx_ghn.exporters.reports import ExportReport, LoadReport
+from onnx_ghn.exporters.roundtrip import LiveModel, export_live, load_live
+
+__all__ = ["Bridge", "converting", "input_list", "is_shape", "restored_modes"]
+
+_Model = TypeVar("_Model")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bridge(Generic[_Model]):
+    """`export` and `load` for the models that an adapter takes.
+
+    Attributes:
+        adapter: makes a `LiveModel` of a model, example inputs and options. Its class says what these may be.
+    """
+
+    adapter: Callable[Concatenate[_Model, ...], LiveModel]
+
+    def export(
+        self,
+        model: _Model,
+        path: str | os.PathLike[str],
+        example_inputs: object = None,
+        *,
+        force: bool = False,
+        **options: object,
+    ) -> ExportReport:
+        """Write a model in inference mode as ONNX, with a map of its weights. The model stays as it is.
+
+        Args:
+            example_inputs: inputs to run the model on, for frameworks whose models do not know their inputs.
+            force: overwrite `path`.
+            options: of the framework's exporter.
+
+        Raises:
+            GraphError: the framework's exporter cannot export the model.
+            ModelWriteError: the file exists, or cannot be written.
+            OptionError: it is no model of the framework, lacks inputs or weights, or a package is not installed.
+        """
+        return export_live(self.adapter(model, example_inputs, **options), path, force=force)
+
+    def load(
+        self, model: _Model, onnx_path: str | os.PathLike[str], example_inputs: object = None, **options: object
+    ) -> LoadReport:
+        """Set a model's weights to those of its ONNX file, in place.
+
+        Args:
+            example_inputs, options: as for `export`. Only a file that `export` did not write needs them.
+
+        Raises:
+            CheckpointError: the file is of another model; this one is unchanged.
+            ModelReadError: the file cannot be read.
+        """
+        return load_live(self.adapter(model, example_inputs, **options), onnx_path)
+
+
+@contextlib.contextmanager
+def converting(name: str, exporter: str) -> Iterator[None]:
+    """Tell whatever a foreign model, or its exporter, raises as a GraphError.
+
+    Args:
+        name: of the model.
+        exporter: the name of the software that exports it.
+    """
+    try:
+        yield
+    except OnnxGhnError:
+        raise
+    except Exception as error:
+        raise GraphError(f"{name}: {exporter} cannot export it ({type(error).__name__}: {error})") from error
+
+
+def is_shape(value: object) -> TypeGuard[list[int | str | None] | tuple[int | str | None, ...]]:
+    """Whether an example input is a shape: sizes, and names or None for free axes."""
+    return isinstance(value, list | tuple) and all(n is None or isinstance(n, int | str) for n in value)
+
+
+def input_list(example_inputs: object) -> list[object]:
+    """One example input, or a list or tuple of them, as a list.
+
+    Raises:
+        OptionError: there are none.
+    """
+    if example_inputs is None:
+        raise OptionError(
+            "the model cannot be exported, be it only to compare it with a file, without inputs: give `example_inputs`"
+        )
+    if isinstance(example_inputs, list | tuple) and not is_shape(example_inputs):
+        return list(example_inputs)
+    return [example_inputs]
+
+
+class _Part(Protocol):
+    training: bool
+
+
+@contextlib.contextmanager
+def restored_modes(parts: Iterable[_Part]) -> Iterator[None]:
+    """Let each part of a model be in training, or not, as it was before."""
+    modes = [(part, part.training) for part in parts]
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
