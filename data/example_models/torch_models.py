@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from example_models import APART
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def export_dynamo(model: nn.Module, args: tuple[Any, ...], path: Path, **options: Any) -> None:
@@ -46,6 +46,21 @@ def export_torchscript(model: nn.Module, args: tuple[Any, ...], path: Path) -> N
         output_names=["output"],
         dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
     )
+
+
+def export_logits(transformer: nn.Module, texts: dict[str, Tensor], path: Path) -> None:
+    """Write the logits of a model of transformers, which gives them among other things, for `texts`."""
+    from torch import nn
+
+    class Logits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = transformer
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+    export_dynamo(Logits(), tuple(texts.values()), path, input_names=list(texts), output_names=["logits"])
 
 
 def image(size: int, batch: int = 1) -> tuple[Any]:
@@ -97,7 +112,7 @@ def vit_small_torch(path: Path) -> None:
 
 def detector_fpn(path: Path) -> None:
     """Export RetinaNet on ResNet-18 up to its raw class scores and box offsets."""
-    from torch import Tensor, nn
+    from torch import nn
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
     from torchvision.models.detection.retinanet import RetinaNetHead
     from torchvision.ops.feature_pyramid_network import LastLevelP6P7
@@ -126,7 +141,7 @@ def detector_fpn(path: Path) -> None:
 def audio_m5(path: Path) -> None:
     """Export M5, the raw-waveform network of torchaudio's speech-commands tutorial."""
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
     class M5(nn.Module):
         def __init__(self, classes: int = 35, width: int = 32) -> None:
@@ -159,7 +174,7 @@ def audio_m5(path: Path) -> None:
 def lstm_text(path: Path) -> None:
     """Export a text classifier with a two-layer bidirectional LSTM."""
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
     class TextClassifier(nn.Module):
         def __init__(self, words: int = 1000, width: int = 64, classes: int = 4) -> None:
@@ -178,56 +193,36 @@ def lstm_text(path: Path) -> None:
 def bert_like(path: Path) -> None:
     """Export a small BERT sentence classifier."""
     import torch
-    from torch import Tensor, nn
     from transformers import BertConfig, BertForSequenceClassification
 
-    class Logits(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            config = BertConfig(
-                vocab_size=1000,
-                hidden_size=128,
-                num_hidden_layers=4,
-                num_attention_heads=4,
-                intermediate_size=512,
-                max_position_embeddings=64,
-                attn_implementation="eager",
-            )
-            self.model = BertForSequenceClassification(config)
-
-        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-            return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-
-    args = (torch.randint(0, 1000, (1, 32)), torch.ones(1, 32, dtype=torch.int64))
-    names = {"input_names": ["input_ids", "attention_mask"], "output_names": ["logits"]}
-    export_dynamo(Logits(), args, path, **names)
+    config = BertConfig(
+        vocab_size=1000,
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=512,
+        max_position_embeddings=64,
+        attn_implementation="eager",
+    )
+    texts = {"input_ids": torch.randint(0, 1000, (1, 32)), "attention_mask": torch.ones(1, 32, dtype=torch.int64)}
+    export_logits(BertForSequenceClassification(config), texts, path)
 
 
 def gpt_like(path: Path) -> None:
     """Export a small GPT-2 language model, its output projection tied to the embedding."""
     import torch
-    from torch import Tensor, nn
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    class Logits(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            config = GPT2Config(
-                vocab_size=1000,
-                n_positions=64,
-                n_embd=128,
-                n_layer=4,
-                n_head=4,
-                bos_token_id=0,
-                eos_token_id=0,
-                use_cache=False,
-                attn_implementation="eager",
-            )
-            self.model = GPT2LMHeadModel(config)
-
-        def forward(self, input_ids: Tensor) -> Tensor:
-            return self.model(input_ids=input_ids, use_cache=False).logits
-
-    args = (torch.randint(0, 1000, (1, 32)),)
-    names = {"input_names": ["input_ids"], "output_names": ["logits"]}
-    export_dynamo(Logits(), args, path, **names)
+    config = GPT2Config(
+        vocab_size=1000,
+        n_positions=64,
+        n_embd=128,
+        n_layer=4,
+        n_head=4,
+        bos_token_id=0,
+        eos_token_id=0,
+        use_cache=False,
+        attn_implementation="eager",
+    )
+    texts = {"input_ids": torch.randint(0, 1000, (1, 32))}
+    export_logits(GPT2LMHeadModel(config), texts, path)

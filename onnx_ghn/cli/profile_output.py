@@ -51,6 +51,7 @@ class Files:
 
     def write(self, report: ProfileReport, force: bool, quiet: bool) -> None:
         """Write those that are named, where anything was measured. Raises ModelWriteError."""
+        from onnx_ghn.onnx_io import write_file
         from onnx_ghn.profiling import export
 
         if not any(point.error is None for point in report.points):
@@ -63,7 +64,7 @@ class Files:
         ]
         for file, content in contents:
             if file is not None:
-                export.write_file(file, content(report), force=force)
+                write_file(file, content(report), force=force)
                 if not quiet:
                     click.echo(f"{file}: written")
 

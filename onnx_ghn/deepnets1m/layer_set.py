@@ -163,26 +163,16 @@ class Layers(abc.ABC, Generic[T]):
 class Outline(Layers[T]):
     """Layers for those who ask for a network's structure alone: layers of which nothing is recorded pass values on."""
 
-    def strided(self, x: T, stride: int) -> T:
-        return x
-
     def relu(self, x: T) -> T:
         return x
 
-    def gelu(self, x: T) -> T:
+    gelu = tokens = squeeze = flatten = relu
+
+    def strided(self, x: T, stride: int) -> T:
         return x
 
     def dropout(self, name: str, x: T) -> T:
         return x
 
-    def tokens(self, x: T) -> T:
-        return x
-
     def feature_map(self, tokens: T, like: T) -> T:
         return tokens
-
-    def squeeze(self, x: T) -> T:
-        return x
-
-    def flatten(self, x: T) -> T:
-        return x

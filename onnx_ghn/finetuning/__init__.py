@@ -1,6 +1,6 @@
 """Training an ONNX file as it is: converted to torch, tuned on labelled images, and written back under its own names.
 
-result = finetune("init.onnx", "photos.zip", "tuned.onnx", epochs=3)
+result = finetune("init.onnx", "photos.zip", "tuned.onnx", FinetuneOptions(epochs=3))
 print(result.before.top1, result.after.top1)
 """
 

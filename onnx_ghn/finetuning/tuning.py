@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -64,6 +65,14 @@ class FinetuneOptions(RunConfig):
                 f"`batch_size` {self.batch_size} must be at least 1, "
                 f"`label_smoothing` {self.label_smoothing} from 0 to below 1"
             )
+
+
+class FinetuneFiles(TypedDict, total=False):
+    """Keyword arguments of `finetune` beside its options."""
+
+    data_dir: str | os.PathLike[str]
+    run_folder: str | os.PathLike[str] | None
+    force: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,10 +175,7 @@ def finetune(
     data: str | os.PathLike[str],
     output: str | os.PathLike[str],
     options: FinetuneOptions | None = None,
-    *,
-    data_dir: str | os.PathLike[str] = "./data",
-    run_folder: str | os.PathLike[str] | None = None,
-    force: bool = False,
+    **files: Unpack[FinetuneFiles],
 ) -> FinetuneResult:
     """Train an ONNX classifier of images, and write it with its new tensors: same graph, same names.
 
@@ -178,14 +184,14 @@ def finetune(
             without a Softmax.
         data: see `load_images`; `data_dir` is where named data sets lie.
         output: where to write.
-        run_folder: of the log, and of a state from which a run that was killed goes on; None keeps neither.
-        force: overwrite `output`.
+        files: `data_dir` ("./data"); `run_folder` of the log, and of a state from which a run that was killed goes on
+            (none: neither is kept); `force` overwrites `output`.
 
     Raises:
         OnnxGhnError: OptionError, DataError, ModelReadError, GraphError, RuntimeFailure, CheckpointError,
             ModelWriteError.
     """
-    return Finetuning(source, data, output, options, data_dir=data_dir, run_folder=run_folder, force=force).run()
+    return Finetuning(source, data, output, options, **files).run()
 
 
 #: Options that change what a run computes, as its state records them; the others are part of its origin.

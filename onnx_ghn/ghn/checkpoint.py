@@ -219,7 +219,7 @@ def save_ghn(ghn: GHN, folder: str | os.PathLike[str]) -> Path:
     try:
         target.mkdir(parents=True, exist_ok=True)
         write_file(target / _WEIGHTS, _file_of(ghn), force=True)
-        write_file(target / _CONFIG, ghn.config.to_json().encode(), force=True)
+        write_file(target / _CONFIG, ghn.config.to_json(), force=True)
     except (OSError, ModelWriteError) as error:
         cause = error.__cause__ or error  # the system's own error, if writing has failed
         reason = cause.strerror if isinstance(cause, OSError) else cause

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import onnx_ir as ir
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Docs", "FileTensor", "FillTensor", "HeldTensor", "LazyTensor", "RawTensor", "SparseTensor", "describe"]
 
+_Source = TypeVar("_Source")
 _PIECE_BYTES = 16 << 20  # how much of an array that is not in the order of the file is copied at once
 
 
@@ -104,48 +105,35 @@ class RawTensor(ir.TensorProtocol):
         return f"{type(self).__name__}({describe(self.dims, self.dtype)}, name={self.name!r})"
 
 
-class HeldTensor(RawTensor):
-    """A tensor in memory: a view of the model file's bytes."""
+class _Sourced(RawTensor, Generic[_Source]):
+    """A tensor that takes its content from `source`."""
 
     def __init__(
-        self, data: memoryview, name: str | None, dtype: ir.DataType, shape: Sequence[int], **docs: Unpack[Docs]
-    ):
-        super().__init__(name, dtype, shape, **docs)
-        self._data = data
-
-    def buffer(self) -> memoryview:
-        return self._data
-
-
-class FileTensor(RawTensor):
-    """A tensor in an external data file, memory-mapped when it is first asked for."""
-
-    def __init__(
-        self, data: FileSlice, name: str | None, dtype: ir.DataType, shape: Sequence[int], **docs: Unpack[Docs]
-    ):
-        super().__init__(name, dtype, shape, **docs)
-        self.slice = data
-
-    def buffer(self) -> memoryview:
-        return self.slice.view()
-
-
-class LazyTensor(RawTensor):
-    """A tensor that a function gives each time it is asked for, checked against what was promised."""
-
-    def __init__(
-        self,
-        function: Callable[[], Array],
-        name: str | None,
-        dtype: ir.DataType,
-        shape: Sequence[int],
-        **docs: Unpack[Docs],
+        self, source: _Source, name: str | None, dtype: ir.DataType, shape: Sequence[int], **docs: Unpack[Docs]
     ) -> None:
         super().__init__(name, dtype, shape, **docs)
-        self._function = function
+        self.source = source
+
+
+class HeldTensor(_Sourced[memoryview]):
+    """A tensor in memory: a view of the model file's bytes."""
+
+    def buffer(self) -> memoryview:
+        return self.source
+
+
+class FileTensor(_Sourced[FileSlice]):
+    """A tensor in an external data file, memory-mapped when it is first asked for."""
+
+    def buffer(self) -> memoryview:
+        return self.source.view()
+
+
+class LazyTensor(_Sourced[Callable[[], Array]]):
+    """A tensor that a function gives each time it is asked for, checked against what was promised."""
 
     def numpy(self) -> Array:
-        array = np.asarray(self._function())
+        array = np.asarray(self.source())
         shape = self.dims
         if array.shape != shape or array.dtype != self.dtype.numpy():
             raise ModelWriteError(

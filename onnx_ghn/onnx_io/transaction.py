@@ -25,7 +25,7 @@ _NO_RANGE_COPY = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, err
 
 
 def write_file(
-    path: str | os.PathLike[str], data: bytes | Iterable[bytes], *, force: bool = False, what: str = "a file"
+    path: str | os.PathLike[str], data: str | bytes | Iterable[bytes], *, force: bool = False, what: str = "a file"
 ) -> Path:
     """Write a file that appears whole or not at all.
 
@@ -34,7 +34,7 @@ def write_file(
 
     Args:
         path: the file; its folder must exist.
-        data: the content, or pieces of it in their order.
+        data: the content (text is written as UTF-8), or pieces of it in their order.
         force: replace an existing file.
         what: the kind of file with its article, for messages.
 
@@ -49,7 +49,8 @@ def write_file(
     name = os.path.basename(target)
     with Transaction(target) as transaction:
         file = transaction.create(name)
-        for piece in (data,) if isinstance(data, bytes) else data:
+        content = data.encode() if isinstance(data, str) else data
+        for piece in (content,) if isinstance(content, bytes) else content:
             file.write(piece)
         transaction.place(file, name, last=True)
     return Path(target)

@@ -236,7 +236,7 @@ def _unhide_sparse_in(nodes: Iterable[onnx.NodeProto], payloads: wire.Payloads[i
 
 def _write_tensor(file: NewFile, tensor: ir.TensorProtocol) -> None:
     if isinstance(tensor, FileTensor):
-        file.copy(tensor.slice)
+        file.copy(tensor.source)
     elif isinstance(tensor, LazyTensor):
         for piece in tensor.pieces():
             file.write(piece)

@@ -6,14 +6,12 @@ import csv
 import dataclasses
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from onnx_ghn.profiling.report import Latency, Memory, Operator, PointResult, ProfileReport
 from onnx_ghn.profiling.settings import Point
 
-__all__ = ["operators_csv", "points_csv", "trace_json", "write_file"]
+__all__ = ["operators_csv", "points_csv", "trace_json"]
 
 
 def points_csv(report: ProfileReport) -> str:
@@ -41,13 +39,6 @@ def operators_csv(report: ProfileReport) -> str:
 def trace_json(report: ProfileReport) -> str:
     """The recorded runs for chrome://tracing or https://ui.perfetto.dev; each point is a process there."""
     return json.dumps({"traceEvents": list(report.trace_events), "displayTimeUnit": "ms"})
-
-
-def write_file(path: str | os.PathLike[str], content: str | bytes, *, force: bool = False) -> Path:
-    """Write what the functions above give, or a picture; see `onnx_ghn.onnx_io.write_file`."""
-    from onnx_ghn import onnx_io
-
-    return onnx_io.write_file(path, content.encode() if isinstance(content, str) else content, force=force)
 
 
 def _point_row(point: PointResult) -> dict[str, object]:

@@ -93,4 +93,4 @@ def write_page(data: Mapping[str, object], output: str | os.PathLike[str], *, fo
     """
     from onnx_ghn.onnx_io.transaction import write_file
 
-    return write_file(output, page_html(data).encode(), force=force)
+    return write_file(output, page_html(data), force=force)

@@ -62,7 +62,7 @@ class RunLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             lines = [line for line in path.read_text("utf-8").splitlines() if _step_of(line) <= self._resumed_at]
-            write_file(path, "".join(f"{line}\n" for line in lines).encode(), force=True, what="a log")
+            write_file(path, "".join(f"{line}\n" for line in lines), force=True, what="a log")
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError:

@@ -17,6 +17,7 @@ from onnx_ghn.onnx_io import check_target, write_file
 def test_bytes_and_pieces(tmp_path: Path) -> None:
     assert write_file(tmp_path / "a", b"one").read_bytes() == b"one"
     assert write_file(str(tmp_path / "b"), iter([b"one", b"", b"two"])).read_bytes() == b"onetwo"
+    assert write_file(tmp_path / "d", "1 × 3").read_bytes() == b"1 \xc3\x97 3"
     assert write_file(tmp_path / "c", b"").read_bytes() == b""
 
 

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 
 from onnx_ghn import measure_latency, profile
 from onnx_ghn.errors import ModelWriteError, OptionError, RuntimeFailure
+from onnx_ghn.onnx_io import write_file
 from onnx_ghn.profiling import export, processes
 from onnx_ghn.profiling.settings import Settings
 
@@ -183,9 +184,9 @@ def test_quick_latency(save) -> None:
 
 
 def test_files_appear_whole(tmp_path) -> None:
-    file = export.write_file(tmp_path / "a.csv", "one")
+    file = write_file(tmp_path / "a.csv", "one")
     with pytest.raises(ModelWriteError, match="`force`"):
-        export.write_file(file, "two")
+        write_file(file, "two")
     assert file.read_text() == "one"
-    assert export.write_file(file, b"two", force=True).read_text() == "two"
+    assert write_file(file, b"two", force=True).read_text() == "two"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.csv"]
