@@ -89,8 +89,9 @@ def measure(
     if rate:
         stream = train_stream(load_dataset("cifar10", data_dir, "train"), 96, seed=SEED, channels_last=True)
         config = NetTrainConfig(
-            1, stream.steps_per_epoch, lr=rate, amp=amp, seed=SEED, save_interval=100, log_interval=50
-        )
+            epochs=1, steps_per_epoch=stream.steps_per_epoch, lr=rate, amp=amp, seed=SEED, save_interval=100,
+            log_interval=50,
+        )  # fmt: skip
         trainer = NetTrainer(module, stream, config, folder, init)
         trainer.resume()
         try:

@@ -28,7 +28,8 @@ import torch
 from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.ghn import GHNConfig, new_ghn
 from onnx_ghn.kernels.depthwise import depthwise_conv2d
-from onnx_ghn.training.ghn.architectures import ArchitectureStream, NetLimits
+from onnx_ghn.training.ghn.architectures import ArchitectureStream
+from onnx_ghn.training.ghn.settings import NetLimits
 from onnx_ghn.training.ghn.step import ghn_step
 from onnx_ghn.training.group import Group, join_group
 from onnx_ghn.training.optimizers import Optimizers

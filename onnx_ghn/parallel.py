@@ -6,6 +6,7 @@ This is the one place that knows the engines. Each gives the results of one proc
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import os
 from collections import deque
@@ -14,15 +15,30 @@ from concurrent.futures import BrokenExecutor
 from typing import Any, TypeVar
 
 from onnx_ghn.errors import OptionError
+from onnx_ghn.settings import setting
 from onnx_ghn.workers import end_with
 
-__all__ = ["BACKENDS", "in_order"]
+__all__ = ["BACKENDS", "Jobs", "in_order"]
 
 BACKENDS = ("loky", "threading", "ray", "dask")
 _IDLE_SECONDS = 10  # after which a process of loky that has no work ends
 _AHEAD = 3  # jobs that are handed out for each worker before the first result is taken
 
 _LOST = "a worker process was killed; run again with fewer workers: what is written is kept"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Jobs:
+    """How independent jobs are spread; see `in_order`."""
+
+    workers: int = setting(1, "Jobs that run at once; -1 for one per core.")
+    backend: str | None = setting(
+        None,
+        "Engine that runs the jobs (default: joblib's loky). dask and ray start a cluster on this machine, or "
+        "use the one at DASK_SCHEDULER_ADDRESS or RAY_ADDRESS.",
+        choices=BACKENDS,
+    )
+
 
 T = TypeVar("T")
 F = TypeVar("F")

@@ -6,33 +6,32 @@ import copy
 import difflib
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from onnx_ghn.cli.settings_options import CHECKS, Option, checked, from_settings
 from onnx_ghn.errors import OnnxGhnError
 
 __all__ = ["Command", "Group", "Option", "checked", "speak_of_options"]
 
-Given = TypeVar("Given", str | None, tuple[str, ...])
-
-_CHECKS = "onnx_ghn.checks"  # in a context's meta: checks, and what each is of
-
-
-class Option(click.Option):
-    """An option with further spellings, which are accepted but not listed.
-
-    Args:
-        aliases: such as ("-n",).
-    """
-
-    def __init__(self, *args: Any, aliases: Sequence[str] = (), **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.aliases = tuple(aliases)
-
 
 class Command(click.Command):
-    """A command whose options are kebab-case and may be given as the published code spells them (`--batch_size`)."""
+    """A command whose options are kebab-case and may be given as the published code spells them (`--batch_size`).
+
+    A function that takes a dataclass with settings has an option for each of them (`settings_options.from_settings`).
+    """
+
+    def __init__(
+        self,
+        name: str | None,
+        *,
+        callback: Callable[..., Any],
+        params: Sequence[click.Parameter] | None = None,
+        **more: Any,
+    ) -> None:
+        callback, params = from_settings(callback, params or ())
+        super().__init__(name, callback=callback, params=params, **more)
 
     def make_parser(self, ctx: click.Context) -> Any:
         """Add to the parser the spellings that are accepted but not listed."""
@@ -60,7 +59,7 @@ class Command(click.Command):
         The library's errors name its arguments (`batch_size`); the user knows them as options.
         """
         try:
-            for check, value in ctx.meta.get(_CHECKS, ()):
+            for check, value in ctx.meta.get(CHECKS, ()):
                 check(value)
             return super().invoke(ctx)
         except OnnxGhnError as error:
@@ -84,21 +83,6 @@ class Group(click.Group):
             told = f" Did you mean {' or '.join(meant)}?" if meant else ""
             raise click.UsageError(f"No such command {name!r}.{told}", ctx)
         return super().resolve_command(ctx, args)
-
-
-def checked(check: Callable[[str], None]) -> Callable[[click.Context, click.Parameter, Given], Given]:
-    """A callback of parameters: a check of what is given.
-
-    It takes place after the command line is parsed, so that errors of usage are told first, and before the command
-    imports anything. Of several values each is checked.
-    """
-
-    def note(ctx: click.Context, parameter: click.Parameter, value: Given) -> Given:
-        given = value if isinstance(value, tuple) else () if value is None else (value,)
-        ctx.meta.setdefault(_CHECKS, []).extend((check, one) for one in given)
-        return value
-
-    return note
 
 
 def _options(command: click.Command, ctx: click.Context) -> list[click.Option]:

@@ -12,6 +12,8 @@ from onnx_ghn.cli.checks import check_ending, check_output
 from onnx_ghn.cli.commands import Group, Option, checked
 from onnx_ghn.cli.terminal import bar
 from onnx_ghn.errors import DataError, OptionError
+from onnx_ghn.parallel import Jobs
+from onnx_ghn.training.nets.settings import SPLITS
 
 __all__ = ["deepnets"]
 
@@ -30,7 +32,7 @@ def deepnets() -> None:
 
 
 @deepnets.command()
-@click.argument("split", type=click.Choice(cli_options.SPLITS))
+@click.argument("split", type=click.Choice(SPLITS))
 @click.option(
     "--count",
     cls=Option,
@@ -40,13 +42,10 @@ def deepnets() -> None:
     help="How many architectures to write.",
 )
 @cli_options.seed
-@cli_options.jobs
 @cli_options.output("Where to write them, a .jsonl file, or .hdf5 for the official form.")
 @click.option("--official", is_flag=True, help="Insist on the official HDF5 and JSON pair.")
 @click.option("--force", is_flag=True, help="Overwrite an output file that holds something else.")
-def generate(
-    split: str, count: int, seed: int, workers: int, backend: str | None, output: str, official: bool, force: bool
-) -> None:
+def generate(split: str, count: int, seed: int, jobs: Jobs, output: str, official: bool, force: bool) -> None:
     """Write random architectures of SPLIT by the published rules.
 
     A run that was stopped goes on where it was when started again. One seed gives one file, whatever the workers.
@@ -63,7 +62,7 @@ def generate(
         def progress(doing: str, done: int) -> None:
             shown.show(done, text=f"{doing} {what}")
 
-        n_before = run(split, count, seed, output, workers=workers, backend=backend, force=force, progress=progress)
+        n_before = run(split, count, seed, output, **vars(jobs), force=force, progress=progress)
     total = count
     if not is_official(output):
         with open_deepnets(output) as file:

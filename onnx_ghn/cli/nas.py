@@ -10,6 +10,7 @@ The same as `onnx-ghn nas`, and as facebookresearch/ppuda (experiments/property_
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,155 +18,60 @@ from typing import TYPE_CHECKING
 import click
 
 from onnx_ghn.cli import options as cli_options
-from onnx_ghn.cli.commands import Command, Option
+from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.options import Machine
+from onnx_ghn.cli.train_net import train_and_tell
 from onnx_ghn.json_types import Json
+from onnx_ghn.parallel import Jobs
+from onnx_ghn.settings import required, setting
+from onnx_ghn.training.nas.settings import SearchConfig, Trained, published_protocol
 
 if TYPE_CHECKING:
-    from onnx_ghn.training.nas.search import Cost, SearchConfig, SearchResult
+    from onnx_ghn.training.nas.search import SearchResult
 
 __all__ = ["nas"]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Output:
+    output: str = required("Folder for the tables, the picture and the ONNX files.", "-o", metavar="FOLDER")
+    picture: bool = setting(True, "Draw the front as front.svg.", shown=False)
+    force: bool = setting(False, "Write into a folder that is not empty.")
+
+
 @click.command("nas", cls=Command, short_help="Rank architectures by predicted properties; export the best.")
-@click.option(
-    "--split",
-    type=click.Choice(cli_options.SPLITS),
-    default="search",
-    show_default=True,
-    help="Split whose rules draw the architectures.",
-)
-@click.option("--file", help="DeepNets-1M architectures (.hdf5 or .jsonl); without one they are drawn.")
-@click.option(
-    "--count",
-    cls=Option,
-    aliases=["-n", "--n"],
-    type=click.IntRange(min=1),
-    default=10_000,
-    show_default=True,
-    help="Number of architectures.",
-)
-@click.option("-s", "--seed", type=click.IntRange(min=0), default=1111, show_default=True, help="Seed of all draws.")
-@click.option(
-    "--channels",
-    type=click.IntRange(min=16),
-    help="Width of the networks; by default that of the networks behind the predictor.",
-)
-@click.option("--predictor", metavar="FOLDER", help="Predictor to use instead of the bundled one.")
-@click.option("--by", default="accuracy", show_default=True, help="Property to rank by.")
-@click.option(
-    "--against", type=click.Choice(["latency_ms", "n_params", "n_macs"]), default="latency_ms", show_default=True,
-    help="Cost that the Pareto front weighs against it.",
-)  # fmt: skip
-@click.option("--max-latency-ms", type=float, help="Limit on the predicted latency.")
-@click.option("--max-params", type=float, help="Limit on parameters.")
-@click.option("--max-macs", type=float, help="Limit on the multiply-accumulates of one image.")
-@click.option(
-    "--max-percentile", type=float, default=95.0, show_default=True,
-    help="Leave out networks that lie further from the networks behind the predictor than this percentage of those do.",
-)  # fmt: skip
-@click.option(
-    "--top", type=click.IntRange(min=1), default=10, show_default=True, help="Number of the best to list and export."
-)
-@click.option(
-    "-o", "--output", required=True, metavar="FOLDER", help="Folder for the tables, the picture and the ONNX files."
-)
-@click.option("--picture/--no-picture", default=True, help="Draw the front as front.svg.")
-@click.option(
-    "--compare", type=click.IntRange(min=1), help="Number of the best to train briefly, beside as many random ones."
-)
-@click.option(
-    "--compare-steps", type=click.IntRange(min=1), default=400, show_default=True, help="Training steps of --compare."
-)
-@click.option(
-    "--n-images",
-    type=click.IntRange(min=1),
-    default=1500,
-    show_default=True,
-    help="Validation images that --compare measures on.",
-)
-@click.option("--train", "n_train", type=click.IntRange(min=1), help="Number of the best to train as `train-net` does.")
-@click.option("-e", "--epochs", type=click.IntRange(min=0), default=600, show_default=True, help="Epochs of --train.")
-@click.option("-d", "--dataset", default="cifar10", show_default=True, help="Data set of --train and --compare.")
-@cli_options.data_dir
-@cli_options.jobs
-@click.option("--force", is_flag=True, help="Write into a folder that is not empty.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@click.pass_context
-def nas(
-    ctx: click.Context,
-    /,
-    split: str,
-    file: str | None,
-    count: int,
-    seed: int,
-    channels: int | None,
-    predictor: str | None,
-    by: str,
-    against: Cost,
-    max_latency_ms: float | None,
-    max_params: float | None,
-    max_macs: float | None,
-    max_percentile: float,
-    top: int,
-    output: str,
-    picture: bool,
-    compare: int | None,
-    compare_steps: int,
-    n_images: int,
-    n_train: int | None,
-    epochs: int,
-    dataset: str,
-    data_dir: str,
-    workers: int,
-    backend: str | None,
-    force: bool,
-    as_json: bool,
-) -> None:
+@cli_options.as_json
+def nas(config: SearchConfig, out: _Output, trained: Trained, jobs: Jobs, as_json: bool) -> None:
     """Rank architectures by predicted properties; export the best, draw the Pareto front, train if asked."""
     from onnx_ghn.cli.terminal import bar
     from onnx_ghn.profiling.picture import check_picture
-    from onnx_ghn.training.nas.comparison import compare as train_alike
+    from onnx_ghn.training.nas.comparison import compare
     from onnx_ghn.training.nas.output import new_folder, write_results
-    from onnx_ghn.training.nas.search import Limits, SearchConfig, search, space_of
-    from onnx_ghn.training.properties.ground_truth import Brief
+    from onnx_ghn.training.nas.search import search, space_of
+    from onnx_ghn.training.properties.settings import Brief
 
-    limits = Limits(max_latency_ms, max_params, max_macs, max_percentile)
-    config = SearchConfig(split, seed, file, channels, count, predictor, by, against, limits, top)
     # Whatever would fail after the search fails before it.
-    if picture:
+    if out.picture:
         check_picture("front.svg")
     space = space_of(config)
-    folder = new_folder(output, force)
-    with bar("predicting properties", count) as advance:
-        found = search(config, space, workers=workers, backend=backend, told=advance)
+    folder = new_folder(out.output, out.force)
+    with bar("predicting properties", config.count) as advance:
+        found = search(config, space, jobs, told=advance)
     with bar("exporting", len(found.best)) as advance:
-        write_results(folder, config, found, picture=picture, told=advance)
+        write_results(folder, config, found, picture=out.picture, told=advance)
     compared = None
-    if compare:
-        brief = Brief(dataset=dataset, channels=space.channels, n_images=n_images, steps=compare_steps)
-        compared = train_alike(
-            config, found, compare, brief, data_dir, folder, workers=workers, backend=backend, bar=bar
-        )  # fmt: skip
+    if trained.compare:
+        brief = Brief(
+            dataset=trained.dataset, channels=space.channels, n_images=trained.n_images, steps=trained.compare_steps
+        )
+        compared = compare(config, found, trained.compare, brief, trained.data_dir, folder, jobs, bar=bar)
     if as_json:
         click.echo(json.dumps(_as_json(config, found, compared), indent=2))
     else:
-        _print(config, found, compared, compare_steps, folder)
-    for index in found.best.indices[: n_train or 0].tolist():
-        _train(ctx, index, config, space.channels, folder, epochs, dataset, data_dir, as_json)
-
-
-def _train(
-    ctx: click.Context, index: int, config: SearchConfig, channels: int, folder: Path, epochs: int, dataset: str,
-    data_dir: str, as_json: bool,
-) -> None:  # fmt: skip
-    """Train one of the best by the published protocol."""
-    from onnx_ghn.cli.train_net import train_net
-
-    ctx.invoke(
-        train_net, split=config.split, file=config.file, epochs=epochs, dataset=dataset, data_dir=data_dir,
-        arch=str(index), arch_seed=config.seed, init_channels=channels, cutout=True, drop_path_prob=0.2,
-        auxiliary=True, save_dir=str(folder), name=f"{config.split}-{index}", as_json=as_json,
-    )  # fmt: skip
+        _print(config, found, compared, trained.compare_steps, folder)
+    for index in found.best.indices[: trained.train or 0].tolist():
+        settings = published_protocol(config, trained, index, space.channels)
+        train_and_tell(settings, folder / f"{config.split}-{index}", Machine().set_up(), None, as_json)
 
 
 def _as_json(config: SearchConfig, found: SearchResult, compared: list[Json] | None) -> Json:

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
     from onnx_ghn.training.logs import Report
+    from onnx_ghn.training.loop import TrainingLoop
+    from onnx_ghn.training.settings import RunConfig
 
-__all__ = ["Bar", "bar", "console", "say", "spinner", "training_progress"]
+__all__ = ["Bar", "bar", "begun", "console", "loop_progress", "say", "spinner", "training_progress"]
 
 
 def say(text: str) -> None:
@@ -135,6 +137,18 @@ def training_progress(
                 click.echo(f"step {step}/{steps}  {summary(step)}  ({time.perf_counter() - start:.0f} s)")
 
         yield report
+
+
+def loop_progress(
+    loop: TrainingLoop, settings: RunConfig, per_step: Mapping[str, float], *, silent: bool
+) -> contextlib.AbstractContextManager[Report | None]:
+    """`training_progress` of a loop from where it is."""
+    return training_progress(loop.step, loop.steps, settings.log_interval, per_step, silent=silent)
+
+
+def begun(loop: TrainingLoop, resumed: bool) -> str:
+    """How many steps there are, or where a run goes on."""
+    return f"going on from step {loop.step} of {loop.steps}" if resumed else f"{loop.steps} steps"
 
 
 def _progress(*columns: ProgressColumn, keep: bool = False) -> Progress:

@@ -2,8 +2,22 @@
 
 result = finetune("init.onnx", "photos.zip", "tuned.onnx", FinetuneOptions(epochs=3))
 print(result.before.top1, result.after.top1)
+
+Names are resolved on first use, so that importing the package does not import torch.
 """
 
-from onnx_ghn.finetuning.tuning import FinetuneOptions, FinetuneResult, Finetuning, finetune
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnx_ghn.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from onnx_ghn.finetuning.settings import FinetuneOptions
+    from onnx_ghn.finetuning.tuning import FinetuneResult, Finetuning, finetune
 
 __all__ = ["FinetuneOptions", "FinetuneResult", "Finetuning", "finetune"]
+
+_HOMES = {"FinetuneOptions": "settings", "FinetuneResult": "tuning", "Finetuning": "tuning", "finetune": "tuning"}
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

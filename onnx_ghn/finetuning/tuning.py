@@ -17,6 +17,7 @@ from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
 from onnx_ghn.evaluate import Accuracy, accuracy, onnx_logits
 from onnx_ghn.finetuning.conversion import Classifier, as_classifier
 from onnx_ghn.finetuning.images import Images, load_images
+from onnx_ghn.finetuning.settings import FinetuneOptions
 from onnx_ghn.images.inputs import image_input
 from onnx_ghn.json_types import Json
 from onnx_ghn.onnx_io import check_target, inject, read_model, write_model
@@ -27,44 +28,13 @@ from onnx_ghn.training.logs import Report
 from onnx_ghn.training.loop import TrainingLoop
 from onnx_ghn.training.optimizers import Optimizers
 from onnx_ghn.training.schedule import cosine
-from onnx_ghn.training.settings import RunConfig
 from onnx_ghn.training.state import Settings, TrainingState
 
-__all__ = ["FinetuneOptions", "FinetuneResult", "Finetuning", "finetune"]
+__all__ = ["FinetuneResult", "Finetuning", "finetune"]
 
 _JUDGED_TOGETHER = 64
 _CHECKED = 4  # images on which torch and onnxruntime must agree
 _RTOL, _ATOL = 1e-3, 1e-4  # of the largest logit: float32 sums in another order
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FinetuneOptions(RunConfig):
-    """How to tune. Defaults: two epochs of SGD with momentum, a rate of 0.01 that falls to 0 along a cosine."""
-
-    epochs: int = 2
-    steps: int | None = None  # in the place of epochs
-    batch_size: int = 64
-    lr: float = 0.01
-    wd: float = 3e-4
-    grad_clip: float = 5.0
-    label_smoothing: float = 0.0
-    augment: bool = True
-    freeze: tuple[str, ...] = ()  # regular expressions searched in tensor names
-    train: tuple[str, ...] = ()
-    val: str = "test"  # see `images.load_images`
-    device: str = "cpu"
-    save_interval: int = 200
-    log_interval: int = 20
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.epochs < 1 or (self.steps is not None and self.steps < 1):
-            raise OptionError(f"`epochs` {self.epochs} and `steps` {self.steps} must be at least 1")
-        if self.batch_size < 1 or not 0 <= self.label_smoothing < 1:
-            raise OptionError(
-                f"`batch_size` {self.batch_size} must be at least 1, "
-                f"`label_smoothing` {self.label_smoothing} from 0 to below 1"
-            )
 
 
 class FinetuneFiles(TypedDict, total=False):

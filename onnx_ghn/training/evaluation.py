@@ -8,14 +8,15 @@ import os
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from onnx_ghn.deepnets1m import Architecture
-from onnx_ghn.errors import GraphError, OptionError
+from onnx_ghn.errors import GraphError
 from onnx_ghn.evaluate import Logits, accuracy, architecture_logits, batch_statistics_mode, onnx_logits
 from onnx_ghn.json_types import Json
 from onnx_ghn.progress import Bar, no_bar
-from onnx_ghn.training.nets.networks import Choice, Width, choose, make_module, n_nets
+from onnx_ghn.training.evaluation_settings import Images, ModelConfig, Networks
+from onnx_ghn.training.nets.networks import Choice, choose, make_module, n_nets
 from onnx_ghn.training.results import ResultsFile
 from onnx_ghn.training.weights import kaiming_, load_tensors, predict_architecture, predict_net
 from onnx_ghn.vision import Batch, eval_batches, load_dataset
@@ -25,54 +26,9 @@ if TYPE_CHECKING:
 
     from onnx_ghn.ghn import GHN
 
-__all__ = ["Images", "ModelConfig", "Networks", "evaluate_model", "evaluate_networks", "summary"]
+__all__ = ["evaluate_model", "evaluate_networks", "summary"]
 
 Row = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Images:
-    """The images that networks are judged on."""
-
-    dataset: str = "cifar10"  # or imagenet, or a folder or zip file of images
-    data_dir: str = "./data"  # where data sets are
-    images: Literal["val", "test"] = "test"
-    batch_size: int = 64  # as published; accuracies with the statistics of a batch depend on it
-    image_size: int | None = None  # that images are scaled to; their own where None
-    n_images: int | None = None  # the first so many, in whole batches; all where None
-    noise: bool = False  # judge on images with Gaussian noise, too
-
-    def __post_init__(self) -> None:
-        if min(self.batch_size, self.image_size or 1, self.n_images or 1) < 1:
-            raise OptionError("`batch_size`, `image_size` and `n_images` must be at least 1")
-
-    @property
-    def large(self) -> bool:
-        """Networks are made for 224 × 224 images rather than for 32 × 32."""
-        return self.dataset == "imagenet"
-
-
-@dataclasses.dataclass(frozen=True)
-class Networks:
-    """Which networks are judged, and with which weights."""
-
-    init: Literal["ghn", "kaiming"] = "ghn"
-    split: str = "test"
-    arch: str | None = None  # one network: an index of the split, or a name
-    file: str | None = None  # of DeepNets-1M architectures; sampled where there is none
-    count: int | None = None  # of the split
-    width: Width = "split"
-    amp: bool = False  # architectures of DeepNets-1M compute in bfloat16
-    seed: int = 1111  # of sampled networks, and of random weights
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """How an ONNX file is run."""
-
-    statistics: Literal["stored", "batch"] = "stored"  # of its batch norms
-    backend: Literal["onnxruntime", "torch"] = "onnxruntime"
-    device: str | None = None  # cpu or cuda; cuda where there is one and None is given
 
 
 class _Judge:
@@ -144,14 +100,19 @@ def evaluate_networks(
     return rows
 
 
-def evaluate_model(path: str | os.PathLike[str], images: Images, config: ModelConfig | None = None) -> list[Row]:
+def evaluate_model(
+    path: str | os.PathLike[str], images: Images, config: ModelConfig, device: str | None = None
+) -> list[Row]:
     """Accuracy of an ONNX file, as one row.
+
+    Args:
+        device: cpu or cuda; cuda where there is one and None is given.
 
     Raises:
         OptionError, DataError, ModelReadError, RuntimeFailure: see `evaluate.onnx_logits`, and unreadable images.
     """
     judge = _Judge(images)
-    with onnx_logits(path, **dataclasses.asdict(config or ModelConfig())) as logits:
+    with onnx_logits(path, statistics=config.statistics or "stored", backend=config.backend, device=device) as logits:
         return [{"name": Path(path).name, **judge.measure(logits)}]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 
 from onnx_ghn.errors import RuntimeFailure
+from onnx_ghn.json_types import Json
 from onnx_ghn.training.checkpoint_state import save_state
 from onnx_ghn.training.group import Group
 from onnx_ghn.training.logs import Report, RunLog, mean_figures
@@ -91,6 +93,13 @@ class TrainingLoop:
         """Write the trained weights beside the state: here those alone after the last step. Raises CheckpointError."""
         if self._weights_name is not None and self.step == self.steps:
             save_state(folder / self._weights_name, self.state.model.state_dict(), self.state.record())
+
+    def tell(self, result: Json) -> Json:
+        """What the run came to; after its last step it is written into the folder, as result.json, too."""
+        if self.folder is not None and self.step == self.steps:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+        return result
 
     def after_step(self) -> Mapping[str, float] | None:
         """Do what follows some steps; the figures of such a step, which is logged and saved, or None."""

@@ -13,13 +13,13 @@ import onnxruntime
 import pytest
 
 from onnx_ghn.cli import main
-from onnx_ghn.cli import options as cli_options
 from onnx_ghn.deepnets1m import SPLITS, generate, open_deepnets
 from onnx_ghn.graph import build_graph
+from onnx_ghn.training.nets import settings
 
 
 def test_commands_offer_the_splits_of_the_sampler() -> None:
-    assert cli_options.SPLITS == SPLITS
+    assert settings.SPLITS == SPLITS
 
 
 class Outcome(NamedTuple):

@@ -23,7 +23,8 @@ from onnx_ghn.training.detection.detectors import Features, make_detector
 from onnx_ghn.training.detection.drawn_pedestrians import draw_pedestrians
 from onnx_ghn.training.detection.metrics import coco_metrics
 from onnx_ghn.training.detection.pedestrians import Pedestrians, find_pedestrians
-from onnx_ghn.training.detection.trainer import DetectorConfig, DetectorTrainer
+from onnx_ghn.training.detection.settings import DetectorConfig
+from onnx_ghn.training.detection.trainer import DetectorTrainer, detector_schedule
 from onnx_ghn.training.nets.networks import choose, make_module
 
 SMALL = ["--init-channels", 8, "--layers", 3, "--imsize", 32, "--min-size", 64, "--max-size", 64, "--regions", 16]
@@ -152,7 +153,7 @@ def test_average_precision_by_hand() -> None:
 
 def test_rates_warm_up_and_fall() -> None:
     config = DetectorConfig(epochs=7, lr=0.1)
-    rates = [config.schedule(5)(step) for step in range(35)]
+    rates = [detector_schedule(config, 5)(step) for step in range(35)]
     assert rates[0] == pytest.approx(1e-4)
     assert rates[2] == pytest.approx(0.1 * (0.001 + 0.999 * 2 / 4))
     assert [round(rate, 6) for rate in rates[4:15]] == [0.1] * 11

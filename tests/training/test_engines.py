@@ -15,7 +15,8 @@ from colour_data import draw_colours
 from onnx_ghn.deepnets1m import stream
 from onnx_ghn.errors import DataError, OptionError
 from onnx_ghn.parallel import in_order
-from onnx_ghn.training.properties.ground_truth import Brief, train_briefly
+from onnx_ghn.training.properties.ground_truth import train_briefly
+from onnx_ghn.training.properties.settings import Brief
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINES = ["dask", "ray"]

@@ -10,8 +10,9 @@ from torch import nn
 from onnx_ghn.errors import OptionError
 from onnx_ghn.evaluate import batch_statistics_mode
 from onnx_ghn.ghn import GHN, GHNConfig, new_ghn
-from onnx_ghn.training.ghn.architectures import ArchitectureStream, NetLimits, TrainingNet
+from onnx_ghn.training.ghn.architectures import ArchitectureStream, TrainingNet
 from onnx_ghn.training.ghn.family_nets import FAMILIES, FamilyNet, FamilyPool
+from onnx_ghn.training.ghn.settings import NetLimits
 from onnx_ghn.training.weights import load_tensors, predict_module
 
 SEED, SIZE, CLASSES = 3, 16, 10

@@ -17,7 +17,8 @@ from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.errors import CheckpointError, OptionError
 from onnx_ghn.ghn import GHN, GHNConfig, load_ghn, new_ghn
 from onnx_ghn.training.checkpoint_state import load_state, save_state
-from onnx_ghn.training.ghn.architectures import ArchitectureStream, NetLimits
+from onnx_ghn.training.ghn.architectures import ArchitectureStream
+from onnx_ghn.training.ghn.settings import NetLimits
 from onnx_ghn.training.ghn.step import ghn_step
 from onnx_ghn.training.ghn.trainer import GHNTrainer, TrainConfig
 from onnx_ghn.training.group import Group

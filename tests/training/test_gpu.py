@@ -14,8 +14,9 @@ from torchvision.ops import StochasticDepth
 from onnx_ghn.deepnets1m.network import Operation
 from onnx_ghn.ghn import GHN, GHNConfig, new_ghn
 from onnx_ghn.graph.model import ComputationGraph
-from onnx_ghn.training.ghn.architectures import ArchitectureStream, Net, NetLimits, TrainingNet
+from onnx_ghn.training.ghn.architectures import ArchitectureStream, Net, TrainingNet
 from onnx_ghn.training.ghn.family_nets import FAMILIES, FamilyPool
+from onnx_ghn.training.ghn.settings import NetLimits
 from onnx_ghn.training.ghn.step import ghn_step
 from onnx_ghn.training.group import _backend
 

@@ -16,8 +16,9 @@ from onnx_ghn.deepnets1m import Architecture, stream
 from onnx_ghn.errors import DataError, OptionError
 from onnx_ghn.ghn import GHNConfig, new_ghn
 from onnx_ghn.training.properties import fitting as property_fit
-from onnx_ghn.training.properties.ground_truth import Brief, brief_form, convergence_steps, train_briefly
+from onnx_ghn.training.properties.ground_truth import brief_form, convergence_steps, train_briefly
 from onnx_ghn.training.properties.measurements import gather, read_measurements, tables, write_measurements
+from onnx_ghn.training.properties.settings import Brief
 
 
 @pytest.fixture(scope="module")

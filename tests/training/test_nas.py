@@ -17,6 +17,7 @@ from onnx_ghn.cli import main
 from onnx_ghn.deepnets1m import generate, stream, symbolic_graph
 from onnx_ghn.errors import ModelWriteError, OptionError
 from onnx_ghn.ghn import GHNConfig, new_ghn
+from onnx_ghn.parallel import Jobs
 from onnx_ghn.properties import PropertyPredictor, load_predictor, save_predictor
 from onnx_ghn.properties.features import STATISTICS, n_decoded
 from onnx_ghn.properties.macs import architecture_macs
@@ -72,7 +73,7 @@ def test_candidates_are_the_streams_architectures_with_their_properties(saved: s
 def test_workers_and_files_give_the_same(saved: str, candidates: Candidates, tmp_path: Path) -> None:
     generate("search", N, 5, tmp_path / "nets.jsonl")
     others = [
-        explore(Space("search", seed=5), N, saved, workers=2, backend="threading"),
+        explore(Space("search", seed=5), N, saved, Jobs(workers=2, backend="threading")),
         explore(Space("search", seed=5, file=str(tmp_path / "nets.jsonl")), N, saved),
     ]
     for other in others:

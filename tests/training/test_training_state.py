@@ -16,8 +16,10 @@ from onnx_ghn.errors import CheckpointError, OptionError, RuntimeFailure
 from onnx_ghn.ghn import GHNConfig, new_ghn
 from onnx_ghn.training import schedule
 from onnx_ghn.training.checkpoint_state import load_state, save_state
-from onnx_ghn.training.detection.trainer import DetectorConfig
-from onnx_ghn.training.ghn.architectures import ArchitectureStream, NetLimits
+from onnx_ghn.training.detection.settings import DetectorConfig
+from onnx_ghn.training.detection.trainer import detector_schedule
+from onnx_ghn.training.ghn.architectures import ArchitectureStream
+from onnx_ghn.training.ghn.settings import NetLimits
 from onnx_ghn.training.ghn.trainer import GHNTrainer, TrainConfig
 from onnx_ghn.training.group import Group
 from onnx_ghn.training.loop import TrainingLoop
@@ -41,7 +43,7 @@ def small_net() -> nn.Module:
 
 
 def net_trainer(folder: Path | None, **changes: Any) -> NetTrainer:
-    return NetTrainer(small_net(), Images(), NetTrainConfig(3, 2, **changes), folder, "zeros")
+    return NetTrainer(small_net(), Images(), NetTrainConfig(epochs=3, steps_per_epoch=2, **changes), folder, "zeros")
 
 
 def ghn_trainer(folder: Path | None, opt: str) -> GHNTrainer:
@@ -123,7 +125,7 @@ def test_fine_tuning_was_recorded_as_epochs_of_one_step() -> None:
 
 def test_the_state_of_another_network_is_refused(tmp_path: Path) -> None:
     net_trainer(tmp_path).run(until=1)
-    other = NetTrainer(nn.Linear(2, 2), Images(), NetTrainConfig(3, 2), tmp_path, "zeros")
+    other = NetTrainer(nn.Linear(2, 2), Images(), NetTrainConfig(epochs=3, steps_per_epoch=2), tmp_path, "zeros")
     with pytest.raises(CheckpointError, match="another network"):
         other.resume()
 
@@ -212,8 +214,8 @@ def test_schedules_give_the_rates_of_before_to_the_bit() -> None:
         config = TrainConfig(steps=steps, scheduler=kind, lr=lr, lr_steps=(40, 80), gamma=gamma, warmup=warmup)
         assert [config.schedule()(step) for step in range(steps + 3)] == [ghn_rate(kind, s) for s in range(steps + 3)]
     for kind in ("cosine", "exponential", "constant"):
-        rates = NetTrainConfig(epochs, per_epoch, scheduler=kind, lr=lr).schedule()
+        rates = NetTrainConfig(epochs=epochs, steps_per_epoch=per_epoch, scheduler=kind, lr=lr).schedule()
         assert [rates(step) for step in range(steps)] == [net_rate(kind, step) for step in range(steps)]
-    rates = DetectorConfig(lr=lr, gamma=gamma).schedule(per_epoch)
+    rates = detector_schedule(DetectorConfig(lr=lr, gamma=gamma), per_epoch)
     assert [rates(step) for step in range(steps)] == [detector_rate(step) for step in range(steps)]
-    assert DetectorConfig(lr=lr).schedule(1)(0) == lr
+    assert detector_schedule(DetectorConfig(lr=lr), 1)(0) == lr

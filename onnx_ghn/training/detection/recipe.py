@@ -1,121 +1,111 @@
-"""All that the training of a detector is made from, as `onnx-ghn train-detector` asks for it."""
+"""The trainer of a detector, made from its settings."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from onnx_ghn.errors import OptionError
+from onnx_ghn.json_types import Json
+from onnx_ghn.settings import values
 from onnx_ghn.training.detection.detectors import Features, make_detector
 from onnx_ghn.training.detection.pedestrians import find_pedestrians
-from onnx_ghn.training.detection.trainer import DetectorConfig, DetectorTrainer
-from onnx_ghn.training.nets.starting_net import StartingNet
+from onnx_ghn.training.detection.settings import DetectorConfig, DetectorSettings
+from onnx_ghn.training.detection.trainer import DetectorTrainer
+from onnx_ghn.training.logs import Report
+from onnx_ghn.training.nets.starting_net import chosen, make_net, starting_ghn
 
-__all__ = ["DetectorRecipe", "DetectorRun"]
+__all__ = ["DetectorRun"]
 
 #: Settings whose values tell one detector from another.
 _SHAPE = ("arch", "detector", "imsize", "min_size", "max_size", "anchors", "regions", "init_channels", "layers")
 _N_CLASSES = 1000  # of the backbone's classifier, which is dropped
 
 
-class DetectorRun(NamedTuple):
-    """A trainer, and what it trains."""
+class DetectorRun:
+    """The training of a detector.
 
-    trainer: DetectorTrainer
-    name: str  # of the backbone
-    origin: str  # what the backbone's weights are
+    Attributes:
+        trainer: its trainer.
+        name: of the backbone.
+        origin: what the backbone's weights are.
+        resumed: it goes on with the run that is in the folder.
 
+    Args:
+        settings: the images, the detector and the way to train it.
+        folder: of the log, the state, the trained weights and the result.
+        device: to train on.
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DetectorRecipe(StartingNet):
-    """The images, the detector and the way to train it; its fields are the options of the command."""
+    Raises:
+        OnnxGhnError: images, a network or weights that cannot be read, or settings that make no sense.
+    """
 
-    dataset: str  # a folder, or one in `data_dir`
-    data_dir: str
-    test_images: int
-    # The detector, see `make_detector`.
-    detector: str
-    min_size: int
-    max_size: int
-    anchors: str  # sides in pixels, such as 32,64,128
-    regions: int
-    # Training, see `DetectorConfig`.
-    batch_size: int
-    epochs: int
-    opt: str
-    lr: float
-    wd: float
-    lr_step: int
-    gamma: float
-    amp: bool
-    save_interval: int
-    log_interval: int
-
-    def trainer(self, folder: Path, device: torch.device | str) -> DetectorRun:
-        """Find the images and make the trainer.
-
-        Raises:
-            OnnxGhnError: images, a network or weights that cannot be read, or settings that make no sense.
-        """
-        home = Path(self.dataset)
-        home = home if home.is_dir() else Path(self.data_dir) / self.dataset
-        train, test = find_pedestrians(home, self.test_images, self.seed)
-        net, name, origin = self._net()
-        shape = ", ".join(str(getattr(self, setting)) for setting in (*_SHAPE, "test_images"))
-        trainer = DetectorTrainer(
+    def __init__(self, settings: DetectorSettings, folder: Path, device: torch.device | str) -> None:
+        home = Path(settings.dataset)
+        home = home if home.is_dir() else Path(settings.data_dir) / settings.dataset
+        train, test = find_pedestrians(home, settings.test_images, settings.seed)
+        net, self.name, self.origin = _detector(settings)
+        shape = ", ".join(str(getattr(settings, setting)) for setting in (*_SHAPE, "test_images"))
+        self.trainer = DetectorTrainer(
             net.to(device),
             train,
             test,
-            self._config(),
+            DetectorConfig(**values(settings, DetectorConfig)),
             folder,
-            f"{origin}; {shape}; {home.name}",
-            masks=self.detector == "mask",
+            f"{self.origin}; {shape}; {home.name}",
+            masks=settings.detector == "mask",
         )
-        return DetectorRun(trainer, name, origin)
+        self.resumed = self.trainer.resume()
 
-    def _net(self) -> tuple[nn.Module, str, str]:
-        """The detector, its backbone's name, and what the backbone's weights are."""
-        ghn = self.load_ghn()
-        anchors = self._sides()
-        if self.min_size > self.max_size:
-            raise OptionError(f"`min_size` {self.min_size} is above `max_size` {self.max_size}")
-        choice = self.choose()
-        net, origin = self.make(choice, ghn, ghn.config.num_classes if ghn is not None else _N_CLASSES)
-        features = Features(net, choice)
-        torch.manual_seed(self.seed)  # the head's weights are the same whatever the backbone drew
-        detector = make_detector(
-            features,
-            self.detector,
-            min_size=self.min_size,
-            max_size=self.max_size,
-            anchors=anchors,
-            regions=self.regions,
-        )
-        preposition = "" if ghn is not None or self.pretrained else "with "
-        return detector, choice.name, f"backbone {preposition}{origin}"
+    def run(
+        self,
+        report: Report | None = None,
+        until: int | None = None,
+        on_epoch: Callable[[dict[str, float]], None] | None = None,
+    ) -> Json:
+        """Train, judging after each epoch; after the last step, result.json of the folder says what came of it, too.
 
-    def _sides(self) -> tuple[int, ...]:
-        texts = self.anchors.split(",")
-        sides = tuple(int(text) for text in texts if text.strip().isdigit())
-        if len(sides) != len(texts) or not all(sides):
-            raise OptionError(f"`anchors` {self.anchors}: write sides in pixels, as 32,64,128")
-        return sides
+        Args:
+            report, until, on_epoch: see `DetectorTrainer.run`.
 
-    def _config(self) -> DetectorConfig:
-        return DetectorConfig(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            opt=self.opt,
-            lr=self.lr,
-            wd=self.wd,
-            lr_step=self.lr_step,
-            gamma=self.gamma,
-            amp=self.amp,
-            seed=self.seed,
-            save_interval=self.save_interval,
-            log_interval=self.log_interval,
-        )
+        Returns:
+            name, init, step, train (the figures of the last steps), and the figures of all epochs.
+        """
+        trainer = self.trainer
+        figures = trainer.run(report, until, on_epoch)
+        told = {"name": self.name, "init": self.origin, "step": trainer.step, "train": figures}
+        return trainer.tell({**told, "epochs": trainer.judged})
+
+
+def _detector(settings: DetectorSettings) -> tuple[nn.Module, str, str]:
+    """The detector, its backbone's name, and what the backbone's weights are."""
+    ghn = starting_ghn(settings)
+    anchors = _sides(settings.anchors)
+    if settings.min_size > settings.max_size:
+        raise OptionError(f"`min_size` {settings.min_size} is above `max_size` {settings.max_size}")
+    choice = chosen(settings)
+    num_classes = ghn.config.num_classes if ghn is not None else _N_CLASSES
+    net, origin = make_net(settings, choice, ghn, num_classes, settings.seed)
+    features = Features(net, choice)
+    torch.manual_seed(settings.seed)  # the head's weights are the same whatever the backbone drew
+    detector = make_detector(
+        features,
+        settings.detector,
+        min_size=settings.min_size,
+        max_size=settings.max_size,
+        anchors=anchors,
+        regions=settings.regions,
+    )
+    preposition = "" if ghn is not None or settings.pretrained else "with "
+    return detector, choice.name, f"backbone {preposition}{origin}"
+
+
+def _sides(anchors: str) -> tuple[int, ...]:
+    texts = anchors.split(",")
+    sides = tuple(int(text) for text in texts if text.strip().isdigit())
+    if len(sides) != len(texts) or not all(sides):
+        raise OptionError(f"`anchors` {anchors}: write sides in pixels, as 32,64,128")
+    return sides

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,46 +10,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.training.detection.metrics import coco_metrics
 from onnx_ghn.training.detection.pedestrians import Pedestrians, Sample
+from onnx_ghn.training.detection.settings import DetectorConfig
 from onnx_ghn.training.logs import Report
 from onnx_ghn.training.loop import TrainingLoop
 from onnx_ghn.training.optimizers import Optimizers
 from onnx_ghn.training.schedule import Schedule, by_epoch, exponential, ramp
-from onnx_ghn.training.settings import RunConfig
 from onnx_ghn.training.state import Settings, TrainingState
 
-__all__ = ["DetectorConfig", "DetectorTrainer"]
+__all__ = ["DetectorTrainer", "detector_schedule"]
 
 _WARMUP_FROM, _WARMUP_STEPS = 1e-3, 1000
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DetectorConfig(RunConfig):
-    """How to train. Defaults are published for Penn-Fudan: of torchvision's tutorial and its reference scripts."""
-
-    epochs: int = 10
-    batch_size: int = 2
-    lr: float = 0.005
-    wd: float = 5e-4
-    lr_step: int = 3  # epochs, after each of which the rate is multiplied by `gamma`
-    gamma: float = 0.1
-    save_interval: int = 100
-    log_interval: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.epochs < 0 or self.batch_size < 1 or self.lr_step < 1 or not 0 < self.gamma <= 1:
-            raise OptionError(
-                f"`epochs` {self.epochs} must be at least 0, `batch_size` {self.batch_size} and `lr_step` "
-                f"{self.lr_step} at least 1, `gamma` {self.gamma} above 0 and at most 1"
-            )
-
-    def schedule(self, steps_per_epoch: int) -> Schedule:
-        """The learning rate of each step: in the first epoch it grows from a thousandth (at most 1,000 steps long)."""
-        rates = by_epoch(exponential(self.lr, self.gamma, self.lr_step), steps_per_epoch)
-        return ramp(rates, min(_WARMUP_STEPS, steps_per_epoch - 1), _WARMUP_FROM)
+def detector_schedule(config: DetectorConfig, steps_per_epoch: int) -> Schedule:
+    """The learning rate of each step: in the first epoch it grows from a thousandth (at most 1,000 steps long)."""
+    rates = by_epoch(exponential(config.lr, config.gamma, config.lr_step), steps_per_epoch)
+    return ramp(rates, min(_WARMUP_STEPS, steps_per_epoch - 1), _WARMUP_FROM)
 
 
 class DetectorTrainer(TrainingLoop):
@@ -86,7 +64,7 @@ class DetectorTrainer(TrainingLoop):
         steps = config.epochs * self.steps_per_epoch
         super().__init__(
             self._train_step,
-            config.schedule(self.steps_per_epoch),
+            detector_schedule(config, self.steps_per_epoch),
             state,
             config,
             steps=steps,

@@ -16,23 +16,12 @@ from onnx_ghn.deepnets1m.sampler import split_rules
 from onnx_ghn.deepnets1m.symbolic import n_trainable
 from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.graph.model import ComputationGraph
+from onnx_ghn.training.ghn.settings import NetLimits
 
-__all__ = ["ArchitectureStream", "Net", "NetLimits", "TrainingNet"]
+__all__ = ["ArchitectureStream", "Net", "TrainingNet"]
 
 _DRAWS = 10_000  # before limits are said to fit no network
 _MAX_NODES = 2200  # of a meta-batch, as published: keeps memory bounded without preferring small nets much
-
-
-@dataclasses.dataclass(frozen=True)
-class NetLimits:
-    """Which nets are drawn; the defaults give the whole published distribution."""
-
-    max_cells: int = 10_000  # nets of more cells are drawn again
-    max_params: int = 10**9  # as are nets of more trainable elements, at the drawn width
-    channels: int | None = None  # this width for all nets, instead of the published draw
-    any_size: bool = False  # only nets that take images of any size: those with global pooling
-    transformers: float = 0.0  # share of nets that are plain transformers, which the published draw hardly ever gives
-    families: float = 0.0  # share of nets of torchvision's families: see `family_nets`
 
 
 class Net(Protocol):

@@ -15,12 +15,12 @@ from onnx_ghn.errors import OptionError
 from onnx_ghn.ghn import GHN, save_ghn
 from onnx_ghn.training.classifiers import ImageSource
 from onnx_ghn.training.ghn.architectures import ArchitectureStream
+from onnx_ghn.training.ghn.settings import GHNTraining
 from onnx_ghn.training.ghn.step import ghn_step
 from onnx_ghn.training.group import Group
 from onnx_ghn.training.loop import TrainingLoop
 from onnx_ghn.training.optimizers import Optimizers
 from onnx_ghn.training.schedule import Schedule, constant, cosine_after, linear_warmup, step_decay
-from onnx_ghn.training.settings import RunConfig
 from onnx_ghn.training.state import Settings, TrainingState, follow
 
 __all__ = ["GHNTrainer", "TrainConfig"]
@@ -32,34 +32,16 @@ _FREE = frozenset({"trained", "name", "dataset", "seed"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig(RunConfig):
-    """How to train. Published defaults: Adam, rate 1e-3, weight decay 1e-5, clipping at 5."""
+class TrainConfig(GHNTraining):
+    """How to train, counted in steps."""
 
     steps: int  # optimiser steps in all
-    meta_batch_size: int = 1  # nets per step, over all processes
-    opt: str = "adam"
-    lr: float = 1e-3
-    wd: float = 1e-5
-    grad_clip: float = 5.0
-    net_clip: float = math.inf  # largest norm of one net's gradient with respect to its weights
-    scheduler: str = "step"  # step, cosine or constant
     lr_steps: tuple[int, ...] = ()  # steps at which "step" multiplies the rate by gamma
-    gamma: float = 0.1
-    warmup: int = 0  # steps of linear warm-up
-    label_smoothing: float = 0.0
-    ema: float = 0.0  # decay of the average of weights that is saved; 0: none
-    accumulate: int = 1  # batches of images and nets per optimiser step
-    own_images: bool = False  # each net of a step gets images of its own; published: all get the same
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scheduler not in ("step", "cosine", "constant"):
-            raise OptionError(f"`scheduler` {self.scheduler!r} must be step, cosine or constant")
-        for name in ("steps", "meta_batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"`{name}` {getattr(self, name)} must be at least 1")
-        if not 0 <= self.ema < 1:
-            raise OptionError(f"`ema` {self.ema} must be from 0 to below 1")
+        if self.steps < 1:
+            raise OptionError(f"`steps` {self.steps} must be at least 1")
 
     def schedule(self) -> Schedule:
         """The learning rate of each step."""

@@ -9,11 +9,13 @@ import numpy as np
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.json_types import Json
-from onnx_ghn.parallel import in_order
+from onnx_ghn.parallel import Jobs, in_order
 from onnx_ghn.progress import Bar, no_bar
 from onnx_ghn.training.nas.output import rows
-from onnx_ghn.training.nas.search import SearchConfig, SearchResult
-from onnx_ghn.training.properties.ground_truth import Brief, train_briefly
+from onnx_ghn.training.nas.search import SearchResult
+from onnx_ghn.training.nas.settings import SearchConfig
+from onnx_ghn.training.properties.ground_truth import train_briefly
+from onnx_ghn.training.properties.settings import Brief
 from onnx_ghn.training.results import ResultsFile
 
 __all__ = ["compare"]
@@ -26,9 +28,8 @@ def compare(
     brief: Brief,
     data_dir: str,
     folder: Path,
+    jobs: Jobs | None = None,
     *,
-    workers: int = 1,
-    backend: str | None = None,
     bar: Bar = no_bar,
 ) -> list[Json]:
     """Train the n best and n random ones of the rest from random weights, all alike.
@@ -54,7 +55,7 @@ def compare(
         todo = [i for i, entry in enumerate(entries) if entry["name"] not in results.records]
         tasks = [(found.space.architecture(int(chosen.indices[i])), brief, data_dir) for i in todo]
         with bar("training", len(entries), len(entries) - len(todo)) as advance:
-            for i, record in zip(todo, in_order(train_briefly, tasks, workers, backend), strict=True):
+            for i, record in zip(todo, in_order(train_briefly, tasks, **vars(jobs or Jobs())), strict=True):
                 results.add(entries[i]["name"], record)
                 advance(1)
     measured = (results.records[entry["name"]] for entry in entries)

@@ -11,7 +11,8 @@ from onnx_ghn.deepnets1m.export import export_network
 from onnx_ghn.errors import ModelWriteError
 from onnx_ghn.json_types import Json
 from onnx_ghn.properties.predictor import PROPERTIES
-from onnx_ghn.training.nas.search import Candidates, SearchConfig, SearchResult
+from onnx_ghn.training.nas.search import Candidates, SearchResult
+from onnx_ghn.training.nas.settings import SearchConfig
 
 __all__ = ["as_csv", "draw_front", "new_folder", "rows", "write_results"]
 

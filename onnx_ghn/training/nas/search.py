@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,17 +15,15 @@ from onnx_ghn.deepnets1m import Architecture, symbolic_graph
 from onnx_ghn.deepnets1m.files import open_deepnets
 from onnx_ghn.deepnets1m.sampling_stream import JOB_SIZE, draw_job
 from onnx_ghn.errors import GraphError, OptionError
-from onnx_ghn.parallel import in_order
+from onnx_ghn.parallel import Jobs, in_order
 from onnx_ghn.properties import PropertyPredictor, load_predictor
 from onnx_ghn.properties.features import Floats, n_decoded
 from onnx_ghn.properties.macs import architecture_macs
 from onnx_ghn.properties.predictor import PROPERTIES
+from onnx_ghn.training.nas.settings import SearchConfig
 
 __all__ = [
     "Candidates",
-    "Cost",
-    "Limits",
-    "SearchConfig",
     "SearchResult",
     "Space",
     "check_names",
@@ -37,9 +34,6 @@ __all__ = [
     "space_of",
     "within",
 ]
-
-#: What a front may weigh a property against; each also has a limit.
-Cost = Literal["latency_ms", "n_params", "n_macs"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,36 +58,6 @@ class Space:
     def architecture(self, index: int) -> Architecture:
         """One of them."""
         return self.architectures(index // JOB_SIZE, index % JOB_SIZE + 1)[-1]
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """The most that a candidate may have of each; None where it may have any."""
-
-    latency_ms: float | None = None  # predicted
-    n_params: float | None = None
-    n_macs: float | None = None  # of one image
-    percentile: float | None = 95.0  # share of the seen networks that lie nearer to their neighbours (percent)
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchConfig:
-    """What to draw, and what to prefer."""
-
-    split: str = "search"  # whose rules draw
-    seed: int = 1111  # of the draws
-    file: str | None = None  # of DeepNets-1M architectures; drawn where there is none
-    channels: int | None = None  # width; that of the networks which the predictor was fitted on where None
-    count: int = 10_000  # architectures
-    predictor: str | None = None  # a folder or a bundled name; the bundled default where None
-    by: str = "accuracy"  # the property to rank by
-    against: Cost = "latency_ms"  # the cost of the Pareto front
-    limits: Limits = Limits()
-    top: int = 10  # how many of the best to keep
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or self.top < 1:
-            raise OptionError("`count` and `top` must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +102,7 @@ def space_of(config: SearchConfig) -> Space:
         OptionError: a property or limit that the predictor lacks. CheckpointError: no such predictor.
     """
     predictor = load_predictor(config.predictor)
-    check_names(predictor.regressions, config.by, config.against, config.limits.latency_ms)
+    check_names(predictor.regressions, config.by, config.against, config.max_latency_ms)
     channels = config.channels or predictor.report.get("measured", {}).get("channels", 16)
     return Space(config.split, config.seed, channels, file=config.file)
 
@@ -146,16 +110,15 @@ def space_of(config: SearchConfig) -> Space:
 def search(
     config: SearchConfig,
     space: Space,
+    jobs: Jobs | None = None,
     *,
-    workers: int = 1,
-    backend: str | None = None,
     told: Callable[[int], None] = lambda _: None,
 ) -> SearchResult:
     """Predict the properties of all architectures, and keep, rank and compare them.
 
     Args:
         space: from `space_of`.
-        workers, backend: see `onnx_ghn.parallel.in_order`; the result is the same whatever they are.
+        jobs: how they are spread; the result is the same whatever that is.
         told: told how many more are done.
 
     Raises:
@@ -163,8 +126,8 @@ def search(
         DataError: a damaged file. CheckpointError: no such predictor.
     """
     began = time.perf_counter()
-    every = explore(space, config.count, config.predictor, workers=workers, backend=backend, told=told)
-    good = ranked(within(every, dataclasses.asdict(config.limits)), config.by)
+    every = explore(space, config.count, config.predictor, jobs, told=told)
+    good = ranked(within(every, config.limits()), config.by)
     edge = front(good, config.by, config.against)
     return SearchResult(space, every, good, good[slice(config.top)], edge, time.perf_counter() - began)
 
@@ -173,16 +136,15 @@ def explore(
     space: Space,
     n: int,
     predictor: str | None = None,
+    jobs: Jobs | None = None,
     *,
-    workers: int = 1,
-    backend: str | None = None,
     told: Callable[[int], None] = lambda _: None,
 ) -> Candidates:
     """Predict the properties of the first n architectures of a space; those whose output is cut off are left out.
 
     Args:
         predictor: a folder, or a bundled name.
-        workers, backend: see `onnx_ghn.parallel.in_order`; the result is the same whatever they are.
+        jobs: how they are spread; the result is the same whatever that is.
 
     Raises:
         OptionError: no such split or backend. DataError: a damaged file. CheckpointError: no such predictor.
@@ -193,7 +155,7 @@ def explore(
                 raise OptionError(f"`count` {n}: {space.file} has {file.count(space.split)} of split {space.split}")
     tasks = [(space, job, min(JOB_SIZE, n - job * JOB_SIZE), predictor) for job in range(-(-n // JOB_SIZE))]
     indices, parts = [], []
-    for task, (kept, columns) in zip(tasks, in_order(_job, tasks, workers, backend), strict=True):
+    for task, (kept, columns) in zip(tasks, in_order(_job, tasks, **vars(jobs or Jobs())), strict=True):
         indices.append(kept)
         parts.append(columns)
         told(task[2])

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 from torch import nn
@@ -15,11 +14,9 @@ from onnx_ghn.deepnets1m import Architecture, predefined, sample_width, stream_r
 from onnx_ghn.deepnets1m.files import open_deepnets
 from onnx_ghn.deepnets1m.records import as_evaluated
 from onnx_ghn.errors import OptionError
+from onnx_ghn.training.nets.settings import Width
 
-__all__ = ["Choice", "Width", "choose", "make_module", "n_nets"]
-
-#: What sets channels and classifier width: the file or generator (32, in split `wide` 128), or training's random draw.
-Width = Literal["split", "train"]
+__all__ = ["Choice", "choose", "make_module", "n_nets"]
 
 _SMALL_TRANSFORMERS = ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32")  # whose patches divide 32 pixels
 

@@ -11,9 +11,9 @@ from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.errors import OptionError
 from onnx_ghn.training.classifiers import ImageSource, classifier_step
 from onnx_ghn.training.loop import TrainingLoop
+from onnx_ghn.training.nets.settings import NetTraining
 from onnx_ghn.training.optimizers import Optimizers
 from onnx_ghn.training.schedule import Schedule, by_epoch, constant, cosine, exponential
-from onnx_ghn.training.settings import RunConfig
 from onnx_ghn.training.state import Settings, TrainingState
 
 __all__ = ["NetTrainConfig", "NetTrainer"]
@@ -21,30 +21,17 @@ __all__ = ["NetTrainConfig", "NetTrainer"]
 _DECAY_OF_AN_EPOCH = 0.97  # published for ImageNet
 
 
-@dataclasses.dataclass(frozen=True)
-class NetTrainConfig(RunConfig):
-    """How to train. Published defaults for CIFAR-10: SGD with momentum 0.9, rate 0.025, decay 3e-4, clipping at 5."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetTrainConfig(NetTraining):
+    """How to train, on images of which an epoch has so many batches."""
 
-    epochs: int
     steps_per_epoch: int
-    _: dataclasses.KW_ONLY
-    wd: float = 3e-4
-    grad_clip: float = 5.0
-    scheduler: str = "cosine"  # by epoch; "exponential": times 0.97 each epoch; "constant"
     label_smoothing: float = 0.0
-    drop_path_prob: float = 0.0  # at the end; grows linearly
-    auxiliary_weight: float = 0.4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scheduler not in ("cosine", "exponential", "constant"):
-            raise OptionError(f"`scheduler` {self.scheduler!r} must be cosine, exponential or constant")
-        if self.epochs < 0 or self.steps_per_epoch < 1:
-            raise OptionError(
-                f"`epochs` {self.epochs} must be at least 0, `steps_per_epoch` {self.steps_per_epoch} at least 1"
-            )
-        if not 0 <= self.drop_path_prob < 1:
-            raise OptionError(f"`drop_path_prob` {self.drop_path_prob} must be from 0 to below 1")
+        if self.steps_per_epoch < 1:
+            raise OptionError(f"`steps_per_epoch` {self.steps_per_epoch} must be at least 1")
 
     @property
     def steps(self) -> int:

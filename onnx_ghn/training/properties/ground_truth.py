@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import threading
 import time
@@ -15,35 +14,12 @@ from onnx_ghn.deepnets1m import Architecture
 from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.json_types import Json
+from onnx_ghn.training.properties.settings import Brief
 
-__all__ = ["Brief", "brief_form", "convergence_steps", "judge_predicted", "train_briefly"]
+__all__ = ["brief_form", "convergence_steps", "judge_predicted", "train_briefly"]
 
 #: Weights and dropout are drawn from torch's generator, which all threads of a process share.
 _ALONE = threading.Lock()
-_SIDES = (8, 16, 32)  # the networks halve 32 pixels up to twice before a head of fixed size
-
-
-@dataclasses.dataclass(frozen=True)
-class Brief:
-    """How each network is trained and judged. All of it is part of what a predicted accuracy means."""
-
-    dataset: str = "cifar10"
-    channels: int = 16  # of the first cell
-    image_size: int = 16
-    steps: int = 100
-    batch_size: int = 32
-    opt: str = "adam"  # in so few steps it brings more networks off their start than the published SGD
-    lr: float = 0.002  # cosine over the run
-    wd: float = 3e-4
-    n_images: int = 1500  # validation images, the same number of each class
-    amp: bool = True  # bfloat16
-    seed: int = 1111  # of initial weights and batches
-
-    def __post_init__(self) -> None:
-        if self.image_size not in _SIDES:
-            raise OptionError(f"`image_size` {self.image_size} must be one of {', '.join(map(str, _SIDES))}")
-        if min(self.steps, self.batch_size, self.n_images, self.channels) < 1:
-            raise OptionError("`steps`, `batch_size`, `n_images` and `channels` begin at 1")
 
 
 def brief_form(architecture: Architecture, num_classes: int, image_size: int) -> Network:

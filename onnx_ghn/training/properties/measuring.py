@@ -3,62 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from onnx_ghn.deepnets1m import Architecture
-from onnx_ghn.errors import OptionError
 from onnx_ghn.json_types import Json
 from onnx_ghn.parallel import in_order
 from onnx_ghn.progress import Bar, no_bar
 from onnx_ghn.training.nets.networks import choose
-from onnx_ghn.training.properties.ground_truth import Brief, judge_predicted, train_briefly
+from onnx_ghn.training.properties.ground_truth import judge_predicted, train_briefly
+from onnx_ghn.training.properties.settings import MeasureConfig
 from onnx_ghn.training.properties.speed import export_all, round_of
 from onnx_ghn.training.results import ResultsFile
 
-__all__ = ["Kind", "MeasureConfig", "measure"]
-
-#: Networks that are trained briefly, timed, or judged with the weights that a GHN predicts.
-Kind = Literal["training", "speed", "ghn"]
+__all__ = ["measure"]
 
 _N_CLASSES = 10  # of the networks that are timed
-
-
-@dataclasses.dataclass(frozen=True)
-class MeasureConfig:
-    """Which networks are measured, and how."""
-
-    kind: Kind = "training"
-    #: Training, and the images to judge on; its width is that of the timed networks too.
-    brief: Brief = dataclasses.field(default_factory=Brief)
-    count: int = 104  # networks of a split
-    file: str | None = None  # of DeepNets-1M architectures; sampled where there is none
-    arch_seed: int = 1111  # of sampled networks
-    data_dir: str = "./data"  # where data sets are
-    ghn: str | None = None  # of kind ghn; the default one where None
-    rounds: int = 5  # visits to each timed network
-    runs: int = 20  # of a network at each visit
-    latency_batch: int = 1  # images a run
-    workers: int = 1  # see onnx_ghn.parallel; networks are always timed one after the other
-    backend: str | None = None
-
-    def __post_init__(self) -> None:
-        if min(self.count, self.rounds, self.runs, self.latency_batch) < 1:
-            raise OptionError("`count`, `rounds`, `runs` and `latency_batch` must be at least 1")
-
-    def settings(self) -> Json:
-        """What the results depend on; a file of other settings is refused."""
-        shared = {"file": self.file, "arch_seed": self.arch_seed, "channels": self.brief.channels}
-        match self.kind:
-            case "training":
-                return shared | dataclasses.asdict(self.brief)
-            case "ghn":
-                judged = {key: getattr(self.brief, key) for key in ("dataset", "image_size", "n_images")}
-                return shared | judged | {"ckpt": self.ghn}
-            case "speed":
-                return shared | {"latency_batch": self.latency_batch, "runs": self.runs}
 
 
 def measure(split: str, folder: Path, config: MeasureConfig, bar: Bar = no_bar) -> tuple[Path, int]:
@@ -81,7 +42,7 @@ def measure(split: str, folder: Path, config: MeasureConfig, bar: Bar = no_bar) 
                     train_briefly, (config.brief, config.data_dir), f"training {split}", nets, results, config, bar
                 )
             case "ghn":
-                judge = (config.brief, config.data_dir, config.ghn)
+                judge = (config.brief, config.data_dir, config.ckpt)
                 _by_jobs(judge_predicted, judge, f"predicting {split}", nets, results, config, bar)
             case "speed":
                 _time(split, folder, nets, results, config, bar)
@@ -106,7 +67,7 @@ def _time(
     bar: Bar,
 ) -> None:  # fmt: skip
     """Always one at a time: networks that are timed side by side are in each other's way."""
-    nets = [(name, net.replace(C=config.brief.channels)) for name, net in nets]
+    nets = [(name, net.replace(C=config.channels)) for name, net in nets]
     with bar(f"exporting {split}", len(nets)) as advance:
         paths = export_all(nets, folder / "onnx", _N_CLASSES, advance)
     visits = [(f"{name}/{number}", name) for number in range(config.rounds) for name, _ in nets]

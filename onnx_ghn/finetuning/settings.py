@@ -1,0 +1,48 @@
+"""How to tune, as `onnx-ghn finetune` asks for it. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from onnx_ghn.errors import OptionError
+from onnx_ghn.settings import setting
+from onnx_ghn.training.settings import RunConfig
+
+__all__ = ["FinetuneOptions"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(RunConfig):
+    """How to tune. Defaults: two epochs of SGD with momentum, a rate of 0.01 that falls to 0 along a cosine."""
+
+    val: str = setting(
+        "test",
+        "Images to judge on: the data's test images, a share of each class held out, or others.",
+        metavar="test|SHARE|FOLDER|ZIP",
+    )  # see `images.load_images`
+    epochs: int = setting(2, "Passes over the images.", "-e", least=1)
+    steps: int | None = setting(None, "Number of training steps, instead of epochs.", least=1)
+    batch_size: int = setting(64, "Images per step.", "-b", least=1)
+    opt: str = "sgd"
+    lr: float = setting(0.01, "Initial learning rate, which falls to 0 along a cosine.")
+    wd: float = 3e-4
+    grad_clip: float = 5.0
+    label_smoothing: float = setting(0.0, "Label smoothing.")
+    augment: bool = setting(True, "Train on random windows and mirrored images.")
+    freeze: tuple[str, ...] = setting(
+        (), "Leave tensors whose names match as they are.", metavar="REGEX", check="pattern"
+    )
+    train: tuple[str, ...] = setting((), "Train only tensors whose names match.", metavar="REGEX", check="pattern")
+    device: str = "cpu"
+    save_interval: int = 200
+    log_interval: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs < 1 or (self.steps is not None and self.steps < 1):
+            raise OptionError(f"`epochs` {self.epochs} and `steps` {self.steps} must be at least 1")
+        if self.batch_size < 1 or not 0 <= self.label_smoothing < 1:
+            raise OptionError(
+                f"`batch_size` {self.batch_size} must be at least 1, "
+                f"`label_smoothing` {self.label_smoothing} from 0 to below 1"
+            )
