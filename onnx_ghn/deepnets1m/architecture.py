@@ -60,7 +60,7 @@ class Architecture:
 
     def to_dict(self) -> Json:
         """The form that is stored as JSON; `from_dict` reads it."""
-        return {**dataclasses.asdict(self), "genotype": self.genotype.to_dict()}
+        return dataclasses.asdict(self)
 
     def replace(self, **changes: Any) -> Architecture:
         """This architecture with other sizes. Raises OptionError."""

@@ -9,8 +9,6 @@ A line takes about 120 bytes, a million architectures 120 MB (the official file:
 from __future__ import annotations
 
 import json
-import os
-import threading
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.genotypes import OPERATIONS, Edge, Genotype
 from onnx_ghn.deepnets1m.records import DeepNetsFile, Record
 from onnx_ghn.errors import DataError, OptionError
-from onnx_ghn.json_types import Json, JsonView
+from onnx_ghn.json_types import JsonView
 
 __all__ = ["CompactFile", "header_line", "record_line"]
 
@@ -39,14 +37,8 @@ _CHUNK_BYTES = 1 << 22
 
 def header_line(split: str, seed: int) -> bytes:
     """The first line of a file."""
-    header = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "split": split,
-        "seed": seed,
-        "columns": _COLUMNS,
-        "operations": OPERATIONS,
-    }
+    header = {"format": _FORMAT, "version": _VERSION, "split": split, "seed": seed}
+    header |= {"columns": _COLUMNS, "operations": OPERATIONS}
     return json.dumps(header).encode() + b"\n"
 
 
@@ -72,9 +64,6 @@ class CompactFile(DeepNetsFile):
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._fd: int | None = None
-        self._pid = 0
-        self._lock = threading.Lock()
         try:
             with open(path, "rb") as file:
                 first = file.readline(_HEADER_LIMIT)
@@ -87,12 +76,10 @@ class CompactFile(DeepNetsFile):
         self._operations: list[str] = header["operations"]
 
     def _header(self, line: bytes) -> JsonView:
-        header = None
-        if line.endswith(b"\n"):
-            try:
-                header = json.loads(line)
-            except (ValueError, RecursionError):
-                header = None
+        try:
+            header = json.loads(line) if line.endswith(b"\n") else None
+        except (ValueError, RecursionError):
+            header = None
         if not isinstance(header, dict) or header.get("format") != _FORMAT:
             raise DataError(f"{self.path}: not a file of architectures; `deepnets generate` makes one")
         if header.get("version") != _VERSION or header.get("columns") != list(_COLUMNS):
@@ -113,7 +100,9 @@ class CompactFile(DeepNetsFile):
         try:
             if end - start > _LINE_LIMIT:
                 raise ValueError("a line of more than a megabyte")
-            return self._parsed(json.loads(os.pread(self._file(), end - start, start)))
+            with open(self.path, "rb") as file:
+                file.seek(start)
+                return self._parsed(json.loads(file.read(end - start)))
         except (ValueError, TypeError, IndexError, RecursionError, OptionError, OSError) as error:
             raise DataError(
                 f"{self.path}: architecture {index} is damaged ({error}); generate the file again"
@@ -150,29 +139,6 @@ class CompactFile(DeepNetsFile):
     def end_of(self, n: int) -> int:
         """The byte at which the first n architectures end."""
         return int(self._starts[n])
-
-    def _file(self) -> int:
-        """A file descriptor that this process opened."""
-        with self._lock:
-            if self._fd is None or self._pid != os.getpid():
-                self._fd, self._pid = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)), os.getpid()
-            return self._fd
-
-    def close(self) -> None:
-        with self._lock:
-            if self._fd is not None and self._pid == os.getpid():
-                os.close(self._fd)
-            self._fd = None
-
-    def __getstate__(self) -> Json:
-        return {**self.__dict__, "_fd": None, "_lock": None}
-
-    def __setstate__(self, state: Json) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
-
-    def __del__(self) -> None:
-        if getattr(self, "_lock", None) is not None:
-            self.close()
 
 
 def _line_starts(file: Any, at: int) -> npt.NDArray[np.int64]:

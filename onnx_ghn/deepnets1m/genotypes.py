@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from onnx_ghn.errors import OptionError
-from onnx_ghn.json_types import Json, JsonView
+from onnx_ghn.json_types import JsonView
 
 __all__ = ["DARTS", "HEADS", "OPERATIONS", "PDARTS", "VIT", "Genotype"]
 
@@ -81,15 +81,6 @@ class Genotype:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise OptionError(f"genotype: {type(error).__name__} {error} in {str(values)[:80]}") from error
-
-    def to_dict(self) -> Json:
-        """The JSON form of the DeepNets-1M files."""
-        return {
-            "normal": [list(edge) for edge in self.normal],
-            "normal_concat": list(self.normal_concat),
-            "reduce": [list(edge) for edge in self.reduce],
-            "reduce_concat": list(self.reduce_concat),
-        }
 
     def cell(self, reduction: bool) -> tuple[tuple[Edge, ...], tuple[int, ...]]:
         """The (operation, state) pairs of a cell and the states that leave it."""

@@ -163,10 +163,40 @@ class Layers(abc.ABC, Generic[T]):
 class Outline(Layers[T]):
     """Layers for those who ask for a network's structure alone: layers of which nothing is recorded pass values on."""
 
+    def relu_halving_convs(self, names: tuple[str, str], x: T, c_in: int, c_out: int) -> tuple[T, T]:
+        first, second = (self.conv(name, x, c_in, c_out, (1, 1), 2, 0) for name in names)
+        return first, second
+
+    def batch_norm(self, name: str, x: T, channels: int) -> T:
+        return x
+
+    def layer_norm(self, name: str, x: T, features: int) -> T:
+        return x
+
+    def position_table(self, name: str, x: T, channels: int, side: int) -> T:
+        return x
+
+    def max_pool(self, name: str, x: T, kernel: int, stride: int) -> T:
+        return x
+
+    avg_pool = max_pool
+
+    def add(self, name: str, a: T, b: T) -> T:
+        return a
+
+    def concat(self, name: str, values: Sequence[T | None]) -> T:
+        return next(value for value in values if value is not None)
+
+    def attention(self, name: str, qkv: T, head_width: int) -> T:
+        return qkv
+
+    def gate(self, name: str, x: T, gate: T) -> T:
+        return x
+
     def relu(self, x: T) -> T:
         return x
 
-    gelu = tokens = squeeze = flatten = relu
+    gelu = tokens = squeeze = flatten = global_pool = relu
 
     def strided(self, x: T, stride: int) -> T:
         return x

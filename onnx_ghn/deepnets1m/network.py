@@ -242,10 +242,6 @@ class _BuildingLayers(Outline[_Built]):
     ) -> _Built:
         return self.register(name, _Depthwise(channels, kernel, stride, padding, dilation))
 
-    def relu_halving_convs(self, names: tuple[str, str], x: _Built, c_in: int, c_out: int) -> tuple[_Built, _Built]:
-        first, second = (self.conv(name, x, c_in, c_out, (1, 1), 2, 0) for name in names)
-        return first, second
-
     def linear(self, name: str, x: _Built, c_in: int, c_out: int, *, bias: bool = True, n_pixels: int = 1) -> _Built:
         return self.register(name, nn.Linear(c_in * n_pixels, c_out, bias))
 
@@ -260,27 +256,6 @@ class _BuildingLayers(Outline[_Built]):
 
     def dropout(self, name: str, x: _Built) -> _Built:
         return self.register(name, nn.Dropout(0.5))
-
-    def max_pool(self, name: str, x: _Built, kernel: int, stride: int) -> _Built:
-        return ()
-
-    def avg_pool(self, name: str, x: _Built, kernel: int, stride: int) -> _Built:
-        return ()
-
-    def add(self, name: str, a: _Built, b: _Built) -> _Built:
-        return ()
-
-    def concat(self, name: str, values: Sequence[_Built | None]) -> _Built:
-        return ()
-
-    def attention(self, name: str, qkv: _Built, head_width: int) -> _Built:
-        return ()
-
-    def gate(self, name: str, x: _Built, gate: _Built) -> _Built:
-        return ()
-
-    def global_pool(self, x: _Built) -> _Built:
-        return ()
 
 
 class _ModuleLayers(TensorLayers):

@@ -102,7 +102,9 @@ class OfficialFile(DeepNetsFile):
             return ComputationGraph(
                 nodes=tuple(nodes),
                 edges=np.argwhere(lengths == 1),
-                parameters=tuple(_pruned(p) if i not in decoded else p for i, p in enumerate(parameters)),
+                parameters=tuple(
+                    p if i in decoded else dataclasses.replace(p, reason=PRUNED) for i, p in enumerate(parameters)
+                ),
                 name=f"{split} {index}",
             )
         except GraphError as error:
@@ -207,10 +209,6 @@ class OfficialFile(DeepNetsFile):
 _WITH_PARAMETERS = frozenset(
     Primitive[name] for name in ("conv", "sep_conv", "dil_conv", "bias", "bn", "ln", "pos_enc")
 )
-
-
-def _pruned(parameter: Parameter) -> Parameter:
-    return dataclasses.replace(parameter, reason=PRUNED)
 
 
 def _read_meta(path: str) -> JsonView:

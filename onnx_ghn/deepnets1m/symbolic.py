@@ -174,10 +174,6 @@ class _GraphLayers(Outline[int]):
         index = self.parameter(name, role, shape, flattened)
         return self.node(primitive, sources, name, shape, index)
 
-    def relu_halving_convs(self, names: tuple[str, str], x: int, c_in: int, c_out: int) -> tuple[int, int]:
-        first, second = (self.conv(name, x, c_in, c_out, (1, 1), 2, 0) for name in names)
-        return first, second
-
     def linear(self, name: str, x: int, c_in: int, c_out: int, *, bias: bool = True, n_pixels: int = 1) -> int:
         flattened = Flattened(n_pixels) if n_pixels > 1 else None
         shape = (c_out, c_in * n_pixels)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -136,10 +135,6 @@ class _MacLayers(Outline[Pair]):
         span = dilation * (kernel - 1) + 1
         return self.conv(name, x, 1, channels, (span, span), stride, padding)
 
-    def relu_halving_convs(self, names: tuple[str, str], x: Pair, c_in: int, c_out: int) -> tuple[Pair, Pair]:
-        first, second = (self.conv(name, x, c_in, c_out, (1, 1), 2, 0) for name in names)
-        return first, second
-
     def linear(self, name: str, x: Pair, c_in: int, c_out: int, *, bias: bool = True, n_pixels: int = 1) -> Pair:
         self.times[f"{name}.weight"] = x[0] * x[1]
         return x
@@ -149,41 +144,18 @@ class _MacLayers(Outline[Pair]):
         self.times[name] = 2 * (qkv[0] * qkv[1]) ** 2 * head_width * HEADS
         return qkv
 
-    def batch_norm(self, name: str, x: Pair, channels: int) -> Pair:
-        return x
-
-    def layer_norm(self, name: str, x: Pair, features: int) -> Pair:
-        return x
-
-    def position_table(self, name: str, x: Pair, channels: int, side: int) -> Pair:
-        return x
-
     def max_pool(self, name: str, x: Pair, kernel: int, stride: int) -> Pair:
         return _window(x, (kernel, kernel), stride, kernel // 2)
 
-    def avg_pool(self, name: str, x: Pair, kernel: int, stride: int) -> Pair:
-        return _window(x, (kernel, kernel), stride, kernel // 2)
+    avg_pool = max_pool
 
     def strided(self, x: Pair, stride: int) -> Pair:
         return _window(x, (1, 1), stride, 0)
 
-    def add(self, name: str, a: Pair, b: Pair) -> Pair:
-        return a
-
-    def concat(self, name: str, values: Sequence[Pair | None]) -> Pair:
-        return next(value for value in values if value is not None)
-
-    def gate(self, name: str, x: Pair, gate: Pair) -> Pair:
-        return x
-
     def squeeze(self, x: Pair) -> Pair:
         return 1, 1
 
-    def global_pool(self, x: Pair) -> Pair:
-        return 1, 1
-
-    def flatten(self, x: Pair) -> Pair:
-        return 1, 1
+    global_pool = flatten = squeeze
 
 
 def _window(sides: Pair, kernel: Pair, stride: int | Pair, padding: int | Pair) -> Pair:
