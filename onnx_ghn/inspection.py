@@ -50,6 +50,7 @@ def inspect_model(
     source: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
     ghn: str | os.PathLike[str] | None = None,
     *,
+    base_dir: str | os.PathLike[str] | None = None,
     options: PredictOptions | None = None,
     **changes: Unpack[PredictKeywords],
 ) -> Inspection:
@@ -58,7 +59,7 @@ def inspect_model(
     Args:
         source: a file, a ModelProto or an ir.Model; none of them is changed.
         ghn: whose graph rules apply; None takes those of the default GHN. Without it torch is not loaded.
-        options, changes: as of `predict`.
+        base_dir, options, changes: as of `predict`.
 
     Raises:
         OnnxGhnError: as `predict`.
@@ -71,6 +72,6 @@ def inspect_model(
         from onnx_ghn.ghn import load_ghn
 
         rules = load_ghn(ghn).config.graph_rules
-    opened = open_model(source, unfold_batchnorm=options.unfold_batchnorm)
+    opened = open_model(source, base_dir=base_dir, unfold_batchnorm=options.unfold_batchnorm)
     graph = graph_of(opened.model, opened.stored, rules)
     return Inspection(graph, CoverageReport(plan(graph, opened.stored, options), list(opened.notes)))

@@ -27,11 +27,12 @@ def inspect(model: str, ghn: str | None, nodes: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
         return
-    from onnx_ghn.cli.tables import coverage_table, nodes_table, parameters_table
+    from onnx_ghn.cli.tables import coverage_table, nodes_table, parameters_table, print_notes
 
     out = console()
     if nodes:
         out.print(nodes_table(found.graph))
     out.print(parameters_table(found.coverage))
     out.print(coverage_table(found.coverage))
+    print_notes(out, found.coverage)
     out.print(repr(found.graph), highlight=False)

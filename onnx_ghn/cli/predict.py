@@ -9,7 +9,7 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_included, check_output
-from onnx_ghn.cli.commands import Command, speak_of_options
+from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import console, say, spinner
 from onnx_ghn.errors import printable
 
@@ -105,10 +105,9 @@ def _print(prediction: Prediction, model: str, output: str, as_json: bool) -> No
         report = {"input": model, "output": output, "ghn": prediction.ghn_name, **coverage.to_dict()}
         click.echo(json.dumps(report, indent=2))
         return
-    from onnx_ghn.cli.tables import coverage_table
+    from onnx_ghn.cli.tables import coverage_table, print_notes
 
     out = console()
     out.print(coverage_table(coverage))
-    for note in coverage.notes:
-        out.print(printable(speak_of_options(note, click.get_current_context())), style="dim", highlight=False)
+    print_notes(out, coverage)
     out.print(f"{output}: weights by {printable(prediction.ghn_name)}", highlight=False)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import click
 from rich import box
 from rich.table import Table
 
+from onnx_ghn.cli.commands import speak_of_options
 from onnx_ghn.errors import printable
 from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.json_types import JsonView
@@ -15,9 +17,19 @@ from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.plan import Outcome
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from onnx_ghn.ghn import CheckpointInfo
 
-__all__ = ["accuracies_table", "coverage_table", "ghns_table", "new_table", "nodes_table", "parameters_table"]
+__all__ = [
+    "accuracies_table",
+    "coverage_table",
+    "ghns_table",
+    "new_table",
+    "nodes_table",
+    "parameters_table",
+    "print_notes",
+]
 
 _STYLES = {"predicted": "green", "fallback": "yellow", "kept": "yellow", "statistic": "dim", "frozen": "dim"}
 _LISTED = 12  # reasons shown; --json has them all
@@ -58,6 +70,12 @@ def coverage_table(coverage: CoverageReport) -> Table:
             n_tensors, n_elements = f"{coverage.count(outcome):,}", f"{coverage.n_elements(outcome):,}"
             table.add_row(name, n_tensors, n_elements, "", why, style="dim")
     return table
+
+
+def print_notes(out: Console, coverage: CoverageReport) -> None:
+    """The notes of a coverage report, which speak of the running command's options."""
+    for note in coverage.notes:
+        out.print(printable(speak_of_options(note, click.get_current_context())), style="dim", highlight=False)
 
 
 def parameters_table(coverage: CoverageReport) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -29,13 +30,22 @@ if TYPE_CHECKING:
 
 __all__ = ["build_graph", "graph_of"]
 
+logger = logging.getLogger(__name__)
 
-def build_graph(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rules: str = "onnx") -> ComputationGraph:
+
+def build_graph(
+    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    rules: str = "onnx",
+    *,
+    base_dir: str | os.PathLike[str] | None = None,
+) -> ComputationGraph:
     """Read the computational graph of an ONNX model.
 
     Args:
         source: a file, a ModelProto, or an ir.Model, which is not changed; the three give the same graph.
         rules: `ppuda` or `ghn3` for the graphs of the published systems, `onnx` for ours.
+        base_dir: where the external data of a ModelProto lie; for a file, its folder. Data that are lost become a
+            warning of the log: a graph takes shapes alone.
 
     Returns:
         the graph in topological order: node 0 is the input; all trainable tensors are in `parameters`.
@@ -44,9 +54,12 @@ def build_graph(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rul
         ModelReadError: the file cannot be read.
         GraphError: a value is used that nothing produces, or an operator that breaks its own rules.
     """
+    from onnx_ghn.onnx_io.absent import absent_note
     from onnx_ghn.passes import open_model
 
-    opened = open_model(source)
+    opened = open_model(source, base_dir=base_dir)
+    if absent := absent_note(opened.stored.values()):
+        logger.warning("%s", absent)
     return graph_of(opened.model, opened.stored, rules)
 
 

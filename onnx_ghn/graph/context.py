@@ -211,10 +211,11 @@ def vector(layout: Layout) -> Layout:
 def looks_constant(tensor: Tensor, sample: int = 65536) -> bool:
     """Whether a stored table reads as a mask (infinite or huge entries) or a grid (several multiples of one half).
 
-    Nothing in an ONNX file says which constants were trained; masks and anchor grids never were.
+    Nothing in an ONNX file says which constants were trained; masks and anchor grids never were. A table whose data
+    file is lost counts as trained.
     """
     stored = tensor.stored
-    if stored is None or stored.kind == "constant_of_shape":
+    if stored is None or stored.kind == "constant_of_shape" or stored.is_absent:
         return False
     values = np.asarray(stored.numpy()).reshape(-1)[:sample].astype(np.float64)
     if not np.isfinite(values).all() or (np.abs(values) >= 1e4).any():

@@ -58,6 +58,8 @@ def _evaluated(tensor: Tensor) -> Array | None:
     if tensor.stored is not None:
         if math.prod(tensor.stored.shape) > _SMALL or tensor.stored.is_string:
             return None
+        if tensor.stored.is_absent and tensor.stored.dtype.is_floating_point() and math.prod(tensor.stored.shape) > 1:
+            return None  # weights, whose values decide nothing that has no answer without; shapes and settings raise
         return np.asarray(tensor.stored.numpy())
     op = tensor.producer
     if op is None or op.domain != "":

@@ -20,7 +20,7 @@ from onnx_ghn.errors import ModelReadError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["DataFile", "DataFolder", "FileSlice"]
+__all__ = ["AbsentData", "DataFile", "DataFolder", "FileSlice"]
 
 _KEYS = frozenset({"location", "offset", "length", "checksum"})
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
@@ -80,15 +80,34 @@ class FileSlice:
         return self.file.view(self.offset, self.length)
 
 
-class DataFolder:
-    """The folder that a model's external data must lie in; None where there is none to look in."""
+class AbsentData:
+    """What stands for bytes that a data file should hold and does not: whoever asks for them gets the reason."""
 
-    def __init__(self, folder: str | None, label: str) -> None:
+    __slots__ = ("_error", "path")
+
+    def __init__(self, path: str, error: ModelReadError) -> None:
+        self.path = path  # of the file; "" where the model came without a folder
+        self._error = error
+
+    def view(self) -> memoryview:
+        """Raises ModelReadError."""
+        raise ModelReadError(str(self._error)) from self._error
+
+
+class DataFolder:
+    """The folder that a model's external data must lie in; None where there is none to look in.
+
+    With `allow_absent`, files that are not there or too short (Git LFS pointers, broken downloads) are no error until
+    somebody asks for their bytes.
+    """
+
+    def __init__(self, folder: str | None, label: str, *, allow_absent: bool = False) -> None:
         self._folder = folder
         self._label = label
+        self._allow_absent = allow_absent
         self._files: dict[str, DataFile] = {}
 
-    def slice(self, tensor: onnx.TensorProto, nbytes: int, what: str) -> FileSlice:
+    def slice(self, tensor: onnx.TensorProto, nbytes: int, what: str) -> FileSlice | AbsentData:
         """The data that a TensorProto refers to, checked against its size."""
         entries: dict[str, str] = {}
         for entry in tensor.external_data:
@@ -105,17 +124,27 @@ class DataFolder:
             if key in entries and not (isinstance(text, str) and _DIGITS.fullmatch(text)):
                 raise self._error(what, f"has the external-data {key} {text!r}, not a count")
             numbers[key] = int(text) if text else None
-        file = self._open(entries["location"], what)
         offset = numbers["offset"] or 0
         length = nbytes if numbers["length"] is None else numbers["length"]
+        try:
+            file = self._open(entries["location"], what)
+        except _AbsentError as absent:
+            if length != nbytes:
+                raise self._error(what, f"needs {nbytes} bytes but its external data has {length}") from absent
+            if not self._allow_absent:
+                raise
+            return AbsentData(absent.path, absent)
         if length != nbytes:
             raise self._error(what, f"needs {nbytes} bytes but its external data has {length}")
         if offset + length > file.size:
-            raise self._error(
+            error = self._error(
                 what,
                 f"lies at bytes {offset} to {offset + length} of {file.path}, which has {file.size}",
                 "the file is truncated: copy it again",
             )
+            if not self._allow_absent:
+                raise error
+            return AbsentData(file.path, error)
         return FileSlice(file, offset, length)
 
     def paths(self) -> list[str]:
@@ -123,13 +152,14 @@ class DataFolder:
         return sorted({os.path.realpath(file.path) for file in self._files.values()})
 
     def _error(self, what: str, text: str, remedy: str = "re-export the model") -> ModelReadError:
-        return ModelReadError(f"{self._label}: {what} {text}; {remedy}")
+        return ModelReadError(self._message(what, text, remedy))
+
+    def _message(self, what: str, text: str, remedy: str) -> str:
+        return f"{self._label}: {what} {text}; {remedy}"
 
     def _open(self, location: str, what: str) -> DataFile:
         if location in self._files:
             return self._files[location]
-        if self._folder is None:
-            raise self._error(what, "has external data but the model came without a folder", "pass base_dir")
         if not isinstance(location, str) or not location or "\0" in location:
             raise self._error(what, f"has the external-data location {location!r}, not a path")
         parts = re.split(r"[/\\]" if os.sep == "\\" else "/", location)
@@ -141,6 +171,10 @@ class DataFolder:
                 f"has the external-data location {location!r}, outside the model's folder",
                 "external data must lie in the folder of the model",
             )
+        if self._folder is None:
+            raise _AbsentError(
+                self._message(what, "has external data but the model came without a folder", "pass `base_dir`"), ""
+            )
         parts = [part for part in parts if part not in ("", ".")]
         path = os.path.join(self._folder, *parts)
         try:
@@ -151,13 +185,21 @@ class DataFolder:
                     what, f"has external data behind a symbolic link, {path}", "copy the file into the folder"
                 ) from error
             reason = (error.strerror or str(error)).lower()
-            raise self._error(
-                what,
-                f"has external data in {path}, which cannot be read ({reason})",
-                "keep it beside the model",
-            ) from error
+            text = f"has external data in {path}, which cannot be read ({reason})"
+            message = self._message(what, text, "keep it beside the model")
+            if isinstance(error, FileNotFoundError):
+                raise _AbsentError(message, path) from error
+            raise ModelReadError(message) from error
         self._files[location] = file = DataFile(fd, path)
         return file
+
+
+class _AbsentError(ModelReadError):
+    """A data file that is not there, at `path`; "" where there is no folder to look in."""
+
+    def __init__(self, message: str, path: str) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 def _open_below(folder: str, parts: list[str]) -> int:

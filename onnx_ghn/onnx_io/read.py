@@ -12,10 +12,10 @@ import onnx_ir as ir
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import wire
 from onnx_ghn.onnx_io.checks import ModelChecks
-from onnx_ghn.onnx_io.external import DataFolder, FileSlice
+from onnx_ghn.onnx_io.external import AbsentData, DataFolder, FileSlice
 from onnx_ghn.onnx_io.sites import sites, slots
 from onnx_ghn.onnx_io.tensor_checks import Held, TensorChecks
-from onnx_ghn.onnx_io.tensors import Docs, FileTensor, HeldTensor, SparseTensor
+from onnx_ghn.onnx_io.tensors import AbsentTensor, Docs, FileTensor, HeldTensor, SparseTensor
 
 if TYPE_CHECKING:
     import onnx
@@ -50,11 +50,13 @@ def read_model(
     source: str | os.PathLike[str] | onnx.ModelProto | bytes,
     *,
     base_dir: str | os.PathLike[str] | None = None,
+    allow_absent: bool = False,
 ) -> ir.Model:
     """Read a model from a file, a ModelProto (never changed) or the bytes of a file.
 
     Weights stay where they are: in the bytes of the file, read once, or in its external data files, which
     are opened and checked but not read. `base_dir` is where external data may lie; for a file, its folder.
+    With `allow_absent` a data file may be lost: its tensors have shapes, and raise when asked for values.
     The nodes of the result are in topological order.
     """
     from google.protobuf.message import Error as ProtobufError  # type: ignore[import-untyped]
@@ -70,7 +72,7 @@ def read_model(
         data = _file_bytes(path)
         folder = folder or os.path.dirname(path) or os.curdir
     try:
-        model = _parse(data, label, folder)
+        model = _parse(data, label, DataFolder(folder, label, allow_absent=allow_absent))
     except RecursionError as error:
         raise ModelReadError(f"{label}: nests types or graphs too deeply; simplify the model") from error
     except MemoryError as error:
@@ -127,7 +129,7 @@ def _serialized(proto: onnx.ModelProto) -> bytes:
     return data
 
 
-def _parse(data: bytes, label: str, folder: str | None) -> ir.Model:
+def _parse(data: bytes, label: str, data_folder: DataFolder) -> ir.Model:
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -144,7 +146,6 @@ def _parse(data: bytes, label: str, folder: str | None) -> ir.Model:
         raise ModelReadError(f"{label}: {_lookalike(data)}") from error
     if not proto.HasField("graph"):
         raise ModelReadError(f"{label}: {_lookalike(data)}")
-    data_folder = DataFolder(folder, label)
     tensors = TensorChecks(label, payloads, data_folder)
     checks = ModelChecks(label, tensors)
     checks.model(proto, int(onnx.IR_VERSION))
@@ -193,6 +194,8 @@ def _adopt(model: ir.Model, payloads: wire.Payloads[Held]) -> None:
         docs: Docs = {"doc_string": tensor.doc_string or None, "metadata_props": dict(tensor.metadata_props)}
         if isinstance(held, memoryview):
             slot.put(HeldTensor(held, name, dtype, shape, **docs))
+        elif isinstance(held, AbsentData):
+            slot.put(AbsentTensor(held, name, dtype, shape, **docs))
         elif isinstance(held, FileSlice):
             slot.put(FileTensor(held, name, dtype, shape, **docs))
         else:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.onnx_io.sites import Site, sites
-from onnx_ghn.onnx_io.tensors import FillTensor, RawTensor, SparseTensor
+from onnx_ghn.onnx_io.tensors import AbsentTensor, FillTensor, RawTensor, SparseTensor
 
 __all__ = ["Kind", "StoredTensor", "stored_tensors"]
 
@@ -49,6 +49,11 @@ class StoredTensor:
     def is_string(self) -> bool:
         """A tensor of strings."""
         return self.dtype == ir.DataType.STRING
+
+    @property
+    def is_absent(self) -> bool:
+        """A tensor whose data file is not there: `numpy` raises."""
+        return isinstance(self.tensor, AbsentTensor)
 
     def numpy(self) -> Array:
         """The content, read when asked for; mostly read-only."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import onnx_ir as ir
 
 from onnx_ghn.errors import ModelReadError
-from onnx_ghn.onnx_io.external import DataFolder, FileSlice
+from onnx_ghn.onnx_io.external import AbsentData, DataFolder, FileSlice
 from onnx_ghn.onnx_io.wire import Payloads
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Held", "TensorChecks"]
 
 #: What a marker stands for in a model that is read.
-Held: TypeAlias = "memoryview | FileSlice | onnx.SparseTensorProto"
+Held: TypeAlias = "memoryview | FileSlice | AbsentData | onnx.SparseTensorProto"
 
 _DAMAGED = "the file is damaged: export it again"
 _EXTERNAL = 1  # TensorProto.DataLocation.EXTERNAL

@@ -15,12 +15,22 @@ import onnx_ir as ir
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import ModelReadError, ModelWriteError
-from onnx_ghn.onnx_io.external import FileSlice
+from onnx_ghn.onnx_io.external import AbsentData, FileSlice
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Docs", "FileTensor", "FillTensor", "HeldTensor", "LazyTensor", "RawTensor", "SparseTensor", "describe"]
+__all__ = [
+    "AbsentTensor",
+    "Docs",
+    "FileTensor",
+    "FillTensor",
+    "HeldTensor",
+    "LazyTensor",
+    "RawTensor",
+    "SparseTensor",
+    "describe",
+]
 
 _Source = TypeVar("_Source")
 _PIECE_BYTES = 16 << 20  # how much of an array that is not in the order of the file is copied at once
@@ -124,6 +134,13 @@ class HeldTensor(_Sourced[memoryview]):
 
 class FileTensor(_Sourced[FileSlice]):
     """A tensor in an external data file, memory-mapped when it is first asked for."""
+
+    def buffer(self) -> memoryview:
+        return self.source.view()
+
+
+class AbsentTensor(_Sourced[AbsentData]):
+    """A tensor whose data file is not there: shape and type are known, asking for values raises ModelReadError."""
 
     def buffer(self) -> memoryview:
         return self.source.view()

@@ -18,7 +18,7 @@ from onnx_ghn.limits import gib
 from onnx_ghn.onnx_io import wire
 from onnx_ghn.onnx_io.read import DECLARED, EXPECTED, EXTERNAL, SOURCE, read_model, reason_of
 from onnx_ghn.onnx_io.sites import Slot, sites, slots
-from onnx_ghn.onnx_io.tensors import FileTensor, LazyTensor, RawTensor, SparseTensor
+from onnx_ghn.onnx_io.tensors import AbsentTensor, FileTensor, LazyTensor, RawTensor, SparseTensor
 from onnx_ghn.onnx_io.transaction import NewFile, Transaction, check_target
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class _Plan:
             )
         typed = isinstance(tensor, ir.TensorProtoTensor)  # not raw_data: onnx_ir copies the message as it is
         # What computes or reads a file is not for onnx_ir: its errors would come wrapped, and all be held.
-        if isinstance(tensor, LazyTensor | FileTensor) or (tensor.nbytes > _SMALL and not typed):
+        if isinstance(tensor, LazyTensor | FileTensor | AbsentTensor) or (tensor.nbytes > _SMALL and not typed):
             return _Marked(self.payloads.add(tensor), tensor)
         return None
 

@@ -58,8 +58,11 @@ class UseBatchStatistics(ir.passes.InPlacePass):
             measured = measuring.statistics(x)
             names = []
             for index, (origin, output) in enumerate(zip(origins, measured, strict=True), start=_MEAN):
+                before = node.inputs[index]
                 assert origin is not None
+                assert before is not None
                 node.replace_input_with(index, measuring.cast(output, origin[1]))
+                _drop_if_unused(before)
                 names.append(origin[0])
                 graph.outputs.append(output)
             graph.insert_before(node, measuring.nodes)
@@ -114,6 +117,21 @@ def _origin(value: ir.Value | None) -> tuple[str, int] | None:
             arrives = _int(node, "to", int(ir.DataType.FLOAT))
         value = node.inputs[0]
     return None
+
+
+def _drop_if_unused(value: ir.Value) -> None:
+    """Take out a statistic that nothing reads any more, with what computes it: its values may be lost."""
+    node, graph = value.producer(), value.graph
+    if value.uses() or value.is_graph_output() or value.is_graph_input() or graph is None:
+        return
+    if node is None:
+        if value.is_initializer():
+            del graph.initializers[value.name or ""]
+        return
+    inputs = [given for given in node.inputs if given is not None]
+    graph.remove(node, safe=True)
+    for given in inputs:
+        _drop_if_unused(given)
 
 
 class _Measuring:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from onnx_ghn.onnx_io.absent import absent_note
 from onnx_ghn.onnx_io.copying import copy_model
 from onnx_ghn.onnx_io.read import read_model
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
@@ -30,18 +31,26 @@ class OpenedModel:
 
 
 def open_model(
-    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, *, unfold_batchnorm: bool = False
+    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    *,
+    base_dir: str | os.PathLike[str] | None = None,
+    unfold_batchnorm: bool = False,
 ) -> OpenedModel:
     """Read a model and rewrite it so that each of its parameters is a tensor of its own.
 
     Args:
         source: a file, a ModelProto or an ir.Model; none of them is changed. An ir.Model's tensors are shared.
+        base_dir: where the external data of a ModelProto lie; for a file, its folder. Data that are lost become a note:
+            only who asks for their values gets an error.
         unfold_batchnorm: put back the batch norms that an exporter folded into convolutions.
 
     Raises:
         ModelReadError: the file cannot be read, is damaged, or asks for something unsafe.
     """
-    model = copy_model(source) if isinstance(source, ir.Model) else read_model(source)
+    if isinstance(source, ir.Model):
+        model = copy_model(source)
+    else:
+        model = read_model(source, base_dir=base_dir, allow_absent=True)
     UntieMergedTensors().call(model)
     notes: tuple[str, ...] = ()
     if unfold_batchnorm:
@@ -52,4 +61,7 @@ def open_model(
             f"{len(folded)} convolutions look as if batch norms had been folded into them: keep those in the export "
             "(see the README), or put them back with `unfold_batchnorm`",
         )
-    return OpenedModel(model, stored_tensors(model), notes)
+    stored = stored_tensors(model)
+    if absent := absent_note(stored.values()):
+        notes = (absent, *notes)
+    return OpenedModel(model, stored, notes)

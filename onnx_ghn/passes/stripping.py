@@ -16,6 +16,7 @@ import onnx_ir as ir
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import sites as walk
+from onnx_ghn.onnx_io.absent import absent_note, require_values
 from onnx_ghn.onnx_io.read import read_model
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.onnx_io.write import write_model
@@ -83,8 +84,11 @@ def strip(source: str | os.PathLike[str], target: str | os.PathLike[str], *, for
     Raises:
         ModelReadError: the file cannot be read. ModelWriteError: the target exists, or cannot be written.
     """
-    model = read_model(source)
+    model = read_model(source, allow_absent=True)
+    if absent := absent_note(stored_tensors(model).values()):
+        logger.warning("%s", absent)
     StripWeights()(model)
+    require_values(stored_tensors(model).values())
     return write_model(model, target, force=force, external=False)[0]
 
 
@@ -118,16 +122,17 @@ def _allowed(stored: StoredTensor, model: ir.Model) -> bool:
 
 def _fill_of(stored: StoredTensor) -> Array | None:
     """The value of the ConstantOfShape node, one element; None where the tensor is to stay."""
-    array = stored.numpy().reshape(-1)
-    sample = _distinct(array[:_SAMPLE])
-    if len(sample) <= 2:
-        values = _distinct(array)
-        if len(values) == 1:
-            return values
-        if len(values) == 2 and bool((np.abs(values.astype(np.float64)) >= _MASK).any()):
-            return None
+    if not stored.is_absent:  # else nobody can tell a mask from weights any more
+        array = stored.numpy().reshape(-1)
+        sample = _distinct(array[:_SAMPLE])
+        if len(sample) <= 2:
+            values = _distinct(array)
+            if len(values) == 1:
+                return values
+            if len(values) == 2 and bool((np.abs(values.astype(np.float64)) >= _MASK).any()):
+                return None
     divides = any((use.node.op_type, use.idx) in _DIVISORS for use in stored.value.uses())
-    return np.full(1, 1 if divides else 0, array.dtype)
+    return np.full(1, 1 if divides else 0, stored.dtype.numpy())
 
 
 def _distinct(array: Array) -> Array:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from onnx_ghn.onnx_io.marks import TRACE
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
-from onnx_ghn.onnx_io.tensors import FillTensor
+from onnx_ghn.onnx_io.tensors import AbsentTensor, FillTensor
 from onnx_ghn.passes.results import Rewrite
 
 __all__ = ["UntieMergedTensors"]
@@ -79,6 +79,8 @@ def _may_be_merged(model: ir.Model, stored: StoredTensor) -> bool:
         return False
     if isinstance(stored.tensor, FillTensor):  # one value, however large it is declared
         return True
+    if stored.is_absent:  # its values cannot tell: only what no shared layer does
+        return len(_places(stored)) > 1
     values = np.asarray(stored.numpy())
     return bool((values == values[0]).all())
 
@@ -93,14 +95,14 @@ def _places(stored: StoredTensor) -> set[tuple[str, int]]:
 
 
 def _initializer(model: ir.Model, stored: StoredTensor, name: str) -> ir.Value:
-    # All elements are equal: nothing of the declared size is allocated before the size has been judged.
-    first = np.asarray(stored.numpy())[:1].copy()
-    value = ir.Value(
-        name=name,
-        shape=ir.Shape(stored.shape),
-        type=ir.TensorType(stored.dtype),
-        const_value=FillTensor(first, name, stored.dtype, stored.shape),
-    )
+    tensor: ir.TensorProtocol
+    if isinstance(stored.tensor, AbsentTensor):
+        tensor = AbsentTensor(stored.tensor.source, name, stored.dtype, stored.shape)
+    else:
+        # All elements are equal: nothing of the declared size is allocated before the size has been judged.
+        first = np.asarray(stored.numpy())[:1].copy()
+        tensor = FillTensor(first, name, stored.dtype, stored.shape)
+    value = ir.Value(name=name, shape=ir.Shape(stored.shape), type=ir.TensorType(stored.dtype), const_value=tensor)
     model.graph.initializers.add(value)
     return value
 

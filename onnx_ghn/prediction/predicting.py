@@ -30,6 +30,7 @@ def predict(
     *,
     ghn: str | os.PathLike[str] | GHN | None = None,
     force: bool = False,
+    base_dir: str | os.PathLike[str] | None = None,
     options: PredictOptions | None = None,
     **changes: Unpack[PredictKeywords],
 ) -> Prediction:
@@ -40,6 +41,8 @@ def predict(
         output: where to write the filled model; None writes nothing.
         ghn: a GHN, the name of a shipped one, a folder, or a published .pt; None takes the default.
         force: overwrite `output`.
+        base_dir: where the external data of a ModelProto lie; for a file, its folder. Data that are lost are no
+            obstacle where all their tensors get new values.
         options: how to predict; None takes the defaults.
         changes: single fields of `PredictOptions`: include, exclude, fallback, post, post_strength, calibrate,
             unfold_batchnorm, seed.
@@ -50,7 +53,8 @@ def predict(
     Raises:
         OnnxGhnError: ModelReadError, GraphError, CheckpointError, OptionError, RuntimeFailure, ModelWriteError.
     """
-    from onnx_ghn.onnx_io import check_target, inject
+    from onnx_ghn.onnx_io import check_target, inject, stored_tensors
+    from onnx_ghn.onnx_io.absent import require_values
     from onnx_ghn.passes import open_model
 
     options = PredictOptions.of(options, **changes)
@@ -58,7 +62,7 @@ def predict(
         check_target(os.fspath(output), force)  # before the work, not after it
     network = resolve_ghn(ghn)
     with no_garbage_collection():
-        opened = open_model(source, unfold_batchnorm=options.unfold_batchnorm)
+        opened = open_model(source, base_dir=base_dir, unfold_batchnorm=options.unfold_batchnorm)
         graph = graph_of(opened.model, opened.stored, network.config.graph_rules)
     _check(graph, options)
     blocks = network.blocks(graph)
@@ -69,6 +73,9 @@ def predict(
         if decision.maker is not None
         for name, make in decision.maker.tensors(blocks, options).items()
     }
+    if output is not None:
+        statistics = {p.name for p in graph.parameters if p.role is Role.statistic} if options.calibrates else set()
+        require_values(opened.stored.values(), tensors.keys() | statistics)  # before the work that calibration is
     inject(opened.model, tensors, opened.stored)
     notes = list(opened.notes)
     if options.calibrates:
@@ -78,6 +85,7 @@ def predict(
     coverage = CoverageReport(decisions, notes)
     prediction = Prediction(opened.model, graph, tensors, coverage, network.config.name or "unnamed GHN")
     if output is not None:
+        require_values(stored_tensors(opened.model).values())  # statistics that calibration could not measure
         with no_garbage_collection():
             prediction.save(output, force=force)
     return prediction

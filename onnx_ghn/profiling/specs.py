@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import os
 
@@ -10,9 +11,12 @@ import onnx_ir as ir
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.onnx_io import read_model, stored_tensors
+from onnx_ghn.onnx_io.absent import absent_note
 from onnx_ghn.onnx_io.read import EXTERNAL
 
 __all__ = ["InputSpec", "ModelSpec", "model_spec"]
+
+logger = logging.getLogger(__name__)
 
 _Tables = dict[ir.Value, tuple[int, ...]]
 #: Operators that hand indices on as they are.
@@ -43,16 +47,23 @@ class ModelSpec:
     inputs: tuple[InputSpec, ...]
     size_bytes: int
     parameters: int
+    is_incomplete: bool = False  # external data are lost
 
 
-def model_spec(path: str | os.PathLike[str]) -> ModelSpec:
+def model_spec(path: str | os.PathLike[str], *, allow_absent: bool = False) -> ModelSpec:
     """Read and check a file (onnx_ghn.onnx_io's limits apply); nothing of it is kept in memory.
+
+    Args:
+        allow_absent: external data that are lost become a warning of the log: nobody is going to run the model.
 
     Raises:
         ModelReadError: a file that is damaged or unsafe. OptionError: an input that is no tensor.
     """
-    model = read_model(path)
+    model = read_model(path, allow_absent=allow_absent)
     stored = stored_tensors(model).values()
+    absent = absent_note(stored)
+    if absent:
+        logger.warning("%s", absent)
     # An initializer, a Constant, or what stands for one in a file without weights: a ConstantOfShape.
     tables = {entry.value: entry.shape for entry in stored}
     inputs = [_input(value, tables) for value in model.graph.inputs if value.name not in model.graph.initializers]
@@ -60,7 +71,8 @@ def model_spec(path: str | os.PathLike[str]) -> ModelSpec:
     parameters = sum(
         math.prod(entry.shape) for entry in stored if not entry.is_string and entry.dtype.is_floating_point()
     )
-    return ModelSpec(os.fspath(path), tuple(inputs), sum(os.path.getsize(name) for name in files), parameters)
+    size_bytes = sum(os.path.getsize(name) for name in files) + sum(one.nbytes for one in stored if one.is_absent)
+    return ModelSpec(os.fspath(path), tuple(inputs), size_bytes, parameters, bool(absent))
 
 
 def _input(value: ir.Value, tables: _Tables) -> InputSpec:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
@@ -76,14 +78,17 @@ def profile(
     for library in settings.custom_op_libraries:
         if not os.path.isfile(library):
             raise OptionError(f"`custom_op_libraries`: {library} is no file")
-    specs = [model_spec(file) for file in (path, against) if file is not None]
+    specs = [model_spec(file, allow_absent=estimate) for file in (path, against) if file is not None]
     for spec in specs:
         check_shapes(spec.inputs, settings.shapes)
         for size in {point.batch for point in points}:
             next(candidate_feeds(spec.inputs, batch=size, shapes=settings.shapes, file=settings.inputs))
-    sweep = _Sweep(specs, settings, estimate, trace, progress)
-    interrupted = sweep.all(points, compare_outputs)
     model, other = specs[0], specs[1] if against is not None else None
+    with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as folder:
+        if model.is_incomplete:  # an estimate needs shapes alone
+            specs = [dataclasses.replace(model, path=_completed(model.path, Path(folder)))]
+        sweep = _Sweep(specs, settings, estimate, trace, progress)
+        interrupted = sweep.all(points, compare_outputs)
     return ProfileReport(
         model=model.path,
         size_bytes=model.size_bytes,
@@ -98,6 +103,19 @@ def profile(
         interrupted=interrupted,
         trace_events=tuple(sweep.events),
     )
+
+
+def _completed(path: str, folder: Path) -> str:
+    """A copy of a file in `folder` with zeros for the external data that are lost."""
+    from onnx_ghn.profiling.lost_data import zero_filled
+    from onnx_ghn.profiling.rewriting import load_structure, serialized
+
+    filled = zero_filled(load_structure(path), os.path.dirname(path), folder)
+    if filled is None:  # somebody has put them back in the meantime
+        return path
+    copy = folder / os.path.basename(path)
+    copy.write_bytes(serialized(filled, path))
+    return os.fspath(copy)
 
 
 class _Sweep:

@@ -17,6 +17,7 @@ from onnx_ghn.deepnets1m.layer_set import Outline, Pair
 from onnx_ghn.errors import GraphError, printable
 from onnx_ghn.graph.model import ComputationGraph
 from onnx_ghn.profiling.counts import macs
+from onnx_ghn.profiling.lost_data import zero_filled
 from onnx_ghn.profiling.rewriting import load_structure, serialized
 from onnx_ghn.profiling.sessions import timed_session
 from onnx_ghn.profiling.settings import Point, Settings
@@ -77,6 +78,8 @@ def _folded(model: onnx.ModelProto, folder: str) -> onnx.ModelProto:
     """The model with all that follows from constants computed."""
     with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as scratch:
         path = Path(scratch) / "folded.onnx"
+        if (filled := zero_filled(model, folder, Path(scratch))) is not None:
+            model, folder = filled, scratch
         timed_session(
             serialized(model, "the model"), Point(optimization="basic"), Settings(), folder=folder, optimized=path
         )
