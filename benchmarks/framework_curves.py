@@ -10,6 +10,7 @@ environment (`make exporters`); where that has no torch, ONNX_GHN_PYTHON names t
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -122,28 +123,35 @@ class _Exporter:
         self.export, self.load, self.example = module.export, module.load, example
 
 
+def _residual(nn: Any, base: Any, convolution: Callable[..., Any], norm: Any, pool: Any) -> Any:
+    """The network in the terms of PyTorch, which Paddle shares but for the names of these classes."""
+
+    def conv(into: int, out: int, stride: int = 1) -> list[Any]:
+        return [convolution(into, out, 3, stride, 1), norm(out), nn.ReLU()]
+
+    class Block(base):  # type: ignore[misc]
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.body = nn.Sequential(*conv(width, width), *conv(width, width)[:2])
+
+        def forward(self, x: Any) -> Any:
+            return nn.functional.relu(x + self.body(x))
+
+    layers, into = [], 3
+    for width in WIDTHS:
+        layers += [*conv(into, width, 1 if into == 3 else 2), Block(width)]
+        into = width
+    return nn.Sequential(*layers, pool(1), nn.Flatten(), nn.Linear(into, 10))
+
+
 def _torch(seed: int) -> Run:
     import torch
     from torch import nn
 
     torch.manual_seed(seed)
 
-    def conv(into: int, out: int, stride: int = 1) -> list[nn.Module]:
-        return [nn.Conv2d(into, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
-
-    class Block(nn.Module):
-        def __init__(self, width: int) -> None:
-            super().__init__()
-            self.body = nn.Sequential(*conv(width, width), *conv(width, width)[:2])
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.relu(x + self.body(x))
-
-    layers, into = [], 3
-    for width in WIDTHS:
-        layers += [*conv(into, width, 1 if into == 3 else 2), Block(width)]
-        into = width
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(into, 10))
+    convolution = functools.partial(nn.Conv2d, bias=False)
+    model = _residual(nn, nn.Module, convolution, nn.BatchNorm2d, nn.AdaptiveAvgPool2d)
 
     def train(x: Array, y: Array, rate: float) -> list[float]:
         optimizer, losses = torch.optim.SGD(model.parameters(), rate, MOMENTUM), []
@@ -252,22 +260,8 @@ def _paddle(seed: int) -> Run:
 
     paddle.seed(seed)
 
-    def conv(into: int, out: int, stride: int = 1) -> list[Any]:
-        return [nn.Conv2D(into, out, 3, stride, 1, bias_attr=False), nn.BatchNorm2D(out), nn.ReLU()]
-
-    class Block(nn.Layer):
-        def __init__(self, width: int) -> None:
-            super().__init__()
-            self.body = nn.Sequential(*conv(width, width), *conv(width, width)[:2])
-
-        def forward(self, x: Any) -> Any:
-            return nn.functional.relu(x + self.body(x))
-
-    layers, into = [], 3
-    for width in WIDTHS:
-        layers += [*conv(into, width, 1 if into == 3 else 2), Block(width)]
-        into = width
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(into, 10))
+    convolution = functools.partial(nn.Conv2D, bias_attr=False)
+    model = _residual(nn, nn.Layer, convolution, nn.BatchNorm2D, nn.AdaptiveAvgPool2D)
 
     def train(x: Array, y: Array, rate: float) -> list[float]:
         model.train()

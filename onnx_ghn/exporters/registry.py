@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters.optional_imports import require
@@ -20,48 +20,36 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "FRAMEWORKS", "SUFFIXES", "NamedModel", "resolve"]
 
-#: The frameworks, and libraries of models, that a name begins with, and the module that exports their models.
-FRAMEWORKS = {
-    "torchvision": "pytorch",
-    "timm": "pytorch",
-    "torch": "pytorch",
-    "hf": "huggingface",
-    "keras": "keras",
-    "tensorflow": "tensorflow",
-    "flax": "flax",
-    "equinox": "equinox",
-    "paddle": "paddle",
-    "mindspore": "mindspore",
-    "sklearn": "sklearn",
-}
 
+class _Framework(NamedTuple):
+    """A framework, or a library of models."""
+
+    name: str  # that the name of a model begins with
+    module: str  # that exports its models
+    suffixes: tuple[str, ...]  # the endings of the files, or folders, that the module's `save_weights` writes
+    examples: tuple[str, ...]  # what may follow the framework's name and a colon
+
+
+_TABLE = (
+    _Framework("torchvision", "pytorch", (".safetensors",), ("resnet50",)),
+    _Framework("timm", "pytorch", (".safetensors",), ("convnext_atto",)),
+    _Framework("torch", "pytorch", (".safetensors",), ("net.py:build",)),
+    _Framework("hf", "huggingface", (".safetensors",), ("bert", "FOLDER")),
+    _Framework("keras", "keras", (".weights.h5",), ("ResNet50", "saved.keras", "net.py:build")),
+    _Framework("tensorflow", "tensorflow", (".tf",), ("SAVEDMODEL", "net.py:build")),
+    _Framework("flax", "flax", (".msgpack", ".orbax"), ("net.py:build",)),
+    _Framework("equinox", "equinox", (".eqx",), ("net.py:build",)),
+    _Framework("paddle", "paddle", (".pdparams",), ("resnet18", "net.py:build")),
+    _Framework("mindspore", "mindspore", (".ckpt",), ("net.py:build",)),
+    _Framework("sklearn", "sklearn", (".npz",), ("net.py:build",)),
+)
+
+#: The modules that export the frameworks' models.
+FRAMEWORKS = {framework.name: framework.module for framework in _TABLE}
 #: What may follow a framework's name and a colon.
-EXAMPLES = {
-    "torchvision": ("resnet50",),
-    "timm": ("convnext_atto",),
-    "torch": ("net.py:build",),
-    "hf": ("bert", "FOLDER"),
-    "keras": ("ResNet50", "saved.keras", "net.py:build"),
-    "tensorflow": ("SAVEDMODEL", "net.py:build"),
-    "flax": ("net.py:build",),
-    "equinox": ("net.py:build",),
-    "paddle": ("resnet18", "net.py:build"),
-    "mindspore": ("net.py:build",),
-    "sklearn": ("net.py:build",),
-}
-
+EXAMPLES = {framework.name: framework.examples for framework in _TABLE}
 #: The endings of the files, or folders, that a module's `save_weights` writes.
-SUFFIXES = {
-    "pytorch": (".safetensors",),
-    "huggingface": (".safetensors",),
-    "keras": (".weights.h5",),
-    "tensorflow": (".tf",),
-    "flax": (".msgpack", ".orbax"),
-    "equinox": (".eqx",),
-    "paddle": (".pdparams",),
-    "mindspore": (".ckpt",),
-    "sklearn": (".npz",),
-}
+SUFFIXES = {framework.module: framework.suffixes for framework in _TABLE}
 
 
 @dataclasses.dataclass(frozen=True)

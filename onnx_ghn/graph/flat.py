@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["FlatGraph", "Leaf", "Op", "Tensor"]
 
 
+@dataclasses.dataclass(eq=False, slots=True)
 class Tensor:
     """A value of the flat graph.
 
@@ -34,58 +35,38 @@ class Tensor:
         is_folded, folded: memory of `folding.array_of`.
     """
 
-    __slots__ = (
-        "consumers",
-        "dtype",
-        "folded",
-        "is_const",
-        "is_folded",
-        "leaves",
-        "name",
-        "producer",
-        "shape",
-        "stored",
-    )
-
-    def __init__(self, name: str, shape: tuple[int | None, ...] | None = None, dtype: str = "") -> None:
-        self.name = name
-        self.shape = shape
-        self.dtype = dtype
-        self.producer: Op | None = None
-        self.stored: StoredTensor | None = None
-        self.is_const = False
-        self.consumers: list[Op] = []
-        self.leaves: list[Leaf] | None = None
-        self.is_folded = False
-        self.folded: npt.NDArray[Any] | None = None
+    name: str
+    shape: tuple[int | None, ...] | None = None
+    dtype: str = ""
+    producer: Op | None = None
+    stored: StoredTensor | None = None
+    is_const: bool = False
+    consumers: list[Op] = dataclasses.field(default_factory=list)
+    leaves: list[Leaf] | None = None
+    is_folded: bool = False
+    folded: npt.NDArray[Any] | None = None
 
     def __repr__(self) -> str:
         return f"Tensor({self.name!r}, {self.shape}, {'const' if self.is_const else 'data'})"
 
 
+@dataclasses.dataclass(eq=False, slots=True)
 class Op:
     """An operator of the flat graph."""
 
-    __slots__ = ("_attributes", "domain", "inputs", "name", "op_type", "outputs")
+    op_type: str
+    domain: str
+    name: str
+    inputs: list[Tensor | None]
+    outputs: list[Tensor]
+    attributes: Mapping[str, ir.Attr] = dataclasses.field(default_factory=dict)
 
-    def __init__(
-        self,
-        op_type: str,
-        domain: str,
-        name: str,
-        inputs: list[Tensor | None],
-        outputs: list[Tensor],
-        attributes: Mapping[str, ir.Attr] | None = None,
-    ) -> None:
-        self.op_type = op_type
-        self.domain = "" if domain == "ai.onnx" else domain
-        self.name = name
-        self.inputs = inputs
-        self.outputs = outputs
-        self._attributes = attributes or {}
-        for tensor in outputs:
+    def __post_init__(self) -> None:
+        if self.domain == "ai.onnx":
+            self.domain = ""
+        for tensor in self.outputs:
             tensor.producer = self
-        for used in inputs:
+        for used in self.inputs:
             if used is not None:
                 used.consumers.append(self)
 
@@ -106,7 +87,7 @@ class Op:
         Raises:
             GraphError: the attribute is of another type.
         """
-        attribute = self._attributes.get(name)
+        attribute = self.attributes.get(name)
         if attribute is None:
             return default
         value = attribute.value

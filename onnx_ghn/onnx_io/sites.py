@@ -59,22 +59,14 @@ def _of_attributes(attributes: Iterable[ir.Attr], function: ir.Function | None, 
                 yield from _below(graph, function, f"{path}/{attribute.name}[{i}]")
 
 
+@dataclasses.dataclass(eq=False, slots=True)
 class Slot:
     """A place that stores a tensor: an initializer, or a tensor attribute (`index` in a list of tensors)."""
 
-    __slots__ = ("_attributes", "_index", "_name", "value")
-
-    def __init__(
-        self,
-        value: ir.Value | None,
-        attributes: MutableMapping[str, ir.Attr] | None = None,
-        name: str = "",
-        index: int = -1,
-    ) -> None:
-        self.value = value  # the initializer's value; None for an attribute
-        self._attributes = {} if attributes is None else attributes
-        self._name = name
-        self._index = index
+    value: ir.Value | None  # the initializer's value; None for an attribute
+    _attributes: MutableMapping[str, ir.Attr] = dataclasses.field(default_factory=dict)
+    _name: str = ""
+    _index: int = -1
 
     @property
     def tensor(self) -> ir.TensorProtocol:

@@ -8,25 +8,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from onnx_ghn.errors import DataError
 from onnx_ghn.images.files import IMAGE_SUFFIXES, ImageSource, open_source, walk_folder
+from onnx_ghn.vision.sets import ImageFiles
 
-__all__ = ["LabelledFiles", "Part", "find_parts"]
+__all__ = ["Part", "find_parts"]
 
 #: The names of parts on disk, and ours.
 _PART_NAMES = {"train": "train", "test": "test", "val": "val", "validation": "val"}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class LabelledFiles:
-    """Image files and their labels, sorted by class and name."""
-
-    source: ImageSource
-    names: npt.NDArray[np.str_]
-    labels: npt.NDArray[np.int64]
-    classes: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +55,8 @@ class Part:
             return tuple(sorted(name for name, entry in walk_folder(self.path, depth=1) if entry.is_dir()))
         return self.files().classes
 
-    def files(self) -> LabelledFiles:
-        """List the images of the class folders.
+    def files(self) -> ImageFiles:
+        """The images of the class folders, sorted by class and name.
 
         Raises:
             DataError: there are fewer than two classes, or a class has no images.
@@ -100,7 +90,7 @@ class Part:
             raise DataError(f"{self.where}: one class folder only ({classes[0]!r}); a classifier needs at least two")
         counts = [len(by_class[name]) for name in classes]
         every = np.array([name for folder in classes for name in by_class[folder]])
-        return LabelledFiles(source, every, np.repeat(np.arange(len(classes)), counts), classes)
+        return ImageFiles(source, every, np.repeat(np.arange(len(classes)), counts), classes, self.where)
 
 
 def find_parts(path: Path) -> dict[str, Part]:

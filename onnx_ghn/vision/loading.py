@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Literal
@@ -116,32 +117,23 @@ def _home(known: str, data_dir: Path) -> Path:
     raise DataError(f"{data_dir}: no {known} in it; put it in {data_dir / known} as {remedy}")
 
 
+@dataclasses.dataclass(frozen=True)
 class _Loader:
     """Reads parts of one data set that is laid out in class folders."""
 
-    def __init__(
-        self,
-        name: str,
-        path: Path,
-        imagenet: bool,
-        image_size: int | None,
-        cache: DecodedCache,
-        threads: int | None,
-        progress: Progress | None,
-    ) -> None:
-        self._name = name
-        self._path = path
-        self._imagenet = imagenet
-        self._image_size = image_size
-        self._cache = cache
-        self._threads = threads
-        self._progress = progress
+    name: str
+    path: Path
+    imagenet: bool
+    image_size: int | None
+    cache: DecodedCache
+    threads: int | None
+    progress: Progress | None
 
     def load(self, split: Split, seed: int) -> ImageSet | ImageFiles:
-        parts = find_parts(self._path)
+        parts = find_parts(self.path)
         if list(parts) == ["train"]:
             parts = {"all": parts["train"]}
-        where = str(self._path)
+        where = str(self.path)
         if "all" in parts:
             images = self._part(parts["all"], None)
             train, val, test = random_parts(images.labels, images.classes, where, seed)
@@ -158,16 +150,16 @@ class _Loader:
         images = self._part(parts["train"], None)
         if split == "trainval" or own_val:
             return images
-        train, val = last_of_each_class(images.labels, images.classes, where, imagenet=self._imagenet)
+        train, val = last_of_each_class(images.labels, images.classes, where, imagenet=self.imagenet)
         return images.subset(val if split == "val" else train)
 
     def _part(self, part: Part, training: Part | None) -> ImageSet | ImageFiles:
         """Load all images of a part, whose classes must be those of `training`."""
-        size = self._image_size
+        size = self.image_size
         key = f"{part.path.resolve()}|{part.inside}|{part.archive_of}|{size}"
         small_asked = size is None or size <= SMALL
-        if small_asked and self._cache.holds(key):
-            entry = self._cache.load(key, self._fingerprint(part, training))
+        if small_asked and self.cache.holds(key):
+            entry = self.cache.load(key, self._fingerprint(part, training))
             if entry is not None:
                 return self._image_set(*entry)
         files = part.files()
@@ -176,12 +168,12 @@ class _Loader:
         native = common_small_size(files.source, files.names) if size is None else None
         target = native if size is None else (size, size) if small_asked else None
         if target is None:
-            return ImageFiles(files.source, files.names, files.labels, files.classes, self._name, size or 224)
+            return dataclasses.replace(files, name=self.name, image_size=size or files.image_size)
         fingerprint = self._fingerprint(part, training)  # taken before the files are read, to notice a later change
         images = decode_all(
-            files.source, files.names, target, resize=size is not None, threads=self._threads, progress=self._progress
+            files.source, files.names, target, resize=size is not None, threads=self.threads, progress=self.progress
         )
-        self._cache.store(key, fingerprint, images, files.labels, files.classes)
+        self.cache.store(key, fingerprint, images, files.labels, files.classes)
         return self._image_set(images, files.labels, files.classes)
 
     def _fingerprint(self, part: Part, training: Part | None) -> str:
@@ -194,7 +186,7 @@ class _Loader:
     def _image_set(
         self, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], classes: tuple[str, ...]
     ) -> ImageSet:
-        return ImageSet(images, labels, classes, self._name)
+        return ImageSet(images, labels, classes, self.name)
 
 
 def _check_classes(classes: tuple[str, ...], training: Part, where: str) -> None:

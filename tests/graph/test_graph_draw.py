@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from colour_space import lab
 
 from onnx_ghn.drawing.palette import LOOKS, look_of, outline
 from onnx_ghn.drawing.pictures import draw
@@ -133,15 +134,6 @@ def test_labels_where_there_is_room(tmp_path: Path) -> None:
     assert not has_labels(200, None)
     assert has_labels(200, True)
     assert not has_labels(40, False)
-
-
-def lab(colour: str) -> np.ndarray:
-    """CIE L*a*b* (D65) of an sRGB colour."""
-    rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    x, y, z = np.cbrt(to_xyz @ linear / [0.9505, 1.0, 1.089])
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
 def test_any_two_primitives_can_be_told_apart() -> None:

@@ -200,8 +200,8 @@ def test_what_is_no_merged_vector_stays(change: str, tmp_path: Path) -> None:
     kind = np.int64 if change == "integer" else np.float32
     net.input(6, 6, kind=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
     t = net.tensor("t", values, kind)
-    net.op("Identity", t, out="a.w")
-    net.op("Identity", t, out="b.w")
+    for name in ("a.w", "b.w"):
+        net.op("Identity", t, out=name)
     net.op("Add", net.op("Add", "x", "a.w", out="h"), "b.w", out="y")
     assert untied(net.model("y", kind=helper.np_dtype_to_tensor_dtype(np.dtype(kind))), tmp_path)[1] == []
 
@@ -210,8 +210,8 @@ def test_names_that_are_taken_are_not_taken_twice(tmp_path: Path) -> None:
     net = Net()
     net.input("N", 6)
     t = net.tensor("t", np.ones(6))
-    net.op("Identity", t, out="a.w")
-    net.op("Identity", t, out="b.w")
+    for name in ("a.w", "b.w"):
+        net.op("Identity", t, out=name)
     net.op("Mul", "x", "a.w", out="a.w_identity")
     net.op("Mul", "a.w_identity", "b.w", out="y")
     proto = net.model("y")

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 import scipy.stats
+from colour_space import lab, luminance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from predict_models import tiny_ghn
@@ -276,17 +277,6 @@ def test_a_real_profile_goes_into_the_page(tmp_path: Path) -> None:
 
 
 def test_dark_colours_are_seen_and_told_apart() -> None:
-    def luminance(colour: str) -> float:
-        rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-        return float(np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
-
-    def lab(colour: str) -> np.ndarray:
-        rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-        to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-        x, y, z = np.cbrt(to_xyz @ linear / [0.9505, 1.0, 1.089])
-        return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
     assert set(DARK) == set(LOOKS) == set(Primitive)
     for primitive, colour in DARK.items():
         # WCAG 2.2, success criterion 1.4.11: graphics need 3 : 1.
