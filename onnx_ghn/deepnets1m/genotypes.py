@@ -101,55 +101,40 @@ def _edges(pairs: Sequence[Sequence[Any]]) -> tuple[Edge, ...]:
     return tuple((str(operation), int(state)) for operation, state in pairs)
 
 
+# Two edges, which are one step, on each line.
 DARTS = Genotype(
     normal=(
-        ("sep_conv_3x3", 0),
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 0),
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 1),
-        ("skip_connect", 0),
-        ("skip_connect", 0),
-        ("dil_conv_3x3", 2),
+        ("sep_conv_3x3", 0), ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 0), ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 1), ("skip_connect", 0),
+        ("skip_connect", 0), ("dil_conv_3x3", 2),
     ),
     normal_concat=(2, 3, 4, 5),
     reduce=(
-        ("max_pool_3x3", 0),
-        ("max_pool_3x3", 1),
-        ("skip_connect", 2),
-        ("max_pool_3x3", 1),
-        ("max_pool_3x3", 0),
-        ("skip_connect", 2),
-        ("skip_connect", 2),
-        ("max_pool_3x3", 1),
+        ("max_pool_3x3", 0), ("max_pool_3x3", 1),
+        ("skip_connect", 2), ("max_pool_3x3", 1),
+        ("max_pool_3x3", 0), ("skip_connect", 2),
+        ("skip_connect", 2), ("max_pool_3x3", 1),
     ),
     reduce_concat=(2, 3, 4, 5),
-)
+)  # fmt: skip
 
 PDARTS = Genotype(
     normal=(
-        ("skip_connect", 0),
-        ("dil_conv_3x3", 1),
-        ("skip_connect", 0),
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 3),
-        ("sep_conv_3x3", 0),
-        ("dil_conv_5x5", 4),
+        ("skip_connect", 0), ("dil_conv_3x3", 1),
+        ("skip_connect", 0), ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 1), ("sep_conv_3x3", 3),
+        ("sep_conv_3x3", 0), ("dil_conv_5x5", 4),
     ),
     normal_concat=(2, 3, 4, 5),
     reduce=(
-        ("avg_pool_3x3", 0),
-        ("sep_conv_5x5", 1),
-        ("sep_conv_3x3", 0),
-        ("dil_conv_5x5", 2),
-        ("max_pool_3x3", 0),
-        ("dil_conv_3x3", 1),
-        ("dil_conv_3x3", 1),
-        ("dil_conv_5x5", 3),
+        ("avg_pool_3x3", 0), ("sep_conv_5x5", 1),
+        ("sep_conv_3x3", 0), ("dil_conv_5x5", 2),
+        ("max_pool_3x3", 0), ("dil_conv_3x3", 1),
+        ("dil_conv_3x3", 1), ("dil_conv_5x5", 3),
     ),
     reduce_concat=(2, 3, 4, 5),
-)
+)  # fmt: skip
 
 VIT = Genotype(
     normal=(("none", 0), ("msa", 1)),
