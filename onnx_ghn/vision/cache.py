@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.errors import ModelWriteError
+from onnx_ghn.vision.sets import ImageSet
 
 __all__ = ["DecodedCache", "default_cache_dir"]
 
@@ -52,10 +53,8 @@ class DecodedCache:
         path = self.path(key)
         return path is not None and path.is_file()
 
-    def load(
-        self, key: str, fingerprint: str
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], tuple[str, ...]] | None:
-        """Images, labels and classes. None where there is no entry, or one that was made from other files."""
+    def load(self, key: str, fingerprint: str, name: str) -> ImageSet | None:
+        """The images, as a data set of that name. None where there are none, or they were made from other files."""
         from safetensors import SafetensorError, safe_open
 
         path = self.path(key)
@@ -79,16 +78,9 @@ class DecodedCache:
             and labels.size > 0
             and 0 <= labels.min() <= labels.max() < len(classes)
         )
-        return (images, labels, classes) if sound else None
+        return ImageSet(images, labels, classes, name) if sound else None
 
-    def store(
-        self,
-        key: str,
-        fingerprint: str,
-        images: npt.NDArray[np.uint8],
-        labels: npt.NDArray[np.int64],
-        classes: tuple[str, ...],
-    ) -> None:
+    def store(self, key: str, fingerprint: str, images: ImageSet) -> None:
         """Write an entry, which appears whole or not at all."""
         from safetensors import SafetensorError
         from safetensors.numpy import save_file
@@ -98,8 +90,9 @@ class DecodedCache:
         path = self.path(key)
         if path is None:
             return
-        metadata = {"format": _FORMAT, "fingerprint": fingerprint, "classes": json.dumps(classes)}
-        arrays: dict[str, npt.NDArray[np.generic]] = {"images": np.ascontiguousarray(images), "labels": labels}
+        metadata = {"format": _FORMAT, "fingerprint": fingerprint, "classes": json.dumps(images.classes)}
+        pixels = np.ascontiguousarray(images.images)
+        arrays: dict[str, npt.NDArray[np.generic]] = {"images": pixels, "labels": images.labels}
         with contextlib.suppress(OSError, SafetensorError, ModelWriteError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with Transaction(os.fspath(path)) as transaction:

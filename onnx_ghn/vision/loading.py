@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from onnx_ghn.errors import DataError, OptionError
 from onnx_ghn.vision.cache import DecodedCache, default_cache_dir
@@ -85,11 +84,10 @@ def _original(known: str, folder: Path, split: Split, download: bool, cache: Dec
     part = "test" if split == "test" else "train"
     key = f"{folder.resolve()}|{known}|{part}"
     fingerprint = _fingerprint(original_files(known, folder))
-    arrays = cache.load(key, fingerprint) if fingerprint else None
-    if arrays is None:
-        arrays = read_original(known, folder, train=part == "train", download=download)
-        cache.store(key, _fingerprint(original_files(known, folder)), *arrays)
-    images = ImageSet(*arrays, known)
+    images = cache.load(key, fingerprint, known) if fingerprint else None
+    if images is None:
+        images = read_original(known, folder, train=part == "train", download=download)
+        cache.store(key, _fingerprint(original_files(known, folder)), images)
     if split in ("train", "val"):
         return images.subset(last_of_all(len(images))[split == "val"])
     return images
@@ -159,9 +157,9 @@ class _Loader:
         key = f"{part.path.resolve()}|{part.inside}|{part.archive_of}|{size}"
         small_asked = size is None or size <= SMALL
         if small_asked and self.cache.holds(key):
-            entry = self.cache.load(key, self._fingerprint(part, training))
+            entry = self.cache.load(key, self._fingerprint(part, training), self.name)
             if entry is not None:
-                return self._image_set(*entry)
+                return entry
         files = part.files()
         if training is not None:
             _check_classes(files.classes, training, part.where)
@@ -170,11 +168,12 @@ class _Loader:
         if target is None:
             return dataclasses.replace(files, name=self.name, image_size=size or files.image_size)
         fingerprint = self._fingerprint(part, training)  # taken before the files are read, to notice a later change
-        images = decode_all(
+        pixels = decode_all(
             files.source, files.names, target, resize=size is not None, threads=self.threads, progress=self.progress
         )
-        self.cache.store(key, fingerprint, images, files.labels, files.classes)
-        return self._image_set(images, files.labels, files.classes)
+        images = ImageSet(pixels, files.labels, files.classes, self.name)
+        self.cache.store(key, fingerprint, images)
+        return images
 
     def _fingerprint(self, part: Part, training: Part | None) -> str:
         # It includes the classes of the training part, against which this part was checked.
@@ -182,11 +181,6 @@ class _Loader:
             return part.fingerprint()
         beside = "/".join(training.class_names()) if training.path.is_dir() else training.fingerprint()
         return f"{part.fingerprint()} beside {beside}"
-
-    def _image_set(
-        self, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], classes: tuple[str, ...]
-    ) -> ImageSet:
-        return ImageSet(images, labels, classes, self.name)
 
 
 def _check_classes(classes: tuple[str, ...], training: Part, where: str) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from onnx_ghn.errors import DataError
+from onnx_ghn.vision.sets import ImageSet
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -45,10 +45,8 @@ def original_files(name: str, folder: Path) -> list[Path]:
     return paths if all(path.is_file() for path in paths) else []
 
 
-def read_original(
-    name: str, folder: Path, *, train: bool, download: bool
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], tuple[str, ...]]:
-    """Read images, labels and classes. torchvision checks the files' checksums before it unpickles them.
+def read_original(name: str, folder: Path, *, train: bool, download: bool) -> ImageSet:
+    """Read one part. torchvision checks the files' checksums before it unpickles them.
 
     Raises:
         DataError: files are absent or damaged, or the download fails.
@@ -74,4 +72,4 @@ def read_original(
             f"{folder / kind.base_folder}: incomplete or damaged (wrong checksum); delete it and fetch it again, "
             "or set `download`"
         ) from error
-    return images.data, np.asarray(images.targets, np.int64), tuple(images.classes)
+    return ImageSet(images.data, np.asarray(images.targets, np.int64), tuple(images.classes), name)
