@@ -68,12 +68,9 @@ def module_to_onnx(
     import onnx
 
     data = io.BytesIO()
-    options: TorchExportOptions = {
-        "input_names": input_names,
-        "output_names": output_names,
-        "dynamic_axes": dynamic_axes,
-    }
-    _export(module, example, {}, data, "torchscript", options, auxiliary=False)
+    options: TorchExportOptions = {"input_names": input_names, "output_names": output_names}
+    options["dynamic_axes"] = dynamic_axes
+    module_to_file(module, example, {}, data, "torchscript", **options)
     return onnx.load_from_string(data.getvalue())
 
 
@@ -102,7 +99,7 @@ def module_to_file(
     module: nn.Module,
     example: tuple[object, ...],
     kwargs: Mapping[str, object],
-    path: Path,
+    path: Path | io.BytesIO,
     exporter: Exporter,
     *,
     auxiliary: bool = False,
@@ -113,24 +110,13 @@ def module_to_file(
     Args:
         example: positional inputs of the module's forward pass.
         kwargs: keyword inputs of the module's forward pass.
+        path: the file, or, for the first exporter, a buffer.
         auxiliary: put the outermost module alone into training mode, so that it computes its auxiliary heads.
         options: further options of torch.onnx.export.
 
     Raises:
         GraphError: torch cannot export the module.
     """
-    _export(module, example, kwargs, path, exporter, options, auxiliary)
-
-
-def _export(
-    module: nn.Module,
-    example: tuple[object, ...],
-    kwargs: Mapping[str, object],
-    target: Path | io.BytesIO,
-    exporter: Exporter,
-    options: TorchExportOptions,
-    auxiliary: bool,
-) -> None:
     import torch
 
     given = {name: value for name, value in options.items() if value is not None}
@@ -150,7 +136,7 @@ def _export(
         module.training = auxiliary
         try:
             # The first exporter also writes to a buffer, which its types do not tell.
-            file = cast("os.PathLike[str]", target)
+            file = cast("os.PathLike[str]", path)
             torch.onnx.export(module, example, file, kwargs=dict(kwargs) or None, **settings)
         except Exception as error:
             raise GraphError(f"{type(module).__name__}: torch cannot export it ({_first_line(error)})") from error

@@ -52,11 +52,8 @@ def look_of(node: Node) -> Look:
     """The look of a node: 1 × 1 convolutions and linear layers are triangles."""
     look = LOOKS[node.primitive]
     if node.primitive in _CONVOLUTIONS and node.shape is not None and math.prod(node.shape[2:]) == 1:
-        return Look(
-            look.colour,
-            "triangle",
-            f"{look.label} 1×1, linear" if node.primitive is Primitive.conv else f"{look.label} 1×1",
-        )
+        linear = ", linear" if node.primitive is Primitive.conv else ""
+        return dataclasses.replace(look, shape="triangle", label=f"{look.label} 1×1{linear}")
     return look
 
 

@@ -128,16 +128,9 @@ class ConvDecoder(nn.Module):
         sizes = list(sizes)
         channels = sorted({(out, in_) for out, in_, _, _ in sizes})
         kernels = sorted({(kh, kw) for _, _, kh, kw in sizes})
-        return DecoderBlocks(
-            dict(zip(kernels, _Blocks.apply(self._by_position(), [self._span(k) for k in kernels]), strict=True)),
-            dict(
-                zip(
-                    channels,
-                    _Blocks.apply(self._by_channels(), [(slice(o), slice(i)) for o, i in channels]),
-                    strict=True,
-                )
-            ),
-        )
+        of_kernel = _Blocks.apply(self._by_position(), [self._span(kernel) for kernel in kernels])
+        of_channels = _Blocks.apply(self._by_channels(), [(slice(out), slice(in_)) for out, in_ in channels])
+        return DecoderBlocks(dict(zip(kernels, of_kernel, strict=True)), dict(zip(channels, of_channels, strict=True)))
 
     def forward(
         self, x: Tensor, out: int, in_: int, kernel: tuple[int, int], blocks: DecoderBlocks | None = None

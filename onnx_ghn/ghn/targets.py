@@ -11,7 +11,7 @@ from onnx_ghn.errors import GraphError
 from onnx_ghn.ghn.config import GHNConfig
 from onnx_ghn.ghn.shape_encoder import four_axes
 from onnx_ghn.ghn.tiling import fan_in_factor, position_grid
-from onnx_ghn.graph.model import ComputationGraph, Flattened, Primitive
+from onnx_ghn.graph.model import ComputationGraph, Primitive
 
 __all__ = ["Kind", "Target", "targets_of"]
 
@@ -79,12 +79,9 @@ def targets_of(graph: ComputationGraph, config: GHNConfig, index: int = 0) -> It
                     f"but there are {len(graph.parameters)}"
                 )
         if node.weight is not None:
-            is_head, found = number == head_weight, graph.parameters[node.weight]
-            if config.pooled_flatten and found.flattened is not None:
-                where = (index, number, node.weight)
-                yield _flattened_weight(found.layout.canonical, found.flattened, config, *where, is_head)
-            else:
-                yield _weight(graph, config, index, number, node.weight, is_head)
+            pooled = config.pooled_flatten and graph.parameters[node.weight].flattened is not None
+            weight_of = _flattened_weight if pooled else _weight
+            yield weight_of(graph, config, index, number, node.weight, number == head_weight)
         if node.scale is not None:
             yield _vector("scale", graph, index, number, node.scale)
         if node.shift is not None:
@@ -129,15 +126,11 @@ def _weight(
 
 
 def _flattened_weight(
-    shape: tuple[int, ...],
-    flattened: Flattened,
-    config: GHNConfig,
-    index: int,
-    number: int,
-    parameter: int,
-    is_head: bool,
+    graph: ComputationGraph, config: GHNConfig, index: int, number: int, parameter: int, is_head: bool
 ) -> Target:
     """One column a channel, its share at each position: what the weight of the pooled map would do."""
+    shape, flattened = graph.parameters[parameter].layout.canonical, graph.parameters[parameter].flattened
+    assert flattened is not None
     out, n_positions = shape[0], flattened.positions
     in_ = shape[1] // n_positions
     last = flattened.channels_last

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from onnx_ghn._version import __version__
-from onnx_ghn.drawing.captions import label_of
 from onnx_ghn.drawing.palette import LOOKS, Look, look_of, outline
-from onnx_ghn.drawing.scene import compose
+from onnx_ghn.drawing.scene import compose, label_of
 from onnx_ghn.errors import printable
 from onnx_ghn.graph import ComputationGraph, Parameter, Role
 from onnx_ghn.json_types import Json, JsonView

@@ -15,6 +15,7 @@ from onnx_ghn.deepnets1m import Architecture, symbolic_graph
 from onnx_ghn.errors import DataError
 from onnx_ghn.ghn import GHN
 from onnx_ghn.json_types import Json, JsonView
+from onnx_ghn.onnx_io import write_file
 from onnx_ghn.properties.features import STATISTICS, Floats, graph_embeddings, graph_statistics
 from onnx_ghn.properties.macs import architecture_macs
 from onnx_ghn.properties.predictor import PROPERTIES
@@ -68,9 +69,7 @@ def gather(folder: Path, threshold: float) -> Json:
 def write_measurements(measured: JsonView, path: Path) -> None:
     """One line of settings, then one a network."""
     lines = [{"settings": measured["settings"]}, *({"name": n, **v} for n, v in measured["networks"].items())]
-    new = path.with_name(f".{path.name}.tmp")
-    new.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    new.replace(path)
+    write_file(path, "".join(json.dumps(line) + "\n" for line in lines), force=True)
 
 
 def read_measurements(path: Path) -> Json:
@@ -170,9 +169,7 @@ def put_table(page: Path, table: str) -> None:
         _, after = rest.split(_MARKS[1])
     except (OSError, ValueError) as error:
         raise DataError(f"{page}: no page with {_MARKS[0]} and {_MARKS[1]} in it, once each") from error
-    new = page.with_name(f".{page.name}.tmp")
-    new.write_text(f"{before}{_MARKS[0]}\n{table}{_MARKS[1]}{after}", "utf-8")
-    new.replace(page)
+    write_file(page, f"{before}{_MARKS[0]}\n{table}{_MARKS[1]}{after}", force=True)
 
 
 def _read(path: Path) -> tuple[Json, Json]:
