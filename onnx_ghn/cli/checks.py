@@ -101,9 +101,11 @@ def check_ending(path: str, endings: Sequence[str], content: str) -> None:
         raise ModelWriteError(f"{path}: {content} is not written as {ending}; name another file, ending in {allowed}")
 
 
-def check_output(path: str, endings: Sequence[str], content: str, force: bool) -> None:
-    """Refuse a file that cannot or should not be written. Raises ModelWriteError."""
+def check_output(
+    path: str, endings: Sequence[str], content: str, force: bool, inputs: Iterable[str | None] = ()
+) -> None:
+    """Refuse a file that cannot or should not be written: one of the inputs, for instance. Raises ModelWriteError."""
     from onnx_ghn.onnx_io import check_target
 
-    check_target(path, force, content)
+    check_target(path, force, content, inputs)
     check_ending(path, endings, content)

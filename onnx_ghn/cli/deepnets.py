@@ -95,7 +95,7 @@ def export(
     force: bool,
 ) -> None:
     """Write the network of an architecture in FILE as ONNX, with random weights."""
-    check_output(output, [".onnx"], "an ONNX model", force)
+    check_output(output, [".onnx"], "an ONNX model", force, [file])
     from onnx_ghn.deepnets1m.export import export_network
     from onnx_ghn.deepnets1m.files import open_deepnets
 

@@ -28,7 +28,7 @@ _ENDINGS = (".svg", ".png", ".dot", ".gv")
 @cli_options.force
 def draw(model: str, output: str, rules: str, labels: bool | None, force: bool) -> None:
     """Draw the graph of MODEL, coloured by primitive."""
-    check_output(output, _ENDINGS, "a picture", force)
+    check_output(output, _ENDINGS, "a picture", force, [model])
     from onnx_ghn.drawing import draw as run
     from onnx_ghn.graph import build_graph
 

@@ -7,7 +7,7 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
-from onnx_ghn.cli.exporting import print_report, target_options
+from onnx_ghn.cli.exporting import files_of, print_report, target_options
 
 __all__ = ["export"]
 
@@ -42,7 +42,7 @@ def export(
 
     The function in a file returns a model, or a model and its example inputs.
     """
-    check_output(output, [".onnx"], "an ONNX model", force)
+    check_output(output, [".onnx"], "an ONNX model", force, files_of(target))
     from onnx_ghn.exporters.registry import resolve
 
     found = resolve(target, shapes, settings)

@@ -21,6 +21,12 @@ __all__ = ["print_report", "target_options"]
 _LISTED = 12  # weights named; --json has them all
 
 
+def files_of(target: str) -> list[str]:
+    """What of a FRAMEWORK:TARGET may be the path of a file."""
+    name = target.partition(":")[2]
+    return [name, name.rpartition(":")[0]]
+
+
 def _check_target(target: str) -> None:
     """Refuse a Python file that is not there. Raises OptionError."""
     path = target.partition(":")[2].rpartition(":")[0]

@@ -47,7 +47,7 @@ def finetune(model: str, paths: _Paths, options: FinetuneOptions, machine: Machi
     onnxruntime.
     """
     output = paths.output
-    check_output(output, [".onnx"], "an ONNX model", paths.force)
+    check_output(output, [".onnx"], "an ONNX model", paths.force, [model, paths.data])
     from onnx_ghn.finetuning import Finetuning
 
     options = dataclasses.replace(options, device=machine.set_up())

@@ -6,7 +6,7 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
-from onnx_ghn.cli.exporting import print_report, target_options
+from onnx_ghn.cli.exporting import files_of, print_report, target_options
 
 __all__ = ["load"]
 
@@ -34,7 +34,7 @@ def load(
     from onnx_ghn.exporters.weight_files import check_weights_target, write_weights
 
     found = resolve(target, shapes, settings)
-    check_weights_target(found, output, force)
+    check_weights_target(found, output, force, [model, *files_of(target)])
     report = found.exporter.load(found.model, model, found.example_inputs)
     write_weights(found, output, force=force)
     print_report(report, f"{output} for {target}", "loaded", as_json)

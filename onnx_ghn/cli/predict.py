@@ -69,7 +69,7 @@ def predict(
     as_json: bool,
 ) -> None:
     """Fill every trainable tensor of MODEL with predicted weights."""
-    check_output(output, [".onnx"], "an ONNX model", force)
+    check_output(output, [".onnx"], "an ONNX model", force, [model, ghn, calibrate])
     from onnx_ghn.prediction import predict as run
     from onnx_ghn.prediction import resolve_ghn
 

@@ -145,7 +145,7 @@ def profile(
     Several values (--batch 1,8 --threads 1,2) make a sweep. Each point runs in a process of its own.
     """
     files = Files(csv_file, operators_csv, trace_file, plot_file)
-    files.check(force)
+    files.check(force, [model, against, inputs, *custom_op_libraries])
     if trace_file and (no_operators or estimate):
         raise OptionError("--trace records operators: leave --no-operators and --estimate out")
     if against is not None and not estimate:

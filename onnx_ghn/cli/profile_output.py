@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -30,8 +30,17 @@ class Files:
     trace: str | None
     plot: str | None
 
-    def check(self, force: bool) -> None:
-        """Refuse what could not be written at the end. Raises OptionError, ModelWriteError."""
+    def check(self, force: bool, inputs: Sequence[str | None]) -> None:
+        """Refuse what could not be written at the end.
+
+        Args:
+            force: replace existing files.
+            inputs: the files that are read; None: not given.
+
+        Raises:
+            OptionError: two outputs have one name.
+            ModelWriteError: one cannot be written.
+        """
         named = [file for file in dataclasses.astuple(self) if file is not None]
         if len({os.path.realpath(file) for file in named}) < len(named):
             raise OptionError("two outputs have the same file; name another")
@@ -43,7 +52,7 @@ class Files:
         )
         for file, endings, content in kinds:
             if file is not None:
-                check_output(file, endings, content, force)
+                check_output(file, endings, content, force, inputs)
         if self.plot is not None:
             from onnx_ghn.profiling.picture import check_picture
 

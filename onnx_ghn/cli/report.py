@@ -51,7 +51,7 @@ def report(
     as_json: bool,
 ) -> None:
     """Write a page about MODEL: its graph, coverage, predicted weights, speed. It opens anywhere, without a network."""
-    check_output(output, [".html", ".htm"], "a page", force)
+    check_output(output, [".html", ".htm"], "a page", force, [model, ghn])
     from onnx_ghn.report.writing import report_data, write_page
 
     profile = None

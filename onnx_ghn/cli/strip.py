@@ -19,7 +19,7 @@ __all__ = ["strip"]
 @cli_options.force
 def strip(model: str, output: str, force: bool) -> None:
     """Write an architecture-only copy of MODEL: its weights become ConstantOfShape nodes, a few KB in all."""
-    check_output(output, [".onnx"], "an ONNX model", force)
+    check_output(output, [".onnx"], "an ONNX model", force, [model])
     from onnx_ghn import strip as run
 
     path = run(model, output, force=force)

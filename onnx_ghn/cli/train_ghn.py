@@ -11,7 +11,6 @@ given again.
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import click
 
@@ -28,15 +27,15 @@ def train_ghn(settings: GHNSettings, run: GHNRun, machine: Machine) -> None:
     """Train a GHN on architectures drawn on the fly."""
     from onnx_ghn.training.ghn.recipe import ghn_trainer
     from onnx_ghn.training.group import join_group
+    from onnx_ghn.training.logs import write_record
 
     group = join_group()  # first: it chooses the GPU of this process
     trainer = ghn_trainer(settings, run.folder, machine.set_up(), group, given=_given())
     if trainer.resume() and group.rank == 0:
         click.echo(f"{run.folder}: {begun(trainer, resumed=True)}")
     elif group.rank == 0:
-        run.folder.mkdir(parents=True, exist_ok=True)
         record = {key: value for part in (settings, machine, run) for key, value in dataclasses.asdict(part).items()}
-        (run.folder / "options.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+        write_record(run.folder / "options.json", record)
     nets = settings.meta_batch_size * settings.accumulate
     per_step = {"nets": nets, "images": nets * settings.batch_size}
     with loop_progress(trainer, settings, per_step, silent=group.rank != 0) as report:

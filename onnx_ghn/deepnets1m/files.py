@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from onnx_ghn.deepnets1m.compact import CompactFile
 from onnx_ghn.deepnets1m.official import OfficialFile
 from onnx_ghn.deepnets1m.records import DeepNetsFile
-from onnx_ghn.errors import DataError, ModelWriteError
+from onnx_ghn.errors import DataError
+from onnx_ghn.onnx_io import check_target
 
 __all__ = ["check_outputs", "is_official", "open_deepnets"]
 
@@ -36,13 +37,4 @@ def open_deepnets(path: str | os.PathLike[str]) -> DeepNetsFile:
 def check_outputs(paths: Iterable[str], force: bool) -> None:
     """Refuse names that cannot or should not be written. Raises ModelWriteError."""
     for path in paths:
-        folder = os.path.dirname(path) or os.curdir
-        if "\0" in path or not os.path.basename(path) or os.path.isdir(path):
-            raise ModelWriteError(f"{path!r}: is not the name of a file; name one")
-        if not os.path.isdir(folder):
-            raise ModelWriteError(f"{path}: there is no folder {folder}; create it first")
-        if os.path.lexists(path):
-            if not force:
-                raise ModelWriteError(f"{path}: exists already; replace it with `force` or name another file")
-            if not os.path.isfile(path) and not os.path.islink(path):
-                raise ModelWriteError(f"{path}: is a device, pipe or socket; name another file")
+        check_target(path, force)

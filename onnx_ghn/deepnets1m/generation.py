@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from onnx_ghn.deepnets1m.official_write import write_official
 from onnx_ghn.deepnets1m.sampler import split_rules
 from onnx_ghn.deepnets1m.sampling_stream import JOB_SIZE, draw_job
 from onnx_ghn.errors import DataError, ModelWriteError, OptionError
+from onnx_ghn.onnx_io.continuing import open_to_continue
 from onnx_ghn.parallel import in_order
 
 __all__ = ["generate"]
@@ -82,7 +82,7 @@ def _generate_compact(
     ]
     done, synced = n_before, time.monotonic()
     results = in_order(_job_lines, tasks, workers, backend)
-    with contextlib.closing(results), _write_errors_explained(out), _opened(out) as fd:
+    with contextlib.closing(results), _write_errors_explained(out), open_to_continue(out) as fd:
         os.ftruncate(fd, size_bytes)
         os.lseek(fd, size_bytes, os.SEEK_SET)
         if not size_bytes:
@@ -143,29 +143,6 @@ def _reads(file: CompactFile, split: str, indices: range) -> bool:
     except DataError:
         return False
     return True
-
-
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[int]:
-    """A descriptor to write to, which no other process may hold."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            pass
-        else:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise ModelWriteError(
-                        f"{path}: another process is writing it; wait, or name another file"
-                    ) from error
-                # Some network file systems have no locks.
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _write(fd: int, data: bytes) -> None:

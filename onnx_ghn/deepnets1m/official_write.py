@@ -60,7 +60,8 @@ def write_official(
         json_file = _Buffered(transaction.create(os.path.basename(meta)))
         n_done = 0
         try:
-            with h5py.File(h5_file.path, "w") as h5:
+            # Without HDF5's own lock: the file under construction is locked already.
+            with h5py.File(h5_file.path, "w", locking=False) as h5:
                 h5.attrs["title"] = "DeepNets-1M"
                 for at, (split, architectures) in enumerate(splits.items()):
                     json_file.write(f"{', ' if at else '{'}{json.dumps(split)}: {{")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from onnx_ghn.errors import ModelWriteError, OptionError
@@ -17,8 +18,8 @@ __all__ = ["check_weights_target", "write_weights"]
 _CHUNK_BYTES = 1 << 20
 
 
-def check_weights_target(named: NamedModel, path: str, force: bool) -> None:
-    """Check that a file of weights can be written.
+def check_weights_target(named: NamedModel, path: str, force: bool, inputs: Iterable[str] = ()) -> None:
+    """Check that a file of weights can be written, which is none of the inputs.
 
     Raises:
         OptionError: its suffix is not one of the framework's.
@@ -27,7 +28,7 @@ def check_weights_target(named: NamedModel, path: str, force: bool) -> None:
     _suffix(named, path)
     if os.path.isdir(path):
         raise ModelWriteError(f"{path}: is a folder already, which is not replaced; remove it or choose another name")
-    check_target(path, force)
+    check_target(path, force, inputs=inputs)
 
 
 def _suffix(named: NamedModel, path: str) -> str:

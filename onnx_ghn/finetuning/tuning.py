@@ -89,7 +89,7 @@ class Finetuning:
     ) -> None:
         options = options or FinetuneOptions()
         self._path, self._target, self._force = os.fspath(source), os.fspath(output), force
-        check_target(self._target, force)
+        check_target(self._target, force, inputs=[data])
         if os.path.realpath(self._path) == os.path.realpath(self._target):
             raise OptionError(f"{self._target}: is the file to be read; name another one for the result")
         read_model(self._path)  # refuses what is absent, unsafe or damaged, before onnxruntime sees it

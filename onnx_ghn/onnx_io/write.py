@@ -7,17 +7,21 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from onnx_ghn.errors import ModelReadError, ModelWriteError
+from onnx_ghn.errors import ModelWriteError
 from onnx_ghn.limits import gib
+from onnx_ghn.locks import alone_in
 from onnx_ghn.onnx_io import wire
-from onnx_ghn.onnx_io.read import DECLARED, EXPECTED, EXTERNAL, SOURCE, read_model, reason_of
+from onnx_ghn.onnx_io.read import DECLARED, EXPECTED, EXTERNAL, SOURCE, reason_of
+from onnx_ghn.onnx_io.references import data_locations, naming_model
 from onnx_ghn.onnx_io.sites import Slot, sites, slots
+from onnx_ghn.onnx_io.strays import fitting
 from onnx_ghn.onnx_io.tensors import AbsentTensor, FileTensor, LazyTensor, RawTensor, SparseTensor
 from onnx_ghn.onnx_io.transaction import NewFile, Transaction, check_target
 
@@ -44,17 +48,16 @@ def write_model(
     a failure leaves nothing behind and everything that was there.
     """
     target = os.fspath(path)
-    check_target(target, force, "an .onnx file")
     if os.path.realpath(target) in model.meta.get(EXTERNAL, ()):
         raise ModelWriteError(f"{target}: holds weights of the model that was read; name another file")
+    check_target(target, force, "an .onnx file")
     stores = list(slots(model))
     total = sum(slot.tensor.nbytes for slot in stores if slot.tensor.dtype != ir.DataType.STRING)
     if external is None:
         external = total > _INSIDE_LIMIT or (total > _KEEP_EXTERNAL and bool(model.meta.get(EXTERNAL)))
     name = os.path.basename(target)
     with Transaction(target) as transaction:
-        superseded = _superseded(target, model)
-        data_name = _free_data_name(target) if external else None
+        data_name = transaction.claim(_data_names(name)) if external else None
         plan = _Plan(data_name)
         with _stand_ins(model, stores, plan):
             skeleton = _serialized(model, plan, target)
@@ -68,11 +71,11 @@ def write_model(
         _check_space(target, length + sum(tensor.nbytes for _, tensor in plan.outside))
         written = [Path(target)]
         if data_name is not None and plan.outside:
-            file = transaction.create(data_name)
+            file = transaction.create(data_name, like=name)  # as private as the model itself
             for offset, tensor in plan.outside:
                 file.seek(offset)
                 _write_tensor(file, tensor)
-            transaction.place(file, data_name, last=False)
+            transaction.place(file, data_name, last=False, new=True)
             written.append(Path(target).parent / data_name)
         file = transaction.create(name)
         for piece in pieces:
@@ -80,11 +83,11 @@ def write_model(
                 _write_tensor(file, plan.payloads.items[piece])
             else:
                 file.write(piece)
-        transaction.place(file, name, last=True)
-    for path_ in superseded:
-        # The .onnx file that named them is no more.
-        with contextlib.suppress(OSError):
-            os.unlink(path_)
+        with alone_in(os.path.dirname(target) or os.curdir) as alone:
+            superseded = _superseded(target, model) if alone else []
+            transaction.place(file, name, last=True)
+            for path_ in superseded:
+                _remove_data(path_)
     return written
 
 
@@ -249,25 +252,41 @@ def _write_tensor(file: NewFile, tensor: ir.TensorProtocol) -> None:
         file.write(data)
 
 
-def _free_data_name(target: str) -> str:
-    """`<target>.data`, or a name of its own where that exists: a file in use is never written over."""
-    name = f"{os.path.basename(target)}.data"
-    while os.path.lexists(os.path.join(os.path.dirname(target), name)):
-        name = f"{os.path.basename(target)}.{secrets.token_hex(4)}.data"
-    return name
+def _data_names(name: str) -> Iterator[str]:
+    """`<name>.data`, and others where that exists: a file in use is never written over."""
+    yield fitting(name, ".data")
+    while True:
+        yield fitting(name, f".{secrets.token_hex(4)}.data")
 
 
 def _superseded(target: str, model: ir.Model) -> list[str]:
-    """The data files that an existing target refers to and that, by their names, are its alone."""
-    pattern = re.compile(re.escape(os.path.basename(target)) + r"(\.[0-9a-f]{8})?\.data")
-    folder = os.path.dirname(target) or os.curdir
-    if not os.path.isfile(target) or not any(pattern.fullmatch(name) for name in os.listdir(folder)):
-        return []
+    """The data files that an existing target names and that, by their names, are its alone.
+
+    None where the target is a link or has another name: the model that it is stays.
+    """
     try:
-        old = read_model(target)
-    except ModelReadError:
+        status = os.lstat(target)
+    except OSError:
         return []
-    files = set(old.meta[EXTERNAL])
-    if model.meta.get(SOURCE) != old.meta[SOURCE]:
-        files -= set(model.meta.get(EXTERNAL, ()))  # another model's data: an input is never touched
-    return sorted(path for path in files if pattern.fullmatch(os.path.basename(path)))
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        return []
+    name, folder = os.path.basename(target), os.path.dirname(target) or os.curdir
+    found = {os.path.join(os.path.realpath(folder), location) for location in data_locations(target)
+             if os.path.basename(location) == location and _is_data_name(location, name)}  # fmt: skip
+    if model.meta.get(SOURCE) != os.path.realpath(target):
+        found -= set(model.meta.get(EXTERNAL, ()))  # another model's data: an input is never touched
+    return sorted(found)
+
+
+def _is_data_name(location: str, name: str) -> bool:
+    """Whether `_data_names` gives it for a model of that name."""
+    token = re.search(r"\.[0-9a-f]{8}\.data$", location)
+    return location in (fitting(name, ".data"), fitting(name, token[0]) if token else None)
+
+
+def _remove_data(path: str) -> None:
+    """Remove a data file whose model is no more, unless it is shared: by a copy of the model, or by a hard link."""
+    with contextlib.suppress(OSError):
+        status = os.lstat(path)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and naming_model(path) is None:
+            os.unlink(path)

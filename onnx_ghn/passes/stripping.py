@@ -19,6 +19,7 @@ from onnx_ghn.onnx_io import sites as walk
 from onnx_ghn.onnx_io.absent import absent_note, require_values
 from onnx_ghn.onnx_io.read import read_model
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
+from onnx_ghn.onnx_io.transaction import check_target
 from onnx_ghn.onnx_io.write import write_model
 from onnx_ghn.passes.results import Rewrite
 
@@ -84,6 +85,7 @@ def strip(source: str | os.PathLike[str], target: str | os.PathLike[str], *, for
     Raises:
         ModelReadError: the file cannot be read. ModelWriteError: the target exists, or cannot be written.
     """
+    check_target(target, force, "an .onnx file", [source])
     model = read_model(source, allow_absent=True)
     if absent := absent_note(stored_tensors(model).values()):
         logger.warning("%s", absent)

@@ -59,7 +59,7 @@ def predict(
 
     options = PredictOptions.of(options, **changes)
     if output is not None:
-        check_target(os.fspath(output), force)  # before the work, not after it
+        check_target(os.fspath(output), force, inputs=(source, ghn, options.calibrate))  # before the work, not after it
     network = resolve_ghn(ghn)
     with no_garbage_collection():
         opened = open_model(source, base_dir=base_dir, unfold_batchnorm=options.unfold_batchnorm)

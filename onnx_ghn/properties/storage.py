@@ -38,12 +38,12 @@ def save_predictor(predictor: PropertyPredictor, folder: str | os.PathLike[str],
     from safetensors.numpy import save
 
     from onnx_ghn.errors import ModelWriteError
-    from onnx_ghn.onnx_io.transaction import Transaction
+    from onnx_ghn.onnx_io.transaction import Transaction, check_target
 
     home = Path(folder)
     for name in (_REPORT, _TENSORS):
-        if (home / name).exists() and not force:
-            raise ModelWriteError(f"{home / name}: exists already; replace it with `force` or name another folder")
+        if os.path.lexists(home / name):
+            check_target(home / name, force, "a predictor")
     tensors = {"seen": np.asarray(predictor.seen, np.float64)}
     entries = {}
     for name, one in predictor.regressions.items():

@@ -49,7 +49,7 @@ def write_report(
     """
     from onnx_ghn.onnx_io import check_target
 
-    check_target(output, force)
+    check_target(output, force, "a page", [source, ghn])
     data = report_data(source, ghn=ghn, predict=predict, profile=profile, seed=seed)
     return write_page(data, output, force=force)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from onnx_ghn.errors import ModelWriteError
 from onnx_ghn.onnx_io import write_file
+from onnx_ghn.onnx_io.continuing import open_to_continue
 
-__all__ = ["Report", "RunLog", "mean_figures"]
+__all__ = ["Report", "RunLog", "mean_figures", "write_record"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,15 @@ def mean_figures(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
         return {}
     means = {key: sum(figures[key] for figures in steps) / len(steps) for key in steps[-1]}
     return means | {key: steps[-1][key] for key in ("skipped",) if key in steps[-1]}
+
+
+def write_record(path: Path, record: Mapping[str, object]) -> None:
+    """Write a JSON record into a run's folder, which is made. Raises ModelWriteError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelWriteError(f"{path.parent}: cannot be made ({error.strerror}); name another folder") from error
+    write_file(path, (json.dumps(record, indent=2) + "\n").encode(), force=True, what="a record")
 
 
 class RunLog:
@@ -48,8 +59,10 @@ class RunLog:
         try:
             if not self._begun:
                 self._begin(self.path)
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in figures.items()}}) + "\n")
+            line = json.dumps({"step": step, **{k: round(v, 6) for k, v in figures.items()}}) + "\n"
+            with open_to_continue(self.path) as fd:
+                os.lseek(fd, 0, os.SEEK_END)
+                os.write(fd, line.encode())
         except OSError as error:
             raise ModelWriteError(f"{self.path}: cannot be written ({error.strerror}); free some space") from error
         if self._board is not None:

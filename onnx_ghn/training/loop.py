@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.json_types import Json
 from onnx_ghn.training.checkpoint_state import save_state
 from onnx_ghn.training.group import Group
-from onnx_ghn.training.logs import Report, RunLog, mean_figures
+from onnx_ghn.training.logs import Report, RunLog, mean_figures, write_record
 from onnx_ghn.training.schedule import Schedule
 from onnx_ghn.training.settings import RunConfig
 from onnx_ghn.training.state import TrainingState
@@ -97,8 +96,7 @@ class TrainingLoop:
     def tell(self, result: Json) -> Json:
         """What the run came to; after its last step it is written into the folder, as result.json, too."""
         if self.folder is not None and self.step == self.steps:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+            write_record(self.folder / "result.json", result)
         return result
 
     def after_step(self) -> Mapping[str, float] | None:

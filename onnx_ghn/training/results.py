@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Self
 
 from onnx_ghn.errors import DataError, ModelWriteError
 from onnx_ghn.json_types import Json
+from onnx_ghn.onnx_io.continuing import open_to_continue
 
 __all__ = ["ResultsFile"]
 
@@ -33,26 +35,28 @@ class ResultsFile:
         self.path = None if path is None else Path(path)
         self.records: dict[str, dict[str, Any]] = {}
         self._settings: dict[str, Any] = json.loads(json.dumps(settings))
-        self._file: Any = None
+        self._file: int | None = None
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         if self.path is None:
             return self
-        size = self._read() if self.path.exists() else 0
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "r+b" if size else "wb")
-            self._file.truncate(size)
-            self._file.seek(size)
-            if not size:
-                self._write({"settings": self._settings})
-        except OSError as error:
-            raise ModelWriteError(f"{self.path}: cannot be written ({error.strerror})") from error
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = stack.enter_context(open_to_continue(self.path))
+                size = self._read(self._file)
+                os.ftruncate(self._file, size)
+                os.lseek(self._file, size, os.SEEK_SET)
+                if not size:
+                    self._write({"settings": self._settings})
+            except OSError as error:
+                raise ModelWriteError(f"{self.path}: cannot be written ({error.strerror})") from error
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._stack.close()
 
     def add(self, name: str, record: Json) -> None:
         """Keep a record. Raises ModelWriteError."""
@@ -64,25 +68,24 @@ class ResultsFile:
                 raise ModelWriteError(f"{self.path}: cannot be written ({error.strerror}); free some space") from error
 
     def _write(self, line: Json) -> None:
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()
+        assert self._file is not None
+        data = memoryview(json.dumps(line).encode() + b"\n")
+        while data:
+            data = data[os.write(self._file, data) :]
 
-    def _read(self) -> int:
+    def _read(self, fd: int) -> int:
         """Take up the records; the bytes of whole lines. A last line without its end is dropped."""
-        assert self.path is not None
-        try:
-            data = self.path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be read ({error.strerror})") from error
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read()
         size = data.rfind(b"\n") + 1
         for number, line in enumerate(data[:size].splitlines(), start=1):
             try:
                 found = json.loads(line)
                 if number == 1:
-                    theirs = found["settings"]
+                    theirs = dict(found["settings"])
                 else:
-                    self.records[found.pop("name")] = found
-            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                    self.records[str(found.pop("name"))] = dict(found)
+            except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
                 raise DataError(f"{self.path}: line {number} is no result; name another file") from error
             if number == 1 and theirs != self._settings:
                 differ = sorted(k for k in {*theirs, *self._settings} if theirs.get(k) != self._settings.get(k))

@@ -244,6 +244,27 @@ def test_an_output_in_the_place_of_weights(tmp_path, ghn_folder):
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "ending", "option"),
+    [
+        ("predict", ".onnx", "-o"), ("strip", ".onnx", "-o"), ("draw", ".svg", "-o"), ("report", ".html", "-o"),
+        ("profile", ".csv", "--csv"), ("profile", ".csv", "--operators-csv"), ("profile", ".json", "--trace"),
+        ("profile", ".svg", "--plot"),
+    ],
+)  # fmt: skip
+def test_an_output_in_the_place_of_what_is_read(tmp_path, name, ending, option):
+    """Neither the model nor its weights are written over, whatever they are called."""
+    model, weights = tmp_path / f"net{ending}", tmp_path / f"weights{ending}"
+    onnx.save(m.mlp(), str(tmp_path / "m"), save_as_external_data=True, location=weights.name, size_threshold=0)
+    (tmp_path / "m").rename(model)
+    (tmp_path / f"link{ending}").symlink_to(model.name)
+    before = snapshot(tmp_path)
+    one_line(command(name, model, option, model, "--force"), "is the file that is read")
+    one_line(command(name, tmp_path / f"link{ending}", option, model, "--force"), "is the file that is read")
+    one_line(command(name, model, option, weights, "--force"), "holds weights of the model", "name another file")
+    assert snapshot(tmp_path) == before
+
+
 def test_output_of_a_link_replaces_the_link(path, target, ghn_folder):
     other = target.parent / "other"
     other.write_text("other")

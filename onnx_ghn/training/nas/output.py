@@ -10,6 +10,7 @@ from pathlib import Path
 from onnx_ghn.deepnets1m.export import export_network
 from onnx_ghn.errors import ModelWriteError
 from onnx_ghn.json_types import Json
+from onnx_ghn.onnx_io import write_file
 from onnx_ghn.properties.predictor import PROPERTIES
 from onnx_ghn.training.nas.search import Candidates, SearchResult
 from onnx_ghn.training.nas.settings import SearchConfig
@@ -65,9 +66,7 @@ def write_results(
         ModelWriteError: a file cannot be written.
     """
     for name, chosen in (("ranking.csv", found.good), ("front.csv", found.edge)):
-        new = folder / f".{name}.tmp"
-        new.write_text(as_csv(rows(chosen, config.split)), "utf-8")
-        new.replace(folder / name)
+        write_file(folder / name, as_csv(rows(chosen, config.split)).encode(), force=True, what="a table")
     if picture:
         title = f"{len(found.every):,} architectures by predicted properties"
         path = folder / "front.svg"
@@ -110,10 +109,10 @@ def draw_front(
         legend = axes.legend(loc="lower right", framealpha=0.95, edgecolor="none")
         if (dots := legend.legend_handles[0]) is not None:
             dots.set(alpha=1.0, sizes=[18])
-        new = path.with_name(f".tmp-{path.name}")
         metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(new, metadata=metadata)
-    new.replace(path)
+        picture = io.BytesIO()
+        figure.savefig(picture, format=path.suffix.removeprefix("."), metadata=metadata)
+    write_file(path, picture.getvalue(), force=True, what="a picture")
 
 
 def _label(name: str) -> str:

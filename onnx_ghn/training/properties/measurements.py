@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 from collections.abc import Iterable
@@ -129,9 +130,9 @@ def _embedded(ghn: GHN, graphs: list[Any], names: list[str], settings: JsonView,
             return kept
     found = graph_embeddings(ghn, graphs)
     cache.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}")  # numpy adds .npy to other names
-    np.save(new, found)
-    new.replace(path)
+    data = io.BytesIO()
+    np.save(data, found)
+    write_file(path, data.getvalue(), force=True, what="embeddings")
     return found
 
 

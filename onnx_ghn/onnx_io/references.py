@@ -1,0 +1,194 @@
+"""Which models name a file as their external data. It is asked before the file is replaced or removed.
+
+Whatever lies in the folder is looked at, for a copy of a model may be called model.bak. The files are walked without
+their tensors' data: a few reads for each tensor, whatever its size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+
+__all__ = ["data_locations", "naming_model"]
+
+_WINDOW_BYTES = 1 << 13
+_MAX_FIELDS = 5_000_000  # of one file
+_MAX_DEPTH = 100
+_MAX_FILES = 20_000  # of one folder
+_MAX_LOCATION_BYTES = 1 << 14
+_LEVELS_ABOVE = 4  # external data may lie in folders below the model's
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+# Which fields of which message lead to a TensorProto.external_data (onnx/onnx.proto).
+_Schema = dict[int, "_Schema"]
+_ENTRY: _Schema = {}
+_TENSOR: _Schema = {13: _ENTRY}
+_SPARSE: _Schema = {1: _TENSOR, 2: _TENSOR}
+_ATTRIBUTE: _Schema = {5: _TENSOR, 10: _TENSOR, 22: _SPARSE, 23: _SPARSE}
+_NODE: _Schema = {5: _ATTRIBUTE}
+_GRAPH: _Schema = {1: _NODE, 5: _TENSOR, 15: _SPARSE}
+_ATTRIBUTE[6] = _ATTRIBUTE[11] = _GRAPH
+_FUNCTION: _Schema = {7: _NODE, 11: _ATTRIBUTE}
+_TRAINING: _Schema = {1: _GRAPH, 2: _GRAPH}
+_MODEL: _Schema = {7: _GRAPH, 20: _TRAINING, 25: _FUNCTION}
+
+
+class _NoModelError(ValueError):
+    """The bytes are no protobuf message."""
+
+
+def naming_model(path: str, others: Sequence[str] = ()) -> str | None:
+    """A model, in the folder of a file or in those above it, that names the file as its external data; None: none.
+
+    In the folder itself every file is looked at, in those above it what ends in .onnx.
+
+    Args:
+        path: the file.
+        others: files to look at wherever they lie.
+
+    Raises:
+        OSError: so many files lie there that it is not told.
+    """
+    file = _entry(path)
+    folder = os.path.dirname(file)
+    for level in range(1 + _LEVELS_ABOVE):
+        for candidate in _candidates(folder, every=level == 0):
+            if _names(candidate, file):
+                return candidate
+        if os.path.dirname(folder) == folder:
+            break
+        folder = os.path.dirname(folder)
+    return next((other for other in others if _names(other, file)), None)
+
+
+def _names(model: str, file: str) -> bool:
+    """Whether a model that is another file names `file`, an entry of a folder."""
+    if _entry(model) == file:
+        return False
+    for location in data_locations(model, damaged=True):
+        with contextlib.suppress(OSError, ValueError):
+            named = os.path.join(os.path.dirname(model), location)
+            if file in (_entry(named), os.path.realpath(named)):
+                return True
+    return False
+
+
+def _entry(path: str) -> str:
+    """The one path of a name in a folder, of a link itself."""
+    return os.path.join(os.path.realpath(os.path.dirname(path) or os.curdir), os.path.basename(path))
+
+
+def _candidates(folder: str, *, every: bool) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as entries:
+            found = []
+            for entry in entries:
+                if every or entry.name.endswith(".onnx"):
+                    found.append(entry.path)
+                if len(found) > _MAX_FILES:
+                    if every:
+                        raise OSError(None, "too many files to look for what belongs together", folder)
+                    return
+    except (PermissionError, FileNotFoundError, NotADirectoryError):
+        return
+    yield from found
+
+
+def data_locations(path: str, *, damaged: bool = False) -> frozenset[str]:
+    """The locations of external data that a model file names; empty where the file is no model.
+
+    Args:
+        path: the file.
+        damaged: give what a damaged or truncated file names before its fault, too.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # through a link: that names data beside itself
+            return frozenset()
+        fd = os.open(path, _FLAGS)
+    except (OSError, ValueError):
+        return frozenset()
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            return frozenset()
+        walk = _Walk(fd)
+        try:
+            walk.message(0, status.st_size, _MODEL, 0)
+        except (OSError, _NoModelError):
+            return frozenset(walk.locations if damaged else ())
+        return frozenset(walk.locations)
+    except OSError:
+        return frozenset()
+    finally:
+        os.close(fd)
+
+
+class _Walk:
+    """Walks a file by its messages, through a window that is read anew where it ends."""
+
+    def __init__(self, fd: int) -> None:
+        self.locations: set[str] = set()
+        self._fd = fd
+        self._start = 0
+        self._window = b""
+        self._n_fields = 0
+
+    def message(self, at: int, end: int, schema: _Schema, depth: int) -> None:
+        """Collect the locations in a message at bytes `at` to `end`."""
+        if depth > _MAX_DEPTH:
+            raise _NoModelError
+        key = ""
+        while at < end:
+            self._n_fields += 1
+            if self._n_fields > _MAX_FIELDS:
+                raise _NoModelError
+            tag, at = self._varint(at, end)
+            kind = tag & 7
+            if not tag >> 3:
+                raise _NoModelError
+            if kind == _VARINT:
+                _, at = self._varint(at, end)
+            elif kind == _FIXED32:
+                at += 4
+            elif kind == _FIXED64:
+                at += 8
+            elif kind == _LENGTH:
+                length, at = self._varint(at, end)
+                if length > end - at:
+                    raise _NoModelError
+                if schema is _ENTRY and length <= _MAX_LOCATION_BYTES:
+                    text = os.fsdecode(self._bytes(at, length))
+                    if tag >> 3 == 1:
+                        key = text
+                    elif tag >> 3 == 2 and key == "location":
+                        self.locations.add(text)
+                elif schema is not _ENTRY and (inner := schema.get(tag >> 3)) is not None:
+                    self.message(at, at + length, inner, depth + 1)
+                at += length
+            else:
+                raise _NoModelError
+        if at != end:
+            raise _NoModelError
+
+    def _bytes(self, at: int, length: int) -> bytes:
+        begin = at - self._start
+        if begin < 0 or begin + length > len(self._window):
+            os.lseek(self._fd, at, os.SEEK_SET)
+            self._window, self._start, begin = os.read(self._fd, max(_WINDOW_BYTES, length)), at, 0
+        return self._window[begin : begin + length]
+
+    def _varint(self, at: int, end: int) -> tuple[int, int]:
+        found = shift = 0
+        while at < end and shift < 64:
+            byte = self._bytes(at, 1)
+            if not byte:
+                break
+            at += 1
+            found |= (byte[0] & 0x7F) << shift
+            if byte[0] < 0x80:
+                return found, at
+            shift += 7
+        raise _NoModelError
