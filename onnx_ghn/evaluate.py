@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.images.inputs import image_input
+from onnx_ghn.installed_runtime import require_onnxruntime
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -190,6 +191,7 @@ def _with_batch_statistics(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _providers(device: str | None) -> list[str]:
+    require_onnxruntime()
     import onnxruntime
 
     wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
+from onnx_ghn.installed_runtime import require_onnxruntime
 from onnx_ghn.limits import memory_bytes
 
 if TYPE_CHECKING:
     import onnxruntime
 
 __all__ = ["failures", "open_session", "run_session"]
-
 
 _MAX_RUN_S = 600.0  # a loop in a foreign file may never end
 _SILENT = 4  # onnxruntime's severity for fatal errors only: failures are raised, not logged too
@@ -25,7 +25,8 @@ _SILENT = 4  # onnxruntime's severity for fatal errors only: failures are raised
 def open_session(
     path: str | os.PathLike[str], providers: Sequence[str] = ("CPUExecutionProvider",)
 ) -> onnxruntime.InferenceSession:
-    """A session of a model. Raises RuntimeFailure if onnxruntime refuses the model."""
+    """A session of a model. Raises RuntimeFailure if onnxruntime refuses the model, or cannot be used itself."""
+    require_onnxruntime()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -16,6 +16,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from onnx_ghn._version import __version__
+from onnx_ghn.installed_runtime import require_onnxruntime
 from onnx_ghn.limits import available_cores
 from onnx_ghn.profiling.report import Machine
 from onnx_ghn.profiling.sessions import one_line_failures, timed_session
@@ -63,6 +64,7 @@ def measure_machine(provider: str, threads: int) -> Machine:
 
 def system_info() -> dict[str, str | int]:
     """Processor, cores and versions, for a report."""
+    require_onnxruntime()
     import onnxruntime
 
     return {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.installed_runtime import require_onnxruntime
 from onnx_ghn.profiling.settings import OPTIMIZATIONS, Point, Settings
 from onnx_ghn.runtime import failures
 
@@ -32,6 +33,7 @@ def provider_name(name: str) -> str:
     Raises:
         OptionError: onnxruntime knows none of that name.
     """
+    require_onnxruntime()
     import onnxruntime
 
     known: dict[str, str] = {entry.lower(): entry for entry in onnxruntime.get_all_providers()}
@@ -61,6 +63,7 @@ def timed_session(
     Raises:
         RuntimeFailure: a provider that is absent, a model that onnxruntime refuses.
     """
+    require_onnxruntime()
     import onnxruntime
 
     if point.provider not in onnxruntime.get_available_providers():
