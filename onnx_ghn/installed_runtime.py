@@ -53,8 +53,8 @@ def _why_not(error: Exception | None) -> str:
         version = f" {found[1] or found[2]}" if found and "cudnn" not in library[0].lower() else ""
         return (
             f"onnxruntime cannot be loaded, as {library[0]} of NVIDIA's CUDA{version} libraries is missing; install "
-            f"them, or the onnxruntime that needs none: pip uninstall -y {' '.join(installed) or 'onnxruntime-gpu'}, then "
-            "pip install onnxruntime"
+            f"them, or the onnxruntime that needs none: pip uninstall -y {' '.join(installed) or 'onnxruntime-gpu'}, "
+            "then pip install onnxruntime"
         )
     if len(installed) > 1:
         return (
