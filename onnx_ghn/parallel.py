@@ -15,7 +15,7 @@ from concurrent.futures import BrokenExecutor
 from typing import Any, TypeVar
 
 from onnx_ghn.errors import OptionError
-from onnx_ghn.settings import setting
+from onnx_ghn.settings import Settings, setting
 from onnx_ghn.workers import end_with
 
 __all__ = ["BACKENDS", "Jobs", "in_order"]
@@ -28,7 +28,7 @@ _LOST = "a worker process was killed; run again with fewer workers: what is writ
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Jobs:
+class Jobs(Settings):
     """How independent jobs are spread; see `in_order`."""
 
     workers: int = setting(1, "Jobs that run at once; -1 for one per core.")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["Setting", "ghn_setting", "made", "required", "setting", "settings_of", "values"]
+from onnx_ghn.errors import OptionError
+
+__all__ = ["Setting", "Settings", "ghn_setting", "made", "required", "setting", "settings_of", "values"]
 
 T = TypeVar("T")
 
@@ -16,7 +20,7 @@ _KEY = "onnx_ghn.setting"  # in the metadata of a field
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a field says about itself, beside its name, type and default."""
+    """What a field says about itself; its name, type and default are those of the field."""
 
     help: str
     flag: str = ""  # a short spelling, such as -b
@@ -25,11 +29,47 @@ class Setting:
     choices: Sequence[Any] = ()  # a Literal lists its own
     least: float | None = None
     most: float | None = None
+    above: float | None = None  # where the bound itself is no value
+    below: float | None = None
     metavar: str | None = None
     shown: bool = True  # the help tells the default
     imagenet: Any = None  # the default for the data set `imagenet`, where it is another
-    check: str = ""  # what a value names, by which it is checked early: ghn, file, pattern
+    check: str = ""  # what a value names, by which it is checked early: ghn, file, pattern, library
+    form: str = ""  # how several values are written in one: numbers, cores, words, levels
     needed: bool = False  # there is no default
+    name: str = ""
+    kind: Any = str  # the type, without None
+    optional: bool = False  # it may be None
+    default: Any = None
+
+    def fault(self, value: Any) -> str | None:
+        """What is wrong with a value: `must be at least 1`; None where nothing is."""
+        bounds = (
+            ("at least", self.least, lambda bound: value >= bound),
+            ("at most", self.most, lambda bound: value <= bound),
+            ("above", self.above, lambda bound: value > bound),
+            ("below", self.below, lambda bound: value < bound),
+        )
+        wrong = [f"{word} {bound}" for word, bound, holds in bounds if bound is not None and not holds(bound)]
+        if self.choices and not isinstance(value, tuple) and value not in self.choices:
+            wrong.append(f"one of {', '.join(map(str, self.choices))}")
+        return f"must be {' and '.join(wrong)}" if wrong else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A dataclass of settings, whose values are within their bounds and of their choices.
+
+    Raises:
+        OptionError: a value is not.
+    """
+
+    def __post_init__(self) -> None:
+        for told in settings_of(type(self)):
+            value = getattr(self, told.name)
+            fault = None if value is None else told.fault(value)
+            if fault is not None:
+                raise OptionError(f"`{told.name}` {value} {fault}")
 
 
 def setting(default: T, help: str, flag: str = "", **told: Any) -> T:
@@ -56,14 +96,28 @@ def ghn_setting(help: str, check: str = "ghn") -> str | None:
     return setting(None, text, "-C", option="--ghn", aliases=["--ckpt"], metavar="GHN", check=check)
 
 
-def settings_of(kind: type) -> Iterator[tuple[str, Setting, Any]]:
-    """The settings of a dataclass by name, with their defaults: its own first, then those that it inherits."""
-    names = dict.fromkeys(name for base in kind.__mro__ for name in inspect.get_annotations(base))
-    for name in names:
-        fields = (base.__dict__.get("__dataclass_fields__", {}).get(name) for base in kind.__mro__)
+@functools.cache
+def settings_of(kind: type) -> tuple[Setting, ...]:
+    """The settings of a dataclass: its own first, then those that it inherits."""
+    hints = get_type_hints(kind)
+    found = []
+    for name in dict.fromkeys(name for base in kind.__mro__ for name in inspect.get_annotations(base)):
+        fields = [base.__dict__.get("__dataclass_fields__", {}).get(name) for base in kind.__mro__]
         told = next((f.metadata[_KEY] for f in fields if f is not None and _KEY in f.metadata), None)
         if told is not None:
-            yield name, told, kind.__dict__["__dataclass_fields__"][name].default
+            hint, optional = _without_none(hints[name])
+            choices = told.choices or (get_args(hint) if get_origin(hint) is Literal else ())
+            more = {"name": name, "kind": hint, "optional": optional, "choices": choices, "default": fields[0].default}
+            found.append(dataclasses.replace(told, **more))
+    return tuple(found)
+
+
+def _without_none(hint: Any) -> tuple[Any, bool]:
+    """The type of `X | None`, and whether it is one."""
+    if get_origin(hint) not in (Union, types.UnionType):
+        return hint, False
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    return kinds[0], len(kinds) < len(get_args(hint))
 
 
 def made(kind: type[T], given: Mapping[str, Any]) -> T:
@@ -75,8 +129,7 @@ def made(kind: type[T], given: Mapping[str, Any]) -> T:
     """
     chosen = {name: given[name] for name in kind.__dict__["__dataclass_fields__"] if given.get(name) is not None}
     if chosen.get("dataset") == "imagenet":
-        published = {name: told.imagenet for name, told, _ in settings_of(kind) if told.imagenet is not None}
-        chosen = published | chosen
+        chosen = {told.name: told.imagenet for told in settings_of(kind) if told.imagenet is not None} | chosen
     return kind(**chosen)
 
 

@@ -13,7 +13,16 @@ from pathlib import Path
 from onnx_ghn.errors import CheckpointError, ModelReadError, ModelWriteError, OnnxGhnError, OptionError
 from onnx_ghn.shipped import shipped_checkpoints
 
-__all__ = ["check_ending", "check_file", "check_ghn", "check_included", "check_model", "check_output", "check_pattern"]
+__all__ = [
+    "check_ending",
+    "check_file",
+    "check_ghn",
+    "check_included",
+    "check_library",
+    "check_model",
+    "check_output",
+    "check_pattern",
+]
 
 #: Endings that say what is in a file.
 _KINDS = (
@@ -66,6 +75,12 @@ def _shipped_names() -> list[str]:
         for config in shipped_checkpoints().glob("*/config.json")
         if (config.parent / "model.safetensors").is_file()
     )
+
+
+def check_library(path: str) -> None:
+    """Refuse a library of custom operators that is no file. Raises OptionError."""
+    if not os.path.isfile(path):
+        raise OptionError(f"custom operators: {path} is no file")
 
 
 def check_pattern(pattern: str) -> None:

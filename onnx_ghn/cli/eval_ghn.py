@@ -21,14 +21,14 @@ from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.options import Machine
 from onnx_ghn.cli.terminal import bar
 from onnx_ghn.errors import OptionError
-from onnx_ghn.settings import ghn_setting, setting
+from onnx_ghn.settings import Settings, ghn_setting, setting
 from onnx_ghn.training.evaluation_settings import Images, ModelConfig, Networks
 
 __all__ = ["eval_ghn"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Files:
+class _Files(Settings):
     ckpt: str | None = ghn_setting("GHN to use instead of the default one")
     model: str | None = setting(None, "ONNX file to evaluate, instead of networks that a GHN fills.")
     results: str | None = setting(None, "JSON Lines file of results by network; an interrupted run goes on from it.")

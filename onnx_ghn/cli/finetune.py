@@ -16,7 +16,7 @@ from onnx_ghn.cli.options import Machine
 from onnx_ghn.cli.terminal import begun, console, loop_progress, spinner
 from onnx_ghn.errors import printable
 from onnx_ghn.finetuning.settings import FinetuneOptions
-from onnx_ghn.settings import required, setting
+from onnx_ghn.settings import Settings, required, setting
 
 if TYPE_CHECKING:
     from onnx_ghn.finetuning import FinetuneResult
@@ -25,7 +25,7 @@ __all__ = ["finetune"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Paths:
+class _Paths(Settings):
     data: str = required(
         "Images: class folders or a zip archive of them, or cifar10 or cifar100.", "-d", metavar="FOLDER|ZIP"
     )

@@ -23,7 +23,7 @@ from onnx_ghn.cli.options import Machine
 from onnx_ghn.cli.train_net import train_and_tell
 from onnx_ghn.json_types import Json
 from onnx_ghn.parallel import Jobs
-from onnx_ghn.settings import required, setting
+from onnx_ghn.settings import Settings, required, setting
 from onnx_ghn.training.nas.settings import SearchConfig, Trained, published_protocol
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ __all__ = ["nas"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Output:
+class _Output(Settings):
     output: str = required("Folder for the tables, the picture and the ONNX files.", "-o", metavar="FOLDER")
     picture: bool = setting(True, "Draw the front as front.svg.", shown=False)
     force: bool = setting(False, "Write into a folder that is not empty.")

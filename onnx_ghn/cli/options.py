@@ -8,10 +8,10 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
-from onnx_ghn.cli.checks import check_ghn, check_model, check_pattern
+from onnx_ghn.cli.checks import check_ghn, check_model
 from onnx_ghn.cli.commands import Option, checked
 from onnx_ghn.errors import OptionError
-from onnx_ghn.settings import setting
+from onnx_ghn.settings import Settings, setting
 
 __all__ = [
     "Machine",
@@ -21,7 +21,6 @@ __all__ = [
     "model",
     "named_shape",
     "output",
-    "patterns",
     "seed",
     "shape",
     "together",
@@ -60,11 +59,6 @@ def ghn(help_text: str) -> _Decorator:
     )
 
 
-def patterns(name: str, help_text: str) -> _Decorator:
-    """Regular expressions."""
-    return click.option(name, multiple=True, metavar="REGEX", callback=checked(check_pattern), help=help_text)
-
-
 def output(help_text: str) -> _Decorator:
     """The file to write, as `output`."""
     return click.option("-o", "--output", required=True, metavar="FILE", help=help_text)
@@ -95,7 +89,7 @@ def named_shape(text: str | tuple[str, tuple[int, ...]]) -> tuple[str, tuple[int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Machine:
+class Machine(Settings):
     """What of this machine is used."""
 
     threads: int | None = setting(None, "Threads of each process on the CPU (default: all cores).", least=1)

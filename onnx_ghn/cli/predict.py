@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,7 @@ from onnx_ghn.cli.checks import check_included, check_output
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import console, say, spinner
 from onnx_ghn.errors import printable
+from onnx_ghn.prediction.options import PredictOptions
 
 if TYPE_CHECKING:
     from onnx_ghn.prediction import Prediction
@@ -23,51 +24,9 @@ __all__ = ["predict"]
 @cli_options.model
 @cli_options.output("Where to write the filled model, an .onnx file.")
 @cli_options.ghn("The GHN that predicts")
-@cli_options.patterns("--include", "Fill only parameters whose name matches; may be given several times.")
-@cli_options.patterns("--exclude", "Leave parameters whose name matches as they are; may be given several times.")
-@click.option(
-    "--fallback",
-    type=click.Choice(["standard", "keep"]),
-    default="standard",
-    show_default=True,
-    help="What parameters that no GHN predicts get: the standard initialisation of their role, or their own values.",
-)
-@click.option(
-    "--post",
-    type=click.Choice(["none", "noise", "orthogonal"]),
-    default="none",
-    show_default=True,
-    help="How to break up the copies in tensors that are wider than what the GHN decodes.",
-)
-@click.option("--post-strength", type=float, help="Strength of --post (default: noise 0.1, orthogonal 0.5).")
-@click.option(
-    "--calibrate",
-    default="noise",
-    show_default=True,
-    metavar="none|noise|FOLDER|ZIP",
-    help="Inputs that set BatchNorm's running statistics: noise, or the images of a folder or zip archive.",
-)
-@click.option(
-    "--unfold-batchnorm", is_flag=True, help="Put back the batch norms that an exporter folded into convolutions."
-)
-@cli_options.seed
 @cli_options.force
 @click.option("--json", "as_json", is_flag=True, help="Print the coverage report as JSON.")
-def predict(
-    model: str,
-    output: str,
-    ghn: str | None,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    fallback: Literal["standard", "keep"],
-    post: Literal["none", "noise", "orthogonal"],
-    post_strength: float | None,
-    calibrate: str,
-    unfold_batchnorm: bool,
-    seed: int,
-    force: bool,
-    as_json: bool,
-) -> None:
+def predict(model: str, output: str, ghn: str | None, options: PredictOptions, force: bool, as_json: bool) -> None:
     """Fill every trainable tensor of MODEL with predicted weights."""
     check_output(output, [".onnx"], "an ONNX model", force, [model, ghn, calibrate])
     from onnx_ghn.prediction import predict as run
@@ -81,20 +40,13 @@ def predict(
     with spinner(f"predicting {model}"):
         prediction = run(
             model,
-            None if include else output,  # patterns that select nothing are told before anything is written
+            None if options.include else output,  # patterns that select nothing are told before anything is written
             ghn=network,
-            include=include,
-            exclude=exclude,
-            fallback=fallback,
-            post=post,
-            post_strength=post_strength,
-            calibrate=calibrate,
-            unfold_batchnorm=unfold_batchnorm,
-            seed=seed,
+            options=options,
             force=force,
         )
-        if include:
-            check_included(include, [entry.parameter.name for entry in prediction.coverage.entries])
+        if options.include:
+            check_included(options.include, [entry.parameter.name for entry in prediction.coverage.entries])
             prediction.save(output, force=force)
     _print(prediction, model, output, as_json)
 

@@ -12,6 +12,7 @@ import click
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.terminal import console
 from onnx_ghn.errors import OptionError, printable
+from onnx_ghn.settings import Settings, setting
 
 if TYPE_CHECKING:
     from onnx_ghn.profiling import ProfileReport
@@ -21,44 +22,48 @@ __all__ = ["Files", "print_profile"]
 _WIDTH = 180  # of tables, where they are piped
 
 
-@dataclasses.dataclass(frozen=True)
-class Files:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Files(Settings):
     """The files that a profile may be written to; None: not that one."""
 
-    points: str | None
-    operators: str | None
-    trace: str | None
-    plot: str | None
+    csv_file: str | None = setting(None, "Write a row for each point, to a .csv file.", option="--csv", metavar="FILE")
+    operators_csv: str | None = setting(
+        None, "Write a row for each operator of each point, to a .csv file.", metavar="FILE"
+    )
+    trace: str | None = setting(None, "Write a Chrome trace of the recorded runs, a .json file.", metavar="FILE")
+    plot: str | None = setting(
+        None, "Draw latencies, operators and roofline, as an .svg, .png or .pdf file.", metavar="FILE"
+    )
+    force: bool = setting(False, "Overwrite existing output files.")
 
-    def check(self, force: bool, inputs: Sequence[str | None]) -> None:
+    def check(self, inputs: Sequence[str | None]) -> None:
         """Refuse what could not be written at the end.
 
         Args:
-            force: replace existing files.
             inputs: the files that are read; None: not given.
 
         Raises:
             OptionError: two outputs have one name.
             ModelWriteError: one cannot be written.
         """
-        named = [file for file in dataclasses.astuple(self) if file is not None]
+        named = [file for file in (self.csv_file, self.operators_csv, self.trace, self.plot) if file is not None]
         if len({os.path.realpath(file) for file in named}) < len(named):
             raise OptionError("two outputs have the same file; name another")
         kinds = (
-            (self.points, (".csv",), "a table"),
-            (self.operators, (".csv",), "a table"),
+            (self.csv_file, (".csv",), "a table"),
+            (self.operators_csv, (".csv",), "a table"),
             (self.trace, (".json",), "a trace"),
             (self.plot, (".svg", ".png", ".pdf"), "a picture"),
         )
         for file, endings, content in kinds:
             if file is not None:
-                check_output(file, endings, content, force, inputs)
+                check_output(file, endings, content, self.force, inputs)
         if self.plot is not None:
             from onnx_ghn.profiling.picture import check_picture
 
             check_picture(self.plot)
 
-    def write(self, report: ProfileReport, force: bool, quiet: bool) -> None:
+    def write(self, report: ProfileReport, quiet: bool) -> None:
         """Write those that are named, where anything was measured. Raises ModelWriteError."""
         from onnx_ghn.onnx_io import write_file
         from onnx_ghn.profiling import export
@@ -66,14 +71,14 @@ class Files:
         if not any(point.error is None for point in report.points):
             return
         contents: list[tuple[str | None, Callable[[ProfileReport], str | bytes]]] = [
-            (self.points, export.points_csv),
-            (self.operators, export.operators_csv),
+            (self.csv_file, export.points_csv),
+            (self.operators_csv, export.operators_csv),
             (self.trace, export.trace_json),
             (self.plot, self._picture),
         ]
         for file, content in contents:
             if file is not None:
-                write_file(file, content(report), force=force)
+                write_file(file, content(report), force=self.force)
                 if not quiet:
                     click.echo(f"{file}: written")
 

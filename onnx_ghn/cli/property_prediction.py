@@ -21,14 +21,14 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Group
 from onnx_ghn.cli.terminal import bar
-from onnx_ghn.settings import ghn_setting, setting
+from onnx_ghn.settings import Settings, ghn_setting, setting
 from onnx_ghn.training.properties.settings import MeasureConfig
 
 __all__ = ["property_prediction"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Out:
+class _Out(Settings):
     out: str = setting("./out/properties", "Folder of the measurements.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import spinner
+from onnx_ghn.settings import Settings, setting
 
 if TYPE_CHECKING:
     from onnx_ghn.profiling import ProfileReport
@@ -19,47 +21,35 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Content(Settings):
+    predict: bool = setting(
+        True, "Show graph and coverage only: no GHN, no distributions of weights.", option="--no-predict"
+    )
+    profile: bool = setting(False, "Run MODEL through onnxruntime and show its speed, too.")
+    seconds: float = setting(3.0, "How long --profile measures.", above=0)
+    threads: int | None = setting(None, "Threads that --profile uses (default: all cores).", least=1)
+    batch: int | None = setting(None, "Batch size of --profile (default: as the file says).", least=1)
+    seed: int = setting(0, "Random seed.", least=0)
+
+
 @click.command(cls=Command, short_help="Write a page about MODEL: graph, coverage, weights, speed.")
 @cli_options.model
 @cli_options.output("Where to write the page, an .html file.")
 @cli_options.ghn("The GHN that predicts")
-@click.option("--no-predict", is_flag=True, help="Show graph and coverage only: no GHN, no distributions of weights.")
-@click.option("--profile", "measured", is_flag=True, help="Run MODEL through onnxruntime and show its speed, too.")
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
-    default=3.0,
-    show_default=True,
-    help="How long --profile measures.",
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads that --profile uses (default: all cores).")
-@click.option("--batch", type=click.IntRange(min=1), help="Batch size of --profile (default: as the file says).")
-@cli_options.seed
 @cli_options.force
 @click.option("--json", "as_json", is_flag=True, help="Print what the page shows as JSON.")
-def report(
-    model: str,
-    output: str,
-    ghn: str | None,
-    no_predict: bool,
-    measured: bool,
-    seconds: float,
-    threads: int | None,
-    batch: int | None,
-    seed: int,
-    force: bool,
-    as_json: bool,
-) -> None:
+def report(model: str, output: str, ghn: str | None, content: _Content, force: bool, as_json: bool) -> None:
     """Write a page about MODEL: its graph, coverage, predicted weights, speed. It opens anywhere, without a network."""
     check_output(output, [".html", ".htm"], "a page", force, [model, ghn])
     from onnx_ghn.report.writing import report_data, write_page
 
     profile = None
-    if measured:
+    if content.profile:
         with spinner(f"measuring {model}"):
-            profile = _measure(model, seconds, threads, batch, seed)
+            profile = _measure(model, content)
     with spinner(f"reporting on {model}"):
-        data = report_data(model, ghn=ghn, predict=not no_predict, profile=profile, seed=seed)
+        data = report_data(model, ghn=ghn, predict=content.predict, profile=profile, seed=content.seed)
         path = write_page(data, output, force=force)
     if as_json:
         click.echo(json.dumps(data, indent=2))
@@ -69,13 +59,13 @@ def report(
     click.echo(f"{path}: {len(graph['nodes']['x']):,} nodes, {graph['n_edges']:,} edges, {size_bytes:,} bytes")
 
 
-def _measure(model: str, seconds: float, threads: int | None, batch: int | None, seed: int) -> ProfileReport:
+def _measure(model: str, content: _Content) -> ProfileReport:
     from onnx_ghn.profiling import profile
-    from onnx_ghn.profiling.settings import Settings
+    from onnx_ghn.profiling import settings as profiling
 
     return profile(
         model,
-        batch=() if batch is None else (batch,),
-        threads=() if threads is None else (threads,),
-        settings=Settings(seconds=seconds, seed=seed),
+        batch=() if content.batch is None else (content.batch,),
+        threads=() if content.threads is None else (content.threads,),
+        settings=profiling.Settings(seconds=content.seconds, seed=content.seed),
     )

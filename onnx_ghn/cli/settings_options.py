@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-import types
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
-from onnx_ghn.cli.checks import check_file, check_ghn, check_pattern
+from onnx_ghn.cli.checks import check_file, check_ghn, check_library, check_pattern
+from onnx_ghn.cli.number_lists import cores, levels, numbers, words
 from onnx_ghn.settings import Setting, made, settings_of
 
 __all__ = ["Option", "checked", "from_settings"]
@@ -18,7 +18,13 @@ __all__ = ["Option", "checked", "from_settings"]
 Given = TypeVar("Given", str | None, tuple[str, ...])
 
 CHECKS = "onnx_ghn.checks"  # in a context's meta: checks, and what each is of
-_CHECKS: dict[str, Callable[[str], None]] = {"ghn": check_ghn, "file": check_file, "pattern": check_pattern}
+_FORMS = {"numbers": numbers, "cores": cores, "words": words, "levels": levels}
+_CHECKS: dict[str, Callable[[str], None]] = {
+    "ghn": check_ghn,
+    "file": check_file,
+    "pattern": check_pattern,
+    "library": check_library,
+}
 
 
 class Option(click.Option):
@@ -71,7 +77,7 @@ def from_settings(
     taken = list(inspect.signature(callback).parameters)
     for name in taken:
         if name in kinds:
-            found += _options(kinds[name])
+            found += map(_option, settings_of(kinds[name]))
         elif name in by_hand:
             found.append(by_hand.pop(name))
 
@@ -83,28 +89,27 @@ def from_settings(
     return call, [*by_hand.values(), *found]
 
 
-def _options(kind: type) -> Iterator[click.Option]:
-    hints = get_type_hints(kind)
-    for name, told, default in settings_of(kind):
-        yield _option(name, told, default, hints[name])
-
-
-def _option(name: str, told: Setting, default: Any, hint: Any) -> click.Option:
-    hint, is_optional = _without_none(hint)
-    long = told.option or f"--{name.replace('_', '-')}"
-    is_switch = hint is bool and (default is True or is_optional)
-    names = f"{long}/--no-{long[2:]}" if is_switch else long
-    is_shown = told.shown and told.imagenet is None and (is_switch or default is not False) and default is not None
-    more: dict[str, Any] = {} if told.needed else {"default": None if told.imagenet is not None else default}
-    if hint is bool:
+def _option(told: Setting) -> Option:
+    long = told.option or f"--{told.name.replace('_', '-')}"
+    more: dict[str, Any] = {} if told.needed else {"default": None if told.imagenet is not None else told.default}
+    is_shown = told.shown and told.imagenet is None and told.default is not None
+    if told.kind is bool and long.startswith("--no-"):
+        more |= {"is_flag": True, "flag_value": False}
+        is_shown = False
+    elif told.kind is bool:
         more["is_flag"] = True
-    elif get_origin(hint) in (tuple, Sequence):
-        more |= {"multiple": True, "type": _type(told, get_args(hint)[0])}
+        if told.default is True or told.optional:
+            long += f"/--no-{long[2:]}"
+        is_shown = is_shown and told.default
+    elif told.form:
+        more["type"], is_shown = _FORMS[told.form], False
+    elif get_origin(told.kind) in (tuple, Sequence):
+        more |= {"multiple": True, "type": _type(told, get_args(told.kind)[0])}
         is_shown = False
     else:
-        more["type"] = _type(told, hint)
+        more["type"] = _type(told, told.kind)
     return Option(
-        [name, *filter(None, [told.flag]), names],
+        [told.name, *filter(None, [told.flag]), long],
         help=told.help,
         required=told.needed,
         show_default=is_shown,
@@ -115,19 +120,12 @@ def _option(name: str, told: Setting, default: Any, hint: Any) -> click.Option:
     )
 
 
-def _without_none(hint: Any) -> tuple[Any, bool]:
-    """The type of `X | None`, and whether it is one."""
-    if get_origin(hint) not in (Union, types.UnionType):
-        return hint, False
-    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
-    return (kinds[0] if kinds else str), len(kinds) < len(get_args(hint))
-
-
-def _type(told: Setting, hint: Any) -> Any:
-    choices = told.choices or (get_args(hint) if get_origin(hint) is Literal else ())
+def _type(told: Setting, kind: Any) -> Any:
+    choices = told.choices or (get_args(kind) if get_origin(kind) is Literal else ())
     if choices:
         return (_Numbers if isinstance(choices[0], int) else click.Choice)([str(choice) for choice in choices])
-    if hint in (int, float) and (told.least, told.most) != (None, None):
-        kind: Any = click.IntRange if hint is int else click.FloatRange
-        return kind(told.least, told.most)
-    return hint
+    if kind is int and told.least is not None:
+        return click.IntRange(int(told.least))
+    if kind is float and told.least is not None and told.most is not None:
+        return click.FloatRange(told.least, told.most)
+    return kind

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from onnx_ghn.errors import OptionError
 from onnx_ghn.settings import setting
 from onnx_ghn.training.settings import RunConfig
 
@@ -24,10 +23,10 @@ class FinetuneOptions(RunConfig):
     steps: int | None = setting(None, "Number of training steps, instead of epochs.", least=1)
     batch_size: int = setting(64, "Images per step.", "-b", least=1)
     opt: str = "sgd"
-    lr: float = setting(0.01, "Initial learning rate, which falls to 0 along a cosine.")
+    lr: float = setting(0.01, "Initial learning rate, which falls to 0 along a cosine.", above=0)
     wd: float = 3e-4
     grad_clip: float = 5.0
-    label_smoothing: float = setting(0.0, "Label smoothing.")
+    label_smoothing: float = setting(0.0, "Label smoothing.", least=0, below=1)
     augment: bool = setting(True, "Train on random windows and mirrored images.")
     freeze: tuple[str, ...] = setting(
         (), "Leave tensors whose names match as they are.", metavar="REGEX", check="pattern"
@@ -36,13 +35,3 @@ class FinetuneOptions(RunConfig):
     device: str = "cpu"
     save_interval: int = 200
     log_interval: int = 20
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.epochs < 1 or (self.steps is not None and self.steps < 1):
-            raise OptionError(f"`epochs` {self.epochs} and `steps` {self.steps} must be at least 1")
-        if self.batch_size < 1 or not 0 <= self.label_smoothing < 1:
-            raise OptionError(
-                f"`batch_size` {self.batch_size} must be at least 1, "
-                f"`label_smoothing` {self.label_smoothing} from 0 to below 1"
-            )

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 import re
 from collections.abc import Sequence
-from typing import Literal, Self, TypedDict, Unpack, get_args
+from typing import Literal, Self, TypedDict, Unpack
 
 from onnx_ghn.errors import OptionError
-from onnx_ghn.prediction.postprocess import POST_STRENGTHS, Post, check_strength
+from onnx_ghn.settings import Settings, setting
 
-__all__ = ["Fallback", "PredictKeywords", "PredictOptions"]
+__all__ = ["Fallback", "Post", "PredictKeywords", "PredictOptions", "check_strength"]
 
 Fallback = Literal["standard", "keep"]
+Post = Literal["none", "noise", "orthogonal"]
+
+#: Default strength of each cure.
+POST_STRENGTHS = {"none": 0.0, "noise": 0.1, "orthogonal": 0.5}
+
+
+def check_strength(post: str, strength: float) -> None:
+    """Raise OptionError for an unknown cure, or a strength that is out of its range."""
+    if post not in POST_STRENGTHS:
+        raise OptionError(f"`post` {post!r} must be one of {', '.join(POST_STRENGTHS)}")
+    if not (math.isfinite(strength) and strength >= 0) or (post == "orthogonal" and strength > 1):
+        raise OptionError(
+            f"`post_strength` {strength} must be at least 0" + (", at most 1" if post == "orthogonal" else "")
+        )
 
 
 class PredictKeywords(TypedDict, total=False):
@@ -31,23 +46,35 @@ class PredictKeywords(TypedDict, total=False):
 
 
 @dataclasses.dataclass(frozen=True)
-class PredictOptions:
+class PredictOptions(Settings):
     """What is predicted, and how.
 
     Raises:
         OptionError: a value that makes no sense, alone or with the others.
     """
 
-    include: Sequence[str] = ()  # regular expressions; only parameters whose name one of them matches are filled
-    exclude: Sequence[str] = ()  # regular expressions; parameters whose name one of them matches keep their values
-    fallback: Fallback = (
-        "standard"  # what no GHN predicts gets the standard initialisation of its role, or keeps its own
+    include: Sequence[str] = setting(
+        (), "Fill only parameters whose name matches; may be given several times.", metavar="REGEX", check="pattern"
     )
-    post: Post = "none"  # how the copies in tensors that are wider than what the GHN decodes are told apart
-    post_strength: float | None = None  # None: the default of `post`, see `postprocess.POST_STRENGTHS`
-    calibrate: str | os.PathLike[str] = "noise"  # batch norms' running statistics: "noise", a folder of images, "none"
-    unfold_batchnorm: bool = False  # put back the batch norms that an exporter folded into convolutions
-    seed: int = 0  # of everything that is drawn at random
+    exclude: Sequence[str] = setting(
+        (),
+        "Leave parameters whose name matches as they are; may be given several times.",
+        metavar="REGEX",
+        check="pattern",
+    )
+    fallback: Fallback = setting(
+        "standard",
+        "What parameters that no GHN predicts get: the standard initialisation of their role, or their own values.",
+    )
+    post: Post = setting("none", "How to break up the copies in tensors that are wider than what the GHN decodes.")
+    post_strength: float | None = setting(None, "Strength of --post (default: noise 0.1, orthogonal 0.5).")
+    calibrate: str | os.PathLike[str] = setting(
+        "noise",
+        "Inputs that set BatchNorm's running statistics: noise, or the images of a folder or zip archive.",
+        metavar="none|noise|FOLDER|ZIP",
+    )
+    unfold_batchnorm: bool = setting(False, "Put back the batch norms that an exporter folded into convolutions.")
+    seed: int = setting(0, "Random seed.", least=0, below=2**63)
 
     @classmethod
     def of(cls, options: Self | None = None, **changes: Unpack[PredictKeywords]) -> Self:
@@ -59,10 +86,7 @@ class PredictOptions:
             expressions: str | Sequence[str] = getattr(self, name)
             object.__setattr__(self, name, (expressions,) if isinstance(expressions, str) else tuple(expressions))
         _ = self._patterns  # says what is wrong with them before any work is done
-        if self.fallback not in get_args(Fallback):
-            raise OptionError(f"`fallback` {self.fallback!r} must be standard or keep")
-        if not 0 <= self.seed < 2**63:
-            raise OptionError(f"`seed` {self.seed} must be at least 0 and below 2^63")
+        super().__post_init__()
         if self.post == "none" and self.post_strength:
             raise OptionError(f"`post_strength` {self.post_strength} has no meaning without `post` noise or orthogonal")
         check_strength(self.post, self.strength)

@@ -6,32 +6,15 @@ Pretrained-GHN initialisation (arXiv 2207.10049): noise, and orthogonal re-initi
 
 from __future__ import annotations
 
-import math
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 
-from onnx_ghn.errors import OptionError
 from onnx_ghn.prediction.fallback import tensor_rng
+from onnx_ghn.prediction.options import check_strength
 
-__all__ = ["POST_STRENGTHS", "Post", "check_strength", "separate_copies"]
+__all__ = ["separate_copies"]
 
-Post = Literal["none", "noise", "orthogonal"]
-
-#: Default strength of each cure.
-POST_STRENGTHS = {"none": 0.0, "noise": 0.1, "orthogonal": 0.5}
 _QR_LIMIT = 4096  # rows orthogonalised at once: a larger matrix is orthogonal block by block
-
-
-def check_strength(post: str, strength: float) -> None:
-    """Raise OptionError for an unknown cure, or a strength that is out of its range."""
-    if post not in POST_STRENGTHS:
-        raise OptionError(f"`post` {post!r} must be one of {', '.join(POST_STRENGTHS)}")
-    if not (math.isfinite(strength) and strength >= 0) or (post == "orthogonal" and strength > 1):
-        raise OptionError(
-            f"`post_strength` {strength} must be at least 0" + (", at most 1" if post == "orthogonal" else "")
-        )
 
 
 def separate_copies(

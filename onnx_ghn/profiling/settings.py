@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.limits import available_cores
+from onnx_ghn.settings import setting
 
-__all__ = ["OPTIMIZATIONS", "Point", "Settings"]
+__all__ = ["OPTIMIZATIONS", "Axes", "Point", "Settings"]
 
 #: onnxruntime's levels of graph optimisation, by the name of its GraphOptimizationLevel.
 OPTIMIZATIONS = {
@@ -50,20 +51,61 @@ class Point:
         return ", ".join(parts).replace(" 1 threads", " 1 thread")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Axes:
+    """The values whose combinations are the points of a sweep, and what is done at each."""
+
+    batch: tuple[int, ...] = setting((), "Batch sizes (default: as the file says).", form="numbers", metavar="N,…")
+    threads: tuple[int, ...] = setting(
+        (), "Threads within an operator (default: all cores).", form="numbers", metavar="N,…"
+    )
+    inter_threads: tuple[int, ...] = setting(
+        (1,), "Threads between operators (default: 1).", form="numbers", metavar="N,…"
+    )
+    streams: tuple[int, ...] = setting(
+        (1,), "Concurrent runs of a session (default: 1).", form="numbers", metavar="N,…"
+    )
+    provider: tuple[str, ...] = setting(
+        ("cpu",), "Execution providers: cpu, cuda, tensorrt, … (default: cpu).", form="words", metavar="NAME,…"
+    )
+    optimization: tuple[str, ...] = setting(
+        ("all",),
+        "Levels of graph optimisation: none, basic, extended, all (default: all).",
+        form="levels",
+        metavar="LEVEL,…",
+    )
+    against: str | None = setting(None, "Measure another model, too, the runs of both in turn.", metavar="MODEL")
+    compare_outputs: bool = setting(False, "Compare the outputs of all operators with those of --against.")
+    estimate: bool = setting(False, "Run nothing: estimate from the graph and the machine's peak.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """How each point is measured."""
 
-    warmup: int = 5  # runs before the measurement, after the very first one, which is reported by itself
-    seconds: float | None = None  # the measurement ends after this time ...
-    iterations: int | None = None  # ... or this many runs, whichever is first; 3 s if neither is given
+    inputs: str | None = setting(
+        None,
+        "An .npz file with an array for each input, or an .npy file for a single one.",
+        metavar="FILE",
+        check="file",
+    )
+    seed: int = setting(0, "Random seed of generated inputs.", least=0)
+    warmup: int = setting(5, "Number of runs before the measured ones.", least=0)  # after the very first one
+    seconds: float | None = setting(None, "How long to measure (default: 3 s, unless --iterations is given).")
+    iterations: int | None = setting(None, "How many runs to measure.", least=1)
+    timeout_s: float = setting(600.0, "Seconds after which a point is given up.", option="--timeout")
+    pin: tuple[int, ...] = setting((), "Run on these cores only, such as 0,1 or 0-3.", form="cores", metavar="CORES")
+    custom_op_libraries: tuple[str, ...] = setting(
+        (),
+        "A shared library of custom operators; may be given several times.",
+        option="--custom-op-library",
+        metavar="FILE",
+        check="library",
+    )
+    operators: bool = setting(
+        True, "Measure the whole model only: no operators, no roofline.", option="--no-operators"
+    )  # and the machine's peak and bandwidth
     shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)  # by input
-    inputs: str | None = None  # an .npz or .npy file
-    seed: int = 0  # of random inputs
-    pin: tuple[int, ...] = ()  # processors that the process may use
-    timeout_s: float = 600.0  # of one point, all of it
-    custom_op_libraries: tuple[str, ...] = ()
-    operators: bool = True  # profile operators too, and the machine's peak and bandwidth
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shapes", {name: tuple(shape) for name, shape in self.shapes.items()})

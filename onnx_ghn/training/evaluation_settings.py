@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from onnx_ghn.errors import OptionError
-from onnx_ghn.settings import setting
+from onnx_ghn.settings import Settings, setting
 from onnx_ghn.training.nets.settings import NETWORK_SPLITS, Width
 from onnx_ghn.training.settings import ImageData
 
@@ -25,10 +24,6 @@ class Images(ImageData):
     n_images: int | None = setting(None, "Number of images to judge on, instead of all.", least=1)  # in whole batches
     noise: bool = setting(False, "Judge on images with Gaussian noise, too.")
 
-    def __post_init__(self) -> None:
-        if min(self.batch_size, self.image_size or 1, self.n_images or 1) < 1:
-            raise OptionError("`batch_size`, `image_size` and `n_images` must be at least 1")
-
     @property
     def large(self) -> bool:
         """Networks are made for 224 × 224 images rather than for 32 × 32."""
@@ -36,7 +31,7 @@ class Images(ImageData):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Networks:
+class Networks(Settings):
     """Which networks are judged, and with which weights."""
 
     init: Literal["ghn", "kaiming"] = setting("ghn", "Weights of the networks.")
@@ -52,7 +47,7 @@ class Networks:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Settings):
     """How an ONNX file is run."""
 
     statistics: Literal["stored", "batch"] | None = setting(

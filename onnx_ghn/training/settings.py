@@ -6,8 +6,7 @@ import dataclasses
 import math
 from pathlib import Path
 
-from onnx_ghn.errors import OptionError
-from onnx_ghn.settings import setting
+from onnx_ghn.settings import Settings, setting
 
 __all__ = ["OPTIMIZERS", "ImageData", "OptimizerConfig", "RunConfig", "RunFolder"]
 
@@ -16,7 +15,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageData:
+class ImageData(Settings):
     """Where the images come from."""
 
     dataset: str = setting("cifar10", "The data set: cifar10, imagenet, or a folder or zip archive.", "-d")
@@ -24,7 +23,7 @@ class ImageData:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunFolder:
+class RunFolder(Settings):
     """Where a run is kept, and how far it goes for now."""
 
     save_dir: str = setting("./out", "Folder of all runs, each with its log and the state to resume from.", "-S")
@@ -38,27 +37,17 @@ class RunFolder:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
+class OptimizerConfig(Settings):
     """How the weights are updated."""
 
     opt: str = setting("sgd", "Optimiser.", choices=OPTIMIZERS)
-    lr: float = setting(0.025, "Learning rate.")
-    wd: float = setting(0.0, "Weight decay.")  # published: Adam's L2 penalty
-    grad_clip: float = setting(math.inf, "Largest gradient norm.")  # infinite: gradients stay as they are
-
-    def __post_init__(self) -> None:
-        if self.opt not in OPTIMIZERS:
-            raise OptionError(f"`opt` {self.opt!r} must be one of {', '.join(OPTIMIZERS)}")
-        if not self.lr > 0:
-            raise OptionError(f"`lr` {self.lr} must be positive")
-        if not self.wd >= 0:
-            raise OptionError(f"`wd` {self.wd} must be at least 0")
-        if not self.grad_clip > 0:
-            raise OptionError(f"`grad_clip` {self.grad_clip} must be positive")
+    lr: float = setting(0.025, "Learning rate.", above=0)
+    wd: float = setting(0.0, "Weight decay.", least=0)  # published: Adam's L2 penalty
+    grad_clip: float = setting(math.inf, "Largest gradient norm.", above=0)  # infinite: gradients stay as they are
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Pace:
+class _Pace(Settings):
     amp: bool = setting(False, "Compute in bfloat16.")
     seed: int = setting(1111, "Random seed.", "-s", least=0)
     save_interval: int = setting(500, "Steps between saved states.", least=1)
@@ -69,9 +58,3 @@ class _Pace:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig(OptimizerConfig, _Pace):
     """How a run goes on, whatever it trains."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("save_interval", "log_interval"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"`{name}` {getattr(self, name)} must be at least 1")

@@ -73,7 +73,7 @@ def test_convergence_is_the_first_window_above_the_threshold() -> None:
 def test_sizes_that_make_no_sense_are_refused() -> None:
     with pytest.raises(OptionError, match="`image_size` 20"):
         Brief(image_size=20)
-    with pytest.raises(OptionError, match="begin at 1"):
+    with pytest.raises(OptionError, match="`steps` 0 must be at least 1"):
         Brief(steps=0)
 
 

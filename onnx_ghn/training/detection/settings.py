@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from onnx_ghn.errors import OptionError
 from onnx_ghn.settings import setting
 from onnx_ghn.training.nets.settings import StartingNet
 from onnx_ghn.training.settings import ImageData, RunConfig, RunFolder
@@ -23,17 +22,9 @@ class DetectorConfig(RunConfig):
     lr: float = 0.005
     wd: float = 5e-4
     lr_step: int = setting(3, "Epochs between decays of the rate.", least=1)
-    gamma: float = setting(0.1, "Factor of each decay.")
+    gamma: float = setting(0.1, "Factor of each decay.", above=0, most=1)
     save_interval: int = 100
     log_interval: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.epochs < 0 or self.batch_size < 1 or self.lr_step < 1 or not 0 < self.gamma <= 1:
-            raise OptionError(
-                f"`epochs` {self.epochs} must be at least 0, `batch_size` {self.batch_size} and `lr_step` "
-                f"{self.lr_step} at least 1, `gamma` {self.gamma} above 0 and at most 1"
-            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

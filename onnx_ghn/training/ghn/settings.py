@@ -6,16 +6,15 @@ import dataclasses
 import math
 from typing import Literal
 
-from onnx_ghn.errors import OptionError
 from onnx_ghn.ghn.config import DecoderKind, Hypernet
-from onnx_ghn.settings import ghn_setting, setting
+from onnx_ghn.settings import Settings, ghn_setting, setting
 from onnx_ghn.training.settings import ImageData, RunConfig, RunFolder
 
 __all__ = ["GHNRun", "GHNSettings", "GHNShape", "GHNTraining", "NetLimits"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GHNShape:
+class GHNShape(Settings):
     """The settings of a GHN that its config has by the same names."""
 
     hypernet: Hypernet = setting("gatedgnn", "Kind of GHN.", "-H")
@@ -29,7 +28,7 @@ class GHNShape:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NetLimits:
+class NetLimits(Settings):
     """Which networks are drawn; the defaults give the whole published distribution."""
 
     max_cells: int = setting(10_000, "Largest number of cells of a drawn network.", least=1, shown=False)
@@ -62,20 +61,10 @@ class GHNTraining(RunConfig):
     gamma: float = setting(0.1, "Factor of each decay of the step schedule.", "-g")
     warmup: int = setting(0, "Number of steps of linear warm-up.", least=0)
     label_smoothing: float = setting(0.0, "Label smoothing (default: 0, for imagenet 0.1).", imagenet=0.1)
-    ema: float = setting(0.0, "Decay of the saved average of weights; 0 for none.")
-    meta_batch_size: int = setting(1, "Networks per step.", "-m")  # over all processes
-    accumulate: int = setting(1, "Batches of networks per optimiser step.")
+    ema: float = setting(0.0, "Decay of the saved average of weights; 0 for none.", least=0, below=1)
+    meta_batch_size: int = setting(1, "Networks per step.", "-m", least=1)  # over all processes
+    accumulate: int = setting(1, "Batches of networks per optimiser step.", least=1)
     own_images: bool = setting(False, "Give each network of a step its own images.")  # published: all get the same
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.scheduler not in ("step", "cosine", "constant"):
-            raise OptionError(f"`scheduler` {self.scheduler!r} must be step, cosine or constant")
-        for name in ("meta_batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"`{name}` {getattr(self, name)} must be at least 1")
-        if not 0 <= self.ema < 1:
-            raise OptionError(f"`ema` {self.ema} must be from 0 to below 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

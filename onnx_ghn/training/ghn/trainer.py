@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from onnx_ghn.errors import OptionError
 from onnx_ghn.ghn import GHN, save_ghn
+from onnx_ghn.settings import required
 from onnx_ghn.training.classifiers import ImageSource
 from onnx_ghn.training.ghn.architectures import ArchitectureStream
 from onnx_ghn.training.ghn.settings import GHNTraining
@@ -35,13 +35,8 @@ _FREE = frozenset({"trained", "name", "dataset", "seed"})
 class TrainConfig(GHNTraining):
     """How to train, counted in steps."""
 
-    steps: int  # optimiser steps in all
+    steps: int = required("Number of optimiser steps in all.", least=1)
     lr_steps: tuple[int, ...] = ()  # steps at which "step" multiplies the rate by gamma
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.steps < 1:
-            raise OptionError(f"`steps` {self.steps} must be at least 1")
 
     def schedule(self) -> Schedule:
         """The learning rate of each step."""

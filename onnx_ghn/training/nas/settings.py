@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from onnx_ghn.errors import OptionError
-from onnx_ghn.settings import made, setting
+from onnx_ghn.settings import Settings, made, setting
 from onnx_ghn.training.nets.settings import SPLITS, NetSettings
 from onnx_ghn.training.settings import ImageData
 
@@ -17,7 +16,7 @@ Cost = Literal["latency_ms", "n_params", "n_macs"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SearchConfig:
+class SearchConfig(Settings):
     """What to draw, and what to prefer."""
 
     split: str = setting("search", "Split whose rules draw the architectures.", choices=SPLITS)
@@ -38,10 +37,6 @@ class SearchConfig:
         "Leave out networks that lie further from the networks behind the predictor than this percentage of those do.",
     )
     top: int = setting(10, "Number of the best to list and export.", least=1)
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or self.top < 1:
-            raise OptionError("`count` and `top` must be at least 1")
 
     def limits(self) -> dict[str, float | None]:
         """The most that a candidate may have of each column; None where it may have any."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from onnx_ghn.errors import OptionError
-from onnx_ghn.settings import ghn_setting, setting
+from onnx_ghn.settings import Settings, ghn_setting, setting
 from onnx_ghn.training.settings import ImageData, RunConfig, RunFolder
 
 __all__ = ["NETWORK_SPLITS", "SPLITS", "NetRunFolder", "NetSettings", "NetTraining", "StartingNet", "Width"]
@@ -20,7 +19,7 @@ Width = Literal["split", "train"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StartingNet:
+class StartingNet(Settings):
     """Which network to train, and from which weights."""
 
     split: str = setting("predefined", "Split of DeepNets-1M.", choices=NETWORK_SPLITS)
@@ -58,27 +57,20 @@ class NetTraining(RunConfig):
         600, "Passes over the images (default: 600, for imagenet 250); 0 evaluates only.", "-e", least=0, imagenet=250
     )
     opt: str = "sgd"
-    lr: float = setting(0.025, "Learning rate (default: 0.025, for imagenet 0.1).", imagenet=0.1)
-    wd: float = setting(3e-4, "Weight decay (default: 3e-4, for imagenet 3e-5).", imagenet=3e-5)
+    lr: float = setting(0.025, "Learning rate (default: 0.025, for imagenet 0.1).", above=0, imagenet=0.1)
+    wd: float = setting(3e-4, "Weight decay (default: 3e-4, for imagenet 3e-5).", least=0, imagenet=3e-5)
     grad_clip: float = 5.0
     scheduler: Literal["cosine", "exponential", "constant"] = setting(
         "cosine", "Learning rate schedule (default: cosine, for imagenet exponential).", imagenet="exponential"
     )  # by epoch; exponential: times 0.97 each
-    drop_path_prob: float = setting(0.0, "Probability of dropping a path at the end.")  # grows linearly
+    drop_path_prob: float = setting(
+        0.0, "Probability of dropping a path at the end.", least=0, below=1
+    )  # grows linearly
     auxiliary_weight: float = setting(0.4, "Weight of the loss of the auxiliary classifier.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.scheduler not in ("cosine", "exponential", "constant"):
-            raise OptionError(f"`scheduler` {self.scheduler!r} must be cosine, exponential or constant")
-        if self.epochs < 0:
-            raise OptionError(f"`epochs` {self.epochs} must be at least 0")
-        if not 0 <= self.drop_path_prob < 1:
-            raise OptionError(f"`drop_path_prob` {self.drop_path_prob} must be from 0 to below 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _NetImages:
+class _NetImages(Settings):
     batch_size: int = setting(96, "Images per step (default: 96, for imagenet 128).", "-b", least=1, imagenet=128)
     n_shots: int | None = setting(None, "Number of training images of each class (default: all).", least=1)
     beta: float = setting(0.0, "Noise to add to the initial weights, as a share of each tensor's spread.", shown=False)

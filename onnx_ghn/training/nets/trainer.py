@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from onnx_ghn.deepnets1m.network import Network
-from onnx_ghn.errors import OptionError
+from onnx_ghn.settings import required
 from onnx_ghn.training.classifiers import ImageSource, classifier_step
 from onnx_ghn.training.loop import TrainingLoop
 from onnx_ghn.training.nets.settings import NetTraining
@@ -25,13 +25,8 @@ _DECAY_OF_AN_EPOCH = 0.97  # published for ImageNet
 class NetTrainConfig(NetTraining):
     """How to train, on images of which an epoch has so many batches."""
 
-    steps_per_epoch: int
+    steps_per_epoch: int = required("Number of batches in an epoch.", least=1)
     label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.steps_per_epoch < 1:
-            raise OptionError(f"`steps_per_epoch` {self.steps_per_epoch} must be at least 1")
 
     @property
     def steps(self) -> int:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from onnx_ghn.errors import OptionError
 from onnx_ghn.json_types import Json
 from onnx_ghn.parallel import Jobs
-from onnx_ghn.settings import ghn_setting, setting, values
+from onnx_ghn.settings import Settings, ghn_setting, setting, values
 from onnx_ghn.training.settings import OPTIMIZERS
 
 __all__ = ["Brief", "MeasureConfig"]
@@ -17,27 +16,21 @@ _SIDES = (8, 16, 32)  # the networks halve 32 pixels up to twice before a head o
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Brief:
+class Brief(Settings):
     """How each network is trained and judged. All of it is part of what a predicted accuracy means."""
 
     dataset: str = setting("cifar10", "cifar10, or a folder or zip file of images.", "-d")
-    channels: int = setting(16, "Width of the networks.")
-    image_size: int = setting(16, "Scale training images to this size.")
-    steps: int = setting(100, "Steps of training.")
-    batch_size: int = setting(32, "Images of a training step.", "-b")
+    channels: int = setting(16, "Width of the networks.", least=1)
+    image_size: int = setting(16, "Scale training images to this size.", choices=_SIDES)
+    steps: int = setting(100, "Steps of training.", least=1)
+    batch_size: int = setting(32, "Images of a training step.", "-b", least=1)
     #: In so few steps Adam brings more networks off their start than the published SGD.
     opt: str = setting("adam", "Optimiser.", choices=OPTIMIZERS)
-    lr: float = setting(0.002, "Highest learning rate.")  # cosine over the run
+    lr: float = setting(0.002, "Highest learning rate.", above=0)  # cosine over the run
     wd: float = 3e-4
-    n_images: int = setting(1500, "Validation images to judge on.")  # the same number of each class
+    n_images: int = setting(1500, "Validation images to judge on.", least=1)  # the same number of each class
     amp: bool = True  # bfloat16
     seed: int = setting(1111, "Seed of training.", "-s", least=0)  # of initial weights and batches
-
-    def __post_init__(self) -> None:
-        if self.image_size not in _SIDES:
-            raise OptionError(f"`image_size` {self.image_size} must be one of {', '.join(map(str, _SIDES))}")
-        if min(self.steps, self.batch_size, self.n_images, self.channels) < 1:
-            raise OptionError("`steps`, `batch_size`, `n_images` and `channels` begin at 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,11 +48,6 @@ class MeasureConfig(Brief, Jobs):
     rounds: int = setting(5, "Visits to each network.", least=1)
     runs: int = setting(20, "Runs of a network at each visit.", least=1)
     latency_batch: int = setting(1, "Images of a timed run.", least=1)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if min(self.count, self.rounds, self.runs, self.latency_batch) < 1:
-            raise OptionError("`count`, `rounds`, `runs` and `latency_batch` must be at least 1")
 
     @property
     def brief(self) -> Brief:
