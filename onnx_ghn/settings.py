@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from onnx_ghn.errors import OptionError
 
-__all__ = ["Setting", "Settings", "ghn_setting", "made", "required", "setting", "settings_of", "values"]
+__all__ = ["Setting", "Settings", "ghn_setting", "made", "required", "setting", "setting_of", "settings_of", "values"]
 
 T = TypeVar("T")
 
@@ -35,15 +35,19 @@ class Setting:
     shown: bool = True  # the help tells the default
     imagenet: Any = None  # the default for the data set `imagenet`, where it is another
     check: str = ""  # what a value names, by which it is checked early: ghn, file, pattern, library
-    form: str = ""  # how several values are written in one: numbers, cores, words, levels
+    form: str = (
+        ""  # how a value is written: numbers, cores, words, levels (several in one); shape, named_shape, assignment
+    )
     needed: bool = False  # there is no default
     name: str = ""
     kind: Any = str  # the type, without None
     optional: bool = False  # it may be None
     default: Any = None
 
-    def fault(self, value: Any) -> str | None:
-        """What is wrong with a value: `must be at least 1`; None where nothing is."""
+    def check_value(self, value: Any) -> None:
+        """Refuse a value that is out of bounds. Raises OptionError."""
+        if value is None:
+            return
         bounds = (
             ("at least", self.least, lambda bound: value >= bound),
             ("at most", self.most, lambda bound: value <= bound),
@@ -53,7 +57,8 @@ class Setting:
         wrong = [f"{word} {bound}" for word, bound, holds in bounds if bound is not None and not holds(bound)]
         if self.choices and not isinstance(value, tuple) and value not in self.choices:
             wrong.append(f"one of {', '.join(map(str, self.choices))}")
-        return f"must be {' and '.join(wrong)}" if wrong else None
+        if wrong:
+            raise OptionError(f"`{self.name}` {value} must be {' and '.join(wrong)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,10 +71,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for told in settings_of(type(self)):
-            value = getattr(self, told.name)
-            fault = None if value is None else told.fault(value)
-            if fault is not None:
-                raise OptionError(f"`{told.name}` {value} {fault}")
+            told.check_value(getattr(self, told.name))
 
 
 def setting(default: T, help: str, flag: str = "", **told: Any) -> T:
@@ -96,19 +98,37 @@ def ghn_setting(help: str, check: str = "ghn") -> str | None:
     return setting(None, text, "-C", option="--ghn", aliases=["--ckpt"], metavar="GHN", check=check)
 
 
-@functools.cache
-def settings_of(kind: type) -> tuple[Setting, ...]:
+def settings_of(kind: object) -> tuple[Setting, ...]:
     """The settings of a dataclass: its own first, then those that it inherits."""
+    return _settings_of(kind)
+
+
+def setting_of(name: str, field: object, hint: object) -> Setting | None:
+    """What a field says, or the default of a function's parameter that is one; None where it says nothing.
+
+    Args:
+        name: its name.
+        field: that `setting` made.
+        hint: its type.
+    """
+    if not isinstance(field, dataclasses.Field) or _KEY not in field.metadata:
+        return None
+    told: Setting = field.metadata[_KEY]
+    kind, optional = _without_none(hint)
+    choices = told.choices or (get_args(kind) if get_origin(kind) is Literal else ())
+    own = {"name": name, "kind": kind, "optional": optional, "choices": choices, "default": field.default}
+    return dataclasses.replace(told, **own)
+
+
+@functools.cache
+def _settings_of(kind: type) -> tuple[Setting, ...]:
     hints = get_type_hints(kind)
     found = []
     for name in dict.fromkeys(name for base in kind.__mro__ for name in inspect.get_annotations(base)):
         fields = [base.__dict__.get("__dataclass_fields__", {}).get(name) for base in kind.__mro__]
-        told = next((f.metadata[_KEY] for f in fields if f is not None and _KEY in f.metadata), None)
+        told = next(filter(None, (setting_of(name, field, hints[name]) for field in fields)), None)
         if told is not None:
-            hint, optional = _without_none(hints[name])
-            choices = told.choices or (get_args(hint) if get_origin(hint) is Literal else ())
-            more = {"name": name, "kind": hint, "optional": optional, "choices": choices, "default": fields[0].default}
-            found.append(dataclasses.replace(told, **more))
+            found.append(dataclasses.replace(told, default=kind.__dict__["__dataclass_fields__"][name].default))
     return tuple(found)
 
 

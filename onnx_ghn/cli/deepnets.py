@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 
@@ -14,7 +13,7 @@ from onnx_ghn.cli.commands import Group, checked
 from onnx_ghn.cli.terminal import bar
 from onnx_ghn.errors import DataError, OptionError
 from onnx_ghn.parallel import Jobs
-from onnx_ghn.settings import Settings, required, setting
+from onnx_ghn.settings import required, setting
 from onnx_ghn.training.nets.settings import SPLITS
 
 __all__ = ["deepnets"]
@@ -28,25 +27,6 @@ def _check_file(path: str) -> None:
 _file = click.argument("file", callback=checked(_check_file))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Net(Settings):
-    split: str | None = setting(None, "Split of the architecture; needed where FILE has several.")
-    index: int = required("Index of the architecture in its split.")
-    C: int | None = setting(None, "Channels of the first cell, instead of the file's.", least=1)
-    fc_dim: int | None = setting(None, "Hidden width of the classifier, instead of the file's.", least=1)
-    num_classes: int | None = setting(None, "Classes (default: 10, or 1000 with --large-images).", least=1)
-    large_images: bool = setting(False, "Make the network for 224 × 224 images instead of 32 × 32.")
-    seed: int = setting(0, "Random seed of the weights.", least=0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Generation(Settings):
-    count: int = required("How many architectures to write.", aliases=["-n"], least=1)
-    seed: int = setting(0, "Random seed.", least=0)
-    official: bool = setting(False, "Insist on the official HDF5 and JSON pair.")
-    force: bool = setting(False, "Overwrite an output file that holds something else.")
-
-
 @click.group(cls=Group)
 def deepnets() -> None:
     """Make, read and export DeepNets-1M architectures."""
@@ -54,8 +34,15 @@ def deepnets() -> None:
 
 @deepnets.command()
 @click.argument("split", type=click.Choice(SPLITS))
-@cli_options.output("Where to write them, a .jsonl file, or .hdf5 for the official form.")
-def generate(split: str, settings: _Generation, jobs: Jobs, output: str) -> None:
+def generate(
+    split: str,
+    jobs: Jobs,
+    count: int = required("How many architectures to write.", aliases=["-n"], least=1),
+    seed: int = setting(0, "Random seed.", least=0),
+    output: str = cli_options.output("Where to write them, a .jsonl file, or .hdf5 for the official form."),
+    official: bool = setting(False, "Insist on the official HDF5 and JSON pair."),
+    force: bool = cli_options.force("Overwrite an output file that holds something else."),
+) -> None:
     """Write random architectures of SPLIT by the published rules.
 
     A run that was stopped goes on where it was when started again. One seed gives one file, whatever the workers.
@@ -64,54 +51,58 @@ def generate(split: str, settings: _Generation, jobs: Jobs, output: str) -> None
     from onnx_ghn.deepnets1m.files import is_official, open_deepnets
     from onnx_ghn.deepnets1m.generation import generate as run
 
-    if settings.official and not is_official(output):
+    if official and not is_official(output):
         raise click.UsageError(f"--official: {output} must end in .hdf5, where the published loader looks for it")
     what = f"{split} architectures"
-    with bar(what, settings.count) as shown:
+    with bar(what, count) as shown:
 
         def progress(doing: str, done: int) -> None:
             shown.show(done, text=f"{doing} {what}")
 
-        n_before = run(
-            split, settings.count, settings.seed, output, **vars(jobs), force=settings.force, progress=progress
-        )
-    total = settings.count
+        n_before = run(split, count, seed, output, **vars(jobs), force=force, progress=progress)
+    total = count
     if not is_official(output):
         with open_deepnets(output) as file:
             total = len(file)
     reused = f", {n_before:,} of them from before" if n_before else ""
-    click.echo(f"{output}: {total:,} architectures of split {split}, seed {settings.seed}{reused}")
+    click.echo(f"{output}: {total:,} architectures of split {split}, seed {seed}{reused}")
 
 
 @deepnets.command(short_help="Write the network of an architecture in FILE as ONNX.")
 @_file
-@cli_options.output("Where to write the network, an .onnx file.")
-@cli_options.force
-def export(file: str, output: str, net: _Net, force: bool) -> None:
+def export(
+    file: str,
+    split: str | None = setting(None, "Split of the architecture; needed where FILE has several."),
+    index: int = required("Index of the architecture in its split."),
+    output: str = cli_options.output("Where to write the network, an .onnx file."),
+    channels: int | None = setting(None, "Channels of the first cell, instead of the file's.", option="--C", least=1),
+    fc_dim: int | None = setting(None, "Hidden width of the classifier, instead of the file's.", least=1),
+    num_classes: int | None = setting(None, "Classes (default: 10, or 1000 with --large-images).", least=1),
+    large_images: bool = setting(False, "Make the network for 224 × 224 images instead of 32 × 32."),
+    seed: int = setting(0, "Random seed of the weights.", least=0),
+    force: bool = cli_options.force(),
+) -> None:
     """Write the network of an architecture in FILE as ONNX, with random weights."""
     check_output(output, [".onnx"], "an ONNX model", force, [file])
     from onnx_ghn.deepnets1m.export import export_network
     from onnx_ghn.deepnets1m.files import open_deepnets
 
     with open_deepnets(file) as nets:
-        if (split := net.split) is None:
+        if split is None:
             if len(nets.splits) > 1:
                 raise OptionError(f"{file}: holds several splits; choose one with --split: {', '.join(nets.splits)}")
             split = nets.splits[0]
-        architecture = nets.architecture(split, net.index, large_images=net.large_images)
-    changes = {name: value for name, value in (("C", net.C), ("fc_dim", net.fc_dim)) if value is not None}
+        architecture = nets.architecture(split, index, large_images=large_images)
+    changes = {name: value for name, value in (("C", channels), ("fc_dim", fc_dim)) if value is not None}
     architecture = architecture.replace(**changes)
-    num_classes = net.num_classes or (1000 if net.large_images else 10)
-    export_network(architecture, output, num_classes, large_images=net.large_images, seed=net.seed, force=force)
-    click.echo(
-        f"{output}: {split} {net.index}, {architecture.n_cells} cells, C = {architecture.C}, {num_classes} classes"
-    )
+    num_classes = num_classes or (1000 if large_images else 10)
+    export_network(architecture, output, num_classes, large_images=large_images, seed=seed, force=force)
+    click.echo(f"{output}: {split} {index}, {architecture.n_cells} cells, C = {architecture.C}, {num_classes} classes")
 
 
 @deepnets.command(short_help="Show the splits of FILE: architectures and nodes.")
 @_file
-@cli_options.as_json
-def info(file: str, as_json: bool) -> None:
+def info(file: str, as_json: bool = cli_options.as_json()) -> None:
     """Show the splits of FILE, and how many architectures and nodes they have."""
     from onnx_ghn.deepnets1m.files import is_official, open_deepnets
 

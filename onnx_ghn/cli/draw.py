@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import spinner
+from onnx_ghn.settings import setting
 
 __all__ = ["draw"]
 
@@ -16,17 +19,13 @@ _ENDINGS = (".svg", ".png", ".dot", ".gv")
 
 @click.command(cls=Command)
 @cli_options.model
-@cli_options.output("Where to write the picture, an .svg, .png or .dot file.")
-@click.option(
-    "--rules",
-    type=click.Choice(["onnx", "ppuda", "ghn3"]),
-    default="onnx",
-    show_default=True,
-    help="Draw the graph as onnx-ghn, PPUDA or GHN-3 reads it.",
-)
-@click.option("--labels/--no-labels", default=None, help="Write names beside the nodes (default: where there is room).")
-@cli_options.force
-def draw(model: str, output: str, rules: str, labels: bool | None, force: bool) -> None:
+def draw(
+    model: str,
+    output: str = cli_options.output("Where to write the picture, an .svg, .png or .dot file."),
+    rules: Literal["onnx", "ppuda", "ghn3"] = setting("onnx", "Draw the graph as onnx-ghn, PPUDA or GHN-3 reads it."),
+    labels: bool | None = setting(None, "Write names beside the nodes (default: where there is room)."),
+    force: bool = cli_options.force(),
+) -> None:
     """Draw the graph of MODEL, coloured by primitive."""
     check_output(output, _ENDINGS, "a picture", force, [model])
     from onnx_ghn.drawing import draw as run

@@ -10,8 +10,8 @@ The same as `onnx-ghn eval`. Networks are judged on batches of 64 with batch sta
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from collections.abc import Mapping
 
 import click
 
@@ -21,38 +21,38 @@ from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.options import Machine
 from onnx_ghn.cli.terminal import bar
 from onnx_ghn.errors import OptionError
-from onnx_ghn.settings import Settings, ghn_setting, setting
+from onnx_ghn.settings import ghn_setting, setting
 from onnx_ghn.training.evaluation_settings import Images, ModelConfig, Networks
 
 __all__ = ["eval_ghn"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Files(Settings):
-    ckpt: str | None = ghn_setting("GHN to use instead of the default one")
-    model: str | None = setting(None, "ONNX file to evaluate, instead of networks that a GHN fills.")
-    results: str | None = setting(None, "JSON Lines file of results by network; an interrupted run goes on from it.")
-
-
 @click.command("eval", cls=Command, short_help="Measure the accuracy of predicted networks, or of a file.")
-@cli_options.as_json
 def eval_ghn(
-    images: Images, files: _Files, networks: Networks, config: ModelConfig, machine: Machine, as_json: bool
+    images: Images,
+    networks: Networks,
+    config: ModelConfig,
+    machine: Machine,
+    ckpt: str | None = ghn_setting("GHN to use instead of the default one"),
+    model: str | None = setting(None, "ONNX file to evaluate, instead of networks that a GHN fills."),
+    results: str | None = setting(None, "JSON Lines file of results by network; an interrupted run goes on from it."),
+    as_json: bool = cli_options.as_json(),
 ) -> None:
     """Measure the accuracy of networks with predicted weights, or of an ONNX file."""
-    _check(files, networks, config)
-    if files.model is not None:
-        check_model(files.model)
+    only_networks = {"ckpt": ckpt, "arch": networks.arch, "file": networks.file, "count": networks.count}
+    _check(model, config, only_networks | {"results": results})
+    if model is not None:
+        check_model(model)
     place = machine.set_up()
 
     from onnx_ghn.prediction.predicting import resolve_ghn
     from onnx_ghn.training.evaluation import evaluate_model, evaluate_networks, summary
 
-    if files.model:
-        rows = evaluate_model(files.model, images, config, machine.device)
+    if model:
+        rows = evaluate_model(model, images, config, machine.device)
     else:
-        ghn = None if networks.init == "kaiming" else resolve_ghn(files.ckpt)
-        rows = evaluate_networks(networks, images, ghn, device=place, results=files.results, bar=bar)
+        ghn = None if networks.init == "kaiming" else resolve_ghn(ckpt)
+        rows = evaluate_networks(networks, images, ghn, device=place, results=results, bar=bar)
     if as_json:
         click.echo(json.dumps({"results": rows, "summary": summary(rows)}, indent=2))
         return
@@ -63,12 +63,11 @@ def eval_ghn(
     Console(markup=False, emoji=False).print(accuracies_table(rows, summary(rows)))
 
 
-def _check(files: _Files, networks: Networks, config: ModelConfig) -> None:
+def _check(model: str | None, config: ModelConfig, of_networks: Mapping[str, object]) -> None:
     """Refuse options that would be left out: of networks beside a model, of a model without one. Raises OptionError."""
-    if not files.model and config.statistics is not None:
+    if not model and config.statistics is not None:
         raise OptionError("`statistics`: of `model`; networks that a GHN fills are judged with those of the batch")
-    of_networks = {"ckpt": files.ckpt, "arch": networks.arch, "file": networks.file, "count": networks.count}
-    given = [name for name, value in (of_networks | {"results": files.results}).items() if value is not None]
-    if files.model and given:
+    given = [name for name, value in of_networks.items() if value is not None]
+    if model and given:
         names = ", ".join(f"`{name}`" for name in given)
         raise OptionError(f"{names}: of networks that a GHN fills, not of a file; leave out `model` or this")

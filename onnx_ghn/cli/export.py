@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
-from onnx_ghn.cli.exporting import files_of, print_report, target_options
+from onnx_ghn.cli.exporting import ModelOptions, files_of, print_report, target
+from onnx_ghn.settings import setting
 
 __all__ = ["export"]
 
 
 @click.command(cls=Command, short_help="Write a framework's model as an ONNX file to predict.")
-@target_options
-@cli_options.output("Where to write the .onnx file.")
-@click.option(
-    "--exporter",
-    type=click.Choice(["auto", "torchscript", "dynamo"]),
-    help="Which of PyTorch's two exporters to use (default: auto, the second where the first fails).",
-)
-@click.option("--auxiliary", is_flag=True, help="Export the heads that only training computes, too (PyTorch).")
+@target
 def export(
     target: str,
-    output: str,
-    shapes: tuple[tuple[int, ...], ...],
-    settings: dict[str, object],
-    exporter: str | None,
-    auxiliary: bool,
-    force: bool,
-    as_json: bool,
+    options: ModelOptions,
+    output: str = cli_options.output("Where to write the .onnx file."),
+    exporter: Literal["auto", "torchscript", "dynamo"] | None = setting(
+        None, "Which of PyTorch's two exporters to use (default: auto, the second where the first fails)."
+    ),
+    auxiliary: bool = setting(False, "Export the heads that only training computes, too (PyTorch)."),
 ) -> None:
     """Write a framework's model as ONNX, its batch norms kept and each of its weights traced.
 
@@ -42,14 +37,14 @@ def export(
 
     The function in a file returns a model, or a model and its example inputs.
     """
-    check_output(output, [".onnx"], "an ONNX model", force, files_of(target))
+    check_output(output, [".onnx"], "an ONNX model", options.force, files_of(target))
     from onnx_ghn.exporters.registry import resolve
 
-    found = resolve(target, shapes, settings)
+    found = resolve(target, options.shapes, dict(options.arguments))
     more: dict[str, str | bool] = {"exporter": exporter} if exporter else {}
     if auxiliary:
         more["auxiliary"] = True
     if more and not found.exporter.__name__.endswith(("pytorch", "huggingface")):
         raise click.UsageError("--exporter and --auxiliary are for PyTorch's models")
-    report = found.exporter.export(found.model, output, found.example_inputs, force=force, **more)
-    print_report(report, f"{output} from {target}, {report.exporter}", "traced", as_json)
+    report = found.exporter.export(found.model, output, found.example_inputs, force=options.force, **more)
+    print_report(report, f"{output} from {target}, {report.exporter}", "traced", options.as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import dataclasses
 import json
 import os
 from typing import TYPE_CHECKING
@@ -12,11 +12,12 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import checked
 from onnx_ghn.errors import OptionError, printable
+from onnx_ghn.settings import Settings, setting
 
 if TYPE_CHECKING:
     from onnx_ghn.exporters.reports import ExportReport, LoadReport
 
-__all__ = ["print_report", "target_options"]
+__all__ = ["ModelOptions", "print_report", "target"]
 
 _LISTED = 12  # weights named; --json has them all
 
@@ -34,40 +35,29 @@ def _check_target(target: str) -> None:
         raise OptionError(f"{path}: no such file")
 
 
-def _settings(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, object]:
-    settings: dict[str, object] = {}
-    for value in values:
-        name, equals, text = value.partition("=")
-        if not equals or not name.isidentifier():
-            raise click.BadParameter(f"{value!r} must be NAME=VALUE")
-        try:
-            settings[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            settings[name] = text
-    return settings
+target = click.argument("target", metavar="FRAMEWORK:TARGET", callback=checked(_check_target))
 
 
-target_options = cli_options.together(
-    click.argument("target", metavar="FRAMEWORK:TARGET", callback=checked(_check_target)),
-    click.option(
-        "--shape",
-        "shapes",
-        type=cli_options.shape,
-        multiple=True,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelOptions(Settings):
+    """How the framework's model is made, and what is printed."""
+
+    shapes: tuple[tuple[int, ...], ...] = setting(
+        (),
+        "Shape of an example input, such as 1x3x224x224; may be given several times.",
+        option="--shape",
+        form="shape",
         metavar="DIMS",
-        help="Shape of an example input, such as 1x3x224x224; may be given several times.",
-    ),
-    click.option(
-        "--set",
-        "settings",
-        multiple=True,
-        callback=_settings,
+    )
+    arguments: tuple[tuple[str, object], ...] = setting(
+        (),
+        "A keyword argument of the model's constructor or function; may be given several times.",
+        option="--set",
+        form="assignment",
         metavar="NAME=VALUE",
-        help="A keyword argument of the model's constructor or function; may be given several times.",
-    ),
-    cli_options.force,
-    click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
-)
+    )
+    force: bool = cli_options.force()
+    as_json: bool = cli_options.as_json("the report")
 
 
 def print_report(report: ExportReport | LoadReport, first: str, verb: str, as_json: bool) -> None:

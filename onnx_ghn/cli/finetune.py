@@ -16,7 +16,7 @@ from onnx_ghn.cli.options import Machine
 from onnx_ghn.cli.terminal import begun, console, loop_progress, spinner
 from onnx_ghn.errors import printable
 from onnx_ghn.finetuning.settings import FinetuneOptions
-from onnx_ghn.settings import Settings, required, setting
+from onnx_ghn.settings import required, setting
 
 if TYPE_CHECKING:
     from onnx_ghn.finetuning import FinetuneResult
@@ -24,38 +24,35 @@ if TYPE_CHECKING:
 __all__ = ["finetune"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Paths(Settings):
-    data: str = required(
-        "Images: class folders or a zip archive of them, or cifar10 or cifar100.", "-d", metavar="FOLDER|ZIP"
-    )
-    data_dir: str = setting("./data", "Folder of named data sets.", "-D")
-    output: str = required("File to write the tuned model to, an .onnx file.", "-o", metavar="FILE")
-    save_dir: str = setting("./out", "Folder of all runs, each with its log and the state to resume from.", "-S")
-    name: str | None = setting(None, "Name of the run, a folder in --save-dir (default: the name of the output file).")
-    force: bool = setting(False, "Overwrite the output file.")
-
-
 @click.command(cls=Command, short_help="Train MODEL, an ONNX classifier of images, as it is.")
 @cli_options.model
-@cli_options.as_json
-def finetune(model: str, paths: _Paths, options: FinetuneOptions, machine: Machine, as_json: bool) -> None:
+def finetune(
+    model: str,
+    options: FinetuneOptions,
+    machine: Machine,
+    data: str = required(
+        "Images: class folders or a zip archive of them, or cifar10 or cifar100.", "-d", metavar="FOLDER|ZIP"
+    ),
+    data_dir: str = setting("./data", "Folder of named data sets.", "-D"),
+    output: str = cli_options.output("File to write the tuned model to, an .onnx file."),
+    save_dir: str = setting("./out", "Folder of all runs, each with its log and the state to resume from.", "-S"),
+    name: str | None = setting(None, "Name of the run, a folder in --save-dir (default: the name of the output file)."),
+    force: bool = cli_options.force("Overwrite the output file."),
+    as_json: bool = cli_options.as_json(),
+) -> None:
     """Train MODEL, an ONNX classifier of images, and write it with its new weights: same graph, same names.
 
     This is for a file whose framework code is not at hand. All float32 tensors that `inspect` lists are trained, apart
     from frozen ones, and so are the running statistics of batch norms. Accuracies are those of the files, measured by
     onnxruntime.
     """
-    output = paths.output
-    check_output(output, [".onnx"], "an ONNX model", paths.force, [model, paths.data])
+    check_output(output, [".onnx"], "an ONNX model", force, [model, data])
     from onnx_ghn.finetuning import Finetuning
 
     options = dataclasses.replace(options, device=machine.set_up())
-    folder = Path(paths.save_dir) / (paths.name or Path(output).stem)
+    folder = Path(save_dir) / (name or Path(output).stem)
     with spinner(printable(f"reading, converting and judging {model}")):
-        tuning = Finetuning(
-            model, paths.data, output, options, data_dir=paths.data_dir, run_folder=folder, force=paths.force
-        )
+        tuning = Finetuning(model, data, output, options, data_dir=data_dir, run_folder=folder, force=force)
     if not as_json:
         for note in tuning.notes:
             click.echo(printable(note))

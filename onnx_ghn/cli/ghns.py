@@ -14,8 +14,7 @@ __all__ = ["ghns"]
 
 
 @click.command(cls=Command)
-@cli_options.as_json
-def ghns(as_json: bool) -> None:
+def ghns(as_json: bool = cli_options.as_json()) -> None:
     """List the GHNs that `predict --ghn NAME` takes."""
     from onnx_ghn.ghn import list_ghns
 

@@ -9,16 +9,19 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import console, spinner
+from onnx_ghn.settings import ghn_setting, setting
 
 __all__ = ["inspect"]
 
 
 @click.command(cls=Command, short_help="Show what of MODEL would be predicted, and what not.")
 @cli_options.model
-@cli_options.ghn("The GHN that would predict, whose graph rules and vocabulary apply")
-@click.option("--nodes", is_flag=True, help="List the nodes of the graph, too.")
-@cli_options.as_json
-def inspect(model: str, ghn: str | None, nodes: bool, as_json: bool) -> None:
+def inspect(
+    model: str,
+    ghn: str | None = ghn_setting("The GHN that would predict, whose graph rules and vocabulary apply"),
+    nodes: bool = setting(False, "List the nodes of the graph, too."),
+    as_json: bool = cli_options.as_json(),
+) -> None:
     """Show the parameters and nodes of MODEL: what would be predicted, what not, and why."""
     from onnx_ghn.inspection import inspect_model
 

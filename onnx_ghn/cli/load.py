@@ -6,23 +6,19 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
-from onnx_ghn.cli.exporting import files_of, print_report, target_options
+from onnx_ghn.cli.exporting import ModelOptions, files_of, print_report, target
 
 __all__ = ["load"]
 
 
 @click.command(cls=Command, short_help="Take the weights in MODEL back into its framework.")
-@target_options
+@target
 @cli_options.model
-@cli_options.output("Where to write the framework's own file.")
 def load(
     target: str,
     model: str,
-    output: str,
-    shapes: tuple[tuple[int, ...], ...],
-    settings: dict[str, object],
-    force: bool,
-    as_json: bool,
+    options: ModelOptions,
+    output: str = cli_options.output("Where to write the framework's own file."),
 ) -> None:
     """Write the weights in MODEL, an ONNX file of FRAMEWORK:TARGET, as a file that the framework loads.
 
@@ -33,8 +29,8 @@ def load(
     from onnx_ghn.exporters.registry import resolve
     from onnx_ghn.exporters.weight_files import check_weights_target, write_weights
 
-    found = resolve(target, shapes, settings)
-    check_weights_target(found, output, force, [model, *files_of(target)])
+    found = resolve(target, options.shapes, dict(options.arguments))
+    check_weights_target(found, output, options.force, [model, *files_of(target)])
     report = found.exporter.load(found.model, model, found.example_inputs)
-    write_weights(found, output, force=force)
-    print_report(report, f"{output} for {target}", "loaded", as_json)
+    write_weights(found, output, force=options.force)
+    print_report(report, f"{output} for {target}", "loaded", options.as_json)

@@ -10,7 +10,6 @@ The same as `onnx-ghn nas`, and as facebookresearch/ppuda (experiments/property_
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from onnx_ghn.cli.options import Machine
 from onnx_ghn.cli.train_net import train_and_tell
 from onnx_ghn.json_types import Json
 from onnx_ghn.parallel import Jobs
-from onnx_ghn.settings import Settings, required, setting
+from onnx_ghn.settings import setting
 from onnx_ghn.training.nas.settings import SearchConfig, Trained, published_protocol
 
 if TYPE_CHECKING:
@@ -32,16 +31,16 @@ if TYPE_CHECKING:
 __all__ = ["nas"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Output(Settings):
-    output: str = required("Folder for the tables, the picture and the ONNX files.", "-o", metavar="FOLDER")
-    picture: bool = setting(True, "Draw the front as front.svg.", shown=False)
-    force: bool = setting(False, "Write into a folder that is not empty.")
-
-
 @click.command("nas", cls=Command, short_help="Rank architectures by predicted properties; export the best.")
-@cli_options.as_json
-def nas(config: SearchConfig, out: _Output, trained: Trained, jobs: Jobs, as_json: bool) -> None:
+def nas(
+    config: SearchConfig,
+    trained: Trained,
+    jobs: Jobs,
+    output: str = cli_options.output("Folder for the tables, the picture and the ONNX files.", "FOLDER"),
+    picture: bool = setting(True, "Draw the front as front.svg.", shown=False),
+    force: bool = cli_options.force("Write into a folder that is not empty."),
+    as_json: bool = cli_options.as_json(),
+) -> None:
     """Rank architectures by predicted properties; export the best, draw the Pareto front, train if asked."""
     from onnx_ghn.cli.terminal import bar
     from onnx_ghn.profiling.picture import check_picture
@@ -51,14 +50,14 @@ def nas(config: SearchConfig, out: _Output, trained: Trained, jobs: Jobs, as_jso
     from onnx_ghn.training.properties.settings import Brief
 
     # Whatever would fail after the search fails before it.
-    if out.picture:
+    if picture:
         check_picture("front.svg")
     space = space_of(config)
-    folder = new_folder(out.output, out.force)
+    folder = new_folder(output, force)
     with bar("predicting properties", config.count) as advance:
         found = search(config, space, jobs, told=advance)
     with bar("exporting", len(found.best)) as advance:
-        write_results(folder, config, found, picture=out.picture, told=advance)
+        write_results(folder, config, found, picture=picture, told=advance)
     compared = None
     if trained.compare:
         brief = Brief(

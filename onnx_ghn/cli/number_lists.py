@@ -1,10 +1,12 @@
-"""Types of options that take several values: `1,8,32`, `0-3`, `cpu,cuda`."""
+"""Types of options: several values (`1,8,32`, `0-3`, `cpu,cuda`), a shape, an assignment."""
 
 from __future__ import annotations
 
+import ast
+
 import click
 
-__all__ = ["LEVELS", "cores", "levels", "numbers", "words"]
+__all__ = ["LEVELS", "assignment", "cores", "levels", "named_shape", "numbers", "shape", "words"]
 
 #: onnxruntime's levels of graph optimisation: the keys of `profiling.settings.OPTIMIZATIONS`.
 LEVELS = ("none", "basic", "extended", "all")
@@ -45,3 +47,32 @@ def words(value: str | tuple[str, ...], choices: tuple[str, ...] = ()) -> tuple[
 def levels(value: str | tuple[str, ...]) -> tuple[str, ...]:
     """Levels of optimisation, such as `basic,all`."""
     return words(value, LEVELS)
+
+
+def shape(text: str | tuple[int, ...]) -> tuple[int, ...]:
+    """A type of options: a shape, such as `1x3x224x224`; commas between are accepted, too."""
+    if isinstance(text, tuple):
+        return text
+    try:
+        return tuple(int(side) for side in text.replace("×", "x").replace(",", "x").split("x")) if text else ()
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no shape; write 1x3x224x224") from error
+
+
+def named_shape(text: str | tuple[str, tuple[int, ...]]) -> tuple[str, tuple[int, ...]]:
+    """A type of options: the name of an input, or none, and a shape, such as `images:1x3x224x224`."""
+    if isinstance(text, tuple):
+        return text
+    name, _, sides = text.rpartition(":")
+    return name, shape(sides)
+
+
+def assignment(text: str) -> tuple[str, object]:
+    """A type of options: a name and a value of Python, or the text itself."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise click.BadParameter(f"{text!r} must be NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value

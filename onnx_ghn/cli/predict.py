@@ -13,6 +13,7 @@ from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import console, say, spinner
 from onnx_ghn.errors import printable
 from onnx_ghn.prediction.options import PredictOptions
+from onnx_ghn.settings import ghn_setting
 
 if TYPE_CHECKING:
     from onnx_ghn.prediction import Prediction
@@ -22,11 +23,14 @@ __all__ = ["predict"]
 
 @click.command(cls=Command, short_help="Fill every trainable tensor of MODEL with a prediction.")
 @cli_options.model
-@cli_options.output("Where to write the filled model, an .onnx file.")
-@cli_options.ghn("The GHN that predicts")
-@cli_options.force
-@click.option("--json", "as_json", is_flag=True, help="Print the coverage report as JSON.")
-def predict(model: str, output: str, ghn: str | None, options: PredictOptions, force: bool, as_json: bool) -> None:
+def predict(
+    model: str,
+    options: PredictOptions,
+    output: str = cli_options.output("Where to write the filled model, an .onnx file."),
+    ghn: str | None = ghn_setting("The GHN that predicts"),
+    force: bool = cli_options.force(),
+    as_json: bool = cli_options.as_json("the coverage report"),
+) -> None:
     """Fill every trainable tensor of MODEL with predicted weights."""
     check_output(output, [".onnx"], "an ONNX model", force, [model, ghn, calibrate])
     from onnx_ghn.prediction import predict as run

@@ -16,30 +16,27 @@ from onnx_ghn.cli.profile_output import Files, print_profile
 from onnx_ghn.cli.terminal import bar
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.profiling.settings import Axes, Settings
+from onnx_ghn.settings import setting
 
 __all__ = ["profile"]
 
 
 @click.command(cls=Command, short_help="Measure speed, memory and operators of MODEL.")
 @cli_options.model
-@click.option(
-    "--shape",
-    "shapes",
-    type=cli_options.named_shape,
-    multiple=True,
-    metavar="[INPUT:]DIMS",
-    help="Shape of an input, such as x:1x3x224x224; may be given several times.",
-)
-@click.option("--top", type=click.IntRange(min=1), default=15, show_default=True, help="How many operators to list.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def profile(
     model: str,
     axes: Axes,
-    shapes: tuple[tuple[str, tuple[int, ...]], ...],
     settings: Settings,
-    top: int,
-    as_json: bool,
     files: Files,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = setting(
+        (),
+        "Shape of an input, such as x:1x3x224x224; may be given several times.",
+        option="--shape",
+        form="named_shape",
+        metavar="[INPUT:]DIMS",
+    ),
+    top: int = setting(15, "How many operators to list.", least=1),
+    as_json: bool = cli_options.as_json("everything"),
 ) -> None:
     """Measure how fast MODEL runs through onnxruntime: latency, throughput, memory, operators, roofline.
 

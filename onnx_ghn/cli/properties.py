@@ -11,6 +11,7 @@ from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import console
 from onnx_ghn.errors import printable
+from onnx_ghn.settings import setting
 
 if TYPE_CHECKING:
     from onnx_ghn.properties.prediction import PropertyReport
@@ -20,11 +21,13 @@ __all__ = ["properties"]
 
 @click.command(cls=Command, short_help="Predict accuracy and latency of MODEL from its graph.")
 @cli_options.model
-@click.option(
-    "--predictor", metavar="FOLDER", help="Folder of a predictor that was fitted elsewhere (default: the bundled one)."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def properties(model: str, predictor: str | None, as_json: bool) -> None:
+def properties(
+    model: str,
+    predictor: str | None = setting(
+        None, "Folder of a predictor that was fitted elsewhere (default: the bundled one).", metavar="FOLDER"
+    ),
+    as_json: bool = cli_options.as_json(),
+) -> None:
     """Predict accuracy, noisy accuracy, latency and convergence of MODEL from its graph, without running it."""
     from onnx_ghn.properties import predict_properties
 

@@ -11,7 +11,6 @@ those of split `test`.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Literal
@@ -21,34 +20,13 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Group
 from onnx_ghn.cli.terminal import bar
-from onnx_ghn.settings import Settings, ghn_setting, setting
+from onnx_ghn.settings import ghn_setting, setting
 from onnx_ghn.training.properties.settings import MeasureConfig
 
 __all__ = ["property_prediction"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Out(Settings):
-    out: str = setting("./out/properties", "Folder of the measurements.")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Measured(_Out):
-    splits: tuple[Literal["val", "test"], ...] = setting((), "Split to measure; both by default.", option="--split")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Fit(_Out):
-    measurements: str | None = setting(
-        None, "File of measurements to use instead: measurements.jsonl beside a saved predictor."
-    )
-    ckpt: str | None = ghn_setting("GHN whose embeddings are used instead of those of the default one")
-    threshold: float = setting(20.0, "Training accuracy, in percent, at which a network has converged.")
-    save: str | None = setting(
-        None, "Write the predictor, fitted on both splits, and the measurements.", metavar="FOLDER"
-    )
-    docs: str | None = setting(None, "Put the table between the marks of a Markdown page.", metavar="FILE")
-    force: bool = setting(False, "Overwrite a saved predictor.")
+_OUT: str = setting("./out/properties", "Folder of the measurements.")
 
 
 @click.group("property-prediction", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,21 +35,37 @@ def property_prediction() -> None:
 
 
 @property_prediction.command()
-def measure(measured: _Measured, config: MeasureConfig) -> None:
+def measure(
+    config: MeasureConfig,
+    out: str = _OUT,
+    splits: tuple[Literal["val", "test"], ...] = setting((), "Split to measure; both by default.", option="--split"),
+) -> None:
     """Train networks of splits val and test briefly; what is there already is kept.
 
     --only speed times them instead, --only ghn judges them with predicted weights.
     """
     from onnx_ghn.training.properties.measuring import measure as run
 
-    for split in measured.splits or ("val", "test"):
-        path, n_records = run(split, Path(measured.out), config, bar)
+    for split in splits or ("val", "test"):
+        path, n_records = run(split, Path(out), config, bar)
         click.echo(f"{path}: {n_records} records")
 
 
 @property_prediction.command()
-@cli_options.as_json
-def fit(settings: _Fit, as_json: bool) -> None:
+def fit(
+    out: str = _OUT,
+    measurements: str | None = setting(
+        None, "File of measurements to use instead: measurements.jsonl beside a saved predictor."
+    ),
+    ckpt: str | None = ghn_setting("GHN whose embeddings are used instead of those of the default one"),
+    threshold: float = setting(20.0, "Training accuracy, in percent, at which a network has converged."),
+    save: str | None = setting(
+        None, "Write the predictor, fitted on both splits, and the measurements.", metavar="FOLDER"
+    ),
+    docs: str | None = setting(None, "Put the table between the marks of a Markdown page.", metavar="FILE"),
+    force: bool = cli_options.force("Overwrite a saved predictor."),
+    as_json: bool = cli_options.as_json(),
+) -> None:
     """Fit on split val, test on split test, print Kendall's tau beside plain baselines; --save a predictor."""
     from onnx_ghn.errors import DataError
     from onnx_ghn.prediction.predicting import resolve_ghn
@@ -86,21 +80,20 @@ def fit(settings: _Fit, as_json: bool) -> None:
         write_measurements,
     )
 
-    kept, folder = settings.measurements, Path(settings.out)
-    measured = read_measurements(Path(kept)) if kept else gather(folder, settings.threshold)
-    ghn = resolve_ghn(settings.ckpt)
-    train, test = tables(measured, ghn, None if kept else folder)
+    measured = read_measurements(Path(measurements)) if measurements else gather(Path(out), threshold)
+    ghn = resolve_ghn(ckpt)
+    train, test = tables(measured, ghn, None if measurements else Path(out))
     if not train.targets:
         raise DataError("no property is measured of every network; run `measure` to its end")
     with bar("fitting", len(train.targets)) as advance:
         found = evaluate(train, test, ghn.config.hid, advance)
     text = markdown(found, len(train), len(test))
-    if settings.save:
+    if save:
         report = {"measured": measured["settings"], "networks": len(train) + len(test), "test": found}
         predictor = fit_predictor(ghn, train, test, report)
-        folder = save_predictor(predictor, settings.save, force=settings.force)
+        folder = save_predictor(predictor, save, force=force)
         write_measurements(measured, folder / "measurements.jsonl")
         click.echo(f"{folder}: a predictor of {', '.join(predictor.regressions)}", err=True)
-    if settings.docs:
-        put_table(Path(settings.docs), text)
+    if docs:
+        put_table(Path(docs), text)
     click.echo(json.dumps(found, indent=2) if as_json else text, nl=as_json)

@@ -13,7 +13,7 @@ from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import spinner
-from onnx_ghn.settings import Settings, setting
+from onnx_ghn.settings import Settings, ghn_setting, setting
 
 if TYPE_CHECKING:
     from onnx_ghn.profiling import ProfileReport
@@ -35,11 +35,14 @@ class _Content(Settings):
 
 @click.command(cls=Command, short_help="Write a page about MODEL: graph, coverage, weights, speed.")
 @cli_options.model
-@cli_options.output("Where to write the page, an .html file.")
-@cli_options.ghn("The GHN that predicts")
-@cli_options.force
-@click.option("--json", "as_json", is_flag=True, help="Print what the page shows as JSON.")
-def report(model: str, output: str, ghn: str | None, content: _Content, force: bool, as_json: bool) -> None:
+def report(
+    model: str,
+    content: _Content,
+    output: str = cli_options.output("Where to write the page, an .html file."),
+    ghn: str | None = ghn_setting("The GHN that predicts"),
+    force: bool = cli_options.force(),
+    as_json: bool = cli_options.as_json("what the page shows"),
+) -> None:
     """Write a page about MODEL: its graph, coverage, predicted weights, speed. It opens anywhere, without a network."""
     check_output(output, [".html", ".htm"], "a page", force, [model, ghn])
     from onnx_ghn.report.writing import report_data, write_page

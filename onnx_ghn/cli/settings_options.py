@@ -1,4 +1,4 @@
-"""Options of commands from settings: a command that takes a dataclass has an option for each of its settings."""
+"""Options of commands from settings: a command has one for each setting that it takes, alone or in a dataclass."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import click
 
 from onnx_ghn.cli.checks import check_file, check_ghn, check_library, check_pattern
-from onnx_ghn.cli.number_lists import cores, levels, numbers, words
-from onnx_ghn.settings import Setting, made, settings_of
+from onnx_ghn.cli.number_lists import assignment, cores, levels, named_shape, numbers, shape, words
+from onnx_ghn.settings import Setting, made, setting_of, settings_of
 
 __all__ = ["Option", "checked", "from_settings"]
 
@@ -19,6 +19,7 @@ Given = TypeVar("Given", str | None, tuple[str, ...])
 
 CHECKS = "onnx_ghn.checks"  # in a context's meta: checks, and what each is of
 _FORMS = {"numbers": numbers, "cores": cores, "words": words, "levels": levels}
+_REPEATED_FORMS = {"shape": shape, "named_shape": named_shape, "assignment": assignment}
 _CHECKS: dict[str, Callable[[str], None]] = {
     "ghn": check_ghn,
     "file": check_file,
@@ -67,22 +68,30 @@ def from_settings(
     """A command's function that click can call, and its parameters in the order of the function's.
 
     Args:
-        callback: what the command does. It takes dataclasses with settings, and the values of parameters.
+        callback: what the command does. It takes dataclasses of settings, single settings (parameters whose default
+            is a `setting`), and the values of parameters.
         params: the parameters that are written by hand.
     """
     hints = get_type_hints(callback)
     kinds = {name: kind for name, kind in hints.items() if hasattr(kind, "__dataclass_fields__")}
     by_hand = {param.name: param for param in params}
     found: list[click.Parameter] = []
-    taken = list(inspect.signature(callback).parameters)
-    for name in taken:
+    taken = inspect.signature(callback).parameters
+    plain: list[Setting] = []
+    for name, parameter in taken.items():
+        told = setting_of(name, parameter.default, hints.get(name))
         if name in kinds:
             found += map(_option, settings_of(kinds[name]))
+        elif told is not None:
+            plain.append(told)
+            found.append(_option(told))
         elif name in by_hand:
             found.append(by_hand.pop(name))
 
     @functools.wraps(callback)
     def call(**given: Any) -> Any:
+        for told in plain:
+            told.check_value(given[told.name])
         own = {name: given[name] for name in taken if name not in kinds}
         return callback(**{name: made(kind, given) for name, kind in kinds.items()}, **own)
 
@@ -101,6 +110,9 @@ def _option(told: Setting) -> Option:
         if told.default is True or told.optional:
             long += f"/--no-{long[2:]}"
         is_shown = is_shown and told.default
+    elif told.form in _REPEATED_FORMS:
+        more |= {"multiple": True, "type": _REPEATED_FORMS[told.form]}
+        is_shown = False
     elif told.form:
         more["type"], is_shown = _FORMS[told.form], False
     elif get_origin(told.kind) in (tuple, Sequence):

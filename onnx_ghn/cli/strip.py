@@ -15,9 +15,11 @@ __all__ = ["strip"]
 
 @click.command(cls=Command, short_help="Write a copy of MODEL without weights, a few KB in all.")
 @cli_options.model
-@cli_options.output("Where to write the architecture, an .onnx file.")
-@cli_options.force
-def strip(model: str, output: str, force: bool) -> None:
+def strip(
+    model: str,
+    output: str = cli_options.output("Where to write the architecture, an .onnx file."),
+    force: bool = cli_options.force(),
+) -> None:
     """Write an architecture-only copy of MODEL: its weights become ConstantOfShape nodes, a few KB in all."""
     check_output(output, [".onnx"], "an ONNX model", force, [model])
     from onnx_ghn import strip as run

@@ -27,8 +27,9 @@ __all__ = ["train_detector"]
 
 
 @click.command("train-detector", cls=Command, short_help="Train a detector on a predicted or other backbone.")
-@cli_options.as_json
-def train_detector(settings: DetectorSettings, run: DetectorRunFolder, machine: Machine, as_json: bool) -> None:
+def train_detector(
+    settings: DetectorSettings, run: DetectorRunFolder, machine: Machine, as_json: bool = cli_options.as_json()
+) -> None:
     """Train a detector on a predicted, random or pretrained backbone, and measure COCO's average precision."""
     from onnx_ghn.training.detection.metrics import need_pycocotools
     from onnx_ghn.training.detection.recipe import DetectorRun

@@ -30,13 +30,16 @@ __all__ = ["train_and_tell", "train_net"]
 
 
 @click.command("train-net", cls=Command, short_help="Train a network from predicted or other weights.")
-@cli_options.as_json
-def train_net(settings: NetSettings, run: NetRunFolder, machine: Machine, as_json: bool) -> None:
+def train_net(
+    settings: NetSettings, run: NetRunFolder, machine: Machine, as_json: bool = cli_options.as_json()
+) -> None:
     """Train a network from predicted, random or pretrained weights, and measure its accuracy."""
     train_and_tell(settings, run.folder, machine.set_up(), run.until, as_json)
 
 
-def train_and_tell(settings: NetSettings, folder: Path, device: str, until: int | None, as_json: bool) -> None:
+def train_and_tell(
+    settings: NetSettings, folder: Path, device: str, until: int | None, as_json: bool = cli_options.as_json()
+) -> None:
     """Train a network, and print what it reaches."""
     from onnx_ghn.training.nets.recipe import NetRun
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from onnx_ghn.cli import cli
 from onnx_ghn.cli.commands import Command, Group, Option
-from onnx_ghn.cli.options import named_shape, shape
+from onnx_ghn.cli.number_lists import named_shape, shape
 from onnx_ghn.cli.property_prediction import property_prediction
 from onnx_ghn.errors import OptionError
 

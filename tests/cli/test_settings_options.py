@@ -38,6 +38,18 @@ got: list[object] = []
 
 
 @click.command(cls=Command)
+@click.argument("model")
+def single(
+    model: str,
+    share: float = setting(0.5, "A share.", "-x", below=1),
+    sets: tuple[tuple[str, object], ...] = setting((), "A value.", option="--set", form="assignment"),
+    shapes: tuple[tuple[int, ...], ...] = setting((), "A shape.", option="--shape", form="shape"),
+) -> None:
+    """Take single settings."""
+    got[:] = [model, share, sets, shapes]
+
+
+@click.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True)
 @click.argument("model")
 def tool(model: str, run: Run, as_json: bool, net: Net) -> None:
@@ -101,3 +113,13 @@ def test_usage_errors_name_the_option(arguments: list[str], message: str) -> Non
 def test_bounds_of_the_settings_speak_of_options() -> None:
     outcome = CliRunner().invoke(tool, ["m", "-S", "s", "--lr", "-1"])
     assert str(outcome.exception) == "--lr -1.0 must be above 0"
+
+
+def test_a_parameter_may_be_a_setting() -> None:
+    assert CliRunner().invoke(single, ["m"]).exit_code == 0
+    assert got == ["m", 0.5, (), ()]
+    arguments = ["m", "-x", "0.25", "--set", "a=1", "--set", "b=x=y", "--shape", "1x2"]
+    assert CliRunner().invoke(single, arguments).exit_code == 0
+    assert got == ["m", 0.25, (("a", 1), ("b", "x=y")), ((1, 2),)]
+    assert str(CliRunner().invoke(single, ["m", "-x", "1"]).exception) == "--share 1.0 must be below 1"
+    assert CliRunner().invoke(single, ["m", "--set", "1=2"]).exit_code == 2
