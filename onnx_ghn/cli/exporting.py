@@ -17,7 +17,7 @@ from onnx_ghn.settings import Settings, setting
 if TYPE_CHECKING:
     from onnx_ghn.exporters.reports import ExportReport, LoadReport
 
-__all__ = ["ModelOptions", "print_report", "target"]
+__all__ = ["ModelOptions", "files_of", "print_report", "target"]
 
 _LISTED = 12  # weights named; --json has them all
 

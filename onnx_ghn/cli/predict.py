@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -32,7 +33,7 @@ def predict(
     as_json: bool = cli_options.as_json("the coverage report"),
 ) -> None:
     """Fill every trainable tensor of MODEL with predicted weights."""
-    check_output(output, [".onnx"], "an ONNX model", force, [model, ghn, calibrate])
+    check_output(output, [".onnx"], "an ONNX model", force, [model, ghn, os.fspath(options.calibrate)])
     from onnx_ghn.prediction import predict as run
     from onnx_ghn.prediction import resolve_ghn
 
