@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import operator
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from onnx_ghn.errors import OptionError
@@ -48,13 +49,13 @@ class Setting:
         """Refuse a value that is out of bounds. Raises OptionError."""
         if value is None:
             return
-        bounds = (
-            ("at least", self.least, lambda bound: value >= bound),
-            ("at most", self.most, lambda bound: value <= bound),
-            ("above", self.above, lambda bound: value > bound),
-            ("below", self.below, lambda bound: value < bound),
+        bounds: tuple[tuple[str, float | None, Callable[[Any, Any], bool]], ...] = (
+            ("at least", self.least, operator.ge),
+            ("at most", self.most, operator.le),
+            ("above", self.above, operator.gt),
+            ("below", self.below, operator.lt),
         )
-        wrong = [f"{word} {bound}" for word, bound, holds in bounds if bound is not None and not holds(bound)]
+        wrong = [f"{word} {bound}" for word, bound, holds in bounds if bound is not None and not holds(value, bound)]
         if self.choices and not isinstance(value, tuple) and value not in self.choices:
             wrong.append(f"one of {', '.join(map(str, self.choices))}")
         if wrong:
