@@ -146,9 +146,9 @@ def made(kind: type[T], given: Mapping[str, Any]) -> T:
 
     Args:
         kind: the dataclass.
-        given: by name; those that are None, and those that are not of this kind, are left out.
+        given: by name; those that are None, and those that are no settings of this kind, are left out.
     """
-    chosen = {name: given[name] for name in kind.__dict__["__dataclass_fields__"] if given.get(name) is not None}
+    chosen = {told.name: given[told.name] for told in settings_of(kind) if given.get(told.name) is not None}
     if chosen.get("dataset") == "imagenet":
         chosen = {told.name: told.imagenet for told in settings_of(kind) if told.imagenet is not None} | chosen
     return kind(**chosen)

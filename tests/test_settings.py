@@ -53,7 +53,7 @@ def test_values_out_of_bounds_are_refused(given: dict[str, object], message: str
 
 
 def test_defaults_are_those_of_the_data_set() -> None:
-    assert made(Kind, {"steps": 1, "seed": None, "other": 5}) == Kind(steps=1)
+    assert made(Kind, {"steps": 1, "seed": None, "other": 5, "plain": 6}) == Kind(steps=1)
     assert made(Kind, {"steps": 1, "dataset": "imagenet"}).kind == "b"
     assert made(Kind, {"steps": 1, "dataset": "imagenet", "kind": "a"}).kind == "a"
 
