@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.genotypes import OPERATIONS, Edge, Genotype
-from onnx_ghn.deepnets1m.records import DeepNetsFile, Record
+from onnx_ghn.deepnets1m.records import DeepNetsFile, Record, whole_number
 from onnx_ghn.errors import DataError, OptionError
 from onnx_ghn.json_types import JsonView
+from onnx_ghn.reading import open_regular
 
 __all__ = ["CompactFile", "header_line", "record_line"]
 
@@ -65,7 +66,7 @@ class CompactFile(DeepNetsFile):
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            with open(path, "rb") as file:
+            with open(open_regular(path), "rb") as file:
                 first = file.readline(_HEADER_LIMIT)
                 header = self._header(first)
                 self._starts = _line_starts(file, len(first))  # (n + 1,): line i is starts[i] : starts[i + 1]
@@ -103,7 +104,7 @@ class CompactFile(DeepNetsFile):
             with open(self.path, "rb") as file:
                 file.seek(start)
                 return self._parsed(json.loads(file.read(end - start)))
-        except (ValueError, TypeError, IndexError, RecursionError, OptionError, OSError) as error:
+        except (ValueError, TypeError, IndexError, RecursionError, OverflowError, OptionError, OSError) as error:
             raise DataError(
                 f"{self.path}: architecture {index} is damaged ({error}); generate the file again"
             ) from error
@@ -117,7 +118,7 @@ class CompactFile(DeepNetsFile):
         sizes["norm"] = "bnorm" if sizes["norm"] else None
         cells = {name: tuple(int(state) for state in values[name]) for name in ("normal_concat", "reduce_concat")}
         genotype = Genotype(normal=self._edges(values["normal"]), reduce=self._edges(values["reduce"]), **cells)
-        counts = [int(values[name]) for name in _COUNTS]
+        counts = [whole_number(values[name]) for name in _COUNTS]
         return Record(Architecture(genotype=genotype, **sizes), *counts)
 
     def _edges(self, numbers: list[int]) -> tuple[Edge, ...]:
@@ -131,8 +132,8 @@ class CompactFile(DeepNetsFile):
             file.seek(int(self._starts[0]))
             for index, line in zip(range(len(found)), file, strict=False):
                 try:  # the first column
-                    found[index] = int(line[1 : line.index(b",")])
-                except ValueError as error:
+                    found[index] = whole_number(int(line[1 : line.index(b",")]))
+                except (ValueError, OverflowError) as error:
                     raise DataError(f"{self.path}: architecture {index} is damaged; generate the file again") from error
         return found
 

@@ -21,13 +21,15 @@ import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.deepnets1m.architecture import Architecture
+from onnx_ghn.deepnets1m.hdf5 import group_names, open_hdf5, read_matrix
 from onnx_ghn.deepnets1m.naming import cell_of, full_name, primitive_of
-from onnx_ghn.deepnets1m.records import DeepNetsFile, Record
+from onnx_ghn.deepnets1m.records import DeepNetsFile, Record, whole_number
 from onnx_ghn.deepnets1m.symbolic import PRUNED, trainable_parameters
 from onnx_ghn.errors import DataError, GraphError, OptionError
 from onnx_ghn.graph.model import ComputationGraph, Node, Parameter, Primitive
 from onnx_ghn.json_types import Json, JsonView
 from onnx_ghn.limits import gib, memory_bytes
+from onnx_ghn.reading import read_regular
 
 __all__ = ["OfficialFile", "meta_path"]
 
@@ -67,10 +69,9 @@ class OfficialFile(DeepNetsFile):
         net = self._meta[split]["nets"][index]
         try:
             counts = net["num_params"]
-            return Record(
-                Architecture.from_dict(net), int(net["num_nodes"]), int(counts["cifar10"]), int(counts["imagenet"])
-            )
-        except (KeyError, TypeError, ValueError, OptionError) as error:
+            numbers = (net["num_nodes"], counts["cifar10"], counts["imagenet"])
+            return Record(Architecture.from_dict(net), *(whole_number(number) for number in numbers))
+        except (KeyError, TypeError, ValueError, OverflowError, OptionError) as error:
             raise DataError(
                 f"{meta_path(self.path)}: net {index} of split {split} is damaged ({error}); {_REMEDY}"
             ) from error
@@ -78,7 +79,7 @@ class OfficialFile(DeepNetsFile):
     def n_nodes(self, split: str) -> npt.NDArray[np.int64]:
         self._check_split(split)
         try:
-            return np.array([int(net["num_nodes"]) for net in self._meta[split]["nets"]], dtype=np.int64)
+            return np.array([whole_number(net["num_nodes"]) for net in self._meta[split]["nets"]], dtype=np.int64)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{meta_path(self.path)}: a num_nodes of split {split} is damaged; {_REMEDY}") from error
 
@@ -153,18 +154,19 @@ class OfficialFile(DeepNetsFile):
 
     def _file(self) -> Any:
         """An h5py.File that this process opened."""
-        import h5py
-
         if self._h5 is None or self._pid != os.getpid():
             try:
-                self._h5, self._pid = h5py.File(self.path, "r"), os.getpid()
-            except OSError as error:
+                self._h5, self._pid = open_hdf5(self.path), os.getpid()
+            except (OSError, RuntimeError, ValueError) as error:
                 raise DataError(f"{self.path}: is no HDF5 file, or a truncated or damaged one; {_REMEDY}") from error
         return self._h5
 
     def _groups(self) -> set[str]:
         with self._lock:
-            found = {str(name) for name in self._file()}
+            try:
+                found = group_names(self._file())
+            except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+                raise DataError(f"{self.path}: its groups cannot be listed; {_REMEDY}") from error
         self.close()
         return found
 
@@ -176,12 +178,10 @@ class OfficialFile(DeepNetsFile):
             raise DataError(f"{where}: its {shape[0]:,} nodes would need {gib(needed_bytes)}; {_REMEDY}")
         try:
             with self._lock:
-                dataset = self._file()[f"{split}/{index}/{name}"]
-                found = f"{dataset.dtype} {dataset.shape}"
-                if dataset.shape != shape or dataset.dtype.kind != "u" or dataset.is_virtual or dataset.external:
-                    raise DataError(f"{where}: is {found}, must be unsigned integers {shape}; {_REMEDY}")
-                return np.asarray(dataset[()])
-        except (OSError, KeyError, AttributeError, RuntimeError, ValueError, TypeError) as error:
+                return read_matrix(self._file(), (split, str(index), name), shape)
+        except ValueError as error:
+            raise DataError(f"{where}: {error}; {_REMEDY}") from error
+        except (OSError, KeyError, AttributeError, RuntimeError, TypeError, MemoryError) as error:
             raise DataError(f"{where}: is absent or damaged; {_REMEDY}") from error
 
     def close(self) -> None:
@@ -216,8 +216,7 @@ def _read_meta(path: str) -> JsonView:
         needed_bytes = _LOADED * os.path.getsize(path)
         if needed_bytes > memory_bytes():
             raise DataError(f"{path}: needs {gib(needed_bytes)} to be read, and there are {gib(memory_bytes())}")
-        with open(path, encoding="utf-8") as file:
-            meta = json.load(file)
+        meta = json.loads(read_regular(path))
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({(error.strerror or str(error)).lower()}); it belongs beside the .hdf5 file"

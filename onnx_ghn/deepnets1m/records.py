@@ -14,7 +14,9 @@ from onnx_ghn.deepnets1m.symbolic import symbolic_graph
 from onnx_ghn.errors import OptionError
 from onnx_ghn.graph.model import ComputationGraph
 
-__all__ = ["DeepNetsFile", "Record", "as_evaluated"]
+__all__ = ["DeepNetsFile", "Record", "as_evaluated", "whole_number"]
+
+_LARGEST = 1 << 62
 
 
 class Record(NamedTuple):
@@ -24,6 +26,15 @@ class Record(NamedTuple):
     n_nodes: int
     n_params: int  # trainable elements for 32 × 32 images, at the file's own width and 10 classes
     n_params_large: int  # for 224 × 224 images
+
+
+def whole_number(value: object) -> int:
+    """A count of a file. Raises ValueError: it is none (a text, a fraction, infinite, negative), or beyond any."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
+        raise ValueError(f"{value!r:.40} is no count")
+    if value != int(value):
+        raise ValueError(f"{value!r} is no whole number")
+    return int(value)
 
 
 def as_evaluated(architecture: Architecture, split: str, *, large_images: bool = False) -> Architecture:

@@ -18,8 +18,10 @@ from torch import Tensor
 from onnx_ghn.errors import CheckpointError, ModelWriteError, OptionError
 from onnx_ghn.ghn.config import GHNConfig
 from onnx_ghn.ghn.network import GHN
+from onnx_ghn.ghn.plain_tensors import check_plain
 from onnx_ghn.ghn.published import infer_config, read_pt, renamed
 from onnx_ghn.onnx_io import write_file
+from onnx_ghn.reading import open_regular, read_regular
 from onnx_ghn.shipped import shipped_checkpoints
 
 __all__ = ["CheckpointInfo", "fingerprint", "list_ghns", "load_ghn", "save_ghn"]
@@ -116,7 +118,11 @@ def _resolve(source: str | os.PathLike[str]) -> Path:
 
 
 def _check_size(path: Path) -> None:
-    size_bytes = path.stat().st_size
+    try:
+        os.close(open_regular(path))
+        size_bytes = path.stat().st_size
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); is it a GHN?") from error
     if size_bytes > _MAX_WEIGHT_BYTES:
         raise CheckpointError(f"{path}: {size_bytes:,} bytes, more than any GHN ({_MAX_WEIGHT_BYTES:,}); is it a GHN?")
     if not size_bytes:
@@ -125,10 +131,10 @@ def _check_size(path: Path) -> None:
 
 def _read_config(path: Path) -> GHNConfig:
     try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise CheckpointError(f"{path}: more than {_MAX_CONFIG_BYTES:,} bytes; not a GHN's config")
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = json.loads(read_regular(path, _MAX_CONFIG_BYTES))
+    except OSError as error:
+        raise CheckpointError(f"{path}: unreadable config ({error.strerror}); is it a GHN's?") from error
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: unreadable config ({error})") from error
     try:
         return GHNConfig.from_dict(values)
@@ -153,7 +159,10 @@ def _read_safetensors(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             tensors = renamed({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no iterator)
-    except (SafetensorError, OSError, ValueError) as error:
+        check_plain(tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (SafetensorError, OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}); truncated? Copy it again") from error
     beside = _config_beside(path)
     if beside is not None:
@@ -194,8 +203,6 @@ def _assemble(config: GHNConfig, tensors: Mapping[str, Tensor], source: Path) ->
                 f"{source}: tensor {name} is {tuple(tensor.shape)}, the config's GHN has {shape}; "
                 "does the config belong to it?"
             )
-        if not tensor.is_floating_point():
-            raise CheckpointError(f"{source}: tensor {name} is {tensor.dtype}, must be floating point")
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{source}: tensor {name} holds infinities or NaNs; damaged? Copy it again")
         ready[name] = tensor.float().reshape(shape)

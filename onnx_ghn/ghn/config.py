@@ -146,6 +146,8 @@ class GHNConfig:
         missing = sorted({"max_shape", "num_classes"} - set(values))
         if missing:
             raise CheckpointError(f"GHN config: {', '.join(missing)} absent; is this a GHN's config?")
+        if not isinstance(values.get("is_ghn2", False), bool | None):
+            raise CheckpointError(f"GHN config: is_ghn2 is a {type(values['is_ghn2']).__name__}, must be true or false")
         of_ghn3_code = "heads" in values or "layers" in values or "is_ghn2" in values
         fields: dict[str, Any] = {key: values[key] for key in own if key in values}
         for key in ("weight_norm", "ve", "layernorm"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from onnx_ghn.errors import CheckpointError
 from onnx_ghn.ghn.config import GHNConfig
+from onnx_ghn.ghn.plain_tensors import check_archive, check_plain
 
 __all__ = ["infer_config", "read_pt", "renamed"]
 
@@ -63,8 +65,8 @@ def infer_config(tensors: Mapping[str, Tensor]) -> GHNConfig:
     if any(name.startswith("gnn.0.attn.") for name in tensors):
         try:
             heads = tensors["gnn.0.attn.proj_e.2.weight"].shape[0]
-        except KeyError as error:
-            raise CheckpointError("gnn.0.attn.proj_e.2.weight absent: not a published GHN-3") from error
+        except (KeyError, IndexError) as error:
+            raise CheckpointError("gnn.0.attn.proj_e.2.weight absent or a number: not a published GHN-3") from error
         layers = sum(name.startswith("gnn.") and name.endswith(".ln1.weight") for name in tensors)
         return GHNConfig(
             **common, hypernet="graphormer", heads=heads, layers=layers,
@@ -90,8 +92,11 @@ def read_pt(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
     Raises:
         CheckpointError: unreadable, pickled with more than tensors and plain values, or not a GHN.
     """
+    check_archive(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tensors that are refused below
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
         with path.open("rb") as file:
             magic = file.read(2)
@@ -102,7 +107,7 @@ def read_pt(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
                 f"joblib: pickle, which can run code); {_CONVERT}"
             ) from error
         raise CheckpointError(f"{path}: pickled objects besides tensors could run code; {_CONVERT}") from error
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (RuntimeError, EOFError, OSError, ArithmeticError, MemoryError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: truncated or damaged ({error}); copy it again") from error
     if not isinstance(loaded, Mapping):
         raise CheckpointError(f"{path}: holds a {type(loaded).__name__}, not a GHN's state dict")
@@ -118,6 +123,7 @@ def _config_and_tensors(loaded: Mapping[str, object]) -> tuple[GHNConfig, dict[s
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError("not a GHN: no state_dict of tensors in it")
     tensors = renamed({str(name): tensor for name, tensor in state.items()})
+    check_plain(tensors)
     if config is None:
         return infer_config(tensors), tensors
     telling = {"heads", "layers", "is_ghn2", "graph_rules"}  # the keys that show whose config it is

@@ -15,6 +15,7 @@ from onnx_ghn.json_types import Json
 from onnx_ghn.properties.features import STATISTICS, Floats
 from onnx_ghn.properties.predictor import PropertyPredictor
 from onnx_ghn.properties.regression import Regression
+from onnx_ghn.reading import read_regular
 from onnx_ghn.shipped import shipped_checkpoints
 
 __all__ = ["DEFAULT", "load_predictor", "save_predictor"]
@@ -87,11 +88,8 @@ def load_predictor(source: str | os.PathLike[str] | None = None) -> PropertyPred
 
     folder = _folder(os.fspath(source) if source is not None else DEFAULT)
     try:
-        for name in (_REPORT, _TENSORS):
-            if (folder / name).stat().st_size > _MAX_BYTES:
-                raise CheckpointError(f"{folder / name}: larger than any predictor; is it one?")
-        record = json.loads((folder / _REPORT).read_text("utf-8"))
-        tensors = load((folder / _TENSORS).read_bytes())
+        record = json.loads(read_regular(folder / _REPORT, _MAX_BYTES))
+        tensors = load(read_regular(folder / _TENSORS, _MAX_BYTES))
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: not a readable predictor ({error}); copy it again") from error
     if not isinstance(record, dict) or record.get("format") != _FORMAT or record.get("statistics") != list(STATISTICS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from onnx_ghn.errors import CheckpointError, ModelWriteError
 from onnx_ghn.json_types import Json
 from onnx_ghn.onnx_io import write_file
+from onnx_ghn.reading import open_regular
 
 __all__ = ["load_state", "save_state"]
 
@@ -44,10 +46,13 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, o
 def load_state(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], Json]:
     """Read what `save_state` wrote. Raises CheckpointError."""
     try:
+        os.close(open_regular(path))
         with safe_open(str(path), framework="pt", device=str(device)) as file:
             metadata = file.metadata() or {}
             record = json.loads(metadata[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        if not isinstance(record, dict):
+            raise TypeError("its record is none")
+    except (SafetensorError, OSError, LookupError, ValueError, TypeError, RecursionError, RuntimeError) as error:
         raise CheckpointError(f"{path}: no training state that can be read ({error}); start without it") from error
     return tensors, record
