@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from onnx_ghn.errors import DataError
 from onnx_ghn.limits import gib
+from onnx_ghn.reading import read_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,9 +26,12 @@ __all__ = [
     "FolderSource",
     "ImageSource",
     "ZipSource",
+    "decode",
+    "image_size",
     "open_image",
     "open_source",
     "quiet_decoding",
+    "read_image",
     "walk_folder",
 ]
 
@@ -37,7 +41,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, struct.error)
 _BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error)
 _MAX_DEPTH = 8  # levels of folders, since links may form a loop
-_MAX_MEMBER_BYTES = 1 << 28  # unpacked size of one image file in an archive
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+_MAX_IMAGE_BYTES = 1 << 28  # of one image file, in an archive when it is unpacked
+_MAX_PIXELS = 1 << 26  # of one image: 8192 × 8192, which are 256 MiB with Pillow's copies
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # a zip member's signature, and the lengths of its name and extra field
 _ENCRYPTED = 0x1
 
@@ -75,8 +81,7 @@ class FolderSource:
 
     def read(self, name: str) -> bytes:
         try:
-            with open(self.path / name, "rb") as file:
-                return file.read()
+            return read_regular(self.path / name, _MAX_IMAGE_BYTES)
         except OSError as error:
             raise DataError(f"{self.where(name)}: cannot be read ({_reason(error)})") from error
 
@@ -116,8 +121,9 @@ class ZipSource:
             raise DataError(
                 f"{where}: encrypted, or compressed in an unusual way; unpack the archive and give the folder"
             )
-        if entry.file_size > _MAX_MEMBER_BYTES:
-            raise DataError(f"{where}: {gib(entry.file_size)} is too large for an image; remove it")
+        declared_bytes = max(entry.file_size, entry.compress_size)
+        if declared_bytes > _MAX_IMAGE_BYTES:
+            raise DataError(f"{where}: {gib(declared_bytes)} is too large for an image; remove it")
         try:
             with open(self.path, "rb", buffering=0) as file:
                 file.seek(entry.header_offset)
@@ -125,7 +131,10 @@ class ZipSource:
                 file.seek(name_bytes + extra_bytes, os.SEEK_CUR)
                 data = file.read(entry.compress_size) if signature == b"PK\x03\x04" else b""
             if entry.compress_type == zipfile.ZIP_DEFLATED:
-                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, entry.file_size + 1)
+                packed, unpacker = data, zlib.decompressobj(-zlib.MAX_WBITS)
+                data = unpacker.decompress(packed, entry.file_size + 1)
+                if len(packed) != entry.compress_size or unpacker.unused_data:
+                    raise ValueError("wrong size")
         except OSError as error:
             raise DataError(f"{where}: cannot be read ({_reason(error)})") from error
         except (struct.error, zlib.error, ValueError, OverflowError) as error:
@@ -185,17 +194,56 @@ def open_image(source: ImageSource, name: str, mode: str = "RGB") -> Image.Image
     Raises:
         DataError: the file cannot be read or decoded; the message names it.
     """
+    return decode(source.read(name), source.where(name), mode)
+
+
+def read_image(path: Path, mode: str | None = "RGB") -> Image.Image:
+    """Decode one image file, as `decode` does. Raises DataError: it cannot be read or decoded."""
+    try:
+        data = read_regular(path, _MAX_IMAGE_BYTES)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({_reason(error)})") from error
+    return decode(data, str(path), mode)
+
+
+def image_size(source: ImageSource, name: str) -> tuple[int, int]:
+    """Width and height of one image, from its header alone. Raises DataError, as `open_image` does."""
+    with _opened(source.read(name), source.where(name)) as image:
+        return image.size
+
+
+def decode(data: bytes, where: str, mode: str | None = "RGB") -> Image.Image:
+    """Decode the bytes of a JPEG, PNG, BMP or WebP file: its content tells which, never its name.
+
+    Args:
+        data: the bytes.
+        where: of the file, for messages.
+        mode: Pillow's; None for the file's own.
+
+    Raises:
+        DataError: they are no such image, are damaged, or have more pixels than an image of a data set.
+    """
+    with _opened(data, where) as image:
+        image.load()
+        return image if mode in (None, image.mode) else image.convert(mode)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, where: str) -> Iterator[Image.Image]:
+    """An image whose header is read and whose pixels are not."""
     from PIL import Image, UnidentifiedImageError
 
-    data = source.read(name)
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            return image if image.mode == mode else image.convert(mode)
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > _MAX_PIXELS:
+                raise DataError(f"{where}: {width:,} × {height:,} pixels are too many for an image; scale it down")
+            yield image
     except UnidentifiedImageError as error:
-        raise DataError(f"{source.where(name)} is no image that can be read; remove it") from error
-    except (Image.DecompressionBombError, *_BROKEN) as error:
-        raise DataError(f"{source.where(name)} is no image that can be read ({error}); remove it") from error
+        known = ", ".join(_FORMATS)
+        raise DataError(f"{where} is no image that can be read ({known}, by its content); remove it") from error
+    except (Image.DecompressionBombError, MemoryError, *_BROKEN) as error:
+        raise DataError(f"{where} is no image that can be read ({error}); remove it") from error
 
 
 @contextlib.contextmanager

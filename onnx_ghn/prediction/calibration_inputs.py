@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,10 +16,14 @@ from onnx_ghn.free_dimensions import free_size, n_attempts
 from onnx_ghn.images.files import IMAGE_SUFFIXES, ImageSource, open_image, open_source, quiet_decoding
 from onnx_ghn.limits import gib, memory_bytes
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 __all__ = ["input_batches"]
 
 Feed = dict[str, Array]
 
+_DECODED_BYTES = 1 << 28  # of images that are kept for further rounds
 _BATCH = 32  # where the model lets us choose
 # Free dimensions after the batch, by rank: the first that the model takes. A classifier behind a flatten takes one size
 # only, a stem for audio needs a second of it.
@@ -55,7 +59,7 @@ def input_batches(
     Raises:
         OptionError: a folder or archive that is absent or holds no images, a model without an image input.
     """
-    images = None if str(source) == "noise" else _find_images(Path(source))
+    images = None if str(source) == "noise" else _Pictures(_find_images(Path(source)))
     types = {entry.name: entry.type for entry in session.get_inputs()}
     declared = {name: shapes.get(name, []) for name in types}
     largest = max((math.prod(dim for dim in shape[1:] if dim) for shape in declared.values()), default=1)
@@ -82,7 +86,7 @@ def _feed(
     types: dict[str, str],
     shapes: dict[str, list[int]],
     batch: int,
-    images: ImageSource | None,
+    images: _Pictures | None,
     seed: int,
     offset: int,
     total: int,
@@ -129,7 +133,28 @@ def _find_images(path: Path) -> ImageSource:
     return found
 
 
-def _load(images: ImageSource, sizes: list[int], offset: int, total: int) -> Array:
+class _Pictures:
+    """Images, each decoded once while there is room: the rounds take the same ones in other sizes."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self.names = source.names
+        self._source = source
+        self._decoded: dict[tuple[str, str], Image.Image] = {}
+        self._free_bytes = _DECODED_BYTES
+
+    def open(self, name: str, mode: str) -> Image.Image:
+        """An image in a mode of Pillow's. Raises DataError."""
+        image = self._decoded.get((name, mode))
+        if image is None:
+            image = open_image(self._source, name, mode)
+            size_bytes = image.width * image.height * len(image.getbands())
+            if size_bytes <= self._free_bytes:
+                self._free_bytes -= size_bytes
+                self._decoded[name, mode] = image
+        return image
+
+
+def _load(images: _Pictures, sizes: list[int], offset: int, total: int) -> Array:
     """A batch of images in the input's layout, resized to it, scaled to [0, 1] and normalised as for ImageNet."""
     first = sizes[1] in (1, 3)  # channels before height and width
     channels, height, width = (sizes[1], sizes[2], sizes[3]) if first else (sizes[3], sizes[1], sizes[2])
@@ -140,7 +165,7 @@ def _load(images: ImageSource, sizes: list[int], offset: int, total: int) -> Arr
     try:
         with quiet_decoding():
             for i, name in enumerate(chosen):
-                resized = open_image(images, name, "RGB" if channels == 3 else "L").resize((width, height))
+                resized = images.open(name, "RGB" if channels == 3 else "L").resize((width, height))
                 batch[i] = np.asarray(resized, np.float32).reshape(height, width, channels) / 255.0
     except DataError as error:
         raise OptionError(f"`calibrate`: {error}") from error

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.errors import DataError
-from onnx_ghn.images.files import ImageSource, open_image, quiet_decoding
+from onnx_ghn.images.files import ImageSource, image_size, open_image, quiet_decoding
 from onnx_ghn.limits import available_cores, gib, memory_bytes
 
 __all__ = ["SMALL", "Progress", "common_small_size", "decode_all", "default_workers"]
@@ -29,7 +29,7 @@ def common_small_size(source: ImageSource, names: Iterable[str]) -> tuple[int, i
     sizes = set()
     with quiet_decoding():
         for name in every[::step]:
-            sizes.add(open_image(source, name).size)
+            sizes.add(image_size(source, name))
             if len(sizes) > 1 or max(max(size) for size in sizes) > SMALL:
                 return None
     ((width, height),) = sizes

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
 from onnx_ghn.errors import DataError
+from onnx_ghn.images.files import quiet_decoding, read_image
 
 __all__ = ["Pedestrians", "Sample", "find_pedestrians"]
 
@@ -87,10 +87,10 @@ def find_pedestrians(folder: Path, n_test: int, seed: int) -> tuple[Pedestrians,
 
 def _pixels(path: Path, mode: str | None) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            pixels = np.array(image if mode is None else image.convert(mode))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be decoded ({str(error) or type(error).__name__})") from error
+        with quiet_decoding():
+            pixels = np.array(read_image(path, mode))
+    except DataError as error:
+        raise DataError(f"{path}: cannot be decoded: {error}") from error
     if mode is None and pixels.ndim != 2:
         raise DataError(
             f"{path}: a mask has one number a pixel, this has {pixels.shape[2]}; write it as grey or palette"
