@@ -12,7 +12,18 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from onnx_ghn.errors import OptionError
 
-__all__ = ["Setting", "Settings", "ghn_setting", "made", "required", "setting", "setting_of", "settings_of", "values"]
+__all__ = [
+    "Setting",
+    "Settings",
+    "ghn_setting",
+    "made",
+    "patterns_setting",
+    "required",
+    "setting",
+    "setting_of",
+    "settings_of",
+    "values",
+]
 
 T = TypeVar("T")
 
@@ -97,6 +108,11 @@ def ghn_setting(help: str, check: str = "ghn") -> str | None:
     """A GHN: a shipped name, a folder, or a published file; see `Setting` for `check`."""
     text = f"{help}: a shipped name (see `ghns`), a folder, or a published .pt file."
     return setting(None, text, "-C", option="--ghn", aliases=["--ckpt"], metavar="GHN", check=check)
+
+
+def patterns_setting(help: str) -> tuple[str, ...]:
+    """Regular expressions."""
+    return setting((), help, metavar="REGEX", check="pattern")
 
 
 def settings_of(kind: object) -> tuple[Setting, ...]:

@@ -6,10 +6,9 @@ import ast
 
 import click
 
-__all__ = ["LEVELS", "assignment", "cores", "levels", "named_shape", "numbers", "shape", "words"]
+from onnx_ghn.profiling.settings import OPTIMIZATIONS
 
-#: onnxruntime's levels of graph optimisation: the keys of `profiling.settings.OPTIMIZATIONS`.
-LEVELS = ("none", "basic", "extended", "all")
+__all__ = ["assignment", "cores", "levels", "named_shape", "numbers", "shape", "words"]
 
 
 def numbers(value: str | tuple[int, ...], ranges: bool = False) -> tuple[int, ...]:
@@ -46,7 +45,7 @@ def words(value: str | tuple[str, ...], choices: tuple[str, ...] = ()) -> tuple[
 
 def levels(value: str | tuple[str, ...]) -> tuple[str, ...]:
     """Levels of optimisation, such as `basic,all`."""
-    return words(value, LEVELS)
+    return words(value, tuple(OPTIMIZATIONS))
 
 
 def shape(text: str | tuple[int, ...]) -> tuple[int, ...]:

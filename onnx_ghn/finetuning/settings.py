@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from onnx_ghn.settings import setting
+from onnx_ghn.settings import patterns_setting, setting
 from onnx_ghn.training.settings import RunConfig
 
 __all__ = ["FinetuneOptions"]
@@ -28,10 +28,8 @@ class FinetuneOptions(RunConfig):
     grad_clip: float = 5.0
     label_smoothing: float = setting(0.0, "Label smoothing.", least=0, below=1)
     augment: bool = setting(True, "Train on random windows and mirrored images.")
-    freeze: tuple[str, ...] = setting(
-        (), "Leave tensors whose names match as they are.", metavar="REGEX", check="pattern"
-    )
-    train: tuple[str, ...] = setting((), "Train only tensors whose names match.", metavar="REGEX", check="pattern")
+    freeze: tuple[str, ...] = patterns_setting("Leave tensors whose names match as they are.")
+    train: tuple[str, ...] = patterns_setting("Train only tensors whose names match.")
     device: str = "cpu"
     save_interval: int = 200
     log_interval: int = 20

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, Self, TypedDict, Unpack
 
 from onnx_ghn.errors import OptionError
-from onnx_ghn.settings import Settings, setting
+from onnx_ghn.settings import Settings, patterns_setting, setting
 
 __all__ = ["Fallback", "Post", "PredictKeywords", "PredictOptions", "check_strength"]
 
@@ -53,14 +53,9 @@ class PredictOptions(Settings):
         OptionError: a value that makes no sense, alone or with the others.
     """
 
-    include: Sequence[str] = setting(
-        (), "Fill only parameters whose name matches; may be given several times.", metavar="REGEX", check="pattern"
-    )
-    exclude: Sequence[str] = setting(
-        (),
-        "Leave parameters whose name matches as they are; may be given several times.",
-        metavar="REGEX",
-        check="pattern",
+    include: Sequence[str] = patterns_setting("Fill only parameters whose name matches; may be given several times.")
+    exclude: Sequence[str] = patterns_setting(
+        "Leave parameters whose name matches as they are; may be given several times."
     )
     fallback: Fallback = setting(
         "standard",

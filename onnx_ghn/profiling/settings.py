@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.limits import available_cores
+from onnx_ghn.settings import Settings as _Settings
 from onnx_ghn.settings import setting
 
 __all__ = ["OPTIMIZATIONS", "Axes", "Point", "Settings"]
@@ -52,7 +53,7 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Axes:
+class Axes(_Settings):
     """The values whose combinations are the points of a sweep, and what is done at each."""
 
     batch: tuple[int, ...] = setting((), "Batch sizes (default: as the file says).", form="numbers", metavar="N,…")
@@ -80,7 +81,7 @@ class Axes:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(_Settings):
     """How each point is measured."""
 
     inputs: str | None = setting(
@@ -91,9 +92,13 @@ class Settings:
     )
     seed: int = setting(0, "Random seed of generated inputs.", least=0)
     warmup: int = setting(5, "Number of runs before the measured ones.", least=0)  # after the very first one
-    seconds: float | None = setting(None, "How long to measure (default: 3 s, unless --iterations is given).")
+    seconds: float | None = setting(
+        None, "How long to measure (default: 3 s, unless --iterations is given).", above=0, below=math.inf
+    )
     iterations: int | None = setting(None, "How many runs to measure.", least=1)
-    timeout_s: float = setting(600.0, "Seconds after which a point is given up.", option="--timeout")
+    timeout_s: float = setting(
+        600.0, "Seconds after which a point is given up.", option="--timeout", above=0, below=math.inf
+    )
     pin: tuple[int, ...] = setting((), "Run on these cores only, such as 0,1 or 0-3.", form="cores", metavar="CORES")
     custom_op_libraries: tuple[str, ...] = setting(
         (),
@@ -113,14 +118,7 @@ class Settings:
         object.__setattr__(self, "custom_op_libraries", tuple(self.custom_op_libraries))
         if self.seconds is None and self.iterations is None:
             object.__setattr__(self, "seconds", 3.0)
-        if self.warmup < 0:
-            raise OptionError(f"`warmup` {self.warmup}: must be 0 or more")
-        if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
-            raise OptionError(f"`seconds` {self.seconds}: must be more than 0")
-        if self.iterations is not None and self.iterations < 1:
-            raise OptionError(f"`iterations` {self.iterations}: must be 1 or more")
-        if not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
-            raise OptionError(f"`timeout_s` {self.timeout_s}: must be more than 0")
+        super().__post_init__()
         if self.seconds is not None and self.seconds >= self.timeout_s:
             raise OptionError(f"`seconds` {self.seconds:g}: must be less than `timeout_s`, which is {self.timeout_s:g}")
         for name, shape in self.shapes.items():

@@ -29,6 +29,13 @@ def test_each_command_speaks_of_options(name: str, command: click.Command) -> No
     assert [option for option in listed if option.startswith("--") and "_" in option] == []
 
 
+@pytest.mark.parametrize(("name", "command"), commands(cli), ids=lambda value: value if isinstance(value, str) else "")
+def test_each_option_is_there_once(name: str, command: click.Command) -> None:
+    spellings = [text for parameter in command.params for text in (*parameter.opts, *parameter.secondary_opts)]
+    for names in (spellings, [parameter.name for parameter in command.params]):
+        assert len(set(names)) == len(names)
+
+
 def test_groups() -> None:
     assert all(isinstance(group, Group) for group in cli.commands.values() if isinstance(group, click.Group))
 

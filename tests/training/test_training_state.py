@@ -14,15 +14,17 @@ from torch import nn
 
 from onnx_ghn.errors import CheckpointError, OptionError, RuntimeFailure
 from onnx_ghn.ghn import GHNConfig, new_ghn
+from onnx_ghn.settings import made
 from onnx_ghn.training import schedule
 from onnx_ghn.training.checkpoint_state import load_state, save_state
 from onnx_ghn.training.detection.settings import DetectorConfig
 from onnx_ghn.training.detection.trainer import detector_schedule
 from onnx_ghn.training.ghn.architectures import ArchitectureStream
-from onnx_ghn.training.ghn.settings import NetLimits
+from onnx_ghn.training.ghn.settings import GHNSettings, NetLimits
 from onnx_ghn.training.ghn.trainer import GHNTrainer, TrainConfig
 from onnx_ghn.training.group import Group
 from onnx_ghn.training.loop import TrainingLoop
+from onnx_ghn.training.nets.settings import NetSettings
 from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer
 from onnx_ghn.training.optimizers import Optimizers
 from onnx_ghn.training.settings import RunConfig
@@ -128,6 +130,27 @@ def test_the_state_of_another_network_is_refused(tmp_path: Path) -> None:
     other = NetTrainer(nn.Linear(2, 2), Images(), NetTrainConfig(epochs=3, steps_per_epoch=2), tmp_path, "zeros")
     with pytest.raises(CheckpointError, match="another network"):
         other.resume()
+
+
+def test_states_record_the_settings_that_they_always_have() -> None:
+    """One more would refuse the states of runs that did without it; one less would let another run go on."""
+    shared = {"opt", "lr", "wd", "grad_clip", "amp", "seed", "save_interval", "log_interval", "patience"}
+    net = {"epochs", "steps_per_epoch", "scheduler", "label_smoothing", "drop_path_prob", "auxiliary_weight"}
+    ghn = {"steps", "meta_batch_size", "net_clip", "scheduler", "lr_steps", "gamma", "warmup", "label_smoothing", "ema"}
+    assert Settings.of(NetTrainConfig(steps_per_epoch=1)).values.keys() == shared | net
+    assert Settings.of(TrainConfig(steps=1)).values.keys() == shared | ghn | {"accumulate", "own_images"}
+    assert Settings.of(DetectorConfig()).values.keys() == shared | {"epochs", "batch_size", "lr_step", "gamma"}
+
+
+def test_settings_that_are_published_for_imagenet() -> None:
+    """facebookresearch/ppuda: experiments/sgd/train_net.py and ppuda/config.py."""
+    net, small = made(NetSettings, {"dataset": "imagenet"}), made(NetSettings, {})
+    names = ("batch_size", "epochs", "lr", "wd", "scheduler", "imsize")
+    assert [getattr(net, name) for name in names] == [128, 250, 0.1, 3e-5, "exponential", 224]
+    assert [getattr(small, name) for name in names] == [96, 600, 0.025, 3e-4, "cosine", 32]
+    ghn, ghn_small = made(GHNSettings, {"dataset": "imagenet"}), made(GHNSettings, {"lr": 0.1})
+    assert (ghn.batch_size, ghn.label_smoothing, ghn.opt, ghn.lr) == (256, 0.1, "adam", 1e-3)
+    assert (ghn_small.batch_size, ghn_small.label_smoothing, ghn_small.lr) == (64, 0.0, 0.1)
 
 
 # -- the loop ----------------------------------------------------------------------------------------------
