@@ -63,8 +63,8 @@ class Setting:
         bounds: tuple[tuple[str, float | None, Callable[[Any, Any], bool]], ...] = (
             ("at least", self.least, operator.ge),
             ("at most", self.most, operator.le),
-            ("above", self.above, operator.gt),
-            ("below", self.below, operator.lt),
+            ("more than", self.above, operator.gt),
+            ("less than", self.below, operator.lt),
         )
         wrong = [f"{word} {bound}" for word, bound, holds in bounds if bound is not None and not holds(value, bound)]
         if self.choices and not isinstance(value, tuple) and value not in self.choices:

@@ -38,12 +38,12 @@ def test_settings_are_listed_with_what_their_fields_say() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"rate": 0}, "`rate` 0 must be above 0"),
+        ({"rate": 0}, "`rate` 0 must be more than 0"),
         ({"rate": 1.5}, "`rate` 1.5 must be at most 1"),
-        ({"rate": float("nan")}, "`rate` nan must be at most 1 and above 0"),
+        ({"rate": float("nan")}, "`rate` nan must be at most 1 and more than 0"),
         ({"seed": -1}, "`seed` -1 must be at least 0"),
         ({"kind": "c"}, "`kind` c must be one of a, b"),
-        ({"steps": 10}, "`steps` 10 must be below 10"),
+        ({"steps": 10}, "`steps` 10 must be less than 10"),
     ],
 )
 def test_values_out_of_bounds_are_refused(given: dict[str, object], message: str) -> None:

@@ -112,7 +112,7 @@ def test_usage_errors_name_the_option(arguments: list[str], message: str) -> Non
 
 def test_bounds_of_the_settings_speak_of_options() -> None:
     outcome = CliRunner().invoke(tool, ["m", "-S", "s", "--lr", "-1"])
-    assert str(outcome.exception) == "--lr -1.0 must be above 0"
+    assert str(outcome.exception) == "--lr -1.0 must be more than 0"
 
 
 def test_a_parameter_may_be_a_setting() -> None:
@@ -121,5 +121,5 @@ def test_a_parameter_may_be_a_setting() -> None:
     arguments = ["m", "-x", "0.25", "--set", "a=1", "--set", "b=x=y", "--shape", "1x2"]
     assert CliRunner().invoke(single, arguments).exit_code == 0
     assert got == ["m", 0.25, (("a", 1), ("b", "x=y")), ((1, 2),)]
-    assert str(CliRunner().invoke(single, ["m", "-x", "1"]).exception) == "--share 1.0 must be below 1"
+    assert str(CliRunner().invoke(single, ["m", "-x", "1"]).exception) == "--share 1.0 must be less than 1"
     assert CliRunner().invoke(single, ["m", "--set", "1=2"]).exit_code == 2
