@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnx_ghn.errors import GraphError, OnnxGhnError
-from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext
+from onnx_ghn.graph.context import FLOAT_TYPES, QUANTISED_TYPES, BuildContext
 from onnx_ghn.graph.flat import Op
 from onnx_ghn.graph.flatten import flatten
 from onnx_ghn.graph.handlers.normalisation import decomposed_norm
@@ -20,7 +20,7 @@ from onnx_ghn.graph.neighbours import is_hard_gate, is_self_gated
 from onnx_ghn.graph.patterns import find_norms
 from onnx_ghn.graph.primitives import Handler, handler_table
 from onnx_ghn.graph.rules import graph_rules
-from onnx_ghn.graph.weights import static_shape
+from onnx_ghn.graph.weights import leaves, static_shape
 
 if TYPE_CHECKING:
     import onnx
@@ -121,14 +121,17 @@ def _activates(sigmoid: Op) -> bool:
 
 
 def _unknown(ctx: BuildContext, op: Op) -> None:
-    """An operator that nobody knows stops nothing: its tensors fall back, its neighbours are joined."""
+    """An operator that nobody knows stops nothing: its tensors are kept, its neighbours are joined."""
     where = f"{op.domain}::{op.op_type}" if op.domain else op.op_type
-    for tensor in op.inputs:
-        if tensor is not None and tensor.is_const:
-            shape = static_shape(tensor)
-            if shape is not None and np.prod(shape) > 1:
-                role = Role.weight if len(shape) > 1 else Role.other
-                ctx.claim(tensor, role, op, reason=f"operator {where} is not in the table")
+    constants = [tensor for tensor in op.inputs if tensor is not None and tensor.is_const]
+    if any(leaf.tensor.dtype in QUANTISED_TYPES for tensor in constants for leaf in leaves(tensor)):
+        ctx.claim_quantised(constants, op)
+    for tensor in constants:
+        shape = static_shape(tensor)
+        if shape is not None and np.prod(shape) > 1:
+            role = Role.weight if len(shape) > 1 else Role.other
+            reason = f"operator {where} is not in the table"
+            ctx.claim(tensor, role, op, reason=reason, doubt=reason)
     ctx.drop(op)
 
 

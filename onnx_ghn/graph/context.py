@@ -18,9 +18,18 @@ from onnx_ghn.graph.weights import leaves, static_shape
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io.marks import Ranges
 
-__all__ = ["FLOAT_TYPES", "BuildContext", "Claim", "looks_constant", "vector"]
+__all__ = ["FLOAT_TYPES", "QUANTISED_TYPES", "BuildContext", "Claim", "looks_constant", "vector"]
 
 FLOAT_TYPES = frozenset({"FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"})
+#: In which weights are stored that were quantised; indices and shapes have wider types.
+QUANTISED_TYPES = frozenset(f"{kind}{bits}" for kind in ("INT", "UINT") for bits in (2, 4, 8)) | {
+    "FLOAT8E4M3FN",
+    "FLOAT8E4M3FNUZ",
+    "FLOAT8E5M2",
+    "FLOAT8E5M2FNUZ",
+    "FLOAT8E8M0",
+    "FLOAT4E2M1",
+}
 _NO_SOURCES: frozenset[int] = frozenset()
 
 
@@ -120,6 +129,7 @@ class BuildContext:
         op: Op,
         canonical: Callable[[Layout], Layout] | None = None,
         reason: str = "",
+        doubt: str = "",
     ) -> Claim:
         """Register the tensors behind a constant input as parameters of that role.
 
@@ -127,6 +137,7 @@ class BuildContext:
             value: what the operator reads; nothing happens where it is None or not constant.
             canonical: from the layout of that value to the canonical one.
             reason: why nothing decodes it, where nothing does.
+            doubt: see `Parameter`.
 
         Returns:
             the parameter's index for the node that is to decode it, and its canonical shape.
@@ -138,7 +149,10 @@ class BuildContext:
             return Claim(None, static_shape(value), value.name)
         main, *others = all_leaves
         layout, problem = _canonical(main, canonical)
-        index = self.register(main, role, op, layout, reason or problem)
+        if main.tensor.dtype in QUANTISED_TYPES and main.dequantize is None:  # a weight quantised by arithmetic
+            self.claim_quantised([value], op)
+            return Claim(None, layout.canonical, main.tensor.name)
+        index = self.register(main, role, op, layout, reason or problem, doubt)
         for leaf in others:
             other_role = Role.norm_scale if main.whole else role
             why = f"reparametrises {main.tensor.name}" if main.whole else f"one tensor with {main.tensor.name}"
@@ -163,13 +177,30 @@ class BuildContext:
             claims.append(Claim(index if not problem else None, layout.canonical, leaf.tensor.name))
         return claims
 
-    def register(self, leaf: Leaf, role: Role, op: Op, layout: Layout, reason: str = "") -> int | None:
-        """Make one stored tensor a parameter. None where it is one already, or holds no floats."""
+    def claim_quantised(self, values: Iterable[Tensor | None], op: Op) -> None:
+        """Register what belongs to a quantised weight: its integers, and scales and zero points, which are no weights.
+
+        None of them is predicted or drawn anew: one without the others means nothing.
+        """
+        for value in values:
+            for leaf in leaves(value) if value is not None and value.is_const else ():
+                if leaf.tensor.dtype in QUANTISED_TYPES:
+                    reason = "quantised weights: a GHN predicts floats"
+                elif leaf.tensor.dtype in FLOAT_TYPES:
+                    reason = "belongs to quantised weights, as their scale does"
+                else:
+                    continue
+                if math.prod(leaf.layout.stored) > 1:
+                    self.register(leaf, Role.other, op, leaf.layout, reason)
+
+    def register(self, leaf: Leaf, role: Role, op: Op, layout: Layout, reason: str = "", doubt: str = "") -> int | None:
+        """Make one stored tensor a parameter. None where it is one already, or holds neither floats nor weights."""
         stored = leaf.tensor.stored
         if stored is None or stored.name in self.parameters or not layout.stored or math.prod(layout.stored) == 0:
             return None
         quantized = leaf.dequantize
-        if leaf.tensor.dtype not in FLOAT_TYPES and quantized is None:
+        is_integer = leaf.tensor.dtype in QUANTISED_TYPES and role is Role.other
+        if leaf.tensor.dtype not in FLOAT_TYPES and quantized is None and not is_integer:
             return None
         scale = _stored_name(quantized.input(1)) if quantized is not None else None
         self.parameters[stored.name] = Parameter(
@@ -180,6 +211,7 @@ class BuildContext:
             storage=stored.kind,
             op=op.op_type,
             reason=reason,
+            doubt=doubt,
             scale_name=scale,
             zero_point_name=_stored_name(quantized.input(2)) if quantized is not None else None,
             quantization_axis=quantized.attr("axis", 1) if quantized is not None else None,

@@ -89,6 +89,8 @@ class Parameter:
         storage: initializer, input_default, constant, constant_of_shape, function or subgraph.
         op: the operator type that uses it first, for messages.
         reason: why no node decodes it (empty where one does); goes into the coverage report.
+        doubt: why nothing but its values tells what it does (empty where the graph tells): a prediction, and a standard
+            initialisation too, would be a guess.
         depth_fan_in: by how much the canonical fan-in is too small (3-D kernels repeat a 2-D one).
         scale_name, zero_point_name, quantization_axis: for tensors behind DequantizeLinear, the
             stored names of scale and zero point, and the axis of per-channel scales.
@@ -104,6 +106,7 @@ class Parameter:
     storage: str = "initializer"
     op: str = ""
     reason: str = ""
+    doubt: str = ""
     scale_name: str | None = None
     zero_point_name: str | None = None
     quantization_axis: int | None = None

@@ -42,6 +42,7 @@ class PredictKeywords(TypedDict, total=False):
     post_strength: float | None
     calibrate: str | os.PathLike[str]
     unfold_batchnorm: bool
+    overwrite_special: bool
     seed: int
 
 
@@ -69,6 +70,9 @@ class PredictOptions(Settings):
         metavar="none|noise|FOLDER|ZIP",
     )
     unfold_batchnorm: bool = setting(False, "Put back the batch norms that an exporter folded into convolutions.")
+    overwrite_special: bool = setting(
+        False, "Fill also what the author of the file chose on purpose: priors, branches that begin at zero, LayerScales."
+    )
     seed: int = setting(0, "Random seed.", least=0, below=2**63)
 
     @classmethod

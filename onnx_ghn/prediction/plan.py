@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from onnx_ghn.graph import ComputationGraph, Parameter, Role
 from onnx_ghn.json_types import Json
+from onnx_ghn.prediction.authors import authors_start, holds_weights
 from onnx_ghn.prediction.fallback import has_standard
 from onnx_ghn.prediction.making import Maker, Source
 from onnx_ghn.prediction.options import PredictOptions
@@ -63,21 +64,29 @@ def plan(
     """
     if decoded is None:
         decoded = graph.decoded_parameters()
+    speaks = not options.overwrite_special and holds_weights(graph.parameters, stored)
     return [
-        _decide(parameter, stored, options, index if index in decoded else None)
+        _decide(parameter, stored, options, index if index in decoded else None, speaks)
         for index, parameter in enumerate(graph.parameters)
     ]
 
 
 def _decide(
-    parameter: Parameter, stored: Mapping[str, StoredTensor], options: PredictOptions, decoded_as: int | None
+    parameter: Parameter,
+    stored: Mapping[str, StoredTensor],
+    options: PredictOptions,
+    decoded_as: int | None,
+    speaks: bool,
 ) -> Decision:
+    """The decision on one parameter; where the file's own values speak, what its author chose on purpose stays."""
     if parameter.role is Role.statistic:
         return Decision(parameter, "statistic", parameter.reason)
     if parameter.frozen:
         return Decision(parameter, "frozen", parameter.reason)
     if not options.wants(parameter.name):
         return Decision(parameter, "kept", "left out by the patterns to include and exclude")
+    if speaks and (choice := authors_start(parameter, stored[parameter.name])):
+        return Decision(parameter, "kept", f"the author's start: {choice}")
     if decoded_as is not None:
         outcome: Outcome = "predicted"
         reason = ""

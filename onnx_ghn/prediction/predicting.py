@@ -45,7 +45,7 @@ def predict(
             obstacle where all their tensors get new values.
         options: how to predict; None takes the defaults.
         changes: single fields of `PredictOptions`: include, exclude, fallback, post, post_strength, calibrate,
-            unfold_batchnorm, seed.
+            unfold_batchnorm, overwrite_special, seed.
 
     Returns:
         the prediction: arrays by name, the coverage report, the graph.

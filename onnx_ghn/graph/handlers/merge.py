@@ -11,6 +11,7 @@ from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, rough_shape, 
 
 __all__ = ["add", "concat", "multiply", "subtract"]
 
+_AFFINE = "a scale and a shift without statistics: those of a frozen norm may be in them"
 _MEANS = frozenset({"ReduceMean", "GlobalAveragePool", "AveragePool", "ReduceSum"})
 
 
@@ -39,7 +40,7 @@ def concat(ctx: BuildContext, op: Op) -> None:
         leaf = main_leaf(constant)
         if leaf is not None and any(ctx.sources(t) for t in op.inputs) and not looks_constant(leaf.tensor):
             reason = "a token that is joined to the data: no operator weighs with it"
-            ctx.claim(constant, Role.position, op, reason=reason)
+            ctx.claim(constant, Role.position, op, reason=reason, doubt=reason)
     sources = ctx.union(op.inputs)
     if len(sources) > 1 and sum(bool(ctx.sources(t)) for t in op.inputs) > 1:
         sources = ctx.add_node(Primitive.concat, sources, name=op.name)
@@ -51,13 +52,26 @@ def multiply(ctx: BuildContext, op: Op) -> None:
     data = [t for t in op.inputs if t is not None and not t.is_const]
     constants = [t for t in op.inputs if t is not None and t.is_const]
     sources = ctx.union(op.inputs)
-    if constants and len(data) == 1 and sources:
+    if any(_is_integral(tensor) for tensor in data):
+        ctx.claim_quantised(constants, op)
+    elif constants and len(data) == 1 and sources:
         shape = static_shape(constants[0])
         if per_channel(shape):
             sources = _scale(ctx, op, constants[0], sources)
     elif op.op_type == "Mul" and len(data) == 2 and len(sources) > 1 and _is_gate(ctx, op):
         sources = ctx.add_node(Primitive.cse, sources, name=op.name)
     ctx.finish(op, sources)
+
+
+def _is_integral(tensor: Tensor) -> bool:
+    """Whether a value is an integer operator's sum, or the scale of activations that are quantised as the model runs."""
+    origin, _ = behind_views(tensor)
+    producer = origin.producer if origin is not None else None
+    if origin is None or producer is None:
+        return False
+    if producer.op_type == "DynamicQuantizeLinear":
+        return origin is producer.outputs[1]
+    return producer.op_type in ("ConvInteger", "MatMulInteger") or origin.dtype in ("INT32", "INT8", "UINT8")
 
 
 def subtract(ctx: BuildContext, op: Op) -> None:
@@ -100,7 +114,8 @@ def _table(ctx: BuildContext, op: Op, constant: Tensor) -> list[frozenset[int]]:
     if any(user.op_type in ("Softmax", "Where") for user in after) or any(
         user.op_type == "Add" and any(n.op_type == "Softmax" for n in next_ops(user.outputs[0])) for user in after
     ):
-        ctx.claim(constant, Role.position, op, reason="a bias of attention scores: no primitive stands for it")
+        reason = "a bias of attention scores: no primitive stands for it"
+        ctx.claim(constant, Role.position, op, reason=reason, doubt=reason)
         return []
     claim = ctx.claim(constant, Role.position, op, _positions)
     if claim.shape is None or _is_not_float(ctx, constant):
@@ -128,6 +143,7 @@ def _scale(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int])
     ctx.absorbed.update(more)
     shift_op = _shift_after(more[-1] if more else op)
     normalises = any(leaf.divisor for leaf in factors)
+    doubt = "" if normalises or shift_op is None else _AFFINE
     if op.op_type == "Div" and not normalises:
         return sources  # x / constant: input preprocessing, no layer is written so
     for leaf in factors:
@@ -136,7 +152,7 @@ def _scale(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int])
     scale_leaf = next((leaf for leaf in factors if not leaf.divisor), None)
     scale = None
     if scale_leaf is not None:
-        scale = ctx.register(scale_leaf, Role.norm_scale, op, vector(scale_leaf.layout))
+        scale = ctx.register(scale_leaf, Role.norm_scale, op, vector(scale_leaf.layout), doubt=doubt)
     if shift_op is None and not normalises:
         return _attach_scale(ctx, scale, sources)
     shift = None
@@ -144,7 +160,7 @@ def _scale(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int])
         ctx.absorbed.add(shift_op)
         shift_constant = next(t for t in shift_op.inputs if t is not None and t.is_const)
         first, *rest = leaves(shift_constant)
-        shift = ctx.register(first, Role.norm_bias, shift_op, vector(first.layout))
+        shift = ctx.register(first, Role.norm_bias, shift_op, vector(first.layout), doubt=doubt)
         for leaf in rest:  # β − μ·γ/σ: what is not known yet is the mean
             ctx.register(leaf, Role.statistic, shift_op, vector(leaf.layout))
     shape = static_shape(constant)

@@ -1,0 +1,70 @@
+"""What the author of a model chose on purpose, told by value and structure, never by name.
+
+A fresh file holds values that no framework draws: the prior of a detection head, a residual branch that starts at
+zero, a LayerScale of 1e-6, an adapter whose second matrix is zero. They make the first step what its author wants it to
+be, and a predicted tensor in their place undoes that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnx_ghn.graph import Parameter, Role
+
+if TYPE_CHECKING:
+    from onnx_ghn.onnx_io import StoredTensor
+
+__all__ = ["authors_start", "common_value", "holds_weights"]
+
+_SAMPLE = 4096  # elements that mostly settle whether all are equal
+
+
+def holds_weights(parameters: Iterable[Parameter], stored: Mapping[str, StoredTensor]) -> bool:
+    """Whether a file holds the weights of its architecture: some weight has two different elements.
+
+    In a stripped file, or one that was written with zeros in the place of all weights, values say nothing.
+    """
+    weights = (p for p in parameters if p.role in (Role.weight, Role.embedding) and p.size > 1)
+    return any(common_value(stored[p.name]) is None for p in weights)
+
+
+def authors_start(parameter: Parameter, tensor: StoredTensor) -> str:
+    """Why the values that a tensor has now are its author's choice; empty where they are what anybody draws.
+
+    Args:
+        tensor: as it is stored, in a file that `holds_weights`.
+    """
+    if tensor.kind == "constant_of_shape":  # the place of a weight that was stripped
+        return ""
+    if parameter.doubt:
+        return parameter.doubt
+    if parameter.scale_name is not None or parameter.size < 2:
+        return ""
+    value = common_value(tensor)
+    if value is None:
+        return ""
+    match parameter.role:
+        case Role.norm_scale if value != 1:
+            return f"a scale that begins at {value:g}"
+        case Role.bias | Role.norm_bias if value != 0:
+            return f"a bias that begins at {value:g}"
+        case Role.weight | Role.embedding | Role.position if value == 0:
+            return "a weight that begins at zero"
+    return ""
+
+
+def common_value(tensor: StoredTensor) -> float | None:
+    """The value of all elements, None where two differ (or there are none, or they are no numbers)."""
+    from onnx_ghn.onnx_io.tensors import FillTensor
+
+    if tensor.is_string or tensor.is_sparse or math.prod(tensor.shape) == 0:
+        return None
+    if isinstance(tensor.tensor, FillTensor):  # one value, however large it is declared
+        return float(tensor.tensor.fill)
+    values = tensor.numpy().reshape(-1)
+    first = values[0]
+    return float(first) if (values[:_SAMPLE] == first).all() and (values == first).all() else None
