@@ -180,11 +180,13 @@ def _with_batch_statistics(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary copy of a model whose batch norms use those of the batch."""
     from onnx_ghn.onnx_io import read_model, write_model
     from onnx_ghn.passes.batch_statistics import UseBatchStatistics
+    from onnx_ghn.passes.free_batch import FreeBatch
 
     with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as folder:
         copy = Path(folder) / "model.onnx"
         try:
-            write_model(UseBatchStatistics().call(read_model(path)).model, copy)
+            measured = UseBatchStatistics().call(read_model(path))
+            write_model(FreeBatch().call(measured.model).model if measured.modified else measured.model, copy)
         except OSError as error:
             raise RuntimeFailure(f"{path}: no room for a temporary copy ({error.strerror}); set TMPDIR") from error
         yield copy

@@ -13,7 +13,6 @@ __all__ = ["Layer", "MeasuredModel", "UseBatchStatistics"]
 
 _MEAN, _VARIANCE = 3, 4  # inputs of BatchNormalization
 _AXES_AS_INPUT = 18  # opset from which ReduceMean takes them so
-_FREE_BATCH = "onnx_ghn_batch"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,18 +26,15 @@ class Layer:
 
 @dataclasses.dataclass
 class MeasuredModel(Rewrite):
-    """The model, its batch norms, and its inputs' shapes as they were declared (0 where free)."""
+    """The model, and its batch norms."""
 
     layers: tuple[Layer, ...] = ()
-    shapes: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
 
 class UseBatchStatistics(ir.passes.InPlacePass):
     """Lets the batch norms of the main graph normalise by the statistics of the batch, which become further outputs.
 
-    Also the number of samples in a batch becomes free, where the inputs agree on one: torch exports networks for a
-    single image, and a statistic needs more. A model without a batch norm in inference mode is left as it is.
-    The changes are the names of the new outputs.
+    A model without a batch norm in inference mode is left as it is. The changes are the names of the new outputs.
     """
 
     def call(self, model: ir.Model) -> MeasuredModel:
@@ -69,13 +65,8 @@ class UseBatchStatistics(ir.passes.InPlacePass):
             layers.append(Layer(names[0], names[1], (measured[0].name or "", measured[1].name or "")))
         if not layers:
             return MeasuredModel(model, modified=False)
-        outputs = {id(value) for value in graph.outputs}
-        for node in graph:  # what was inferred for a batch of the declared size
-            for value in node.outputs:
-                if id(value) not in outputs:
-                    value.shape = value.type = None
         changes = tuple(name for layer in layers for name in layer.outputs)
-        return MeasuredModel(model, True, changes, tuple(layers), _free_batch(graph))
+        return MeasuredModel(model, True, changes, tuple(layers))
 
 
 def _normalises_by_statistics(node: ir.Node) -> bool:
@@ -174,16 +165,3 @@ class _Measuring:
         if self._opset >= _AXES_AS_INPUT:
             return self._op("ReduceMean", [value, self._numbers([0, 2], f"{out}_axes")], out, keep)
         return self._op("ReduceMean", [value], out, ir.AttrInt64s("axes", [0, 2]), keep)
-
-
-def _free_batch(graph: ir.Graph) -> dict[str, list[int]]:
-    """Make the first dimension of all inputs free where they agree on it; the shapes as they were."""
-    inputs = [value for value in graph.inputs if value.name not in graph.initializers]
-    shapes = {
-        value.name or "": [max(dim, 0) if isinstance(dim, int) else 0 for dim in value.shape or ()] for value in inputs
-    }
-    if len({shape[0] for shape in shapes.values() if shape} - {0}) == 1:
-        for value in inputs:
-            if value.shape is not None and len(value.shape):
-                value.shape = ir.Shape([_FREE_BATCH, *value.shape[1:]])
-    return shapes

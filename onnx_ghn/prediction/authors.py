@@ -11,8 +11,6 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from onnx_ghn.graph import Parameter, Role
 
 if TYPE_CHECKING:

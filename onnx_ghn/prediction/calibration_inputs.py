@@ -19,7 +19,7 @@ from onnx_ghn.limits import gib, memory_bytes
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["input_batches"]
+__all__ = ["Feed", "input_batches"]
 
 Feed = dict[str, Array]
 

@@ -36,6 +36,7 @@ class Maker:
     index: int | None  # of the parameter among those that the GHN decodes
     stored: StoredTensor  # what the model stores now
     quantization: Quantization | None = None  # where it is stored as integers, or quantised in the file
+    factor: float = 1.0  # by which all elements are multiplied
 
     def tensors(self, blocks: Mapping[int, Block], options: PredictOptions) -> dict[str, Make]:
         """Functions by stored name, each giving an array of the stored shape: the tensor itself and, where it is
@@ -48,6 +49,8 @@ class Maker:
         if self.source == "ghn":
             assert self.index is not None
             make = self._decoded(blocks[self.index], options)
+        if self.factor != 1:
+            make = functools.partial(_scaled, make, self.factor)
         if self.parameter.kept:
             make = functools.partial(_with_kept_elements, make, self.stored, self.parameter)
         if self.quantization is not None:
@@ -68,6 +71,12 @@ def _standard(parameter: Parameter, seed: int) -> Array:
     values = standard_init(parameter, seed)
     assert values is not None  # a tensor without a standard keeps its values
     return values
+
+
+def _scaled(make: Make, factor: float) -> Array:
+    values = make()
+    scaled: Array = (values.astype(np.float32) * np.float32(factor)).astype(values.dtype)
+    return scaled
 
 
 def _as_stored(block: Block, parameter: Parameter) -> Array:

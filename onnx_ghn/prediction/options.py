@@ -43,6 +43,7 @@ class PredictKeywords(TypedDict, total=False):
     calibrate: str | os.PathLike[str]
     unfold_batchnorm: bool
     overwrite_special: bool
+    correct_scales: bool
     seed: int
 
 
@@ -72,6 +73,9 @@ class PredictOptions(Settings):
     unfold_batchnorm: bool = setting(False, "Put back the batch norms that an exporter folded into convolutions.")
     overwrite_special: bool = setting(
         False, "Fill also what the author of the file chose on purpose: priors, branches that begin at zero, LayerScales."
+    )
+    correct_scales: bool = setting(
+        True, "Scale weights where outputs would be ten times larger or smaller than those of the weights before."
     )
     seed: int = setting(0, "Random seed.", least=0, below=2**63)
 

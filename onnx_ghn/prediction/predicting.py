@@ -14,6 +14,7 @@ from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.prediction.plan import plan
 from onnx_ghn.prediction.result import Prediction
+from onnx_ghn.prediction.settling import settle
 
 if TYPE_CHECKING:
     import onnx
@@ -45,7 +46,7 @@ def predict(
             obstacle where all their tensors get new values.
         options: how to predict; None takes the defaults.
         changes: single fields of `PredictOptions`: include, exclude, fallback, post, post_strength, calibrate,
-            unfold_batchnorm, overwrite_special, seed.
+            unfold_batchnorm, overwrite_special, correct_scales, seed.
 
     Returns:
         the prediction: arrays by name, the coverage report, the graph.
@@ -53,7 +54,7 @@ def predict(
     Raises:
         OnnxGhnError: ModelReadError, GraphError, CheckpointError, OptionError, RuntimeFailure, ModelWriteError.
     """
-    from onnx_ghn.onnx_io import check_target, inject, stored_tensors
+    from onnx_ghn.onnx_io import check_target, stored_tensors
     from onnx_ghn.onnx_io.absent import require_values
     from onnx_ghn.passes import open_model
 
@@ -67,23 +68,14 @@ def predict(
     _check(graph, options)
     blocks = network.blocks(graph)
     decisions = plan(graph, opened.stored, options, blocks.keys())
-    tensors = {
-        name: make
-        for decision in decisions
-        if decision.maker is not None
-        for name, make in decision.maker.tensors(blocks, options).items()
-    }
     if output is not None:
-        statistics = {p.name for p in graph.parameters if p.role is Role.statistic} if options.calibrates else set()
-        require_values(opened.stored.values(), tensors.keys() | statistics)  # before the work that calibration is
-    inject(opened.model, tensors, opened.stored)
-    notes = list(opened.notes)
-    if options.calibrates:
-        from onnx_ghn.prediction.calibration import calibrate_statistics
-
-        notes += calibrate_statistics(opened.model, graph, options.calibrate, seed=options.seed).notes
-    coverage = CoverageReport(decisions, notes)
-    prediction = Prediction(opened.model, graph, tensors, coverage, network.config.name or "unnamed GHN")
+        filled = {d.parameter.name for d in decisions if d.maker is not None}
+        filled |= {d.maker.quantization.scale_name for d in decisions if d.maker is not None and d.maker.quantization}
+        filled |= {p.name for p in graph.parameters if p.role is Role.statistic} if options.calibrates else set()
+        require_values(opened.stored.values(), filled)  # before the work that calibration is
+    settled = settle(opened, graph, decisions, blocks, options)
+    coverage = CoverageReport(decisions, [*opened.notes, *settled.notes])
+    prediction = Prediction(opened.model, graph, settled.tensors, coverage, network.config.name or "unnamed GHN")
     if output is not None:
         require_values(stored_tensors(opened.model).values())  # statistics that calibration could not measure
         with no_garbage_collection():

@@ -64,7 +64,7 @@ def multiply(ctx: BuildContext, op: Op) -> None:
 
 
 def _is_integral(tensor: Tensor) -> bool:
-    """Whether a value is an integer operator's sum, or the scale of activations that are quantised as the model runs."""
+    """Whether a value is an integer operator's sum, or the scale of activations that the running model quantises."""
     origin, _ = behind_views(tensor)
     producer = origin.producer if origin is not None else None
     if origin is None or producer is None:

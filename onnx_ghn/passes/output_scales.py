@@ -1,0 +1,287 @@
+"""Models that measure how large their operators' outputs are, and that scale weights as they run.
+
+The scale of a value is its root mean square over all elements. Both passes number the operators alike, so that what
+one measures on a model with one set of weights is a target for the other on the same model with another set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_ghn.passes.results import Rewrite
+
+__all__ = ["CorrectScales", "Corrected", "MeasureScales", "Measured"]
+
+#: Operators that are linear in a weight, and the inputs where it may stand.
+_LINEAR = {
+    "Conv": (1,),
+    "ConvTranspose": (1,),
+    "DeformConv": (1,),
+    "Gemm": (1, 0),
+    "MatMul": (1, 0),
+    "FusedConv": (1,),
+    "FusedGemm": (1, 0),
+    "FusedMatMul": (1, 0),
+    "Gather": (0,),
+}
+_BIAS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "DeformConv": 3}
+_VIEWS = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+#: What makes the scale of its input immaterial.
+_NORMS = frozenset(
+    {"BatchNormalization", "LayerNormalization", "GroupNormalization", "InstanceNormalization", "RMSNormalization"}
+) | {"SimplifiedLayerNormalization", "MeanVarianceNormalization", "LpNormalization"}
+_FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+_OLDEST_OPSET = 9  # that has Where
+_TINY = 1e-30
+_CLOSE = 2.0  # a scale that is within this factor of its target stays
+
+
+@dataclasses.dataclass(frozen=True)
+class _Linear:
+    """An operator that is linear in a stored weight."""
+
+    number: int  # in the order of the graph
+    node: ir.Node
+    place: int  # of the weight among its inputs
+    weight: ir.Value  # as it is stored
+
+
+@dataclasses.dataclass
+class Measured(Rewrite):
+    """The model, and the outputs that hold the scale of each operator (by its number) and of each output of its own."""
+
+    operators: dict[int, str] = dataclasses.field(default_factory=dict)
+    outputs: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Corrected(Rewrite):
+    """The model, and by the stored name of each tensor that may be scaled, the output that holds its factor."""
+
+    factors: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+class MeasureScales(ir.passes.InPlacePass):
+    """Lets a model give out the scale of each output of its own, and of its operators that are linear in a weight.
+
+    Args:
+        operators: leave these out where it is false.
+    """
+
+    def __init__(self, *, operators: bool = True) -> None:
+        super().__init__()
+        self._operators = operators
+
+    def call(self, model: ir.Model) -> Measured:
+        """Rewrite the model in place."""
+        graph = model.graph
+        nodes = _Nodes(graph, "onnx_ghn_scale")
+        own = [value for value in graph.outputs if value.dtype in _FLOATS]
+        measured = Measured(model, True)
+        for linear in _linear_operators(graph) if self._operators else ():
+            measured.operators[linear.number] = nodes.give_out(nodes.scale(linear.node.outputs[0]), linear.node)
+        for value in own:
+            measured.outputs[value.name or ""] = nodes.give_out(nodes.scale(value), None)
+        measured.changes = (*measured.operators.values(), *measured.outputs.values())
+        return measured
+
+
+class CorrectScales(ir.passes.InPlacePass):
+    """Lets a model scale its weights as it runs, from the inputs on, so that operators' outputs reach given scales.
+
+    Each tensor gets one factor, which is given out: with the tensor multiplied by it the model computes the same. An
+    operator's own bias is scaled as its weight is, where it may be.
+
+    Args:
+        targets: the scale of the outputs by the number of the operator.
+        scalable: names of the values whose tensors may be scaled.
+    """
+
+    def __init__(self, targets: Mapping[int, float], scalable: Collection[str]) -> None:
+        super().__init__()
+        self._targets = targets
+        self._scalable = frozenset(scalable)
+
+    def call(self, model: ir.Model) -> Corrected:
+        """Rewrite the model in place."""
+        graph = model.graph
+        corrected = Corrected(model, False)
+        if graph.opset_imports.get("", 1) < _OLDEST_OPSET:
+            return corrected
+        nodes = _Nodes(graph, "onnx_ghn_factor")
+        linear = [each for each in _linear_operators(graph) if each.weight.name in self._scalable]
+        alone = _read_by_these_alone(linear)
+        for each in linear:
+            name = each.weight.name or ""
+            target = self._targets.get(each.number, 0.0)
+            if name not in alone:
+                continue
+            factor = nodes.factors.get(name)
+            if factor is None:
+                if not (np.isfinite(target) and target > _TINY) or _is_normalised(each.node):
+                    continue
+                factor = nodes.factor(each.node, target)
+                corrected.factors[name] = nodes.give_out(factor, each.node)
+                nodes.factors[name] = factor
+            nodes.multiply(each.node, each.place, factor)
+            place = _BIAS.get(each.node.op_type)
+            bias = _stored(each.node.inputs[place]) if place is not None and place < len(each.node.inputs) else None
+            if bias is not None and bias.name in self._scalable and len(bias.uses()) == 1:
+                assert place is not None
+                nodes.multiply(each.node, place, factor)
+                corrected.factors[bias.name or ""] = corrected.factors[name]
+        corrected.modified = bool(corrected.factors)
+        corrected.changes = tuple(dict.fromkeys(corrected.factors.values()))
+        return corrected
+
+
+def _linear_operators(graph: ir.Graph) -> Iterator[_Linear]:
+    """Those of the main graph, in its order. Their numbers count them alone."""
+    number = 0
+    for node in list(graph):
+        for place in _LINEAR.get(node.op_type, ()):
+            weight = _stored(node.inputs[place]) if place < len(node.inputs) else None
+            if weight is not None:
+                yield _Linear(number, node, place, weight)
+                number += 1
+                break
+
+
+def _stored(value: ir.Value | None) -> ir.Value | None:
+    """The stored float tensor of which a value is a view."""
+    while value is not None:
+        if value.is_initializer() and value.const_value is not None:
+            return value if value.const_value.dtype in _FLOATS else None
+        node = value.producer()
+        if node is None or node.domain:
+            return None
+        if node.op_type in ("Constant", "ConstantOfShape"):
+            return value
+        if node.op_type not in _VIEWS:
+            return None
+        value = node.inputs[0]
+    return None
+
+
+def _element_type(value: ir.Value) -> ir.DataType:
+    """That of a view of what is stored."""
+    while (node := value.producer()) is not None:
+        if node.op_type == "Cast":
+            return ir.DataType(node.attributes["to"].as_int())
+        if node.op_type in ("Constant", "ConstantOfShape"):
+            attribute = node.attributes.get("value")
+            return ir.DataType.FLOAT if attribute is None else attribute.as_tensor().dtype
+        before = node.inputs[0]
+        assert before is not None  # it is a view, as `_stored` found
+        value = before
+    assert value.const_value is not None
+    return value.const_value.dtype
+
+
+def _read_by_these_alone(linear: list[_Linear]) -> set[str]:
+    """Names of the weights that nothing but these operators reads."""
+    these = {(each.node, each.place) for each in linear}
+
+    def ends_there(value: ir.Value) -> bool:
+        return not value.is_graph_output() and all(
+            (use.node, use.idx) in these
+            or (use.node.op_type in _VIEWS and use.idx == 0 and ends_there(use.node.outputs[0]))
+            for use in value.uses()
+        )
+
+    return {each.weight.name or "" for each in linear if ends_there(each.weight)}
+
+
+def _is_normalised(node: ir.Node) -> bool:
+    """Whether nothing but normalisations read what an operator gives, be it through a bias or a view."""
+    pending, seen = [node.outputs[0]], 0
+    while pending and seen < 16:
+        value = pending.pop()
+        seen += 1
+        if value.is_graph_output() or not value.uses():
+            return False
+        for use in value.uses():
+            kind = use.node.op_type
+            if kind in _NORMS and use.idx == 0:
+                continue
+            adds = kind == "Add" and any(_stored(other) is not None for other in use.node.inputs)
+            if not adds and kind not in _VIEWS:
+                return False
+            pending.append(use.node.outputs[0])
+    return not pending
+
+
+class _Nodes:
+    """Makes nodes that measure and scale, each beside the operator that it is for."""
+
+    def __init__(self, graph: ir.Graph, prefix: str) -> None:
+        self.factors: dict[str, ir.Value] = {}  # by the name of the weight
+        self._graph = graph
+        self._prefix = prefix
+        self._count = 0
+        self._made: list[ir.Node] = []
+
+    def scale(self, value: ir.Value) -> ir.Value:
+        """Root mean square of all elements; infinite above 1e19 or so, whose squares float32 does not hold."""
+        given = self._op("Cast", [value], to=int(ir.DataType.FLOAT))
+        size = self._op("Cast", [self._op("Size", [value])], to=int(ir.DataType.FLOAT))
+        return self._op("Div", [self._op("ReduceL2", [given], keepdims=0), self._op("Sqrt", [size])])
+
+    def factor(self, node: ir.Node, target: float) -> ir.Value:
+        """What to multiply an operator's weight by: 1 where its output is near the target."""
+        twin = ir.node(
+            node.op_type, list(node.inputs), attributes=dict(node.attributes), domain=node.domain, num_outputs=1
+        )
+        self._add(twin)
+        ratio = self._op(
+            "Div", [self._number(target), self._op("Add", [self.scale(twin.outputs[0]), self._number(_TINY)])]
+        )
+        far = self._op(
+            "Or",
+            [
+                self._op("Less", [ratio, self._number(1 / _CLOSE)]),
+                self._op("Greater", [ratio, self._number(_CLOSE)]),
+            ],
+        )
+        factor = self._op("Where", [far, ratio, self._number(1.0)])
+        self._flush(node)
+        return factor
+
+    def multiply(self, node: ir.Node, place: int, factor: ir.Value) -> None:
+        """Let a node read an input, a view of what is stored, multiplied by a factor."""
+        value = node.inputs[place]
+        assert value is not None
+        typed = self._op("Cast", [factor], to=int(_element_type(value)))
+        node.replace_input_with(place, self._op("Mul", [value, typed]))
+        self._flush(node)
+
+    def give_out(self, value: ir.Value, behind: ir.Node | None) -> str:
+        """Make a value an output of the model; its name."""
+        value.type = ir.TensorType(ir.DataType.FLOAT)
+        value.shape = ir.Shape([])
+        self._graph.outputs.append(value)
+        if self._made:
+            (self._graph.extend(self._made) if behind is None else self._graph.insert_after(behind, self._made))
+            self._made = []
+        return value.name or ""
+
+    def _flush(self, node: ir.Node) -> None:
+        self._graph.insert_before(node, self._made)
+        self._made = []
+
+    def _number(self, number: float) -> ir.Value:
+        tensor = ir.tensor(np.array(number, np.float32))
+        return self._add(ir.node("Constant", [], attributes={"value": tensor}))
+
+    def _op(self, kind: str, inputs: list[ir.Value], **attributes: int) -> ir.Value:
+        return self._add(ir.node(kind, inputs, attributes=attributes))
+
+    def _add(self, node: ir.Node) -> ir.Value:
+        self._count += 1
+        node.outputs[0].name = f"{self._prefix}_{self._count}"
+        self._made.append(node)
+        return node.outputs[0]

@@ -1,0 +1,227 @@
+"""What a prediction needs to compute sensibly: statistics of its batch norms, and outputs of a sensible scale.
+
+A GHN was trained on networks that normalise. In a stack without norms a factor of two a layer becomes a factor of a
+billion at the end, and training from there diverges. So the model is run with the weights that it had before (or with
+the standard initialisation, where it had none) and with the predicted ones, on the same inputs; where outputs lie far
+apart, each weight is multiplied by one number, from the inputs on, so that its operator's output has the scale that it
+had (after LSUV, arXiv 1511.06422, which takes one as the scale everywhere).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from onnx_ghn.arrays import Array
+from onnx_ghn.errors import OnnxGhnError
+from onnx_ghn.graph import ComputationGraph, Role
+from onnx_ghn.prediction.authors import holds_weights
+from onnx_ghn.prediction.calibration import n_statistics, set_statistics
+from onnx_ghn.prediction.making import Maker
+from onnx_ghn.prediction.options import PredictOptions
+from onnx_ghn.prediction.plan import Decision
+from onnx_ghn.prediction.trials import Trial, Trials
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from onnx_ghn.ghn import Block
+    from onnx_ghn.passes import OpenedModel
+
+__all__ = ["Settled", "settle"]
+
+Make = Callable[[], Array]
+
+_FAR = 8.0  # an output that is larger or smaller by this factor
+_FAR_INSIDE = 1e3  # a value within the model
+_TINY = 1e-30
+
+
+@dataclasses.dataclass(frozen=True)
+class Settled:
+    """The tensors to store by name, each made when it is asked for, and notes on what was done."""
+
+    tensors: Mapping[str, Make]
+    notes: tuple[str, ...] = ()
+
+
+def settle(
+    opened: OpenedModel,
+    graph: ComputationGraph,
+    decisions: Sequence[Decision],
+    blocks: Mapping[int, Block],
+    options: PredictOptions,
+) -> Settled:
+    """Inject what is predicted into a model, in place, so that it computes something sensible.
+
+    Args:
+        blocks: what the GHN decoded, by the index of the parameter.
+
+    Raises:
+        OptionError: a folder without images. RuntimeFailure: onnxruntime cannot run the model on them. Noise, which
+            nobody asked for, stops nothing: there the reason becomes a note.
+    """
+    from onnx_ghn.onnx_io import inject
+
+    model = opened.model
+    tensors = _tensors(decisions, blocks, options)
+    if not options.calibrates:
+        inject(model, tensors, opened.stored)
+        return Settled(tensors)
+    trials = Trials(options.calibrate, options.seed)
+    notes = []
+    if n_others := sum(p.role is Role.statistic for p in graph.parameters) - n_statistics(graph):
+        notes.append(f"{n_others} running statistics are kept: their batch norms are written as arithmetic")
+    if not options.correct_scales and not n_statistics(graph):
+        inject(model, tensors, opened.stored)
+        return Settled(tensors, tuple(notes))
+    try:
+        reference = _reference(trials, opened, decisions, blocks, options) if options.correct_scales else None
+        inject(model, tensors, opened.stored)
+        trial = trials.run(model)
+        target = _target(reference, trial) if reference is not None else None
+        if target is not None:
+            decisions, trial, told = _corrected(trials, model, decisions, target, trial)
+            tensors = _tensors(decisions, blocks, options)
+            inject(model, tensors)
+            notes += told
+        notes += set_statistics(model, graph, trial.statistics)
+    except OnnxGhnError as error:
+        if str(options.calibrate) != "noise":
+            raise
+        inject(model, tensors)
+        if n := n_statistics(graph):
+            notes.append(f"{n} running statistics are kept: {error}")
+        else:
+            notes.append(f"the scale of the outputs is not checked: {error}")
+    return Settled(tensors, tuple(notes))
+
+
+def _tensors(decisions: Sequence[Decision], blocks: Mapping[int, Block], options: PredictOptions) -> dict[str, Make]:
+    return {
+        name: make
+        for decision in decisions
+        if decision.maker is not None
+        for name, make in decision.maker.tensors(blocks, options).items()
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reference:
+    """What a prediction is compared with: a run with the weights that the file has, and one with standard ones."""
+
+    own: Trial | None  # None: it has none, or they give nothing to compare with
+    standard: Callable[[], Trial]
+
+
+def _reference(
+    trials: Trials,
+    opened: OpenedModel,
+    decisions: Sequence[Decision],
+    blocks: Mapping[int, Block],
+    options: PredictOptions,
+) -> _Reference:
+    from onnx_ghn.onnx_io import inject
+    from onnx_ghn.onnx_io.copying import copy_model
+
+    own = None
+    if holds_weights([decision.parameter for decision in decisions], opened.stored):
+        own = trials.run(opened.model)
+        if not any(_TINY < scale < math.inf for scale in own.outputs.values()):
+            own = None
+    blank = copy_model(opened.model)
+
+    def standard() -> Trial:
+        inject(blank, _tensors([_as_standard(decision) for decision in decisions], blocks, options))
+        return trials.run(blank)
+
+    return _Reference(own, standard)
+
+
+def _as_standard(decision: Decision) -> Decision:
+    if decision.maker is None:
+        return decision
+    return dataclasses.replace(decision, maker=dataclasses.replace(decision.maker, source="standard"))
+
+
+def _target(reference: _Reference, trial: Trial) -> Trial | None:
+    """The run whose scales the weights are to be brought to; None where the outputs' scale is sensible as it is.
+
+    Outputs that are much larger than those of the file's own weights make a first step that diverges. Much smaller ones
+    may only mean that the file was trained: there the standard initialisation decides.
+    """
+    if reference.own is not None:
+        if _is_larger(trial, reference.own):
+            return reference.own
+        if not _is_larger(reference.own, trial):
+            return None
+    standard = reference.standard()
+    return standard if _is_larger(trial, standard) or _is_larger(standard, trial) else None
+
+
+def _is_larger(trial: Trial, other: Trial) -> bool:
+    """Whether an output, or by more some value within the model, is much larger in one run than in another."""
+    return any(
+        key in others and others[key] > _TINY and math.isfinite(others[key]) and not scale <= limit * others[key]
+        for found, others, limit in (
+            (trial.outputs, other.outputs, _FAR),
+            (trial.operators, other.operators, _FAR_INSIDE),
+        )
+        for key, scale in found.items()
+    )
+
+
+def _ratio(scale: float, other: float) -> float:
+    """How many times larger one of two scales is than the other; 1 where there is nothing to compare with."""
+    if not math.isfinite(other) or other <= _TINY:
+        return 1.0
+    if not math.isfinite(scale) or scale <= _TINY:
+        return math.inf
+    return max(scale / other, other / scale)
+
+
+def _corrected(
+    trials: Trials, model: ir.Model, decisions: Sequence[Decision], reference: Trial, before: Trial
+) -> tuple[list[Decision], Trial, list[str]]:
+    """The decisions with a factor for each weight that needs one, a run with these, and what was done."""
+    from onnx_ghn.passes.output_scales import CorrectScales
+
+    scalable = {
+        decision.maker.stored.value.name or "": decision.parameter.name
+        for decision in decisions
+        if decision.maker is not None and decision.maker.stored.site.graph is model.graph
+    }
+    trial = trials.run(model, CorrectScales(reference.operators, scalable))
+    factors = {scalable[name]: factor for name, factor in trial.factors.items() if factor not in (0.0, 1.0)}
+    factors = {name: factor for name, factor in factors.items() if math.isfinite(factor)}
+    scaled = [_scaled(decision, factors.get(decision.parameter.name, 1.0)) for decision in decisions]
+    worst = max(
+        (_ratio(scale, reference.outputs[name]) for name, scale in before.outputs.items() if name in reference.outputs),
+        default=1.0,
+    )
+    notes = []
+    if factors:
+        notes.append(
+            f"{len(factors)} tensors are scaled, by {min(factors.values()):.2g} to {max(factors.values()):.2g}: the "
+            f"outputs' scale was off by a factor of {worst:.2g} from that of the weights to compare with"
+        )
+    rest = {
+        name: _ratio(scale, reference.outputs[name])
+        for name, scale in trial.outputs.items()
+        if name in reference.outputs and _ratio(scale, reference.outputs[name]) > _FAR
+    }
+    for name, ratio in rest.items():
+        notes.append(
+            f"the scale of output {name!r} is off by a factor of {ratio:.2g} from that of the weights to compare with, "
+            "and no weight that was filled can mend it: leave out what it depends on with `exclude`"
+        )
+    return scaled, trial, notes
+
+
+def _scaled(decision: Decision, factor: float) -> Decision:
+    if factor == 1 or decision.maker is None:
+        return decision
+    maker: Maker = dataclasses.replace(decision.maker, factor=factor)
+    return dataclasses.replace(decision, maker=maker)

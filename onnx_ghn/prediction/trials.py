@@ -1,0 +1,132 @@
+"""Trial runs of a model by onnxruntime: what its batch norms see, and how large its values are."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnx_ghn.arrays import Array
+from onnx_ghn.errors import RuntimeFailure
+from onnx_ghn.prediction.calibration_inputs import Feed, input_batches
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    import onnxruntime
+
+    from onnx_ghn.passes.batch_statistics import Layer
+    from onnx_ghn.passes.output_scales import CorrectScales
+
+__all__ = ["Trial", "Trials"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What a run showed. Scales are root mean squares."""
+
+    statistics: Mapping[str, Array]  # of batch norms, by stored name
+    operators: Mapping[int, float]  # scale of each operator's output; see `passes.output_scales`
+    outputs: Mapping[str, float]  # scale of each output
+    factors: Mapping[str, float]  # by which tensors have to be multiplied, by stored name
+
+
+class Trials:
+    """Runs of one architecture with several sets of weights, all on the same inputs.
+
+    Args:
+        source: "noise" for standard normal inputs, or a folder or zip archive of images.
+        seed: of the inputs.
+    """
+
+    def __init__(self, source: str | os.PathLike[str], seed: int) -> None:
+        self._source = source
+        self._seed = seed
+        self._feeds: list[Feed] | None = None
+
+    def run(self, model: ir.Model, correct: CorrectScales | None = None) -> Trial:
+        """Run a model, whose batch norms normalise by the statistics of the batch.
+
+        Args:
+            correct: scale weights on the way. Then the scales of operators are not measured.
+
+        Raises:
+            OptionError: a folder without images. RuntimeFailure: onnxruntime cannot run the model.
+        """
+        from onnx_ir.passes.common import InlinePass
+
+        from onnx_ghn.onnx_io import write_model
+        from onnx_ghn.onnx_io.copying import copy_model
+        from onnx_ghn.passes.batch_statistics import UseBatchStatistics
+        from onnx_ghn.passes.free_batch import FreeBatch
+        from onnx_ghn.passes.output_scales import MeasureScales
+        from onnx_ghn.runtime import open_session
+
+        copy = copy_model(model)
+        if copy.functions:
+            InlinePass()(copy)
+        factors = correct.call(copy).factors if correct is not None else {}
+        shapes = FreeBatch().call(copy).shapes
+        norms = UseBatchStatistics().call(copy)
+        scales = MeasureScales(operators=correct is None).call(copy)
+        wanted = list(dict.fromkeys((*norms.changes, *factors.values(), *scales.changes)))
+        if not wanted:
+            return Trial({}, {}, {}, {})
+        try:
+            with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as folder:
+                write_model(copy, path := Path(folder) / "model.onnx")
+                runs = self._run(open_session(path, packed=False), shapes, wanted)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise RuntimeFailure(
+                f"calibration has no room for temporary files ({reason}); set TMPDIR or choose `calibrate` none"
+            ) from error
+        return Trial(
+            _pooled(norms.layers, runs),
+            {number: _root_mean_square(run[name] for run in runs) for number, name in scales.operators.items()},
+            {output: _root_mean_square(run[name] for run in runs) for output, name in scales.outputs.items()},
+            {stored: float(np.exp(np.mean([np.log(run[name]) for run in runs]))) for stored, name in factors.items()},
+        )
+
+    def _run(
+        self, session: onnxruntime.InferenceSession, shapes: dict[str, list[int]], wanted: Sequence[str]
+    ) -> list[dict[str, Array]]:
+        """What the wanted outputs give on each batch of the first round of inputs that the model takes."""
+        from onnx_ghn.runtime import run_session
+
+        rounds = input_batches(session, shapes, self._source, self._seed) if self._feeds is None else [self._feeds]
+        failure: RuntimeFailure | None = None
+        for feeds in rounds:
+            try:
+                runs = [dict(zip(wanted, run_session(session, feed, wanted), strict=True)) for feed in feeds]
+            except RuntimeFailure as error:
+                failure = failure or error
+            else:
+                self._feeds = feeds
+                return runs
+        raise RuntimeFailure(f"calibration: {failure}; choose `calibrate` none, or give images") from failure
+
+
+def _root_mean_square(scales: Iterable[Array]) -> float:
+    return float(np.sqrt(np.mean(np.square(np.array([float(scale) for scale in scales])))))
+
+
+def _pooled(layers: Sequence[Layer], runs: list[dict[str, Array]]) -> dict[str, Array]:
+    """Mean and variance over all batches, and over all layers that share a statistic."""
+    means: dict[str, list[Array]] = {}
+    squares: dict[str, list[Array]] = {}
+    mean_of: dict[str, str] = {}
+    for layer in layers:
+        for run in runs:
+            mean, variance = (run[name].astype(np.float64) for name in layer.outputs)
+            means.setdefault(layer.mean, []).append(mean)
+            squares.setdefault(layer.variance, []).append(variance + mean**2)
+        mean_of[layer.variance] = layer.mean
+    pooled = {name: np.mean(found, axis=0) for name, found in means.items()}
+    for name, found in squares.items():
+        pooled[name] = np.maximum(np.mean(found, axis=0) - pooled[mean_of[name]] ** 2, 0)
+    return pooled
