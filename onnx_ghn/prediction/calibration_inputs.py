@@ -24,7 +24,6 @@ __all__ = ["Feed", "input_batches"]
 Feed = dict[str, Array]
 
 _DECODED_BYTES = 1 << 28  # of images that are kept for further rounds
-_BATCH = 32  # where the model lets us choose
 # Free dimensions after the batch, by rank: the first that the model takes. A classifier behind a flatten takes one size
 # only, a stem for audio needs a second of it.
 _FREE_DIMS = {2: (64, 16), 3: (64, 1024, 16000, 16), 4: (64, 224, 32, 299), 5: (16, 32, 64)}
@@ -45,7 +44,7 @@ _NUMPY_TYPES = {
 
 
 def input_batches(
-    session: Any, shapes: dict[str, list[int]], source: str | os.PathLike[str], seed: int
+    session: Any, shapes: dict[str, list[int]], source: str | os.PathLike[str], seed: int, batch: int
 ) -> Iterator[list[Feed]]:
     """Rounds of input batches, to be tried in turn: one batch of a good size, many of the size that the file declares
     (one sample where it declares none), then other sizes of what is free.
@@ -55,6 +54,7 @@ def input_batches(
         shapes: the declared shape of each input, 0 where a dimension is free.
         source: "noise" (standard normal; integers 0 and 1), or a folder or zip archive of images for the
             first image input.
+        batch: how many samples a batch has where the model lets us choose, and they are not too large.
 
     Raises:
         OptionError: a folder or archive that is absent or holds no images, a model without an image input.
@@ -63,7 +63,7 @@ def input_batches(
     types = {entry.name: entry.type for entry in session.get_inputs()}
     declared = {name: shapes.get(name, []) for name in types}
     largest = max((math.prod(dim for dim in shape[1:] if dim) for shape in declared.values()), default=1)
-    batch = int(np.clip(_MAX_ELEMENTS // max(largest, 1), 1, _BATCH))
+    batch = int(np.clip(_MAX_ELEMENTS // max(largest, 1), 1, batch))
     first = {shape[0] for shape in declared.values() if shape} - {0}
     single = max(first, default=1)
     if len(first) > 1 or single > batch:

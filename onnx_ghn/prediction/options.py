@@ -72,7 +72,8 @@ class PredictOptions(Settings):
     )
     unfold_batchnorm: bool = setting(False, "Put back the batch norms that an exporter folded into convolutions.")
     overwrite_special: bool = setting(
-        False, "Fill also what the author of the file chose on purpose: priors, branches that begin at zero, LayerScales."
+        False,
+        "Fill also what the author of the file chose on purpose: priors, branches that begin at zero, LayerScales.",
     )
     correct_scales: bool = setting(
         True, "Scale weights where outputs would be ten times larger or smaller than those of the weights before."

@@ -34,9 +34,11 @@ __all__ = ["Settled", "settle"]
 
 Make = Callable[[], Array]
 
-_FAR = 8.0  # an output that is larger or smaller by this factor
+_FAR = 10.0  # an output that is larger or smaller by this factor
 _FAR_INSIDE = 1e3  # a value within the model
 _TINY = 1e-30
+_STATISTICS_BATCH = 32  # samples that batch norms are measured on
+_SCALE_BATCH = 4  # samples that show a scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +72,7 @@ def settle(
     if not options.calibrates:
         inject(model, tensors, opened.stored)
         return Settled(tensors)
-    trials = Trials(options.calibrate, options.seed)
+    trials = Trials(options.calibrate, options.seed, _STATISTICS_BATCH if n_statistics(graph) else _SCALE_BATCH)
     notes = []
     if n_others := sum(p.role is Role.statistic for p in graph.parameters) - n_statistics(graph):
         notes.append(f"{n_others} running statistics are kept: their batch norms are written as arithmetic")

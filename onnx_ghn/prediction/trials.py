@@ -41,11 +41,13 @@ class Trials:
     Args:
         source: "noise" for standard normal inputs, or a folder or zip archive of images.
         seed: of the inputs.
+        batch: how many samples to take where the model lets us choose.
     """
 
-    def __init__(self, source: str | os.PathLike[str], seed: int) -> None:
+    def __init__(self, source: str | os.PathLike[str], seed: int, batch: int) -> None:
         self._source = source
         self._seed = seed
+        self._batch = batch
         self._feeds: list[Feed] | None = None
 
     def run(self, model: ir.Model, correct: CorrectScales | None = None) -> Trial:
@@ -70,9 +72,9 @@ class Trials:
         if copy.functions:
             InlinePass()(copy)
         factors = correct.call(copy).factors if correct is not None else {}
+        scales = MeasureScales(operators=correct is None).call(copy)
         shapes = FreeBatch().call(copy).shapes
         norms = UseBatchStatistics().call(copy)
-        scales = MeasureScales(operators=correct is None).call(copy)
         wanted = list(dict.fromkeys((*norms.changes, *factors.values(), *scales.changes)))
         if not wanted:
             return Trial({}, {}, {}, {})
@@ -98,7 +100,9 @@ class Trials:
         """What the wanted outputs give on each batch of the first round of inputs that the model takes."""
         from onnx_ghn.runtime import run_session
 
-        rounds = input_batches(session, shapes, self._source, self._seed) if self._feeds is None else [self._feeds]
+        rounds: Iterable[list[Feed]] = [self._feeds] if self._feeds is not None else ()
+        if self._feeds is None:
+            rounds = input_batches(session, shapes, self._source, self._seed, self._batch)
         failure: RuntimeFailure | None = None
         for feeds in rounds:
             try:
