@@ -23,9 +23,19 @@ _SILENT = 4  # onnxruntime's severity for fatal errors only: failures are raised
 
 
 def open_session(
-    path: str | os.PathLike[str], providers: Sequence[str] = ("CPUExecutionProvider",)
+    path: str | os.PathLike[str],
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+    *,
+    packed: bool = True,
 ) -> onnxruntime.InferenceSession:
-    """A session of a model. Raises RuntimeFailure if onnxruntime refuses the model, or cannot be used itself."""
+    """A session of a model.
+
+    Args:
+        packed: store a second copy of the weights that makes runs faster, which takes longer than a run does.
+
+    Raises:
+        RuntimeFailure: onnxruntime refuses the model, or cannot be used itself.
+    """
     require_onnxruntime()
     import onnxruntime
 
@@ -33,6 +43,8 @@ def open_session(
     options.log_severity_level = _SILENT
     _limit_memory(memory_bytes())
     options.add_session_config_entry("session.use_env_allocators", "1")
+    if not packed:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     # Weights stay out of the shared allocator, which would keep their room when the session is gone.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     try:

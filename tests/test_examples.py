@@ -27,7 +27,7 @@ def test_found_predicted_sound_and_finite(path: Path, tmp_path: Path) -> None:
     source = onnx.load(path)
     before = path.read_bytes()
     target = tmp_path / "init.onnx"
-    prediction = onnx_ghn.predict(path, target, ghn=tiny_ghn())
+    prediction = onnx_ghn.predict(path, target, ghn=tiny_ghn(), correct_scales=False)
     assert path.read_bytes() == before
 
     # Every float tensor of the file is a parameter, and nothing else is.

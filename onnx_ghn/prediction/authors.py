@@ -8,7 +8,7 @@ be, and a predicted tensor in their place undoes that.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from onnx_ghn.graph import Parameter, Role
@@ -21,12 +21,16 @@ __all__ = ["authors_start", "common_value", "holds_weights"]
 _SAMPLE = 4096  # elements that mostly settle whether all are equal
 
 
-def holds_weights(parameters: Iterable[Parameter], stored: Mapping[str, StoredTensor]) -> bool:
+def holds_weights(parameters: Collection[Parameter], stored: Mapping[str, StoredTensor]) -> bool:
     """Whether a file holds the weights of its architecture: some weight has two different elements.
 
-    In a stripped file, or one that was written with zeros in the place of all weights, values say nothing.
+    In a stripped file, one whose data are lost, or one with zeros in the place of all weights, values say nothing.
     """
-    weights = (p for p in parameters if p.role in (Role.weight, Role.embedding) and p.size > 1)
+    from onnx_ghn.onnx_io.tensors import AbsentTensor
+
+    weights = [p for p in parameters if p.role in (Role.weight, Role.embedding) and p.size > 1]
+    if any(isinstance(stored[p.name].tensor, AbsentTensor) for p in parameters):  # its data file is lost
+        return False
     return any(common_value(stored[p.name]) is None for p in weights)
 
 

@@ -27,7 +27,7 @@ _DECODED_BYTES = 1 << 28  # of images that are kept for further rounds
 # Free dimensions after the batch, by rank: the first that the model takes. A classifier behind a flatten takes one size
 # only, a stem for audio needs a second of it.
 _FREE_DIMS = {2: (64, 16), 3: (64, 1024, 16000, 16), 4: (64, 224, 32, 299), 5: (16, 32, 64)}
-_MAX_ELEMENTS = 16 * 3 * 224 * 224  # of one input batch: larger inputs get smaller batches
+_IMAGE_ELEMENTS = 3 * 224 * 224
 #: ImageNet's channel statistics, with which image models are fed.
 _IMAGE_MEAN, _IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -54,7 +54,8 @@ def input_batches(
         shapes: the declared shape of each input, 0 where a dimension is free.
         source: "noise" (standard normal; integers 0 and 1), or a folder or zip archive of images for the
             first image input.
-        batch: how many samples a batch has where the model lets us choose, and they are not too large.
+        batch: how many samples a batch has where the model lets us choose; fewer, where they are larger than half an
+            image of 224 × 224.
 
     Raises:
         OptionError: a folder or archive that is absent or holds no images, a model without an image input.
@@ -63,7 +64,7 @@ def input_batches(
     types = {entry.name: entry.type for entry in session.get_inputs()}
     declared = {name: shapes.get(name, []) for name in types}
     largest = max((math.prod(dim for dim in shape[1:] if dim) for shape in declared.values()), default=1)
-    batch = int(np.clip(_MAX_ELEMENTS // max(largest, 1), 1, batch))
+    batch = int(np.clip(batch // 2 * _IMAGE_ELEMENTS // max(largest, 1), 1, batch))
     first = {shape[0] for shape in declared.values() if shape} - {0}
     single = max(first, default=1)
     if len(first) > 1 or single > batch:

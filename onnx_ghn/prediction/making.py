@@ -38,6 +38,11 @@ class Maker:
     quantization: Quantization | None = None  # where it is stored as integers, or quantised in the file
     factor: float = 1.0  # by which all elements are multiplied
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The stored names of what it makes: the tensor, and its scale where it is quantised."""
+        return (self.stored.name,) if self.quantization is None else (self.stored.name, self.quantization.scale_name)
+
     def tensors(self, blocks: Mapping[int, Block], options: PredictOptions) -> dict[str, Make]:
         """Functions by stored name, each giving an array of the stored shape: the tensor itself and, where it is
         quantised, its scale.

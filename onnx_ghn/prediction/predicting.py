@@ -69,8 +69,7 @@ def predict(
     blocks = network.blocks(graph)
     decisions = plan(graph, opened.stored, options, blocks.keys())
     if output is not None:
-        filled = {d.parameter.name for d in decisions if d.maker is not None}
-        filled |= {d.maker.quantization.scale_name for d in decisions if d.maker is not None and d.maker.quantization}
+        filled = {name for decision in decisions if decision.maker is not None for name in decision.maker.names}
         filled |= {p.name for p in graph.parameters if p.role is Role.statistic} if options.calibrates else set()
         require_values(opened.stored.values(), filled)  # before the work that calibration is
     settled = settle(opened, graph, decisions, blocks, options)

@@ -38,7 +38,7 @@ _FAR = 10.0  # an output that is larger or smaller by this factor
 _FAR_INSIDE = 1e3  # a value within the model
 _TINY = 1e-30
 _STATISTICS_BATCH = 32  # samples that batch norms are measured on
-_SCALE_BATCH = 4  # samples that show a scale
+_SCALE_BATCH = 8  # samples that show a scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,13 +165,12 @@ def _target(reference: _Reference, trial: Trial) -> Trial | None:
 
 def _is_larger(trial: Trial, other: Trial) -> bool:
     """Whether an output, or by more some value within the model, is much larger in one run than in another."""
+    inside = [(scale, other.operators.get(number)) for number, scale in trial.operators.items()]
+    outputs = [(scale, other.outputs.get(name)) for name, scale in trial.outputs.items()]
     return any(
-        key in others and others[key] > _TINY and math.isfinite(others[key]) and not scale <= limit * others[key]
-        for found, others, limit in (
-            (trial.outputs, other.outputs, _FAR),
-            (trial.operators, other.operators, _FAR_INSIDE),
-        )
-        for key, scale in found.items()
+        known is not None and _TINY < known < math.inf and not scale <= limit * known
+        for pairs, limit in ((outputs, _FAR), (inside, _FAR_INSIDE))
+        for scale, known in pairs
     )
 
 

@@ -1,0 +1,144 @@
+"""Outputs of a sensible scale: measured here by onnxruntime on the written files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from predict_models import Net, arrays, export, tiny_ghn
+from torch import nn
+
+from onnx_ghn import predict, strip
+from onnx_ghn.ghn import GHN, GHNConfig, new_ghn
+from onnx_ghn.runtime import open_session
+
+
+def loud_ghn() -> GHN:
+    """A GHN whose weights are far too large: 2-D ones about a hundred times Kaiming's."""
+    ghn = new_ghn(GHNConfig.preset("ghn2", hid=8, max_shape=(8, 8, 3, 3), num_classes=10), seed=0)
+    with torch.no_grad():
+        for parameter in ghn.decoder.parameters():
+            parameter.mul_(3)
+    return ghn
+
+
+def scale(path: Path, x: np.ndarray) -> float:
+    """Root mean square of the first output."""
+    session = open_session(path)
+    (y, *_) = session.run(None, {session.get_inputs()[0].name: x})
+    return float(np.sqrt(np.mean(np.square(y.astype(np.float64)))))
+
+
+def exported(net: nn.Module, x: torch.Tensor, path: Path) -> onnx.ModelProto:
+    """As training needs it: no batch norm folded into a convolution."""
+    return export(net, (x,), path, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.b(torch.relu(self.a(x)))
+
+
+def dense() -> nn.Module:
+    return nn.Sequential(*[part for _ in range(12) for part in (nn.Linear(16, 16), nn.ReLU())], nn.Linear(16, 4))
+
+
+def residual() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), *[Residual(16) for _ in range(6)], nn.Conv2d(16, 3, 1))
+
+
+def depthwise() -> nn.Module:
+    blocks = [
+        part for _ in range(6) for part in (nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.ReLU(), nn.Conv2d(16, 16, 1))
+    ]
+    return nn.Sequential(nn.Conv2d(3, 16, 3), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
+
+
+def decoder() -> nn.Module:
+    blocks = [part for _ in range(4) for part in (nn.ConvTranspose2d(8, 8, 2, 2), nn.ReLU())]
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), *blocks, nn.Conv2d(8, 1, 1))
+
+
+def shared() -> nn.Module:
+    layer = nn.Linear(16, 16)
+    return nn.Sequential(nn.Linear(16, 16), *[part for _ in range(6) for part in (layer, nn.ReLU())], nn.Linear(16, 4))
+
+
+def partly_normalised() -> nn.Module:
+    """A backbone with norms, a tower without."""
+    tower = [part for _ in range(5) for part in (nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())]
+    return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), *tower, nn.Conv2d(16, 4, 1))
+
+
+@pytest.mark.parametrize("make", [dense, residual, depthwise, decoder, shared, partly_normalised])
+def test_outputs_come_to_the_scale_of_the_files_own(make: type[nn.Module], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = make().eval()
+    x = torch.randn(2, 16) if make in (dense, shared) else torch.randn(2, 3, 16, 16)
+    proto = exported(net, x, tmp_path / "own.onnx")
+    raw = predict(proto, tmp_path / "raw.onnx", ghn=loud_ghn(), correct_scales=False)
+    prediction = predict(proto, tmp_path / "new.onnx", ghn=loud_ghn())
+    own, loud, new = (scale(tmp_path / f"{name}.onnx", x.numpy()) for name in ("own", "raw", "new"))
+    assert loud > 100 * own  # what it is about
+    assert 0.1 < new / own < 10
+    (note,) = [note for note in prediction.coverage.notes if "scaled" in note]
+    n_scaled = 0
+    for name, array in raw.items():  # one number a tensor, and none for most biases
+        ratio = prediction[name] / np.where(array == 0, 1, array)
+        ratio = ratio[array != 0]
+        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-4)
+        n_scaled += not np.isclose(ratio[0], 1, rtol=1e-5)
+    assert note.startswith(f"{n_scaled} tensors are scaled")
+
+
+def test_what_a_norm_follows_is_left_as_it_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    proto = exported(partly_normalised().eval(), torch.randn(2, 3, 16, 16), tmp_path / "own.onnx")
+    raw, new = (predict(proto, ghn=loud_ghn(), correct_scales=correct) for correct in (False, True))
+    np.testing.assert_array_equal(raw["0.weight"], new["0.weight"])
+    assert not np.array_equal(raw["3.weight"], new["3.weight"])
+
+
+def test_a_stripped_file_is_compared_with_the_standard_initialisation(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = residual().eval()
+    exported(net, torch.randn(2, 3, 16, 16), tmp_path / "own.onnx")
+    strip(tmp_path / "own.onnx", tmp_path / "stripped.onnx")
+    predict(tmp_path / "stripped.onnx", tmp_path / "new.onnx", ghn=loud_ghn())
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            nn.init.kaiming_normal_(parameter) if parameter.dim() > 1 else nn.init.zeros_(parameter)
+        standard = float(net(x).square().mean().sqrt())
+    assert 0.1 < scale(tmp_path / "new.onnx", x.numpy()) / standard < 10
+
+
+def test_where_outputs_are_near_nothing_is_changed() -> None:
+    net = Net()
+    net.input("N", 3, 8, 8)
+    net.op("GlobalAveragePool", net.conv("x", 3, 8, "c"), out="y")
+    proto = net.model("y")
+    weight = next(tensor for tensor in proto.graph.initializer if tensor.name == "c.w")
+    predicted = predict(proto, ghn=tiny_ghn(), correct_scales=False)["c.w"]
+    weight.CopyFrom(onnx.numpy_helper.from_array((predicted * 3)[::-1].copy(), "c.w"))
+    prediction = predict(proto, ghn=tiny_ghn())
+    assert prediction.coverage.notes == []
+    np.testing.assert_array_equal(prediction["c.w"], predicted)
+    assert not np.array_equal(arrays(proto)["c.w"], predicted)
+
+
+def test_a_model_that_cannot_be_run_is_predicted_all_the_same() -> None:
+    net = Net()
+    net.input("N", 8)
+    net.op("Mystery", net.op("MatMul", "x", net.random("w", 8, 8), out="h"), out="y", domain="acme")
+    prediction = predict(net.model("y", shape=["N", 8]), ghn=tiny_ghn())
+    assert set(prediction) == {"w"}
+    (note,) = prediction.coverage.notes
+    assert note.startswith("the scale of the outputs is not checked")
