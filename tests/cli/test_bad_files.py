@@ -101,6 +101,7 @@ def test_external_data_that_are_not_there_are_not_needed(external, predictor, ne
     entries(external, **new)
     outcome = predictor(external, watch=external.parent.parent)
     assert (outcome.code, "is lost or too short" in outcome.out) == (0, True), outcome
+    predictor.take()
     predictor.fails(external, options=("--exclude", "."), watch=external.parent.parent)
 
 
@@ -109,6 +110,7 @@ def test_external_data_cut_short(external, predictor, size):
     os.truncate(external.parent / "m.onnx.data", size)
     outcome = predictor(external, watch=external.parent.parent)
     assert (outcome.code, "is lost or too short" in outcome.out) == (0, True), outcome
+    predictor.take()
     predictor.fails(external, "truncated", options=("--exclude", "."), watch=external.parent.parent)
 
 
