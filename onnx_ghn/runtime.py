@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["failures", "open_session", "run_session"]
 
-_MAX_RUN_S = 600.0  # a loop in a foreign file may never end
+T = TypeVar("T")
+
+_MAX_RUN_S = 600.0  # a loop in a foreign file may never end, nor what is folded of it
 _SILENT = 4  # onnxruntime's severity for fatal errors only: failures are raised, not logged too
 
 
@@ -34,7 +36,7 @@ def open_session(
         packed: store a second copy of the weights that makes runs faster, which takes longer than a run does.
 
     Raises:
-        RuntimeFailure: onnxruntime refuses the model, or cannot be used itself.
+        RuntimeFailure: onnxruntime refuses the model, takes more than ten minutes to load it, or cannot be used itself.
     """
     require_onnxruntime()
     import onnxruntime
@@ -47,10 +49,55 @@ def open_session(
         options.add_session_config_entry("session.disable_prepacking", "1")
     # Weights stay out of the shared allocator, which would keep their room when the session is gone.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    name = os.path.basename(path)
     try:
-        return onnxruntime.InferenceSession(os.fspath(path), options, providers=list(providers))
+        return _watched(
+            lambda: onnxruntime.InferenceSession(os.fspath(path), options, providers=list(providers)),
+            lambda: _cancel(options),
+        )
+    except TimeoutError as error:
+        raise RuntimeFailure(
+            f"onnxruntime cannot load {name}: still folds its constants after {_MAX_RUN_S:g} s; simplify the model"
+        ) from error
     except failures() as error:
-        raise RuntimeFailure(f"onnxruntime cannot load {os.path.basename(path)}: {_first_line(error)}") from error
+        raise RuntimeFailure(f"onnxruntime cannot load {name}: {_first_line(error)}") from error
+
+
+def _watched(make: Callable[[], T], cancel: Callable[[], None]) -> T:
+    """What `make` gives, waited for as long as a run is.
+
+    It works in a thread of its own, since onnxruntime computes what is constant while it makes a session, and heeds a
+    cancellation only between passes over the graph. A thread that goes on all the same does not keep the process.
+
+    Raises:
+        TimeoutError: it takes longer; `cancel` has been called.
+    """
+    found: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            found.append(make())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="onnx-ghn session", daemon=True)
+    thread.start()
+    try:
+        thread.join(_MAX_RUN_S)
+    finally:
+        if thread.is_alive():
+            cancel()
+    if thread.is_alive():
+        raise TimeoutError
+    if errors:
+        raise errors[0]
+    return found[0]
+
+
+def _cancel(options: onnxruntime.SessionOptions) -> None:
+    if hasattr(options, "set_load_cancellation_flag"):  # not in onnxruntime before 1.21
+        options.set_load_cancellation_flag(True)
 
 
 def run_session(

@@ -8,13 +8,15 @@ descriptor that is then read, so nobody can exchange it in between.
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 import stat
 import weakref
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from onnx_ghn.arrays import Array
 from onnx_ghn.errors import ModelReadError
 
 if TYPE_CHECKING:
@@ -26,12 +28,16 @@ _KEYS = frozenset({"location", "offset", "length", "checksum"})
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
 # O_NONBLOCK: opening a FIFO must not wait for a writer. O_BINARY is Windows'.
 _OPEN_FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_PIECE_BYTES = 1 << 24
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 
 
 class DataFile:
-    """An open data file. Nothing is read until `view`, which maps the file into memory once."""
+    """An open data file, of which nothing is read until it is asked for.
+
+    It is read, never mapped into memory: where another program cuts a mapped file off, the process is killed.
+    """
 
     def __init__(self, fd: int, path: str) -> None:
         self.path = path
@@ -40,7 +46,7 @@ class DataFile:
         status = os.fstat(fd)
         self.size = status.st_size
         self.identity = (status.st_dev, status.st_ino)
-        self._map: mmap.mmap | None = None
+        self._held: weakref.WeakValueDictionary[tuple[int, int], Array] = weakref.WeakValueDictionary()
         if not stat.S_ISREG(status.st_mode):
             raise ModelReadError(f"{path}: external data must be a regular file; copy it beside the model")
         if status.st_nlink > 1:
@@ -50,19 +56,27 @@ class DataFile:
             )
 
     def read(self, offset: int, length: int) -> bytes:
-        """At most `length` bytes, read without the memory map; empty at the end."""
-        os.lseek(self.fd, offset, os.SEEK_SET)
+        """At most `length` bytes; empty at the end."""
+        if hasattr(os, "pread"):
+            return os.pread(self.fd, length, offset)
+        os.lseek(self.fd, offset, os.SEEK_SET)  # Windows
         return os.read(self.fd, length)
 
     def view(self, offset: int, length: int) -> memoryview:
-        """Bytes of the file; pages are loaded when they are touched."""
-        if length == 0:
-            return memoryview(b"")
-        if self._map is None:
-            if os.fstat(self.fd).st_size < self.size:
-                raise ModelReadError(f"{self.path}: the file has shrunk since it was read; read the model again")
-            self._map = mmap.mmap(self.fd, 0, access=mmap.ACCESS_READ)
-        return memoryview(self._map)[offset : offset + length]
+        """Bytes of the file, read once while anybody holds them. Raises ModelReadError: the file has shrunk."""
+        held = self._held.get((offset, length))
+        if held is None:
+            held = np.empty(length, np.uint8)
+            rest, at = memoryview(held), offset
+            while rest:
+                piece = self.read(at, min(len(rest), _PIECE_BYTES))
+                if not piece:
+                    raise ModelReadError(f"{self.path}: the file has shrunk since it was read; read the model again")
+                rest[: len(piece)] = piece
+                rest, at = rest[len(piece) :], at + len(piece)
+            held.flags.writeable = False
+            self._held[offset, length] = held
+        return memoryview(held)
 
 
 class FileSlice:
@@ -76,7 +90,7 @@ class FileSlice:
         self.length = length
 
     def view(self) -> memoryview:
-        """The bytes, memory-mapped."""
+        """The bytes, read into memory."""
         return self.file.view(self.offset, self.length)
 
 

@@ -133,7 +133,7 @@ class HeldTensor(_Sourced[memoryview]):
 
 
 class FileTensor(_Sourced[FileSlice]):
-    """A tensor in an external data file, memory-mapped when it is first asked for."""
+    """A tensor in an external data file, read when it is asked for."""
 
     def buffer(self) -> memoryview:
         return self.source.view()

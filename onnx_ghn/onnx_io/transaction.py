@@ -132,7 +132,7 @@ class NewFile:
         os.lseek(self.fd, offset, os.SEEK_SET)
 
     def copy(self, source: FileSlice) -> None:
-        """Append a part of another file: inside the kernel if possible, never through a memory map."""
+        """Append a part of another file: inside the kernel if possible."""
         at, remaining = source.offset, source.length
         while remaining:
             count = 0

@@ -205,3 +205,37 @@ def test_constants_in_functions_and_branches(tmp_path):
     again = stored_tensors(read_model(paths[0]))
     for name, stored in stored_tensors(read_model(m.every_form())).items():
         np.testing.assert_array_equal(again[name].numpy(), stored.numpy())
+
+
+@pytest.mark.parametrize("rest", [0, 1, 4096, 5000])
+def test_data_that_shrink_while_they_are_read(tmp_path, rest):
+    """Reading is told the loss; a process that had mapped the file would be killed."""
+    path = tmp_path / "m.onnx"
+    m.save_external(m.mlp(), path)
+    model = read_model(path)
+    stored = stored_tensors(model)
+    held = stored["w1"].numpy()
+    os.truncate(tmp_path / "m.onnx.data", rest)
+    np.testing.assert_array_equal(held, m.array(64, 64, seed=1))  # what is held stays what it was
+    with pytest.raises(ModelReadError, match="has shrunk"):
+        stored["w2"].numpy()
+    with pytest.raises(ModelReadError, match="has shrunk"):
+        write_model(model, tmp_path / "out.onnx")
+    assert sorted(os.listdir(tmp_path)) == ["m.onnx", "m.onnx.data"]
+
+
+def test_data_are_read_once_while_they_are_held(tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    m.save_external(m.mlp(), path)
+    stored = stored_tensors(read_model(path))
+    reads = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, length, at: reads.append(length) or pread(fd, length, at))
+    first = stored["w1"].numpy()
+    second = stored["w1"].numpy()
+    assert np.shares_memory(first, second)
+    assert sum(reads) == 64 * 64 * 4
+    assert not first.flags.writeable
+    del first, second
+    np.testing.assert_array_equal(stored["w1"].numpy(), m.array(64, 64, seed=1))
+    assert sum(reads) == 2 * 64 * 64 * 4
