@@ -77,7 +77,7 @@ def test_what_onnxruntime_says_comes_through(path: Path, tmp_path: Path, monkeyp
             raise MemoryError("no room")
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Breaks)
-    with pytest.raises(RuntimeFailure, match="cannot load m.onnx: no room"):
+    with pytest.raises(RuntimeFailure, match=r"cannot load m\.onnx: no room"):
         open_session(path)
 
 
@@ -90,5 +90,5 @@ def test_a_cancelled_session_stops() -> None:
         *[[helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2])] for name in "xy"],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
-    with pytest.raises(runtime.failures(), match="(?i)cancel"):
+    with pytest.raises(runtime.failures(), match=r"(?i)cancel"):
         onnxruntime.InferenceSession(model, options)
