@@ -43,7 +43,7 @@ def open_session(
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
-    _limit_memory(memory_bytes())
+    _limit_memory()
     options.add_session_config_entry("session.use_env_allocators", "1")
     if not packed:
         options.add_session_config_entry("session.disable_prepacking", "1")
@@ -124,15 +124,15 @@ def run_session(
     return found
 
 
-@functools.lru_cache(maxsize=1)
-def _limit_memory(limit_bytes: int) -> None:
+@functools.cache
+def _limit_memory() -> None:
     """Sessions share an allocator that fails above the limit: a few bytes of a file can ask for terabytes."""
     import onnxruntime
 
     where = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
-    onnxruntime.create_and_register_allocator(where, onnxruntime.OrtArenaCfg({"max_mem": int(limit_bytes * 0.8)}))
+    onnxruntime.create_and_register_allocator(where, onnxruntime.OrtArenaCfg({"max_mem": int(memory_bytes() * 0.8)}))
 
 
 def failures() -> tuple[type[Exception], ...]:

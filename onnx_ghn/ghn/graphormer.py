@@ -8,8 +8,10 @@ from torch.nn import functional as F
 
 from onnx_ghn.ghn.mlp import layer_at
 
-__all__ = ["MAX_DISTANCE", "Graphormer", "GraphormerLayer"]
+__all__ = ["LARGE", "MAX_DISTANCE", "Graphormer", "GraphormerLayer"]
 
+LARGE = 4096  # nodes of a graph from which the bias of all pairs is never in memory as a whole
+_BIAS_SIZE = 1 << 23  # numbers of it that are
 _MAX_DEGREE = 100
 _MAX_INPUT_DISTANCE = 1000
 _N_EDGE_EMBEDDINGS = 257
@@ -23,6 +25,29 @@ class _EdgeEmbedding(nn.Module):
     def __init__(self, hid: int) -> None:
         super().__init__()
         self.embed = nn.Embedding(_N_EDGE_EMBEDDINGS, hid)
+
+
+class _BiasByRows:
+    """The bias of attention from distances and the table that they choose from, made some rows at a time."""
+
+    def __init__(self, distances: Tensor, table: Tensor, longest: int) -> None:
+        self._distances = distances  # (B, N, N)
+        self._table = table  # (M, h)
+        self._longest = longest
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """(B, h, stop - start, N)."""
+        there, back = self._distances[:, start:stop], self._distances[:, :, start:stop].transpose(1, 2)
+        which = there - back + self._longest  # (B, R, N)
+        if which.dtype == torch.int16:
+            which = which.int()
+        return F.embedding(which, self._table).permute(0, 3, 1, 2)  # (B, R, N, h) -> (B, h, R, N)
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Rows from one to another, so many that they take some tens of megabytes."""
+        n = self._distances.shape[1]
+        step = max(1, _BIAS_SIZE // (n * self._table.shape[1]))
+        return [(start, min(n, start + step)) for start in range(0, n, step)]
 
 
 class _Attention(nn.Module):
@@ -43,18 +68,27 @@ class _Attention(nn.Module):
         A graph has no cycles, so of the two distances of a pair at least one is 0: (m, 0) or (0, m). The
         projection therefore sees 2 * max + 1 different pairs, not N², and is gathered.
         """
+        return self.edge_bias_by_rows(distances).rows(0, distances.shape[1])
+
+    def edge_bias_by_rows(self, distances: Tensor) -> _BiasByRows:
+        """What `edge_bias` gives, of which a part at a time is in memory."""
         longest = int(distances.max()) if distances.numel() else 0
         signed = torch.arange(-longest, longest + 1, device=distances.device)
         pairs = torch.stack((signed, -signed), dim=1).clamp(min=0) + _FIRST_EDGE_EMBEDDING  # (M, 2)
         table = self.proj_e(self.edge_embed.embed(pairs).flatten(1))  # (M, 2C) -> (M, h)
-        which = distances - distances.transpose(1, 2) + longest
-        return F.embedding(which, table).permute(0, 3, 1, 2)  # (B, N, N, h) -> (B, h, N, N)
+        return _BiasByRows(distances, table, longest)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | _BiasByRows) -> Tensor:
         """(B, N, C) and (B, h, N, N) -> (B, N, C)."""
         b, n, c = x.shape
         q, k, v = self.to_qkv(x).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        if torch.is_grad_enabled():
+        if isinstance(bias, _BiasByRows):
+            parts = [
+                F.scaled_dot_product_attention(q[:, :, start:stop], k, v, attn_mask=bias.rows(start, stop))
+                for start, stop in bias.spans()
+            ]
+            out = torch.cat(parts, dim=2)  # (B, h, N, c)
+        elif torch.is_grad_enabled():
             # A bias that has a gradient keeps PyTorch from its fused kernels, and what it takes then guards against
             # rows without any key, which is half of the time; here each row has at least its own node.
             out = (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1) + bias).softmax(dim=-1) @ v
@@ -101,13 +135,13 @@ class GraphormerLayer(nn.Module):
         one_hop = distances == 1
         into = one_hop.sum(1).clamp(max=_MAX_DEGREE)  # (B, N)
         out_of = one_hop.sum(2).clamp(max=_MAX_DEGREE)
-        from_input = distances[:, 0].clamp(max=_MAX_INPUT_DISTANCE)
+        from_input = distances[:, 0].long().clamp(max=_MAX_INPUT_DISTANCE)
         embedded: Tensor = (
             self.centrality_embed_in(into) + self.centrality_embed_out(out_of) + self.input_dist_embed(from_input)
         )
         return embedded
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | _BiasByRows) -> Tensor:
         """(B, N, C) nodes and (B, h, N, N) attention bias -> (B, N, C)."""
         x = x + self.attn(self.ln1(x), bias)
         out: Tensor = x + self.ff(self.ln2(x))
@@ -139,6 +173,11 @@ class Graphormer(nn.ModuleList):
         """
         first = layer_at(self, 0, GraphormerLayer)
         x = x + first.structure(distances)
+        if mask is None and distances.shape[1] > LARGE and not torch.is_grad_enabled():
+            by_rows = first.attn.edge_bias_by_rows(distances)
+            for layer in self:
+                x = layer(x, by_rows)
+            return x
         bias = first.attn.edge_bias(distances)
         if mask is not None:
             bias = bias.masked_fill(~mask[:, None, None, :], float("-inf"))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from onnx_ghn.errors import GraphError
 from onnx_ghn.graph.model import ComputationGraph
+from onnx_ghn.limits import gib, memory_bytes
 
 __all__ = ["Level", "Sweep", "sweep_of"]
+
+_BAND_SIZE = 1 << 22  # distances that are worked on at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,32 +89,40 @@ def sweep_of(
     offsets = np.concatenate([[0], np.cumsum(widths)])
     n_graphs, n_slots = len(graphs), int(offsets[-1])
 
-    heard = np.zeros((n_graphs, n_slots, n_slots), dtype=np.float32)  # distance, [graph, listener, speaker]
-    rows = []
-    for b, (level, distance, count) in enumerate(zip(of_node, distances, counts, strict=True)):
+    slots, rows = [], []
+    for b, (level, count) in enumerate(zip(of_node, counts, strict=True)):
         order = np.argsort(level, kind="stable")
         rank = np.empty_like(order)  # of a node among those of its level
         rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
-        slot = offsets[level] + rank
-        heard[b, slot[:, None], slot[None, :]] = distance if backward else distance.T
+        slots.append(offsets[level] + rank)
         rows.append(offsets[level] * n_graphs + b * widths[level] + rank)
 
     k = 2 if virtual else 1
-    each = np.empty((n_graphs, n_slots, n_slots, k), dtype=np.float32)
-    each[..., 0] = heard == 1
-    if virtual:
-        each[..., 1] = np.divide(1, heard, out=np.zeros_like(heard), where=heard > 0)
-    weights = each.reshape(n_graphs, n_slots, n_slots * k)
-
-    hears = np.asarray((heard > 0).any(axis=0))  # (P, P)
-    lowest = np.where(hears.any(axis=1), hears.argmax(axis=1), n_slots)  # (P,) lowest slot that a slot hears
-    first = np.minimum.reduceat(lowest, offsets[:-1])  # (L,)
-
+    sources = [distance if backward else distance.T for distance in distances]  # (N, N) [listener, speaker]
+    bounds = list(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
     spans, blocks = [], []
-    for start, stop, low in zip(offsets[:-1].tolist(), offsets[1:].tolist(), first.tolist(), strict=True):
-        low = min(low, start)
-        spans.append((start, stop, low))
-        blocks.append(weights[:, start:stop, low * k : start * k])
+    for begin, end in _bands(bounds, n_graphs * n_slots):
+        band = bounds[begin:end]
+        at, n_listening = band[0][0], band[-1][1] - band[0][0]
+        # (B, R, P) distance, [graph, listener of the band, speaker]
+        heard = np.zeros((n_graphs, n_listening, n_slots), dtype=np.float32)
+        for b, (source, slot) in enumerate(zip(sources, slots, strict=True)):
+            nodes = np.flatnonzero((slot >= at) & (slot < at + n_listening))
+            heard[b, (slot[nodes] - at)[:, None], slot[None, :]] = source[nodes]
+        each = np.empty((*heard.shape, k), dtype=np.float32)
+        each[..., 0] = heard == 1
+        if virtual:
+            each[..., 1] = np.divide(1, heard, out=np.zeros_like(heard), where=heard > 0)
+        weights = each.reshape(n_graphs, n_listening, n_slots * k)
+
+        hears = np.asarray((heard > 0).any(axis=0))  # (R, P)
+        lowest = np.where(hears.any(axis=1), hears.argmax(axis=1), n_slots)  # (R,) lowest slot that a slot hears
+        first = np.minimum.reduceat(lowest, [start - at for start, _ in band])  # one for each level
+        for (start, stop), low in zip(band, first.tolist(), strict=True):
+            low = min(low, start)
+            spans.append((start, stop, low))
+            blocks.append(weights[:, start - at : stop - at, low * k : start * k].copy())
+        _check_memory(4 * sum(block.size for block in blocks), n_slots)
     # One tensor for all blocks: one copy to the device, not one a level.
     flat = torch.from_numpy(np.concatenate([block.ravel() for block in blocks])).to(device)
     parts = flat.split_with_sizes([block.size for block in blocks])
@@ -119,3 +131,26 @@ def sweep_of(
         for (start, stop, low), block, part in zip(spans, blocks, parts, strict=True)
     )
     return Sweep(levels, n_graphs, n_slots, torch.from_numpy(np.concatenate(rows)).to(device))
+
+
+def _bands(bounds: Sequence[tuple[int, int]], row_size: int) -> Iterator[tuple[int, int]]:
+    """Levels that are worked out at once, from one to another: of small graphs all, of large ones a few at a time.
+
+    In a deep graph with a cutoff a level hears a few others, so that beside the distances little is in memory.
+    """
+    begin = 0
+    for index in range(len(bounds)):
+        last = index + 1 == len(bounds)
+        if last or (bounds[index + 1][1] - bounds[begin][0]) * row_size > _BAND_SIZE:
+            yield begin, index + 1
+            begin = index + 1
+
+
+def _check_memory(held_bytes: int, n_nodes: int) -> None:
+    """Raises GraphError. There are two sweeps, and each block is copied once."""
+    needed_bytes = 4 * held_bytes
+    if needed_bytes > memory_bytes():
+        raise GraphError(
+            f"a graph of {n_nodes:,} nodes needs {gib(needed_bytes)} for the messages between them, and there are "
+            f"{gib(memory_bytes())}: take a machine with more memory"
+        )

@@ -18,14 +18,16 @@ from onnx_ghn.ghn.config import GHNConfig
 from onnx_ghn.ghn.decoders import ConvDecoder, DecoderBlocks, MLPDecoder, decoder_of
 from onnx_ghn.ghn.dirac import DiracHead
 from onnx_ghn.ghn.gatedgnn import GatedGNN
-from onnx_ghn.ghn.graphormer import MAX_DISTANCE, Graphormer
+from onnx_ghn.ghn.graphormer import LARGE, MAX_DISTANCE, Graphormer
 from onnx_ghn.ghn.levels import sweep_of
+from onnx_ghn.ghn.memory import memory_told
 from onnx_ghn.ghn.mlp import MLP, layer_at
 from onnx_ghn.ghn.shape_encoder import ShapeEncoder
 from onnx_ghn.ghn.targets import Target, targets_of
 from onnx_ghn.ghn.threads import one_thread
 from onnx_ghn.ghn.tiling import Block
 from onnx_ghn.graph.model import ComputationGraph
+from onnx_ghn.limits import gib, memory_bytes
 
 __all__ = ["GHN"]
 
@@ -113,6 +115,8 @@ class GHN(nn.Module):
         if isinstance(gnn, MLP):
             updated = gnn(x)
             return updated
+        if isinstance(gnn, Graphormer):
+            self._check_memory(graphs)
         distances = [graph.distances(config.cutoff) for graph in graphs]
         if isinstance(gnn, GatedGNN):
             forward, backward = (
@@ -136,9 +140,11 @@ class GHN(nn.Module):
         config, device = self.config, parts[0].device
         sizes = [len(part) for part in parts]
         longest = max(sizes)
-        dense = np.zeros((len(sizes), longest, longest), dtype=np.int64)
+        # The narrowest type that holds them; the largest graphs have nothing else of all pairs in memory.
+        dense = np.zeros((len(sizes), longest, longest), dtype=np.int16 if longest > LARGE else np.int64)
         for one, distance in zip(dense, distances, strict=True):
-            one[: len(distance), : len(distance)] = distance.clip(max=MAX_DISTANCE)
+            place = one[: len(distance), : len(distance)]
+            np.minimum(distance, MAX_DISTANCE, out=place, casting="same_kind" if longest <= LARGE else "unsafe")
         edges = torch.from_numpy(dense).to(device)
         # Linear layers of 12 hid² weights, and attention's two products.
         work_flop = len(sizes) * longest * config.layers * config.hid * (24.0 * config.hid + 4 * longest)
@@ -150,6 +156,18 @@ class GHN(nn.Module):
             mask = torch.arange(longest, device=device) < torch.tensor(sizes, device=device)[:, None]
             updated: Tensor = gnn(padded, edges, mask)[mask]
             return updated.split_with_sizes(sizes)
+
+    def _check_memory(self, graphs: Sequence[ComputationGraph]) -> None:
+        """Raises GraphError: attention between all nodes of the largest graph exceeds this machine's memory."""
+        largest = max(graphs, key=len)
+        # Distances; and for each head, where it is not made by rows, the bias, the product, its softmax and copies.
+        by_rows = len(largest) > LARGE and not torch.is_grad_enabled()
+        needed_bytes = len(largest) ** 2 * (12 if by_rows else 16 + 16 * self.config.heads)
+        if needed_bytes > memory_bytes():
+            raise GraphError(
+                f"graph {largest.name!r} has {len(largest):,} nodes, whose attention needs {gib(needed_bytes)}, and "
+                f"there are {gib(memory_bytes())}: take a machine with more memory, or a gated GHN"
+            )
 
     def forward(self, graphs: Sequence[ComputationGraph]) -> list[dict[int, Tensor]]:
         """Predict for a batch of graphs, differentiably.
@@ -175,10 +193,11 @@ class GHN(nn.Module):
         larger than memory can be written tensor by tensor.
         """
         predicted: dict[int, Block] = {}
-        for group, values in self._decode(self.embed([graph]), list(targets_of(graph, self.config))):
-            for target, block in zip(group, values.float().cpu().numpy(), strict=True):
-                needed = block[tuple(slice(size) for size in target.tiled)]
-                predicted[target.parameter] = Block(needed, target.tiled, target.shape)
+        with memory_told(len(graph)):
+            for group, values in self._decode(self.embed([graph]), list(targets_of(graph, self.config))):
+                for target, block in zip(group, values.float().cpu().numpy(), strict=True):
+                    needed = block[tuple(slice(size) for size in target.tiled)]
+                    predicted[target.parameter] = Block(needed, target.tiled, target.shape)
         return predicted
 
     def _decode(self, embeddings: Sequence[Tensor], targets: Sequence[Target]) -> Iterator[tuple[list[Target], Tensor]]:

@@ -58,7 +58,12 @@ class Layout:
         current = self.canonical
         if math.prod(shape) != math.prod(current):
             raise ValueError(f"cannot reshape {current} to {shape}")
-        return self if shape == current else dataclasses.replace(self, steps=(*self.steps, ("reshape", shape)))
+        if shape == current:
+            return self
+        # Of reshapes in a row the last alone matters.
+        kept = self.steps[:-1] if self.steps and self.steps[-1][0] == "reshape" else self.steps
+        before = dataclasses.replace(self, steps=kept)
+        return before if shape == before.canonical else dataclasses.replace(self, steps=(*kept, ("reshape", shape)))
 
     def transpose(self, perm: tuple[int, ...]) -> Layout:
         """This layout followed by a permutation of axes. Raises ValueError where perm is no permutation."""
@@ -66,6 +71,14 @@ class Layout:
             raise ValueError(f"{perm} does not permute the axes of {self.canonical}")
         if perm == tuple(range(len(perm))):
             return self
+        # Two permutations in a row are one: a chain of them stays as short as a single one.
+        if self.steps and self.steps[-1][0] == "transpose":
+            before = self.steps[-1][1]
+            both = tuple(before[axis] for axis in perm)
+            kept = self.steps[:-1]
+            return dataclasses.replace(
+                self, steps=kept if both == tuple(range(len(both))) else (*kept, ("transpose", both))
+            )
         return dataclasses.replace(self, steps=(*self.steps, ("transpose", perm)))
 
     def inflate(self) -> Layout:

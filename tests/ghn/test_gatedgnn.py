@@ -9,6 +9,8 @@ import torch
 from ghn_samples import GraphMaker
 from torch import Tensor
 
+from onnx_ghn.errors import GraphError
+from onnx_ghn.ghn import levels
 from onnx_ghn.ghn.gatedgnn import GatedGNN
 from onnx_ghn.ghn.levels import sweep_of
 from onnx_ghn.ghn.threads import one_thread
@@ -106,3 +108,34 @@ def test_thread_count_is_restored() -> None:
     with one_thread(torch.device("cpu")), one_thread(torch.device("cpu")):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("size", [1, 500, 3000])
+def test_bands_give_what_the_whole_gives(
+    make_graph: GraphMaker, monkeypatch: pytest.MonkeyPatch, virtual: bool, backward: bool, size: int
+) -> None:
+    """However few levels are worked out at once, the plan is the same to the bit."""
+    graphs = [make_graph(seed, n_nodes=n) for seed, n in ((0, 30), (1, 7), (2, 55))]
+    distances = [graph.distances(9) for graph in graphs]
+    device = torch.device("cpu")
+    whole = sweep_of(graphs, distances, backward=backward, virtual=virtual, device=device)
+    monkeypatch.setattr(levels, "_BAND_SIZE", size)
+    banded = sweep_of(graphs, distances, backward=backward, virtual=virtual, device=device)
+    assert torch.equal(whole.rows, banded.rows)
+    assert (whole.n_graphs, whole.n_slots) == (banded.n_graphs, banded.n_slots)
+    assert len(whole.levels) == len(banded.levels)
+    for one, other in zip(whole.levels, banded.levels, strict=True):
+        assert (one.start, one.stop, one.first) == (other.start, other.stop, other.first)
+        assert (one.weights is None) == (other.weights is None)
+        if one.weights is not None and other.weights is not None:
+            assert torch.equal(one.weights, other.weights)
+
+
+def test_messages_beyond_memory_are_told(make_graph: GraphMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = make_graph(0, n_nodes=50)
+    distances = graph.distances()
+    monkeypatch.setattr(levels, "memory_bytes", lambda: 1000)
+    with pytest.raises(GraphError, match=r"a graph of .* nodes needs .* for the messages"):
+        sweep_of([graph], [distances], backward=False, virtual=True, device=torch.device("cpu"))

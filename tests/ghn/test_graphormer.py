@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
-from ghn_samples import GraphMaker
+from ghn_samples import SMALL, GraphMaker
 from torch import Tensor
 from torch.nn import functional as F
 
+from onnx_ghn.errors import GraphError
+from onnx_ghn.ghn import GHNConfig, graphormer, network, new_ghn
 from onnx_ghn.ghn.graphormer import Graphormer
 
 HID, HEADS = 16, 4
@@ -73,3 +76,55 @@ def test_many_neighbours_share_the_last_embedding() -> None:
     distances = torch.zeros(1, 131, 131, dtype=torch.long)
     distances[:, 0, 1:] = 1  # 130 outgoing edges, more than the table has rows
     assert stack(torch.zeros(1, 131, HID), distances).isfinite().all()
+
+
+@torch.no_grad()
+def test_attention_by_rows_gives_what_the_whole_gives(make_graph: GraphMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of large graphs the bias is made some rows at a time, here three or eleven."""
+    torch.manual_seed(0)
+    stack = Graphormer(HID, HEADS, 3).eval()
+    graph = make_graph(3, n_nodes=40)
+    distances = torch.from_numpy(graph.distances()).long()[None]
+    x = torch.randn(1, len(graph), HID)
+    whole = stack(x, distances)
+    monkeypatch.setattr(graphormer, "LARGE", 10)
+    for rows in (1, 3, 11):
+        monkeypatch.setattr(graphormer, "_BIAS_SIZE", rows * len(graph) * HEADS)
+        for dtype in (torch.int64, torch.int16):
+            torch.testing.assert_close(stack(x, distances.to(dtype)), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_a_large_graph_is_embedded_as_a_small_one_is(make_graph: GraphMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    ghn = new_ghn(GHNConfig.preset("ghn3", **{**SMALL, "hid": HID, "heads": HEADS})).eval()
+    graph = make_graph(4, n_nodes=60)
+    blocks = ghn.blocks(graph)
+    monkeypatch.setattr(graphormer, "LARGE", 10)
+    monkeypatch.setattr(network, "LARGE", 10)
+    large = ghn.blocks(graph)
+    assert blocks.keys() == large.keys()
+    for number, block in blocks.items():
+        np.testing.assert_allclose(large[number].values, block.values, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"),
+     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")],
+)  # fmt: skip
+def test_want_of_memory_is_told(make_graph: GraphMaker, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    ghn = new_ghn(GHNConfig.preset("ghn3", **{**SMALL, "hid": HID, "heads": HEADS})).eval()
+    graph = make_graph(0)
+
+    def breaks(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Graphormer, "forward", breaks)
+    with pytest.raises(GraphError, match=r"a graph of 30 nodes needs more memory than there is"):
+        ghn.blocks(graph)
+    error = RuntimeError("something else")
+    with pytest.raises(RuntimeError, match="something else"):
+        ghn.blocks(graph)
+    monkeypatch.undo()
+    monkeypatch.setattr(network, "memory_bytes", lambda: 1000)
+    with pytest.raises(GraphError, match="has 30 nodes, whose attention needs"):
+        ghn.blocks(graph)

@@ -25,6 +25,26 @@ def factorisations(n: int) -> list[tuple[int, ...]]:
     return found
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_chains_of_one_kind_are_one_step(seed: int) -> None:
+    """Thousands of transposes in a row cost no more than one, and give what numpy gives."""
+    rng = np.random.default_rng(seed)
+    values = rng.random((2, 3, 4, 5))
+    layout, expected = Layout(values.shape), values
+    for _ in range(300):
+        perm = tuple(int(axis) for axis in rng.permutation(4))
+        layout, expected = layout.transpose(perm), expected.transpose(perm)
+    assert len(layout.steps) <= 1
+    for shape in ((6, 20), (20, 6), (120,), (5, 24)) * 50:
+        layout, expected = layout.reshape(shape), expected.reshape(shape)
+    assert len(layout.steps) <= 2
+    np.testing.assert_array_equal(layout.to_canonical(values), expected)
+    np.testing.assert_array_equal(layout.from_canonical(expected), values)
+    assert layout.reshape((2, 60)).reshape(expected.shape) == layout
+    there_and_back = Layout((2, 3)).transpose((1, 0)).transpose((1, 0))
+    assert there_and_back == Layout((2, 3))
+
+
 @st.composite
 def layouts(draw: st.DrawFn, inflating: bool = False) -> Layout:
     shape = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=5)))
