@@ -67,7 +67,7 @@ class DataFile:
         held = self._held.get((offset, length))
         if held is None:
             held = np.empty(length, np.uint8)
-            rest, at = memoryview(held), offset
+            rest, at = held.data, offset
             while rest:
                 piece = self.read(at, min(len(rest), _PIECE_BYTES))
                 if not piece:
@@ -76,7 +76,7 @@ class DataFile:
                 rest, at = rest[len(piece) :], at + len(piece)
             held.flags.writeable = False
             self._held[offset, length] = held
-        return memoryview(held)
+        return held.data
 
 
 class FileSlice:
