@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from onnx_ghn.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from onnx_ghn.passes.folded import find_folded
     from onnx_ghn.passes.opening import OpenedModel, open_model
     from onnx_ghn.passes.results import Rewrite
     from onnx_ghn.passes.stripping import StripWeights, strip
-    from onnx_ghn.passes.unfolding import UnfoldBatchNorms, find_folded
+    from onnx_ghn.passes.unfolding import UnfoldBatchNorms
     from onnx_ghn.passes.untying import UntieMergedTensors
 
 __all__ = [
@@ -33,7 +34,7 @@ _HOMES = {
     "StripWeights": "stripping",
     "UnfoldBatchNorms": "unfolding",
     "UntieMergedTensors": "untying",
-    "find_folded": "unfolding",
+    "find_folded": "folded",
     "open_model": "opening",
     "strip": "stripping",
 }

@@ -12,7 +12,8 @@ from onnx_ghn.onnx_io.absent import absent_note
 from onnx_ghn.onnx_io.copying import copy_model
 from onnx_ghn.onnx_io.read import read_model
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
-from onnx_ghn.passes.unfolding import UnfoldBatchNorms, find_folded
+from onnx_ghn.passes.folded import find_folded
+from onnx_ghn.passes.unfolding import UnfoldBatchNorms
 from onnx_ghn.passes.untying import UntieMergedTensors
 
 if TYPE_CHECKING:
