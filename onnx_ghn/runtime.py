@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.installed_runtime import require_onnxruntime
+from onnx_ghn.lagging_runtime import declared_lower
 from onnx_ghn.limits import memory_bytes
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = ["failures", "open_session", "run_session"]
 T = TypeVar("T")
 
 _MAX_RUN_S = 600.0  # a loop in a foreign file may never end, nor what is folded of it
+_MAX_REFUSALS = 2  # for the opset and for the IR version
 _SILENT = 4  # onnxruntime's severity for fatal errors only: failures are raised, not logged too
 
 
@@ -36,7 +38,8 @@ def open_session(
         packed: store a second copy of the weights that makes runs faster, which takes longer than a run does.
 
     Raises:
-        RuntimeFailure: onnxruntime refuses the model, takes more than ten minutes to load it, or cannot be used itself.
+        RuntimeFailure: onnxruntime refuses the model (one that is newer than onnxruntime, and uses nothing new, is
+            tried as one of an older opset), takes more than ten minutes to load it, or cannot be used itself.
     """
     require_onnxruntime()
     import onnxruntime
@@ -50,11 +53,27 @@ def open_session(
     # Weights stay out of the shared allocator, which would keep their room when the session is gone.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     name = os.path.basename(path)
-    try:
+
+    # Where bytes are loaded, external data lie there.
+    folder = os.path.dirname(os.path.abspath(path))
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+
+    def session(model: str | bytes) -> onnxruntime.InferenceSession:
         return _watched(
-            lambda: onnxruntime.InferenceSession(os.fspath(path), options, providers=list(providers)),
-            lambda: _cancel(options),
+            lambda: onnxruntime.InferenceSession(model, options, providers=list(providers)), lambda: _cancel(options)
         )
+
+    model: str | bytes = os.fspath(path)
+    try:
+        for _ in range(_MAX_REFUSALS):
+            try:
+                return session(model)
+            except failures() as error:
+                lower = declared_lower(model, str(error))
+                if lower is None:
+                    raise
+                model = lower
+        return session(model)
     except TimeoutError as error:
         raise RuntimeFailure(
             f"onnxruntime cannot load {name}: still folds its constants after {_MAX_RUN_S:g} s; simplify the model"
