@@ -22,6 +22,7 @@ __all__ = ["UntieMergedTensors"]
 logger = logging.getLogger(__name__)
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+_PIECES = frozenset({"Slice", "Split", "Gather"})
 _BATCH_NORM_INPUTS = {1: "scale", 2: "bias", 3: "running_mean", 4: "running_var"}
 
 
@@ -33,7 +34,9 @@ class UntieMergedTensors(ir.passes.InPlacePass):
     - Identity nodes pass it on (torch): the new initializer takes the name of the Identity's output, which is the
       parameter's; the node stays, and its output is called `<name>_identity`; or
     - in this file such a tensor is read in two different places of operators (as a scale and as a variance, say), which
-      no layer shared on purpose does: then each reader after the first gets a copy, named after what it computes.
+      no layer shared on purpose does, or no matrix of the file is read twice, as those of such a layer are (torch's new
+      exporter merges the scales of equal norms): then each reader after the first gets a copy, named after what it
+      computes. Operators that read a piece of it (query, key and value of one bias) go on reading one tensor.
 
     Matrices are left tied: those are tied by design (an embedding and an output layer).
     """
@@ -45,7 +48,7 @@ class UntieMergedTensors(ir.passes.InPlacePass):
         if model.ir_version < 4:  # there an initializer has to be a graph input: the file's interface would change
             return Rewrite(model, modified=False)
         merged = [stored for stored in stored_tensors(model).values() if _may_be_merged(model, stored)]
-        by_value = any(len(_places(stored)) > 1 for stored in merged)
+        by_value = any(len(_places(stored)) > 1 for stored in merged) or (bool(merged) and _reads_matrices_once(model))
         taken = _names(model)
         new: list[str] = []
         for stored in merged:
@@ -57,6 +60,8 @@ class UntieMergedTensors(ir.passes.InPlacePass):
                 if _is_identity(node) and not node.outputs[0].is_graph_output():
                     name = node.outputs[0].name or ""
                     node.outputs[0].name = _free(taken, f"{name}_identity")
+                elif node.op_type in _PIECES:
+                    continue
                 elif by_value and not first and node.graph is model.graph:
                     of_batch_norm = _BATCH_NORM_INPUTS if node.op_type == "BatchNormalization" else {}
                     name = _free(taken, f"{node.outputs[0].name}_{of_batch_norm.get(use.idx, f'input{use.idx}')}")
@@ -92,6 +97,25 @@ def _is_identity(node: ir.Node) -> bool:
 def _places(stored: StoredTensor) -> set[tuple[str, int]]:
     """(operator, input) pairs that read a tensor, Identity nodes aside."""
     return {(use.node.op_type, use.idx) for use in stored.value.uses() if not _is_identity(use.node)}
+
+
+def _reads_matrices_once(model: ir.Model) -> bool:
+    """Whether there are several matrices, and none by which two operators multiply, as a layer used twice does."""
+    n_matrices = 0
+    for stored in stored_tensors(model).values():
+        if len(stored.shape) > 1 and stored.dtype in _FLOATS:
+            readers = [use.node for value in _views(stored.value) for use in value.uses()]
+            times = sum(node.op_type in ("MatMul", "Gemm", "Conv", "ConvTranspose") for node in readers)
+            if times > 1:
+                return False
+            n_matrices += times
+    return n_matrices > 1
+
+
+def _views(value: ir.Value) -> list[ir.Value]:
+    """A value, and its transposed or renamed copies."""
+    turned = [use.node for use in value.uses() if use.node.op_type in ("Transpose", "Identity", "Cast")]
+    return [value, *(view for node in turned for view in _views(node.outputs[0]))]
 
 
 def _initializer(model: ir.Model, stored: StoredTensor, name: str) -> ir.Value:

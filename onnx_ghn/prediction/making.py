@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from onnx_ghn.ghn import Block
     from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["Maker", "Source"]
+__all__ = ["TWIN_NOISE", "Maker", "Source"]
+
+TWIN_NOISE = 0.1  # of a tensor's spread: that of `post` noise
 
 Make = Callable[[], Array]
 Source = Literal["ghn", "standard"]
@@ -37,6 +39,9 @@ class Maker:
     stored: StoredTensor  # what the model stores now
     quantization: Quantization | None = None  # where it is stored as integers, or quantised in the file
     factor: float = 1.0  # by which all elements are multiplied
+    is_twin: bool = False  # what the GHN decodes is equal to what it decodes for another tensor beside it
+    original: Maker | None = None  # of the tensor that this one repeats
+    transposed: bool = False  # against the original
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,6 +59,9 @@ class Maker:
         if self.source == "ghn":
             assert self.index is not None
             make = self._decoded(blocks[self.index], options)
+        if self.original is not None:
+            (make,) = self.original.tensors(blocks, options).values()
+            return {self.stored.name: functools.partial(_transposed, make) if self.transposed else make}
         if self.factor != 1:
             make = functools.partial(_scaled, make, self.factor)
         if self.parameter.kept:
@@ -65,6 +73,8 @@ class Maker:
     def _decoded(self, block: Block, options: PredictOptions) -> Make:
         if block.is_tiled and options.post != "none":
             return functools.partial(_separated, block, self.parameter, options)
+        if self.is_twin:
+            return functools.partial(_told_apart, block, self.parameter, options.seed)
         # Quantised tensors need the float values; any other type is taken on while the block is small.
         dtype = np.float32 if self.quantization is not None else self.stored.dtype.numpy()
         block = dataclasses.replace(block, values=block.values.astype(dtype))
@@ -76,6 +86,15 @@ def _standard(parameter: Parameter, seed: int) -> Array:
     values = standard_init(parameter, seed)
     assert values is not None  # a tensor without a standard keeps its values
     return values
+
+
+def _told_apart(block: Block, parameter: Parameter, seed: int) -> Array:
+    values = separate_copies(block.array(), parameter.name, "noise", TWIN_NOISE, seed)
+    return parameter.layout.from_canonical(values)
+
+
+def _transposed(make: Make) -> Array:
+    return make().T
 
 
 def _scaled(make: Make, factor: float) -> Array:

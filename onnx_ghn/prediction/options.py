@@ -44,6 +44,7 @@ class PredictKeywords(TypedDict, total=False):
     unfold_batchnorm: bool
     overwrite_special: bool
     correct_scales: bool
+    tell_apart: bool
     seed: int
 
 
@@ -77,6 +78,10 @@ class PredictOptions(Settings):
     )
     correct_scales: bool = setting(
         True, "Scale weights where outputs would be ten times larger or smaller than those of the weights before."
+    )
+    tell_apart: bool = setting(
+        True,
+        "Add a little noise to a weight that comes out equal to one beside it, so that they learn different things.",
     )
     seed: int = setting(0, "Random seed.", least=0, below=2**63)
 

@@ -13,6 +13,7 @@ from onnx_ghn.prediction.fallback import has_standard
 from onnx_ghn.prediction.making import Maker, Source
 from onnx_ghn.prediction.options import PredictOptions
 from onnx_ghn.prediction.quantization import quantization_of
+from onnx_ghn.prediction.ties import Tie, find_ties
 
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io import StoredTensor
@@ -65,10 +66,24 @@ def plan(
     if decoded is None:
         decoded = graph.decoded_parameters()
     speaks = not options.overwrite_special and holds_weights(graph.parameters, stored)
-    return [
+    decisions = [
         _decide(parameter, stored, options, index if index in decoded else None, speaks)
         for index, parameter in enumerate(graph.parameters)
     ]
+    for index, tie in find_ties(graph.parameters, stored).items() if speaks else ():
+        decisions[index] = _tied(decisions[index], decisions[tie.original], tie)
+    return decisions
+
+
+def _tied(decision: Decision, original: Decision, tie: Tie) -> Decision:
+    """The decision on a tensor that repeats another one, which is filled as that one is."""
+    if decision.maker is None or original.maker is None:
+        return decision
+    maker = dataclasses.replace(decision.maker, original=original.maker, transposed=tie.transposed)
+    what = "the transpose of" if tie.transposed else "equal to"
+    return dataclasses.replace(
+        decision, outcome=original.outcome, reason=f"tied: {what} {original.parameter.name}", maker=maker
+    )
 
 
 def _decide(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Unpack
 
 from onnx_ghn.errors import GraphError
@@ -11,10 +13,12 @@ from onnx_ghn.graph import ComputationGraph, Role
 from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.prediction.coverage import CoverageReport
+from onnx_ghn.prediction.making import TWIN_NOISE
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
-from onnx_ghn.prediction.plan import plan
+from onnx_ghn.prediction.plan import Decision, plan
 from onnx_ghn.prediction.result import Prediction
 from onnx_ghn.prediction.settling import settle
+from onnx_ghn.prediction.symmetry import find_twins
 
 if TYPE_CHECKING:
     import onnx
@@ -46,7 +50,7 @@ def predict(
             obstacle where all their tensors get new values.
         options: how to predict; None takes the defaults.
         changes: single fields of `PredictOptions`: include, exclude, fallback, post, post_strength, calibrate,
-            unfold_batchnorm, overwrite_special, correct_scales, seed.
+            unfold_batchnorm, overwrite_special, correct_scales, tell_apart, seed.
 
     Returns:
         the prediction: arrays by name, the coverage report, the graph.
@@ -68,18 +72,39 @@ def predict(
     _check(graph, options)
     blocks = network.blocks(graph)
     decisions = plan(graph, opened.stored, options, blocks.keys())
+    twins = find_twins(graph, blocks) if options.tell_apart else {}
+    decisions = [_told_apart(decision, twins) for decision in decisions]
     if output is not None:
         filled = {name for decision in decisions if decision.maker is not None for name in decision.maker.names}
         filled |= {p.name for p in graph.parameters if p.role is Role.statistic} if options.calibrates else set()
         require_values(opened.stored.values(), filled)  # before the work that calibration is
     settled = settle(opened, graph, decisions, blocks, options)
-    coverage = CoverageReport(decisions, [*opened.notes, *settled.notes])
+    notes = [*opened.notes, *_equal_weights(graph, twins), *settled.notes]
+    coverage = CoverageReport(decisions, notes)
     prediction = Prediction(opened.model, graph, settled.tensors, coverage, network.config.name or "unnamed GHN")
     if output is not None:
         require_values(stored_tensors(opened.model).values())  # statistics that calibration could not measure
         with no_garbage_collection():
             prediction.save(output, force=force)
     return prediction
+
+
+def _told_apart(decision: Decision, twins: Mapping[int, int]) -> Decision:
+    maker = decision.maker
+    if maker is None or maker.index not in twins:
+        return decision
+    return dataclasses.replace(decision, maker=dataclasses.replace(maker, is_twin=True))
+
+
+def _equal_weights(graph: ComputationGraph, twins: Mapping[int, int]) -> list[str]:
+    """A note on weights that come out equal."""
+    if not twins:
+        return []
+    twin, original = next((graph.parameters[a].name, graph.parameters[b].name) for a, b in twins.items())
+    return [
+        f"{len(twins)} weights come out equal to one that reads the same values, first {twin} to {original}: noise of "
+        f"{TWIN_NOISE:.0%} of their spread tells them apart"
+    ]
 
 
 def resolve_ghn(ghn: str | os.PathLike[str] | GHN | None) -> GHN:

@@ -189,10 +189,12 @@ def _corrected(
     """The decisions with a factor for each weight that needs one, a run with these, and what was done."""
     from onnx_ghn.passes.output_scales import CorrectScales
 
+    makers = [decision.maker for decision in decisions if decision.maker is not None]
+    tied = {each.stored.name for maker in makers if maker.original is not None for each in (maker, maker.original)}
     scalable = {
-        decision.maker.stored.value.name or "": decision.parameter.name
-        for decision in decisions
-        if decision.maker is not None and decision.maker.stored.site.graph is model.graph
+        maker.stored.value.name or "": maker.stored.name
+        for maker in makers
+        if maker.stored.site.graph is model.graph and maker.stored.name not in tied
     }
     trial = trials.run(model, CorrectScales(reference.operators, scalable))
     factors = {scalable[name]: factor for name, factor in trial.factors.items() if factor not in (0.0, 1.0)}

@@ -100,13 +100,21 @@ def test_the_untied_model_computes_the_same(fresh: tuple[nn.Module, onnx.ModelPr
     assert untied(written, tmp_path / "..")[1] == []  # once is enough
 
 
-def merged_by_value(opset: int = 13, ir_version: int = 8, roles: bool = True) -> onnx.ModelProto:
-    """As tf2onnx writes it: one tensor of ones for scales and variances, one of zeros for shifts and means."""
+def merged_by_value(
+    opset: int = 13, ir_version: int = 8, roles: bool = True, one_layer: bool = False
+) -> onnx.ModelProto:
+    """As tf2onnx writes it: one tensor of ones for scales and variances, one of zeros for shifts and means.
+
+    Args:
+        roles: else only scales are merged, and only shifts.
+        one_layer: the convolution is one layer, used twice.
+    """
     net = Net(opset, ir_version=ir_version)
     one, zero = net.tensor("one", np.ones(6)), net.tensor("zero", np.zeros(6))
     x = net.input("N", 6, 5, 5)
     for i in range(2):
-        x = net.conv(x, 6, 6, f"c{i}")
+        again = one_layer and i
+        x = net.op("Conv", x, "c0.w", out="c1.y", pads=[1] * 4) if again else net.conv(x, 6, 6, f"c{i}")
         mean, variance = (zero, one) if roles else (net.random(f"m{i}", 6), net.tensor(f"v{i}", np.arange(1, 7)))
         x = net.op("BatchNormalization", x, one, zero, mean, variance, out=f"bn{i}")
     return net.model(x, shape=("N", 6, 5, 5))
@@ -131,10 +139,16 @@ def test_direct_merges_across_roles(tmp_path: Path) -> None:
 
 
 def test_a_layer_used_twice_stays_one(tmp_path: Path) -> None:
-    """Nothing says that these were merged: the same place of the same operator, no tensor in two roles."""
-    written, new = untied(merged_by_value(roles=False), tmp_path)
+    """Nothing says that these were merged: the same place of the same operator, behind one convolution."""
+    written, new = untied(merged_by_value(roles=False, one_layer=True), tmp_path)
     assert new == []
     assert [n.input[1] for n in written.graph.node if n.op_type == "BatchNormalization"] == ["one", "one"]
+
+
+def test_equal_norms_behind_layers_of_their_own_were_merged(tmp_path: Path) -> None:
+    written, new = untied(merged_by_value(roles=False), tmp_path)
+    assert new == ["bn1_scale", "bn1_bias"]
+    assert [n.input[1] for n in written.graph.node if n.op_type == "BatchNormalization"] == ["one", "bn1_scale"]
 
 
 def test_before_ir_version_4_nothing_changes(tmp_path: Path) -> None:
