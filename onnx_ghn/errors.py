@@ -14,18 +14,29 @@ __all__ = [
     "printable",
 ]
 
+_LONGEST_WORD, _LONGEST_TEXT = 600, 3000  # characters; a path has 4096 at most and rarely two hundred
+
 
 def printable(text: str) -> str:
-    """A text that holds names from foreign files, without the characters that a terminal would obey."""
+    """A text that holds names from foreign files, as a terminal shows it: without the characters that it would obey,
+    and without the middle of what is longer than anybody reads.
+    """
+    text = _cut(text, _LONGEST_TEXT)
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _cut(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    return f"{text[: 2 * longest // 3]}…{text[-(longest // 3) :]}"
 
 
 class OnnxGhnError(Exception):
     """Root of the errors that a caller may want to catch; the command line prints it and exits 1."""
 
     def __init__(self, message: str) -> None:
-        # One line whatever the cause was: messages of other libraries often carry several.
-        super().__init__(printable(" ".join(message.split())))
+        # One line whatever the cause was: messages of other libraries carry several, and names in a file megabytes.
+        super().__init__(printable(" ".join(_cut(word, _LONGEST_WORD) for word in message.split())))
 
 
 class ModelReadError(OnnxGhnError):

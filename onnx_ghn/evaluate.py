@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.images.inputs import image_input
 from onnx_ghn.installed_runtime import require_onnxruntime
+from onnx_ghn.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -182,7 +182,7 @@ def _with_batch_statistics(path: str | os.PathLike[str]) -> Iterator[Path]:
     from onnx_ghn.passes.batch_statistics import UseBatchStatistics
     from onnx_ghn.passes.free_batch import FreeBatch
 
-    with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as folder:
+    with scratch_folder() as folder:
         copy = Path(folder) / "model.onnx"
         try:
             measured = UseBatchStatistics().call(read_model(path))

@@ -10,7 +10,7 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_ending, check_output
 from onnx_ghn.cli.commands import Group, checked
-from onnx_ghn.cli.terminal import bar
+from onnx_ghn.cli.terminal import bar, tell
 from onnx_ghn.errors import DataError, OptionError
 from onnx_ghn.parallel import Jobs
 from onnx_ghn.settings import required, setting
@@ -65,7 +65,7 @@ def generate(
         with open_deepnets(output) as file:
             total = len(file)
     reused = f", {n_before:,} of them from before" if n_before else ""
-    click.echo(f"{output}: {total:,} architectures of split {split}, seed {seed}{reused}")
+    tell(f"{output}: {total:,} architectures of split {split}, seed {seed}{reused}")
 
 
 @deepnets.command(short_help="Write the network of an architecture in FILE as ONNX.")
@@ -97,7 +97,7 @@ def export(
     architecture = architecture.replace(**changes)
     num_classes = num_classes or (1000 if large_images else 10)
     export_network(architecture, output, num_classes, large_images=large_images, seed=seed, force=force)
-    click.echo(f"{output}: {split} {index}, {architecture.n_cells} cells, C = {architecture.C}, {num_classes} classes")
+    tell(f"{output}: {split} {index}, {architecture.n_cells} cells, C = {architecture.C}, {num_classes} classes")
 
 
 @deepnets.command(short_help="Show the splits of FILE: architectures and nodes.")
@@ -132,4 +132,4 @@ def info(file: str, as_json: bool = cli_options.as_json()) -> None:
         if split in nodes:
             of = nodes[split]
             sizes = f", {of['min']} to {of['max']} nodes ({of['mean']} ± {of['std']})"
-        click.echo(f"{split}: {len(found):,} architectures{sizes}")
+        tell(f"{split}: {len(found):,} architectures{sizes}")

@@ -9,7 +9,7 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
-from onnx_ghn.cli.terminal import spinner
+from onnx_ghn.cli.terminal import spinner, tell
 from onnx_ghn.settings import setting
 
 __all__ = ["draw"]
@@ -34,4 +34,4 @@ def draw(
     with spinner(f"drawing {model}"):
         graph = build_graph(model, rules=rules)
         path = run(graph, output, force=force, labels=labels)
-    click.echo(f"{path}: {len(graph)} nodes, {len(graph.edges)} edges")
+    tell(f"{path}: {len(graph)} nodes, {len(graph.edges)} edges")

@@ -11,6 +11,7 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import checked
+from onnx_ghn.cli.terminal import tell
 from onnx_ghn.errors import OptionError, printable
 from onnx_ghn.settings import Settings, setting
 
@@ -67,8 +68,8 @@ def print_report(report: ExportReport | LoadReport, first: str, verb: str, as_js
         return
     whole = report.n_weights - len(report.unmatched)
     share = f"{report.share:.2%} of {report.n_elements:,} elements"
-    click.echo(f"{first}: {whole} of {report.n_weights} weights {verb} ({share})")
+    tell(f"{first}: {whole} of {report.n_weights} weights {verb} ({share})")
     for note in report.unmatched[:_LISTED]:
-        click.echo(f"  {printable(str(note))}")
+        tell(f"  {printable(str(note))}")
     if len(report.unmatched) > _LISTED:
-        click.echo(f"  … and {len(report.unmatched) - _LISTED} more (--json lists them)")
+        tell(f"  … and {len(report.unmatched) - _LISTED} more (--json lists them)")

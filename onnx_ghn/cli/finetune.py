@@ -13,7 +13,7 @@ from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.options import Machine
-from onnx_ghn.cli.terminal import begun, console, loop_progress, spinner
+from onnx_ghn.cli.terminal import begun, console, loop_progress, spinner, tell
 from onnx_ghn.errors import printable
 from onnx_ghn.finetuning.settings import FinetuneOptions
 from onnx_ghn.settings import required, setting
@@ -55,16 +55,16 @@ def finetune(
         tuning = Finetuning(model, data, output, options, data_dir=data_dir, run_folder=folder, force=force)
     if not as_json:
         for note in tuning.notes:
-            click.echo(printable(note))
+            tell(note)
         told = begun(tuning.loop, tuning.resumed)
-        click.echo(f"{model}: top-1 {tuning.before.top1:.2f} % before training; {folder}: {told}")
+        tell(f"{model}: top-1 {tuning.before.top1:.2f} % before training; {folder}: {told}")
     with loop_progress(tuning.loop, options, {"images": options.batch_size}, silent=as_json) as report:
         result = tuning.run(report)
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
         return
     _print_accuracies(model, output, result)
-    click.echo(
+    tell(
         f"{output}: {result.n_trained} tensors trained, {result.n_statistics} running statistics moved, "
         f"{result.steps} steps on {result.n_images:,} images"
     )

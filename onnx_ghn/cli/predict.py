@@ -67,4 +67,4 @@ def _print(prediction: Prediction, model: str, output: str, as_json: bool) -> No
     out = console()
     out.print(coverage_table(coverage))
     print_notes(out, coverage)
-    out.print(f"{output}: weights by {printable(prediction.ghn_name)}", highlight=False)
+    out.print(printable(f"{output}: weights by {prediction.ghn_name}"), highlight=False)

@@ -13,7 +13,7 @@ from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_model
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.profile_output import Files, print_profile
-from onnx_ghn.cli.terminal import bar
+from onnx_ghn.cli.terminal import bar, say
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.profiling.settings import Axes, Settings
 from onnx_ghn.settings import setting
@@ -66,9 +66,9 @@ def profile(
         print_profile(report, top)
     files.write(report, quiet=as_json)
     for line in report.errors:
-        click.echo(f"error: {line}", err=True)
+        say(f"error: {line}")
     if report.interrupted:
-        click.echo("interrupted: what was measured until then is above", err=True)
+        say("interrupted: what was measured until then is above")
         sys.exit(130)
     if report.errors:
         sys.exit(1)

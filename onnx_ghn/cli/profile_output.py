@@ -7,10 +7,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import click
-
 from onnx_ghn.cli.checks import check_output
-from onnx_ghn.cli.terminal import console
+from onnx_ghn.cli.terminal import console, tell
 from onnx_ghn.errors import OptionError, printable
 from onnx_ghn.settings import Settings, setting
 
@@ -80,7 +78,7 @@ class Files(Settings):
             if file is not None:
                 write_file(file, content(report), force=self.force)
                 if not quiet:
-                    click.echo(f"{file}: written")
+                    tell(f"{file}: written")
 
     def _picture(self, report: ProfileReport) -> bytes:
         from onnx_ghn.profiling.picture import draw_profile

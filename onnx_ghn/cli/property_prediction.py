@@ -19,7 +19,7 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Group
-from onnx_ghn.cli.terminal import bar
+from onnx_ghn.cli.terminal import bar, say, tell
 from onnx_ghn.settings import ghn_setting, setting
 from onnx_ghn.training.properties.settings import MeasureConfig
 
@@ -48,7 +48,7 @@ def measure(
 
     for split in splits or ("val", "test"):
         path, n_records = run(split, Path(out), config, bar)
-        click.echo(f"{path}: {n_records} records")
+        tell(f"{path}: {n_records} records")
 
 
 @property_prediction.command()
@@ -93,7 +93,7 @@ def fit(
         predictor = fit_predictor(ghn, train, test, report)
         folder = save_predictor(predictor, save, force=force)
         write_measurements(measured, folder / "measurements.jsonl")
-        click.echo(f"{folder}: a predictor of {', '.join(predictor.regressions)}", err=True)
+        say(f"{folder}: a predictor of {', '.join(predictor.regressions)}")
     if docs:
         put_table(Path(docs), text)
     click.echo(json.dumps(found, indent=2) if as_json else text, nl=as_json)

@@ -12,7 +12,7 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
-from onnx_ghn.cli.terminal import spinner
+from onnx_ghn.cli.terminal import spinner, tell
 from onnx_ghn.settings import Settings, ghn_setting, setting
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def report(
         return
     graph = data["graph"]
     size_bytes = os.path.getsize(path)
-    click.echo(f"{path}: {len(graph['nodes']['x']):,} nodes, {graph['n_edges']:,} edges, {size_bytes:,} bytes")
+    tell(f"{path}: {len(graph['nodes']['x']):,} nodes, {graph['n_edges']:,} edges, {size_bytes:,} bytes")
 
 
 def _measure(model: str, content: _Content) -> ProfileReport:

@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
 
 import click
 
 from onnx_ghn.cli.terminal import say
-from onnx_ghn.errors import OnnxGhnError
+from onnx_ghn.errors import OnnxGhnError, printable
 
 __all__ = ["run_command"]
 
 
 def run_command(command: click.Command, argv: list[str] | None = None, name: str | None = None) -> None:
-    """Run a command: exit 0 done, 2 a usage error, 1 anything else, told in one line on stderr."""
+    """Run a command: exit 0 done, 2 a usage error, 130 and 143 stopped by Ctrl-C and by SIGTERM, 1 anything else; what
+    is wrong is told in one line on stderr.
+    """
     arguments = sys.argv[1:] if argv is None else argv
+    _open_standard_streams()
     if "--debug" not in arguments:
         _silence_libraries()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names in a file may hold what the terminal cannot show
     try:
-        command.main(args=arguments, prog_name=name, standalone_mode=False)
-        sys.stdout.flush()
+        with _ended_in_order():
+            command.main(args=arguments, prog_name=name, standalone_mode=False)
+            sys.stdout.flush()
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.UsageError as error:
-        error.show()
-        sys.exit(2)
+    except click.ClickException as error:
+        # Arguments may hold what a terminal would obey.
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        shown = click.UsageError(printable(error.format_message()), context)
+        with contextlib.suppress(OSError):
+            shown.show()
+        sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         say("interrupted")
         sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(1)
+    except _Terminated as stop:
+        say("terminated")
+        sys.exit(128 + stop.number)
     except BrokenPipeError:
         # Who read what we print has seen enough (`| head`); Python would complain once more at its end.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it stays open till then
@@ -45,6 +58,46 @@ def run_command(command: click.Command, argv: list[str] | None = None, name: str
             raise
         say(_one_line(error))
         sys.exit(1)
+
+
+class _Terminated(BaseException):
+    """A signal asks the process to end. Like an interruption it passes all that catches errors, and cleans up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Context in which SIGTERM and SIGHUP end the work as Ctrl-C does: half-written files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _Terminated(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # What is ignored (`nohup`) stays so.
+    before = {n: signal.signal(n, end) for n in numbers if signal.getsignal(n) is signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _open_standard_streams() -> None:
+    """Open what was closed (`>&-`) on nothing: the next file would get its number, and be printed into."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Numbers are given from the lowest, so this one gets `number`.
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - it stays open
 
 
 def _silence_libraries() -> None:
@@ -66,6 +119,16 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
         # All else that writes tells its target; this is what we print.
         return "error: no space left where the output of this command goes; free some space"
+    if isinstance(error, FileNotFoundError) and error.filename is None and not _has_working_directory():
+        return "error: the working directory is no more; change to one that is there, or give absolute paths"
     text = " ".join(str(error).split())
     kind = type(error).__name__
     return f"error: unexpected {kind}: {text[:300]}; run again with `onnx-ghn --debug` and report what it prints"
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True

@@ -9,6 +9,7 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.terminal import tell
 
 __all__ = ["strip"]
 
@@ -25,4 +26,4 @@ def strip(
     from onnx_ghn import strip as run
 
     path = run(model, output, force=force)
-    click.echo(f"{path}: {os.path.getsize(path):,} bytes, from {os.path.getsize(model):,}")
+    tell(f"{path}: {os.path.getsize(path):,} bytes, from {os.path.getsize(model):,}")

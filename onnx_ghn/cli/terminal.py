@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from onnx_ghn.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
@@ -17,14 +19,22 @@ if TYPE_CHECKING:
     from onnx_ghn.training.loop import TrainingLoop
     from onnx_ghn.training.settings import RunConfig
 
-__all__ = ["Bar", "bar", "begun", "console", "loop_progress", "say", "spinner", "training_progress"]
+__all__ = ["Bar", "bar", "begun", "console", "loop_progress", "say", "spinner", "tell", "training_progress"]
 
 
 def say(text: str) -> None:
-    """Print a line on stderr."""
+    """Print a line on stderr. Where that cannot be written, nobody is there to be told."""
     import click
 
-    click.echo(text, err=True)
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(printable(text), err=True)
+
+
+def tell(text: str) -> None:
+    """Print a line on stdout, without what a terminal would obey in names of files."""
+    import click
+
+    click.echo(printable(text))
 
 
 def console(width: int = 160) -> Console:
@@ -57,7 +67,8 @@ class Bar:
     def show(self, done: int, total: int | None = None, text: str | None = None) -> None:
         """So many are done, of a new total and with a new text where they are given."""
         if self._progress is not None:
-            self._progress.update(self._progress.task_ids[0], completed=done, total=total, description=text)
+            told = None if text is None else printable(text)
+            self._progress.update(self._progress.task_ids[0], completed=done, total=total, description=told)
 
 
 @contextlib.contextmanager
@@ -77,7 +88,7 @@ def bar(what: str, total: int | None = None, done: int = 0, *, keep: bool = Fals
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with _progress(*columns, keep=keep) as progress:
-        progress.add_task(what, total=total, completed=done)
+        progress.add_task(printable(what), total=total, completed=done)
         yield Bar(progress)
 
 
@@ -90,7 +101,7 @@ def spinner(what: str) -> Iterator[None]:
     from rich.progress import SpinnerColumn, TimeElapsedColumn
 
     with _progress(SpinnerColumn(), TimeElapsedColumn()) as progress:
-        progress.add_task(what, total=None)
+        progress.add_task(printable(what), total=None)
         yield
 
 

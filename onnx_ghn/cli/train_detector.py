@@ -19,8 +19,7 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.options import Machine
-from onnx_ghn.cli.terminal import begun, loop_progress
-from onnx_ghn.errors import printable
+from onnx_ghn.cli.terminal import begun, loop_progress, tell
 from onnx_ghn.training.detection.settings import DetectorRunFolder, DetectorSettings
 
 __all__ = ["train_detector"]
@@ -39,12 +38,12 @@ def train_detector(
     if not as_json:
         n_params = sum(p.numel() for p in training.trainer.net.parameters())
         told = begun(training.trainer, training.resumed)
-        click.echo(printable(f"{training.name}: {n_params:,} parameters, {training.origin}; {run.folder}: {told}"))
+        tell(f"{training.name}: {n_params:,} parameters, {training.origin}; {run.folder}: {told}")
 
     def show_epoch(figures: dict[str, float]) -> None:
         if not as_json:
             listed = ", ".join(f"{key} {value:.2f}" for key, value in figures.items() if key != "epoch")
-            click.echo(f"epoch {figures['epoch']:.0f}: {listed}")
+            tell(f"epoch {figures['epoch']:.0f}: {listed}")
 
     with loop_progress(training.trainer, settings, {"images": settings.batch_size}, silent=as_json) as report:
         result = training.run(report, run.until, show_epoch)

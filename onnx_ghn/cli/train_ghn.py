@@ -16,7 +16,7 @@ import click
 
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.options import Machine
-from onnx_ghn.cli.terminal import begun, loop_progress
+from onnx_ghn.cli.terminal import begun, loop_progress, tell
 from onnx_ghn.training.ghn.settings import GHNRun, GHNSettings
 
 __all__ = ["train_ghn"]
@@ -32,7 +32,7 @@ def train_ghn(settings: GHNSettings, run: GHNRun, machine: Machine) -> None:
     group = join_group()  # first: it chooses the GPU of this process
     trainer = ghn_trainer(settings, run.folder, machine.set_up(), group, given=_given())
     if trainer.resume() and group.rank == 0:
-        click.echo(f"{run.folder}: {begun(trainer, resumed=True)}")
+        tell(f"{run.folder}: {begun(trainer, resumed=True)}")
     elif group.rank == 0:
         record = {key: value for part in (settings, machine, run) for key, value in dataclasses.asdict(part).items()}
         write_record(run.folder / "options.json", record)

@@ -19,8 +19,7 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.options import Machine
-from onnx_ghn.cli.terminal import begun, loop_progress
-from onnx_ghn.errors import printable
+from onnx_ghn.cli.terminal import begun, loop_progress, tell
 from onnx_ghn.training.nets.settings import NetRunFolder, NetSettings
 
 if TYPE_CHECKING:
@@ -47,11 +46,11 @@ def train_and_tell(
     if not as_json:
         n_params = sum(p.numel() for p in run.trainer.net.parameters())
         told = begun(run.trainer, run.resumed)
-        click.echo(printable(f"{run.name}: {n_params:,} parameters, {run.origin}; {folder}: {told}"))
+        tell(f"{run.name}: {n_params:,} parameters, {run.origin}; {folder}: {told}")
     with loop_progress(run.trainer, settings, {"images": settings.batch_size}, silent=as_json) as report:
         result = run.run(report, until)
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
         listed = ", ".join(f"{key} {value:.2f}" for key, value in result.items() if "top" in key)
-        click.echo(f"{run.name} after {result['step']} steps: {listed}")
+        tell(f"{run.name} after {result['step']} steps: {listed}")

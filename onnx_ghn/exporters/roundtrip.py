@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -26,6 +25,7 @@ from onnx_ghn.exporters.weight_map import Array, Codes, WeightMap
 from onnx_ghn.onnx_io import check_target, inject, read_model, stored_tensors, write_model
 from onnx_ghn.onnx_io.injection import drop_if_unused
 from onnx_ghn.onnx_io.marks import TRACE, Ranges, mark
+from onnx_ghn.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -107,8 +107,7 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
             "told apart in a file; convert the model to float32 first"
         )
     codes = Codes({name: values.shape for name, values in originals.items()})
-    with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         model = _export_coded(live, codes, originals, _subfolder(folder, "coded"))
         stored = stored_tensors(model)
         values_of = _floats(stored)

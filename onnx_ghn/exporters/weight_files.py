@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from onnx_ghn.errors import ModelWriteError, OptionError
 from onnx_ghn.exporters.registry import NamedModel
 from onnx_ghn.onnx_io import check_target
 from onnx_ghn.onnx_io.transaction import write_file
+from onnx_ghn.scratch import scratch_folder
 
 __all__ = ["check_weights_target", "write_weights"]
 
@@ -50,7 +50,7 @@ def write_weights(named: NamedModel, path: str, *, force: bool = False) -> Path:
     # Beside the target, so that a folder can be moved into place.
     beside = os.path.dirname(os.path.abspath(path))
     try:
-        with tempfile.TemporaryDirectory(prefix=".onnx-ghn-", dir=beside) as folder:
+        with scratch_folder(beside) as folder:
             saved = Path(folder, f"weights{_suffix(named, path)}")
             named.exporter.save_weights(named.model, saved)
             if saved.is_dir():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 
@@ -32,6 +33,9 @@ _BYTE = 256
 _OCTAVE = 1 << 23
 _CHUNK = 1 << 22  # elements examined at a time, which bounds the memory of one pass
 _VERSION = 1
+# What reading a text that is no map of weights may end in.
+_DAMAGED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+_LARGEST = 1 << 62  # elements of all tensors of a file
 
 
 class Codes:
@@ -264,19 +268,26 @@ class WeightMap:
                     f"the file's map of weights has version {record['version']}, and this onnx-ghn reads {_VERSION}; "
                     "install a newer onnx-ghn"
                 )
-            shapes = {name: tuple(int(n) for n in shape) for name, shape in record["shapes"].items()}
-            stored = {name: tuple(int(n) for n in shape) for name, shape in record["stored"].items()}
-            total = sum(int(np.prod(shape, dtype=np.int64)) for shape in stored.values())
+            shapes = {name: _shape(shape) for name, shape in record["shapes"].items()}
+            stored = {name: _shape(shape) for name, shape in record["stored"].items()}
+            total = sum(math.prod(shape) for shape in stored.values())
             places = {name: _read(place, shapes[name], total) for name, place in record["places"].items()}
             unmatched = {str(name): int(count) for name, count in record["missing"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error) as error:
+        except (*_DAMAGED, zlib.error) as error:
             raise CheckpointError(f"the file's map of weights is damaged ({error}); export the model again") from error
         return cls(shapes, stored, places, unmatched)
 
 
+def _shape(sizes: Sequence[object]) -> tuple[int, ...]:
+    found = tuple(size for size in sizes if type(size) is int and 0 <= size <= _LARGEST)
+    if len(found) != len(sizes) or math.prod(size or 1 for size in found) > _LARGEST:
+        raise ValueError("an impossible shape")
+    return found
+
+
 def _read(record: str | tuple[int, Sequence[int]], shape: tuple[int, ...], total: int) -> Places:
     """Read the places of a weight, and refuse those outside the file's tensors."""
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     if isinstance(record, str):
         return _decompressed(record, count, total)
     offset, strides = record

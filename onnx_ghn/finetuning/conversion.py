@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from onnx_ghn.finetuning.operators import register_operators
 from onnx_ghn.finetuning.rewriting import ForTraining, check_operators, rewrite_for_training
 from onnx_ghn.images.inputs import ImageInput
 from onnx_ghn.onnx_io import write_model
+from onnx_ghn.scratch import scratch_folder
 
 __all__ = ["Classifier", "as_classifier"]
 
@@ -116,7 +116,7 @@ def as_classifier(
     rewritten = rewrite_for_training(os.fspath(path), freeze, train)
     check_operators(rewritten.model, onnx2fx.is_supported)
     try:
-        with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as folder:
+        with scratch_folder() as folder:
             copy = Path(folder) / "model.onnx"
             write_model(rewritten.model, copy)
             net = onnx2fx.convert(onnx.load(copy))

@@ -14,6 +14,8 @@ __all__ = ["FROZEN", "TRACE", "Ranges", "frozen_tensors", "mark"]
 TRACE = "onnx_ghn.trace"  # where each weight of the framework's model is among the file's tensors
 FROZEN = "onnx_ghn.frozen"  # what is not to be trained: buffers, constants, frozen layers
 
+_LARGEST = 1 << 62  # elements of a tensor
+
 #: Of a tensor's elements, in their order in memory: (first, behind the last) of each run. None: all of them.
 Ranges = tuple[tuple[int, int], ...] | None
 
@@ -22,6 +24,12 @@ def mark(model: ir.Model, trace: str, frozen: Mapping[str, Ranges]) -> None:
     """Write both notes into the model's metadata."""
     model.metadata_props[TRACE] = trace
     model.metadata_props[FROZEN] = json.dumps(frozen, separators=(",", ":"))
+
+
+def _range(first: object, stop: object) -> tuple[int, int]:
+    if type(first) is not int or type(stop) is not int or not 0 <= first <= stop <= _LARGEST:
+        raise ValueError(f"{first!r:.20} to {stop!r:.20} is no range of elements")
+    return first, stop
 
 
 def frozen_tensors(model: ir.Model) -> dict[str, Ranges]:
@@ -34,7 +42,7 @@ def frozen_tensors(model: ir.Model) -> dict[str, Ranges]:
     try:
         record = json.loads(text) if text else {}
         return {
-            str(name): None if ranges is None else tuple((int(first), int(stop)) for first, stop in ranges)
+            str(name): None if ranges is None else tuple(_range(first, stop) for first, stop in ranges)
             for name, ranges in record.items()
         }
     except (ValueError, TypeError, AttributeError, RecursionError) as error:

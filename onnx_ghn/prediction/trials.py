@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import numpy as np
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.prediction.calibration_inputs import Feed, input_batches
+from onnx_ghn.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -79,7 +79,7 @@ class Trials:
         if not wanted:
             return Trial({}, {}, {}, {})
         try:
-            with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as folder:
+            with scratch_folder() as folder:
                 write_model(copy, path := Path(folder) / "model.onnx")
                 runs = self._run(open_session(path, packed=False), shapes, wanted)
         except OSError as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
-import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import InputSpec
 from onnx_ghn.profiling.timing import summary, time_runs
 from onnx_ghn.profiling.trace import RunTrace, read_trace
+from onnx_ghn.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -143,7 +144,7 @@ def estimate_point(
     rewriting.set_input_shapes(original, feed)
     rewriting.name_nodes(original)
     with _scratch() as folder:
-        optimized = Path(folder) / "optimized.onnx"
+        optimized = folder / "optimized.onnx"
         data, where = rewriting.serialized(original, path), os.path.dirname(path) or os.curdir
         _, creation_ms = timed_session(data, point, settings, folder=where, optimized=optimized)
         nodes = fused_nodes(optimized, original)
@@ -166,13 +167,13 @@ def _recorded(
     with _scratch() as folder:
         # Providers that compile parts of a graph (TensorRT) cannot write it: their nodes have their trace alone.
         writes = point.provider in ("CPUExecutionProvider", "CUDAExecutionProvider")
-        optimized = Path(folder) / "optimized.onnx" if writes else None
+        optimized = folder / "optimized.onnx" if writes else None
         session, _ = timed_session(
             model,
             point,
             settings,
             folder=os.path.dirname(path) or os.curdir,
-            profile_prefix=os.path.join(folder, "trace"),
+            profile_prefix=str(folder / "trace"),
             optimized=optimized,
         )
         nodes: list[FusedNode] = [] if optimized is None else fused_nodes(optimized, original)
@@ -190,11 +191,14 @@ def _recorded(
     return trace, nodes
 
 
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(prefix="onnx-ghn-")
-    except OSError as error:
-        raise RuntimeFailure(f"no room for temporary files ({error.strerror}); set TMPDIR") from error
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(scratch_folder())
+        except OSError as error:
+            raise RuntimeFailure(f"no room for temporary files ({error.strerror}); set TMPDIR") from error
+        yield folder
 
 
 def _infos(feed: Feed) -> tuple[TensorInfo, ...]:

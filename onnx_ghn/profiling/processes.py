@@ -38,7 +38,7 @@ def run_job(function: Callable[..., T], arguments: tuple[object, ...], timeout_s
     Raises:
         RuntimeFailure: it failed, crashed, was killed, or took longer than `timeout_s`, after which it is gone.
     """
-    path = [entry if entry else os.getcwd() for entry in sys.path]
+    path = [entry for entry in map(_absolute, sys.path) if entry is not None]
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", _PROGRAM],
         stdin=subprocess.PIPE,
@@ -64,6 +64,16 @@ def run_job(function: Callable[..., T], arguments: tuple[object, ...], timeout_s
         reason = re.search(r"with error: ([^\n]+)", text) if "cannot be used on this machine" in str(result) else None
         raise RuntimeFailure(str(result) + (f" ({reason[1].strip()})" if reason else ""))
     return result
+
+
+def _absolute(entry: str) -> str | None:
+    """An entry of the module path for a process that may begin elsewhere; None: the working directory is no more."""
+    if entry:
+        return entry
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
 
 
 def _death(code: int, text: str) -> str:

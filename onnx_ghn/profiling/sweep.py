@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +19,7 @@ from onnx_ghn.profiling.report import Comparison, Machine, PointResult, ProfileR
 from onnx_ghn.profiling.sessions import provider_name
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import ModelSpec, model_spec
+from onnx_ghn.scratch import scratch_folder
 
 __all__ = ["profile"]
 
@@ -84,7 +84,7 @@ def profile(
         for size in {point.batch for point in points}:
             next(candidate_feeds(spec.inputs, batch=size, shapes=settings.shapes, file=settings.inputs))
     model, other = specs[0], specs[1] if against is not None else None
-    with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as folder:
+    with scratch_folder() as folder:
         if model.is_incomplete:  # an estimate needs shapes alone
             specs = [dataclasses.replace(model, path=_completed(model.path, Path(folder)))]
         sweep = _Sweep(specs, settings, estimate, trace, progress)

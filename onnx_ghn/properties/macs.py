@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
-from pathlib import Path
 
 import onnx
 from onnx import helper, inliner, shape_inference
@@ -21,6 +19,7 @@ from onnx_ghn.profiling.lost_data import zero_filled
 from onnx_ghn.profiling.rewriting import load_structure, serialized
 from onnx_ghn.profiling.sessions import timed_session
 from onnx_ghn.profiling.settings import Point, Settings
+from onnx_ghn.scratch import scratch_folder
 
 __all__ = ["architecture_macs", "model_macs"]
 
@@ -76,10 +75,10 @@ def _count(model: onnx.ModelProto) -> tuple[int, onnx.NodeProto | None]:
 
 def _folded(model: onnx.ModelProto, folder: str) -> onnx.ModelProto:
     """The model with all that follows from constants computed."""
-    with tempfile.TemporaryDirectory(prefix="onnx-ghn-") as scratch:
-        path = Path(scratch) / "folded.onnx"
-        if (filled := zero_filled(model, folder, Path(scratch))) is not None:
-            model, folder = filled, scratch
+    with scratch_folder() as scratch:
+        path = scratch / "folded.onnx"
+        if (filled := zero_filled(model, folder, scratch)) is not None:
+            model, folder = filled, os.fspath(scratch)
         timed_session(
             serialized(model, "the model"), Point(optimization="basic"), Settings(), folder=folder, optimized=path
         )
