@@ -115,6 +115,7 @@ class CorrectScales(ir.passes.InPlacePass):
         nodes = _Nodes(graph, "onnx_ghn_factor")
         linear = [each for each in _linear_operators(graph) if each.weight.name in self._scalable]
         alone = _read_by_these_alone(linear)
+        biases = {each.number: name for each in linear if (name := _own_bias(each)) in self._scalable}
         for each in linear:
             name = each.weight.name or ""
             target = self._targets.get(each.number, 0.0)
@@ -128,12 +129,9 @@ class CorrectScales(ir.passes.InPlacePass):
                 corrected.factors[name] = nodes.give_out(factor, each.node)
                 nodes.factors[name] = factor
             nodes.multiply(each.node, each.place, factor)
-            place = _BIAS.get(each.node.op_type)
-            bias = _stored(each.node.inputs[place]) if place is not None and place < len(each.node.inputs) else None
-            if bias is not None and bias.name in self._scalable and len(bias.uses()) == 1:
-                assert place is not None
-                nodes.multiply(each.node, place, factor)
-                corrected.factors[bias.name or ""] = corrected.factors[name]
+            if each.number in biases:
+                nodes.multiply(each.node, _BIAS[each.node.op_type], factor)
+                corrected.factors[biases[each.number]] = corrected.factors[name]
         corrected.modified = bool(corrected.factors)
         corrected.changes = tuple(dict.fromkeys(corrected.factors.values()))
         return corrected
@@ -194,6 +192,22 @@ def _read_by_these_alone(linear: list[_Linear]) -> set[str]:
         )
 
     return {each.weight.name or "" for each in linear if ends_there(each.weight)}
+
+
+def _own_bias(each: _Linear) -> str:
+    """The stored name of an operator's bias that nothing reads but operators of the same weight: a layer's, however
+    often it is used. Empty where there is none.
+    """
+    place = _BIAS.get(each.node.op_type)
+    bias = _stored(each.node.inputs[place]) if place is not None and place < len(each.node.inputs) else None
+    if bias is None or bias.is_graph_output():
+        return ""
+    for use in bias.uses() if len(bias.uses()) > 1 else ():
+        if use.idx != _BIAS.get(use.node.op_type):
+            return ""
+        if all(_stored(use.node.inputs[i]) is not each.weight for i in _LINEAR[use.node.op_type]):
+            return ""
+    return bias.name or ""
 
 
 def _is_normalised(node: ir.Node) -> bool:

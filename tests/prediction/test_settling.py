@@ -77,7 +77,23 @@ def partly_normalised() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), *tower, nn.Conv2d(16, 4, 1))
 
 
-@pytest.mark.parametrize("make", [dense, residual, depthwise, decoder, shared, partly_normalised])
+class Pyramid(nn.Module):
+    """One head with biases for two levels, begun small as a detector's is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.head = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 4, 3, padding=1))
+        for i in (0, 2):
+            nn.init.normal_(self.head[i].weight, std=0.01)
+            nn.init.zeros_(self.head[i].bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return torch.cat([self.head(x).flatten(1), self.head(nn.functional.max_pool2d(x, 2)).flatten(1)], 1)
+
+
+@pytest.mark.parametrize("make", [dense, residual, depthwise, decoder, shared, partly_normalised, Pyramid])
 def test_outputs_come_to_the_scale_of_the_files_own(make: type[nn.Module], tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = make().eval()
