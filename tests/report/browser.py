@@ -34,9 +34,16 @@ class Browser:
 
     @contextlib.contextmanager
     def visit(
-        self, path: Path, *, dark: bool = False, width: int = 1280, height: int = 860, touch: bool = False
+        self,
+        path: Path,
+        *,
+        dark: bool = False,
+        width: int = 1280,
+        height: int = 860,
+        touch: bool = False,
+        ready: str = "document.documentElement.dataset.ready",
     ) -> Iterator[Visit]:
-        """A page that has drawn itself; nothing is asked of it but the file."""
+        """A page that has drawn itself, which an expression tells; nothing is asked of it but the file."""
         context = self._browser.new_context(
             color_scheme="dark" if dark else "light", viewport={"width": width, "height": height}, has_touch=touch
         )
@@ -48,7 +55,7 @@ class Browser:
         page.on("pageerror", lambda error: visit.messages.append(str(error)))
         try:
             page.goto(path.as_uri())
-            page.wait_for_function("document.documentElement.dataset.ready")
+            page.wait_for_function(ready)
             assert visit.requests.pop(0) == path.as_uri()
             # The icon is part of the page.
             visit.requests[:] = [url for url in visit.requests if not url.startswith("data:")]
