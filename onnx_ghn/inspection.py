@@ -64,6 +64,7 @@ def inspect_model(
     Raises:
         OnnxGhnError: as `predict`.
     """
+    from onnx_ghn.onnx_io.shape_checks import check_shapes
     from onnx_ghn.passes import open_model
 
     options = PredictOptions.of(options, **changes)
@@ -74,4 +75,5 @@ def inspect_model(
         rules = load_ghn(ghn).config.graph_rules
     opened = open_model(source, base_dir=base_dir, unfold_batchnorm=options.unfold_batchnorm)
     graph = graph_of(opened.model, opened.stored, rules)
+    check_shapes(opened.model, opened.stored)
     return Inspection(graph, CoverageReport(plan(graph, opened.stored, options), list(opened.notes)))

@@ -11,7 +11,6 @@ import onnx_ir as ir
 from onnx_ghn.onnx_io.absent import absent_note
 from onnx_ghn.onnx_io.copying import copy_model
 from onnx_ghn.onnx_io.read import read_model
-from onnx_ghn.onnx_io.shape_checks import check_shapes
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.passes.folded import find_folded
 from onnx_ghn.passes.unfolding import UnfoldBatchNorms
@@ -48,7 +47,6 @@ def open_model(
 
     Raises:
         ModelReadError: the file cannot be read, is damaged, or asks for something unsafe.
-        GraphError: a weight's shape does not fit its operator.
     """
     if isinstance(source, ir.Model):
         model = copy_model(source)
@@ -65,7 +63,6 @@ def open_model(
             "(see the README), or put them back with `unfold_batchnorm`",
         )
     stored = stored_tensors(model)
-    check_shapes(model, stored)
     if absent := absent_note(stored.values()):
         notes = (absent, *notes)
     return OpenedModel(model, stored, notes)

@@ -60,6 +60,7 @@ def predict(
     """
     from onnx_ghn.onnx_io import check_target, stored_tensors
     from onnx_ghn.onnx_io.absent import require_values
+    from onnx_ghn.onnx_io.shape_checks import check_shapes
     from onnx_ghn.passes import open_model
 
     options = PredictOptions.of(options, **changes)
@@ -69,6 +70,7 @@ def predict(
     with no_garbage_collection():
         opened = open_model(source, base_dir=base_dir, unfold_batchnorm=options.unfold_batchnorm)
         graph = graph_of(opened.model, opened.stored, network.config.graph_rules)
+        check_shapes(opened.model, opened.stored)
     _check(graph, options)
     blocks = network.blocks(graph)
     decisions = plan(graph, opened.stored, options, blocks.keys())
