@@ -108,13 +108,14 @@ def _plain(node: ir.Node) -> onnx.NodeProto:
     """The node with its plain attributes; without them all, and in no known domain, where it has a body."""
     import onnx
 
-    attributes, domain = [], node.domain
+    attributes: list[onnx.AttributeProto] = []
+    domain = node.domain
     for attribute in node.attributes.values():
         field = _FIELDS.get(attribute.type)
         if field is None or attribute.is_ref():
             attributes, domain = [], "onnx_ghn.unknown"
             break
-        made = onnx.AttributeProto(name=attribute.name, type=attribute.type.value)
+        made = onnx.AttributeProto(name=attribute.name, type=attribute.type.name)
         value = attribute.value
         if field == "s":
             made.s = value.encode() if isinstance(value, str) else value
