@@ -34,6 +34,8 @@ _VIEWS = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Flatten", "Sque
 _NORMS = frozenset(
     {"BatchNormalization", "LayerNormalization", "GroupNormalization", "InstanceNormalization", "RMSNormalization"}
 ) | {"SimplifiedLayerNormalization", "MeanVarianceNormalization", "LpNormalization"}
+#: What gives values of one size, however large its input is.
+_SQUASHES = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh"})
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 _OLDEST_OPSET = 9  # that has Where
 _TINY = 1e-30
@@ -68,6 +70,8 @@ class Corrected(Rewrite):
 class MeasureScales(ir.passes.InPlacePass):
     """Lets a model give out the scale of each output of its own, and of its operators that are linear in a weight.
 
+    Where an output is a softmax or a sigmoid, its scale is that of the logits.
+
     Args:
         operators: leave these out where it is false.
     """
@@ -85,7 +89,7 @@ class MeasureScales(ir.passes.InPlacePass):
         for linear in _linear_operators(graph) if self._operators else ():
             measured.operators[linear.number] = nodes.give_out(nodes.scale(linear.node.outputs[0]), linear.node)
         for value in own:
-            measured.outputs[value.name or ""] = nodes.give_out(nodes.scale(value), None)
+            measured.outputs[value.name or ""] = nodes.give_out(nodes.scale(_unsquashed(value)), None)
         measured.changes = (*measured.operators.values(), *measured.outputs.values())
         return measured
 
@@ -192,6 +196,19 @@ def _read_by_these_alone(linear: list[_Linear]) -> set[str]:
         )
 
     return {each.weight.name or "" for each in linear if ends_there(each.weight)}
+
+
+def _unsquashed(value: ir.Value) -> ir.Value:
+    """The input of the softmax or sigmoid that an output comes from; the output itself where there is none."""
+    found = value
+    while (node := value.producer()) is not None and not node.domain and node.op_type in _SQUASHES | _VIEWS:
+        before = node.inputs[0]
+        if before is None:
+            break
+        value = before
+        if node.op_type in _SQUASHES:
+            found = value
+    return found
 
 
 def _own_bias(each: _Linear) -> str:

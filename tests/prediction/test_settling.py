@@ -114,6 +114,23 @@ def test_outputs_come_to_the_scale_of_the_files_own(make: type[nn.Module], tmp_p
     assert note.startswith(f"{n_scaled} tensors are scaled")
 
 
+@pytest.mark.parametrize(
+    "squash", [nn.Softmax(-1), nn.LogSoftmax(-1), nn.Sigmoid()], ids=lambda each: type(each).__name__
+)
+def test_the_scale_of_logits_shows_through_probabilities(squash: nn.Module, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(16, 4)
+    nn.init.normal_(layer.weight, std=0.001)
+    nn.init.zeros_(layer.bias)
+    x = torch.randn(8, 16)
+    proto = exported(nn.Sequential(layer, squash).eval(), x, tmp_path / "own.onnx")
+    own = float(layer(x).detach().square().mean().sqrt())
+    raw, new = (predict(proto, ghn=tiny_ghn(), correct_scales=correct) for correct in (False, True))
+    before, after = (float(np.sqrt(np.mean(np.square(x.numpy() @ p["0.weight"].T + p["0.bias"])))) for p in (raw, new))
+    assert before > 20 * own  # what it is about
+    assert 0.1 < after / own < 10
+
+
 def test_what_a_norm_follows_is_left_as_it_is(tmp_path: Path) -> None:
     torch.manual_seed(0)
     proto = exported(partly_normalised().eval(), torch.randn(2, 3, 16, 16), tmp_path / "own.onnx")
