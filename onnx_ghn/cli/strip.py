@@ -21,7 +21,11 @@ def strip(
     output: str = cli_options.output("Where to write the architecture, an .onnx file."),
     force: bool = cli_options.force(),
 ) -> None:
-    """Write an architecture-only copy of MODEL: its weights become ConstantOfShape nodes, a few KB in all."""
+    """Write an architecture-only copy of MODEL: its weights become ConstantOfShape nodes, a few KB in all.
+
+    No trained values stay, small ones (biases, slopes, scales) included. What the computation means literally does:
+    shapes, indices, masks, and small settings such as the channel means that inputs are normalised by.
+    """
     check_output(output, [".onnx"], "an ONNX model", force, [model])
     from onnx_ghn import strip as run
 

@@ -40,6 +40,15 @@ _QUANTISED_WEIGHTS = frozenset(
         ("MatMulInteger", 1),
     }
 )
+# (operator, inputs) that only trained tensors are given to, however small these are.
+_TRAINED_INPUTS = {
+    "Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (1, 2), "MatMul": (0, 1), "PRelu": (1,), "Gather": (0,),
+    "BatchNormalization": (1, 2, 3, 4), "LayerNormalization": (1, 2), "GroupNormalization": (1, 2),
+    "InstanceNormalization": (1, 2), "RMSNormalization": (1,), "LSTM": (1, 2, 3, 7), "GRU": (1, 2, 3), "RNN": (1, 2, 3),
+}  # fmt: skip
+_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization"})
+_VIEWS = frozenset({"Identity", "Cast", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Flatten", "Dropout"})
+_UNTRAINED = (0.0, 1.0)  # what frameworks start biases and scales from
 # Inputs that must not be 0: a model without weights should still give finite numbers.
 _DIVISORS = frozenset({("BatchNormalization", 4), ("QuantizeLinear", 1), ("DequantizeLinear", 1)})
 _FIRST_OPSET = 9  # of ConstantOfShape
@@ -48,8 +57,9 @@ _FIRST_OPSET = 9  # of ConstantOfShape
 class StripWeights(ir.passes.InPlacePass):
     """Replaces weights by ConstantOfShape nodes and drops all documentation; the changes are the weights' names.
 
-    The fill is the tensor's own value where it has one only (so an untrained normalisation is kept as it is), 1 for a
-    variance or a quantisation scale, else 0.
+    The fill is the tensor's own value where it has several elements of one value (so an untrained normalisation is
+    kept as it is), 1 for a variance or a quantisation scale, else 0. Tensors of up to 16 elements go, too, where they
+    are read as weights, biases, slopes, scales or running statistics; small settings of the computation stay.
     """
 
     def call(self, model: ir.Model) -> Rewrite:
@@ -82,6 +92,9 @@ class StripWeights(ir.passes.InPlacePass):
 def strip(source: str | os.PathLike[str], target: str | os.PathLike[str], *, force: bool = False) -> Path:
     """Write a copy of the model file `source` without weights: it still runs, and `predict` fills it.
 
+    No trained values stay in it, small ones (biases, slopes, scales) included; what the computation means literally
+    (shapes, indices, masks, small settings such as the channel means that inputs are normalised by) does.
+
     Raises:
         ModelReadError: the file cannot be read. ModelWriteError: the target exists, or cannot be written.
     """
@@ -95,14 +108,53 @@ def strip(source: str | os.PathLike[str], target: str | os.PathLike[str], *, for
 
 
 def _is_weight(stored: StoredTensor) -> bool:
-    if stored.is_sparse or stored.is_string or int(np.prod(stored.shape, dtype=object)) <= _KEPT_ELEMENTS:
+    if stored.is_sparse or stored.is_string or 0 in stored.shape:
         return False
     if stored.node is not None and stored.node.op_type == "ConstantOfShape":
         return False
+    if int(np.prod(stored.shape, dtype=object)) <= _KEPT_ELEMENTS:
+        return stored.dtype.is_floating_point() and _is_trained(stored)
     if stored.dtype.is_floating_point():
         return True
     uses = {(use.node.op_type, use.idx) for use in stored.value.uses()}
     return bool(uses) and uses <= _QUANTISED_WEIGHTS
+
+
+def _is_trained(stored: StoredTensor) -> bool:
+    """Whether a small tensor is read as a weight, a scale or a bias, and holds something else than these start from."""
+    if not any(_reads_trained(use.node, use.idx) for use in _uses(stored.value)):
+        return False
+    if stored.is_absent:
+        return True
+    values = np.asarray(stored.numpy()).astype(np.float64).reshape(-1)
+    return not any(bool((values == start).all()) for start in _UNTRAINED)
+
+
+def _uses(value: ir.Value) -> list[ir.Usage]:
+    """What reads a value, views aside."""
+    found: list[ir.Usage] = []
+    pending = [value]
+    while pending:
+        for use in pending.pop().uses():
+            if use.node.op_type in _VIEWS and use.idx == 0:
+                pending += use.node.outputs
+            else:
+                found.append(use)
+    return found
+
+
+def _reads_trained(node: ir.Node, index: int) -> bool:
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    if node.op_type in ("Add", "Mul"):  # a bias or a scale behind a layer
+        other = node.inputs[1 - index] if len(node.inputs) == 2 else None
+        for _ in range(8):
+            before = other.producer() if other is not None else None
+            if before is None or before.op_type not in _VIEWS:
+                return before is not None and before.op_type in _LAYERS
+            other = before.inputs[0]
+        return False
+    return index in _TRAINED_INPUTS.get(node.op_type, ())
 
 
 def _allowed(stored: StoredTensor, model: ir.Model) -> bool:
@@ -129,7 +181,7 @@ def _fill_of(stored: StoredTensor) -> Array | None:
         sample = _distinct(array[:_SAMPLE])
         if len(sample) <= 2:
             values = _distinct(array)
-            if len(values) == 1:
+            if len(values) == 1 and array.size > 1:
                 return values
             if len(values) == 2 and bool((np.abs(values.astype(np.float64)) >= _MASK).any()):
                 return None

@@ -188,3 +188,55 @@ def test_light_models_run_stripped(tmp_path):
         onnx.checker.check_model(str(out), full_check=True)
         (size,) = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in _inputs(out)}.items()
         assert np.isfinite(m.run(out, **{size[0]: np.zeros(size[1], np.float32)})[0]).all()
+
+
+SMALL = np.array([0.3, -0.7, 1.1, 0.2], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tensors"),
+    [
+        ([("Conv", ["x", "w", "b"], {})], {"w": (4, 3, 1, 1), "b": (4,)}),
+        ([("Conv", ["x", "w"], {}), ("PRelu", ["h0", "a"], {})], {"w": (4, 3, 1, 1), "a": (4, 1, 1)}),
+        ([("Conv", ["x", "w"], {}), ("PRelu", ["h0", "a"], {})], {"w": (4, 3, 1, 1), "a": (1,)}),
+        (
+            [("Conv", ["x", "w"], {}), ("BatchNormalization", ["h0", *"sbmv"], {})],
+            {"w": (4, 3, 1, 1)} | dict.fromkeys("sbmv", (4,)),
+        ),
+        ([("MatMul", ["x", "w"], {}), ("Add", ["h0", "b"], {})], {"w": (8, 2), "b": (2,)}),
+        ([("LayerNormalization", ["x", "s", "b"], {})], {"s": (8,), "b": (8,)}),
+        ([("Conv", ["x", "w"], {}), ("Mul", ["h0", "g"], {})], {"w": (1, 3, 1, 1), "g": (1, 1, 1)}),
+    ],
+)
+def test_small_trained_tensors_go(nodes, tensors, tmp_path):
+    made = [
+        helper.make_node(op, inputs, ["y" if i + 1 == len(nodes) else f"h{i}"], **attributes)
+        for i, (op, inputs, attributes) in enumerate(nodes)
+    ]
+    weights = [numpy_helper.from_array(np.resize(np.abs(SMALL), shape), name) for name, shape in tensors.items()]
+    proto = m.model(made, [m.info("x", 1, 3, 8, 8)], [m.info("y")], weights)
+    del proto.graph.output[0].type.tensor_type.shape.dim[:]
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    before = stored_tensors(read_model(proto))
+    model = read_model(proto)
+    StripWeights()(model)
+    path = write_model(model, tmp_path / "s.onnx")[0]
+    assert not onnx.load(str(path)).graph.initializer
+    assert {s.name: s.shape for s in stored_tensors(read_model(path)).values() if s.name in before} == {
+        s.name: s.shape for s in before.values()
+    }
+    assert np.isfinite(m.run(path, x=m.array(1, 3, 8, 8))[0]).all()
+
+
+def test_small_settings_stay():
+    """What inputs are normalised by, an exponent, an epsilon: nobody trained them."""
+    nodes = [
+        helper.make_node("Sub", ["x", "mean"], ["a"]),
+        helper.make_node("Div", ["a", "std"], ["b"]),
+        helper.make_node("Mul", ["b", "half"], ["c"]),
+        helper.make_node("Conv", ["c", "w"], ["y"]),
+    ]
+    shapes = {"mean": (3, 1, 1), "std": (3, 1, 1), "half": (), "w": (4, 3, 1, 1)}
+    weights = [numpy_helper.from_array(np.resize(SMALL, shape).reshape(shape), name) for name, shape in shapes.items()]
+    model = read_model(m.model(nodes, [m.info("x", 1, 3, 8, 8)], [m.info("y", 1, 4, 8, 8)], weights))
+    assert StripWeights()(model).changes == ("w",)
