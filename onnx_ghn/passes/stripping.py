@@ -122,7 +122,7 @@ def _is_weight(stored: StoredTensor) -> bool:
 
 def _is_trained(stored: StoredTensor) -> bool:
     """Whether a small tensor is read as a weight, a scale or a bias, and holds something else than these start from."""
-    if not any(_reads_trained(use.node, use.idx) for use in _uses(stored.value)):
+    if not any(_reads_trained(node, index) for node, index in _uses(stored.value)):
         return False
     if stored.is_absent:
         return True
@@ -130,16 +130,16 @@ def _is_trained(stored: StoredTensor) -> bool:
     return not any(bool((values == start).all()) for start in _UNTRAINED)
 
 
-def _uses(value: ir.Value) -> list[ir.Usage]:
+def _uses(value: ir.Value) -> list[tuple[ir.Node, int]]:
     """What reads a value, views aside."""
-    found: list[ir.Usage] = []
+    found: list[tuple[ir.Node, int]] = []
     pending = [value]
     while pending:
         for use in pending.pop().uses():
             if use.node.op_type in _VIEWS and use.idx == 0:
                 pending += use.node.outputs
             else:
-                found.append(use)
+                found.append((use.node, use.idx))
     return found
 
 
