@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 EXAMPLE := data/examples/resnet18_cifar10.onnx
 IMAGES := $(firstword $(wildcard data/cifar10 ../shared/datasets/cifar10))
 
-.PHONY: help install demo test test-slow exporters test-exporters lint format docs bench clean
+.PHONY: help install demo test test-slow fuzz exporters test-exporters lint format docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ test: $(READY)  ## the default tests, under ten minutes on two cores
 
 test-slow: $(READY)  ## the tests that take minutes or gigabytes
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+fuzz: $(READY)  ## try changed files of every kind on the commands that read them (N=2000 SEED=0)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzzing.py --files $(or $(N),2000) --seed $(or $(SEED),0)
 
 # The frameworks' pins disagree, so that they need several environments; $(VENV) predicts for those without torch.
 $(VENV)-%/.ready: exporters/requirements/%.txt

@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _MAX_RUN_S = 600.0  # a loop in a foreign file may never end, nor what is folded of it
 _MAX_REFUSALS = 2  # for the opset and for the IR version
+_LIMIT_STEP = 1 << 28
 _SILENT = 4  # onnxruntime's severity for fatal errors only: failures are raised, not logged too
 
 
@@ -46,7 +47,8 @@ def open_session(
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
-    _limit_memory()
+    # What a limit of addresses leaves changes all the time: in steps, the allocator is made once.
+    _limit_memory(max(1, memory_bytes() // _LIMIT_STEP) * _LIMIT_STEP)
     options.add_session_config_entry("session.use_env_allocators", "1")
     if not packed:
         options.add_session_config_entry("session.disable_prepacking", "1")
@@ -143,15 +145,15 @@ def run_session(
     return found
 
 
-@functools.cache
-def _limit_memory() -> None:
+@functools.lru_cache(maxsize=1)
+def _limit_memory(limit_bytes: int) -> None:
     """Sessions share an allocator that fails above the limit: a few bytes of a file can ask for terabytes."""
     import onnxruntime
 
     where = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
-    onnxruntime.create_and_register_allocator(where, onnxruntime.OrtArenaCfg({"max_mem": int(memory_bytes() * 0.8)}))
+    onnxruntime.create_and_register_allocator(where, onnxruntime.OrtArenaCfg({"max_mem": int(limit_bytes * 0.8)}))
 
 
 def failures() -> tuple[type[Exception], ...]:

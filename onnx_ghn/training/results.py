@@ -84,7 +84,8 @@ class ResultsFile:
                 if number == 1:
                     theirs = dict(found["settings"])
                 else:
-                    self.records[str(found.pop("name"))] = dict(found)
+                    name = str(found.pop("name"))
+                    self.records[name] = dict(found)
             except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
                 raise DataError(f"{self.path}: line {number} is no result; name another file") from error
             if number == 1 and theirs != self._settings:
