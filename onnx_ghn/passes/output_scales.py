@@ -40,6 +40,8 @@ _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16,
 _OLDEST_OPSET = 9  # that has Where
 _TINY = 1e-30
 _CLOSE = 2.0  # a scale that is within this factor of its target stays
+#: A factor beyond this says that an output is zero (an embedding of zeros, of which others are none) or overflows.
+_MOST = 1e9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,7 +265,7 @@ class _Nodes:
         return self._op("Div", [self._op("ReduceL2", [given], keepdims=0), self._op("Sqrt", [size])])
 
     def factor(self, node: ir.Node, target: float) -> ir.Value:
-        """What to multiply an operator's weight by: 1 where its output is near the target."""
+        """What to multiply an operator's weight by: 1 where its output is near the target, or too far to compare."""
         twin = ir.node(
             node.op_type, list(node.inputs), attributes=dict(node.attributes), domain=node.domain, num_outputs=1
         )
@@ -271,16 +273,14 @@ class _Nodes:
         ratio = self._op(
             "Div", [self._number(target), self._op("Add", [self.scale(twin.outputs[0]), self._number(_TINY)])]
         )
-        far = self._op(
-            "Or",
-            [
-                self._op("Less", [ratio, self._number(1 / _CLOSE)]),
-                self._op("Greater", [ratio, self._number(_CLOSE)]),
-            ],
-        )
+        far = self._op("Or", [self._between(ratio, 1 / _MOST, 1 / _CLOSE), self._between(ratio, _CLOSE, _MOST)])
         factor = self._op("Where", [far, ratio, self._number(1.0)])
         self._flush(node)
         return factor
+
+    def _between(self, value: ir.Value, least: float, most: float) -> ir.Value:
+        above, below = ("Greater", least), ("Less", most)
+        return self._op("And", [self._op(kind, [value, self._number(bound)]) for kind, bound in (above, below)])
 
     def multiply(self, node: ir.Node, place: int, factor: ir.Value) -> None:
         """Let a node read an input, a view of what is stored, multiplied by a factor."""

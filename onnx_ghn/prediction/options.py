@@ -77,7 +77,7 @@ class PredictOptions(Settings):
         "Fill also what the author of the file chose on purpose: priors, branches that begin at zero, LayerScales.",
     )
     correct_scales: bool = setting(
-        True, "Scale weights where outputs would be ten times larger or smaller than those of the weights before."
+        True, "Scale weights where outputs would be five times larger or smaller than those of the weights before."
     )
     tell_apart: bool = setting(
         True,

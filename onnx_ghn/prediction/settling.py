@@ -206,9 +206,11 @@ def _corrected(
     )
     notes = []
     if factors:
+        least, most = (f"{each(factors.values()):.2g}" for each in (min, max))
+        told = "1 tensor is scaled" if len(factors) == 1 else f"{len(factors)} tensors are scaled"
         notes.append(
-            f"{len(factors)} tensors are scaled, by {min(factors.values()):.2g} to {max(factors.values()):.2g}: the "
-            f"outputs' scale was off by a factor of {worst:.2g} from that of the weights to compare with"
+            f"{told}, by {least if least == most else f'{least} to {most}'}: the outputs' scale was off by a "
+            f"factor of {worst:.2g} from that of the weights to compare with"
         )
     rest = {
         name: _ratio(scale, reference.outputs[name])

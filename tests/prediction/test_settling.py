@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from predict_models import Net, arrays, export, tiny_ghn
@@ -13,6 +14,8 @@ from torch import nn
 
 from onnx_ghn import predict, strip
 from onnx_ghn.ghn import GHN, GHNConfig, new_ghn
+from onnx_ghn.passes.output_scales import CorrectScales
+from onnx_ghn.prediction.trials import Trials
 from onnx_ghn.runtime import open_session
 
 
@@ -151,6 +154,28 @@ def test_a_stripped_file_is_compared_with_the_standard_initialisation(tmp_path: 
             nn.init.kaiming_normal_(parameter) if parameter.dim() > 1 else nn.init.zeros_(parameter)
         standard = float(net(x).square().mean().sqrt())
     assert 0.1 < scale(tmp_path / "new.onnx", x.numpy()) / standard < 10
+
+
+def test_a_row_of_zeros_makes_no_row_of_giants(tmp_path: Path) -> None:
+    net = Net()
+    net.input("N", 6, kind=onnx.TensorProto.INT64, name="types")
+    net.input("N", 6, 16)
+    kinds = net.op("Gather", net.random("table", 4, 16), "types", out="kinds")
+    for i in range(8):
+        h = net.op("MatMul", "x" if i == 0 else f"s{i - 1}", net.random(f"w{i}", 16, 16), out=f"h{i}")
+        net.op("Add", h, kinds, out=f"s{i}")
+    proto = net.model("s7")
+    for tensor in proto.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor) * np.float32(1e-3)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    scale_of = CorrectScales({0: 0.02, **dict.fromkeys(range(1, 9), 1e-3)}, [t.name for t in proto.graph.initializer])
+    table = next(tensor for tensor in proto.graph.initializer if tensor.name == "table")
+    rows = onnx.numpy_helper.to_array(table).copy()
+    rows[:2] = 0  # what noise asks for: the integers 0 and 1
+    table.CopyFrom(onnx.numpy_helper.from_array(rows, "table"))
+    factors = Trials("noise", 0, 8).run(ir.from_proto(proto), scale_of).factors
+    assert factors["table"] == 1
+    assert all(1e-9 < factor < 1e9 for factor in factors.values())
 
 
 def test_where_outputs_are_near_nothing_is_changed() -> None:
