@@ -22,6 +22,8 @@ _MS = "com.microsoft"
 #: (handler, operators); "" is the ONNX domain.
 _TABLE: tuple[tuple[Handler, tuple[tuple[str, str], ...]], ...] = (
     (convolution.convolution, (("", "Conv"), (_MS, "FusedConv"), (_MS, "NhwcConv"), ("com.microsoft.nchwc", "Conv"))),
+    (convolution.deformable_convolution, (("", "DeformConv"),)),
+    (convolution.causal_convolution, (("", "CausalConvWithState"),)),
     (convolution.transposed_convolution, (("", "ConvTranspose"), (_MS, "ConvTransposeWithDynamicPads"))),
     (linear.gemm, (("", "Gemm"), (_MS, "FusedGemm"))),
     (linear.matmul, (("", "MatMul"), (_MS, "FusedMatMul"), (_MS, "TransposeMatMul"))),
@@ -46,10 +48,15 @@ _TABLE: tuple[tuple[Handler, tuple[tuple[str, str], ...]], ...] = (
     (merge.multiply, (("", "Mul"), ("", "Div"))),
     (merge.subtract, (("", "Sub"),)),
     (merge.concat, (("", "Concat"),)),
-    (attention.fused_attention, (("", "Attention"), (_MS, "MultiHeadAttention"), (_MS, "GroupQueryAttention"))),
+    (
+        attention.fused_attention,
+        (("", "Attention"), ("", "LinearAttention"), (_MS, "MultiHeadAttention"), (_MS, "GroupQueryAttention")),
+    ),
     (attention.contrib_attention, ((_MS, "Attention"),)),
     (sequence.recurrent, (("", "LSTM"), ("", "GRU"), ("", "RNN"))),
     (sequence.gather, (("", "Gather"),)),
+    (sequence.table, (("", "GatherElements"), ("", "GatherND"))),
+    (sequence.token, (("", "Where"), ("", "ScatterND"))),
     (sequence.embed_layer_norm, ((_MS, "EmbedLayerNormalization"),)),
     (sequence.prelu, (("", "PRelu"),)),
 )
@@ -59,24 +66,24 @@ _NOT_DIFFERENTIABLE = """
     Shape Size NonZero ArgMax ArgMin Equal Greater GreaterOrEqual Less LessOrEqual Not And Or Xor IsNaN
     IsInf Range OneHot Sign Floor Ceil Round ConstantOfShape EyeLike RandomNormal RandomUniform
     RandomNormalLike RandomUniformLike Multinomial Bernoulli BitwiseAnd BitwiseOr BitwiseNot BitShift
-    Unique NonMaxSuppression StringNormalizer Hardmax
+    Unique NonMaxSuppression StringNormalizer Hardmax BitCast
 """.split()  # noqa: SIM905 (a page of words, not of quotes)
 
 #: ONNX operators without trainable tensors: constants among their inputs are settings.
 _DROPPED = """
     Abs Acos Acosh Asin Asinh Atan Atanh Cast CastLike Celu CenterCropPad Clip Col2Im Compress Constant
     Cos Cosh CumSum DFT DepthToSpace DequantizeLinear Det Dropout DynamicQuantizeLinear Elu Erf Exp
-    Expand Flatten GatherElements GatherND Gelu GlobalLpPool GridSample HardSigmoid HardSwish Identity
+    Expand Flatten Gelu GlobalLpPool GridSample HardSigmoid HardSwish Identity
     ImageDecoder LRN LeakyRelu Log LogSoftmax LpNormalization Max MaxRoiPool MaxUnpool
     MeanVarianceNormalization MelWeightMatrix Mean Min Mish Mod Neg Optional OptionalGetElement
     OptionalHasElement Pad Pow QuantizeLinear Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
     ReduceMax ReduceMin ReduceProd ReduceSumSquare Relu Reshape Resize ReverseSequence RoiAlign Rotary
-    RotaryEmbedding STFT Scatter ScatterElements ScatterND Selu SequenceAt SequenceConstruct
+    RotaryEmbedding STFT Scatter ScatterElements Selu SequenceAt SequenceConstruct
     SequenceEmpty SequenceErase SequenceInsert SequenceLength Shrink Sigmoid Sin Sinh Slice Softmax
     Softplus Softsign SpaceToDepth Split SplitToSequence ConcatFromSequence Sqrt Squeeze Swish Tan Tanh
-    TensorScatter ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Upsample Where AffineGrid
+    TensorScatter ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Upsample AffineGrid
     BlackmanWindow HammingWindow HannWindow NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss Crop
-    ImageScaler
+    ImageScaler CumProd SwiGLU
 """.split()  # noqa: SIM905 (a page of words, not of quotes)
 
 _MS_DROPPED = """

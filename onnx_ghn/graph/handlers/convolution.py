@@ -10,7 +10,7 @@ from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
 
-__all__ = ["add_bias", "convolution", "transposed_convolution"]
+__all__ = ["add_bias", "causal_convolution", "convolution", "deformable_convolution", "transposed_convolution"]
 
 
 def convolution(ctx: BuildContext, op: Op) -> None:
@@ -20,6 +20,16 @@ def convolution(ctx: BuildContext, op: Op) -> None:
     ppuda/deepnets1m/graph.py, `get_conv_name`).
     """
     _weighted(ctx, op, _kernel)
+
+
+def deformable_convolution(ctx: BuildContext, op: Op) -> None:
+    """DeformConv: a convolution whose offsets (and mask) the net computes; the bias comes behind the offsets."""
+    _weighted(ctx, op, _kernel, bias_at=3)
+
+
+def causal_convolution(ctx: BuildContext, op: Op) -> None:
+    """CausalConvWithState (opset 27): channels × 1 × k, a kernel for each channel."""
+    _weighted(ctx, op, _kernel, depthwise=True)
 
 
 def transposed_convolution(ctx: BuildContext, op: Op) -> None:
@@ -37,18 +47,25 @@ def transposed_convolution(ctx: BuildContext, op: Op) -> None:
     _weighted(ctx, op, canonical)
 
 
-def _weighted(ctx: BuildContext, op: Op, canonical: Callable[[Layout], Layout]) -> None:
+def _weighted(
+    ctx: BuildContext,
+    op: Op,
+    canonical: Callable[[Layout], Layout],
+    *,
+    bias_at: int = 2,
+    depthwise: bool = False,
+) -> None:
     weight = op.input(1)
     if weight is None or not weight.is_const:  # a kernel that the net computes (dynamic convolution)
         ctx.drop(op)
         return
     claim = ctx.claim(weight, Role.weight, op, canonical)
     primitive = Primitive.conv
-    if op.attr("group", 1) > 1:
+    if op.attr("group", 1) > 1 or depthwise:
         dilated = min(op.attr("dilations") or [1]) > 1
         primitive = Primitive.dil_conv if dilated else Primitive.sep_conv
     after = ctx.add_node(primitive, ctx.union(op.inputs), name=claim.name, shape=claim.shape, weight=claim.index)
-    ctx.finish(op, add_bias(ctx, op, op.input(2), after))
+    ctx.finish(op, add_bias(ctx, op, op.input(bias_at), after))
 
 
 def add_bias(ctx: BuildContext, op: Op, bias: Tensor | None, after: frozenset[int]) -> frozenset[int]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 
-from onnx_ghn.graph.context import BuildContext, looks_constant, vector
-from onnx_ghn.graph.flat import Op
+import numpy as np
+
+from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext, looks_constant, vector
+from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
 from onnx_ghn.graph.weights import main_leaf
 
-__all__ = ["embed_layer_norm", "gather", "prelu", "recurrent"]
+__all__ = ["embed_layer_norm", "gather", "prelu", "recurrent", "table", "token"]
 
 
 def recurrent(ctx: BuildContext, op: Op) -> None:
@@ -67,6 +69,34 @@ def gather(ctx: BuildContext, op: Op) -> None:
     ctx.finish(
         op, ctx.add_node(Primitive.pos_enc, sources, name=leaf.tensor.name, shape=claim.shape, weight=claim.index)
     )
+
+
+def table(ctx: BuildContext, op: Op) -> None:
+    """GatherElements and GatherND from a constant table: learned, but its rows are read element by element."""
+    data = op.input(0)
+    leaf = main_leaf(data) if data is not None and data.is_const else None
+    if leaf is not None and len(leaf.layout.canonical) > 1 and not looks_constant(leaf.tensor):
+        ctx.claim(data, Role.embedding, op, reason=f"a table that {op.op_type} reads: no primitive stands for it")
+    ctx.drop(op)
+
+
+def token(ctx: BuildContext, op: Op) -> None:
+    """Where and ScatterND that put a learned vector in the place of data: a mask token."""
+    given = op.inputs[1:3] if op.op_type == "Where" else op.inputs[2:3]
+    if ctx.union(op.inputs):
+        for constant in (t for t in given if t is not None and t.is_const):
+            leaf = main_leaf(constant)
+            if leaf is not None and _is_learned(leaf.tensor):
+                ctx.claim(constant, Role.position, op, reason="a token in the place of data: nothing weighs with it")
+    ctx.drop(op)
+
+
+def _is_learned(tensor: Tensor) -> bool:
+    """Several different values, and no mask or grid: a fill has one value only."""
+    stored = tensor.stored
+    if stored is None or stored.kind == "constant_of_shape" or stored.is_absent or looks_constant(tensor):
+        return False
+    return tensor.dtype in FLOAT_TYPES and np.unique(np.asarray(stored.numpy()).reshape(-1)[:64]).size > 2
 
 
 def embed_layer_norm(ctx: BuildContext, op: Op) -> None:
