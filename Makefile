@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 EXAMPLE := data/examples/resnet18_cifar10.onnx
 IMAGES := $(firstword $(wildcard data/cifar10 ../shared/datasets/cifar10))
 
-.PHONY: help install demo test test-slow fuzz exporters test-exporters lint format docs bench clean
+.PHONY: help install demo test test-slow test-sound fuzz exporters test-exporters lint format docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ $(VENV)-%/.ready: exporters/requirements/%.txt
 	$(VENV)-$*/bin/python -m pip install --quiet --requirement $< 'pytest>=8'
 	$(VENV)-$*/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
+
+test-sound: $(READY)  ## what predictions compute, for more than a hundred networks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/sound $(ARGS)
 
 exporters: $(READY) $(VENV)-keras/.ready $(VENV)-flax/.ready $(VENV)-paddle/.ready $(VENV)-mindspore/.ready  ## make an environment for each framework
 
