@@ -41,7 +41,7 @@ def predict_module(ghn: GHN, module: nn.Module, image_size: int) -> dict[str, Te
 
     with distinct_weights(module):
         model = module_to_onnx(module, (torch.zeros(2, 3, image_size, image_size),))
-    prediction = predict(model, ghn=ghn, calibrate="none", overwrite_special=True, tell_apart=False)  # as published
+    prediction = predict(model, ghn=ghn, calibrate="none", overwrite_special=True, tell_apart=False, correct_scales=False)
     names = {name for name, _ in module.named_parameters()}
     return {name: torch.from_numpy(prediction[name].copy()) for name in prediction if name in names}
 
