@@ -13,7 +13,7 @@ from onnx_ghn.cli.checks import check_included, check_output
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import console, say, spinner
 from onnx_ghn.errors import printable
-from onnx_ghn.prediction.options import PredictOptions
+from onnx_ghn.prediction.options import DRAWN, PredictOptions
 from onnx_ghn.settings import ghn_setting
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ def predict(
             check_included(options.include, [entry.parameter.name for entry in prediction.coverage.entries])
             prediction.save(output, force=force)
     _print(prediction, model, output, as_json)
+    if not as_json and str(options.calibrate) in DRAWN and prediction.coverage.count("statistic"):
+        click.echo(
+            "BatchNorm's running statistics come from drawn inputs, not from your data: for a file that is to be used "
+            "before it is trained, give images with --calibrate FOLDER"
+        )
 
 
 def _print(prediction: Prediction, model: str, output: str, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Inputs to calibrate on: noise, or images of a folder or zip archive, in the shapes and types that a model takes."""
+"""Inputs to calibrate on: drawn, or images of a folder or zip archive, in the shapes and types that a model takes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import numpy as np
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
 from onnx_ghn.free_dimensions import free_size, n_attempts
+from onnx_ghn.images.dead_leaves import dead_leaves
 from onnx_ghn.images.files import IMAGE_SUFFIXES, ImageSource, open_image, open_source, quiet_decoding
 from onnx_ghn.limits import gib, memory_bytes
+from onnx_ghn.prediction.options import DRAWN
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,6 +30,7 @@ _DECODED_BYTES = 1 << 28  # of images that are kept for further rounds
 # only, a stem for audio needs a second of it.
 _FREE_DIMS = {2: (64, 16), 3: (64, 1024, 16000, 16), 4: (64, 224, 32, 299), 5: (16, 32, 64)}
 _IMAGE_ELEMENTS = 3 * 224 * 224
+_SMALLEST_PICTURE = 64  # elements below which nothing is to be seen
 #: ImageNet's channel statistics, with which image models are fed.
 _IMAGE_MEAN, _IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -52,15 +55,16 @@ def input_batches(
     Args:
         session: of onnxruntime; its inputs say names and types.
         shapes: the declared shape of each input, 0 where a dimension is free.
-        source: "noise" (standard normal; integers 0 and 1), or a folder or zip archive of images for the
-            first image input.
+        source: "noise" (standard normal; integers 0 and 1), "synthetic" (drawn pictures for image inputs, noise for
+            others), or a folder or zip archive of images for the first image input.
         batch: how many samples a batch has where the model lets us choose; fewer, where they are larger than half an
             image of 224 × 224.
 
     Raises:
         OptionError: a folder or archive that is absent or holds no images, a model without an image input.
     """
-    images = None if str(source) == "noise" else _Pictures(_find_images(Path(source)))
+    images = None if str(source) in DRAWN else _Pictures(_find_images(Path(source)))
+    drawn = str(source) == "synthetic"
     types = {entry.name: entry.type for entry in session.get_inputs()}
     declared = {name: shapes.get(name, []) for name in types}
     largest = max((math.prod(dim for dim in shape[1:] if dim) for shape in declared.values()), default=1)
@@ -72,10 +76,11 @@ def input_batches(
     ranks = {len(shape) for shape in declared.values() if 0 in shape[1:]}
     for attempt in range(n_attempts(ranks, _FREE_DIMS)):
         sized = {name: _sized(shape, attempt) for name, shape in declared.items()}
-        yield [_feed(types, sized, batch, images, seed, 0, batch)]
+        yield [_feed(types, sized, batch, images, seed, 0, batch, drawn)]
         if single < batch:
             count = batch // single
-            yield [_feed(types, sized, single, images, seed + i, i * single, count * single) for i in range(count)]
+            total = count * single
+            yield [_feed(types, sized, single, images, seed + i, i * single, total, drawn) for i in range(count)]
 
 
 def _sized(shape: list[int], attempt: int) -> list[int]:
@@ -91,8 +96,9 @@ def _feed(
     seed: int,
     offset: int,
     total: int,
+    drawn: bool,
 ) -> Feed:
-    """One batch: samples `offset` to `offset + batch` of `total`."""
+    """One batch: samples `offset` to `offset + batch` of `total`. Without images, pictures are drawn where wanted."""
     rng = np.random.default_rng(seed)
     common = len({shape[0] for shape in shapes.values() if shape} - {0}) <= 1
     feed: Feed = {}
@@ -111,12 +117,14 @@ def _feed(
         if images is not None and _is_image(sizes, dtype):
             feed[name] = _load(images, sizes, offset, total).astype(dtype)
             images = None
+        elif drawn and _is_image(sizes, dtype) and math.prod(sizes[1:]) >= _SMALLEST_PICTURE:
+            feed[name] = _drawn(sizes, rng).astype(dtype)
         elif np.issubdtype(dtype, np.floating):
             feed[name] = rng.standard_normal(sizes).astype(dtype)
         else:
             feed[name] = rng.integers(0, 2, sizes).astype(dtype)
     if images is not None:
-        raise OptionError("calibration: the model has no image input (batch × 3 × height × width); use noise")
+        raise OptionError("calibration: the model has no image input (batch × 3 × height × width); use synthetic")
     return feed
 
 
@@ -124,11 +132,22 @@ def _is_image(sizes: list[int], dtype: Any) -> bool:
     return len(sizes) == 4 and (sizes[1] in (1, 3) or sizes[3] in (1, 3)) and np.issubdtype(dtype, np.floating)
 
 
+def _drawn(sizes: list[int], rng: np.random.Generator) -> Array:
+    """Pictures in the input's layout."""
+    if sizes[1] in (1, 3):
+        n, channels, height, width = sizes
+        return dead_leaves(n, channels, height, width, rng)
+    n, height, width, channels = sizes
+    return dead_leaves(n, channels, height, width, rng).transpose(0, 2, 3, 1)
+
+
 def _find_images(path: Path) -> ImageSource:
     try:
         found = open_source(path)
     except DataError as error:
-        raise OptionError(f"`calibrate` {error}; give a folder or zip archive of images, noise or none") from error
+        raise OptionError(
+            f"`calibrate` {error}; give a folder or zip archive of images, synthetic, noise or none"
+        ) from error
     if not found.names:
         raise OptionError(f"`calibrate` {path}: no images in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return found

@@ -13,9 +13,12 @@ from typing import Literal, Self, TypedDict, Unpack
 from onnx_ghn.errors import OptionError
 from onnx_ghn.settings import Settings, patterns_setting, setting
 
-__all__ = ["Fallback", "Post", "PredictKeywords", "PredictOptions", "check_strength"]
+__all__ = ["DRAWN", "Fallback", "Post", "PredictKeywords", "PredictOptions", "check_strength"]
 
 Fallback = Literal["standard", "keep"]
+
+#: Values of `calibrate` that name no images.
+DRAWN = ("noise", "synthetic")
 Post = Literal["none", "noise", "orthogonal"]
 
 #: Default strength of each cure.
@@ -67,9 +70,10 @@ class PredictOptions(Settings):
     post: Post = setting("none", "How to break up the copies in tensors that are wider than what the GHN decodes.")
     post_strength: float | None = setting(None, "Strength of --post (default: noise 0.1, orthogonal 0.5).")
     calibrate: str | os.PathLike[str] = setting(
-        "noise",
-        "Inputs that set BatchNorm's running statistics: noise, or the images of a folder or zip archive.",
-        metavar="none|noise|FOLDER|ZIP",
+        "synthetic",
+        "Inputs that set BatchNorm's running statistics: drawn pictures (synthetic; other inputs get noise), "
+        "noise, or the images of a folder or zip archive, which are best.",
+        metavar="none|synthetic|noise|FOLDER|ZIP",
     )
     unfold_batchnorm: bool = setting(False, "Put back the batch norms that an exporter folded into convolutions.")
     overwrite_special: bool = setting(

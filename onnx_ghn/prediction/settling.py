@@ -20,7 +20,7 @@ from onnx_ghn.graph import ComputationGraph, Role
 from onnx_ghn.prediction.authors import holds_weights
 from onnx_ghn.prediction.calibration import n_statistics, set_statistics
 from onnx_ghn.prediction.making import Maker
-from onnx_ghn.prediction.options import PredictOptions
+from onnx_ghn.prediction.options import DRAWN, PredictOptions
 from onnx_ghn.prediction.plan import Decision
 from onnx_ghn.prediction.trials import Trial, Trials
 
@@ -62,8 +62,8 @@ def settle(
         blocks: what the GHN decoded, by the index of the parameter.
 
     Raises:
-        OptionError: a folder without images. RuntimeFailure: onnxruntime cannot run the model on them. Noise, which
-            nobody asked for, stops nothing: there the reason becomes a note.
+        OptionError: a folder without images. RuntimeFailure: onnxruntime cannot run the model on them. What is drawn,
+            which nobody asked for, stops nothing: there the reason becomes a note.
     """
     from onnx_ghn.onnx_io import inject
 
@@ -91,7 +91,7 @@ def settle(
             notes += told
         notes += set_statistics(model, graph, trial.statistics)
     except OnnxGhnError as error:
-        if str(options.calibrate) != "noise":
+        if str(options.calibrate) not in DRAWN:
             raise
         inject(model, tensors)
         if n := n_statistics(graph):

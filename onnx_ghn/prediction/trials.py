@@ -39,7 +39,7 @@ class Trials:
     """Runs of one architecture with several sets of weights, all on the same inputs.
 
     Args:
-        source: "noise" for standard normal inputs, or a folder or zip archive of images.
+        source: see `calibration_inputs.input_batches`.
         seed: of the inputs.
         batch: how many samples to take where the model lets us choose.
     """

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from onnx_ghn.deepnets1m import Architecture, symbolic_graph
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.ghn import GHN
+from onnx_ghn.prediction.options import PredictOptions
 from onnx_ghn.prediction.postprocess import separate_copies
 from onnx_ghn.torch_export import distinct_weights, module_to_onnx
 
@@ -41,7 +42,8 @@ def predict_module(ghn: GHN, module: nn.Module, image_size: int) -> dict[str, Te
 
     with distinct_weights(module):
         model = module_to_onnx(module, (torch.zeros(2, 3, image_size, image_size),))
-    prediction = predict(model, ghn=ghn, calibrate="none", overwrite_special=True, tell_apart=False, correct_scales=False)
+    bare = PredictOptions(calibrate="none", overwrite_special=True, tell_apart=False, correct_scales=False)  # published
+    prediction = predict(model, ghn=ghn, options=bare)
     names = {name for name, _ in module.named_parameters()}
     return {name: torch.from_numpy(prediction[name].copy()) for name in prediction if name in names}
 
