@@ -2,6 +2,6 @@
 
 from onnx_ghn.graph.builder import build_graph
 from onnx_ghn.graph.layout import Layout
-from onnx_ghn.graph.model import ComputationGraph, Node, Parameter, Primitive, Role
+from onnx_ghn.graph.model import ComputationGraph, Node, Parameter, Primitive, Role, RunningNorm
 
-__all__ = ["ComputationGraph", "Layout", "Node", "Parameter", "Primitive", "Role", "build_graph"]
+__all__ = ["ComputationGraph", "Layout", "Node", "Parameter", "Primitive", "Role", "RunningNorm", "build_graph"]

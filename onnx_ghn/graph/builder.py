@@ -163,6 +163,7 @@ def _prune(ctx: BuildContext) -> ComputationGraph:
         edges=np.array(edges, dtype=np.int64).reshape(-1, 2),
         parameters=ctx.parameter_list(),
         name=ctx.flat.name,
+        norms=tuple(ctx.norms),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from onnx_ghn.graph.flat import FlatGraph, Leaf, Op, Tensor
 from onnx_ghn.graph.layout import Layout
-from onnx_ghn.graph.model import Flattened, Node, Parameter, Primitive, Role
+from onnx_ghn.graph.model import Flattened, Node, Parameter, Primitive, Role, RunningNorm
 from onnx_ghn.graph.rules import GraphRules
 from onnx_ghn.graph.weights import leaves, static_shape
 
@@ -57,6 +57,7 @@ class BuildContext:
         self.nodes: list[Node] = []
         self.edges: list[tuple[int, int]] = []
         self.parameters: dict[str, Parameter] = {}
+        self.norms: list[RunningNorm] = []
         self.absorbed: set[Op] = set()
         self.has_gates = False
         self._sources: dict[Tensor, frozenset[int]] = {}

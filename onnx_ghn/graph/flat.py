@@ -52,7 +52,11 @@ class Tensor:
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Op:
-    """An operator of the flat graph."""
+    """An operator of the flat graph.
+
+    Attributes:
+        body: If, Loop or Scan, where it stands in the body of one; "" in the main graph and the functions it calls.
+    """
 
     op_type: str
     domain: str
@@ -60,6 +64,7 @@ class Op:
     inputs: list[Tensor | None]
     outputs: list[Tensor]
     attributes: Mapping[str, ir.Attr] = dataclasses.field(default_factory=dict)
+    body: str = ""
 
     def __post_init__(self) -> None:
         if self.domain == "ai.onnx":

@@ -44,6 +44,7 @@ class _Flattener:
         # One Tensor for each stored tensor, also when a function that holds it is called many times.
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
+        self.within = ""  # the operator whose body is walked
         self.n_nodes = 0  # visited, those of functions once for each call
 
     def run(self) -> FlatGraph:
@@ -151,7 +152,9 @@ class _Flattener:
                 if given is not None:
                     self._emit("Join", "onnx_ghn", node.name or "", [given], [fresh], {})
                 inner[id(value)] = fresh
+            outside, self.within = self.within, node.op_type
             self._body(body, inner, call_attrs, depth + 1)
+            self.within = outside
             ends.append([self._lookup(v, inner, f"{node.op_type} node {node.name!r}") for v in body.outputs][n_skip:])
         outputs = []
         for i, value in enumerate(node.outputs):
@@ -171,7 +174,8 @@ class _Flattener:
         outputs: list[Tensor],
         attributes: Mapping[str, ir.Attr],
     ) -> None:
-        op = Op(op_type, domain, name or (outputs[0].name if outputs else ""), list(inputs), outputs, attributes)
+        called = name or (outputs[0].name if outputs else "")
+        op = Op(op_type, domain, called, list(inputs), outputs, attributes, self.within)
         given = [tensor for tensor in op.inputs if tensor is not None]
         if op_type == "CastLike":  # its second input lends its type alone
             given = given[:1]

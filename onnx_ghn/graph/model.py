@@ -23,7 +23,7 @@ from onnx_ghn.limits import gib, memory_bytes
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["ComputationGraph", "Flattened", "Node", "Parameter", "Primitive", "Role"]
+__all__ = ["ComputationGraph", "Flattened", "Node", "Parameter", "Primitive", "Role", "RunningNorm"]
 
 
 class Primitive(enum.IntEnum):
@@ -151,6 +151,29 @@ class Node(NamedTuple):
         return tuple(i for i in (self.weight, self.scale, self.shift) if i is not None)
 
 
+@dataclasses.dataclass(frozen=True)
+class RunningNorm:
+    """A batch norm that normalises by running statistics, as an operator or written as arithmetic.
+
+    Attributes:
+        mean, variance, scale, shift: names of its parameters, "" where it has none or it is not found.
+        axis: of the channels, counted from the last (-1). None for an operator, whose channels come second.
+        obstacle: why no trial run can measure its statistics, "" where one can.
+    """
+
+    mean: str
+    variance: str
+    scale: str
+    shift: str
+    axis: int | None = None
+    obstacle: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of its parameters that are known."""
+        return tuple(name for name in (self.mean, self.variance, self.scale, self.shift) if name)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ComputationGraph:
     """A directed acyclic graph in topological order.
@@ -160,12 +183,14 @@ class ComputationGraph:
         edges: (E, 2) int array of 1-hop edges, [from, to], sorted, without duplicates.
         parameters: all trainable tensors and statistics of the model, decoded by a node or not.
         name: of the model.
+        norms: its batch norms with running statistics.
     """
 
     nodes: tuple[Node, ...]
     edges: npt.NDArray[np.int64]
     parameters: tuple[Parameter, ...] = ()
     name: str = ""
+    norms: tuple[RunningNorm, ...] = ()
 
     def __post_init__(self) -> None:
         edges = np.asarray(self.edges, dtype=np.int64).reshape(-1, 2)

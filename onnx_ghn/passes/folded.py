@@ -27,6 +27,9 @@ _NONLINEAR = frozenset(
      "Softplus", "Mish", "Gelu", "Swish", "Erf", "QuickGelu", "ThresholdedRelu", "Softsign"}
 )  # fmt: skip
 _ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Sum"})
+_RESHAPED = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Cast", "Identity"})
+_CONSTANT_ARITHMETIC = _ARITHMETIC | _RESHAPED | {"Sqrt", "Reciprocal", "Pow", "Neg"}
+_MAX_CONSTANT_STEPS = 10  # β − μ · γ/√(σ² + ε), each reshaped
 _PASSING = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "Pad", "Identity", "Cast"})
 _GLOBAL_POOLS = frozenset({"GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax"})
 _MIN_CONVOLUTIONS = 2  # one alone, without batch norm, is nothing unusual
@@ -147,8 +150,30 @@ def _is_followed(node: ir.Node) -> bool:
 
 
 def _has_vector(inputs: Iterable[ir.Value | None]) -> bool:
-    """Whether a stored tensor of several elements is among them: a scale or a shift of its own."""
-    return any(tensor is not None and tensor.size > 1 for tensor in map(stored_tensor, inputs))
+    """Whether a stored tensor of several elements is among them, or one computed from it: a scale or a shift."""
+    return any(_is_vector(value, _MAX_CONSTANT_STEPS) for value in inputs)
+
+
+def _is_vector(value: ir.Value | None, steps: int) -> bool:
+    tensor = stored_tensor(value)
+    if tensor is not None:
+        return bool(tensor.size > 1)
+    node = value.producer() if value is not None else None
+    if node is None or steps == 0 or node.op_type not in _CONSTANT_ARITHMETIC:
+        return False
+    data = node.inputs[:1] if node.op_type in _RESHAPED else node.inputs
+    return any(_is_vector(given, steps - 1) for given in data) and all(_is_stored(given, steps - 1) for given in data)
+
+
+def _is_stored(value: ir.Value | None, steps: int) -> bool:
+    """Whether a value is computed from stored tensors alone, by a few sums, products and roots."""
+    node = value.producer() if value is not None else None
+    if stored_tensor(value) is not None:
+        return True
+    if node is None or steps == 0 or node.op_type not in _CONSTANT_ARITHMETIC:
+        return False
+    data = node.inputs[:1] if node.op_type in _RESHAPED else node.inputs
+    return all(_is_stored(given, steps - 1) for given in data)
 
 
 def _weighs_pooled(node: ir.Node) -> bool:

@@ -7,6 +7,7 @@ gives them all at once, each with the layers before it already normalised.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,9 @@ from onnx_ghn.graph import ComputationGraph, Role
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["n_statistics", "set_statistics"]
+    from onnx_ghn.passes.arithmetic_statistics import ArithmeticNorm
+
+__all__ = ["arithmetic_norms", "n_statistics", "out_of_reach", "set_statistics"]
 
 
 def n_statistics(graph: ComputationGraph) -> int:
@@ -27,8 +30,41 @@ def n_statistics(graph: ComputationGraph) -> int:
 
 
 def _measurable(graph: ComputationGraph) -> set[str]:
-    found = (parameter for parameter in graph.parameters if parameter.role is Role.statistic)
-    return {parameter.name for parameter in found if parameter.op == "BatchNormalization"}
+    found = [parameter for parameter in graph.parameters if parameter.role is Role.statistic]
+    out_of_reach = {name for norm in graph.norms if norm.obstacle for name in (norm.mean, norm.variance)}
+    written = {name for norm in graph.norms if norm.axis is not None for name in (norm.mean, norm.variance)}
+    return {
+        parameter.name
+        for parameter in found
+        if (parameter.op == "BatchNormalization" or parameter.name in written) and parameter.name not in out_of_reach
+    }
+
+
+def arithmetic_norms(graph: ComputationGraph) -> list[ArithmeticNorm]:
+    """The norms that a run has to find in the arithmetic of the model."""
+    from onnx_ghn.passes.arithmetic_statistics import ArithmeticNorm
+
+    return [
+        ArithmeticNorm(norm.mean, norm.variance, norm.axis)
+        for norm in graph.norms
+        if norm.axis is not None and not norm.obstacle
+    ]
+
+
+def out_of_reach(graph: ComputationGraph) -> list[str]:
+    """Notes on the running statistics that no run can measure."""
+    statistics = {parameter.name for parameter in graph.parameters if parameter.role is Role.statistic}
+    unmeasured = statistics - _measurable(graph)
+    reasons = {
+        name: norm.obstacle for norm in graph.norms if norm.obstacle for name in (norm.mean, norm.variance) if name
+    }
+    of_reason: dict[str, list[str]] = {}
+    for name in sorted(unmeasured):
+        reason = reasons.get(name, "no norm is found that normalises by it")
+        of_reason.setdefault(reason, []).append(name)
+    return [
+        f"{len(names)} running statistics are kept, first {names[0]}: {reason}" for reason, names in of_reason.items()
+    ]
 
 
 def set_statistics(model: ir.Model, graph: ComputationGraph, measured: Mapping[str, Array]) -> list[str]:
@@ -66,8 +102,8 @@ def _set(model: ir.Model, measured: Mapping[str, Array]) -> list[str]:
     for name, values in measured.items():
         with np.errstate(over="ignore"):  # beyond what the stored type holds: seen in the next line
             typed = values.astype(stored[name].dtype.numpy())
-        if np.isfinite(typed.astype(np.float64)).all() and typed.shape == stored[name].shape:
-            tensors[name] = typed
+        if np.isfinite(typed.astype(np.float64)).all() and typed.size == math.prod(stored[name].shape):
+            tensors[name] = typed.reshape(stored[name].shape)  # arithmetic stores them as 1 × C × 1 × 1, say
         else:
             unbounded.append(name)
     inject(model, {name: functools.partial(np.asarray, values) for name, values in tensors.items()}, stored)

@@ -65,9 +65,12 @@ def plan(
     """
     if decoded is None:
         decoded = graph.decoded_parameters()
-    speaks = not options.overwrite_special and holds_weights(graph.parameters, stored)
+    holds = holds_weights(graph.parameters, stored)
+    speaks = not options.overwrite_special and holds
+    # Half a norm is none: where its statistics stay, so do its scale and its shift. Without weights none is whole.
+    whole = {n: norm.obstacle for norm in graph.norms if norm.obstacle for n in norm.names} if holds else {}
     decisions = [
-        _decide(parameter, stored, options, index if index in decoded else None, speaks)
+        _decide(parameter, stored, options, index if index in decoded else None, speaks, whole.get(parameter.name, ""))
         for index, parameter in enumerate(graph.parameters)
     ]
     for index, tie in find_ties(graph.parameters, stored).items() if speaks else ():
@@ -92,6 +95,7 @@ def _decide(
     options: PredictOptions,
     decoded_as: int | None,
     speaks: bool,
+    obstacle: str,
 ) -> Decision:
     """The decision on one parameter; where the file's own values speak, what its author chose on purpose stays."""
     if parameter.role is Role.statistic:
@@ -100,6 +104,8 @@ def _decide(
         return Decision(parameter, "frozen", parameter.reason)
     if not options.wants(parameter.name):
         return Decision(parameter, "kept", "left out by the patterns to include and exclude")
+    if obstacle and options.calibrates:
+        return Decision(parameter, "kept", f"as the running statistics of its norm: {obstacle}")
     if speaks and (choice := authors_start(parameter, stored[parameter.name])):
         return Decision(parameter, "kept", f"the author's start: {choice}")
     if decoded_as is not None:

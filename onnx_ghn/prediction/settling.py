@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OnnxGhnError
-from onnx_ghn.graph import ComputationGraph, Role
+from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.prediction.authors import holds_weights
-from onnx_ghn.prediction.calibration import n_statistics, set_statistics
+from onnx_ghn.prediction.calibration import arithmetic_norms, n_statistics, out_of_reach, set_statistics
 from onnx_ghn.prediction.making import Maker
 from onnx_ghn.prediction.options import DRAWN, PredictOptions
 from onnx_ghn.prediction.plan import Decision
@@ -72,10 +72,9 @@ def settle(
     if not options.calibrates:
         inject(model, tensors, opened.stored)
         return Settled(tensors)
-    trials = Trials(options.calibrate, options.seed, _STATISTICS_BATCH if n_statistics(graph) else _SCALE_BATCH)
-    notes = []
-    if n_others := sum(p.role is Role.statistic for p in graph.parameters) - n_statistics(graph):
-        notes.append(f"{n_others} running statistics are kept: their batch norms are written as arithmetic")
+    batch = _STATISTICS_BATCH if n_statistics(graph) else _SCALE_BATCH
+    trials = Trials(options.calibrate, options.seed, batch, arithmetic_norms(graph))
+    notes = out_of_reach(graph)
     if not options.correct_scales and not n_statistics(graph):
         inject(model, tensors, opened.stored)
         return Settled(tensors, tuple(notes))

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     import onnxruntime
 
-    from onnx_ghn.passes.batch_statistics import Layer
+    from onnx_ghn.passes.arithmetic_statistics import ArithmeticNorm
+    from onnx_ghn.passes.measuring import Layer
     from onnx_ghn.passes.output_scales import CorrectScales
 
 __all__ = ["Trial", "Trials"]
@@ -42,9 +43,13 @@ class Trials:
         source: see `calibration_inputs.input_batches`.
         seed: of the inputs.
         batch: how many samples to take where the model lets us choose.
+        norms: batch norms that are written as arithmetic.
     """
 
-    def __init__(self, source: str | os.PathLike[str], seed: int, batch: int) -> None:
+    def __init__(
+        self, source: str | os.PathLike[str], seed: int, batch: int, norms: Sequence[ArithmeticNorm] = ()
+    ) -> None:
+        self._norms = norms
         self._source = source
         self._seed = seed
         self._batch = batch
@@ -63,19 +68,23 @@ class Trials:
 
         from onnx_ghn.onnx_io import write_model
         from onnx_ghn.onnx_io.copying import copy_model
+        from onnx_ghn.passes.arithmetic_statistics import UseBatchStatisticsInArithmetic
         from onnx_ghn.passes.batch_statistics import UseBatchStatistics
         from onnx_ghn.passes.free_batch import FreeBatch
+        from onnx_ghn.passes.measuring import mark_stored
         from onnx_ghn.passes.output_scales import MeasureScales
         from onnx_ghn.runtime import open_session
 
         copy = copy_model(model)
+        mark_stored(copy, {name for norm in self._norms for name in (norm.mean, norm.variance)})
         if copy.functions:
             InlinePass()(copy)
         factors = correct.call(copy).factors if correct is not None else {}
         scales = MeasureScales(operators=correct is None).call(copy)
         shapes = FreeBatch().call(copy).shapes
+        written = UseBatchStatisticsInArithmetic(self._norms).call(copy)
         norms = UseBatchStatistics().call(copy)
-        wanted = list(dict.fromkeys((*norms.changes, *factors.values(), *scales.changes)))
+        wanted = list(dict.fromkeys((*norms.changes, *written.changes, *factors.values(), *scales.changes)))
         if not wanted:
             return Trial({}, {}, {}, {})
         try:
@@ -88,7 +97,7 @@ class Trials:
                 f"calibration has no room for temporary files ({reason}); set TMPDIR or choose `calibrate` none"
             ) from error
         return Trial(
-            _pooled(norms.layers, runs),
+            _pooled([*norms.layers, *written.layers], runs),
             {number: _root_mean_square(run[name] for run in runs) for number, name in scales.operators.items()},
             {output: _root_mean_square(run[name] for run in runs) for output, name in scales.outputs.items()},
             {stored: float(np.exp(np.mean([np.log(run[name]) for run in runs]))) for stored, name in factors.items()},

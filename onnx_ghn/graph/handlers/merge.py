@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from onnx_ghn.graph.context import BuildContext, looks_constant, vector
 from onnx_ghn.graph.flat import Leaf, Op, Tensor
+from onnx_ghn.graph.handlers.written_norms import shift_parts, written_norm
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
 from onnx_ghn.graph.neighbours import activation_before, behind_views, is_self_gated, is_squeeze, next_ops
@@ -155,17 +158,27 @@ def _scale(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int])
         scale = ctx.register(scale_leaf, Role.norm_scale, op, vector(scale_leaf.layout), doubt=doubt)
     if shift_op is None and not normalises:
         return _attach_scale(ctx, scale, sources)
-    shift = None
+    shift, shift_name, means = None, "", list[Leaf]()
     if shift_op is not None:
         ctx.absorbed.add(shift_op)
         shift_constant = next(t for t in shift_op.inputs if t is not None and t.is_const)
-        first, *rest = leaves(shift_constant)
-        shift = ctx.register(first, Role.norm_bias, shift_op, vector(first.layout), doubt=doubt)
-        for leaf in rest:  # β − μ·γ/σ: what is not known yet is the mean
+        alone, means = shift_parts(shift_constant, factors) if normalises else (leaves(shift_constant), [])
+        for leaf in alone[:1]:
+            shift_name = leaf.tensor.name
+            shift = ctx.register(leaf, Role.norm_bias, shift_op, vector(leaf.layout), doubt=doubt)
+        for leaf in (*alone[1:], *means):  # β − μ·γ/σ
             ctx.register(leaf, Role.statistic, shift_op, vector(leaf.layout))
+    if normalises:
+        products = [constant, *(t for each in more for t in each.inputs if t is not None and t.is_const)]
+        ctx.norms.append(written_norm(ctx, op, products, factors, shift_name, means, sources))
     shape = static_shape(constant)
     n = max(shape) if shape else 1
     return ctx.add_node(Primitive.bn, sources, name=constant.name, shape=(n,), scale=scale, shift=shift)
+
+
+def _wide(found: list[Leaf]) -> list[Leaf]:
+    """Without the single numbers (ε, the 1 of a reciprocal), where something else is left."""
+    return [leaf for leaf in found if math.prod(leaf.layout.stored) > 1] or found
 
 
 def _factors(op: Op, constant: Tensor) -> tuple[list[Leaf], list[Op]]:
@@ -173,14 +186,14 @@ def _factors(op: Op, constant: Tensor) -> tuple[list[Leaf], list[Op]]:
 
     (x − μ) / √(σ² + ε) · γ: two products, where one has the root and the other the gain.
     """
-    factors = leaves(constant)
+    factors = _wide(leaves(constant))
     more: list[Op] = []
     while len(users := op.outputs[0].consumers) == 1 and users[0].op_type in ("Mul", "Div"):
         op = users[0]
         constants = [t for t in op.inputs if t is not None and t.is_const]
         if len(constants) != 1 or not per_channel(static_shape(constants[0])):
             break
-        further = leaves(constants[0])
+        further = _wide(leaves(constants[0]))
         before, after = ({leaf.divisor for leaf in some} for some in (factors, further))
         if before & after or len(before | after) != 2:
             break

@@ -8,19 +8,31 @@ from onnx_ghn.graph.context import BuildContext, Claim, vector
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.folding import array_of
 from onnx_ghn.graph.handlers.convolution import add_bias
-from onnx_ghn.graph.model import Primitive, Role
+from onnx_ghn.graph.model import Primitive, Role, RunningNorm
 from onnx_ghn.graph.patterns import NormMatch
-from onnx_ghn.graph.weights import leaves, per_channel, static_shape
+from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, static_shape
 
-__all__ = ["batch_norm", "decomposed_norm", "layer_norm", "rms_norm", "skip_norm"]
+__all__ = ["batch_norm", "body_obstacle", "decomposed_norm", "layer_norm", "rms_norm", "skip_norm"]
 
 
 def batch_norm(ctx: BuildContext, op: Op) -> None:
     """BatchNormalization: scale, shift, and the running statistics, which are never predicted."""
     sources = _node(ctx, op, Primitive.bn, ctx.sources(op.input(0)), op.input(1), op.input(2))
-    for statistic in (op.input(3), op.input(4)):
-        ctx.claim(statistic, Role.statistic, op, vector)
+    mean, variance = (ctx.claim(statistic, Role.statistic, op, vector).name for statistic in (op.input(3), op.input(4)))
+    if mean and variance and not op.attr("training_mode", 0):  # in that mode it measures its own
+        scale, shift = (_main_name(tensor) for tensor in (op.input(1), op.input(2)))
+        ctx.norms.append(RunningNorm(mean, variance, scale, shift, obstacle=body_obstacle(op)))
     ctx.finish(op, sources)
+
+
+def body_obstacle(op: Op) -> str:
+    """Why no trial run measures what an operator sees: bodies are run at most in part; "" where one does."""
+    return f"it stands in the body of {op.body}, which a trial run may not enter" if op.body else ""
+
+
+def _main_name(value: Tensor | None) -> str:
+    leaf = main_leaf(value) if value is not None else None
+    return leaf.tensor.name if leaf is not None else ""
 
 
 def layer_norm(ctx: BuildContext, op: Op) -> None:
