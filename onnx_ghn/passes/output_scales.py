@@ -14,7 +14,18 @@ import onnx_ir as ir
 
 from onnx_ghn.passes.results import Rewrite
 
-__all__ = ["CorrectScales", "Corrected", "MeasureScales", "Measured"]
+__all__ = [
+    "CorrectScales",
+    "Corrected",
+    "Linear",
+    "MeasureScales",
+    "Measured",
+    "is_normalised",
+    "linear_operators",
+    "own_bias",
+    "read_by_these_alone",
+    "unsquashed",
+]
 
 #: Operators that are linear in a weight, and the inputs where it may stand.
 _LINEAR = {
@@ -45,7 +56,7 @@ _MOST = 1e9
 
 
 @dataclasses.dataclass(frozen=True)
-class _Linear:
+class Linear:
     """An operator that is linear in a stored weight."""
 
     number: int  # in the order of the graph
@@ -88,10 +99,10 @@ class MeasureScales(ir.passes.InPlacePass):
         nodes = _Nodes(graph, "onnx_ghn_scale")
         own = [value for value in graph.outputs if value.dtype in _FLOATS]
         measured = Measured(model, True)
-        for linear in _linear_operators(graph) if self._operators else ():
+        for linear in linear_operators(graph) if self._operators else ():
             measured.operators[linear.number] = nodes.give_out(nodes.scale(linear.node.outputs[0]), linear.node)
         for value in own:
-            measured.outputs[value.name or ""] = nodes.give_out(nodes.scale(_unsquashed(value)), None)
+            measured.outputs[value.name or ""] = nodes.give_out(nodes.scale(unsquashed(value)), None)
         measured.changes = (*measured.operators.values(), *measured.outputs.values())
         return measured
 
@@ -109,8 +120,8 @@ class CorrectScales(ir.passes.InPlacePass):
 
     def __init__(self, targets: Mapping[int, float], scalable: Collection[str]) -> None:
         super().__init__()
-        self._targets = targets
-        self._scalable = frozenset(scalable)
+        self.targets = targets
+        self.scalable = frozenset(scalable)
 
     def call(self, model: ir.Model) -> Corrected:
         """Rewrite the model in place."""
@@ -119,17 +130,17 @@ class CorrectScales(ir.passes.InPlacePass):
         if graph.opset_imports.get("", 1) < _OLDEST_OPSET:
             return corrected
         nodes = _Nodes(graph, "onnx_ghn_factor")
-        linear = [each for each in _linear_operators(graph) if each.weight.name in self._scalable]
-        alone = _read_by_these_alone(linear)
-        biases = {each.number: name for each in linear if (name := _own_bias(each)) in self._scalable}
+        linear = [each for each in linear_operators(graph) if each.weight.name in self.scalable]
+        alone = read_by_these_alone(linear)
+        biases = {each.number: name for each in linear if (name := own_bias(each)) in self.scalable}
         for each in linear:
             name = each.weight.name or ""
-            target = self._targets.get(each.number, 0.0)
+            target = self.targets.get(each.number, 0.0)
             if name not in alone:
                 continue
             factor = nodes.factors.get(name)
             if factor is None:
-                if not (np.isfinite(target) and target > _TINY) or _is_normalised(each.node):
+                if not (np.isfinite(target) and target > _TINY) or is_normalised(each.node):
                     continue
                 factor = nodes.factor(each.node, target)
                 corrected.factors[name] = nodes.give_out(factor, each.node)
@@ -143,14 +154,14 @@ class CorrectScales(ir.passes.InPlacePass):
         return corrected
 
 
-def _linear_operators(graph: ir.Graph) -> Iterator[_Linear]:
+def linear_operators(graph: ir.Graph) -> Iterator[Linear]:
     """Those of the main graph, in its order. Their numbers count them alone."""
     number = 0
     for node in list(graph):
         for place in _LINEAR.get(node.op_type, ()):
             weight = _stored(node.inputs[place]) if place < len(node.inputs) else None
             if weight is not None:
-                yield _Linear(number, node, place, weight)
+                yield Linear(number, node, place, weight)
                 number += 1
                 break
 
@@ -186,7 +197,7 @@ def _element_type(value: ir.Value) -> ir.DataType:
     return value.const_value.dtype
 
 
-def _read_by_these_alone(linear: list[_Linear]) -> set[str]:
+def read_by_these_alone(linear: list[Linear]) -> set[str]:
     """Names of the weights that nothing but these operators reads."""
     these = {(each.node, each.place) for each in linear}
 
@@ -200,7 +211,7 @@ def _read_by_these_alone(linear: list[_Linear]) -> set[str]:
     return {each.weight.name or "" for each in linear if ends_there(each.weight)}
 
 
-def _unsquashed(value: ir.Value) -> ir.Value:
+def unsquashed(value: ir.Value) -> ir.Value:
     """The input of the softmax or sigmoid that an output comes from; the output itself where there is none."""
     found = value
     while (node := value.producer()) is not None and not node.domain and node.op_type in _SQUASHES | _VIEWS:
@@ -213,7 +224,7 @@ def _unsquashed(value: ir.Value) -> ir.Value:
     return found
 
 
-def _own_bias(each: _Linear) -> str:
+def own_bias(each: Linear) -> str:
     """The stored name of an operator's bias that nothing reads but operators of the same weight: a layer's, however
     often it is used. Empty where there is none.
     """
@@ -229,7 +240,7 @@ def _own_bias(each: _Linear) -> str:
     return bias.name or ""
 
 
-def _is_normalised(node: ir.Node) -> bool:
+def is_normalised(node: ir.Node) -> bool:
     """Whether nothing but normalisations read what an operator gives, be it through a bias or a view."""
     pending, seen = [node.outputs[0]], 0
     while pending and seen < 16:

@@ -22,6 +22,7 @@ from onnx_ghn.prediction.calibration import arithmetic_norms, n_statistics, out_
 from onnx_ghn.prediction.making import Maker
 from onnx_ghn.prediction.options import DRAWN, PredictOptions
 from onnx_ghn.prediction.plan import Decision
+from onnx_ghn.prediction.propagation import Propagation
 from onnx_ghn.prediction.trials import Trial, Trials
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def settle(
             which nobody asked for, stops nothing: there the reason becomes a note.
     """
     from onnx_ghn.onnx_io import inject
+    from onnx_ghn.onnx_io.copying import copy_model
 
     model = opened.model
     tensors = _tensors(decisions, blocks, options)
@@ -78,6 +80,7 @@ def settle(
     if not options.correct_scales and not n_statistics(graph):
         inject(model, tensors, opened.stored)
         return Settled(tensors, tuple(notes))
+    own = copy_model(model)
     try:
         reference = _reference(trials, opened, decisions, blocks, options) if options.correct_scales else None
         inject(model, tensors, opened.stored)
@@ -92,12 +95,42 @@ def settle(
     except OnnxGhnError as error:
         if str(options.calibrate) not in DRAWN:
             raise
-        inject(model, tensors)
+        inject(model, tensors, opened.stored)
         if n := n_statistics(graph):
             notes.append(f"{n} running statistics are kept: {error}")
-        else:
-            notes.append(f"the scale of the outputs is not checked: {error}")
+        if options.correct_scales:
+            estimates = Propagation()
+            opened_own = dataclasses.replace(opened, model=own)
+            decisions, told = _estimated(estimates, opened_own, model, decisions, blocks, options)
+            tensors = _tensors(decisions, blocks, options)
+            inject(model, tensors)
+            notes += told
+            if estimates.unknown and not n:
+                notes.append(f"the scale of the outputs is not checked: {error}")
     return Settled(tensors, tuple(notes))
+
+
+def _estimated(
+    estimates: Propagation,
+    own: OpenedModel,
+    model: ir.Model,
+    decisions: Sequence[Decision],
+    blocks: Mapping[int, Block],
+    options: PredictOptions,
+) -> tuple[Sequence[Decision], list[str]]:
+    """The decisions with factors, from estimated scales, and what was done.
+
+    Args:
+        own: the model with the weights that it had before.
+        model: with its predicted weights.
+    """
+    reference = _reference(estimates, own, decisions, blocks, options)
+    trial = estimates.run(model)
+    target = _target(reference, trial)
+    if target is None:
+        return decisions, []
+    decisions, _, told = _corrected(estimates, model, decisions, target, trial)
+    return decisions, [f"{note} (estimated: nothing was run)" for note in told]
 
 
 def _tensors(decisions: Sequence[Decision], blocks: Mapping[int, Block], options: PredictOptions) -> dict[str, Make]:
@@ -118,7 +151,7 @@ class _Reference:
 
 
 def _reference(
-    trials: Trials,
+    trials: Trials | Propagation,
     opened: OpenedModel,
     decisions: Sequence[Decision],
     blocks: Mapping[int, Block],
@@ -183,7 +216,7 @@ def _ratio(scale: float, other: float) -> float:
 
 
 def _corrected(
-    trials: Trials, model: ir.Model, decisions: Sequence[Decision], reference: Trial, before: Trial
+    trials: Trials | Propagation, model: ir.Model, decisions: Sequence[Decision], reference: Trial, before: Trial
 ) -> tuple[list[Decision], Trial, list[str]]:
     """The decisions with a factor for each weight that needs one, a run with these, and what was done."""
     from onnx_ghn.passes.output_scales import CorrectScales
