@@ -30,7 +30,9 @@ demo: $(READY)  ## predict the weights of a bundled ResNet-18, draw its graph, m
 	else \
 	  echo "before: random weights (Kaiming)"; \
 	  $(BIN)/onnx-ghn eval -D $(IMAGES) --arch resnet18 --init kaiming --n-images 1024; \
-	  echo "after: predicted weights"; \
+	  echo "after: predicted weights, the file as it is written (running statistics from drawn pictures)"; \
+	  $(BIN)/onnx-ghn eval -D $(IMAGES) --model out/resnet18.onnx --n-images 1024; \
+	  echo "after: predicted weights, with the statistics of each batch, as a network in training has them"; \
 	  $(BIN)/onnx-ghn eval -D $(IMAGES) --model out/resnet18.onnx --statistics batch --n-images 1024; \
 	fi
 
