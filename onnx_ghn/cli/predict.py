@@ -56,8 +56,7 @@ def predict(
     _print(prediction, model, output, as_json)
     if not as_json and str(options.calibrate) in DRAWN and prediction.coverage.count("statistic"):
         click.echo(
-            "BatchNorm's running statistics come from drawn inputs, not from your data: for a file that is to be used "
-            "before it is trained, give images with --calibrate FOLDER"
+            "running statistics are those of drawn inputs; to use the file untrained, give your images: --calibrate FOLDER"
         )
 
 
