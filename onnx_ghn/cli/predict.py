@@ -56,7 +56,8 @@ def predict(
     _print(prediction, model, output, as_json)
     if not as_json and str(options.calibrate) in DRAWN and prediction.coverage.count("statistic"):
         click.echo(
-            "running statistics are those of drawn inputs; to use the file untrained, give your images: --calibrate FOLDER"
+            "running statistics are those of drawn inputs; "
+            "to use the file untrained, give your images: --calibrate FOLDER"
         )
 
 
