@@ -14,13 +14,12 @@ import stat
 import weakref
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from onnx_ghn.arrays import Array
 from onnx_ghn.errors import ModelReadError
 
 if TYPE_CHECKING:
     import onnx
+
+    from onnx_ghn.arrays import Array
 
 __all__ = ["AbsentData", "DataFile", "DataFolder", "FileSlice"]
 
@@ -66,6 +65,8 @@ class DataFile:
         """Bytes of the file, read once while anybody holds them. Raises ModelReadError: the file has shrunk."""
         held = self._held.get((offset, length))
         if held is None:
+            import numpy as np  # only where data are read: targets are checked by this module, too
+
             held = np.empty(length, np.uint8)
             rest, at = held.data, offset
             while rest:

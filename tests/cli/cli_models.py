@@ -72,7 +72,7 @@ def loops() -> onnx.ModelProto:
 def one_op(op_type: str, *weights: tuple[int, ...] | np.ndarray, rank: int = 2, domain: str = "", **attrs):
     """An operator on data with weights of any shape, then a MatMul, so that something is always predictable."""
     net = Net(opset=17)
-    x = net.input(*([2] * rank))
+    x = net.input(*([2] * (rank - 1)), 4)
     names = [
         net.weight(name=f"w{i}", array=w if isinstance(w, np.ndarray) else net.array(*w)) for i, w in enumerate(weights)
     ]

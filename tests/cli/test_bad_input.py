@@ -189,7 +189,7 @@ def test_nodes_that_break_the_rules(tmp_path, predictor, small_machine, group):
         if outcome.code == 0:
             predictor.take()
         elif "nothing produces" not in outcome.err and "cannot be understood" not in outcome.err:
-            assert "onnx.checker" in outcome.err, (name, outcome.err)
+            assert "onnx.checker" in outcome.err or "no runtime takes that" in outcome.err, (name, outcome.err)
 
 
 SHAPES = [
@@ -271,7 +271,7 @@ def test_shape_arithmetic_that_makes_no_sense(tmp_path, predictor):
     big = net.number([2] * 64, np.int64)
     for _ in range(40):  # would be 2^46 numbers
         big = net.op("Concat", big, big, axis=0)
-    deep = net.number([4], np.int64)
+    deep = net.number([4, 4], np.int64)
     for _ in range(1500):  # beyond Python's limit of recursion
         deep = net.op("Add", deep, net.number([0], np.int64))
     y = net.op("Reshape", net.op("Reshape", net.weight(4, 4, name="w"), big), deep)

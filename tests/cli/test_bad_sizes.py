@@ -65,10 +65,11 @@ def test_huge_shapes(tmp_path, predictor, command_name, where, shape):
     if command_name == "predict":
         outcome = predictor(path, watch=path.parent)
         if where in ("weight", "branch", "bias") and len(shape) > (where != "bias"):
-            one_line(outcome, "memory")
+            one_line(outcome, "no runtime takes that" if "no runtime takes that" in outcome.err else "memory")
     elif command_name == "inspect":
         outcome = command("inspect", path, "--json")
-        assert json.loads(outcome.out)["coverage"]["parameters"] is not None
+        assert outcome.code == 0 or "no runtime takes that" in outcome.err
+        assert outcome.code or json.loads(outcome.out)["coverage"]["parameters"] is not None
     else:
         target = tmp_path / ("x.onnx" if command_name == "strip" else "x.dot")
         outcome = command(command_name, path, "-o", target)
