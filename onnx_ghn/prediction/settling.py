@@ -95,7 +95,7 @@ def settle(
     except OnnxGhnError as error:
         if str(options.calibrate) not in DRAWN:
             raise
-        inject(model, tensors, opened.stored)
+        inject(model, tensors)  # once more, where the run failed: what was stored may have another form by now
         if n := n_statistics(graph):
             notes.append(f"{n} running statistics are kept: {error}")
         if options.correct_scales:

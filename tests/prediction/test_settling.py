@@ -200,3 +200,17 @@ def test_a_model_that_cannot_be_run_is_predicted_all_the_same() -> None:
     assert set(prediction) == {"w"}
     (note,) = prediction.coverage.notes
     assert note.startswith("the scale of the outputs is not checked")
+
+
+def test_a_stripped_model_that_cannot_be_run_is_predicted_all_the_same(tmp_path: Path) -> None:
+    net = Net()
+    net.input("N", 8)
+    net.op("Mystery", net.op("MatMul", "x", net.random("w", 8, 8), out="h"), out="y", domain="acme")
+    onnx.save(net.model("y", shape=["N", 8]), tmp_path / "own.onnx")
+    strip(tmp_path / "own.onnx", tmp_path / "stripped.onnx")
+    assert [node.op_type for node in onnx.load(tmp_path / "stripped.onnx").graph.node][:2] == [
+        "Constant",
+        "ConstantOfShape",
+    ]
+    prediction = predict(tmp_path / "stripped.onnx", tmp_path / "new.onnx", ghn=tiny_ghn())
+    np.testing.assert_array_equal(arrays(onnx.load(tmp_path / "new.onnx"))["w"], prediction["w"])
