@@ -65,8 +65,9 @@ def test_a_full_stdout_is_told(tmp_path: Path) -> None:
 def test_signals_leave_nothing(tmp_path: Path, number: signal.Signals) -> None:
     """What a killed run cannot remove, the next one does: in the target's folder and among the temporary files."""
     code = """
-        import os, sys, time
+        import os, signal, sys, time
         import click
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # below nohup it is ignored, and stays so
         from onnx_ghn.cli.running import run_command
         from onnx_ghn.onnx_io import write_file
         from onnx_ghn.scratch import scratch_folder

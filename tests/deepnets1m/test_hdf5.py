@@ -149,6 +149,7 @@ def test_usual_storage_is_read(tmp_path: Path, compression: str | None) -> None:
 
 def test_what_is_no_regular_file(file: Path) -> None:
     """Nobody writes to the pipes: reading them would wait for ever."""
+    before = threading.active_count()
     meta = file.with_name("a_meta.json")
     content = meta.read_bytes()
     meta.unlink()
@@ -162,7 +163,7 @@ def test_what_is_no_regular_file(file: Path) -> None:
     os.mkfifo(file)
     with pytest.raises(DataError):
         OfficialFile(str(file))
-    assert threading.active_count() == 1
+    assert threading.active_count() <= before
 
 
 @pytest.mark.parametrize("bad", [float("inf"), float("nan"), 1e30, 10**30, -1, 1.5, "7", True, None, [7]])

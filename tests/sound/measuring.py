@@ -23,6 +23,7 @@ from onnx_ghn import predict
 from onnx_ghn.ghn import GHN
 from onnx_ghn.graph import Role
 from onnx_ghn.graph.builder import graph_of
+from onnx_ghn.images.dead_leaves import dead_leaves
 from onnx_ghn.onnx_io import inject, write_model
 from onnx_ghn.passes import open_model
 from onnx_ghn.prediction.fallback import standard_init
@@ -170,7 +171,9 @@ def _feed(path: Path, network: Network) -> dict[str, np.ndarray]:
             for i, dim in enumerate(value.shape)
         ]
         dtype = _TYPES[value.type]
-        if np.issubdtype(dtype, np.floating):
+        if np.issubdtype(dtype, np.floating) and len(shape) == 4 and shape[1] == 3:
+            feed[value.name] = dead_leaves(*shape, np.random.default_rng(1)).astype(dtype)
+        elif np.issubdtype(dtype, np.floating):
             feed[value.name] = rng.standard_normal(shape).astype(dtype)
         elif "mask" in value.name:
             feed[value.name] = np.ones(shape, dtype)
