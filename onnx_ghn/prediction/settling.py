@@ -215,6 +215,12 @@ def _ratio(scale: float, other: float) -> float:
     return max(scale / other, other / scale)
 
 
+def _apart(trial: Trial, reference: Trial) -> dict[str, float]:
+    """How far apart the scales of each output are."""
+    common = trial.outputs.keys() & reference.outputs.keys()
+    return {name: _ratio(trial.outputs[name], reference.outputs[name]) for name in trial.outputs if name in common}
+
+
 def _corrected(
     trials: Trials | Propagation, model: ir.Model, decisions: Sequence[Decision], reference: Trial, before: Trial
 ) -> tuple[list[Decision], Trial, list[str]]:
@@ -232,10 +238,7 @@ def _corrected(
     factors = {scalable[name]: factor for name, factor in trial.factors.items() if factor not in (0.0, 1.0)}
     factors = {name: factor for name, factor in factors.items() if math.isfinite(factor)}
     scaled = [_scaled(decision, factors.get(decision.parameter.name, 1.0)) for decision in decisions]
-    worst = max(
-        (_ratio(scale, reference.outputs[name]) for name, scale in before.outputs.items() if name in reference.outputs),
-        default=1.0,
-    )
+    worst = max(_apart(before, reference).values(), default=1.0)
     notes = []
     if factors:
         least, most = (f"{each(factors.values()):.2g}" for each in (min, max))
@@ -244,12 +247,7 @@ def _corrected(
             f"{told}, by {least if least == most else f'{least} to {most}'}: the outputs' scale was off by a "
             f"factor of {worst:.2g} from that of the weights to compare with"
         )
-    rest = {
-        name: _ratio(scale, reference.outputs[name])
-        for name, scale in trial.outputs.items()
-        if name in reference.outputs and _ratio(scale, reference.outputs[name]) > _FAR
-    }
-    for name, ratio in rest.items():
+    for name, ratio in ((name, ratio) for name, ratio in _apart(trial, reference).items() if ratio > _FAR):
         notes.append(
             f"the scale of output {name!r} is off by a factor of {ratio:.2g} from that of the weights to compare with, "
             "and no weight that was filled can mend it: leave out what it depends on with `exclude`"
