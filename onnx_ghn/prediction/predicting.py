@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Unpack
 
 from onnx_ghn.errors import GraphError
@@ -13,12 +11,11 @@ from onnx_ghn.graph import ComputationGraph, Role
 from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.prediction.coverage import CoverageReport
-from onnx_ghn.prediction.making import TWIN_NOISE
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
-from onnx_ghn.prediction.plan import Decision, plan
+from onnx_ghn.prediction.plan import plan
 from onnx_ghn.prediction.result import Prediction
 from onnx_ghn.prediction.settling import settle
-from onnx_ghn.prediction.symmetry import find_twins
+from onnx_ghn.prediction.symmetry import tell_apart
 
 if TYPE_CHECKING:
     import onnx
@@ -74,14 +71,15 @@ def predict(
     _check(graph, options)
     blocks = network.blocks(graph)
     decisions = plan(graph, opened.stored, options, blocks.keys())
-    twins = find_twins(graph, blocks) if options.tell_apart else {}
-    decisions = [_told_apart(decision, twins) for decision in decisions]
+    equal_weights: list[str] = []
+    if options.tell_apart:
+        decisions, equal_weights = tell_apart(graph, blocks, decisions, options)
     if output is not None:
         filled = {name for decision in decisions if decision.maker is not None for name in decision.maker.names}
         filled |= {p.name for p in graph.parameters if p.role is Role.statistic} if options.calibrates else set()
         require_values(opened.stored.values(), filled)  # before the work that calibration is
     settled = settle(opened, graph, decisions, blocks, options)
-    notes = [*opened.notes, *_equal_weights(graph, twins), *settled.notes]
+    notes = [*opened.notes, *equal_weights, *settled.notes]
     coverage = CoverageReport(decisions, notes)
     prediction = Prediction(opened.model, graph, settled.tensors, coverage, network.config.name or "unnamed GHN")
     if output is not None:
@@ -89,24 +87,6 @@ def predict(
         with no_garbage_collection():
             prediction.save(output, force=force)
     return prediction
-
-
-def _told_apart(decision: Decision, twins: Mapping[int, int]) -> Decision:
-    maker = decision.maker
-    if maker is None or maker.index not in twins:
-        return decision
-    return dataclasses.replace(decision, maker=dataclasses.replace(maker, is_twin=True))
-
-
-def _equal_weights(graph: ComputationGraph, twins: Mapping[int, int]) -> list[str]:
-    """A note on weights that come out equal."""
-    if not twins:
-        return []
-    twin, original = next((graph.parameters[a].name, graph.parameters[b].name) for a, b in twins.items())
-    return [
-        f"{len(twins)} weights come out equal to one that reads the same values, first {twin} to {original}: noise of "
-        f"{TWIN_NOISE:.0%} of their spread tells them apart"
-    ]
 
 
 def resolve_ghn(ghn: str | os.PathLike[str] | GHN | None) -> GHN:

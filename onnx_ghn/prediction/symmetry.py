@@ -2,18 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from onnx_ghn.graph import ComputationGraph
+from onnx_ghn.prediction.making import TWIN_NOISE, Maker
+from onnx_ghn.prediction.options import PredictOptions
+from onnx_ghn.prediction.plan import Decision
 
 if TYPE_CHECKING:
     from onnx_ghn.ghn import Block
 
-__all__ = ["find_twins"]
+__all__ = ["tell_apart"]
 
 
-def find_twins(graph: ComputationGraph, blocks: Mapping[int, Block]) -> dict[int, int]:
+def tell_apart(
+    graph: ComputationGraph, blocks: Mapping[int, Block], decisions: Sequence[Decision], options: PredictOptions
+) -> tuple[list[Decision], list[str]]:
+    """The decisions, where weights that would come out equal are told apart by noise, and a note on these.
+
+    A tensor that repeats another one follows it. What `post` separates already is left to that.
+    """
+    originals = _find_twins(graph, blocks)
+    twins = {index for index in originals if options.post == "none" or not blocks[index].is_tiled}
+    decided = [
+        dataclasses.replace(decision, maker=_told_apart(decision.maker, twins))
+        if decision.maker is not None
+        else decision
+        for decision in decisions
+    ]
+    makers = [decision.maker for decision in decided if decision.maker is not None]
+    told = [maker for maker in makers if maker.is_twin and maker.original is None and maker.index is not None]
+    if not told:
+        return decided, []
+    first = told[0].index
+    assert first is not None
+    twin, original = graph.parameters[first].name, graph.parameters[originals[first]].name
+    return decided, [
+        f"{len(told)} weights come out equal to one that reads the same values, first {twin} to {original}: noise of "
+        f"{TWIN_NOISE:.0%} of their spread tells them apart"
+    ]
+
+
+def _told_apart(maker: Maker, twins: Collection[int]) -> Maker:
+    original = None if maker.original is None else _told_apart(maker.original, twins)
+    return dataclasses.replace(maker, is_twin=maker.index in twins, original=original)
+
+
+def _find_twins(graph: ComputationGraph, blocks: Mapping[int, Block]) -> dict[int, int]:
     """Weights that are equal to another one which reads the same values: the gate of a gated MLP and its other half,
     keys and values. By their indices, the index of the first of them.
 

@@ -94,6 +94,20 @@ def test_weights_beside_each_other_are_told_apart(branches: int) -> None:
     assert all(np.array_equal(again[name], array) for name, array in prediction.items())
 
 
+def test_what_repeats_a_weight_that_is_told_apart_follows_it(tmp_path: Path) -> None:
+    proto = gated(2)
+    w1 = next(tensor for tensor in proto.graph.initializer if tensor.name == "w1")
+    values = onnx.numpy_helper.to_array(w1)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(values.T.copy(), "copy"))
+    proto.graph.node.append(onnx.helper.make_node("MatMul", ["p0", "copy"], ["back"], name="n_back"))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("back", onnx.TensorProto.FLOAT, ["N", 12]))
+    prediction = predict(proto, tmp_path / "o.onnx", ghn=load_ghn("ghn-cifar10"), correct_scales=False)
+    written = arrays(onnx.load(tmp_path / "o.onnx"))
+    np.testing.assert_array_equal(written["copy"], written["w1"].T)
+    assert not np.array_equal(written["w0"], written["w1"])
+    assert any(note.startswith("1 weights come out equal") for note in prediction.coverage.notes)
+
+
 def test_one_layer_after_the_other_is_no_twin() -> None:
     net = Net()
     x = net.input("N", 12)
