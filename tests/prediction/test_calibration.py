@@ -17,23 +17,8 @@ from torch.nn import functional as F
 
 from onnx_ghn import predict
 from onnx_ghn.errors import OptionError
-from onnx_ghn.prediction import calibration_inputs
 
 Feed = dict[str, np.ndarray]
-
-
-@pytest.fixture
-def feeds(monkeypatch: pytest.MonkeyPatch) -> list[Feed]:
-    """The inputs that calibration drew."""
-    seen: list[Feed] = []
-    draw = calibration_inputs._feed
-
-    def record(*args: Any) -> Feed:
-        seen.append(draw(*args))
-        return seen[-1]
-
-    monkeypatch.setattr(calibration_inputs, "_feed", record)
-    return seen
 
 
 def calibrated(proto: onnx.ModelProto, folder: Path, **options: Any) -> tuple[dict[str, np.ndarray], list[str]]:

@@ -16,26 +16,11 @@ from torch.nn import functional as F
 
 from onnx_ghn import predict
 from onnx_ghn.inspection import inspect_model
-from onnx_ghn.prediction import calibration_inputs
 
 Feed = dict[str, np.ndarray]
 Spelling = Callable[[Net, str, int, str, tuple[int, ...]], str]
 
 EPSILON = 1e-3
-
-
-@pytest.fixture
-def feeds(monkeypatch: pytest.MonkeyPatch) -> list[Feed]:
-    """The inputs that calibration drew."""
-    seen: list[Feed] = []
-    draw = calibration_inputs._feed
-
-    def record(*args: Any) -> Feed:
-        seen.append(draw(*args))
-        return seen[-1]
-
-    monkeypatch.setattr(calibration_inputs, "_feed", record)
-    return seen
 
 
 def store(net: Net, name: str, shape: tuple[int, ...], dtype: Any = None) -> tuple[str, str, str, str]:
