@@ -37,7 +37,9 @@ def test_found_predicted_sound_and_finite(path: Path, tmp_path: Path) -> None:
     assert coverage.share("predicted") >= 0.99
     assert coverage.count("kept") == 0
     assert all(reason for reason in coverage.reasons())
-    assert [note for note in coverage.notes if "come out equal" not in note] == []  # all running statistics calibrated
+    assert [
+        note for note in coverage.notes if "out equal to one that reads" not in note
+    ] == []  # all running statistics calibrated
 
     # What inspect foretells of each tensor is what became of it.
     foretold = inspect_model(path).coverage.entries

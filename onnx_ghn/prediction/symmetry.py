@@ -39,8 +39,9 @@ def tell_apart(
     first = told[0].index
     assert first is not None
     twin, original = graph.parameters[first].name, graph.parameters[originals[first]].name
+    what = "1 weight comes" if len(told) == 1 else f"{len(told)} weights come"
     return decided, [
-        f"{len(told)} weights come out equal to one that reads the same values, first {twin} to {original}: noise of "
+        f"{what} out equal to one that reads the same values, first {twin} to {original}: noise of "
         f"{TWIN_NOISE:.0%} of their spread tells them apart"
     ]
 
