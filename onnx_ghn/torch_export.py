@@ -131,7 +131,9 @@ def module_to_file(
         size_bytes = sum(parameter.nbytes for parameter in module.parameters())
         # The optimiser of this exporter folds batch norms, so it is switched off.
         settings.update(dynamo=True, optimize=False, verbose=False, external_data=size_bytes > _INSIDE_LIMIT)
-    with _modes_kept(module), _quiet():
+    _check_operators(module)
+    # With gradients torch.export traces other layouts of attention, which its decompositions then cannot view.
+    with _modes_kept(module), _quiet(), torch.no_grad():
         module.eval()
         module.training = auxiliary
         try:
@@ -140,6 +142,18 @@ def module_to_file(
             torch.onnx.export(module, example, file, kwargs=dict(kwargs) or None, **settings)
         except Exception as error:
             raise GraphError(f"{type(module).__name__}: torch cannot export it ({_first_line(error)})") from error
+
+
+def _check_operators(module: nn.Module) -> None:
+    """Raise GraphError for a layer that torch exports as something that no runtime runs."""
+    import torch
+
+    for name, part in module.named_modules():
+        if isinstance(part, torch.nn.LSTM) and part.proj_size > 0:
+            raise GraphError(
+                f"{type(module).__name__}: layer {name!r} is an LSTM with proj_size {part.proj_size}, which no ONNX "
+                "operator computes: torch drops the projection; use an LSTM without proj_size and a Linear behind it"
+            )
 
 
 def _first_line(error: BaseException) -> str:

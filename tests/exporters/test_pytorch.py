@@ -241,3 +241,44 @@ def test_torch_prints_nothing_of_a_program_that_it_cannot_export(
     with pytest.raises(GraphError, match="adaptive_avg_pool2d"):
         pytorch.export(module, tmp_path / "m.onnx", torch.rand(1, 3, 4, 4), exporter="torchscript")
     assert capfd.readouterr() == ("", "")
+
+
+class Biased(nn.Module):
+    """Attention with a bias that is computed from a trainable table, as T5, Swin and ALiBi do it."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(3))
+        self.table = nn.Parameter(torch.rand(4) if kind == "slopes" else torch.rand(20, 4))
+        self.register_buffer("positions", torch.randint(0, 20, (5, 5)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query, key, value = (layer(x).view(1, 5, 4, 4).transpose(1, 2) for layer in self.layers)
+        if self.kind == "embedding":
+            bias = nn.functional.embedding(self.positions, self.table).permute(2, 0, 1)[None]
+        elif self.kind == "window":
+            bias = self.table[self.positions.view(-1)].view(5, 5, 4).permute(2, 0, 1).contiguous()[None]
+        else:
+            bias = (self.table[:, None, None] * self.positions)[None]
+        out = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return out.transpose(1, 2).contiguous().reshape(1, 5, 16)
+
+
+@pytest.mark.parametrize("kind", ["embedding", "window", "slopes"])
+def test_a_computed_attention_bias_is_exported(kind: str, tmp_path: Path) -> None:
+    """torch.export with gradients traces a layout of attention that its decompositions cannot view."""
+    torch.manual_seed(0)
+    net, x = Biased(kind).eval(), torch.randn(1, 5, 16)
+    report = pytorch.export(net, tmp_path / "m.onnx", x, exporter="dynamo")
+    assert report.complete
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), net(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo", "auto"])
+def test_an_lstm_with_a_projection_is_refused(exporter: str, tmp_path: Path) -> None:
+    module = nn.LSTM(6, 8, proj_size=3, batch_first=True)
+    with pytest.raises(GraphError, match=r"LSTM with proj_size 3.*; use an LSTM without proj_size and a Linear"):
+        pytorch.export(module, tmp_path / "m.onnx", torch.rand(1, 4, 6), exporter=exporter)
+    assert not (tmp_path / "m.onnx").exists()
