@@ -21,7 +21,8 @@ _MS = "com.microsoft"
 
 #: (handler, operators); "" is the ONNX domain.
 _TABLE: tuple[tuple[Handler, tuple[tuple[str, str], ...]], ...] = (
-    (convolution.convolution, (("", "Conv"), (_MS, "FusedConv"), (_MS, "NhwcConv"), ("com.microsoft.nchwc", "Conv"))),
+    (convolution.convolution, (("", "Conv"), (_MS, "FusedConv"), (_MS, "NhwcConv"))),
+    (convolution.blocked_convolution, (("com.microsoft.nchwc", "Conv"),)),
     (convolution.deformable_convolution, (("", "DeformConv"),)),
     (convolution.causal_convolution, (("", "CausalConvWithState"),)),
     (convolution.transposed_convolution, (("", "ConvTranspose"), (_MS, "ConvTransposeWithDynamicPads"))),

@@ -10,7 +10,16 @@ from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
 
-__all__ = ["add_bias", "causal_convolution", "convolution", "deformable_convolution", "transposed_convolution"]
+__all__ = [
+    "add_bias",
+    "blocked_convolution",
+    "causal_convolution",
+    "convolution",
+    "deformable_convolution",
+    "transposed_convolution",
+]
+
+_BLOCKED = "stored in onnxruntime's own blocks of channels; predict the file that onnxruntime optimised instead"
 
 
 def convolution(ctx: BuildContext, op: Op) -> None:
@@ -20,6 +29,13 @@ def convolution(ctx: BuildContext, op: Op) -> None:
     ppuda/deepnets1m/graph.py, `get_conv_name`).
     """
     _weighted(ctx, op, _kernel)
+
+
+def blocked_convolution(ctx: BuildContext, op: Op) -> None:
+    """Conv of com.microsoft.nchwc, as onnxruntime's highest optimisation writes it: a kernel of the usual shape whose
+    elements lie in blocks of channels, in an order that depends on the processor. It and its bias stay as they are.
+    """
+    _weighted(ctx, op, _kernel, reason=_BLOCKED, doubt=_BLOCKED)
 
 
 def deformable_convolution(ctx: BuildContext, op: Op) -> None:
@@ -54,25 +70,29 @@ def _weighted(
     *,
     bias_at: int = 2,
     depthwise: bool = False,
+    reason: str = "",
+    doubt: str = "",
 ) -> None:
     weight = op.input(1)
     if weight is None or not weight.is_const:  # a kernel that the net computes (dynamic convolution)
         ctx.drop(op)
         return
-    claim = ctx.claim(weight, Role.weight, op, canonical)
+    claim = ctx.claim(weight, Role.weight, op, canonical, reason, doubt)
     primitive = Primitive.conv
     if op.attr("group", 1) > 1 or depthwise:
         dilated = min(op.attr("dilations") or [1]) > 1
         primitive = Primitive.dil_conv if dilated else Primitive.sep_conv
     after = ctx.add_node(primitive, ctx.union(op.inputs), name=claim.name, shape=claim.shape, weight=claim.index)
-    ctx.finish(op, add_bias(ctx, op, op.input(bias_at), after))
+    ctx.finish(op, add_bias(ctx, op, op.input(bias_at), after, reason, doubt))
 
 
-def add_bias(ctx: BuildContext, op: Op, bias: Tensor | None, after: frozenset[int]) -> frozenset[int]:
-    """A bias node behind `after` where the bias is a constant."""
+def add_bias(
+    ctx: BuildContext, op: Op, bias: Tensor | None, after: frozenset[int], reason: str = "", doubt: str = ""
+) -> frozenset[int]:
+    """A bias node behind `after` where the bias is a constant. See `BuildContext.claim` for a reason and a doubt."""
     if bias is None or not bias.is_const:
         return after | ctx.sources(bias)
-    claim = ctx.claim(bias, Role.bias, op, vector)
+    claim = ctx.claim(bias, Role.bias, op, vector, reason, doubt)
     if claim.shape is None or (claim.index is None and math.prod(claim.shape) <= 1):
         return after
     return ctx.add_node(Primitive.bias, after, name=claim.name, shape=claim.shape, shift=claim.index)
