@@ -152,3 +152,35 @@ def test_norms_that_the_new_exporter_merged_are_parameters_of_their_own(n_blocks
     prediction = predict(proto, ghn=tiny_ghn())
     scales = [e for e in prediction.coverage.entries if e.parameter.role == "norm_scale"]
     assert len(scales) == n_blocks
+
+
+def branches(kind: str) -> nn.Module:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 3)
+            make = {"conv": lambda: nn.Conv2d(8, 8, 3), "grouped": lambda: nn.Conv2d(8, 8, 3, groups=4)}
+            make["pointwise"] = lambda: nn.Conv2d(8, 16, 1)
+            self.branches = nn.ModuleList(make[kind]() for _ in range(2))
+            self.fc = nn.LazyLinear(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.stem(x))
+            return self.fc(sum(torch.relu(branch(x)) for branch in self.branches).mean((2, 3)))
+
+    torch.manual_seed(0)
+    net = Net()
+    net(torch.rand(1, 3, 12, 12))
+    return net
+
+
+@pytest.mark.parametrize("kind", ["conv", "pointwise", "grouped"])
+def test_branches_that_are_equal_up_to_rounding_are_told_apart(kind: str, tmp_path: Path) -> None:
+    proto = export(branches(kind), (torch.rand(2, 3, 12, 12),), tmp_path / "i.onnx")
+    one, other = "branches.0.weight", "branches.1.weight"
+    together = predict(proto, ghn="ghn-cifar10", tell_apart=False, calibrate="none")
+    apart = predict(proto, ghn="ghn-cifar10", calibrate="none")
+    spread = together[one].std()
+    assert np.abs(together[other] - together[one]).max() < 1e-3 * spread
+    assert (apart[other] - apart[one]).std() == pytest.approx(0.1 * spread, rel=0.3)
+    assert any("out equal to one that reads the same values" in note for note in apart.coverage.notes)
