@@ -29,6 +29,7 @@ class OpenedModel:
     model: ir.Model
     stored: dict[str, StoredTensor]
     notes: tuple[str, ...] = ()
+    untied: tuple[str, ...] = ()  # tensors that were one with another in the source
 
 
 def open_model(
@@ -52,7 +53,7 @@ def open_model(
         model = copy_model(source)
     else:
         model = read_model(source, base_dir=base_dir, allow_absent=True)
-    UntieMergedTensors().call(model)
+    untied = UntieMergedTensors().call(model)
     notes: tuple[str, ...] = ()
     if unfold_batchnorm:
         unfolded = UnfoldBatchNorms().call(model).changes
@@ -65,4 +66,4 @@ def open_model(
     stored = stored_tensors(model)
     if absent := absent_note(stored.values()):
         notes = (absent, *notes)
-    return OpenedModel(model, stored, notes)
+    return OpenedModel(model, stored, notes, (*untied.origins, *untied.changes))

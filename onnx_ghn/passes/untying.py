@@ -7,7 +7,9 @@ all would tie layers that the framework keeps apart.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import math
 
 import numpy as np
 import onnx_ir as ir
@@ -17,19 +19,30 @@ from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.onnx_io.tensors import AbsentTensor, FillTensor
 from onnx_ghn.passes.results import Rewrite
 
-__all__ = ["UntieMergedTensors"]
+__all__ = ["UntieMergedTensors", "Untied"]
 
 logger = logging.getLogger(__name__)
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+_SAMPLE = 4096  # elements that mostly show that a matrix is not zero
 _PIECES = frozenset({"Slice", "Split", "Gather"})
+_SAME = frozenset({"Identity", "Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
+_HAVE_BIAS = frozenset({"Gemm", "Conv", "ConvTranspose"})
+_MULTIPLY = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose"})
 _BATCH_NORM_INPUTS = {1: "scale", 2: "bias", 3: "running_mean", 4: "running_var"}
+
+
+@dataclasses.dataclass
+class Untied(Rewrite):
+    """The changes are the names of the new tensors, the origins those of the tensors that they were one with."""
+
+    origins: tuple[str, ...] = ()
 
 
 class UntieMergedTensors(ir.passes.InPlacePass):
     """Gives each merged tensor of the main graph an initializer of its own; the changes are the names of the new ones.
 
-    A merged tensor is 1-D, all its elements are equal, and
+    A merged tensor is 1-D, or a matrix or kernel of zeros, all its elements are equal, and
 
     - Identity nodes pass it on (torch): the new initializer takes the name of the Identity's output, which is the
       parameter's; the node stays, and its output is called `<name>_identity`; or
@@ -38,25 +51,39 @@ class UntieMergedTensors(ir.passes.InPlacePass):
       exporter merges the scales of equal norms): then each reader after the first gets a copy, named after what it
       computes. Operators that read a piece of it (query, key and value of one bias) go on reading one tensor.
 
-    Matrices are left tied: those are tied by design (an embedding and an output layer).
+    Matrices of other values are left tied: those are tied by design (an embedding and an output layer). Biases of two
+    layers whose matrix is one are the bias of one layer, which is used twice, and stay one.
     """
 
-    def call(self, model: ir.Model) -> Rewrite:
+    def call(self, model: ir.Model) -> Untied:
         """Rewrite the model in place."""
         if TRACE in model.metadata_props:  # exported with no two tensors equal: what is shared is meant to be
-            return Rewrite(model, modified=False)
+            return Untied(model, modified=False)
         if model.ir_version < 4:  # there an initializer has to be a graph input: the file's interface would change
-            return Rewrite(model, modified=False)
+            return Untied(model, modified=False)
         merged = [stored for stored in stored_tensors(model).values() if _may_be_merged(model, stored)]
         by_value = any(len(_places(stored)) > 1 for stored in merged) or (bool(merged) and _reads_matrices_once(model))
         taken = _names(model)
         new: list[str] = []
+        origins: dict[str, None] = {}
+        roots: dict[int, str] = {}
+        if merged:
+            roots = {id(stored.value): stored.name for stored in stored_tensors(model).values() if not _is_zero(stored)}
         for stored in merged:
             first = True
-            for use in list(stored.value.uses()):
+            of_layer: dict[str, ir.Value] = {}  # the bias of each layer by the name of its matrix
+            uses = list(stored.value.uses())
+            layers = [_layer_of(use.node, use.idx, roots) for use in uses]
+            for use, layer in zip(uses, layers, strict=True):
                 node = use.node
                 if len(stored.value.uses()) < 2:
                     break
+                if layer is not None and layers.count(layer) > 1:
+                    if layer in of_layer:
+                        node.replace_input_with(use.idx, of_layer[layer])
+                        continue
+                    if layers.count(layer) == len(layers):
+                        break
                 if _is_identity(node) and not node.outputs[0].is_graph_output():
                     name = node.outputs[0].name or ""
                     node.outputs[0].name = _free(taken, f"{name}_identity")
@@ -67,27 +94,79 @@ class UntieMergedTensors(ir.passes.InPlacePass):
                     name = _free(taken, f"{node.outputs[0].name}_{of_batch_norm.get(use.idx, f'input{use.idx}')}")
                 else:
                     first = False
+                    if layer is not None:
+                        of_layer[layer] = stored.value
                     continue
-                node.replace_input_with(use.idx, _initializer(model, stored, name))
+                value = _initializer(model, stored, name)
+                node.replace_input_with(use.idx, value)
+                if layer is not None:
+                    of_layer[layer] = value
                 new.append(name)
+                origins[stored.name] = None
         if new:
             logger.debug("%d tensors that the exporter had merged have initializers of their own", len(new))
-        return Rewrite(model, bool(new), tuple(new))
+        return Untied(model, bool(new), tuple(new), tuple(origins))
 
 
 def _may_be_merged(model: ir.Model, stored: StoredTensor) -> bool:
     if stored.kind not in ("initializer", "constant_of_shape", "constant") or stored.site.graph is not model.graph:
         return False
-    if len(stored.shape) != 1 or stored.shape[0] < 2 or stored.dtype not in _FLOATS or stored.is_sparse:
+    if not stored.shape or math.prod(stored.shape) < 2 or stored.dtype not in _FLOATS or stored.is_sparse:
         return False
     if len(stored.value.uses()) < 2:
         return False
+    if len(stored.shape) > 1:  # zeros alone: other matrices are shared by their author
+        return _is_zero(stored) and any(_is_identity(use.node) for use in stored.value.uses())
     if isinstance(stored.tensor, FillTensor):  # one value, however large it is declared
         return True
     if stored.is_absent:  # its values cannot tell: only what no shared layer does
         return len(_places(stored)) > 1
     values = np.asarray(stored.numpy())
     return bool((values == values[0]).all())
+
+
+def _is_zero(stored: StoredTensor) -> bool:
+    if stored.is_absent or stored.is_sparse or stored.is_string or stored.dtype not in _FLOATS:
+        return False
+    if isinstance(stored.tensor, FillTensor):
+        return float(stored.tensor.fill) == 0
+    values = np.asarray(stored.numpy()).reshape(-1)
+    return not values[:_SAMPLE].any() and not values.any()
+
+
+def _layer_of(node: ir.Node, index: int, roots: dict[int, str]) -> str | None:
+    """The name of the matrix of the layer whose bias a node reads as that input; None where it reads no bias."""
+    while _is_view(node):
+        uses = list(node.outputs[0].uses())
+        if len(uses) != 1:
+            return None
+        node, index = uses[0].node, uses[0].idx
+    if node.op_type in _HAVE_BIAS and index == 2:
+        return _root(node.inputs[1], roots)
+    if node.op_type != "Add" or len(node.inputs) != 2:
+        return None
+    other = node.inputs[1 - index]
+    while other is not None and (before := other.producer()) is not None:
+        if before.op_type in _MULTIPLY:
+            return _root(before.inputs[1], roots) or _root(before.inputs[0], roots)
+        if not _is_view(before):
+            return None
+        other = before.inputs[0]
+    return None
+
+
+def _root(value: ir.Value | None, roots: dict[int, str]) -> str | None:
+    """The name of the stored tensor that a value is a view or a piece of."""
+    while value is not None and id(value) not in roots:
+        node = value.producer()
+        if node is None or not (_is_view(node) or node.op_type in ("Slice", "Split")):
+            return None
+        value = node.inputs[0]
+    return None if value is None else roots[id(value)]
+
+
+def _is_view(node: ir.Node) -> bool:
+    return node.op_type in _SAME and not node.domain
 
 
 def _is_identity(node: ir.Node) -> bool:
@@ -124,7 +203,7 @@ def _initializer(model: ir.Model, stored: StoredTensor, name: str) -> ir.Value:
         tensor = AbsentTensor(stored.tensor.source, name, stored.dtype, stored.shape)
     else:
         # All elements are equal: nothing of the declared size is allocated before the size has been judged.
-        first = np.asarray(stored.numpy())[:1].copy()
+        first = np.asarray(stored.numpy()).reshape(-1)[:1].copy()
         tensor = FillTensor(first, name, stored.dtype, stored.shape)
     value = ir.Value(name=name, shape=ir.Shape(stored.shape), type=ir.TensorType(stored.dtype), const_value=tensor)
     model.graph.initializers.add(value)

@@ -81,7 +81,10 @@ def predict(
     settled = settle(opened, graph, decisions, blocks, options)
     notes = [*opened.notes, *equal_weights, *settled.notes]
     coverage = CoverageReport(decisions, notes)
-    prediction = Prediction(opened.model, graph, settled.tensors, coverage, network.config.name or "unnamed GHN")
+    # Tensors that were one with another are new in the file, be it that they keep the values of that one.
+    new = {d.parameter.name for d in decisions if d.outcome == "kept"} & set(opened.untied)
+    tensors = {**{name: opened.stored[name].numpy for name in sorted(new)}, **settled.tensors}
+    prediction = Prediction(opened.model, graph, tensors, coverage, network.config.name or "unnamed GHN")
     if output is not None:
         require_values(stored_tensors(opened.model).values())  # statistics that calibration could not measure
         with no_garbage_collection():

@@ -18,7 +18,8 @@ __all__ = ["Prediction"]
 
 
 class Prediction(Mapping[str, Array]):
-    """Predicted tensors by parameter name, each of the stored shape and type, made when it is asked for.
+    """Predicted tensors by parameter name, each of the stored shape and type, made when it is asked for; and what keeps
+    its values but was one tensor with another in the file that was read.
 
     Attributes:
         graph: the computational graph that the GHN read.

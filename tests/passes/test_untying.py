@@ -236,3 +236,94 @@ def test_names_that_are_taken_are_not_taken_twice(tmp_path: Path) -> None:
     assert new
     feed = random_feed(session(proto))
     np.testing.assert_array_equal(run(written, feed)[0], run(proto, feed)[0])
+
+
+def shared_layer(bias: bool = True, steps: int = 2, kind: str = "MatMul", own_norm: bool = False) -> onnx.ModelProto:
+    """A layer used several times, written by Keras with torch: the second use reads its tensors through Identity nodes.
+
+    Args:
+        own_norm: behind each use stands a batch norm of its own, whose fresh vectors were merged as well.
+    """
+    net = Net()
+    shape: tuple[object, ...] = ("N", 6, 5, 5) if kind == "Conv" else ("N", 6)
+    x = net.input(*shape)
+    net.random("w", *((6, 6, 1, 1) if kind == "Conv" else (6, 6)))
+    net.tensor("b", np.zeros(6))
+    stored = [tensor.name for tensor in net.tensors]
+    if own_norm:
+        net.tensor("one", np.ones(6))
+    for i in range(steps):
+        names = {name: net.op("Identity", name, out=f"{name}{i}") if i else name for name in stored}
+        if kind == "MatMul":
+            x = net.op("MatMul", x, names["w"], out=f"m{i}")
+            x = net.op("Add", x, names["b"], out=f"a{i}") if bias else x
+        else:
+            x = net.op(kind, x, names["w"], names["b"], out=f"a{i}")
+        if own_norm:
+            merged = [net.op("Identity", name, out=f"{name}{i}{k}") for k, name in enumerate(["one", "b", "b", "one"])]
+            x = net.op("BatchNormalization", x, *merged, out=f"n{i}")
+        x = net.op("Relu", x, out=f"r{i}")
+    return net.model(x, shape=shape)
+
+
+@pytest.mark.parametrize("kind", ["MatMul", "Gemm", "Conv"])
+@pytest.mark.parametrize("steps", [2, 3])
+def test_the_bias_of_a_layer_used_twice_stays_one(kind: str, steps: int, tmp_path: Path) -> None:
+    proto = shared_layer(kind=kind, steps=steps)
+    assert untied(proto, tmp_path)[1] == []
+    graph = build_graph(proto)
+    assert {p.name: p.size for p in graph.parameters} == {"w": 36, "b": 6}
+
+
+def test_norms_of_their_own_behind_a_shared_layer_come_apart(tmp_path: Path) -> None:
+    """As the heads of a detector have them: one convolution for all levels, and a batch norm for each."""
+    proto = shared_layer(kind="Conv", own_norm=True)
+    written, new = untied(proto, tmp_path)
+    convolutions = [node for node in written.graph.node if node.op_type == "Conv"]
+    identity = {node.output[0]: node.input[0] for node in written.graph.node if node.op_type == "Identity"}
+    assert [identity.get(node.input[2], node.input[2]) for node in convolutions] == ["b", "b"]
+    norms = [node for node in written.graph.node if node.op_type == "BatchNormalization"]
+    read = [identity.get(name, name) for node in norms for name in node.input[1:]]
+    assert len(set(read)) == 8
+    assert len(new) >= 7
+    feed = random_feed(session(proto))
+    np.testing.assert_array_equal(run(written, feed)[0], run(proto, feed)[0])
+
+
+class ZeroResiduals(nn.Module):
+    """Branches whose last layer starts at zero: convolutions, linear layers, or adapters of low rank."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+
+        def make(zero: bool) -> nn.Module:
+            layer = (
+                nn.Conv2d(6, 6, 3, padding=1, bias=False) if kind == "conv" else nn.Linear(6, 6, bias=kind == "bias")
+            )
+            if zero:
+                for parameter in layer.parameters():
+                    nn.init.zeros_(parameter)
+            return layer
+
+        self.layers = nn.ModuleList([make(zero=bool(i % 2)) for i in range(6)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for first, last in zip(self.layers[::2], self.layers[1::2], strict=True):
+            x = x + last(torch.relu(first(x)))
+        return x
+
+
+@pytest.mark.parametrize("kind", ["conv", "linear", "bias"])
+def test_matrices_of_zeros_that_torch_merged_come_apart(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = ZeroResiduals(kind)
+    proto = export(net, (torch.randn(2, 6, 5, 5) if kind == "conv" else torch.randn(2, 6),), tmp_path / "in.onnx")
+    assert any(node.op_type == "Identity" for node in proto.graph.node)  # torch did merge
+    graph = build_graph(proto)
+    assert {p.name: p.size for p in graph.parameters} == {name: p.numel() for name, p in net.named_parameters()}
+    prediction = predict(proto, ghn=tiny_ghn(), overwrite_special=True, calibrate="none")
+    assert {name: prediction[name].shape for name, _ in net.named_parameters()} == {
+        name: tuple(p.shape) for name, p in net.named_parameters()
+    }
+    feed = random_feed(session(proto))
+    np.testing.assert_array_equal(run(untied(proto, tmp_path)[0], feed)[0], run(proto, feed)[0])
