@@ -17,7 +17,7 @@ from onnx_ghn.limits import memory_bytes
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["failures", "open_session", "run_session"]
+__all__ = ["failures", "load_as_known", "open_session", "run_session"]
 
 T = TypeVar("T")
 
@@ -65,23 +65,34 @@ def open_session(
             lambda: onnxruntime.InferenceSession(model, options, providers=list(providers)), lambda: _cancel(options)
         )
 
-    model: str | bytes = os.fspath(path)
     try:
-        for _ in range(_MAX_REFUSALS):
-            try:
-                return session(model)
-            except failures() as error:
-                lower = declared_lower(model, str(error))
-                if lower is None:
-                    raise
-                model = lower
-        return session(model)
+        return load_as_known(os.fspath(path), session)
     except TimeoutError as error:
         raise RuntimeFailure(
             f"onnxruntime cannot load {name}: still folds its constants after {_MAX_RUN_S:g} s; simplify the model"
         ) from error
     except failures() as error:
         raise RuntimeFailure(f"onnxruntime cannot load {name}: {_first_line(error)}") from error
+
+
+def load_as_known(model: str | bytes, load: Callable[[str | bytes], T]) -> T:
+    """What `load` gives for a model, or for the same one declared lower where onnxruntime does not know its opset yet.
+
+    Args:
+        load: makes a session; where it is given bytes, external data lie beside the model.
+
+    Raises:
+        RuntimeFailure: operators of an opset that is too new are used. What else `load` raises is raised.
+    """
+    for _ in range(_MAX_REFUSALS):
+        try:
+            return load(model)
+        except failures() as error:
+            lower = declared_lower(model, str(error))
+            if lower is None:
+                raise
+            model = lower
+    return load(model)
 
 
 def _watched(make: Callable[[], T], cancel: Callable[[], None]) -> T:

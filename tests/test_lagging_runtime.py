@@ -13,6 +13,10 @@ from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.evaluate import onnx_logits
 from onnx_ghn.ghn import GHNConfig, new_ghn
 from onnx_ghn.prediction import predict
+from onnx_ghn.profiling import profile
+from onnx_ghn.profiling.pairs import compare_outputs
+from onnx_ghn.profiling.settings import Point, Settings
+from onnx_ghn.profiling.specs import model_spec
 from onnx_ghn.runtime import open_session, run_session
 
 NEWEST = onnx.defs.onnx_opset_version()
@@ -75,12 +79,29 @@ def test_statistics_are_calibrated_and_the_file_keeps_its_opset(opset: int, ir_v
         )
 
 
+@pytest.mark.parametrize(("opset", "ir_version"), VERSIONS[1:])
+def test_a_profile_is_that_of_an_older_opset(opset: int, ir_version: int, tmp_path: Path) -> None:
+    new, old = str(tmp_path / "new.onnx"), str(tmp_path / "old.onnx")
+    onnx.save(net(opset, ir_version), new, save_as_external_data=True, location="new.data", size_threshold=0)
+    onnx.save(net(17, 9), old)
+    found = [profile(path, threads=[1], settings=Settings(warmup=1, iterations=3)) for path in (new, old)]
+    assert [report.errors for report in found] == [[], []]
+    kinds = [sorted(row.fused for row in report.points[0].operators.operators) for report in found]
+    assert kinds[0] == kinds[1] != []
+    compared = compare_outputs((new, old), model_spec(old).inputs, Point(), Settings())
+    assert compared.first_divergence is None
+    assert len(compared.rows) == 6
+
+
 def test_an_operator_that_is_new_is_named(tmp_path: Path) -> None:
     onnx.save(net(28, 11, "SwiGLU"), tmp_path / "m.onnx")
     with pytest.raises(
         RuntimeFailure, match=r"opsets up to \d+, and node '' \(SwiGLU\) is of a newer one; update onnxruntime"
     ):
         open_session(tmp_path / "m.onnx")
+    (told,) = profile(tmp_path / "m.onnx", settings=Settings(warmup=1, iterations=1)).errors
+    assert "onnxruntime loads opsets up to " in told
+    assert "node '' (SwiGLU) is of a newer one; update onnxruntime" in told
     network = new_ghn(GHNConfig.preset("ghn2", hid=8, max_shape=(8, 8, 3, 3)), seed=0)
     (note,) = predict(tmp_path / "m.onnx", ghn=network).coverage.notes
     assert note.startswith("2 running statistics are kept: onnxruntime loads opsets up to ")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.installed_runtime import require_onnxruntime
 from onnx_ghn.profiling.settings import OPTIMIZATIONS, Point, Settings
-from onnx_ghn.runtime import failures
+from onnx_ghn.runtime import failures, load_as_known
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -61,7 +61,8 @@ def timed_session(
         optimized: where to write the graph as onnxruntime runs it (its large tensors beside it).
 
     Raises:
-        RuntimeFailure: a provider that is absent, a model that onnxruntime refuses.
+        RuntimeFailure: a provider that is absent, a model that onnxruntime refuses (one that is newer than onnxruntime,
+            and uses nothing new, is loaded as one of an older opset).
     """
     require_onnxruntime()
     import onnxruntime
@@ -83,8 +84,9 @@ def timed_session(
         # One processor for each thread of the pool; the caller is the first thread. onnxruntime counts from 1.
         places = ";".join(str(core + 1) for core in settings.pin[1 : point.threads])
         options.add_session_config_entry("session.intra_op_thread_affinities", places)
-    if isinstance(model, bytes):
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    # Where bytes are loaded, external data lie there.
+    beside = folder if isinstance(model, bytes) else os.path.dirname(os.path.abspath(model))
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", beside)
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix
@@ -100,12 +102,20 @@ def timed_session(
     providers = [point.provider] if point.provider == _CPU else [point.provider, _CPU]
     with one_line_failures("onnxruntime cannot load the model"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about a provider that is dropped: an error is raised below
-        began = time.perf_counter()
-        session = onnxruntime.InferenceSession(model, options, providers=providers)
-        creation_ms = (time.perf_counter() - began) * 1e3
+        session, creation_ms = load_as_known(model, lambda known: _timed(known, options, providers))
     if session.get_providers()[0] != point.provider:
         raise RuntimeFailure(f"provider {point.provider} cannot be used on this machine: no device, or no libraries")
     return session, creation_ms
+
+
+def _timed(
+    model: str | bytes, options: onnxruntime.SessionOptions, providers: list[str]
+) -> tuple[onnxruntime.InferenceSession, float]:
+    import onnxruntime
+
+    began = time.perf_counter()
+    session = onnxruntime.InferenceSession(model, options, providers=providers)
+    return session, (time.perf_counter() - began) * 1e3
 
 
 @contextlib.contextmanager
