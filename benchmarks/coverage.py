@@ -122,8 +122,19 @@ def _predict(path: str, filled: str) -> dict[str, Any]:
     if importlib.util.find_spec("torch") is not None:
         from onnx_ghn import predict
 
-        return predict(path, filled, calibrate="none").coverage.to_dict()
-    command = [os.environ["ONNX_GHN_PYTHON"], "-m", "onnx_ghn", "predict", path, "-o", filled, "--calibrate", "none"]
+        return predict(path, filled, calibrate="none", correct_scales=False).coverage.to_dict()
+    command = [
+        os.environ["ONNX_GHN_PYTHON"],
+        "-m",
+        "onnx_ghn",
+        "predict",
+        path,
+        "-o",
+        filled,
+        "--calibrate",
+        "none",
+        "--no-correct-scales",
+    ]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr.strip())

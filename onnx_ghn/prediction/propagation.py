@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnx_ghn.onnx_io.tensors import AbsentTensor
 from onnx_ghn.prediction.trials import Trial
 
 if TYPE_CHECKING:
@@ -156,8 +157,10 @@ class _Values:
     def _stored(self, tensor: ir.TensorProtocol) -> _Scale | None:
         if tensor.dtype not in self._floats or tensor.size == 0:
             return _Scale(1.0)  # numbers of indices and shapes play no part
-        values = np.asarray(tensor.numpy()).reshape(-1).astype(np.float64)
-        size = float(np.sqrt(np.mean(np.square(values))))
+        if isinstance(tensor, AbsentTensor):
+            return None
+        values = np.asarray(tensor.numpy()).reshape(-1).astype(np.float32, copy=False)  # a gigabyte is not copied
+        size = float(np.linalg.norm(values)) / math.sqrt(values.size)
         return _Scale(size, abs(float(values.mean())) < 0.5 * size) if math.isfinite(size) else None
 
     def _linear(self, node: ir.Node, linear: Linear) -> _Scale | None:
@@ -258,13 +261,15 @@ def _agreement(node: ir.Node, linear: Linear) -> float:
     stored = linear.weight.const_value
     if node.inputs[linear.place] is not linear.weight or stored is None or node.op_type == "ConvTranspose":
         return 1.0
-    values = np.asarray(stored.numpy()).astype(np.float64)
+    if isinstance(stored, AbsentTensor):
+        return 1.0
+    values = np.asarray(stored.numpy()).astype(np.float32, copy=False)
     if not node.op_type.endswith("Conv"):
         values = values if _is_turned(node, linear) else np.swapaxes(values, -1, -2)
         values = values.reshape(-1, values.shape[-1])
     rows = values.reshape(len(values), -1)
-    power = float(np.mean(np.square(rows).sum(1)))
-    return float(np.mean(np.square(rows.sum(1)))) / power if power > 0 else 1.0
+    power = float(np.linalg.norm(rows)) ** 2  # sum over all rows, as the next line's
+    return float(np.linalg.norm(rows.sum(1))) ** 2 / power if power > 0 else 1.0
 
 
 def _is_turned(node: ir.Node, linear: Linear) -> bool:

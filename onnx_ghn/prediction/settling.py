@@ -72,8 +72,15 @@ def settle(
     model = opened.model
     tensors = _tensors(decisions, blocks, options)
     if not options.calibrates:
+        own = copy_model(model) if options.correct_scales else None
         inject(model, tensors, opened.stored)
-        return Settled(tensors)
+        if own is None:
+            return Settled(tensors)
+        before = dataclasses.replace(opened, model=own)
+        decisions, told, doubt = _estimated(before, model, decisions, blocks, options)
+        tensors = _tensors(decisions, blocks, options)
+        inject(model, tensors)
+        return Settled(tensors, (f"{doubt}: nothing was run",) if doubt else tuple(told))
     batch = _STATISTICS_BATCH if n_statistics(graph) else _SCALE_BATCH
     trials = Trials(options.calibrate, options.seed, batch, arithmetic_norms(graph))
     notes = out_of_reach(graph)
@@ -96,41 +103,46 @@ def settle(
         if str(options.calibrate) not in DRAWN:
             raise
         inject(model, tensors)  # once more, where the run failed: what was stored may have another form by now
-        if n := n_statistics(graph):
-            notes.append(f"{n} running statistics are kept: {error}")
+        told, doubt = [], ""
         if options.correct_scales:
-            estimates = Propagation()
-            opened_own = dataclasses.replace(opened, model=own)
-            decisions, told = _estimated(estimates, opened_own, model, decisions, blocks, options)
+            before = dataclasses.replace(opened, model=own)
+            decisions, told, doubt = _estimated(before, model, decisions, blocks, options)
             tensors = _tensors(decisions, blocks, options)
             inject(model, tensors)
-            notes += told
-            if estimates.unknown and not n:
-                notes.append(f"the scale of the outputs is not checked: {error}")
+        if n := n_statistics(graph):
+            notes.append(f"{n} running statistics are kept: {error}" + (f"; {doubt}" if doubt else ""))
+        elif doubt:
+            notes.append(f"{doubt}: {error}")
+        notes += told
     return Settled(tensors, tuple(notes))
 
 
 def _estimated(
-    estimates: Propagation,
     own: OpenedModel,
     model: ir.Model,
     decisions: Sequence[Decision],
     blocks: Mapping[int, Block],
     options: PredictOptions,
-) -> tuple[Sequence[Decision], list[str]]:
-    """The decisions with factors, from estimated scales, and what was done.
+) -> tuple[Sequence[Decision], list[str], str]:
+    """The decisions with factors, from estimated scales; notes on what was done; where that is nothing, a line on what
+    is known.
 
     Args:
         own: the model with the weights that it had before.
         model: with its predicted weights.
     """
+    estimates = Propagation()
     reference = _reference(estimates, own, decisions, blocks, options)
     trial = estimates.run(model)
     target = _target(reference, trial)
     if target is None:
-        return decisions, []
+        if estimates.unknown:
+            what = ", ".join(sorted(estimates.unknown)[:3])
+            return decisions, [], f"the scale of the outputs is not checked, as no rule tells what {what} does to it"
+        known = "only estimated" if trial.outputs else "not checked"
+        return decisions, [], f"the scale of the outputs is {known}"
     decisions, _, told = _corrected(estimates, model, decisions, target, trial)
-    return decisions, [f"{note} (estimated: nothing was run)" for note in told]
+    return decisions, [f"{note} (estimated: nothing was run)" for note in told], ""
 
 
 def _tensors(decisions: Sequence[Decision], blocks: Mapping[int, Block], options: PredictOptions) -> dict[str, Make]:

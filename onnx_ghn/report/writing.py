@@ -72,8 +72,8 @@ def report_data(
     if not predict:
         inspection = inspect_model(source)
         return page_data(inspection.graph, inspection.coverage, name=name, profile=measured, seed=seed)
-    # The page does not show running statistics, so none are calibrated.
-    prediction = run(source, ghn=ghn, calibrate="none", seed=seed)
+    # The page shows what the GHN decodes, and no running statistics: nothing is scaled or calibrated.
+    prediction = run(source, ghn=ghn, calibrate="none", correct_scales=False, seed=seed)
     return page_data(
         prediction.graph,
         prediction.coverage,

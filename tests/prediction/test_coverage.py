@@ -43,7 +43,7 @@ def test_sums(rows: list[tuple[str, int, str]]) -> None:
 
 
 def test_of_a_prediction() -> None:
-    coverage = predict(cnn(), ghn=tiny_ghn(), exclude=["fc"], calibrate="none").coverage
+    coverage = predict(cnn(), ghn=tiny_ghn(), exclude=["fc"], calibrate="none", correct_scales=False).coverage
     n_conv, n_bn, n_fc = 12 * 3 * 9 + 16 * 12 * 9, 2 * (12 + 16), 10 * 16 + 10
     assert coverage.n_trainable == n_conv + n_bn + n_fc
     assert coverage.n_elements("predicted") == n_conv + n_bn

@@ -108,7 +108,9 @@ def test_an_array_that_a_caller_changes_does_not_change_the_prediction(tmp_path:
 def test_include_and_exclude(tmp_path: Path) -> None:
     proto = cnn()
     old = arrays(proto)
-    prediction = predict(proto, ghn=tiny_ghn(), include=[r"^conv", "fc"], exclude=[r"\.b$"], calibrate="none")
+    prediction = predict(
+        proto, ghn=tiny_ghn(), include=[r"^conv", "fc"], exclude=[r"\.b$"], calibrate="none", correct_scales=False
+    )
     assert set(prediction) == {"conv1.w", "conv2.w", "fc.w"}
     new = arrays(filled(prediction, tmp_path))
     assert {name for name in old if not np.array_equal(old[name], new[name])} == set(prediction)
@@ -116,7 +118,10 @@ def test_include_and_exclude(tmp_path: Path) -> None:
     assert [entry.parameter.name for entry in reasons["left out by the patterns to include and exclude"]] == [
         "bn1.scale", "bn1.shift", "bn2.scale", "bn2.shift", "fc.b",
     ]  # fmt: skip
-    assert set(predict(proto, ghn=tiny_ghn(), include="bn1", calibrate="none")) == {"bn1.scale", "bn1.shift"}
+    assert set(predict(proto, ghn=tiny_ghn(), include="bn1", calibrate="none", correct_scales=False)) == {
+        "bn1.scale",
+        "bn1.shift",
+    }
 
 
 @settings(max_examples=25, deadline=None)
@@ -409,7 +414,8 @@ _CHILD = """
 import json, sys
 import onnx_ghn
 options = json.loads(sys.argv[3])
-onnx_ghn.predict(sys.argv[1], sys.argv[2], ghn=onnx_ghn.new_ghn("ghn2", seed=0), calibrate="none", **options)
+raw = {"calibrate": "none", "correct_scales": False}
+onnx_ghn.predict(sys.argv[1], sys.argv[2], ghn=onnx_ghn.new_ghn("ghn2", seed=0), **raw, **options)
 with open("/proc/self/status") as status:
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """

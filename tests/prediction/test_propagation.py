@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from predict_models import export, run, session
+from predict_models import Net, cnn, export, run, session, tiny_ghn
 from test_settling import dense, loud_ghn, residual
 from torch import nn
 
@@ -89,3 +89,39 @@ def test_without_a_runtime_outputs_come_near_all_the_same(
     assert 0.1 < new / own < 10
     (note,) = [note for note in found.coverage.notes if "scaled" in note]
     assert note.endswith("(estimated: nothing was run)")
+
+
+@pytest.mark.parametrize("name", ["dense", "residual", "vgg"])
+def test_without_calibration_scales_are_estimated_and_corrected(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = saved(name, tmp_path / "own.onnx")
+    raw = predict(tmp_path / "own.onnx", tmp_path / "raw.onnx", ghn=loud_ghn(), calibrate="none", correct_scales=False)
+    monkeypatch.setattr("onnx_ghn.runtime.open_session", lambda *_, **__: pytest.fail("opened a session"))
+    found = predict(tmp_path / "own.onnx", tmp_path / "new.onnx", ghn=loud_ghn(), calibrate="none")
+    monkeypatch.undo()
+    assert not [note for note in raw.coverage.notes if "scale" in note]
+    own, loud, new = (scale(tmp_path / f"{which}.onnx", x) for which in ("own", "raw", "new"))
+    assert loud > 20 * own  # what it is about
+    assert 0.1 < new / own < 10
+    (note,) = [note for note in found.coverage.notes if "scale" in note]
+    assert note.endswith("(estimated: nothing was run)")
+
+
+def test_without_calibration_one_line_says_that_nothing_was_run() -> None:
+    near = predict(cnn(), ghn=tiny_ghn(), calibrate="none")
+    raw = predict(cnn(), ghn=tiny_ghn(), calibrate="none", correct_scales=False)
+    assert near.coverage.notes == ["the scale of the outputs is only estimated: nothing was run"]
+    assert raw.coverage.notes == []
+    for name, values in raw.items():
+        np.testing.assert_array_equal(near[name], values)
+
+
+def test_without_calibration_one_line_names_operators_without_a_rule() -> None:
+    net = Net()
+    net.input("N", 8)
+    net.op("Mystery", net.op("MatMul", "x", net.random("w", 8, 8), out="h"), out="y", domain="acme")
+    prediction = predict(net.model("y", shape=["N", 8]), ghn=loud_ghn(), calibrate="none")
+    assert prediction.coverage.notes == [
+        "the scale of the outputs is not checked, as no rule tells what acme::Mystery does to it: nothing was run"
+    ]
