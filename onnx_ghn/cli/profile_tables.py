@@ -103,7 +103,7 @@ def operators_table(profile: OperatorProfile, top: int) -> Table:
             "mean": _ms(entry.mean_ms),
             "± std": _ms(entry.std_ms),
             "share": "" if entry.share is None else f"{entry.share:.1%}",
-            "MACs": si(entry.macs) if entry.macs else "",
+            "MACs": "?" if entry.macs is None else si(entry.macs) if entry.macs else "",
             "parameters": si(entry.parameters) if entry.parameters else "",
             "bytes": si(entry.bytes, "B"),
             "flop/B": "" if not entry.intensity else f"{entry.intensity:.3g}",
@@ -140,7 +140,7 @@ def operators_summary(point: PointResult) -> str:
     if profile.estimate_ms is not None:
         lines.append(f"the roofline's estimate is {_ms(profile.estimate_ms)} ms")
     if profile.unknown:
-        lines.append(f"{profile.unknown} operators whose shapes are not known count as nothing")
+        lines.append(f"{profile.unknown} operators whose work or shapes are not known count as nothing")
     return "; ".join(lines)
 
 

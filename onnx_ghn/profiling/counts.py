@@ -2,14 +2,19 @@
 
 The formulas are those of the operators' definitions (ONNX's operator reference; onnxruntime's ContribOperators.md
 for its own). A multiply-accumulate is counted for products that are summed: convolutions, matrix products, recurrences,
-attention. The usual figures of networks count so too (ResNet-50: 4.09 G at 224 × 224). onnx-tool counts the nodes
-of a file; what is timed here are the fused nodes that onnxruntime makes of them, which it does not know.
+attention, mixtures of experts. An operator that is not known has no count, rather than 0. The usual figures of networks
+count so too (ResNet-50: 4.09 G at 224 × 224). onnx-tool counts the nodes of a file; what is timed here are the fused
+nodes that onnxruntime makes of them, which it does not know.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+
+from onnx_ghn.profiling.attention_counts import ATTENTION, attention_macs
+from onnx_ghn.profiling.einsum_counts import einsum_macs
+from onnx_ghn.profiling.known_operators import sums_no_products
 
 __all__ = ["flops", "macs", "moved_bytes"]
 
@@ -18,9 +23,13 @@ Attributes = Mapping[str, object]
 Shapes = Sequence[Shape | None]  # None: an absent input, or an unknown shape
 
 _CONV = {"Conv": 1, "FusedConv": 1, "NhwcConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
+_CONV |= {"DeformConv": 1, "CausalConvWithState": 1}
 _MATMUL = {"MatMul", "FusedMatMul", "TransposeMatMul", "FusedMatMulActivation", "MatMulInteger", "QLinearMatMul"}
-_MATMUL |= {"MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
+_MATMUL |= {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulInteger16", "GemmFastGelu"}
 _GEMM = ("Gemm", "FusedGemm", "QGemm")
+_LINEAR_MODELS = ("LinearClassifier", "LinearRegressor", "SVMClassifier", "SVMRegressor")
+#: Where mixtures of experts have the weights of their two or three layers, each (experts, rows, columns).
+_EXPERTS = {"MoE": (2, 4, 6), "QMoE": (2, 5, 8)}
 _RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
 #: Operators that give another view of their input: onnxruntime reuses the buffer, or moves a few numbers.
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout", "Shape", "Size"})
@@ -34,10 +43,13 @@ _PICKS = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "EmbedLayer
 
 
 def macs(op_type: str, attributes: Attributes, inputs: Shapes, outputs: Shapes) -> int | None:
-    """Multiply-accumulates of one call: 0 for operators without any, None if a shape that it needs is unknown."""
+    """Multiply-accumulates of one call: 0 for operators that are known to have none.
+
+    None if the operator, or a shape that it needs, is unknown.
+    """
     try:
         return _macs(op_type, attributes, inputs, outputs)
-    except (IndexError, _Unknown):
+    except (IndexError, KeyError, _Unknown):
         return None
 
 
@@ -103,30 +115,43 @@ def _macs(op_type: str, attributes: Attributes, inputs: Shapes, outputs: Shapes)
         return math.prod(_known(inputs[0])[:2]) * (_size(inputs[1]) + _size(inputs[2]))
     if op_type == "Einsum":
         equation = attributes["equation"]
-        return _einsum(equation.decode() if isinstance(equation, bytes) else str(equation), inputs)
-    if op_type in ("Attention", "MultiHeadAttention", "GroupQueryAttention"):
-        return _attention(op_type, inputs)
-    return 0
+        text = equation.decode() if isinstance(equation, bytes) else str(equation)
+        return _told(einsum_macs(text, [_known(shape) for shape in inputs]))
+    if op_type in ATTENTION:
+        return _told(attention_macs(op_type, attributes, inputs, outputs))
+    if op_type in _EXPERTS:
+        return _experts(op_type, attributes, inputs)
+    if op_type in _LINEAR_MODELS:
+        rows = _known(inputs[0])
+        return (rows[0] if len(rows) > 1 else 1) * (
+            _length(attributes.get("support_vectors")) + _length(attributes.get("coefficients"))
+        )
+    if op_type == "AffineGrid":  # a matrix of 2 × 3 or 3 × 4 for each point: (N, H, W, 2), (N, D, H, W, 3)
+        grid = _known(outputs[0])
+        return math.prod(grid) * (grid[-1] + 1)
+    if sums_no_products(op_type):
+        return 0
+    raise _Unknown
 
 
-def _einsum(equation: str, inputs: Shapes) -> int:
-    terms = equation.replace(" ", "").split("->")[0].split(",")
-    sizes: dict[str, int] = {}
-    for term, shape in zip(terms, inputs, strict=True):
-        if "..." in term or len(term) != len(_known(shape)):
-            raise _Unknown
-        sizes.update(zip(term, _known(shape), strict=True))
-    return math.prod(sizes.values()) if len(terms) > 1 else 0
+def _told(count: int | None) -> int:
+    if count is None:
+        raise _Unknown
+    return count
 
 
-def _attention(op_type: str, inputs: Shapes) -> int:
-    first = _known(inputs[0])
-    if op_type == "Attention" and len(inputs) > 1 and inputs[1] is not None and len(inputs[1]) == 2 and len(first) == 3:
-        # com.microsoft's: X (batch, n, width) times the weights of Q, K and V together, then attention over n.
-        batch, n, _ = first
-        inner = inputs[1][1] // 3
-        return batch * n * _size(inputs[1]) + 2 * batch * n * n * inner
-    # (batch, n, heads × size) or (batch, heads, n, size); keys may be more.
-    key = _known(inputs[1])
-    n_keys = key[1] if len(key) == 3 else key[-2]
-    return 2 * _size(first) * n_keys
+def _length(values: object) -> int:
+    return len(values) if isinstance(values, list | tuple) else 0
+
+
+def _experts(op_type: str, attributes: Attributes, inputs: Shapes) -> int:
+    """Each row goes to the `k` best experts. QMoE stores several weights in a byte."""
+    n_rows = _known(inputs[1])[0]  # of the router's table: (rows, experts)
+    n_best = attributes.get("k", 1)
+    bits = attributes.get("expert_weight_bits", 4) if op_type == "QMoE" else 8
+    assert isinstance(n_best, int)
+    assert isinstance(bits, int)
+    layers = [inputs[index] for index in _EXPERTS[op_type] if index < len(inputs)]
+    of_a_row = sum(math.prod(layer[1:]) for layer in layers if layer is not None)
+    _known(layers[0])
+    return n_rows * n_best * of_a_row * 8 // bits

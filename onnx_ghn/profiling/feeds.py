@@ -135,7 +135,8 @@ def _from_file(specs: Sequence[InputSpec], file: str) -> Feed:
         elif not np.can_cast(array.dtype, np.dtype(spec.dtype), "same_kind"):
             raise OptionError(f"{file}: {spec.name!r} is {array.dtype}, the model's input is {spec.dtype}; convert it")
         else:
-            feed[spec.name] = np.ascontiguousarray(array, np.dtype(spec.dtype))
+            # Not ascontiguousarray, which makes a vector of a scalar.
+            feed[spec.name] = np.asarray(array, np.dtype(spec.dtype), order="C")
     return feed
 
 

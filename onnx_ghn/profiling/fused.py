@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,21 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnx_ghn.profiling.rewriting import graphs
+from onnx_ghn.profiling.weights import BITS, n_weights
 
 __all__ = ["FusedNode", "Stored", "fused_nodes", "infer_shapes"]
 
 _LAYOUT = "_nchwc"  # what onnxruntime's blocked layout adds to the name of a value for that of its node
 #: What a convolution in the blocked layout takes in after itself.
 _AFTER = frozenset({"Add", "Sum", "Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "HardSwish", "Mul"})
-_BITS = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}
+#: What onnxruntime puts before a name where it computes in float32 what the file has in float16.
+_WIDENED = "InsertedPrecisionFreeCast_"
+#: And before the name of a constant of an operator that it computes by its definition: the 0 of Relu.
+_INLINED = "_inlfunc_"
+_HALVES = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
+#: Where a graph lies: the first output of the node that has it as a body, and the attribute, from the outside in.
+_Scope = tuple[tuple[str, str], ...]
+_Producers = Mapping[str, onnx.NodeProto]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,25 +36,22 @@ class Stored:
 
     name: str
     shape: tuple[int, ...]
-    element_type: int  # TensorProto's
-
-    @property
-    def n_elements(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
+    element_type: int  # TensorProto's, as onnxruntime reads it
+    n_elements: int  # weights in it: `n_weights`
+    file_type: int | None = None  # the file's, where onnxruntime widened it
 
     @property
     def n_bytes(self) -> int:
-        """Number of bytes; elements of four or two bits share one."""
-        kind = onnx.TensorProto.DataType.Name(self.element_type)
-        bits = _BITS.get(kind) or 8 * helper.tensor_dtype_to_np_dtype(self.element_type).itemsize
-        return -(-self.n_elements * bits // 8)
+        """Number of bytes in the file; elements of four or two bits share one."""
+        element_type = self.file_type or self.element_type
+        bits = BITS.get(onnx.TensorProto.DataType.Name(element_type))
+        bits = bits or 8 * helper.tensor_dtype_to_np_dtype(element_type).itemsize
+        return -(-math.prod(self.shape) * bits // 8)
 
     @property
     def is_parameter(self) -> bool:
-        """Floats, and integers of one byte or less, which are quantised weights: no shapes, axes or masks."""
-        kind = onnx.TensorProto.DataType.Name(self.element_type)
-        return kind.startswith(("FLOAT", "DOUBLE", "BFLOAT")) or kind in ("INT8", "UINT8", *_BITS)
+        """Whether it holds weights."""
+        return self.n_elements > 0
 
 
 @dataclasses.dataclass
@@ -61,6 +67,7 @@ class FusedNode:
     stored: list[Stored | None]  # for each input
     covers: list[onnx.NodeProto]
     weight: Stored | None = None  # of a convolution whose channels the blocked layout pads: as in the file
+    scope: _Scope = ()
 
 
 def fused_nodes(optimized: Path, original: onnx.ModelProto) -> list[FusedNode]:
@@ -71,16 +78,25 @@ def fused_nodes(optimized: Path, original: onnx.ModelProto) -> list[FusedNode]:
         original: the model, without external data.
     """
     proto = onnx.load(optimized, load_external_data=False)
-    found = [node for graph in graphs(proto.graph) for node in _nodes(graph, proto.graph)]
-    producers = {output: node for graph in graphs(original.graph) for node in graph.node for output in node.output}
-    made = {_original_value(node, producers) for node in found} | {name for node in found for name in node.outputs}
+    found = [node for scope, graph in _scopes(proto.graph) for node in _nodes(graph, proto.graph, scope)]
+    everywhere = {output: node for graph in graphs(original.graph) for node in graph.node for output in node.output}
+    of_scope: dict[_Scope, _Producers] = {}
+    for scope, graph in _scopes(original.graph):
+        own = {output: node for node in graph.node for output in node.output}
+        of_scope[scope] = ChainMap(own, dict(of_scope.get(scope[:-1], {})) if scope else {})
+    producers = [of_scope.get(node.scope, everywhere) for node in found]
+    values = [_original_value(node, known) for node, known in zip(found, producers, strict=True)]
+    made: dict[_Scope, set[str]] = {}
+    for node, value in zip(found, values, strict=True):
+        made.setdefault(node.scope, set()).update((value, *node.outputs))
     claimed: set[int] = set()
-    for node in found:
-        value = _original_value(node, producers)
-        if value in producers:
-            node.covers = _covered(value, made - {value}, producers, claimed)
+    for node, value, known in zip(found, values, producers, strict=True):
+        if value in known:
+            ends = set().union(*(made.get(node.scope[:depth], ()) for depth in range(len(node.scope) + 1)))
+            node.covers = _covered(value, ends - {value}, known, claimed)
     _hand_back(found)
-    _restore_weights(found, original, producers)
+    _restore_weights(found, original, everywhere)
+    _restore_types(found, original, everywhere)
     return found
 
 
@@ -127,11 +143,21 @@ def _inferred(proto: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...], int]]:
     return found
 
 
-def _nodes(graph: onnx.GraphProto, main: onnx.GraphProto) -> Iterator[FusedNode]:
+def _scopes(graph: onnx.GraphProto, scope: _Scope = ()) -> Iterator[tuple[_Scope, onnx.GraphProto]]:
+    """A graph and the bodies in it, each after the graph that it lies in."""
+    yield scope, graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from _scopes(inner, (*scope, (node.output[0] if node.output else node.name, attribute.name)))
+
+
+def _nodes(graph: onnx.GraphProto, main: onnx.GraphProto, scope: _Scope) -> Iterator[FusedNode]:
     # A body may give a name of the main graph's to a value of its own.
     own = set() if graph is main else {value.name for value in graph.input} | {o for n in graph.node for o in n.output}
     outer = [] if graph is main else [tensor for tensor in main.initializer if tensor.name not in own]
-    tensors = {t.name: Stored(t.name, tuple(t.dims), t.data_type) for t in (*outer, *graph.initializer)}
+    tensors = {t.name: t for t in (*outer, *graph.initializer)}
+    widened = {node.output[0]: node.input[0] for node in graph.node if _is_inserted(node) and node.input[0] in tensors}
     for node in graph.node:
         attributes = {
             entry.name: helper.get_attribute_value(entry)
@@ -139,16 +165,40 @@ def _nodes(graph: onnx.GraphProto, main: onnx.GraphProto) -> Iterator[FusedNode]
             if entry.type not in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS, onnx.AttributeProto.TENSOR)
         }
         inputs = list(node.input)
-        stored = [tensors.get(name) for name in inputs]
-        yield FusedNode(node.name, node.op_type, node.domain, attributes, inputs, list(node.output), stored, [])
+        stored: list[Stored | None] = []
+        for index, name in enumerate(inputs):
+            tensor = tensors.get(widened.get(name, name))
+            if tensor is None or _is_inserted(node):  # the weight is that of the node that reads the wider copy
+                stored.append(None)
+                continue
+            shape = tuple(tensor.dims)
+            n_elements = n_weights(tensor.data_type, shape, [(node.op_type, attributes, index)])
+            if tensor.name.startswith(_INLINED):
+                n_elements = 0
+            entry = Stored(tensor.name, shape, tensor.data_type, n_elements)
+            if name in widened:
+                entry = dataclasses.replace(entry, element_type=onnx.TensorProto.FLOAT, file_type=tensor.data_type)
+            stored.append(entry)
+        yield FusedNode(
+            node.name, node.op_type, node.domain, attributes, inputs, list(node.output), stored, [], scope=scope
+        )
+
+
+def _is_inserted(node: onnx.NodeProto | FusedNode) -> bool:
+    """A cast that onnxruntime put before or after a node that it computes in float32."""
+    return node.op_type == "Cast" and node.name.startswith(_WIDENED)
 
 
 def _original_value(node: FusedNode, producers: Mapping[str, object]) -> str:
     """The value of the file that a node of the optimised graph gives."""
-    value = node.name.removesuffix(_LAYOUT)
-    if node.name.endswith(_LAYOUT) and value in producers:
-        return value
-    return node.outputs[0] if node.outputs else ""
+    if _is_inserted(node):
+        return ""
+    if node.name.endswith(_LAYOUT):
+        for value in (node.name.removesuffix(_LAYOUT), node.name.removesuffix(_LAYOUT).removeprefix(_WIDENED)):
+            if value in producers:
+                return value
+    value = node.outputs[0] if node.outputs else ""
+    return value if value in producers else value.removeprefix(_WIDENED)
 
 
 def _covered(
@@ -198,7 +248,29 @@ def _restore_weights(
         convolution = next((entry for entry in node.covers if entry.op_type in ("Conv", "FusedConv")), None)
         shape = None if convolution is None else _shape_of(convolution.input[1], tensors, producers)
         if shape is not None:
-            node.weight = dataclasses.replace(node.stored[1], shape=shape)
+            node.weight = dataclasses.replace(node.stored[1], shape=shape, n_elements=math.prod(shape))
+
+
+def _restore_types(nodes: Sequence[FusedNode], original: onnx.ModelProto, producers: _Producers) -> None:
+    """A file of float16 has half the bytes, though onnxruntime computes most of it in float32."""
+    types = {tensor.name: tensor.data_type for graph in graphs(original.graph) for tensor in graph.initializer}
+    for name, node in producers.items():
+        for attribute in node.attribute:
+            if attribute.name == "value" and attribute.HasField("t"):
+                types[name] = attribute.t.data_type
+    for node in nodes:
+        kinds = {types[name] for covered in node.covers for name in covered.input if name in types}
+        kinds &= {*_HALVES, onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
+        if len(kinds) == 1 and kinds <= _HALVES:
+            (kind,) = kinds
+            node.stored = [_typed(entry, kind) for entry in node.stored]
+            node.weight = _typed(node.weight, kind)
+
+
+def _typed(entry: Stored | None, kind: int) -> Stored | None:
+    if entry is None or entry.element_type != onnx.TensorProto.FLOAT:
+        return entry
+    return dataclasses.replace(entry, file_type=kind)
 
 
 def _shape_of(

@@ -160,10 +160,12 @@ def _recorded(
 ) -> tuple[RunTrace, list[FusedNode]]:
     """The trace of some runs, and the nodes of the graph as onnxruntime runs it."""
     original = rewriting.load_structure(path)
-    if rewriting.name_nodes(original) or isinstance(model, bytes):
+    named, renamed = rewriting.name_nodes(original), rewriting.distinguish_nodes(original)
+    if named or renamed or isinstance(model, bytes):
         if isinstance(model, bytes):
             rewriting.set_input_shapes(original, feed)
         model = rewriting.serialized(original, path)
+    rewriting.give_back_names(renamed)
     with _scratch() as folder:
         # Providers that compile parts of a graph (TensorRT) cannot write it: their nodes have their trace alone.
         writes = point.provider in ("CPUExecutionProvider", "CUDAExecutionProvider")

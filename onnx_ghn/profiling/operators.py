@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from onnx_ghn.profiling import counts
 from onnx_ghn.profiling.fused import FusedNode, Stored
 from onnx_ghn.profiling.report import Machine, Operator, OperatorProfile
-from onnx_ghn.profiling.trace import NodeTimes, RunTrace
+from onnx_ghn.profiling.trace import NodeTimes, RunTrace, Typed
 
 __all__ = ["measured_operators", "static_operators"]
 
@@ -33,10 +33,12 @@ def measured_operators(trace: RunTrace, nodes: Sequence[FusedNode], machine: Mac
     rows = []
     for times in trace.nodes:
         matching = by_name.get((times.name, times.op_type), [])
+        if (
+            not matching and times.name == f"{times.op_type}_{times.index}"
+        ):  # what the trace calls a node without a name
+            matching = by_name.get(("", times.op_type), [])
         node = matching.pop(0) if matching else _stand_in(times)
-        inputs = _aligned(node, times.inputs)
-        outputs: list[Tensor] = [(shape, _TRACE_BYTES.get(kind, 4)) for kind, shape in times.outputs]
-        rows.append(_Row(node, inputs, outputs, times))
+        rows.append(_Row(node, _calls(node, times, len(trace.runs_us)), times))
     return _profile(rows, machine, trace.runs_us)
 
 
@@ -48,22 +50,32 @@ def static_operators(
     for node in nodes:
         inputs = [_static(name, stored, shapes) for name, stored in zip(node.inputs, node.stored, strict=True)]
         outputs = [_static(name, None, shapes) for name in node.outputs if name]
-        rows.append(_Row(node, inputs, outputs, None, provider))
+        rows.append(_Row(node, [_Call(inputs, outputs, 1.0)], None, provider))
     return _profile(rows, machine, [])
+
+
+@dataclasses.dataclass
+class _Call:
+    """Calls of a node at the same shapes."""
+
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    per_run: float
+
+
+def _calls(node: FusedNode, times: NodeTimes, n_runs: int) -> list[_Call]:
+    found = []
+    for (inputs, outputs), n_calls in times.shapes.items():
+        given: list[Tensor] = [(shape, _TRACE_BYTES.get(kind, 4)) for kind, shape in outputs]
+        found.append(_Call(_aligned(node, inputs), given, n_calls / n_runs))
+    return found
 
 
 class _Row:
     """What the figures of an operator are computed from."""
 
-    def __init__(
-        self,
-        node: FusedNode,
-        inputs: list[Tensor],
-        outputs: list[Tensor],
-        times: NodeTimes | None,
-        provider: str = "",
-    ) -> None:
-        self.node, self.inputs, self.outputs, self.times = node, inputs, outputs, times
+    def __init__(self, node: FusedNode, calls: list[_Call], times: NodeTimes | None, provider: str = "") -> None:
+        self.node, self.calls, self.times = node, calls, times
         self.provider = times.provider if times is not None else provider
         stored = list(node.stored)
         if node.weight is not None:
@@ -73,14 +85,16 @@ class _Row:
     def _unpad(self, weight: Stored, stored: list[Stored | None]) -> list[Stored | None]:
         """Channels as the file has them: of weight, bias, first input and output."""
         n_out, n_in = weight.shape[0], weight.shape[1] * self.node.attributes.get("group", 1)
-        self.outputs = [_with_channels(entry, n_out) for entry in self.outputs]
-        self.inputs = [_with_channels(self.inputs[0], n_in), (weight.shape, self.inputs[1][1]), *self.inputs[2:]]
+        for call in self.calls:
+            call.outputs = [_with_channels(entry, n_out) for entry in call.outputs]
+            call.inputs = [_with_channels(call.inputs[0], n_in), (weight.shape, call.inputs[1][1]), *call.inputs[2:]]
+            if len(stored) > 2 and stored[2] is not None:
+                call.inputs[2] = (n_out,), call.inputs[2][1]
+            if len(call.inputs) > 3:  # the sum that the convolution takes in
+                call.inputs[3] = _with_channels(call.inputs[3], n_out)
         found: list[Stored | None] = [stored[0], weight, *stored[2:]]
         if len(found) > 2 and found[2] is not None:
-            found[2] = dataclasses.replace(found[2], shape=(n_out,))
-            self.inputs[2] = (n_out,), self.inputs[2][1]
-        if len(self.inputs) > 3:  # the sum that the convolution takes in
-            self.inputs[3] = _with_channels(self.inputs[3], n_out)
+            found[2] = dataclasses.replace(found[2], shape=(n_out,), n_elements=n_out)
         return found
 
 
@@ -111,14 +125,10 @@ def _profile(rows: Sequence[_Row], machine: Machine | None, runs_us: Sequence[fl
 
 def _operator(row: _Row, machine: Machine | None, model_bytes: int, total_ms: float | None, n_runs: int) -> Operator:
     node, times = row.node, row.times
-    input_shapes = [shape for shape, _ in row.inputs]
-    output_shapes = [shape for shape, _ in row.outputs]
-    calls = None if times is None else times.calls / n_runs
-    # Counts are of a run: a node of a loop's body works several times, at the shapes of its last call.
-    per_run = 1.0 if calls is None else calls
-    macs = counts.macs(node.op_type, node.attributes, input_shapes, output_shapes)
-    flops = _scaled(counts.flops(node.op_type, macs, input_shapes, output_shapes), per_run)
-    moved = _scaled(counts.moved_bytes(node.op_type, _present(row), row.outputs), per_run)
+    # Counts are of a run: a node of a loop's body works several times, and what it works on may grow.
+    n_calls = None if times is None else times.calls / n_runs
+    macs, flops, moved = (_total(row, count) for count in (_macs, _flops, _moved))
+    output_shape = row.calls[-1].outputs[0][0] if row.calls and row.calls[-1].outputs else None
     runs_ms = None if times is None else [value / 1e3 for value in times.runs_us]
     p50_ms = None if runs_ms is None else statistics.median(runs_ms)
     return Operator(
@@ -128,21 +138,21 @@ def _operator(row: _Row, machine: Machine | None, model_bytes: int, total_ms: fl
         provider=row.provider,
         covers=tuple(entry.name or entry.output[0] for entry in node.covers),
         fused="+".join(entry.op_type for entry in node.covers) or node.op_type,
-        output_shape=output_shapes[0] if output_shapes else None,
-        calls=calls,
+        output_shape=output_shape,
+        calls=n_calls,
         p50_ms=p50_ms,
         p10_ms=None if runs_ms is None else float(np.percentile(runs_ms, 10)),
         p90_ms=None if runs_ms is None else float(np.percentile(runs_ms, 90)),
         mean_ms=None if runs_ms is None else statistics.fmean(runs_ms),
         std_ms=None if runs_ms is None else statistics.stdev(runs_ms) if len(runs_ms) > 1 else 0.0,
         share=None if p50_ms is None or not total_ms else p50_ms / total_ms,
-        macs=_scaled(macs, per_run),
+        macs=macs,
         flops=flops,
         parameters=sum(entry.n_elements for entry in row.stored),
         parameter_bytes=sum(entry.n_bytes for entry in row.stored),
         bytes=moved,
         intensity=flops / moved if flops is not None and moved else None,
-        estimate_ms=None if machine is None else _estimate_ms(machine, flops, moved, model_bytes, per_run),
+        estimate_ms=None if machine is None else _estimate_ms(machine, flops, moved, model_bytes, n_calls or 1.0),
     )
 
 
@@ -166,18 +176,33 @@ def _with_channels(entry: Tensor, n_channels: int) -> Tensor:
     return (None if shape is None else (shape[0], n_channels, *shape[2:])), size
 
 
-def _scaled(count: int | None, calls: float) -> int | None:
-    return None if count is None else round(count * calls)
+def _total(row: _Row, count: Callable[[FusedNode, _Call], int | None]) -> int | None:
+    """The sum over the calls of a run; None if one of them is unknown."""
+    found = [(count(row.node, call), call.per_run) for call in row.calls]
+    if any(one is None for one, _ in found):
+        return None
+    return round(sum((one or 0) * per_run for one, per_run in found))
 
 
-def _present(row: _Row) -> list[Tensor]:
-    """The inputs that are present; an empty name stands for an absent one."""
-    if not row.node.inputs:
-        return row.inputs
-    return [entry for name, entry in zip(row.node.inputs, row.inputs, strict=True) if name]
+def _macs(node: FusedNode, call: _Call) -> int | None:
+    shapes = ([shape for shape, _ in entries] for entries in (call.inputs, call.outputs))
+    return counts.macs(node.op_type, node.attributes, *shapes)
 
 
-def _aligned(node: FusedNode, given: Sequence[tuple[str, Shape]]) -> list[Tensor]:
+def _flops(node: FusedNode, call: _Call) -> int | None:
+    shapes = ([shape for shape, _ in entries] for entries in (call.inputs, call.outputs))
+    return counts.flops(node.op_type, _macs(node, call), *shapes)
+
+
+def _moved(node: FusedNode, call: _Call) -> int | None:
+    """Of the inputs that are present; an empty name stands for an absent one."""
+    present = call.inputs
+    if node.inputs:
+        present = [entry for name, entry in zip(node.inputs, call.inputs, strict=True) if name]
+    return counts.moved_bytes(node.op_type, present, call.outputs)
+
+
+def _aligned(node: FusedNode, given: Typed) -> list[Tensor]:
     """The trace's shapes by input: it leaves out absent inputs, and weights that were packed at the session's start."""
     if not node.inputs:
         return [(shape, _TRACE_BYTES.get(kind, 4)) for kind, shape in given]

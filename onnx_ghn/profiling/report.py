@@ -93,9 +93,9 @@ class Operator:
     mean_ms: float | None
     std_ms: float | None
     share: float | None  # p50_ms of the sum of all operators
-    macs: int | None  # None if a shape is unknown
+    macs: int | None  # None if the operator or a shape is unknown
     flops: int | None  # 2 × MACs, or one an element for other arithmetic
-    parameters: int  # elements of the stored tensors that it reads
+    parameters: int  # weights in the stored tensors that it reads
     parameter_bytes: int
     bytes: int | None  # inputs, parameters and outputs, each once
     intensity: float | None  # flops / bytes
@@ -118,7 +118,7 @@ class OperatorProfile:
     parameter_bytes: int
     bytes: int
     estimate_ms: float | None
-    unknown: int  # operators whose shapes are not known: they count as nothing
+    unknown: int  # operators whose work or shapes are not known: they count as nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +179,7 @@ class ProfileReport:
 
     model: str
     size_bytes: int  # with external data
-    parameters: int  # elements of stored floating-point tensors
+    parameters: int  # weights in stored tensors, quantised and packed ones too
     settings: Settings
     system: Mapping[str, Any]
     points: tuple[PointResult, ...]

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 
 import onnx
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
 
-__all__ = ["expose_outputs", "graphs", "load_structure", "name_nodes", "serialized", "set_input_shapes"]
+__all__ = [
+    "distinguish_nodes",
+    "expose_outputs",
+    "give_back_names",
+    "graphs",
+    "load_structure",
+    "name_nodes",
+    "serialized",
+    "set_input_shapes",
+]
 
 
 def load_structure(path: str) -> onnx.ModelProto:
@@ -35,6 +45,35 @@ def name_nodes(proto: onnx.ModelProto) -> bool:
     for number, node in enumerate(unnamed):
         node.name = f"{node.op_type}#{number}"
     return bool(unnamed)
+
+
+def distinguish_nodes(proto: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str]]:
+    """Give nodes whose name another node has (in a body, in both branches of an If) one of their own.
+
+    Returns:
+        the renamed nodes, each with the name that it had: `give_back_names` undoes it.
+    """
+    nodes = [node for graph in graphs(proto.graph) for node in graph.node]
+    taken = {node.name for node in nodes}
+    seen: set[str] = set()
+    renamed = []
+    for number, node in enumerate(nodes):
+        if node.name in seen:
+            renamed.append((node, node.name))
+            node.name = next(name for name in _variants(node.name, number) if name not in taken)
+            taken.add(node.name)
+        seen.add(node.name)
+    return renamed
+
+
+def give_back_names(renamed: Iterable[tuple[onnx.NodeProto, str]]) -> None:
+    """Undo `distinguish_nodes`."""
+    for node, name in renamed:
+        node.name = name
+
+
+def _variants(name: str, number: int) -> Iterator[str]:
+    return (f"{name}#{number}{'_' * more}" for more in itertools.count())
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

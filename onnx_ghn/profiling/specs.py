@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import os
 
 import onnx_ir as ir
@@ -13,6 +12,7 @@ from onnx_ghn.errors import OptionError
 from onnx_ghn.onnx_io import read_model, stored_tensors
 from onnx_ghn.onnx_io.absent import absent_note
 from onnx_ghn.onnx_io.read import EXTERNAL
+from onnx_ghn.profiling.weights import Reader, n_weights
 
 __all__ = ["InputSpec", "ModelSpec", "model_spec"]
 
@@ -69,10 +69,24 @@ def model_spec(path: str | os.PathLike[str], *, allow_absent: bool = False) -> M
     inputs = [_input(value, tables) for value in model.graph.inputs if value.name not in model.graph.initializers]
     files = [os.fspath(path), *model.meta.get(EXTERNAL, ())]
     parameters = sum(
-        math.prod(entry.shape) for entry in stored if not entry.is_string and entry.dtype.is_floating_point()
+        n_weights(int(entry.dtype), tuple(entry.shape), _readers(entry.value))
+        for entry in stored
+        if not entry.is_string
     )
     size_bytes = sum(os.path.getsize(name) for name in files) + sum(one.nbytes for one in stored if one.is_absent)
     return ModelSpec(os.fspath(path), tuple(inputs), size_bytes, parameters, bool(absent))
+
+
+def _readers(value: ir.Value) -> list[Reader]:
+    found: list[Reader] = []
+    for use in value.uses():
+        integers = {
+            name: attribute.as_int()
+            for name, attribute in use.node.attributes.items()
+            if attribute.type == ir.AttributeType.INT and not attribute.is_ref()
+        }
+        found.append((use.node.op_type, integers, use.idx))
+    return found
 
 
 def _input(value: ir.Value, tables: _Tables) -> InputSpec:

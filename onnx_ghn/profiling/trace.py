@@ -7,9 +7,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["NodeTimes", "RunTrace", "read_trace"]
+__all__ = ["NodeTimes", "RunTrace", "Typed", "read_trace"]
 
 Event = Mapping[str, Any]
+Typed = tuple[tuple[str, tuple[int, ...]], ...]  # type and shape of each tensor
 _SUFFIX = "_kernel_time"
 
 
@@ -23,8 +24,8 @@ class NodeTimes:
     index: int  # onnxruntime's number of the node
     runs_us: list[float]  # of each run; 0 if it did not run
     calls: int  # in all runs
-    inputs: list[tuple[str, tuple[int, ...]]]  # type and shape at the last call
-    outputs: list[tuple[str, tuple[int, ...]]]
+    #: Types and shapes of inputs and outputs, with the number of calls that had them: a loop's state may grow.
+    shapes: dict[tuple[Typed, Typed], int]
 
 
 @dataclasses.dataclass
@@ -63,11 +64,11 @@ def read_trace(events: Sequence[Event], skip: int = 0) -> RunTrace:
         if node is None:
             op_type, provider = args.get("op_name", ""), args.get("provider", "")
             index = int(args.get("node_index") or -1)
-            node = found[key] = NodeTimes(name, op_type, provider, index, [0.0] * len(runs), 0, [], [])
+            node = found[key] = NodeTimes(name, op_type, provider, index, [0.0] * len(runs), 0, {})
         node.runs_us[at] += own_us
         node.calls += 1
-        node.inputs = _shapes(args.get("input_type_shape"))
-        node.outputs = _shapes(args.get("output_type_shape"))
+        seen = _shapes(args.get("input_type_shape")), _shapes(args.get("output_type_shape"))
+        node.shapes[seen] = node.shapes.get(seen, 0) + 1
     return RunTrace(list(found.values()), [float(run["dur"]) for run in runs], kept)
 
 
@@ -88,5 +89,5 @@ def _own_times(kernels: Sequence[Event]) -> list[float]:
     return [max(value, 0.0) for value in own]
 
 
-def _shapes(entries: Iterable[Mapping[str, Sequence[int]]] | None) -> list[tuple[str, tuple[int, ...]]]:
-    return [(kind, tuple(shape)) for entry in entries or () for kind, shape in entry.items()]
+def _shapes(entries: Iterable[Mapping[str, Sequence[int]]] | None) -> Typed:
+    return tuple((kind, tuple(shape)) for entry in entries or () for kind, shape in entry.items())

@@ -52,7 +52,28 @@ def test_convolution_against_a_loop(n: int, group: int, c_in: int, c_out: int, s
         ("GRU", {}, [(9, 2, 5), (2, 3 * 3, 5), (2, 3 * 3, 3)], (9, 2, 2, 3), 9 * 2 * 2 * 3 * 3 * (5 + 3)),
         ("MultiHeadAttention", {}, [(2, 5, 12), (2, 7, 12), (2, 7, 12)], (2, 5, 12), 2 * 2 * 5 * 7 * 12),
         ("Attention", {}, [(2, 5, 8), (8, 24), (24,)], (2, 5, 8), 2 * 5 * 8 * 24 + 2 * 2 * 5 * 5 * 8),
+        ("DeformConv", {}, [(1, 4, 8, 8), (6, 2, 3, 3), (1, 18, 8, 8)], (1, 6, 8, 8), 6 * 8 * 8 * 2 * 9),
+        # 6 rows, each to 2 experts, each 32 → 64 → 32; then with a gate, and with two weights in a byte.
+        ("MoE", {"k": 2}, [(6, 32), (6, 4), (4, 64, 32), (4, 64), (4, 32, 64)], (6, 32), 6 * 2 * 2 * 32 * 64),
+        ("MoE", {"k": 1}, [(6, 8), (6, 4), (4, 9, 8), None, (4, 8, 9), None, (4, 9, 8)], (6, 8), 6 * 3 * 8 * 9),
+        ("QMoE", {"k": 2}, [(6, 32), (6, 4), (4, 64, 16), None, None, (4, 32, 32)], (6, 32), 6 * 2 * 2 * 32 * 64),
+        (
+            "QMoE",
+            {"k": 1, "expert_weight_bits": 8},
+            [(6, 8), (6, 4), (4, 9, 8), None, None, (4, 8, 9)],
+            (6, 8),
+            6 * 144,
+        ),
+        ("LinearClassifier", {"coefficients": [0.5] * 12}, [(5, 4)], (5,), 5 * 3 * 4),
+        ("SVMRegressor", {"support_vectors": [1.0] * 28, "coefficients": [1.0] * 7}, [(5, 4)], (5, 1), 5 * 7 * (4 + 1)),
+        ("AffineGrid", {}, [(2, 2, 3), (4,)], (2, 5, 7, 2), 2 * 5 * 7 * 2 * 3),
+        ("AffineGrid", {}, [(2, 3, 4), (5,)], (2, 3, 5, 7, 3), 2 * 3 * 5 * 7 * 3 * 4),
         ("Relu", {}, [(5, 7)], (5, 7), 0),
+        # Not known, so not zero: of nobody, of a custom library, and where the algorithm decides.
+        ("Frobnicate", {}, [(5, 7)], (5, 7), None),
+        ("LongformerAttention", {}, [(2, 5, 8)], (2, 5, 8), None),
+        ("DFT", {}, [(2, 64, 1)], (2, 64, 2), None),
+        ("Einsum", {}, [(2, 3), (3, 4)], (2, 4), None),
         ("MatMul", {}, [None, (7, 11)], (5, 11), None),
     ],
 )
@@ -120,3 +141,18 @@ def test_estimates_use_the_cache_where_the_model_fits(save) -> None:
         times.append(found.estimate_ms)
     n_bytes = 4 * (64 + 64 * 64 + 64)
     np.testing.assert_allclose(times, [n_bytes / 1e9 * 1e3, n_bytes / 1e10 * 1e3])
+
+
+def test_no_operator_of_onnx_is_zero_by_chance() -> None:
+    """What multiplies and sums is not among the operators that are told as free."""
+    from onnx_ghn.profiling.known_operators import sums_no_products
+
+    summing = (
+        "Conv ConvInteger ConvTranspose DeformConv QLinearConv MatMul MatMulInteger QLinearMatMul Gemm LSTM GRU RNN"
+    )
+    summing += (
+        " Einsum Attention AffineGrid LinearAttention CausalConvWithState DFT STFT Det LinearClassifier SVMClassifier"
+    )
+    assert not [name for name in summing.split() if sums_no_products(name)]
+    assert not sums_no_products("FlexAttention")
+    assert all(sums_no_products(name) for name in ("Relu", "ReduceL2", "Loop", "ZipMap", "SkipLayerNormalization"))

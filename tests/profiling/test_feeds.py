@@ -82,6 +82,19 @@ def test_files(tmp_path) -> None:
         np.testing.assert_array_equal(feed["x"], x.astype(np.float32))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_scalars_of_a_file_stay_scalars(tmp_path, dtype) -> None:
+    np.savez(
+        tmp_path / "x.npz", s=np.array(2, dtype), v=np.array([3], dtype), t=np.arange(4, dtype=dtype).reshape(2, 2).T
+    )
+    specs = [InputSpec("s", dtype, ()), InputSpec("v", dtype, (1,)), InputSpec("t", dtype, (2, 2))]
+    feed = first(specs, file=str(tmp_path / "x.npz"))
+    assert {name: array.shape for name, array in feed.items()} == {"s": (), "v": (1,), "t": (2, 2)}
+    assert feed["s"] == 2
+    assert feed["t"].flags.c_contiguous
+    np.testing.assert_array_equal(feed["t"], [[0, 2], [1, 3]])
+
+
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [

@@ -36,8 +36,9 @@ def test_own_times() -> None:
         "Relu_1": ("Relu", [20.0, 0.0], 1),
         "MatMul_1": ("MatMul", [20.0, 0.0], 1),
     }
-    assert found.nodes[0].inputs == [("float", (2, 3))]
-    assert found.nodes[0].outputs == [("float", (2, 4))]
+    (((inputs, outputs), _),) = found.nodes[0].shapes.items()
+    assert inputs == (("float", (2, 3)),)
+    assert outputs == (("float", (2, 4)),)
     assert len(found.events) == 2 + 7  # two runs, and all nodes but the skipped one
 
 
