@@ -254,8 +254,8 @@ def _restore_weights(
 def _restore_types(nodes: Sequence[FusedNode], original: onnx.ModelProto, producers: _Producers) -> None:
     """A file of float16 has half the bytes, though onnxruntime computes most of it in float32."""
     types = {tensor.name: tensor.data_type for graph in graphs(original.graph) for tensor in graph.initializer}
-    for name, node in producers.items():
-        for attribute in node.attribute:
+    for name, producer in producers.items():
+        for attribute in producer.attribute:
             if attribute.name == "value" and attribute.HasField("t"):
                 types[name] = attribute.t.data_type
     for node in nodes:
