@@ -6,7 +6,7 @@ from onnx_ghn.graph.context import BuildContext
 from onnx_ghn.graph.flat import Op
 from onnx_ghn.graph.folding import scalar_of
 from onnx_ghn.graph.model import Primitive
-from onnx_ghn.graph.neighbours import is_squeeze
+from onnx_ghn.graph.neighbours import behind_views, is_squeeze
 
 __all__ = ["global_max_pool", "mean", "pool"]
 
@@ -54,6 +54,8 @@ def _is_divided(op: Op) -> bool:
 
 
 def _is_node(ctx: BuildContext, op: Op) -> bool:
+    if _is_adaptive(op):
+        return True
     keeps = op.op_type == "GlobalAveragePool" or bool(op.attr("keepdims", 1))
     rule = ctx.rules.mean
     if rule == "keepdims":
@@ -61,3 +63,15 @@ def _is_node(ctx: BuildContext, op: Op) -> bool:
     if rule == "head_if_gated":
         return not ctx.has_gates or not is_squeeze(op)
     return not is_squeeze(op)
+
+
+def _is_adaptive(op: Op) -> bool:
+    """Whether a mean is over windows that are gathered at fixed places: adaptive average pooling, as torch's newer
+    exporter decomposes it where the output's size is no divisor of the map's.
+    """
+    windows, _ = behind_views(op.input(0))
+    gather = windows.producer if windows is not None else None
+    if op.op_type != "ReduceMean" or gather is None or gather.op_type != "GatherND":
+        return False
+    data, places = gather.input(0), gather.input(1)
+    return data is not None and not data.is_const and places is not None and places.is_const
