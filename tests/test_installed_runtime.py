@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import onnx
@@ -28,10 +28,11 @@ Broken = Callable[..., None]
 @pytest.fixture
 def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broken]:
     """Put another module onnxruntime before the installed one, and say which packages pip knows."""
+    real = taken_out()
+    sys.modules.update(real)
 
     def install(content: str, *packages: str) -> None:
-        for name in [name for name in sys.modules if name.split(".")[0] == "onnxruntime"]:
-            monkeypatch.delitem(sys.modules, name)
+        taken_out()
         (tmp_path / "site" / "onnxruntime").mkdir(parents=True)
         (tmp_path / "site" / "onnxruntime" / "__init__.py").write_text(content)
         monkeypatch.syspath_prepend(tmp_path / "site")
@@ -40,7 +41,16 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broken]:
         require_onnxruntime.cache_clear()
 
     yield install
+    # Also where the installed one was not imported before: the other one would serve the tests that follow.
+    taken_out()
+    sys.modules.update(real)
     require_onnxruntime.cache_clear()
+
+
+def taken_out() -> dict[str, ModuleType]:
+    """The modules of onnxruntime, which are no longer imported."""
+    names = [name for name in sys.modules if name.split(".")[0] == "onnxruntime"]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 def batch_norm(folder: Path) -> Path:

@@ -67,7 +67,9 @@ def test_signals_leave_nothing(tmp_path: Path, number: signal.Signals) -> None:
     code = """
         import os, signal, sys, time
         import click
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # below nohup it is ignored, and stays so
+        # Below nohup, or in the background of a shell, they are ignored, and stay so.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from onnx_ghn.cli.running import run_command
         from onnx_ghn.onnx_io import write_file
         from onnx_ghn.scratch import scratch_folder

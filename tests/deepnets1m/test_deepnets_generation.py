@@ -155,8 +155,10 @@ def _kills(tmp_path: Path, n_kills: int, n: int, workers: int, longest: float) -
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     rng = np.random.default_rng(n_kills)
     lengths = [0]
-    for _ in range(n_kills):
+    for number in range(n_kills):
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if number % 2 == 0:  # however long a busy machine takes to start: while it writes
+            _wait_for_more(path, lengths[-1], process)
         time.sleep(rng.uniform(0.1, longest))
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -168,6 +170,12 @@ def _kills(tmp_path: Path, n_kills: int, n: int, workers: int, longest: float) -
     outcome = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stderr
     assert path.read_bytes() == data
+
+
+def _wait_for_more(path: Path, length: int, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < end and (not path.exists() or path.stat().st_size <= length):
+        time.sleep(0.01)
 
 
 def test_kill_9(tmp_path: Path) -> None:
