@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 F = TensorProto.FLOAT
 
 
-def conv_net(width: int = 8) -> onnx.ModelProto:
+def conv_net(width: int = 8, classes: int = 10) -> onnx.ModelProto:
     """Conv, BatchNormalization, pooling, a residual sum, Gemm."""
     net = Net(opset=17)
     x = net.input("N", 3, 8, 8)
@@ -21,8 +21,10 @@ def conv_net(width: int = 8) -> onnx.ModelProto:
     y = batch_norm(net, y, width, "bn2")
     x = net.op("Relu", net.op("Add", x, y))
     x = net.op("Flatten", net.op("GlobalAveragePool", x))
-    y = net.op("Gemm", x, net.weight(10, width, name="head.weight"), net.weight(10, name="head.bias"), transB=1)
-    return net.model(y, shape=("N", 10))
+    y = net.op(
+        "Gemm", x, net.weight(classes, width, name="head.weight"), net.weight(classes, name="head.bias"), transB=1
+    )
+    return net.model(y, shape=("N", classes))
 
 
 def batch_norm(net: Net, x: str, width: int, name: str) -> str:

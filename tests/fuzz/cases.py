@@ -16,6 +16,7 @@ import cli_models
 import io_models
 import numpy as np
 import onnx
+from cli_tools import command
 from mutations import mutated_bytes, mutated_json, mutated_message, mutated_safetensors
 from PIL import Image
 
@@ -26,7 +27,10 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "data" / "examples"
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A command line; it reads from the folder `inputs` and writes into the folder of `output`."""
+    """A command line; it reads from the folder `inputs` and writes into the folder of `output`.
+
+    What it goes on with (results, training states) lies in the folder `runs` beside `output`.
+    """
 
     what: str
     arguments: list[str]
@@ -47,6 +51,8 @@ class Seeds:
         self.models += [onnx.load(str(EXAMPLES / f"{name}.onnx")) for name in ("audio_m5", "lstm_text", "convnet_flax")]
         self.model = folder / "good.onnx"
         onnx.save(cli_models.conv_net(), str(self.model))
+        self.trainable = folder / "trainable.onnx"  # of as many classes as the images
+        onnx.save(cli_models.conv_net(classes=2), str(self.trainable))
         self.images = folder / "images"
         rng = np.random.default_rng(0)
         for kind in ("ant", "bee"):
@@ -58,6 +64,14 @@ class Seeds:
         generate("val", 2, 0, self.architectures)
         self.lines = folder / "a.jsonl"
         generate("val", 2, 0, self.lines)
+        self.runs = folder / "runs"  # what an evaluation and a training leave, made by `prepare`
+
+    def prepare(self) -> None:
+        """Evaluate and train once, in this process."""
+        for arguments in (_evaluation(self, self.runs), _training(self, self.runs, self.runs / "trained.onnx")):
+            self.runs.mkdir(exist_ok=True)
+            outcome = command(*arguments)
+            assert outcome.code == 0, outcome.err
 
 
 def make_case(seeds: Seeds, folder: Path, rng: random.Random) -> Case:
@@ -91,18 +105,22 @@ def _of_model(seeds: Seeds, inputs: Path, outputs: Path, rng: random.Random) -> 
             ("predict", ".onnx", ["--ghn", str(seeds.ghn), "--calibrate", rng.choice(("none", "noise"))]),
             ("strip", ".onnx", []), ("inspect", "", ["--json"]), ("draw", ".svg", []),
             ("report", ".html", ["--no-predict"]), ("properties", "", ["--json"]),
+            ("eval", "", ["--json", "-d", str(seeds.images), "--backend", rng.choice(("onnxruntime", "torch"))]),
             ("profile", "", ["--seconds", "0.01", "--no-operators", "--timeout", "30"]),
         ],
-        [40, 15, 15, 10, 10, 6, 1],
+        [40, 15, 15, 10, 10, 6, 4, 1],
     )[0]  # fmt: skip
     output = outputs / f"o{ending}"
-    return Case(f"{name} of a model", [name, path, *options, *(["-o", str(output)] if ending else [])], inputs, output)
+    given = ["--model", path] if name == "eval" else [path]
+    return Case(
+        f"{name} of a model", [name, *given, *options, *(["-o", str(output)] if ending else [])], inputs, output
+    )
 
 
 def _of_finetune(seeds: Seeds, inputs: Path, outputs: Path, rng: random.Random) -> Case:
     path, output = _model(seeds, inputs, rng), outputs / "o.onnx"
     if rng.random() < 0.5:  # a model that trains, with a small change
-        proto = onnx.load(str(seeds.model))
+        proto = onnx.load(str(seeds.trainable))
         mutated_message(rng, proto)
         path.write_bytes(proto.SerializeToString())
     arguments = [
@@ -118,6 +136,44 @@ def _of_finetune(seeds: Seeds, inputs: Path, outputs: Path, rng: random.Random) 
         "4",
     ]
     return Case("finetune of a model", [*arguments, "--save-dir", str(outputs / "runs")], inputs, output)
+
+
+def _evaluation(seeds: Seeds, runs: Path) -> list[str]:
+    arguments = ["eval", "-d", str(seeds.images), "--images", "val", "--ghn", str(seeds.ghn), "--split", "val"]
+    arguments += ["--file", str(seeds.lines), "--count", "2", "-b", "4", "--n-images", "4", "--image-size", "8"]
+    return [*arguments, "--results", str(runs / "results.jsonl")]
+
+
+def _training(seeds: Seeds, runs: Path, output: Path) -> list[str]:
+    arguments = ["finetune", str(seeds.trainable), "-d", str(seeds.images), "-o", str(output), "--epochs", "1"]
+    return [*arguments, "--batch-size", "4", "--save-dir", str(runs), "--name", "run"]
+
+
+def _of_results(seeds: Seeds, inputs: Path, outputs: Path, rng: random.Random) -> Case:
+    runs = outputs / "runs"
+    runs.mkdir()
+    lines = (seeds.runs / "results.jsonl").read_bytes().splitlines()
+    at = rng.randrange(len(lines))
+    lines[at] = json.dumps(mutated_json(rng, json.loads(lines[at]))).encode()
+    data = b"\n".join(lines) + b"\n"
+    (runs / "results.jsonl").write_bytes(mutated_bytes(rng, data) if rng.random() < 0.3 else data)
+    return Case("eval with results", _evaluation(seeds, runs), inputs, outputs / "o")
+
+
+def _of_state(seeds: Seeds, inputs: Path, outputs: Path, rng: random.Random) -> Case:
+    runs, output = outputs / "runs", outputs / "o.onnx"
+    shutil.copytree(seeds.runs / "run", runs / "run")
+    state = rng.choice([path for path in sorted((runs / "run").rglob("*")) if path.suffix == ".safetensors"])
+    state.write_bytes(mutated_safetensors(rng, state.read_bytes()))
+    return Case("finetune with a state", _training(seeds, runs, output), inputs, output)
+
+
+def _of_generation(seeds: Seeds, inputs: Path, outputs: Path, rng: random.Random) -> Case:
+    path = outputs / "runs" / "a.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(mutated_bytes(rng, seeds.lines.read_bytes()))
+    arguments = ["deepnets", "generate", "val", "--count", "3", "--seed", "0", "-o", str(path)]
+    return Case("deepnets generate goes on", arguments, inputs, outputs / "o")
 
 
 def _of_ghn(seeds: Seeds, inputs: Path, outputs: Path, rng: random.Random) -> Case:
@@ -201,4 +257,5 @@ def _of_architectures(seeds: Seeds, inputs: Path, outputs: Path, rng: random.Ran
 
 _SHARES: dict[Callable[[Seeds, Path, Path, random.Random], Case], int] = {
     _of_model: 60, _of_finetune: 3, _of_ghn: 10, _of_published: 7, _of_images: 10, _of_architectures: 10,
+    _of_results: 3, _of_state: 3, _of_generation: 2,
 }  # fmt: skip

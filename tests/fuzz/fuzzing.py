@@ -27,6 +27,7 @@ def fuzz(folder: Path, n_files: int, seed: int, first: int = 0) -> list[str]:
     """Try files `first` to `first + n_files` of a seed; what failed, one text each with the number of the file.
 
     Each command runs in a process of its own, so that a crash is a result and not the end.
+    Failures are printed when found, for thousands of files take an hour.
     """
     seeds = Seeds(folder)
     _load_libraries(seeds, folder)
@@ -38,6 +39,8 @@ def fuzz(folder: Path, n_files: int, seed: int, first: int = 0) -> list[str]:
         failure = _tried(case, place / "told")
         if failure is not None:
             failures.append(f"file {number} of seed {seed}, {case.what}: {failure}")
+            sys.stdout.write(f"{failures[-1]}\n")
+            sys.stdout.flush()
         shutil.rmtree(place)
     return failures
 
@@ -46,9 +49,15 @@ def _load_libraries(seeds: Seeds, folder: Path) -> None:
     """Once, before all processes: torch, onnxruntime and our own modules."""
     child = os.fork()
     if not child:  # in a process of its own, for onnxruntime's threads do not survive a fork
-        command("predict", seeds.model, "--ghn", seeds.ghn, "-o", folder / "first.onnx")
-        os._exit(0)
-    os.waitpid(child, 0)
+        code = 1
+        try:
+            command("predict", seeds.model, "--ghn", seeds.ghn, "-o", folder / "first.onnx")
+            seeds.prepare()
+            code = 0
+        finally:
+            os._exit(code)
+    if os.waitpid(child, 0)[1]:
+        raise RuntimeError("the sound files cannot be evaluated and trained")
     import onnxruntime  # noqa: F401
     import torch
 
@@ -116,7 +125,6 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         failures = fuzz(Path(folder), given.files, given.seed, given.first)
-    sys.stdout.write("".join(f"{failure}\n" for failure in failures))
     sys.stdout.write(f"{given.files} files, {len(failures)} failures\n")
     sys.exit(bool(failures))
 

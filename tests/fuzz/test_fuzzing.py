@@ -134,7 +134,7 @@ def test_states_of_runs_are_read_or_refused(tmp_path: Path) -> None:
 
 
 def test_results_are_gone_on_with_or_refused(tmp_path: Path) -> None:
-    """200 changed files of results: a refusal that leaves the file as it is, or whole records before the next one."""
+    """80 changed files of results: a refusal that leaves the file as it is, or whole records before the next one."""
     from onnx_ghn.training.results import ResultsFile
 
     path, settings = tmp_path / "results.jsonl", {"split": "test", "n": 3}
@@ -143,7 +143,7 @@ def test_results_are_gone_on_with_or_refused(tmp_path: Path) -> None:
             results.add(f"net-{number}", {"top1": 10.0 * number})
     lines = path.read_bytes().splitlines()
     outcomes = []
-    for seed in range(200):
+    for seed in range(80):
         rng = random.Random(seed)
         changed = list(lines)
         at = rng.randrange(len(lines))
@@ -163,4 +163,4 @@ def test_results_are_gone_on_with_or_refused(tmp_path: Path) -> None:
             with ResultsFile(path, settings) as again:
                 assert again.records == {**known, "new": {"top1": 1.0}}
             outcomes.append(True)
-    assert 10 < sum(outcomes) < 190
+    assert 4 < sum(outcomes) < 76
