@@ -15,6 +15,9 @@ from onnx_ghn.inspection import inspect_model
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx"))
 EXAMPLES = sorted((Path(__file__).parents[1] / "data/examples").glob("*.onnx"))
+#: Larger ones of families that a smaller file stands for: run by the slow tests.
+LARGE = {"light_densenet121", "light_resnet50", "light_vgg19", "light_inception_v2", "light_bvlc_alexnet"}
+LARGE |= {"resnet50_torch_dynamo"}
 
 
 def test_the_corpora_are_there() -> None:
@@ -22,7 +25,13 @@ def test_the_corpora_are_there() -> None:
     assert len(EXAMPLES) >= 9
 
 
-@pytest.mark.parametrize("path", [*LIGHT, *EXAMPLES], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in LARGE else [])
+        for path in (*LIGHT, *EXAMPLES)
+    ],
+)
 def test_found_predicted_sound_and_finite(path: Path, tmp_path: Path) -> None:
     source = onnx.load(path)
     before = path.read_bytes()

@@ -181,8 +181,9 @@ def test_every_call_that_can_fail(good, tmp_path, predictor, monkeypatch, call, 
     assert list(predictor.folder.iterdir()) == []
 
 
-def test_kill_during_writing(tmp_path, ghn_folder):
-    """SIGKILL at 24 moments: the whole new file, or what was there before; never anything between."""
+@pytest.mark.parametrize("moments", [10, pytest.param(24, marks=pytest.mark.slow)])
+def test_kill_during_writing(tmp_path, ghn_folder, moments):
+    """SIGKILL at many moments: the whole new file, or what was there before; never anything between."""
     source = save(tmp_path / "in", m.mlp(1024))
     (tmp_path / "old").write_bytes(m.mlp().SerializeToString())
     folder = tmp_path / "out"
@@ -191,7 +192,7 @@ def test_kill_during_writing(tmp_path, ghn_folder):
     code = """
         import os, random, shutil, signal, sys, time
         from cli_tools import command
-        source, old, target, ghn = sys.argv[1:]
+        source, old, target, ghn, moments = sys.argv[1:]
         arguments = ["predict", source, "--ghn", ghn, "--force", "-o"]
         command(*arguments, target + ".whole")
         began = time.monotonic()
@@ -199,7 +200,7 @@ def test_kill_during_writing(tmp_path, ghn_folder):
         whole_s = time.monotonic() - began
         contents = {open(path, "rb").read(): name for path, name in ((target + ".whole", "new"), (old, "old"))}
         random.seed(0)
-        for i in range(24):
+        for i in range(int(moments)):
             if i % 2:
                 shutil.copy(old, target)
             elif os.path.exists(target):
@@ -214,10 +215,10 @@ def test_kill_during_writing(tmp_path, ghn_folder):
             found = contents.get(open(target, "rb").read(), "broken") if os.path.exists(target) else "none"
             print(i % 2, found, flush=True)
     """
-    run = python(code, source, tmp_path / "old", folder / "o.onnx", ghn_folder)
+    run = python(code, source, tmp_path / "old", folder / "o.onnx", ghn_folder, moments)
     assert run.returncode == 0, run.stderr
     states = run.stdout.splitlines()
-    assert len(states) == 24
+    assert len(states) == moments
     assert set(states) <= {"0 new", "0 none", "1 new", "1 old"}
     strays = {path.name for path in folder.iterdir()} - {"o.onnx", "o.onnx.whole"}
     assert all(name.startswith(".o.onnx") and name.endswith(".tmp") for name in strays)

@@ -36,6 +36,22 @@ FILES = [
         for a in ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "convnext_tiny", "vit_b_32")
     ),
 ]
+#: By default each GHN on a small network through both exporters, and each other architecture once; all by `-m slow`.
+BOTH = ("resnet18",)
+ONCE = ("ghn1_cifar10__mobilenet_v2", "ghn3_t_imagenet__convnext_tiny")
+ONCE += tuple(f"ghn2_imagenet__{name}" for name in ("mobilenet_v3_small", "squeezenet1_1", "googlenet"))
+ONCE_BY_DYNAMO = ("ghn3_t_imagenet__vit_b_32", "ghn3_t_imagenet__efficientnet_b0")
+CASES = [
+    pytest.param(
+        file,
+        exporter,
+        marks=[]
+        if file.endswith(BOTH + (ONCE if exporter == "torchscript" else ONCE_BY_DYNAMO))
+        else [pytest.mark.slow],
+    )
+    for file in FILES
+    for exporter in ("torchscript", "dynamo")
+]
 
 
 def same_graph(graph: ComputationGraph, primitives: list[str], edges: list[list[int]]) -> bool:
@@ -61,8 +77,7 @@ def figures(array: np.ndarray) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(("file", "exporter"), CASES)
 def test_prediction_equals_the_published_one(file: str, exporter: str, reference: Path, exported: Any) -> None:
     expected = json.loads((reference / f"{file}.json").read_text())
     stem = file.split("__")[0]

@@ -6,6 +6,7 @@ options, its Python to compile, as is every command in the running text.
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -142,18 +143,20 @@ def check(line: Command, where: str) -> None:
                 word.split("=")[0] for word in words[words.index(str(script.relative_to(ROOT))) :] if word[:2] == "--"
             ]
             if given:
-                shown = subprocess.run(
-                    [sys.executable, script, *subgroup(words, script), "--help"],
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                ).stdout
+                shown = help_of(script, *subgroup(words, script))
                 for option in given:
                     assert re.search(rf"{option}\b", shown), f"{where}: {line.line}: no option {option}"
         case "git":
             pass
         case other:
             pytest.fail(f"{where}: {line.line}: what is {other}?")
+
+
+@functools.cache
+def help_of(script: Path, *subcommand: str) -> str:
+    """What `--help` of a script prints; pages name some scripts more than once."""
+    arguments = [sys.executable, script, *subcommand, "--help"]
+    return subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
 
 
 def subgroup(words: list[str], script: Path) -> list[str]:

@@ -25,6 +25,17 @@ def test_page_and_notebook_are_one() -> None:
         assert cell.get("execution_count") is None
 
 
+def test_its_code_compiles() -> None:
+    """What it does, the blocks of the other pages do by default; test_docs_blocks.py holds its commands to exist."""
+    jupytext = pytest.importorskip("jupytext", reason="jupytext is not installed")
+    code = [cell.source for cell in jupytext.read(PAGE).cells if cell.cell_type == "code"]
+    plain = [source for source in code if not source.startswith(("%%", "!"))]
+    assert len(plain) >= 5
+    for source in plain:
+        compile(source, str(PAGE), "exec")
+
+
+@pytest.mark.slow
 def test_all_of_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jupytext = pytest.importorskip("jupytext", reason="jupytext is not installed")
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")

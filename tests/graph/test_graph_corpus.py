@@ -45,8 +45,15 @@ def test_every_float_tensor_of_a_classic_network_is_a_parameter(path: Path) -> N
     assert len(graph.edges) >= len(graph) - 1
 
 
-@pytest.mark.parametrize("rules", ["onnx", "ppuda", "ghn3"])
-@pytest.mark.parametrize("path", [*LIGHT, *EXAMPLES], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ("path", "rules"),
+    [
+        # By one set of rules or two: the others by the slow tests.
+        pytest.param(path, rules, id=f"{path.stem}-{rules}", marks=[pytest.mark.slow] if slow else [])
+        for path in (*LIGHT, *EXAMPLES)
+        for rules, slow in (("onnx", False), ("ppuda", path in LIGHT), ("ghn3", path.stat().st_size > 20_000))
+    ],
+)
 def test_a_file_and_its_model_have_the_same_graph(path: Path, rules: str, tmp_path: Path) -> None:
     model = read_model(path)
     (before,) = write_model(model, tmp_path / "before.onnx", external=False)

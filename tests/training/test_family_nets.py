@@ -10,6 +10,7 @@ from torch import nn
 from onnx_ghn.errors import OptionError
 from onnx_ghn.evaluate import batch_statistics_mode
 from onnx_ghn.ghn import GHN, GHNConfig, new_ghn
+from onnx_ghn.training.ghn import family_nets
 from onnx_ghn.training.ghn.architectures import ArchitectureStream, TrainingNet
 from onnx_ghn.training.ghn.family_nets import FAMILIES, FamilyNet, FamilyPool
 from onnx_ghn.training.ghn.settings import NetLimits
@@ -84,7 +85,8 @@ def test_a_share_of_a_step_s_nets_are_of_families() -> None:
     assert of_families + sum(isinstance(net, TrainingNet) for net in drawn) == 20
 
 
-def test_families_are_for_small_images() -> None:
+def test_families_are_for_small_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(family_nets, "_DRAWS", 5)
     with pytest.raises(OptionError, match="small images"):
         ArchitectureStream("train", CLASSES, 5, NetLimits(families=0.5), large_images=True)
     with pytest.raises(OptionError, match="allow larger"):

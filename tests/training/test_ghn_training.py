@@ -17,6 +17,7 @@ from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.errors import CheckpointError, OptionError
 from onnx_ghn.ghn import GHN, GHNConfig, load_ghn, new_ghn
 from onnx_ghn.training.checkpoint_state import load_state, save_state
+from onnx_ghn.training.ghn import architectures
 from onnx_ghn.training.ghn.architectures import ArchitectureStream
 from onnx_ghn.training.ghn.settings import NetLimits
 from onnx_ghn.training.ghn.step import ghn_step
@@ -63,9 +64,10 @@ def test_the_functional_pass_equals_the_network() -> None:
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_limits_that_fit_no_network() -> None:
+def test_limits_that_fit_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(architectures, "_DRAWS", 1200)
     for limits in (NetLimits(max_cells=3), NetLimits(max_params=10)):
-        with pytest.raises(OptionError, match="none of 10,000 networks"):
+        with pytest.raises(OptionError, match="none of 1,200 networks"):
             ArchitectureStream("train", 10, 3, limits).meta_batch(0, 1)
     with pytest.raises(OptionError, match="C is 33, must be even"):
         ArchitectureStream("train", 10, 3, NetLimits(channels=33)).meta_batch(0, 1)

@@ -123,15 +123,15 @@ def test_a_search_leaves_tables_picture_and_models(
     saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "nas"
-    arguments = ["nas", "-n", "70", "-s", "5", "--predictor", saved, "--top", "2", "--max-percentile", "100"]
+    arguments = ["nas", "-n", "12", "-s", "5", "--predictor", saved, "--top", "2", "--max-percentile", "100"]
     arguments += ["-o", str(out)]
     main([*arguments, "--json"])
     found = json.loads(capsys.readouterr().out)
-    assert found["drawn"] == 70
+    assert found["drawn"] == 12
     with open(out / "ranking.csv") as file:
         table = list(csv.DictReader(file))
     assert [row["name"] for row in table[:2]] == [row["name"] for row in found["best"]]
-    assert len(table) == found["within_limits"] == 70
+    assert len(table) == found["within_limits"] == 12
     assert (out / "front.svg").read_text().startswith("<?xml")
     for row in found["best"]:
         model = onnx.load(out / f"{row['name']}.onnx")

@@ -88,7 +88,7 @@ def test_two_processes_learn_as_one(alone: Path, pair: Path) -> None:
     np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=0.1)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_to_the_bit(
     colours: Path, alone: Path, pair: Path, tmp_path: Path, processes: int
 ) -> None:

@@ -31,6 +31,8 @@ from onnx_ghn.vision import adjust_to_small_images
 
 __all__ = ["FAMILIES", "FamilyNet", "FamilyPool"]
 
+_DRAWS = 100  # before a limit is said to fit no network
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FamilyNet:
@@ -86,7 +88,7 @@ class FamilyPool:
         rng = np.random.default_rng([self.seed, index])
         family = list(FAMILIES)[index % len(FAMILIES)]
         with torch.random.fork_rng(devices=[]):  # what a step draws must not depend on what is built in it
-            for _ in range(100):
+            for _ in range(_DRAWS):
                 module = FAMILIES[family](rng, self.num_classes, self.image_size)
                 if sum(p.numel() for p in module.parameters()) <= self.max_params:
                     break
