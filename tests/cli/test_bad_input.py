@@ -25,9 +25,7 @@ from test_io_read import BAD_STRUCTURES, _nest
 from onnx_ghn.onnx_io import wire
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "data" / "examples"
-NO_CALIBRATION = ("--calibrate", "none")
-
-NO_CALIBRATION = ("--calibrate", "none")
+NO_CALIBRATION = ("--calibrate", "none", "--no-correct-scales")  # nothing is run
 
 
 @pytest.fixture(scope="session")
