@@ -85,7 +85,8 @@ def evaluate_networks(
     total = n_nets(networks.split, networks.arch, networks.count, networks.file)
     settings = _settings(networks, images, ghn if results else None)
     rows = []
-    with ResultsFile(results, settings) as file, bar("networks", total) as advance:
+    figures = ("top1", "top5", "noisy_top1", "noisy_top5")[: 4 if images.noise else 2]
+    with ResultsFile(results, settings, figures) as file, bar("networks", total) as advance:
         for choice in chosen:
             if choice.name not in file.records:
                 try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,16 +27,18 @@ class ResultsFile:
     Args:
         path: of the file; None keeps records in memory alone.
         settings: what JSON can hold.
+        figures: what each record has to hold as a finite number, unless it says under `error` why it does not.
 
     Raises:
         DataError: a file of other settings, or damaged before its last line.
         ModelWriteError: it cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, settings: Json) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, settings: Json, figures: Sequence[str] = ()) -> None:
         self.path = None if path is None else Path(path)
         self.records: dict[str, dict[str, Any]] = {}
         self._settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self._figures = tuple(figures)
         self._file: int | None = None
         self._stack = contextlib.ExitStack()
 
@@ -85,10 +89,21 @@ class ResultsFile:
                     theirs = dict(found["settings"])
                 else:
                     name = str(found.pop("name"))
-                    self.records[name] = dict(found)
+                    self.records[name] = _sound(dict(found), self._figures)
             except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
                 raise DataError(f"{self.path}: line {number} is no result; name another file") from error
             if number == 1 and theirs != self._settings:
                 differ = sorted(k for k in {*theirs, *self._settings} if theirs.get(k) != self._settings.get(k))
                 raise DataError(f"{self.path}: results of other settings ({', '.join(differ)}); name another file")
         return size
+
+
+def _sound(record: dict[str, Any], figures: Sequence[str]) -> dict[str, Any]:
+    """The record. Raises ValueError: a figure is missing, or no finite number."""
+    if isinstance(record.get("error"), str):
+        return record
+    for key in figures:
+        value = record.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(key)
+    return record

@@ -47,3 +47,21 @@ def test_a_log_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     RunLog(tmp_path, resumed_at=20).write(25, {"loss": 0.5})
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ['{"step": 10', '{"step": 20', '{"step": 25']
+
+
+@pytest.mark.parametrize(
+    "change", [{"top1": "10"}, {"top1": None}, {"top1": True}, {"top1": float("nan")}, {"top5": []}]
+)
+def test_records_without_their_figures_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    """Means are taken of them: text in the place of a number is told where it is read."""
+    path, settings, figures = tmp_path / "r.jsonl", {"n": 1}, ("top1", "top5")
+    with ResultsFile(path, settings, figures) as results:
+        results.add("a", {"top1": 10.0, "top5": 50})
+        results.add("b", {"error": "no graph"})
+    with ResultsFile(path, settings, figures) as results:
+        assert results.records == {"a": {"top1": 10.0, "top5": 50}, "b": {"error": "no graph"}}
+        results.add("c", {"top1": 10.0, "top5": 50, **change})
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="line 4 is no result; name another file"), ResultsFile(path, settings, figures):
+        pass
+    assert path.read_bytes() == before

@@ -51,7 +51,8 @@ def compare(
     chosen = good[np.concatenate([np.arange(n), np.sort(drawn)])]
     settings = {"split": config.split, "file": config.file, "seed": config.seed, "by": config.by}
     entries = rows(chosen, config.split)
-    with ResultsFile(folder / "compared.jsonl", settings | dataclasses.asdict(brief)) as results:
+    figures = ("top1", "noisy_top1")
+    with ResultsFile(folder / "compared.jsonl", settings | dataclasses.asdict(brief), figures) as results:
         todo = [i for i, entry in enumerate(entries) if entry["name"] not in results.records]
         tasks = [(found.space.architecture(int(chosen.indices[i])), brief, data_dir) for i in todo]
         with bar("training", len(entries), len(entries) - len(todo)) as advance:
