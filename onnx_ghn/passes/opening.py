@@ -13,6 +13,7 @@ from onnx_ghn.onnx_io.copying import copy_model
 from onnx_ghn.onnx_io.read import read_model
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.passes.folded import find_folded
+from onnx_ghn.passes.shared_fills import shared_fills
 from onnx_ghn.passes.unfolding import UnfoldBatchNorms
 from onnx_ghn.passes.untying import UntieMergedTensors
 
@@ -62,6 +63,14 @@ def open_model(
         notes = (
             f"{len(folded)} convolutions look as if batch norms had been folded into them: keep those in the export "
             "(see the README), or put them back with `unfold_batchnorm`",
+        )
+    if shared := shared_fills(model):
+        name, n_readers = next(iter(shared.items()))
+        what = "1 matrix" if len(shared) == 1 else f"{len(shared)} matrices"
+        notes = (
+            *notes,
+            f"{what} of one value, first {name}, read by {n_readers} layers, will be one weight for all of these: if a "
+            "simplifier merged the layers of a stripped file, predict first and simplify afterwards",
         )
     stored = stored_tensors(model)
     if absent := absent_note(stored.values()):

@@ -6,6 +6,7 @@ that the computation means literally (shapes, axes, indices, masks) stay.
 
 from __future__ import annotations
 
+import collections
 import logging
 import os
 from pathlib import Path
@@ -51,6 +52,7 @@ _VIEWS = frozenset({"Identity", "Cast", "Reshape", "Transpose", "Unsqueeze", "Sq
 _UNTRAINED = (0.0, 1.0)  # what frameworks start biases and scales from
 # Inputs that must not be 0: a model without weights should still give finite numbers.
 _DIVISORS = frozenset({("BatchNormalization", 4), ("QuantizeLinear", 1), ("DequantizeLinear", 1)})
+_MOST_STEPS = 4096  # of a float16 0.0005, of a float32 a number that no sum shows
 _FIRST_OPSET = 9  # of ConstantOfShape
 
 
@@ -58,8 +60,10 @@ class StripWeights(ir.passes.InPlacePass):
     """Replaces weights by ConstantOfShape nodes and drops all documentation; the changes are the weights' names.
 
     The fill is the tensor's own value where it has several elements of one value (so an untrained normalisation is
-    kept as it is), 1 for a variance or a quantisation scale, else 0. Tensors of up to 16 elements go, too, where they
-    are read as weights, biases, slopes, scales or running statistics; small settings of the computation stay.
+    kept as it is), 1 for a variance or a quantisation scale, else 0. Matrices and kernels of one shape and value get
+    fills that differ in their last bits, since simplifiers merge equal tensors, which stay one where they are no
+    vectors. Tensors of up to 16 elements go, too, where they are read as weights, biases, slopes, scales or running statistics;
+    small settings of the computation stay.
     """
 
     def call(self, model: ir.Model) -> Rewrite:
@@ -75,6 +79,7 @@ class StripWeights(ir.passes.InPlacePass):
         taken = {value.name for site in walk.sites(model) for node in site.graph for value in node.outputs}
         taken |= {value.name for site in walk.sites(model) for value in [*site.graph.inputs, *site.graph.outputs]}
         taken |= {name for site in walk.sites(model) for name in site.graph.initializers}
+        times: collections.Counter[tuple[tuple[int, ...], ir.DataType, bytes]] = collections.Counter()
         # In reverse, as each goes to the front of its graph.
         for stored in reversed(stored_tensors(model).values()):
             if not _is_weight(stored) or not _allowed(stored, model):
@@ -82,7 +87,10 @@ class StripWeights(ir.passes.InPlacePass):
             fill = _fill_of(stored)
             if fill is not None:
                 shape = _shape_value(stored, shapes, taken)
-                _replace(stored, fill, shape)
+                key = (stored.shape, stored.dtype, fill.tobytes())
+                steps = times[key] if len(stored.shape) > 1 else 0
+                _replace(stored, _neighbour(fill, steps), shape)
+                times[key] += 1
                 replaced.append(stored.name)
         _move_shapes_first(shapes)
         _drop_documentation(model)
@@ -187,6 +195,14 @@ def _fill_of(stored: StoredTensor) -> Array | None:
                 return None
     divides = any((use.node.op_type, use.idx) in _DIVISORS for use in stored.value.uses())
     return np.full(1, 1 if divides else 0, stored.dtype.numpy())
+
+
+def _neighbour(fill: Array, steps: int) -> Array:
+    """The float that is so many steps farther from zero; of types whose steps are large, the fill itself."""
+    bits = fill.dtype.itemsize * 8
+    if bits < 16 or steps > _MOST_STEPS or fill.dtype.kind in "iub" or not np.isfinite(fill.astype(np.float64)).all():
+        return fill
+    return (fill.view(f"u{bits // 8}") + np.array(steps, f"u{bits // 8}")).view(fill.dtype)
 
 
 def _distinct(array: Array) -> Array:

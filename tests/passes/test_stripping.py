@@ -13,9 +13,10 @@ import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
+from onnx_ghn import build_graph
 from onnx_ghn.errors import ModelReadError, ModelWriteError
 from onnx_ghn.onnx_io import inject, read_model, stored_tensors, write_model
-from onnx_ghn.passes import StripWeights, strip
+from onnx_ghn.passes import StripWeights, open_model, strip
 
 LIGHT = os.path.join(os.path.dirname(onnx.__file__), "backend", "test", "data", "light")
 
@@ -240,3 +241,71 @@ def test_small_settings_stay():
     weights = [numpy_helper.from_array(np.resize(SMALL, shape).reshape(shape), name) for name, shape in shapes.items()]
     model = read_model(m.model(nodes, [m.info("x", 1, 3, 8, 8)], [m.info("y", 1, 4, 8, 8)], weights))
     assert StripWeights()(model).changes == ("w",)
+
+
+def _equal_layers(kind: str) -> onnx.ModelProto:
+    """Four layers of one shape with random weights, biases and fresh norms, of which strip leaves fills."""
+    rng = np.random.default_rng(0)
+    tensors, nodes, x = [], [], "x"
+    shape = (24, 24, 1, 1) if kind == "conv" else (24, 24)
+    dtype = np.float64 if kind == "double" else np.float32
+    for i in range(4):
+        tensors.append(numpy_helper.from_array(rng.standard_normal(shape).astype(dtype), f"w{i}"))
+        tensors.append(numpy_helper.from_array(rng.standard_normal(24).astype(dtype), f"b{i}"))
+        nodes.append(helper.make_node("Conv" if kind == "conv" else "Gemm", [x, f"w{i}", f"b{i}"], [f"h{i}"]))
+        x = f"h{i}"
+        if kind == "norm":
+            tensors += [numpy_helper.from_array(np.full(24, v, dtype), f"{n}{i}") for n, v in (("s", 1), ("t", 0))]
+            nodes.append(helper.make_node("LayerNormalization", [x, f"s{i}", f"t{i}"], [f"n{i}"]))
+            x = f"n{i}"
+    nodes.append(helper.make_node("Relu", [x], ["y"]))
+    ends = [1, 24, 5, 5] if kind == "conv" else [1, 24]
+    float_type = onnx.TensorProto.DOUBLE if kind == "double" else onnx.TensorProto.FLOAT
+    return m.model(nodes, [m.info("x", *ends, kind=float_type)], [m.info("y", *ends, kind=float_type)], tensors)
+
+
+def _simplified(path, how: str):
+    import onnxruntime
+    import onnxscript.optimizer
+    from onnx_ir.passes import common
+
+    if how == "onnxruntime":
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(path.with_name("simple.onnx"))
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnx.load(path.with_name("simple.onnx"))
+    if how == "onnxscript":
+        return onnxscript.optimizer.optimize(onnx.load(path))
+    model = ir.from_proto(onnxscript.optimizer.optimize(onnx.load(path)) if how == "initializers" else onnx.load(path))
+    common.CommonSubexpressionEliminationPass()(model)
+    common.DeduplicateHashedInitializersPass()(model)
+    return ir.to_proto(model)
+
+
+@pytest.mark.parametrize("how", ["onnxruntime", "onnxscript", "common", "initializers"])
+@pytest.mark.parametrize("kind", ["conv", "linear", "norm", "double"])
+def test_no_simplifier_merges_what_was_stripped(how: str, kind: str, tmp_path):
+    proto = _equal_layers(kind)
+    onnx.save(proto, tmp_path / "m.onnx")
+    simple = _simplified(strip(tmp_path / "m.onnx", tmp_path / "s.onnx"), how)
+    before = {p.name: p.size for p in build_graph(proto).parameters}
+    after = build_graph(simple)
+    assert sum(p.size for p in after.parameters) == sum(before.values()) == (2592 if kind == "norm" else 2400)
+    assert len(after.parameters) == len(before)
+    assert open_model(simple).notes == ()
+
+
+@pytest.mark.parametrize("kind", ["MatMul", "Conv", "Gather"])
+def test_a_fill_with_several_readers_is_told(kind: str):
+    """As older versions of strip, and a simplifier after them, left it; a matrix that is tied on purpose is none."""
+    shape = [6, 6, 1, 1] if kind == "Conv" else [6, 6]
+    notes = []
+    for values in (np.zeros(shape, np.float32), m.array(*shape)):
+        reads = [["w", "x"] if kind == "Gather" else [x, "w"] for x in ("x", "h")]
+        nodes = [helper.make_node(kind, reads[0], ["h"]), helper.make_node(kind, reads[1], ["y"])]
+        x = m.info("x", 6, kind=onnx.TensorProto.INT64) if kind == "Gather" else m.info("x", 1, 6, *shape[2:])
+        proto = m.model(nodes, [x], [m.info("y", *([None] * 4))], [numpy_helper.from_array(values, "w")])
+        notes.append(open_model(proto).notes)
+    assert notes[0][0].startswith("1 matrix of one value, first w, read by 2 layers, will be one weight for all")
+    assert notes[1] == ()

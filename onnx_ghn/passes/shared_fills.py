@@ -1,0 +1,48 @@
+"""Matrices of one value that several layers read: what simplifiers make of the fills of a stripped file."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
+from onnx_ghn.onnx_io.tensors import FillTensor
+
+__all__ = ["shared_fills"]
+
+_SAMPLE = 4096  # elements that mostly show that two differ
+_VIEWS = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze"})
+_LAYERS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Gather", "LSTM", "GRU", "RNN"})
+
+
+def shared_fills(model: ir.Model) -> dict[str, int]:
+    """How many layers read a matrix or kernel whose elements are all equal, by its name, where these are several."""
+    return {
+        name: n_readers
+        for name, stored in stored_tensors(model).items()
+        if len(stored.shape) > 1 and (n_readers := _n_readers(stored.value)) > 1 and _is_filled(stored)
+    }
+
+
+def _n_readers(value: ir.Value) -> int:
+    readers, pending = 0, [value]
+    while pending:
+        for use in pending.pop().uses():
+            if use.node.op_type in _VIEWS and use.idx == 0:
+                pending += use.node.outputs
+            else:
+                readers += use.node.op_type in _LAYERS
+    return readers
+
+
+def _is_filled(stored: StoredTensor) -> bool:
+    if stored.is_absent or stored.is_sparse or stored.is_string or math.prod(stored.shape) < 2:
+        return False
+    if not stored.dtype.is_floating_point():
+        return False
+    if isinstance(stored.tensor, FillTensor):  # one value, however large it is declared
+        return True
+    values = np.asarray(stored.numpy()).reshape(-1)
+    return bool((values[:_SAMPLE] == values[0]).all() and (values == values[0]).all())
