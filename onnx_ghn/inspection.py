@@ -66,6 +66,7 @@ def inspect_model(
     """
     from onnx_ghn.onnx_io.shape_checks import check_shapes
     from onnx_ghn.passes import open_model
+    from onnx_ghn.passes.restoring import check_frozen
 
     options = PredictOptions.of(options, **changes)
     rules = "onnx"
@@ -76,4 +77,5 @@ def inspect_model(
     opened = open_model(source, base_dir=base_dir, unfold_batchnorm=options.unfold_batchnorm)
     graph = graph_of(opened.model, opened.stored, rules)
     check_shapes(opened.model, opened.stored)
-    return Inspection(graph, CoverageReport(plan(graph, opened.stored, options), list(opened.notes)))
+    notes = [*opened.notes, *check_frozen(opened.model, opened.stored)]
+    return Inspection(graph, CoverageReport(plan(graph, opened.stored, options), notes))

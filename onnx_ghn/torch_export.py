@@ -103,6 +103,7 @@ def module_to_file(
     exporter: Exporter,
     *,
     auxiliary: bool = False,
+    folds: bool = False,
     **options: Unpack[TorchExportOptions],
 ) -> None:
     """Write a module as an ONNX file. Weights that are too large for one file are written beside it.
@@ -111,6 +112,7 @@ def module_to_file(
         example: positional inputs of the module's forward pass.
         kwargs: keyword inputs of the module's forward pass.
         path: the file, or, for the first exporter, a buffer.
+        folds: let the exporter compute with constants, as it does by default; batch norms are folded then.
         auxiliary: put the outermost module alone into training mode, so that it computes its auxiliary heads.
         options: further options of torch.onnx.export.
 
@@ -124,13 +126,14 @@ def module_to_file(
     if exporter == "torchscript":
         settings.update(
             dynamo=False,
-            training=torch.onnx.TrainingMode.PRESERVE,  # otherwise batch norms are folded into convolutions
-            do_constant_folding=False,
+            # By default batch norms are folded into convolutions.
+            training=torch.onnx.TrainingMode.EVAL if folds else torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=folds,
         )
     else:
         size_bytes = sum(parameter.nbytes for parameter in module.parameters())
         # The optimiser of this exporter folds batch norms, so it is switched off.
-        settings.update(dynamo=True, optimize=False, verbose=False, external_data=size_bytes > _INSIDE_LIMIT)
+        settings.update(dynamo=True, optimize=folds, verbose=False, external_data=size_bytes > _INSIDE_LIMIT)
     _check_operators(module)
     # With gradients torch.export traces other layouts of attention, which its decompositions then cannot view.
     with _modes_kept(module), _quiet(), torch.no_grad():

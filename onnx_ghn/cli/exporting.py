@@ -52,8 +52,9 @@ class ModelOptions(Settings):
     )
     arguments: tuple[tuple[str, object], ...] = setting(
         (),
-        "A keyword argument of the model's constructor or function; may be given several times.",
+        "A keyword argument of the model's constructor, function, or configuration (hf); may be given several times.",
         option="--set",
+        aliases=["--config"],
         form="assignment",
         metavar="NAME=VALUE",
     )
@@ -69,6 +70,8 @@ def print_report(report: ExportReport | LoadReport, first: str, verb: str, as_js
     whole = report.n_weights - len(report.unmatched)
     share = f"{report.share:.2%} of {report.n_elements:,} elements"
     tell(f"{first}: {whole} of {report.n_weights} weights {verb} ({share})")
+    for remark in report.notes:
+        tell(f"  {printable(remark)}")
     for note in report.unmatched[:_LISTED]:
         tell(f"  {printable(str(note))}")
     if len(report.unmatched) > _LISTED:

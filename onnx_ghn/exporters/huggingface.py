@@ -53,7 +53,7 @@ class LiveTransformer(LiveModule):
 
     def convert(self, folder: Path) -> Path:
         """Convert the model as a PyTorch module, with attention as plain operators."""
-        with _eager_attention(self._model):
+        with _eager_attention(self._model), _batched_experts(self._model):
             return super().convert(folder)
 
 
@@ -139,3 +139,20 @@ def _eager_attention(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(implementation)
+
+
+@contextlib.contextmanager
+def _batched_experts(model: PreTrainedModel) -> Iterator[None]:
+    """Let a mixture of experts be computed as batched products for the time of the context.
+
+    Its default is an operator that no exporter knows, and a loop over experts depends on the data.
+    """
+    implementation = getattr(model.config, "_experts_implementation", None)
+    if not hasattr(model, "set_experts_implementation") or implementation in (None, "batched_mm"):
+        yield
+        return
+    model.set_experts_implementation("batched_mm")
+    try:
+        yield
+    finally:
+        model.set_experts_implementation(implementation)

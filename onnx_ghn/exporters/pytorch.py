@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack, cast
 
 import numpy as np
 
 from onnx_ghn.errors import GraphError, OptionError
+from onnx_ghn.exporters.loadable import check_loads
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
 from onnx_ghn.exporters.roundtrip import LiveModel, export_live, load_live, to_model
 from onnx_ghn.exporters.weight_map import Array
@@ -19,6 +21,7 @@ from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.torch_export import TorchExportOptions
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
     import torch
     from torch import nn
 
@@ -81,6 +84,7 @@ class LiveModule(LiveModel):
         self._args, self._kwargs = _inputs(example_inputs)
         self._choice = exporter
         self._auxiliary = auxiliary
+        self._folds = False
         self._options = options
         self.exporter = f"torch {torch.__version__}"
         parameters = dict(module.named_parameters())
@@ -132,8 +136,11 @@ class LiveModule(LiveModel):
                     path,
                     exporter,
                     auxiliary=self._auxiliary,
+                    folds=self._folds,
                     **self._options,
                 )
+                if self._choice == "auto":  # before the second exporter is given up
+                    check_loads(path, f"torch's exporter {exporter}")
             except GraphError as error:
                 if self._choice != "auto" or first is not None:
                     raise GraphError(f"{first}; its second exporter: {error}" if first else str(error)) from error
@@ -144,6 +151,16 @@ class LiveModule(LiveModel):
                 self.exporter = f"{self.exporter.partition(' (')[0]} ({exporter})"
                 return path
         raise AssertionError("unreachable")
+
+    def elsewhere(self, model: ir.Model) -> Iterator[LiveModule]:
+        """The module as torch.onnx.export writes it by default, by either exporter, in the opset of a file."""
+        is_newer = any(key.startswith("pkg.torch") for node in model.graph for key in node.metadata_props)
+        exporters: tuple[ExporterChoice, ...] = ("dynamo", "torchscript") if is_newer else ("torchscript", "dynamo")
+        for exporter in exporters:
+            other = copy.copy(self)
+            other._choice, other._folds = exporter, True
+            other._options = {**self._options, "opset_version": model.opset_imports.get("")}
+            yield other
 
 
 def export(

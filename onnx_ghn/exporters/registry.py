@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import logging
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +15,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters.optional_imports import require
+from onnx_ghn.limits import gib, memory_bytes
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["EXAMPLES", "FRAMEWORKS", "SUFFIXES", "NamedModel", "resolve"]
+
+
+logger = logging.getLogger(__name__)
+
+_COPIES = 4  # of the weights: the model's, those that are kept beside it, and those of the file, twice
+_LARGE_BYTES = 8 << 30
 
 
 class _Framework(NamedTuple):
@@ -210,9 +218,47 @@ def _hf(name: str, arguments: Mapping[str, object]) -> object:
             )
         config = _call(lambda: transformers.AutoConfig.from_pretrained(str(folder), **arguments), {}, name)
     architectures = getattr(config, "architectures", None)
-    if architectures and hasattr(transformers, architectures[0]):
-        return _call(lambda: getattr(transformers, architectures[0])(config), {}, name)
-    return _call(lambda: transformers.AutoModel.from_config(config), {}, name)
+    kind = getattr(transformers, architectures[0], None) if architectures else None
+
+    def build() -> object:
+        return kind(config) if kind is not None else transformers.AutoModel.from_config(config)
+
+    _check_size(_call(_sized(build), {}, name), name)
+    return _call(build, {}, name)
+
+
+def _sized(build: Callable[[], object]) -> Callable[[], object]:
+    """Build a module on torch's meta device, where it has shapes and takes no memory."""
+
+    def sized() -> object:
+        import torch
+
+        with torch.device("meta"):
+            return build()
+
+    return sized
+
+
+def _check_size(module: object, name: str) -> None:
+    """Say how large a model is before it is built, and refuse one that memory does not hold.
+
+    Raises:
+        OptionError: the weights, those of the export and the codes for them need more memory than there is.
+    """
+    from torch import nn
+
+    assert isinstance(module, nn.Module)
+    n_weights = sum(parameter.numel() for parameter in module.parameters())
+    needed_bytes = _COPIES * 4 * n_weights
+    if needed_bytes > memory_bytes():
+        raise OptionError(
+            f"{name}: {n_weights:,} weights need {gib(needed_bytes)} of memory to be exported, and there are "
+            f"{gib(memory_bytes())}; make the model smaller, such as by --config num_hidden_layers=2"
+        )
+    if needed_bytes > _LARGE_BYTES:
+        logger.warning(
+            "%s: %s weights, which need %s of memory to be exported", name, f"{n_weights:,}", gib(needed_bytes)
+        )
 
 
 def _keras(name: str, arguments: Mapping[str, object]) -> object:

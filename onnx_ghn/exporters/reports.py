@@ -76,4 +76,14 @@ class ExportReport(_Report):
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport(_Report):
-    """The report of a load. `unmatched` names the weights that keep the values that they had."""
+    """The report of a load. `unmatched` names the weights that keep the values that they had.
+
+    Attributes:
+        notes: what a user should know of the file.
+    """
+
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """The report as a JSON object."""
+        return {**super().to_dict(), "notes": list(self.notes)}

@@ -11,20 +11,25 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.errors import CheckpointError, GraphError
+from onnx_ghn.exporters.alignment import Found, align, traced
+from onnx_ghn.exporters.loadable import check_loads
 from onnx_ghn.exporters.reports import ExportReport, LoadReport, WeightNote
 from onnx_ghn.exporters.weight_map import Array, Codes, WeightMap
 from onnx_ghn.onnx_io import check_target, inject, read_model, stored_tensors, write_model
 from onnx_ghn.onnx_io.injection import drop_if_unused
-from onnx_ghn.onnx_io.marks import TRACE, Ranges, mark
+from onnx_ghn.onnx_io.marks import Ranges, mark
+from onnx_ghn.onnx_io.reads import reads
+from onnx_ghn.passes.restoring import RestoreTensors
 from onnx_ghn.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -33,17 +38,17 @@ if TYPE_CHECKING:
 
     from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["Exported", "LiveModel", "export_live", "load_live", "to_model", "unique_name"]
+__all__ = ["Exported", "ExportedElsewhere", "LiveModel", "export_live", "load_live", "to_model", "unique_name"]
+
+logger = logging.getLogger(__name__)
 
 _OCTAVES = 16  # the second codes are 2^16 times larger, so that values computed from them differ visibly
 _KEEPS_VALUE = "keeps its value"
+_PLAIN_EXPORT = "export it again with optimize=False (torch.onnx.export), or by `onnx-ghn export`"
 _UNUSED = "the exported computation does not read it"
 _UNUSED_REMEDY = "nothing to do if only training needs it"
 _COMPUTED = "the exporter computed something from it (folded, fused or quantised it)"
 _COMPUTED_REMEDY = "switch the exporter's optimisation off, or remove the layer's parametrisation before the export"
-
-#: Where the computation first reads a stored tensor: operator, index of the input, shape and name of the tensor.
-_FirstRead = tuple[str, int, tuple[int, ...], str]
 
 
 class LiveModel(Protocol):
@@ -64,6 +69,14 @@ class LiveModel(Protocol):
 
     def convert(self, folder: Path) -> onnx.ModelProto | Path:
         """Convert the model as it is now to ONNX: a model in memory, or a file in `folder`."""
+
+
+@runtime_checkable
+class ExportedElsewhere(Protocol):
+    """A live model that people also export without us, in ways that leave its weights in other places."""
+
+    def elsewhere(self, model: ir.Model) -> Iterator[LiveModel]:
+        """The same live model with other ways of exporting it, first the one that a file looks like."""
 
 
 def export_live(live: LiveModel, path: str | os.PathLike[str], *, force: bool = False) -> ExportReport:
@@ -88,6 +101,7 @@ class Exported:
     model: ir.Model
     weight_map: WeightMap
     report: ExportReport
+    repeated: Mapping[str, npt.NDArray[np.int64]]  # of tensors that hold an element several times: which ones, flat
 
 
 @contextlib.contextmanager
@@ -108,7 +122,7 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
         )
     codes = Codes({name: values.shape for name, values in originals.items()})
     with scratch_folder() as folder:
-        model = _export_coded(live, codes, originals, _subfolder(folder, "coded"))
+        model = _export_coded(live, codes, originals, _subfolder(folder, "coded"), checked=True)
         stored = stored_tensors(model)
         values_of = _floats(stored)
         weight_map = codes.locate(values_of)
@@ -125,13 +139,19 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
                 decoded[name] = values
         computed: dict[str, Array] = {}
         if weight_map.unmatched:  # the computation does not read them, or the file holds what was computed from them
+            plain = stored_tensors(read_model(live.convert(_subfolder(folder, "plain"))))
+            # Products of codes can be so small, or cancel so far, that a sum with them is a code again.
+            sums = [name for name, values in decoded.items() if not _is_among(plain, name, values)]
+            if sums:
+                decoded = {name: values for name, values in decoded.items() if name not in sums}
+                weight_map = codes.locate({name: values_of[name] for name in certain if name not in sums})
             undecoded = {name: values for name, values in values_of.items() if name not in decoded}
-            computed = _computed(live, undecoded, folder)
+            computed = _computed(plain, undecoded)
         inject(
             model, {name: functools.partial(_given, values) for name, values in {**decoded, **computed}.items()}, stored
         )
         uncomputed = {name: values for name, values in values_of.items() if name not in computed}
-        mark(model, weight_map.to_json(), _frozen(codes, uncomputed, live.trainable()))
+        mark(model, weight_map.to_json(), _frozen(codes, uncomputed, live.trainable()), reads(model))
         cause, remedy = (_COMPUTED, _COMPUTED_REMEDY) if computed else (_UNUSED, _UNUSED_REMEDY)
         report = ExportReport(
             framework=live.framework,
@@ -140,33 +160,27 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
             n_elements=sum(values.size for values in originals.values()),
             unmatched=tuple(WeightNote(name, codes.shapes[name], cause, remedy) for name in weight_map.unmatched),
         )
-        yield Exported(model, weight_map, report)
+        repeated = {name: elements for name in decoded if (elements := _repeated(codes, values_of[name])) is not None}
+        yield Exported(model, weight_map, report, repeated)
 
 
 def load_live(live: LiveModel, source: str | os.PathLike[str] | ir.Model) -> LoadReport:
     """Set a live model's weights to those of an ONNX model of it, in place.
 
     A file that `export_live` wrote says where they are. For any other file, the live model is exported once more, in
-    memory, and compared.
+    memory, and compared; then in the ways of its framework that others may have exported it in.
 
     Raises:
         CheckpointError: the file is of another model; the live model is unchanged.
         ModelReadError: the file cannot be read.
     """
     model = read_model(source) if isinstance(source, str | os.PathLike) else source
+    RestoreTensors()(model)
     stored = stored_tensors(model)
     current = live.read()
     shapes = {name: tuple(values.shape) for name, values in current.items()}
-    note = model.metadata_props.get(TRACE)
-    if note is not None:
-        weight_map = WeightMap.from_json(note)
-        if live.numbered:
-            weight_map = weight_map.renamed(list(shapes))
-        _check_shapes(weight_map, shapes)
-    else:
-        with to_model(live) as exported:
-            weight_map = _aligned(exported, model, stored)
-    weights = weight_map.collect({name: stored[name].numpy() for name in weight_map.stored if name in stored})
+    found = traced(model, stored, shapes, numbered=live.numbered) or _found_by_exporting(live, model, stored)
+    weights = found.weight_map.collect(found.arrays)
     live.write({name: values.astype(current[name].dtype) for name, values in weights.items()})
     return LoadReport(
         framework=live.framework,
@@ -175,8 +189,9 @@ def load_live(live: LiveModel, source: str | os.PathLike[str] | ir.Model) -> Loa
         n_elements=sum(values.size for values in current.values()),
         unmatched=tuple(
             WeightNote(name, shapes[name], "the file does not hold it as it is", _KEEPS_VALUE)
-            for name in weight_map.unmatched
+            for name in found.weight_map.unmatched
         ),
+        notes=(*found.notes, *_rounded(stored, found.weight_map, current)),
     )
 
 
@@ -189,17 +204,32 @@ def unique_name(name: str, taken: Mapping[str, object]) -> str:
     return candidate
 
 
+def _repeated(codes: Codes, values: Array) -> npt.NDArray[np.int64] | None:
+    """Which element of the weights each value of a tensor is, where it holds more values than there are elements."""
+    elements = codes.elements(values)
+    coded = elements[elements >= 0]
+    return elements if len(coded) and len(coded) > int(coded.max() - coded.min()) + 1 else None
+
+
 def _given(values: Array) -> Array:
     return values
 
 
-def _export_coded(live: LiveModel, codes: Codes, originals: Mapping[str, Array], folder: Path) -> ir.Model:
-    """Export with codes for weights. The live model has its own weights again afterwards."""
+def _export_coded(
+    live: LiveModel, codes: Codes, originals: Mapping[str, Array], folder: Path, *, checked: bool = False
+) -> ir.Model:
+    """Export with codes for weights. The live model has its own weights again afterwards.
+
+    Args:
+        checked: see that a runtime loads what was written.
+    """
     try:
         live.write({name: codes.values(name).astype(values.dtype) for name, values in originals.items()})
         source = live.convert(folder)
     finally:
         live.write(originals)
+    if checked:
+        check_loads(source, live.exporter)
     model = read_model(source)
     _tie_copies(model, codes)
     return model
@@ -244,39 +274,37 @@ def _tie_copies(model: ir.Model, codes: Codes) -> None:
             drop_if_unused(tensor.value)
 
 
-def _aligned(exported: Exported, model: ir.Model, stored: Mapping[str, StoredTensor]) -> WeightMap:
-    """The map of an export under the names of another export of the same model.
-
-    Some exporters number tensors differently for each instance, and sort them by these names. The computation stays the
-    same, so tensors are matched in the order in which it reads them, from the outputs backwards. Where the computations
-    differ (another version, other options), tensors are matched by name.
-    """
-    weight_map = exported.weight_map
-    own, other = _first_reads(exported.model, stored_tensors(exported.model)), _first_reads(model, stored)
-    if [read[:-1] for read in own] != [read[:-1] for read in other]:
-        return weight_map
-    renamed = {ours[-1]: theirs[-1] for ours, theirs in zip(own, other, strict=True)}
-    by_new_name = {renamed.get(name, name): shape for name, shape in weight_map.stored.items()}
-    return dataclasses.replace(weight_map, stored=by_new_name)
-
-
-def _first_reads(model: ir.Model, stored: Mapping[str, StoredTensor]) -> list[_FirstRead]:
-    """Where each stored tensor is first read, depth first from the outputs."""
-    names = {id(tensor.value): name for name, tensor in stored.items()}
-    reads: dict[str, _FirstRead] = {}
-    visited: set[int] = set()
-    pending = [output.producer() for output in reversed(model.graph.outputs)]
-    while pending:
-        node = pending.pop()
-        if node is None or id(node) in visited:
+def _found_by_exporting(live: LiveModel, model: ir.Model, stored: Mapping[str, StoredTensor]) -> Found:
+    """The weights of a file without a trace, which is compared with further exports of the live model."""
+    try:
+        with to_model(live) as exported:
+            return align(exported.model, exported.weight_map, model, stored)
+    except CheckpointError as error:
+        first = error
+    said: str | None = None
+    for other in live.elsewhere(model) if isinstance(live, ExportedElsewhere) else ():
+        try:
+            with to_model(other) as exported:
+                found = align(exported.model, exported.weight_map, model, stored, exported.repeated, strict=True)
+                computed = [note for note in exported.report.unmatched if note.cause == _COMPUTED]
+        except (CheckpointError, GraphError) as error:
+            logger.debug("%s", error)
             continue
-        visited.add(id(node))
-        for index, value in enumerate(node.inputs):
-            name = names.get(id(value))
-            if name is not None and name not in reads:
-                reads[name] = (node.op_type, index, stored[name].shape, name)
-        pending.extend(value.producer() for value in reversed(node.inputs) if value is not None)
-    return list(reads.values())
+        if not computed:
+            return found
+        said = said or f"weight {computed[0].name!r} {list(computed[0].shape)}: {_COMPUTED}"
+    raise CheckpointError(f"{said or first}; {_PLAIN_EXPORT}") from first
+
+
+def _rounded(
+    stored: Mapping[str, StoredTensor], weight_map: WeightMap, current: Mapping[str, Array]
+) -> tuple[str, ...]:
+    """A note where the file holds weights in a type of fewer bits than the model has."""
+    kinds = {stored[name].dtype for name in weight_map.stored if name in stored}
+    small = sorted(kind.name.lower() for kind in kinds if kind.bitwidth < 32)
+    if not small or all(values.dtype.itemsize < 4 for values in current.values()):
+        return ()
+    return (f"the file holds {' and '.join(small)}, so that the weights of the model are rounded to that",)
 
 
 def _subfolder(folder: Path, name: str) -> Path:
@@ -293,9 +321,19 @@ def _floats(stored: Mapping[str, StoredTensor]) -> dict[str, Array]:
     return {name: tensor.numpy() for name, tensor in stored.items() if _is_float(tensor)}
 
 
-def _computed(live: LiveModel, undecoded: Mapping[str, Array], folder: Path) -> dict[str, Array]:
-    """Values of the tensors that depend on the weights without holding them, from an export with the own weights."""
-    plain = stored_tensors(read_model(live.convert(_subfolder(folder, "plain"))))
+def _is_among(plain: Mapping[str, StoredTensor], name: str, values: Array) -> bool:
+    """Whether an export with the own weights holds these values, under their name or another."""
+    if name in plain and plain[name].shape == values.shape:
+        return _equal(plain[name], values)
+    return any(_equal(tensor, values) for tensor in plain.values())
+
+
+def _computed(plain: Mapping[str, StoredTensor], undecoded: Mapping[str, Array]) -> dict[str, Array]:
+    """Values of the tensors that depend on the weights without holding them.
+
+    Args:
+        plain: an export with the own weights.
+    """
     computed = {}
     for name, values in undecoded.items():
         if name in plain and plain[name].shape == values.shape:
@@ -336,18 +374,3 @@ def _frozen(codes: Codes, stored: Mapping[str, Array], trainable: Set[str]) -> d
             ends = np.flatnonzero(np.diff(np.concatenate([[False], ~trains, [False]]).astype(np.int8)))
             frozen[name] = tuple((int(first), int(stop)) for first, stop in ends.reshape(-1, 2))
     return frozen
-
-
-def _check_shapes(weight_map: WeightMap, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    for name, shape in shapes.items():
-        mapped = weight_map.shapes.get(name)
-        if mapped != shape:
-            raise CheckpointError(
-                f"weight {name!r} {list(shape)} of the model is "
-                f"{'not in' if mapped is None else f'{list(mapped)} in'} the file: it was exported from another model"
-            )
-    for name in weight_map.shapes:
-        if name not in shapes:
-            raise CheckpointError(
-                f"weight {name!r} of the file is not in the model: the file was exported from another model"
-            )

@@ -20,6 +20,7 @@ from onnx_ghn.graph import Parameter, Role
 from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.onnx_io import inject, read_model, stored_tensors
 from onnx_ghn.passes import UntieMergedTensors
+from onnx_ghn.passes.restoring import RestoreTensors, check_frozen
 
 __all__ = ["ForTraining", "rewrite_for_training"]
 
@@ -61,8 +62,10 @@ def rewrite_for_training(path: str, freeze: Sequence[str] = (), train: Sequence[
     """
     wanted = _choice(freeze, train)
     model = read_model(path)
+    RestoreTensors()(model)
     UntieMergedTensors()(model)
     stored = stored_tensors(model)
+    check_frozen(model, stored)
     parameters = {p.name: p for p in graph_of(model, stored, "onnx").parameters}
     trained = [
         name

@@ -1,39 +1,111 @@
-"""What onnx_ghn.exporters notes in a file's metadata about the model that it came from."""
+"""What onnx_ghn.exporters notes in a file's metadata about the model that it came from, and what torch marks itself.
+
+The keys end in a hash of the notes, so that tools can join two files of ours. Tools may also put a prefix before all
+names, or drop and rename tensors: what a note says is taken by the names that the file has now.
+"""
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import functools
+import hashlib
 import json
 from collections.abc import Mapping
 
 import onnx_ir as ir
 
 from onnx_ghn.errors import ModelReadError
+from onnx_ghn.onnx_io.reads import Read
+from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 
-__all__ = ["FROZEN", "TRACE", "Ranges", "frozen_tensors", "mark"]
+__all__ = ["FROZEN", "READS", "TRACE", "Note", "Ranges", "frozen_tensors", "mark", "notes"]
 
 TRACE = "onnx_ghn.trace"  # where each weight of the framework's model is among the file's tensors
 FROZEN = "onnx_ghn.frozen"  # what is not to be trained: buffers, constants, frozen layers
+READS = "onnx_ghn.reads"  # the shape of each tensor, and how the export's operators read it
 
 # What torch.onnx.export(dynamo=True) writes beside each initializer: torch.export's kind of input.
 _TORCH_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 _TORCH_UNTRAINED = ("BUFFER", "CONSTANT_TENSOR")
 
 _LARGEST = 1 << 62  # elements of a tensor
+_DAMAGED = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 #: Of a tensor's elements, in their order in memory: (first, behind the last) of each run. None: all of them.
 Ranges = tuple[tuple[int, int], ...] | None
 
 
-def mark(model: ir.Model, trace: str, frozen: Mapping[str, Ranges]) -> None:
-    """Write both notes into the model's metadata."""
-    model.metadata_props[TRACE] = trace
-    model.metadata_props[FROZEN] = json.dumps(frozen, separators=(",", ":"))
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """What one export noted; all names are those of the file that it wrote.
+
+    Attributes:
+        trace: where the framework's weights are, as `exporters.weight_map` writes it; "" where nothing is said of it.
+        frozen: what is not to be trained.
+        reads: the shape of each tensor of floats with several elements, and what read it.
+    """
+
+    trace: str
+    frozen: dict[str, Ranges]
+    reads: dict[str, tuple[tuple[int, ...], tuple[Read, ...]]]
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """The tensors that the note is about, as far as tools keep them: no single numbers."""
+        return tuple(self.reads or self.frozen)
+
+    def prefixes(self, stored: Mapping[str, StoredTensor]) -> list[str]:
+        """What stands before the note's names in a file that has these tensors: "" as a rule.
+
+        A tool that joins models puts a prefix before all names of one. A file that holds one model twice has two.
+        """
+        if not self.names or any(name in stored for name in self.names):
+            return [""]
+        found: collections.Counter[str] = collections.Counter()
+        for name in self.names:
+            shape = self.reads[name][0] if self.reads else None
+            found.update(
+                other[: -len(name)]
+                for other, tensor in stored.items()
+                if other.endswith(name) and shape in (None, tensor.shape)
+            )
+        whole = sorted(prefix for prefix, times in found.items() if times == len(self.names))
+        return whole or [prefix for prefix, _ in found.most_common(1)] or [""]
 
 
-def _range(first: object, stop: object) -> tuple[int, int]:
-    if type(first) is not int or type(stop) is not int or not 0 <= first <= stop <= _LARGEST:
-        raise ValueError(f"{first!r:.20} to {stop!r:.20} is no range of elements")
-    return first, stop
+def mark(
+    model: ir.Model,
+    trace: str,
+    frozen: Mapping[str, Ranges],
+    reads: Mapping[str, tuple[tuple[int, ...], tuple[Read, ...]]] | None = None,
+) -> None:
+    """Write the notes into the model's metadata."""
+    texts = {
+        TRACE: trace,
+        FROZEN: json.dumps(frozen, separators=(",", ":")),
+        READS: json.dumps(reads or {}, separators=(",", ":")),
+    }
+    name = hashlib.sha256("\n".join(texts.values()).encode()).hexdigest()[:12]
+    for key, text in texts.items():
+        model.metadata_props[f"{key}.{name}"] = text
+
+
+def notes(model: ir.Model) -> list[Note]:
+    """The notes of each export that the file has tensors of; none in a file of others.
+
+    Raises:
+        ModelReadError: a note cannot be read. Going on would change frozen layers.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for key, text in model.metadata_props.items():
+        for kind in (TRACE, FROZEN, READS):
+            if key == kind or key.startswith(f"{kind}."):
+                found.setdefault(key[len(kind) :], {})[kind] = text
+    return [
+        Note(texts.get(TRACE, ""), _frozen(texts.get(FROZEN, "")), _reads(texts.get(READS, "")))
+        for texts in found.values()
+    ]
 
 
 def frozen_tensors(model: ir.Model) -> dict[str, Ranges]:
@@ -44,15 +116,50 @@ def frozen_tensors(model: ir.Model) -> dict[str, Ranges]:
     Raises:
         ModelReadError: it says so in a way that cannot be read. Going on would change frozen layers.
     """
-    text = model.metadata_props.get(FROZEN)
+    frozen = _untrained_by_torch(model)
+    said = notes(model)
+    stored = stored_tensors(model) if said else {}
+    for note in said:
+        for prefix in note.prefixes(stored):
+            frozen |= {prefix + name: ranges for name, ranges in note.frozen.items()}
+    return frozen
+
+
+def _range(first: object, stop: object) -> tuple[int, int]:
+    if type(first) is not int or type(stop) is not int or not 0 <= first <= stop <= _LARGEST:
+        raise ValueError(f"{first!r:.20} to {stop!r:.20} is no range of elements")
+    return first, stop
+
+
+def _frozen(text: str) -> dict[str, Ranges]:
     try:
         record = json.loads(text) if text else {}
-        return _untrained_by_torch(model) | {
+        return {
             str(name): None if ranges is None else tuple(_range(first, stop) for first, stop in ranges)
             for name, ranges in record.items()
         }
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except _DAMAGED as error:
         raise ModelReadError(f"metadata {FROZEN} is damaged ({error}); export the model again, or remove it") from error
+
+
+def _reads(text: str) -> dict[str, tuple[tuple[int, ...], tuple[Read, ...]]]:
+    try:
+        record = json.loads(text) if text else {}
+        return {
+            str(name): (
+                tuple(_size(size) for size in shape),
+                tuple(Read(str(output), _size(index), str(how)) for output, index, how in reads),
+            )
+            for name, (shape, reads) in record.items()
+        }
+    except _DAMAGED as error:
+        raise ModelReadError(f"metadata {READS} is damaged ({error}); export the model again, or remove it") from error
+
+
+def _size(number: object) -> int:
+    if type(number) is not int or not 0 <= number <= _LARGEST:
+        raise ValueError(f"{number!r:.20} is no size")
+    return number
 
 
 def _untrained_by_torch(model: ir.Model) -> dict[str, Ranges]:

@@ -13,6 +13,7 @@ from onnx_ghn.onnx_io.copying import copy_model
 from onnx_ghn.onnx_io.read import read_model
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.passes.folded import find_folded
+from onnx_ghn.passes.restoring import RestoreTensors
 from onnx_ghn.passes.shared_fills import shared_fills
 from onnx_ghn.passes.unfolding import UnfoldBatchNorms
 from onnx_ghn.passes.untying import UntieMergedTensors
@@ -54,6 +55,7 @@ def open_model(
         model = copy_model(source)
     else:
         model = read_model(source, base_dir=base_dir, allow_absent=True)
+    RestoreTensors().call(model)
     untied = UntieMergedTensors().call(model)
     notes: tuple[str, ...] = ()
     if unfold_batchnorm:

@@ -62,8 +62,8 @@ class StripWeights(ir.passes.InPlacePass):
     The fill is the tensor's own value where it has several elements of one value (so an untrained normalisation is
     kept as it is), 1 for a variance or a quantisation scale, else 0. Matrices and kernels of one shape and value get
     fills that differ in their last bits, since simplifiers merge equal tensors, which stay one where they are no
-    vectors. Tensors of up to 16 elements go, too, where they are read as weights, biases, slopes, scales or running statistics;
-    small settings of the computation stay.
+    vectors. Tensors of up to 16 elements go, too, where they are read as weights, biases, slopes, scales or running
+    statistics; small settings of the computation stay.
     """
 
     def call(self, model: ir.Model) -> Rewrite:
@@ -202,7 +202,8 @@ def _neighbour(fill: Array, steps: int) -> Array:
     bits = fill.dtype.itemsize * 8
     if bits < 16 or steps > _MOST_STEPS or fill.dtype.kind in "iub" or not np.isfinite(fill.astype(np.float64)).all():
         return fill
-    return (fill.view(f"u{bits // 8}") + np.array(steps, f"u{bits // 8}")).view(fill.dtype)
+    moved: Array = fill.view(f"u{bits // 8}") + np.array(steps, f"u{bits // 8}")
+    return moved.view(fill.dtype)
 
 
 def _distinct(array: Array) -> Array:

@@ -14,9 +14,10 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from onnx_ghn.onnx_io.marks import TRACE
+from onnx_ghn.onnx_io.marks import notes
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.onnx_io.tensors import AbsentTensor, FillTensor
+from onnx_ghn.passes.restoring import lost_tensors
 from onnx_ghn.passes.results import Rewrite
 
 __all__ = ["UntieMergedTensors", "Untied"]
@@ -57,7 +58,9 @@ class UntieMergedTensors(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> Untied:
         """Rewrite the model in place."""
-        if TRACE in model.metadata_props:  # exported with no two tensors equal: what is shared is meant to be
+        said = notes(model)
+        if said and not lost_tensors(model, stored_tensors(model)):
+            # Exported with no two tensors equal, and all are there: what is shared is meant to be.
             return Untied(model, modified=False)
         if model.ir_version < 4:  # there an initializer has to be a graph input: the file's interface would change
             return Untied(model, modified=False)

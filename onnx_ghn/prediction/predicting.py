@@ -59,6 +59,7 @@ def predict(
     from onnx_ghn.onnx_io.absent import require_values
     from onnx_ghn.onnx_io.shape_checks import check_shapes
     from onnx_ghn.passes import open_model
+    from onnx_ghn.passes.restoring import check_frozen
 
     options = PredictOptions.of(options, **changes)
     if output is not None:
@@ -68,6 +69,7 @@ def predict(
         opened = open_model(source, base_dir=base_dir, unfold_batchnorm=options.unfold_batchnorm)
         graph = graph_of(opened.model, opened.stored, network.config.graph_rules)
         check_shapes(opened.model, opened.stored)
+        lost = check_frozen(opened.model, opened.stored)
     _check(graph, options)
     blocks = network.blocks(graph)
     decisions = plan(graph, opened.stored, options, blocks.keys())
@@ -79,7 +81,7 @@ def predict(
         filled |= {p.name for p in graph.parameters if p.role is Role.statistic} if options.calibrates else set()
         require_values(opened.stored.values(), filled)  # before the work that calibration is
     settled = settle(opened, graph, decisions, blocks, options)
-    notes = [*opened.notes, *equal_weights, *settled.notes]
+    notes = [*opened.notes, *lost, *equal_weights, *settled.notes]
     coverage = CoverageReport(decisions, notes)
     # Tensors that were one with another are new in the file, be it that they keep the values of that one.
     new = {d.parameter.name for d in decisions if d.outcome == "kept"} & set(opened.untied)

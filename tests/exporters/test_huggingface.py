@@ -57,3 +57,36 @@ def test_there_and_back(kind: str, tmp_path: Path) -> None:
 def test_other_objects_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="PreTrainedModel"):
         exporter.export(torch.nn.Linear(2, 2), tmp_path / "m.onnx")
+
+
+MIXTURE = {**SMALL, "num_key_value_heads": 1, "head_dim": 8, "num_experts_per_tok": 2}
+MIXTURES = {
+    "mixtral": {**MIXTURE, "num_local_experts": 4},
+    "qwen3_moe": {**MIXTURE, "num_experts": 4, "moe_intermediate_size": 16},
+    "olmoe": {**MIXTURE, "num_experts": 4},
+}
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_mixtures_of_experts_are_exported(kind: str, tmp_path: Path) -> None:
+    """Their default is an operator that no exporter knows."""
+    from round_trip import run
+
+    torch.manual_seed(0)
+    model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(kind, **MIXTURES[kind])).eval()
+    implementation = model.config._experts_implementation
+    assert exporter.export(model, tmp_path / "m.onnx").complete
+    assert model.config._experts_implementation == implementation
+    inputs = exporter.example_inputs(model)
+    with torch.no_grad():
+        expected = model(**inputs, use_cache=False, return_dict=True)[0].numpy()
+    given = [value.numpy() for value in inputs.values()]
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", *given), expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "mixtral", "bert"])
+def test_what_memory_does_not_hold_is_refused_before_it_is_built(kind: str) -> None:
+    from onnx_ghn.exporters.registry import resolve
+
+    with pytest.raises(OptionError, match=rf"{kind}: [\d,]+ weights need .* of memory.*--config"):
+        resolve(f"hf:{kind}", (), {"hidden_size": 32768, "num_hidden_layers": 64, "num_attention_heads": 32})

@@ -14,7 +14,7 @@ import torch
 import onnx_ghn
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import read_model
-from onnx_ghn.onnx_io.marks import FROZEN, TRACE, frozen_tensors, mark
+from onnx_ghn.onnx_io.marks import FROZEN, frozen_tensors, mark, notes
 
 MODEL = "data/examples/resnet18_cifar10.onnx"
 
@@ -23,7 +23,7 @@ def test_notes_come_back(request: pytest.FixtureRequest) -> None:
     model = read_model(request.config.rootpath / MODEL)
     assert frozen_tensors(model) == {}
     mark(model, "{}", {"whole": None, "part": ((0, 4), (7, 9))})
-    assert model.metadata_props[TRACE] == "{}"
+    assert [note.trace for note in notes(model)] == ["{}"]
     assert frozen_tensors(model) == {"whole": None, "part": ((0, 4), (7, 9))}
 
 
