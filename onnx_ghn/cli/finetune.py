@@ -64,6 +64,8 @@ def finetune(
         click.echo(json.dumps(result.to_dict(), indent=2))
         return
     _print_accuracies(model, output, result)
+    for note in result.notes[len(tuning.notes) :]:
+        tell(note)
     tell(
         f"{output}: {result.n_trained} tensors trained, {result.n_statistics} running statistics moved, "
         f"{result.steps} steps on {result.n_images:,} images"

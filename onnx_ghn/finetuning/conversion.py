@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import numpy.typing as npt
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.finetuning.endings import Ending
 from onnx_ghn.finetuning.operators import register_operators
 from onnx_ghn.finetuning.rewriting import ForTraining, check_operators, rewrite_for_training
 from onnx_ghn.images.inputs import ImageInput
@@ -40,12 +42,14 @@ class Classifier(nn.Module):
         dtype: in which the graph reads images.
 
     Attributes:
+        ending: what the file does after the values that the loss takes; logarithms of probabilities serve as logits.
         given: how the graph takes images; N × 3 × H × W unless told.
     """
 
     def __init__(self, net: nn.Module, rewritten: ForTraining, dtype: torch.dtype) -> None:
         super().__init__()
         self.given: ImageInput | None = None
+        self.ending = rewritten.ending
         self._rewritten, self._dtype = rewritten, dtype
         self._partly: list[tuple[nn.Parameter, Tensor, Tensor]] = []  # parameter, mask of what stays, its values
         for name in rewritten.trained:
@@ -66,8 +70,19 @@ class Classifier(nn.Module):
         images = images.to(self._dtype)
         if self.given is not None:
             images = self.given.in_layout(images)
-        logits: Tensor = self.net(images.contiguous())
-        return logits
+        values: Tensor = self.net(images.contiguous())  # (B, classes)
+        if self.ending is Ending.sigmoid:
+            values = functional.logsigmoid(values)
+        elif self.ending is Ending.probabilities:
+            values = values.clamp_min(torch.finfo(values.dtype).tiny).log()
+        return values
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, classes): the first output as the file gives it."""
+        values: Tensor = self(images)
+        if self.ending is Ending.softmax:
+            return values.softmax(dim=1)
+        return values if self.ending is Ending.none else values.exp()
 
     def arrays(self) -> dict[str, Array]:
         """Trained tensors and the statistics that moved, by stored name.
@@ -84,6 +99,17 @@ class Classifier(nn.Module):
             if not np.isfinite(arrays[name]).all():
                 raise RuntimeFailure(f"tensor {name!r} is not finite after training; lower `lr`")
         return arrays
+
+    def trained(self) -> dict[str, Array]:
+        """Tensors that are trained, by stored name."""
+        names = self._rewritten.names
+        return {name: self.net.get_parameter(names[name]).detach().cpu().numpy() for name in self._rewritten.trained}
+
+    @torch.no_grad()
+    def set_trained(self, arrays: Mapping[str, Array]) -> None:
+        """Give tensors that are trained other values, by stored name."""
+        for name, array in arrays.items():
+            self.net.get_parameter(self._rewritten.names[name]).copy_(torch.from_numpy(np.array(array)))
 
     @torch.no_grad()
     def _restore_frozen(self) -> None:

@@ -15,6 +15,8 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from onnx_ghn.errors import GraphError, ModelReadError, OptionError
+from onnx_ghn.finetuning.endings import Ending, leave_out_ending
+from onnx_ghn.finetuning.gradients import Blocked, find_blocked
 from onnx_ghn.finetuning.operators import DOMAIN, FROZEN_ATTRIBUTE
 from onnx_ghn.graph import Parameter, Role
 from onnx_ghn.graph.builder import graph_of
@@ -40,6 +42,7 @@ class ForTraining:
         moved: stored names of the running statistics that training moves.
         names: from stored names to those of initializers in `model`, each a Python identifier.
         notes: for the user.
+        ending: what the file does after `model`.
     """
 
     model: ir.Model
@@ -48,6 +51,7 @@ class ForTraining:
     moved: tuple[str, ...]
     names: dict[str, str]
     notes: list[str]
+    ending: Ending = Ending.none
 
 
 def rewrite_for_training(path: str, freeze: Sequence[str] = (), train: Sequence[str] = ()) -> ForTraining:
@@ -86,18 +90,33 @@ def rewrite_for_training(path: str, freeze: Sequence[str] = (), train: Sequence[
     inject(model, {name: stored[name].numpy for name in own}, stored)
     of_tensor = {id(entry.tensor): name for name, entry in stored_tensors(model).items() if name in parameters}
     _flatten(model)
-    _one_output(model)
+    ending = _one_output(model)
     names = _rename(model, of_tensor)
     lost = [name for name in trained if name not in names]
     if lost:
         notes.append(f"{len(lost)} tensors do not lead to the first output and are not trained, first {lost[0]}")
         trained = [name for name in trained if name in names]
-    moved, fixed = _training_operators(model, {value: name for name, value in names.items()}, parameters, wanted)
-    if fixed:
-        notes.append(f"{fixed} batch norms keep their running statistics")
     if not trained:
         raise GraphError(f"{path}: no trainable tensor leads to the first output")
-    return ForTraining(model, parameters, tuple(trained), tuple(moved), names, notes)
+    if blocked := find_blocked(model, [names[name] for name in trained]):
+        by_name = {entry.name: entry for entry in blocked}
+        stopped = [(name, by_name[names[name]]) for name in trained if names[name] in by_name]
+        trained = [name for name in trained if names[name] not in by_name]
+        notes.append(_stopped_note(stopped))
+        if not trained:
+            raise GraphError(f"{path}: {notes[-1]}")
+    norms = _training_operators(model, {value: name for name, value in names.items()}, parameters, wanted)
+    notes += norms.notes()
+    return ForTraining(model, parameters, tuple(trained), norms.moved, names, notes, ending)
+
+
+def _stopped_note(stopped: list[tuple[str, Blocked]]) -> str:
+    name, first = stopped[0]
+    what = "1 tensor is" if len(stopped) == 1 else f"{len(stopped)} tensors are"
+    return (
+        f"{what} not trained, first {name}: no gradient passes through {first.op_type} (node {first.node}), whose "
+        "slope is zero; train them in their own framework, with a straight-through estimator or a surrogate gradient"
+    )
 
 
 def _choice(freeze: Sequence[str], train: Sequence[str]) -> Callable[[str], bool]:
@@ -126,16 +145,13 @@ def _flatten(model: ir.Model) -> None:
         raise ModelReadError(f"graph {model.graph.name!r} cannot be flattened ({error}); re-export it") from error
 
 
-def _one_output(model: ir.Model) -> None:
-    """Keep the first output alone, before its Softmax: the loss takes logits. In place."""
-    output = model.graph.outputs[0]
-    producer = output.producer()
-    if producer is not None and producer.op_type == "Softmax" and producer.domain in _DEFAULT_DOMAINS:
-        logits = producer.inputs[0]
-        if logits is not None and not logits.is_graph_input():
-            output = logits
-    model.graph.outputs[:] = [output]
+def _one_output(model: ir.Model) -> Ending:
+    """Keep the first output alone, before its Softmax or Sigmoid: the loss takes logits. In place."""
+    model.graph.outputs[:] = model.graph.outputs[:1]
     common.RemoveUnusedNodesPass()(model)
+    ending = leave_out_ending(model)
+    common.RemoveUnusedNodesPass()(model)
+    return ending
 
 
 def _rename(model: ir.Model, of_tensor: dict[int, str]) -> dict[str, str]:
@@ -167,12 +183,45 @@ def _rename(model: ir.Model, of_tensor: dict[int, str]) -> dict[str, str]:
     return names
 
 
+@dataclasses.dataclass
+class _Norms:
+    """What becomes of batch norms, each counted once however often it is called: by the names of its statistics."""
+
+    moving: dict[tuple[str, ...], None] = dataclasses.field(default_factory=dict)
+    fixed: dict[tuple[str, ...], None] = dataclasses.field(default_factory=dict)
+    immovable: dict[tuple[str, ...], None] = dataclasses.field(default_factory=dict)
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """Names of the statistics that training moves."""
+        return tuple(dict.fromkeys(name for names in self.moving for name in names))
+
+    def notes(self) -> list[str]:
+        """For the user."""
+        found = []
+        if self.fixed:
+            found.append(f"{_norms(len(self.fixed))} their running statistics")
+        if self.immovable:
+            found.append(
+                f"{_norms(len(self.immovable))} their running statistics, as their momentum in the file is 1 (what "
+                "torch's exporter writes for momentum=None)"
+            )
+        return found
+
+
+def _norms(count: int) -> str:
+    return "1 batch norm keeps" if count == 1 else f"{count} batch norms keep"
+
+
 def _training_operators(
     model: ir.Model, stored_name: dict[str, str], parameters: dict[str, Parameter], wanted: Callable[[str], bool]
-) -> tuple[list[str], int]:
-    """Rename batch norms and dropout into our domain, in place; which statistics move, and how many norms are fixed."""
-    moved: list[str] = []
-    fixed = 0
+) -> _Norms:
+    """Rename batch norms and dropout into our domain, in place; which statistics move, and which norms are fixed.
+
+    Raises:
+        GraphError: a batch norm in its training form, which computes otherwise for each batch.
+    """
+    norms = _Norms()
     for node in model.graph:
         if node.domain not in _DEFAULT_DOMAINS:
             continue
@@ -181,22 +230,36 @@ def _training_operators(
             if ratio is None or ratio.is_initializer():
                 node.domain = DOMAIN
                 node.resize_outputs(1)
-        elif node.op_type == "BatchNormalization" and not any(output.name for output in node.outputs[1:]):
+        elif node.op_type == "BatchNormalization":
+            _refuse_training_form(node)
             statistics = [value.name if value is not None else None for value in node.inputs[_MEAN : _VARIANCE + 1]]
-            names = [stored_name.get(name or "", "") for name in statistics]
+            names = tuple(stored_name.get(name or "", "") for name in statistics)
             if not all(names):  # computed: there is nothing to keep what training would measure
-                fixed += 1
+                norms.fixed[(*names, node.name or "")] = None
                 continue
             node.domain = DOMAIN
             for attribute in set(node.attributes) - {"epsilon", "momentum"}:
                 del node.attributes[attribute]
-            if all(wanted(name) for name in names) and not _is_frozen(node, stored_name, parameters):
-                moved += names
-            else:
-                fixed += 1
-                node.attributes.add(ir.AttrInt64(FROZEN_ATTRIBUTE, 1))
+            momentum = node.attributes.get("momentum")
+            free = all(wanted(name) for name in names) and not _is_frozen(node, stored_name, parameters)
+            if free and (momentum is None or momentum.as_float() < 1):
+                norms.moving[names] = None
+                continue
+            (norms.immovable if free else norms.fixed)[names] = None
+            node.attributes.add(ir.AttrInt64(FROZEN_ATTRIBUTE, 1))
     model.opset_imports[DOMAIN] = 1
-    return moved, fixed
+    return norms
+
+
+def _refuse_training_form(node: ir.Node) -> None:
+    """By its attribute, or before opset 14 by its outputs, a norm uses each batch's statistics in inference, too."""
+    mode = node.attributes.get("training_mode")
+    if (mode is not None and mode.as_int() == 1) or any(output.name for output in node.outputs[1:]):
+        name = node.name or node.outputs[0].name
+        raise GraphError(
+            f"node {name!r} is a BatchNormalization in its training form: it normalises by the statistics of each "
+            "batch, and an answer depends on the other images; export the model for inference (net.eval())"
+        )
 
 
 def _is_frozen(node: ir.Node, stored_name: dict[str, str], parameters: dict[str, Parameter]) -> bool:

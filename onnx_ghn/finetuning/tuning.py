@@ -11,16 +11,19 @@ from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
-from scipy.special import softmax
 
+from onnx_ghn.arrays import Array
 from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
 from onnx_ghn.evaluate import Accuracy, accuracy, onnx_logits
+from onnx_ghn.finetuning.chance import chance_note
 from onnx_ghn.finetuning.conversion import Classifier, as_classifier
+from onnx_ghn.finetuning.copies import tell_copies_apart
+from onnx_ghn.finetuning.endings import Ending, are_probabilities, between_zero_and_one
 from onnx_ghn.finetuning.images import Images, load_images
 from onnx_ghn.finetuning.settings import FinetuneOptions
 from onnx_ghn.images.inputs import image_input
 from onnx_ghn.json_types import Json
-from onnx_ghn.onnx_io import check_target, inject, read_model, write_model
+from onnx_ghn.onnx_io import check_target, inject, read_model, stored_tensors, write_model
 from onnx_ghn.passes import UntieMergedTensors
 from onnx_ghn.runtime import open_session
 from onnx_ghn.training.classifiers import classifier_step
@@ -102,8 +105,12 @@ class Finetuning:
         self._net, self._rewritten = as_classifier(self._path, freeze=options.freeze, train=options.train)
         self._net.given = given
         self._images = load_images(os.fspath(data), data_dir, given.height, options.val, options.seed)
-        _check_agreement(self._path, self._net, given.batch or 1, self._images)
-        self.notes = tuple(self._rewritten.notes)
+        notes = [*self._rewritten.notes, *_check_agreement(self._path, self._net, given.batch or 1, self._images)]
+        apart, found = tell_copies_apart(
+            self._net.trained(), self._rewritten.parameters, self._rewritten.model, self._rewritten.names, options.seed
+        )
+        self._net.set_trained(apart)
+        self.notes = (*notes, *found)
         self.before = _judge(self._path, self._images)
         self._net.to(options.device)
         folder = None if run_folder is None else Path(run_folder)
@@ -125,18 +132,22 @@ class Finetuning:
         model = read_model(self._path)
         UntieMergedTensors()(model)  # as it was for training: merged tensors have names of their own then
         arrays = self._net.arrays()
+        stored = stored_tensors(model)
+        n_moved = sum(not np.array_equal(arrays[name], stored[name].numpy()) for name in self._rewritten.moved)
         inject(model, {name: functools.partial(arrays.__getitem__, name) for name in arrays})
         write_model(model, self._target, force=self._force)
+        after = _judge(self._target, self._images)
+        note = chance_note(after, len(self._images.train.classes))
         return FinetuneResult(
             output=self._target,
             before=self.before,
-            after=_judge(self._target, self._images),
+            after=after,
             n_trained=len(self._rewritten.trained),
-            n_statistics=len(self._rewritten.moved),
+            n_statistics=n_moved,
             n_images=len(self._images.train),
             steps=self.loop.step,
             figures=figures,
-            notes=self.notes,
+            notes=self.notes if note is None else (*self.notes, note),
         )
 
 
@@ -150,8 +161,8 @@ def finetune(
     """Train an ONNX classifier of images, and write it with its new tensors: same graph, same names.
 
     Args:
-        source: the file; its one input is N × 3 × H × W or N × H × W × 3, its first output N × classes, with or
-            without a Softmax.
+        source: the file; its one input is N × 3 × H × W or N × H × W × 3, its first output N × classes, logits
+            or probabilities.
         data: see `load_images`; `data_dir` is where named data sets lie.
         output: where to write.
         files: `data_dir` ("./data"); `run_folder` of the log, and of a state from which a run that was killed goes on
@@ -209,8 +220,11 @@ def _judge(path: str, images: Images) -> Accuracy:
         return accuracy(logits, images.judging(_JUDGED_TOGETHER))
 
 
-def _check_agreement(path: str, net: Classifier, batch: int, images: Images) -> None:
-    """The converted module computes what the file does, and for the data's classes.
+def _check_agreement(path: str, net: Classifier, batch: int, images: Images) -> list[str]:
+    """The converted module computes what the file does, and `net` learns if that gives probabilities.
+
+    Returns:
+        notes for the user.
 
     Raises:
         RuntimeFailure, DataError: it does not.
@@ -228,17 +242,30 @@ def _check_agreement(path: str, net: Classifier, batch: int, images: Images) -> 
         )
     try:
         with torch.no_grad():
-            ours = net.eval()(some).double().numpy()
+            ours = net.eval().outputs(some).double().numpy()
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RuntimeFailure(
             f"{path}: torch cannot run what onnx2fx made of it ({reason}); export it with a free batch size"
         ) from error
-    # The file may end in a Softmax, which training leaves out.
-    differences = [float(np.abs(found - theirs).max()) for found in (ours, softmax(ours, axis=1))]
-    allowed = _ATOL + _RTOL * float(np.abs(theirs).max())
-    if not min(differences) <= allowed:
+    difference = float(np.abs(ours - theirs).max())
+    if not difference <= _ATOL + _RTOL * float(np.abs(theirs).max()):
         raise RuntimeFailure(
-            f"{path}: onnx2fx made something else of it (outputs differ by {min(differences):.3g}); train it in its "
+            f"{path}: onnx2fx made something else of it (outputs differ by {difference:.3g}); train it in its "
             "own framework"
         )
+    return _name_ending(net, theirs)
+
+
+def _name_ending(net: Classifier, outputs: Array) -> list[str]:
+    """Probabilities that no operator at the end gives away, decomposed ones for instance, show in the numbers."""
+    if net.ending is Ending.none and are_probabilities(outputs):
+        net.ending = Ending.probabilities
+    if net.ending in (Ending.sigmoid, Ending.probabilities):
+        return ["its outputs are probabilities: the loss takes their logarithms"]
+    if net.ending is Ending.none and between_zero_and_one(outputs):
+        return [
+            "its outputs lie between 0 and 1 and do not sum to 1: the loss takes them for logits; if they are "
+            "probabilities, export the model without its last activation"
+        ]
+    return []
