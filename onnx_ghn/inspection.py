@@ -11,7 +11,7 @@ from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.json_types import Json
 from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
-from onnx_ghn.prediction.plan import plan
+from onnx_ghn.prediction.plan import constants_of, plan, uncertain_of
 
 if TYPE_CHECKING:
     import onnx
@@ -78,4 +78,5 @@ def inspect_model(
     graph = graph_of(opened.model, opened.stored, rules)
     check_shapes(opened.model, opened.stored)
     notes = [*opened.notes, *check_frozen(opened.model, opened.stored)]
-    return Inspection(graph, CoverageReport(plan(graph, opened.stored, options), notes))
+    decisions = [*plan(graph, opened.stored, options), *uncertain_of(graph)]
+    return Inspection(graph, CoverageReport(decisions, notes, constants_of(graph)))

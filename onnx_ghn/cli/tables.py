@@ -31,7 +31,7 @@ __all__ = [
     "print_notes",
 ]
 
-_STYLES = {"predicted": "green", "fallback": "yellow", "kept": "yellow", "statistic": "dim", "frozen": "dim"}
+_STYLES = {"predicted": "green", "fallback": "yellow", "kept": "yellow", "statistic": "dim", "frozen": "dim", "constant": "dim"}
 _LISTED = 12  # reasons shown; --json has them all
 
 
@@ -69,6 +69,10 @@ def coverage_table(coverage: CoverageReport) -> Table:
         if coverage.count(outcome):
             n_tensors, n_elements = f"{coverage.count(outcome):,}", f"{coverage.n_elements(outcome):,}"
             table.add_row(name, n_tensors, n_elements, "", why, style="dim")
+    if doubtful := [entry.parameter for entry in coverage.uncertain]:
+        size = sum(parameter.size for parameter in doubtful)
+        why = f"learned or constant, nothing tells; they keep their values ({printable(doubtful[0].name)}, …)"
+        table.add_row("may be learned", f"{len(doubtful):,}", f"{size:,}", "", why, style="dim")
     return table
 
 
@@ -79,11 +83,11 @@ def print_notes(out: Console, coverage: CoverageReport) -> None:
 
 
 def parameters_table(coverage: CoverageReport) -> Table:
-    """Every tensor: role, shape, type, storage, outcome."""
+    """Every stored tensor: role, shape, type, storage, outcome."""
     table = new_table(
         *((name, "left") for name in ("parameter", "role", "shape", "type", "stored as", "")),
     )
-    for entry in coverage.entries:
+    for entry in (*coverage.entries, *coverage.constants):
         parameter = entry.parameter
         shape = " × ".join(map(str, parameter.shape))
         outcome = entry.outcome + (f": {printable(entry.reason)}" if entry.reason else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from onnx_ghn.graph.context import FLOAT_TYPES, QUANTISED_TYPES, BuildContext
 from onnx_ghn.graph.flat import Op
 from onnx_ghn.graph.flatten import flatten
 from onnx_ghn.graph.handlers.normalisation import decomposed_norm
+from onnx_ghn.graph.ledger import complete, reached_tensors
 from onnx_ghn.graph.model import ComputationGraph, Node, Primitive, Role
 from onnx_ghn.graph.neighbours import is_hard_gate, is_self_gated
 from onnx_ghn.graph.patterns import find_norms
@@ -66,13 +67,21 @@ def build_graph(
 def graph_of(model: ir.Model, stored: dict[str, StoredTensor], rules: str) -> ComputationGraph:
     """`build_graph` for a model whose stored tensors are known. Raises GraphError."""
     from onnx_ghn.onnx_io.marks import frozen_tensors
+    from onnx_ghn.onnx_io.provenance import provenance
 
     with _as_graph_error("the graph"):
-        flat = flatten(model, stored)
-        ctx = BuildContext(flat, graph_rules(rules), frozen_tensors(model))
+        frozen = frozen_tensors(model)
+        known = provenance(model, stored, frozen)
+        flat = flatten(model, stored, known.zeros)
         table = handler_table()
+        ctx = BuildContext(flat, graph_rules(rules), frozen, known.made)
         _read(ctx, table)
-        return _prune(ctx)
+        reached = reached_tensors(flat)
+        if _lost(ctx) & reached:  # weights before a comparison, a rounding, an ArgMax: no gradient, but a way
+            ctx = BuildContext(flat, graph_rules(rules), frozen, known.made, joins_cuts=True)
+            _read(ctx, table)
+        complete(ctx, stored, known, reached)
+        return _prune(ctx, reached)
 
 
 @contextlib.contextmanager
@@ -135,8 +144,8 @@ def _unknown(ctx: BuildContext, op: Op) -> None:
     ctx.drop(op)
 
 
-def _prune(ctx: BuildContext) -> ComputationGraph:
-    """Leave out nodes through which no path leads to an output, and say so of their parameters."""
+def _alive(ctx: BuildContext) -> set[int]:
+    """The nodes from which a path leads to an output."""
     before: list[list[int]] = [[] for _ in ctx.nodes]
     for source, target in ctx.edges:
         before[target].append(source)
@@ -147,6 +156,18 @@ def _prune(ctx: BuildContext) -> ComputationGraph:
             if source not in alive:
                 alive.add(source)
                 stack.append(source)
+    return alive
+
+
+def _lost(ctx: BuildContext) -> set[str]:
+    """Names of the parameters of nodes from which no path leads to an output."""
+    alive, names = _alive(ctx), list(ctx.parameters)
+    return {names[i] for number, node in enumerate(ctx.nodes) if number not in alive for i in node.parameters}
+
+
+def _prune(ctx: BuildContext, reached: Collection[str]) -> ComputationGraph:
+    """Leave out nodes through which no path leads to an output, and say so of their parameters."""
+    alive = _alive(ctx)
     remaining = sorted(alive)
     number = {old: new for new, old in enumerate(remaining)}
     nodes: list[Node] = [ctx.nodes[old] for old in remaining]
@@ -155,7 +176,9 @@ def _prune(ctx: BuildContext) -> ComputationGraph:
     for old, node in enumerate(ctx.nodes):
         if old not in alive:
             for index in node.parameters:
-                ctx.describe(names[index], reason="no path leads through it to an output")
+                lost = "no path leads through it to an output"
+                unread = "the way from it to an output is one that no primitive stands for"
+                ctx.describe(names[index], reason=unread if names[index] in reached else lost)
     if ctx.rules.mean_before_head:
         nodes = _mean_before_head(nodes, edges)
     return ComputationGraph(
@@ -164,6 +187,8 @@ def _prune(ctx: BuildContext) -> ComputationGraph:
         parameters=ctx.parameter_list(),
         name=ctx.flat.name,
         norms=tuple(ctx.norms),
+        uncertain=tuple(ctx.uncertain),
+        constants=tuple(ctx.constants),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,14 +50,34 @@ class BuildContext:
     shape arithmetic and masks leave no trace in the graph.
     """
 
-    def __init__(self, flat: FlatGraph, rules: GraphRules, frozen: Mapping[str, Ranges] | None = None) -> None:
+    def __init__(
+        self,
+        flat: FlatGraph,
+        rules: GraphRules,
+        frozen: Mapping[str, Ranges] | None = None,
+        made: Collection[str] = (),
+        *,
+        joins_cuts: bool = False,
+    ) -> None:
+        """Start a build.
+
+        Args:
+            frozen: elements of stored tensors that the framework does not train; see `onnx_io.marks`.
+            made: stored names of tensors that are no parameters, whatever reads them; see `onnx_io.provenance`.
+            joins_cuts: operators without a gradient (comparisons, integers) join what enters them to what leaves them,
+                as any other operator does.
+        """
         self.flat = flat
         self.frozen = frozen or {}
+        self.made = made
+        self.joins_cuts = joins_cuts
         self.rules = rules
         self.nodes: list[Node] = []
         self.edges: list[tuple[int, int]] = []
         self.parameters: dict[str, Parameter] = {}
         self.norms: list[RunningNorm] = []
+        self.uncertain: list[Parameter] = []
+        self.constants: list[Parameter] = []
         self.absorbed: set[Op] = set()
         self.has_gates = False
         self._sources: dict[Tensor, frozenset[int]] = {}
@@ -197,7 +217,11 @@ class BuildContext:
     def register(self, leaf: Leaf, role: Role, op: Op, layout: Layout, reason: str = "", doubt: str = "") -> int | None:
         """Make one stored tensor a parameter. None where it is one already, or holds neither floats nor weights."""
         stored = leaf.tensor.stored
-        if stored is None or stored.name in self.parameters or not layout.stored or math.prod(layout.stored) == 0:
+        if stored is None or stored.name in self.parameters or math.prod(layout.stored) == 0:
+            return None
+        if stored.name in self.made and stored.name not in self.frozen:
+            return None
+        if not layout.stored and op.op_type != "PRelu":  # of numbers without an axis, slopes alone are sure to be learned
             return None
         quantized = leaf.dequantize
         is_integer = leaf.tensor.dtype in QUANTISED_TYPES and role is Role.other
@@ -221,6 +245,16 @@ class BuildContext:
         )
         self._index[stored.name] = len(self._index)
         return self._index[stored.name]
+
+    def account(self, row: Parameter) -> None:
+        """Enter a stored tensor that no operator's handler claimed: what may be learned, or a constant."""
+        if row.role is Role.constant:
+            self.constants.append(row)
+        elif row.uncertain:
+            self.uncertain.append(row)
+        else:
+            self.parameters[row.name] = row
+            self._index[row.name] = len(self._index)
 
     def describe(self, name: str, *, reason: str | None = None, flattened: Flattened | None = None) -> None:
         """Say more of a parameter: why nothing decodes it, or the map that its inputs are."""

@@ -133,9 +133,17 @@ class Leaf:
 
 @dataclasses.dataclass
 class FlatGraph:
-    """All operators in topological order, the graph's data inputs and its outputs."""
+    """All operators in topological order, the graph's data inputs and its outputs.
+
+    Attributes:
+        stored: what any operator, output or body reads of the stored tensors, by stored name.
+        links: (from, to) of values that depend on another without an operator between them: what comes out of an If or
+            a Loop on its condition, and the next turn's states on this turn's.
+    """
 
     ops: list[Op]
     inputs: list[Tensor]
     outputs: list[Tensor]
     name: str
+    stored: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    links: list[tuple[Tensor, Tensor]] = dataclasses.field(default_factory=list)

@@ -6,7 +6,7 @@ the name under which `onnx_io.stored_tensors` lists it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import GraphError
@@ -24,26 +24,30 @@ _MAX_OPS = 1_000_000  # functions that call functions multiply: a few KB can sta
 _RANDOM = frozenset({"RandomNormal", "RandomUniform", "Multinomial", "Bernoulli"})
 
 
-def flatten(model: ir.Model, stored: dict[str, StoredTensor]) -> FlatGraph:
+def flatten(model: ir.Model, stored: dict[str, StoredTensor], starts: Collection[str] = ()) -> FlatGraph:
     """Flatten a model.
 
     Args:
         model: as `onnx_io.read_model` gives it.
         stored: its stored tensors, `onnx_io.stored_tensors(model)`.
+        starts: stored names of zeros that the computation starts from (a state, an accumulator): they are data, so that
+            what multiplies them is a weight.
 
     Raises:
         GraphError: a value that nothing produces, or functions that call each other without end.
     """
-    return _Flattener(model, stored).run()
+    return _Flattener(model, stored, starts).run()
 
 
 class _Flattener:
-    def __init__(self, model: ir.Model, stored: dict[str, StoredTensor]) -> None:
+    def __init__(self, model: ir.Model, stored: dict[str, StoredTensor], starts: Collection[str]) -> None:
         self.model = model
+        self.starts = starts
         self.by_value = {id(tensor.value): tensor for tensor in stored.values() if tensor.value is not None}
         # One Tensor for each stored tensor, also when a function that holds it is called many times.
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
+        self.links: list[tuple[Tensor, Tensor]] = []
         self.within = ""  # the operator whose body is walked
         self.n_nodes = 0  # visited, those of functions once for each call
 
@@ -61,14 +65,14 @@ class _Flattener:
                 inputs.append(tensor)
         self._body(graph, scope, {}, 0)
         outputs = [self._lookup(value, scope, "the graph's outputs") for value in graph.outputs]
-        return FlatGraph(self.ops, inputs, outputs, graph.name or "")
+        return FlatGraph(self.ops, inputs, outputs, graph.name or "", self.tensors, self.links)
 
     def _stored(self, stored: StoredTensor) -> Tensor:
         tensor = self.tensors.get(stored.name)
         if tensor is None:
             tensor = Tensor(stored.name, tuple(stored.shape), stored.dtype.name)
             tensor.stored = stored
-            tensor.is_const = True
+            tensor.is_const = stored.name not in self.starts
             self.tensors[stored.name] = tensor
         return tensor
 
@@ -134,6 +138,7 @@ class _Flattener:
     ) -> list[Tensor]:
         """Walk the bodies in the outer scope; each output joins what may come out there."""
         ends: list[list[Tensor]] = []
+        deciding = [t for t in inputs[: {"If": 1, "Loop": 2}.get(node.op_type, 0)] if t is not None]
         n_skip = 0
         for name in ("then_branch", "else_branch", "body"):
             attribute = attributes.get(name)
@@ -155,7 +160,13 @@ class _Flattener:
             outside, self.within = self.within, node.op_type
             self._body(body, inner, call_attrs, depth + 1)
             self.within = outside
-            ends.append([self._lookup(v, inner, f"{node.op_type} node {node.name!r}") for v in body.outputs][n_skip:])
+            ended = [self._lookup(v, inner, f"{node.op_type} node {node.name!r}") for v in body.outputs]
+            if name == "body":  # each output but the scanned ones is the next turn's input; a Loop's first is no output
+                n_scanned = attributes["num_scan_inputs"].as_int() if node.op_type == "Scan" else 0
+                states = body.inputs[n_skip : len(body.inputs) - n_scanned]
+                self.links += zip(ended, (inner[id(value)] for value in states), strict=False)
+                deciding += ended[:n_skip]
+            ends.append(ended[n_skip:])
         outputs = []
         for i, value in enumerate(node.outputs):
             tensor = _from_value(value)
@@ -163,6 +174,7 @@ class _Flattener:
             self._emit("Join", "onnx_ghn", node.name or "", joined, [tensor], {})
             tensor.is_const = False
             outputs.append(tensor)
+            self.links += [(condition, tensor) for condition in deciding]
         return outputs
 
     def _emit(

@@ -60,6 +60,7 @@ class Role(enum.StrEnum):
     position = "position"
     statistic = "statistic"
     other = "other"
+    constant = "constant"
 
 
 class Flattened(NamedTuple):
@@ -91,6 +92,7 @@ class Parameter:
         reason: why no node decodes it (empty where one does); goes into the coverage report.
         doubt: why nothing but its values tells what it does (empty where the graph tells): a prediction, and a standard
             initialisation too, would be a guess.
+        uncertain: whether it was learned at all: neither the graph nor the file tells it from a constant.
         depth_fan_in: by how much the canonical fan-in is too small (3-D kernels repeat a 2-D one).
         scale_name, zero_point_name, quantization_axis: for tensors behind DequantizeLinear, the
             stored names of scale and zero point, and the axis of per-channel scales.
@@ -107,6 +109,7 @@ class Parameter:
     op: str = ""
     reason: str = ""
     doubt: str = ""
+    uncertain: bool = False
     scale_name: str | None = None
     zero_point_name: str | None = None
     quantization_axis: int | None = None
@@ -183,6 +186,8 @@ class ComputationGraph:
         edges: (E, 2) int array of 1-hop edges, [from, to], sorted, without duplicates.
         parameters: all trainable tensors and statistics of the model, decoded by a node or not.
         name: of the model.
+        uncertain: stored tensors of which neither the graph nor the file tells whether they are learned.
+        constants: every other stored tensor of the model, with the reason why it is no parameter.
         norms: its batch norms with running statistics.
     """
 
@@ -191,6 +196,8 @@ class ComputationGraph:
     parameters: tuple[Parameter, ...] = ()
     name: str = ""
     norms: tuple[RunningNorm, ...] = ()
+    uncertain: tuple[Parameter, ...] = ()
+    constants: tuple[Parameter, ...] = ()
 
     def __post_init__(self) -> None:
         edges = np.asarray(self.edges, dtype=np.int64).reshape(-1, 2)

@@ -62,12 +62,16 @@ _TABLE: tuple[tuple[Handler, tuple[tuple[str, str], ...]], ...] = (
     (sequence.prelu, (("", "PRelu"),)),
 )
 
-#: Outputs that no gradient reaches: integers, booleans, shapes.
+#: Outputs that take sizes from their inputs and no values.
+_SIZES_ALONE = """
+    Shape Size ConstantOfShape EyeLike RandomNormal RandomUniform RandomNormalLike RandomUniformLike Range
+""".split()  # noqa: SIM905 (a page of words, not of quotes)
+
+#: Outputs that no gradient reaches, although they depend on the inputs' values: integers and booleans.
 _NOT_DIFFERENTIABLE = """
-    Shape Size NonZero ArgMax ArgMin Equal Greater GreaterOrEqual Less LessOrEqual Not And Or Xor IsNaN
-    IsInf Range OneHot Sign Floor Ceil Round ConstantOfShape EyeLike RandomNormal RandomUniform
-    RandomNormalLike RandomUniformLike Multinomial Bernoulli BitwiseAnd BitwiseOr BitwiseNot BitShift
-    Unique NonMaxSuppression StringNormalizer Hardmax BitCast
+    NonZero ArgMax ArgMin Equal Greater GreaterOrEqual Less LessOrEqual Not And Or Xor IsNaN IsInf OneHot
+    Sign Floor Ceil Round Multinomial Bernoulli BitwiseAnd BitwiseOr BitwiseNot BitShift Unique
+    NonMaxSuppression StringNormalizer Hardmax BitCast
 """.split()  # noqa: SIM905 (a page of words, not of quotes)
 
 #: ONNX operators without trainable tensors: constants among their inputs are settings.
@@ -105,6 +109,8 @@ def handler_table() -> dict[tuple[str, str], Handler]:
     for handler, keys in _TABLE:
         for key in keys:
             register(key, handler)
+    for op_type in _SIZES_ALONE:
+        register(("", op_type), _without_sources)
     for op_type in _NOT_DIFFERENTIABLE:
         register(("", op_type), _cut)
     for op_type in _DROPPED:
@@ -124,12 +130,21 @@ def _drop(ctx: BuildContext, op: Op) -> None:
         _cut_integers(ctx, op)
 
 
-def _cut(ctx: BuildContext, op: Op) -> None:
+def _without_sources(ctx: BuildContext, op: Op) -> None:
     ctx.finish(op, frozenset())
+
+
+def _cut(ctx: BuildContext, op: Op) -> None:
+    if ctx.joins_cuts:
+        ctx.drop(op)
+    else:
+        ctx.finish(op, frozenset())
 
 
 def _cut_integers(ctx: BuildContext, op: Op) -> None:
     """Casts to integers and the indices of TopK carry no gradient."""
+    if ctx.joins_cuts:
+        return
     if op.op_type == "TopK":
         for tensor in op.outputs[1:]:
             ctx.set_sources(tensor, frozenset())

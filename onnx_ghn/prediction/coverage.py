@@ -10,28 +10,45 @@ from onnx_ghn.prediction.plan import OUTCOMES, Decision, Outcome
 
 __all__ = ["CoverageReport"]
 
-_NOT_TRAINED = ("statistic", "frozen")
+_NOT_TRAINED = ("statistic", "frozen", "constant")
 
 
 @dataclasses.dataclass(frozen=True)
 class CoverageReport:
-    """Counts and share of elements by outcome; statistics are calibrated or kept, never predicted, frozen ones kept."""
+    """Counts and share of elements by outcome; statistics are calibrated or kept, never predicted, frozen ones kept.
+
+    Attributes:
+        entries: the decisions on the graph's parameters, in their order, then those on what may be learned.
+        notes: for the user.
+        constants: the other stored tensors of the model. With the entries, their elements are all that the file stores.
+    """
 
     entries: Sequence[Decision]
     notes: list[str] = dataclasses.field(default_factory=list)
+    constants: Sequence[Decision] = ()
+
+    @property
+    def learned(self) -> list[Decision]:
+        """The entries without those that may be constants."""
+        return [entry for entry in self.entries if not entry.parameter.uncertain]
+
+    @property
+    def uncertain(self) -> list[Decision]:
+        """The entries that may be learned, or constants: neither the graph nor the file tells."""
+        return [entry for entry in self.entries if entry.parameter.uncertain]
 
     def count(self, outcome: Outcome) -> int:
-        """Number of tensors of that outcome."""
-        return sum(entry.outcome == outcome for entry in self.entries)
+        """Number of tensors of that outcome, without those that may be constants."""
+        return sum(entry.outcome == outcome for entry in (*self.learned, *self.constants))
 
     def n_elements(self, outcome: Outcome) -> int:
-        """Number of elements of that outcome."""
-        return sum(entry.parameter.size for entry in self.entries if entry.outcome == outcome)
+        """Number of elements of that outcome, without those that may be constants."""
+        return sum(entry.parameter.size for entry in (*self.learned, *self.constants) if entry.outcome == outcome)
 
     @property
     def n_trainable(self) -> int:
-        """Number of elements of all trainable tensors (all but statistics and frozen ones)."""
-        return sum(entry.parameter.size for entry in self.entries if entry.outcome not in _NOT_TRAINED)
+        """Number of elements of all trainable tensors: all but statistics, frozen ones and what may be a constant."""
+        return sum(entry.parameter.size for entry in self.learned if entry.outcome not in _NOT_TRAINED)
 
     def share(self, outcome: Outcome) -> float:
         """Share of the trainable elements, 0 to 1."""
@@ -40,7 +57,7 @@ class CoverageReport:
     def reasons(self) -> dict[str, list[Decision]]:
         """The decisions on tensors that no GHN predicts, by reason, the heaviest reason first."""
         by_reason: dict[str, list[Decision]] = {}
-        for entry in self.entries:
+        for entry in self.learned:
             if entry.outcome in ("fallback", "kept"):
                 by_reason.setdefault(entry.reason, []).append(entry)
         return dict(sorted(by_reason.items(), key=lambda item: -sum(e.parameter.size for e in item[1])))
@@ -49,11 +66,16 @@ class CoverageReport:
         """For JSON."""
         return {
             "n_trainable_elements": self.n_trainable,
-            "tensors": {outcome: self.count(outcome) for outcome in OUTCOMES},
-            "elements": {outcome: self.n_elements(outcome) for outcome in OUTCOMES},
+            "tensors": {outcome: self.count(outcome) for outcome in OUTCOMES if outcome != "constant"},
+            "elements": {outcome: self.n_elements(outcome) for outcome in OUTCOMES if outcome != "constant"},
             "share_predicted": self.share("predicted"),
+            "may_be_learned": {
+                "tensors": len(self.uncertain),
+                "elements": sum(entry.parameter.size for entry in self.uncertain),
+            },
             "notes": list(self.notes),
             "parameters": [entry.to_dict() for entry in self.entries],
+            "constants": [entry.to_dict() for entry in self.constants],
         }
 
     def __repr__(self) -> str:

@@ -18,16 +18,16 @@ from onnx_ghn.prediction.ties import Tie, find_ties
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["OUTCOMES", "Decision", "Outcome", "plan"]
+__all__ = ["OUTCOMES", "Decision", "Outcome", "constants_of", "plan", "uncertain_of"]
 
-Outcome = Literal["predicted", "fallback", "kept", "statistic", "frozen"]
-OUTCOMES: tuple[Outcome, ...] = ("predicted", "fallback", "kept", "statistic", "frozen")
+Outcome = Literal["predicted", "fallback", "kept", "statistic", "frozen", "constant"]
+OUTCOMES: tuple[Outcome, ...] = ("predicted", "fallback", "kept", "statistic", "frozen", "constant")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decision:
-    """One tensor: predicted by the GHN, given a standard initialisation, kept as it was, a running statistic, or
-    frozen: a constant or a layer that the exported model does not train.
+    """One tensor: predicted by the GHN, given a standard initialisation, kept as it was, a running statistic, frozen
+    (a layer that the exported model does not train), or a constant, which nobody trains.
     """
 
     parameter: Parameter
@@ -76,6 +76,16 @@ def plan(
     for index, tie in find_ties(graph.parameters, stored).items() if speaks else ():
         decisions[index] = _tied(decisions[index], decisions[tie.original], tie)
     return decisions
+
+
+def uncertain_of(graph: ComputationGraph) -> list[Decision]:
+    """The decisions on what may be learned, or a constant: each stays."""
+    return [Decision(row, "kept", f"may be learned, or a constant: {row.reason}") for row in graph.uncertain]
+
+
+def constants_of(graph: ComputationGraph) -> list[Decision]:
+    """The decisions on the tensors of a model that are no parameters: each stays, for the reason that its row gives."""
+    return [Decision(row, "constant", row.reason) for row in graph.constants]
 
 
 def _tied(decision: Decision, original: Decision, tie: Tie) -> Decision:

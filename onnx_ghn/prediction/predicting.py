@@ -12,7 +12,7 @@ from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
-from onnx_ghn.prediction.plan import plan
+from onnx_ghn.prediction.plan import constants_of, plan, uncertain_of
 from onnx_ghn.prediction.result import Prediction
 from onnx_ghn.prediction.settling import settle
 from onnx_ghn.prediction.symmetry import tell_apart
@@ -82,9 +82,10 @@ def predict(
         require_values(opened.stored.values(), filled)  # before the work that calibration is
     settled = settle(opened, graph, decisions, blocks, options)
     notes = [*opened.notes, *lost, *equal_weights, *settled.notes]
-    coverage = CoverageReport(decisions, notes)
+    coverage = CoverageReport([*decisions, *uncertain_of(graph)], notes, constants_of(graph))
     # Tensors that were one with another are new in the file, be it that they keep the values of that one.
     new = {d.parameter.name for d in decisions if d.outcome == "kept"} & set(opened.untied)
+    new |= {row.name for row in graph.uncertain}
     tensors = {**{name: opened.stored[name].numpy for name in sorted(new)}, **settled.tensors}
     prediction = Prediction(opened.model, graph, tensors, coverage, network.config.name or "unnamed GHN")
     if output is not None:

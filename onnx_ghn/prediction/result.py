@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,12 +15,16 @@ from onnx_ghn.prediction.coverage import CoverageReport
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from onnx_ghn.onnx_io import StoredTensor
+
 __all__ = ["Prediction"]
 
 
 class Prediction(Mapping[str, Array]):
-    """Predicted tensors by parameter name, each of the stored shape and type, made when it is asked for; and what keeps
-    its values but was one tensor with another in the file that was read.
+    """Predicted tensors by parameter name, each of the stored shape and type, made when it is asked for; and, with
+    the values that they keep, tensors that may be learned and those that were one with another in the file that was read.
+
+    `prediction[name]` answers for every stored tensor of the written model, whether it is new or not.
 
     Attributes:
         graph: the computational graph that the GHN read.
@@ -43,7 +48,17 @@ class Prediction(Mapping[str, Array]):
         self._tensors = tensors
 
     def __getitem__(self, name: str) -> Array:
-        return self._tensors[name]()
+        make = self._tensors.get(name)
+        return make() if make is not None else self._stored[name].numpy()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    @functools.cached_property
+    def _stored(self) -> dict[str, StoredTensor]:
+        from onnx_ghn.onnx_io import stored_tensors
+
+        return stored_tensors(self.model)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)

@@ -1,0 +1,161 @@
+"""A row for every stored tensor: what no operator's handler claimed is entered here, learned or not.
+
+It is made from the edges of the graph, never from the table of operators: whatever reads a tensor, the tensor has a row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+from onnx_ghn.graph.context import FLOAT_TYPES, QUANTISED_TYPES, BuildContext, looks_constant
+from onnx_ghn.graph.flat import FlatGraph, Op, Tensor
+from onnx_ghn.graph.layout import Layout
+from onnx_ghn.graph.model import Parameter, Role
+
+if TYPE_CHECKING:
+    from onnx_ghn.onnx_io import StoredTensor
+    from onnx_ghn.onnx_io.provenance import Provenance
+
+__all__ = ["complete", "reached_tensors"]
+
+_COMPLEX = frozenset({"COMPLEX64", "COMPLEX128"})
+#: Operators whose output has nothing of their input but its sizes.
+_SIZES = frozenset({"Shape", "Size"})
+#: (operator, inputs) that are settings: sizes, bounds, thresholds, fills.
+_SETTINGS: Mapping[str, frozenset[int]] = {
+    "Clip": frozenset({1, 2}),
+    "Resize": frozenset({1, 2, 3}),
+    "Upsample": frozenset({1}),
+    "Pad": frozenset({1, 2}),
+    "OneHot": frozenset({1, 2}),
+    "NonMaxSuppression": frozenset({2, 3, 4}),
+    "Dropout": frozenset({1, 2}),
+    "Range": frozenset({0, 1, 2}),
+    "Reshape": frozenset({1}),
+    "Expand": frozenset({1}),
+    "Tile": frozenset({1}),
+    "CastLike": frozenset({1}),
+    "QuantizeLinear": frozenset({1, 2}),
+    "DequantizeLinear": frozenset({1, 2}),
+    "RotaryEmbedding": frozenset({1, 2, 3}),
+    "STFT": frozenset({1, 2, 3}),
+    "MelWeightMatrix": frozenset(range(5)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Use:
+    """Where a stored tensor, or a value computed from constants alone, meets the data."""
+
+    op: Op | None  # None: it is an output of the graph
+    index: int = 0
+
+
+def reached_tensors(flat: FlatGraph) -> set[str]:
+    """Stored names of the tensors on whose values an output depends."""
+    before: dict[Tensor, list[Tensor]] = {}
+    for source, target in flat.links:
+        before.setdefault(target, []).append(source)
+    pending: list[Tensor] = list(flat.outputs)
+    seen: set[Tensor] = set(pending)
+    while pending:
+        tensor = pending.pop()
+        op = tensor.producer
+        needed: list[Tensor | None] = list(before.get(tensor, ()))
+        if op is not None and op.op_type not in _SIZES:
+            needed += op.inputs
+        for each in needed:
+            if each is not None and each not in seen:
+                seen.add(each)
+                pending.append(each)
+    return {name for name, tensor in flat.stored.items() if tensor in seen}
+
+
+def complete(
+    ctx: BuildContext, stored: Mapping[str, StoredTensor], known: Provenance, reached: Collection[str]
+) -> None:
+    """Enter every stored tensor that has no row yet.
+
+    Args:
+        stored: all tensors of the model.
+        known: what the file says of them.
+        reached: those on whose values an output depends.
+    """
+    scales = {
+        name: f"belongs to the quantised {p.name}, and is written with it"
+        for p in ctx.parameters.values()
+        for name in (p.scale_name, p.zero_point_name)
+        if name is not None
+    }
+    for name, tensor in stored.items():
+        if name in ctx.parameters:
+            continue
+        flat = ctx.flat.stored.get(name)
+        reason = scales.get(name) or known.made.get(name) or ""
+        if not reason and (flat is None or name not in reached):
+            reason = "no path leads from it to an output"
+        uses = [] if reason or flat is None else _uses(flat)
+        if not reason and flat is not None and name not in known.learned:
+            reason = _why_constant(tensor, flat, uses)
+        ctx.account(_row(tensor, uses, reason, certain=name in known.learned))
+
+
+def _row(tensor: StoredTensor, uses: list[_Use], constant: str, *, certain: bool) -> Parameter:
+    """The row of a tensor: a constant for the reason that is given, else what is learned, or may be."""
+    op = next((use.op.op_type for use in uses if use.op is not None), "")
+    if constant:
+        role, reason = Role.constant, constant
+    else:
+        role, reason = Role.other, f"no primitive stands for what {op or 'an output'} makes of it"
+    kind = tensor.dtype.name
+    return Parameter(
+        name=tensor.name,
+        role=role,
+        layout=Layout(tuple(tensor.shape)),
+        dtype={"FLOAT": "float32", "DOUBLE": "float64"}.get(kind, kind.lower()),
+        storage=tensor.kind,
+        op=op,
+        reason=reason,
+        uncertain=not constant and not certain,
+    )
+
+
+def _uses(tensor: Tensor) -> list[_Use]:
+    """Where a tensor meets the data, through arithmetic on constants."""
+    found: list[_Use] = []
+    pending = [tensor]
+    seen = {tensor}
+    while pending:
+        tensor = pending.pop()
+        for op in tensor.consumers:
+            if not op.outputs or not all(output.is_const for output in op.outputs):
+                found += [_Use(op, index) for index, given in enumerate(op.inputs) if given is tensor]
+                continue
+            for output in op.outputs:
+                if output not in seen:
+                    seen.add(output)
+                    pending.append(output)
+    return found or [_Use(None)]
+
+
+def _why_constant(stored: StoredTensor, tensor: Tensor, uses: list[_Use]) -> str:
+    """Why a tensor is no parameter; empty where nothing tells."""
+    size = math.prod(tensor.shape or ()) if None not in (tensor.shape or ()) else 0
+    if size == 0:
+        return "it is empty"
+    if stored.is_string:
+        return "strings"
+    if tensor.dtype not in FLOAT_TYPES | _COMPLEX | QUANTISED_TYPES:
+        return "whole numbers or truth values: indices, shapes or counts"
+    if tensor.dtype in QUANTISED_TYPES and size == 1:
+        return "one whole number"
+    if all(use.op is not None and use.index in _SETTINGS.get(use.op.op_type, ()) for use in uses):
+        return f"a setting of {uses[0].op.op_type if uses[0].op is not None else 'an operator'}"
+    if size == 1 and stored.kind not in ("initializer", "input_default"):
+        return "one number that a node of the model makes"
+    if tensor.dtype in FLOAT_TYPES and size > 1 and not stored.is_sparse and looks_constant(tensor):
+        return "a mask or a grid: infinite entries, or multiples of one half"
+    return ""

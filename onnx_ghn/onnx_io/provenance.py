@@ -1,0 +1,113 @@
+"""What a file itself says of where its tensors come from: parameters of the framework, or constants that a tool made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_ghn.onnx_io.marks import TRACE, Ranges
+from onnx_ghn.onnx_io.stored import StoredTensor
+from onnx_ghn.onnx_io.tensors import FillTensor
+
+__all__ = ["Provenance", "provenance"]
+
+_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"  # of torch's exporter, from version 2.6 on
+_FOLDED = "pkg.onnxscript.optimizer.folded_from"  # of onnxscript's constant folding: names of what a value was made of
+_SAMPLE = 4096  # elements that mostly settle whether a tensor is zero
+_WEIGHT_INPUTS = frozenset({("Conv", 1), ("ConvTranspose", 1), ("Gemm", 1), ("MatMul", 1), ("Gather", 0)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """What is known of a file's tensors before anybody looks at the operators that read them.
+
+    Attributes:
+        learned: stored names of those that hold what the framework calls a parameter.
+        made: stored names of those that are no parameters, each with a reason for people.
+        zeros: those of `made` that are zeros from which the computation starts: a state, an accumulator.
+    """
+
+    learned: frozenset[str] = frozenset()
+    made: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    zeros: frozenset[str] = frozenset()
+
+
+def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapping[str, Ranges]) -> Provenance:
+    """Read the notes of our exporters, the marks of torch's exporter, and the zeros that a computation starts from.
+
+    Args:
+        stored: the tensors of the model.
+        frozen: what the file says that the framework does not train; see `marks.frozen_tensors`.
+    """
+    traced = _traced(model) & stored.keys()
+    made = {name: "the framework does not train it" for name, ranges in frozen.items() if ranges is None}
+    marked = {name: kind for name, tensor in stored.items() if (kind := tensor.value.metadata_props.get(_KIND))}
+    learned = {name for name, kind in marked.items() if kind == "PARAMETER"} | traced
+    if marked:
+        for name, tensor in stored.items():
+            if name not in marked and name not in learned and _is_folded_constant(tensor):
+                made.setdefault(name, "torch's exporter made it of constants")
+    zeros = {name for name, tensor in stored.items() if name not in learned and _is_start(tensor, stored)}
+    made.update({name: "zeros that the computation starts from" for name in zeros})
+    return Provenance(frozenset(learned - made.keys()), made, frozenset(zeros))
+
+
+def _traced(model: ir.Model) -> set[str]:
+    """Stored names in the trace of our exporters; none where there is no trace, or no readable one: `load` says so."""
+    try:
+        record = json.loads(model.metadata_props.get(TRACE) or "{}")
+        return {str(name) for name in record.get("stored", ())}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return set()
+
+
+def _is_folded_constant(tensor: StoredTensor) -> bool:
+    """One value, folded from values none of which is named as torch names parameters (layer.weight).
+
+    Whatever has several values, or was folded from a name with a dot, may be a parameter in another form.
+    """
+    folded = tensor.value.metadata_props.get(_FOLDED)
+    return bool(folded) and "." not in str(folded) and _one_value(tensor) is not None
+
+
+def _one_value(tensor: StoredTensor) -> float | None:
+    if tensor.is_string or tensor.is_sparse or tensor.is_absent or 0 in tensor.shape:
+        return None
+    if isinstance(tensor.tensor, FillTensor):
+        return float(tensor.tensor.fill)
+    values = tensor.numpy().reshape(-1)
+    if not np.issubdtype(values.dtype, np.number):
+        return None
+    first = values[0]
+    return float(first) if bool((values[:_SAMPLE] == first).all() and (values == first).all()) else None
+
+
+def _is_start(tensor: StoredTensor, stored: Mapping[str, StoredTensor]) -> bool:
+    """Zeros that a node of the model makes, in a file whose weights are stored otherwise.
+
+    A stripped file has such nodes in the place of its weights; it has no weights beside them.
+    """
+    if tensor.node is None or not tensor.dtype.is_floating_point() or len(tensor.shape) < 2:
+        return False
+    if tensor.node.op_type == "Constant" and all(each.node is not None for each in stored.values()):
+        return False  # an exporter that stores its weights so
+    if any((use.node.op_type, use.idx) in _WEIGHT_INPUTS for use in tensor.value.uses()):
+        return False
+    return _one_value(tensor) == 0 and _holds_weights(stored)
+
+
+def _holds_weights(stored: Mapping[str, StoredTensor]) -> bool:
+    """Whether most elements of the matrices of a file are stored as such, and not as fills."""
+    filled = kept = 0
+    for tensor in stored.values():
+        if len(tensor.shape) > 1 and tensor.dtype.is_floating_point():
+            size = int(np.prod(tensor.shape, dtype=object))
+            if tensor.kind == "constant_of_shape":
+                filled += size
+            else:
+                kept += size
+    return kept > filled
