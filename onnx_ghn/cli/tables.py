@@ -31,7 +31,14 @@ __all__ = [
     "print_notes",
 ]
 
-_STYLES = {"predicted": "green", "fallback": "yellow", "kept": "yellow", "statistic": "dim", "frozen": "dim", "constant": "dim"}
+_STYLES = {
+    "predicted": "green",
+    "fallback": "yellow",
+    "kept": "yellow",
+    "statistic": "dim",
+    "frozen": "dim",
+    "constant": "dim",
+}
 _LISTED = 12  # reasons shown; --json has them all
 
 

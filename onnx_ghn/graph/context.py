@@ -221,7 +221,9 @@ class BuildContext:
             return None
         if stored.name in self.made and stored.name not in self.frozen:
             return None
-        if not layout.stored and op.op_type != "PRelu":  # of numbers without an axis, slopes alone are sure to be learned
+        if (
+            not layout.stored and op.op_type != "PRelu"
+        ):  # of numbers without an axis, slopes alone are sure to be learned
             return None
         quantized = leaf.dequantize
         is_integer = leaf.tensor.dtype in QUANTISED_TYPES and role is Role.other
@@ -283,6 +285,8 @@ def looks_constant(tensor: Tensor, sample: int = 65536) -> bool:
     """
     stored = tensor.stored
     if stored is None or stored.kind == "constant_of_shape" or stored.is_absent:
+        return False
+    if stored.is_sparse or tensor.dtype.startswith(("COMPLEX", "STRING")):
         return False
     values = np.asarray(stored.numpy()).reshape(-1)[:sample].astype(np.float64)
     if not np.isfinite(values).all() or (np.abs(values) >= 1e4).any():

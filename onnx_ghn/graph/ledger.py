@@ -1,6 +1,6 @@
 """A row for every stored tensor: what no operator's handler claimed is entered here, learned or not.
 
-It is made from the edges of the graph, never from the table of operators: whatever reads a tensor, the tensor has a row.
+It is made from the edges of the graph, never from the table of operators: whatever reads a tensor, it has a row.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _uses(tensor: Tensor) -> list[_Use]:
 
 def _why_constant(stored: StoredTensor, tensor: Tensor, uses: list[_Use]) -> str:
     """Why a tensor is no parameter; empty where nothing tells."""
-    size = math.prod(tensor.shape or ()) if None not in (tensor.shape or ()) else 0
+    size = math.prod(stored.shape)
     if size == 0:
         return "it is empty"
     if stored.is_string:

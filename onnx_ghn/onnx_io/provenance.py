@@ -1,4 +1,4 @@
-"""What a file itself says of where its tensors come from: parameters of the framework, or constants that a tool made."""
+"""What a file itself says of where its tensors come from: from parameters of a framework, or from constants."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapp
             if name not in marked and name not in learned and _is_folded_constant(tensor):
                 made.setdefault(name, "torch's exporter made it of constants")
     zeros = {name for name, tensor in stored.items() if name not in learned and _is_start(tensor, stored)}
-    made.update({name: "zeros that the computation starts from" for name in zeros})
+    made.update(dict.fromkeys(zeros, "zeros that the computation starts from"))
     return Provenance(frozenset(learned - made.keys()), made, frozenset(zeros))
 
 

@@ -141,7 +141,11 @@ def _parameters(
     for entry in coverage.entries:
         parameter = entry.parameter
         node = node_of.get(index_of.get(parameter.name, -1), -1)
-        if parameter.role is Role.statistic or parameter.uncertain or (node < 0 and entry.outcome in ("predicted", "frozen")):
+        if (
+            parameter.role is Role.statistic
+            or parameter.uncertain
+            or (node < 0 and entry.outcome in ("predicted", "frozen"))
+        ):
             continue
         reference = standard_distribution(parameter)
         texts = {

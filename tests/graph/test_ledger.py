@@ -1,0 +1,231 @@
+"""Every stored tensor has one row, whatever reads it: random graphs, and what single rows say."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_ghn.graph import ComputationGraph
+from onnx_ghn.graph.builder import build_graph
+from onnx_ghn.inspection import inspect_model
+from onnx_ghn.onnx_io import read_model, stored_tensors
+
+_UNARY = ("Relu", "Sigmoid", "Round", "Sign", "Exp", "Neg", "Identity", "Floor", "Sqrt", "IsNaN", "Softmax", "Shape")
+_BINARY = ("Add", "Sub", "Mul", "Div", "Max", "Pow", "Greater", "PRelu", "MatMul", "Where", "Mystery")
+_SHAPES = ((), (1,), (4,), (1, 4), (4, 4), (2, 1, 4), (3, 4, 4))
+
+
+def _random_model(seed: int) -> onnx.ModelProto:
+    """2 to 12 operators over one another's results and over tensors stored in four forms. It need not run."""
+    rng = np.random.default_rng(seed)
+    nodes: list[onnx.NodeProto] = []
+    initializers: list[onnx.TensorProto] = []
+    values = ["x"]
+
+    def stored() -> str:
+        name = f"t{len(initializers) + len(nodes)}"
+        shape = _SHAPES[rng.integers(len(_SHAPES))]
+        kind = rng.choice(["float", "float", "float", "double", "half", "int64", "int8", "bool", "complex64"])
+        array = (rng.standard_normal(shape) * 3).astype({"half": "float16", "float": "float32"}.get(kind, kind))
+        tensor = numpy_helper.from_array(array, name)
+        match rng.integers(4):
+            case 0:
+                nodes.append(helper.make_node("Constant", [], [name], value=tensor))
+            case 1:
+                shape_name = f"{name}_shape"
+                initializers.append(numpy_helper.from_array(np.array(shape, np.int64), shape_name))
+                nodes.append(helper.make_node("ConstantOfShape", [shape_name], [name]))
+            case _:
+                initializers.append(tensor)
+        return name
+
+    for number in range(rng.integers(2, 13)):
+        out = f"v{number}"
+        if rng.random() < 0.3:
+            nodes.append(helper.make_node(str(rng.choice(_UNARY)), [str(rng.choice(values))], [out]))
+        else:
+            kind = str(rng.choice(_BINARY))
+            given = [str(rng.choice(values)) if rng.random() < 0.5 else stored() for _ in range(2)]
+            given = ["x", *given] if kind == "Where" else given
+            domain = "acme" if kind == "Mystery" else ""
+            nodes.append(helper.make_node(kind, given, [out], domain=domain))
+        values.append(out)
+    if rng.random() < 0.3:  # a body that reads a tensor of its own and one from outside
+        inner = helper.make_graph(
+            [helper.make_node("Mul", ["x", "inside"], ["m"]), helper.make_node("Add", ["m", values[-1]], ["o"])],
+            "body",
+            [],
+            [helper.make_tensor_value_info("o", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(np.ones((2, 4), np.float32) / 3, "inside")],
+        )
+        initializers.append(numpy_helper.from_array(np.array(True), "flag"))
+        nodes.append(helper.make_node("If", ["flag"], ["last"], then_branch=inner, else_branch=inner))
+        values.append("last")
+    graph = helper.make_graph(
+        nodes,
+        "random",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 4])],
+        [helper.make_tensor_value_info(values[-1], TensorProto.FLOAT, None)],
+        initializers,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20), helper.make_opsetid("acme", 1)])
+
+
+def _check_sums(model: onnx.ModelProto) -> ComputationGraph:
+    graph = build_graph(model)
+    rows = [*graph.parameters, *graph.uncertain, *graph.constants]
+    stored = stored_tensors(read_model(model))
+    assert sorted(row.name for row in rows) == sorted(stored)
+    assert sum(row.size for row in rows) == sum(int(np.prod(t.shape)) for t in stored.values())
+    assert all(row.reason for row in (*graph.uncertain, *graph.constants))
+    return graph
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_rows_add_up(block: int) -> None:
+    for seed in range(50 * block, 50 * (block + 1)):
+        _check_sums(_random_model(seed))
+
+
+@pytest.mark.slow
+def test_rows_of_two_thousand_graphs_add_up() -> None:
+    for seed in range(2000):
+        _check_sums(_random_model(seed))
+
+
+def _model(nodes: list[onnx.NodeProto], tensors: dict[str, np.ndarray], out: str = "y") -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "m",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info(out, TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in tensors.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+def _draw(*shape: int, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal(shape) + 2).astype(np.float32)
+
+
+N = helper.make_node
+_LAYER = N("MatMul", ["x", "w"], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shape"),
+    [
+        ([N("Sub", ["a", "t"], ["y"])], (8,)),
+        ([N("Div", ["a", "t"], ["y"])], (8,)),
+        ([N("Max", ["a", "t"], ["y"])], (8,)),
+        ([N("Abs", ["a"], ["q"]), N("Pow", ["q", "t"], ["y"])], (8,)),
+        ([N("Mul", ["a", "t"], ["y"])], ()),
+        ([N("Mul", ["a", "t"], ["y"])], (3, 1, 8)),
+        ([N("Exp", ["t"], ["e"]), N("Neg", ["e"], ["n"]), N("Mul", ["a", "n"], ["y"])], (6, 8)),
+    ],
+)
+def test_what_may_be_learned_keeps_its_values(nodes: list[onnx.NodeProto], shape: tuple[int, ...]) -> None:
+    model = _model([_LAYER, *nodes], {"w": _draw(4, 8), "t": _draw(*shape, seed=1)})
+    coverage = inspect_model(model).coverage
+    row = next(entry for entry in coverage.entries if entry.parameter.name == "t")
+    assert (row.outcome, row.parameter.uncertain, row.parameter.shape) == ("kept", True, shape)
+    assert row.reason.startswith("may be learned, or a constant")
+    assert coverage.n_trainable == 32  # w alone
+    assert coverage.share("predicted") == 1
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tensors", "reason"),
+    [
+        ([N("Clip", ["a", "t", ""], ["y"])], {"t": np.float32(-1)}, "a setting of Clip"),
+        (
+            [N("Pad", ["a", "pads", "t"], ["y"])],
+            {"pads": np.zeros(4, np.int64), "t": np.float32(3)},
+            "a setting of Pad",
+        ),
+        (
+            [N("Add", ["a", "t"], ["y"])],
+            {"t": np.triu(np.full((8, 8), -np.inf), 1).astype(np.float32)},
+            "a mask or a grid",
+        ),
+        ([N("Reshape", ["a", "t"], ["y"])], {"t": np.array([-1, 2, 4])}, "whole numbers"),
+        ([N("Identity", ["a"], ["y"])], {"t": _draw(3, 3)}, "no path leads from it"),
+        ([N("Shape", ["t"], ["s"]), N("Reshape", ["a", "s"], ["y"])], {"t": _draw(2, 4)}, "no path leads from it"),
+    ],
+)
+def test_why_a_tensor_is_a_constant(nodes: list[onnx.NodeProto], tensors: dict[str, np.ndarray], reason: str) -> None:
+    graph = _check_sums(_model([_LAYER, *nodes], {"w": _draw(4, 8), **tensors}))
+    assert [row.name for row in graph.parameters] == ["w"]
+    assert next(row for row in graph.constants if row.name == "t").reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        [N("ArgMax", ["b"], ["y"], axis=1)],
+        [N("Round", ["b"], ["r"]), N("Cast", ["r"], ["y"], to=TensorProto.UINT8)],
+        [N("Sign", ["b"], ["s"]), N("MatMul", ["s", "last"], ["y"])],
+        [N("Greater", ["b", "zero"], ["g"]), N("Cast", ["g"], ["s"], to=1), N("MatMul", ["s", "last"], ["y"])],
+        [N("TopK", ["b", "two"], ["", "y"])],
+    ],
+)
+def test_weights_before_what_has_no_gradient_are_read(end: list[onnx.NodeProto]) -> None:
+    tensors = {"w": _draw(4, 8), "v": _draw(8, 5, seed=1), "last": _draw(5, 3, seed=2)}
+    tensors |= {"zero": np.float32(0), "two": np.array([2])}
+    graph = build_graph(_model([_LAYER, N("Relu", ["a"], ["h"]), N("MatMul", ["h", "v"], ["b"]), *end], tensors))
+    decoded = {graph.parameters[i].name for i in graph.decoded_parameters()}
+    assert {"w", "v"} <= decoded
+    assert not any("no path" in p.reason for p in graph.parameters)
+
+
+def test_a_weight_whose_shape_alone_is_used_has_no_path() -> None:
+    nodes = [_LAYER, N("MatMul", ["x", "v"], ["b"]), N("Shape", ["b"], ["s"]), N("Reshape", ["a", "s"], ["y"])]
+    graph = build_graph(_model(nodes, {"w": _draw(4, 8), "v": _draw(4, 8, seed=1)}))
+    assert {p.name: p.reason for p in graph.parameters} == {"w": "", "v": "no path leads through it to an output"}
+
+
+def test_zeros_that_a_state_starts_from_are_data() -> None:
+    nodes = [
+        N("ConstantOfShape", ["shape"], ["h0"]),
+        _LAYER,
+        N("MatMul", ["h0", "u"], ["b"]),
+        N("Add", ["a", "b"], ["s"]),
+        N("Tanh", ["s"], ["y"]),
+    ]
+    graph = _check_sums(_model(nodes, {"w": _draw(4, 8), "u": _draw(8, 8, seed=1), "shape": np.array([1, 8])}))
+    assert {p.name: p.role.value for p in graph.parameters} == {"w": "weight", "u": "weight"}
+    assert next(row for row in graph.constants if row.name == "h0").reason == "zeros that the computation starts from"
+
+
+def test_zeros_in_the_place_of_stripped_weights_are_weights() -> None:
+    nodes = [N("ConstantOfShape", ["shape"], ["w"]), N("MatMul", ["x", "w"], ["y"])]
+    graph = build_graph(_model(nodes, {"shape": np.array([4, 8])}))
+    assert [(p.name, p.role.value) for p in graph.parameters] == [("w", "weight")]
+
+
+def test_the_condition_and_the_states_of_a_loop_are_reached() -> None:
+    """The first state reaches the output only by way of the second, in the turn after."""
+    f32, i64, boolean = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+    body = helper.make_graph(
+        [
+            N("MatMul", ["p", "wp"], ["p2"]),
+            N("Add", ["p", "q"], ["q2"]),
+            N("Identity", ["c"], ["c2"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info(n, t, s)
+            for n, t, s in (("i", i64, []), ("c", boolean, []), ("p", f32, [1, 4]), ("q", f32, [1, 4]))
+        ],
+        [
+            helper.make_tensor_value_info(n, t, s)
+            for n, t, s in (("c2", boolean, []), ("p2", f32, [1, 4]), ("q2", f32, [1, 4]))
+        ],
+    )
+    nodes = [N("Loop", ["times", "go", "x", "x"], ["unused", "y"], body=body)]
+    model = _model(nodes, {"wp": _draw(4, 4), "times": np.array(3), "go": np.array(True)})
+    graph = _check_sums(model)
+    reasons = {row.name: row.reason for row in (*graph.parameters, *graph.constants)}
+    assert "no path" not in " ".join(reasons.values()), reasons
