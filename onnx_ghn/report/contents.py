@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from onnx_ghn._version import __version__
@@ -19,6 +19,7 @@ from onnx_ghn.report.measured import profile_data
 from onnx_ghn.report.theme import DARK
 
 if TYPE_CHECKING:
+    from onnx_ghn.compatibility.checking import Finding
     from onnx_ghn.prediction.result import Prediction
 
 __all__ = ["page_data"]
@@ -39,6 +40,7 @@ def page_data(
     name: str = "",
     profile: JsonView | None = None,
     properties: Mapping[str, object] | None = None,
+    findings: Sequence[Finding] | None = None,
     seed: int = 0,
 ) -> Json:
     """Gather the contents of the page.
@@ -48,11 +50,12 @@ def page_data(
         name: the name of the model that people see.
         profile: `ProfileReport.to_dict()`.
         properties: rows and notes, as `predicted.properties_data` returns them.
+        findings: what other tools are known to do to the model; None leaves the section empty.
         seed: chooses the elements that histograms count.
 
     Returns:
         a JSON object with name, ghn, nodes and parameters as columns, edges as curves, coverage, profile and
-        properties. Names come from the file: they are printable, but may hold any characters.
+        properties, tools. Names come from the file: they are printable, but may hold any characters.
     """
     strings = _Strings()
     return {
@@ -64,6 +67,7 @@ def page_data(
         "coverage": _coverage(coverage),
         "profile": None if profile is None else profile_data(profile),
         "properties": properties,
+        "tools": None if findings is None else [_finding(entry) for entry in findings],
         "strings": strings.texts,
     }
 
@@ -202,6 +206,18 @@ def _coverage(coverage: CoverageReport) -> dict[str, object]:
         ],
         "reasons": reasons,
         "notes": [printable(note) for note in coverage.notes],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, object]:
+    tool = finding.behaviour.tool
+    return {
+        "tool": tool.name,
+        "version": tool.version,
+        "effect": finding.behaviour.effect,
+        "what": finding.behaviour.what,
+        "nodes": len(finding.nodes),
+        "first": printable(finding.nodes[0]),
     }
 
 

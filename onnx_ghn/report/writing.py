@@ -63,6 +63,7 @@ def report_data(
     seed: int = 0,
 ) -> Json:
     """The contents of the page, as `page_data` returns them, for the arguments of `write_report`."""
+    from onnx_ghn.compatibility.checking import find_behaviours
     from onnx_ghn.inspection import inspect_model
     from onnx_ghn.prediction.predicting import predict as run
     from onnx_ghn.report.predicted import bundled_properties
@@ -71,7 +72,14 @@ def report_data(
     measured = None if profile is None else profile.to_dict()
     if not predict:
         inspection = inspect_model(source)
-        return page_data(inspection.graph, inspection.coverage, name=name, profile=measured, seed=seed)
+        return page_data(
+            inspection.graph,
+            inspection.coverage,
+            name=name,
+            profile=measured,
+            findings=find_behaviours(source),
+            seed=seed,
+        )
     # The page shows what the GHN decodes, and no running statistics: nothing is scaled or calibrated.
     prediction = run(source, ghn=ghn, calibrate="none", correct_scales=False, seed=seed)
     return page_data(
@@ -81,6 +89,7 @@ def report_data(
         name=name,
         profile=measured,
         properties=bundled_properties(source),
+        findings=find_behaviours(source),
         seed=seed,
     )
 

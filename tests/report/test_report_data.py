@@ -182,6 +182,20 @@ def test_without_a_prediction_there_are_no_distributions() -> None:
     assert any(data["parameters"]["reference_std"])
 
 
+def test_what_other_tools_do() -> None:
+    """A row for each finding of `find_behaviours`, its names printable."""
+    from onnx_ghn.compatibility.checking import find_behaviours
+
+    path = EXAMPLES / "lstm_text.onnx"
+    found = find_behaviours(path)
+    rows = report_data(path, predict=False)["tools"]
+    assert [(row["tool"], row["what"]) for row in rows] == [(f.behaviour.tool.name, f.behaviour.what) for f in found]
+    assert {(row["tool"], row["effect"]) for row in rows} >= {("TVM", "refused"), ("onnx2torch", "refused")}
+    assert all(row["nodes"] >= 1 and row["first"].isprintable() for row in rows)
+    graph = residual_graph(1)
+    assert page_data(graph, drawn_prediction(graph).coverage)["tools"] is None
+
+
 def test_names_stay_data() -> None:
     """A file's names end no element, are no template, start no element of their own."""
     graph = residual_graph(1, prefix=HOSTILE)

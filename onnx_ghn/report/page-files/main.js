@@ -5,6 +5,7 @@ showCoverage(explorer.visit);
 showWeights(explorer.visit);
 showProfile();
 showProperties();
+showTools();
 // How long it took, for tests and the curious.
 performance.mark("ready");
 document.documentElement.dataset.ready = "true";

@@ -134,3 +134,12 @@ function showProperties() {
     properties.rows.map(({ name, value, unit, low, high, meaning }) => [name, `${significant(value)} ${unit}`, `${significant(low)} – ${significant(high)} ${unit}`, meaning])));
   properties.notes.forEach((note) => into("properties", element("p", { class: "note" }, note)));
 }
+
+function showTools() {
+  const found = DATA.tools;
+  if (!found) { nothing("tools", "This page says nothing of other tools:", "onnx-ghn inspect model.onnx --for all"); return; }
+  if (!found.length) { into("tools", element("p", { class: "empty" }, "Nothing is known that speaks against any tool, which is no proof that they run the model.")); return; }
+  into("tools", element("p", {}, "What tools are known to refuse in this model or to compute otherwise than onnxruntime, in the versions in which it was seen."),
+    table([["tool", ""], ["version", ""], ["effect", ""], ["what happens", "wide"], ["nodes", "num"], ["first", "wide"]],
+      found.map((entry) => [entry.tool, entry.version, entry.effect, entry.what, whole(entry.nodes), entry.first])));
+}
