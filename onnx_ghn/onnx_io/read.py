@@ -88,7 +88,9 @@ def reason_of(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, NotImplementedError):
-        return "uses types (maps, for instance) that onnx-ir cannot hold"
+        return (
+            "uses types that onnx-ir cannot hold (maps: convert scikit-learn's models with options={'zipmap': False})"
+        )
     return f"cannot be understood ({str(error).strip()[:200] or type(error).__name__})"
 
 
