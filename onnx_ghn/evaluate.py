@@ -158,6 +158,11 @@ def _session_logits(session: Any) -> Logits:
 
     given = image_input((value.name, value.shape) for value in session.get_inputs())
     kind, output = session.get_inputs()[0].type, session.get_outputs()[0].name
+    if not session.get_outputs()[0].type.startswith("tensor("):
+        raise RuntimeFailure(
+            f"the model's first output {output!r} is {session.get_outputs()[0].type}, not N × classes; export it with "
+            "the tensor of scores as its first output"
+        )
     wanted = {"tensor(float16)": torch.float16, "tensor(double)": torch.float64}.get(kind, torch.float32)
 
     def logits(images: Any) -> Any:

@@ -21,6 +21,7 @@ from onnx_ghn.finetuning.operators import DOMAIN, FROZEN_ATTRIBUTE
 from onnx_ghn.graph import Parameter, Role
 from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.onnx_io import inject, read_model, stored_tensors
+from onnx_ghn.onnx_io.map_types import has_map_type
 from onnx_ghn.passes import UntieMergedTensors
 from onnx_ghn.passes.restoring import RestoreTensors, check_frozen
 
@@ -66,6 +67,11 @@ def rewrite_for_training(path: str, freeze: Sequence[str] = (), train: Sequence[
     """
     wanted = _choice(freeze, train)
     model = read_model(path)
+    if has_map_type(model.graph.outputs[0]):
+        raise GraphError(
+            f"{path}: its first output {model.graph.outputs[0].name!r} is of maps, not N × classes; export it without "
+            "ZipMap (skl2onnx: options={'zipmap': False}), the tensor of scores as its first output"
+        )
     RestoreTensors()(model)
     UntieMergedTensors()(model)
     stored = stored_tensors(model)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from onnx_ghn.errors import ModelReadError
+from onnx_ghn.onnx_io.map_types import take_out_map_types
 from onnx_ghn.onnx_io.tensor_checks import TensorChecks
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _Scope = tuple[set[str], set[str]]  # names available so far, and all that the g
 
 
 class ModelChecks:
-    """Walks a ModelProto once; on the way mends attribute types, and hides sparse and external data."""
+    """Walks a ModelProto once; on the way mends attribute types, and hides sparse and external data and map types."""
 
     def __init__(self, label: str, tensors: TensorChecks) -> None:
         self._label = label
@@ -42,6 +43,8 @@ class ModelChecks:
         self.unsorted = False  # a node reads what a later one produces: order to be mended, or a cycle
         # For each graph in the order of sites.sites: the initializers that have a value_info.
         self.declared: list[frozenset[str]] = []
+        # In the same order: the types that onnx_ir cannot hold, by the name of the value.
+        self.map_types: list[dict[str, bytes]] = []
 
     def _error(self, text: str, remedy: str = "re-export the model") -> ModelReadError:
         return ModelReadError(f"{self._label}: {text}; {remedy}")
@@ -105,12 +108,19 @@ class ModelChecks:
             self._tensors.hide_sparse(sparse, graph.initializer.add())
         graph.ClearField("sparse_initializer")
         self.declared.append(frozenset(self._name(v.name, "a value_info") for v in graph.value_info) & stored)
+        self._take_out_map_types((*graph.input, *graph.output, *graph.value_info))
         available |= stored
         produced = self._nodes(graph.node, available, outer, depth, what)
         for value in graph.output:
             name = self._name(value.name, f"an output of {what}")
             if name not in produced:
                 raise self._error(f"{what} has the output {name!r}, which nothing produces")
+
+    def _take_out_map_types(self, values: Iterable[onnx.ValueInfoProto]) -> None:
+        try:
+            self.map_types.append(take_out_map_types(values))
+        except ValueError as error:
+            raise self._error(str(error), _DAMAGED) from error
 
     def _initializer(self, tensor: onnx.TensorProto | onnx.SparseTensorProto, name: object, stored: set[str]) -> None:
         text = self._name(name, "an initializer")
@@ -205,6 +215,7 @@ class ModelChecks:
                 raise self._error(f"{label} has two inputs named {name!r}, or one without name")
             available.add(name)
         self.declared.append(frozenset())
+        self._take_out_map_types(function.value_info)
         self._domains = self._opsets(function.opset_import, label) if function.opset_import else None
         produced = self._nodes(function.node, available, [], 0, label)
         for name in function.output:

@@ -13,6 +13,7 @@ from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import wire
 from onnx_ghn.onnx_io.checks import ModelChecks
 from onnx_ghn.onnx_io.external import AbsentData, DataFolder, FileSlice
+from onnx_ghn.onnx_io.map_types import adopt_map_types
 from onnx_ghn.onnx_io.sites import sites, slots
 from onnx_ghn.onnx_io.tensor_checks import Held, TensorChecks
 from onnx_ghn.onnx_io.tensors import AbsentTensor, Docs, FileTensor, HeldTensor, SparseTensor
@@ -88,9 +89,7 @@ def reason_of(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, NotImplementedError):
-        return (
-            "uses types that onnx-ir cannot hold (maps: convert scikit-learn's models with options={'zipmap': False})"
-        )
+        return "has an attribute that is the type of a map, which onnx-ir cannot hold"
     return f"cannot be understood ({str(error).strip()[:200] or type(error).__name__})"
 
 
@@ -154,8 +153,9 @@ def _parse(data: bytes, label: str, data_folder: DataFolder) -> ir.Model:
     if proto.training_info:
         logger.warning("%s: its training_info, which onnx-ir cannot hold, is left out", label)
     model = ir.serde.deserialize_model(proto)
-    for site, declared in zip(sites(model), checks.declared, strict=True):
+    for site, declared, map_types in zip(sites(model), checks.declared, checks.map_types, strict=True):
         site.graph.meta[DECLARED] = declared
+        adopt_map_types(site.graph, map_types)
     _adopt(model, payloads)
     if checks.unsorted:
         from onnx_ir.passes.common import TopologicalSortPass

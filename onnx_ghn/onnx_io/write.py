@@ -18,6 +18,7 @@ from onnx_ghn.errors import ModelWriteError
 from onnx_ghn.limits import gib
 from onnx_ghn.locks import alone_in
 from onnx_ghn.onnx_io import wire
+from onnx_ghn.onnx_io.map_types import TypeMarkers
 from onnx_ghn.onnx_io.read import DECLARED, EXPECTED, EXTERNAL, SOURCE, reason_of
 from onnx_ghn.onnx_io.references import data_locations, naming_model
 from onnx_ghn.onnx_io.sites import Slot, sites, slots
@@ -111,6 +112,7 @@ class _Plan:
         self.payloads: wire.Payloads[ir.TensorProtocol] = wire.Payloads()
         self.outside: list[tuple[int, ir.TensorProtocol]] = []
         self.any_sparse = False
+        self.map_types = TypeMarkers()
         self._data_name = data_name
         self._end = 0
 
@@ -172,6 +174,7 @@ def _stand_ins(model: ir.Model, stores: list[Slot], plan: _Plan) -> Iterator[Non
                 undo.append(slot.saved())
                 slot.put(stand_in)
         for site in sites(model):
+            undo += plan.map_types.lend(site.graph)
             declared = site.graph.meta.get(DECLARED)
             if declared is None:
                 continue
@@ -203,6 +206,7 @@ def _serialized(model: ir.Model, plan: _Plan, target: str) -> bytes:
 
     try:
         proto = ir.serde.serialize_model(model)
+        plan.map_types.put_back(proto)
         if plan.any_sparse:
             _unhide_sparse(proto.graph, plan.payloads)
             for function in proto.functions:

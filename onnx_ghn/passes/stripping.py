@@ -18,6 +18,7 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import sites as walk
 from onnx_ghn.onnx_io.absent import absent_note, require_values
+from onnx_ghn.onnx_io.map_types import forget_map_type
 from onnx_ghn.onnx_io.read import read_model
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.onnx_io.transaction import check_target
@@ -290,6 +291,7 @@ def _drop_documentation(model: ir.Model) -> None:
                 value.doc_string = None
                 if not value.is_graph_output():
                     value.shape = value.type = None
+                    forget_map_type(value)
     for function in model.functions.values():
         function.metadata_props.clear()
         function.doc_string = None

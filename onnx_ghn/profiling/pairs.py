@@ -102,8 +102,8 @@ def compare_outputs(
             found, expected = session.run(names, feed), other.run(names, feed)
         rows += [
             {"value": name, "node": node.name, "op_type": node.op_type, **_difference(a, b, rtol, atol)}
-            for (name, node), a, b in zip(part, found, expected, strict=True)
-            if isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
+            for (name, node), a, b in zip(part, map(_as_array, found), map(_as_array, expected), strict=True)
+            if a is not None and b is not None
         ]
     first = next((str(row["value"]) for row in rows if not row["close"]), None)
     unmatched = len(nodes) + len(others) - 2 * len(common)
@@ -123,6 +123,18 @@ def _exposed(
     values = rewriting.expose_outputs(proto)
     data, folder = rewriting.serialized(proto, path), os.path.dirname(path) or os.curdir
     return values, timed_session(data, point, settings, folder=folder)[0]
+
+
+def _as_array(value: object) -> Array | None:
+    """A tensor as it is; a sequence of maps of the same keys as their values, N × keys, in the order of the keys."""
+    if isinstance(value, np.ndarray):
+        return value
+    if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
+        return None  # a sequence of tensors, or an optional value that is absent
+    keys = sorted(value[0])
+    if any(sorted(one) != keys for one in value):
+        return None
+    return np.array([[one[key] for key in keys] for one in value])  # (N, keys)
 
 
 def _difference(found: Array, expected: Array, rtol: float, atol: float) -> dict[str, object]:

@@ -55,6 +55,20 @@ def test_classifier_goes_on_training(tmp_path: Path) -> None:
     assert not np.array_equal(model.coefs_[0], before)
 
 
+def test_a_file_that_ends_in_maps_is_loaded(tmp_path: Path) -> None:
+    import onnx
+    from skl2onnx import to_onnx
+
+    model = MLPClassifier((16,), random_state=0)
+    model.partial_fit(X, Y, classes=np.arange(4))
+    onnx.save(to_onnx(model, X[:1]), tmp_path / "maps.onnx")
+    expected, matrix = model.predict_proba(X), model.coefs_[0].copy()
+    model.coefs_[0][...] = model.coefs_[1][...] = 0
+    exporter.load(model, tmp_path / "maps.onnx")
+    np.testing.assert_array_equal(model.coefs_[0], matrix)
+    np.testing.assert_allclose(model.predict_proba(X), expected, rtol=1e-6)
+
+
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="before its first fit"):
         exporter.export(MLPClassifier(), tmp_path / "m.onnx")

@@ -16,7 +16,7 @@ from tuning_models import SIDE, tensors_of
 pytest.importorskip("onnx2fx", reason="onnx2fx is not installed: pip install 'onnx-ghn[finetune]'")
 
 from onnx_ghn.errors import DataError, GraphError, RuntimeFailure
-from onnx_ghn.evaluate import Accuracy
+from onnx_ghn.evaluate import Accuracy, onnx_logits
 from onnx_ghn.finetuning import FinetuneOptions, FinetuneResult, finetune
 from onnx_ghn.finetuning.chance import chance_note
 from onnx_ghn.vision import load_dataset, train_stream
@@ -87,6 +87,30 @@ def test_probabilities_are_trained_by_their_logarithm(colours: Path, tmp_path: P
     for name, tensor in wanted.items():
         np.testing.assert_allclose(found[name], tensor, rtol=1e-4, atol=1e-5)
     assert any("logarithms" in note for note in result.notes) == (end == "exp_sum_div")
+
+
+def test_maps_as_the_first_output_are_refused_in_one_line(colours: Path, tmp_path: Path) -> None:
+    start = weights(np.random.default_rng(0), w=(3, 3), b=(3,))
+    nodes = [POOL, node("Gemm", ["pooled", "w", "b"], ["l"], "head", transB=1), *ENDS["softmax"]]
+    model = onnx.load(save(nodes, start, tmp_path / "net.onnx"))
+    model.graph.node.append(node("ZipMap", ["y"], ["maps"], "zip", domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2]))
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    scores = helper.make_map_type_proto(onnx.TensorProto.INT64, helper.make_tensor_type_proto(FLOAT, []))
+    model.graph.output.append(helper.make_value_info("maps", helper.make_sequence_type_proto(scores)))
+    onnx.save(model, tmp_path / "last.onnx")
+    assert tuned(tmp_path / "last.onnx", colours, tmp_path, steps=1).n_trained == 2
+    written = onnx.load(tmp_path / "tuned.onnx")
+    assert list(written.graph.output) == list(model.graph.output)
+    model.graph.output.pop(0)
+    onnx.save(model, tmp_path / "first.onnx")
+    with pytest.raises(GraphError, match=r"first output 'maps' is of maps.*export it without ZipMap") as refused:
+        finetune(tmp_path / "first.onnx", colours, tmp_path / "never.onnx", FinetuneOptions(**PLAIN, steps=1))
+    with (
+        pytest.raises(RuntimeFailure, match="first output 'maps' is seq"),
+        onnx_logits(tmp_path / "first.onnx", device="cpu"),
+    ):
+        pass
+    assert "\n" not in str(refused.value)
 
 
 def test_a_sigmoid_is_trained_by_its_logarithm(colours: Path, tmp_path: Path) -> None:

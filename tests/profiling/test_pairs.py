@@ -6,7 +6,7 @@ import cli_models as models
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.profiling.pairs import compare_outputs, ratio_of_medians, time_pair
@@ -68,6 +68,34 @@ def test_the_first_divergence_is_where_a_weight_differs(save) -> None:
     feed = random_feed(model_spec(other).inputs, {"x": (2, 3, 8, 8)}, 5)
     expected = onnxruntime.InferenceSession(other, providers=["CPUExecutionProvider"]).run(None, feed)[0]
     assert found.rows[-1]["max_rel"] == pytest.approx(0.5 / np.abs(expected).max(), rel=1e-4)
+
+
+@pytest.mark.parametrize("keys", [{"classlabels_int64s": [7, 3]}, {"classlabels_strings": ["a", "b"]}])
+def test_maps_are_compared_by_their_values(save, keys) -> None:
+    def scaled(factor: float, name: str) -> str:
+        nodes = [
+            helper.make_node("Mul", ["x", "w"], ["s"], "scale"),
+            helper.make_node("ZipMap", ["s"], ["maps"], "zip", domain="ai.onnx.ml", **keys),
+        ]
+        given = [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [3, 2])]
+        kind = onnx.TensorProto.STRING if "classlabels_strings" in keys else onnx.TensorProto.INT64
+        scores = helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [])
+        maps = helper.make_sequence_type_proto(helper.make_map_type_proto(kind, scores))
+        weight = numpy_helper.from_array(np.float32([1, factor]), "w")
+        graph = helper.make_graph(nodes, "g", given, [helper.make_value_info("maps", maps)], [weight])
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+        return save(helper.make_model(graph, opset_imports=opsets, ir_version=8), name)
+
+    path, other = scaled(1.5, "net.onnx"), scaled(1.0, "other.onnx")
+    specs = model_spec(other).inputs
+    found = compare_outputs((path, other), specs, Point(batch=3), Settings(seed=2))
+    from onnx_ghn.profiling.feeds import random_feed
+
+    second = random_feed(specs, {"x": (3, 2)}, 2)["x"][:, 1]
+    row = found.rows[-1]
+    assert (row["value"], row["shape"], row["close"]) == ("maps", [3, 2], False)
+    assert row["max_abs"] == pytest.approx(0.5 * np.abs(second).max(), rel=1e-5)
+    assert all(entry["close"] for entry in compare_outputs((other, other), specs, Point(batch=3), Settings()).rows)
 
 
 def test_not_a_number_is_told_and_is_json(save) -> None:
