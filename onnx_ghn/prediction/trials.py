@@ -89,7 +89,8 @@ class Trials:
             return Trial({}, {}, {}, {})
         try:
             with scratch_folder() as folder:
-                write_model(copy, path := Path(folder) / "model.onnx")
+                # Beside the model, onnxruntime maps weights into memory; within it, it reads and copies them.
+                write_model(copy, path := Path(folder) / "model.onnx", external=True)
                 runs = self._run(open_session(path, packed=False), shapes, wanted)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
