@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Trial", "Trials"]
 
+_MUCH_LARGER = 4  # a batch against the few samples that are tried before it
+
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
@@ -116,6 +118,8 @@ class Trials:
         failure: RuntimeFailure | None = None
         for feeds in rounds:
             try:
+                if self._feeds is None and (few := _few(feeds[0], shapes)) is not None:
+                    run_session(session, few, wanted)
                 runs = [dict(zip(wanted, run_session(session, feed, wanted), strict=True)) for feed in feeds]
             except RuntimeFailure as error:
                 failure = failure or error
@@ -123,6 +127,22 @@ class Trials:
                 self._feeds = feeds
                 return runs
         raise RuntimeFailure(f"calibration: {failure}; choose `calibrate` none, or give images") from failure
+
+
+def _few(feed: Feed, shapes: Mapping[str, list[int]]) -> Feed | None:
+    """The first samples of a batch that is much larger than the file declares: twice as many as it declares.
+
+    A network for batches of one size alone refuses them as it refuses the batch, mostly at its end, and sooner. None
+    where the file declares no size, or where there is little to save.
+    """
+    sizes = {shape[0] for name, shape in shapes.items() if shape and name in feed} - {0}
+    batches = {len(values) for values in feed.values() if values.ndim}
+    if len(sizes) != 1 or len(batches) != 1:
+        return None
+    few, batch = 2 * sizes.pop(), batches.pop()
+    if batch < _MUCH_LARGER * few:
+        return None
+    return {name: values[:few] if values.ndim else values for name, values in feed.items()}
 
 
 def _root_mean_square(scales: Iterable[Array]) -> float:

@@ -15,7 +15,7 @@ from predict_models import Net, arrays, cnn, export, random_feed, run, session, 
 from torch import nn
 from torch.nn import functional as F
 
-from onnx_ghn import predict
+from onnx_ghn import predict, runtime
 from onnx_ghn.errors import OptionError
 
 Feed = dict[str, np.ndarray]
@@ -186,6 +186,32 @@ def test_a_network_for_one_sample_only_pools_single_samples(feeds: list[Feed], t
     x = torch.from_numpy(np.concatenate(singles).reshape(32, 3, 4, 4))
     _, mean, variance = batch_norm(F.conv2d(x, torch.from_numpy(stored["c.w"]), padding=1), stored, "b")
     assert_statistics(stored, "b", mean, variance)
+
+
+@pytest.mark.parametrize(
+    ("declared", "tried"),
+    [(1, [2] + 32 * [1]), ("N", [32, *(32 * [1])]), (8, [32, *(4 * [8])])],
+    ids=["fixed", "free", "large"],
+)
+def test_a_large_batch_is_refused_after_two_samples(
+    declared: int | str, tried: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Twice the declared batch tells as much as the batch does, where that is far larger."""
+    given: list[int] = []
+    run_session = runtime.run_session
+
+    def record(session: Any, feed: Feed, outputs: Any = None) -> Any:
+        given.append(len(feed["x"]))
+        return run_session(session, feed, outputs)
+
+    monkeypatch.setattr(runtime, "run_session", record)
+    size = declared if isinstance(declared, int) else 1
+    net = Net()
+    x = net.op("Reshape", net.input(declared, 48), net.tensor("dims", [size, 3, 4, 4], np.int64), out="r")
+    net.bn(net.conv(x, 3, 8, "c"), 8, "b")
+    _, notes = calibrated(net.model("b.y"), tmp_path)
+    assert notes == []
+    assert given == tried
 
 
 @pytest.mark.parametrize(
