@@ -13,7 +13,7 @@ from onnx_ghn.graph.flat import FlatGraph, Leaf, Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Flattened, Node, Parameter, Primitive, Role, RunningNorm
 from onnx_ghn.graph.rules import GraphRules
-from onnx_ghn.graph.weights import leaves, static_shape
+from onnx_ghn.graph.weights import is_normalised, leaves, static_shape
 
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io.marks import Ranges
@@ -30,6 +30,8 @@ QUANTISED_TYPES = frozenset(f"{kind}{bits}" for kind in ("INT", "UINT") for bits
     "FLOAT8E8M0",
     "FLOAT4E2M1",
 }
+_FACTOR = "a factor of a weight that the model makes of several: they start as their author chose"
+_ROLE_OF_PART: Mapping[str, Role] = {"gain": Role.norm_scale, "shift": Role.norm_bias}
 _NO_SOURCES: frozenset[int] = frozenset()
 
 
@@ -173,12 +175,19 @@ class BuildContext:
         if main.tensor.dtype in QUANTISED_TYPES and main.dequantize is None:  # a weight quantised by arithmetic
             self.claim_quantised([value], op)
             return Claim(None, layout.canonical, main.tensor.name)
+        if main.part == "factor":
+            reason, doubt = reason or _FACTOR, doubt or _FACTOR
         index = self.register(main, role, op, layout, reason or problem, doubt)
         for leaf in others:
-            other_role = Role.norm_scale if main.whole else role
             why = f"reparametrises {main.tensor.name}" if main.whole else f"one tensor with {main.tensor.name}"
             flat, _ = _canonical(leaf, None if main.whole else canonical)
-            self.register(leaf, Role.statistic if leaf.divisor else other_role, op, flat, why)
+            if leaf.part == "factor":
+                self.register(leaf, Role.weight, op, leaf.layout, _FACTOR, _FACTOR)
+                continue
+            other_role = _ROLE_OF_PART.get(leaf.part, Role.norm_scale) if main.whole else role
+            found = self.register(leaf, Role.statistic if leaf.divisor else other_role, op, flat, why)
+            if found is not None and _is_norm_of(leaf, main) and is_normalised(value, main.tensor.name):
+                self.describe(leaf.tensor.name, magnitude_of=main.tensor.name)
         return Claim(index if not (reason or problem) else None, layout.canonical, main.tensor.name)
 
     def claim_parts(
@@ -258,18 +267,34 @@ class BuildContext:
             self.parameters[row.name] = row
             self._index[row.name] = len(self._index)
 
-    def describe(self, name: str, *, reason: str | None = None, flattened: Flattened | None = None) -> None:
-        """Say more of a parameter: why nothing decodes it, or the map that its inputs are."""
+    def describe(
+        self,
+        name: str,
+        *,
+        reason: str | None = None,
+        flattened: Flattened | None = None,
+        magnitude_of: str | None = None,
+    ) -> None:
+        """Say more of a parameter: why nothing decodes it, the map that its inputs are, or whose norms it holds."""
         parameter = self.parameters[name]
         self.parameters[name] = dataclasses.replace(
             parameter,
             reason=parameter.reason if reason is None else reason,
             flattened=parameter.flattened if flattened is None else flattened,
+            magnitude_of=parameter.magnitude_of if magnitude_of is None else magnitude_of,
         )
 
     def parameter_list(self) -> tuple[Parameter, ...]:
         """All parameters, in the order of their indices."""
         return tuple(self.parameters.values())
+
+
+def _is_norm_of(leaf: Leaf, main: Leaf) -> bool:
+    """Whether the shape of a tensor is that of the norms of another one: the same axes, some of them of length 1."""
+    norms, whole = leaf.layout.stored, main.layout.stored
+    return (
+        len(norms) == len(whole) and norms != whole and all(n in (1, dim) for n, dim in zip(norms, whole, strict=True))
+    )
 
 
 def vector(layout: Layout) -> Layout:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy.typing as npt
 
@@ -122,6 +122,8 @@ class Leaf:
         whole: false where that value is a piece of the tensor, or one of several tensors joined.
         divisor: the value enters through a square root or a reciprocal (a variance).
         dequantize: the DequantizeLinear operator in between, if any.
+        part: how it enters arithmetic on constants: as a "factor" of a matrix product, or as the "gain" or the "shift"
+            of a normalisation; "" for anything else.
     """
 
     tensor: Tensor
@@ -129,6 +131,7 @@ class Leaf:
     whole: bool = True
     divisor: bool = False
     dequantize: Op | None = None
+    part: Literal["", "factor", "gain", "shift"] = ""
 
 
 @dataclasses.dataclass

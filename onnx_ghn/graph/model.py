@@ -99,6 +99,7 @@ class Parameter:
         frozen: the model that was exported does not train it; see `onnx_io.marks`.
         kept: runs of stored elements that it does not train, as (first, behind the last).
         flattened: of a linear weight, the map that its inputs are, if they are one.
+        magnitude_of: the name of the weight whose norms it holds (g of weight normalisation, g · v / |v|); "" for none.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Parameter:
     frozen: bool = False
     kept: tuple[tuple[int, int], ...] = ()
     flattened: Flattened | None = None
+    magnitude_of: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:

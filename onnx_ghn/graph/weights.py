@@ -9,13 +9,16 @@ from onnx_ghn.graph.flat import Leaf, Op, Tensor
 from onnx_ghn.graph.folding import ints_of
 from onnx_ghn.graph.layout import Layout
 
-__all__ = ["leaves", "main_leaf", "per_channel", "rough_shape", "static_shape"]
+__all__ = ["is_normalised", "leaves", "main_leaf", "per_channel", "rough_shape", "static_shape"]
 
 #: Operators whose output is the first input, seen otherwise or in other numbers.
 _SAME = frozenset(
     {"Identity", "Cast", "CastLike", "Dropout", "Expand", "Tile", "QuantizeLinear", "DynamicQuantizeLinear"}
 )
 _PIECE = frozenset({"Split", "Slice", "Gather"})
+_PRODUCTS = frozenset({"MatMul", "Gemm", "Einsum", "FusedMatMul"})
+_NORMS = frozenset({"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"})
+_SQUARES = frozenset({"ReduceL2", "ReduceSumSquare", "ReduceSum", "LpNormalization"})
 _RESHAPE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
@@ -65,17 +68,53 @@ def _leaves(value: Tensor) -> list[Leaf]:
     if op.op_type in ("Sqrt", "Reciprocal", "Rsqrt", "Pow"):
         return [dataclasses.replace(leaf, divisor=True) for leaf in inner]
     # Arithmetic (weight standardisation, weight norm, scaled learning rates): the widest operand first.
-    operands = list(inner)
+    operands = [_entering(leaf, op, 0) for leaf in inner]
     for i, given in enumerate(op.inputs[1:], start=1):
         if given is not None and given.is_const:
             deeper: list[Leaf] = list(given.leaves or ())
             if op.op_type == "Div" and i == 1:  # γ / σ and γ / √(σ² + ε) alike
                 deeper = [dataclasses.replace(leaf, divisor=True) for leaf in deeper]
-            operands += deeper
+            operands += [_entering(leaf, op, i) for leaf in deeper]
     unique: dict[str, Leaf] = {}
     for leaf in operands:
         unique.setdefault(leaf.tensor.name, leaf)
     return sorted(unique.values(), key=lambda leaf: -math.prod(leaf.layout.stored))
+
+
+def _entering(leaf: Leaf, op: Op, index: int) -> Leaf:
+    """A leaf with the part that it has in an operator on constants, unless it has one already."""
+    if leaf.part:
+        return leaf
+    if op.op_type in _PRODUCTS:
+        # What is added behind a product (the third input of Gemm) is no factor.
+        return leaf if op.op_type == "Gemm" and index > 1 else dataclasses.replace(leaf, part="factor")
+    if op.op_type in _NORMS and index:
+        return dataclasses.replace(leaf, part="gain" if index == 1 else "shift")
+    return leaf
+
+
+def is_normalised(value: Tensor, name: str) -> bool:
+    """Whether a stored tensor is divided by its own norm on the way to a constant value (weight normalisation).
+
+    Weight standardisation divides by a norm, too, of what is left without the mean.
+    """
+    pending, seen = [value], {value}
+    while pending:
+        op = pending.pop().producer
+        if op is None:
+            continue
+        if op.op_type == "ReduceMean":
+            return False
+        for given in op.inputs:
+            if given is not None and given.is_const and given not in seen:
+                seen.add(given)
+                pending.append(given)
+    return any(
+        tensor.producer is not None
+        and tensor.producer.op_type in _SQUARES
+        and any(leaf.tensor.name == name for leaf in leaves(tensor))
+        for tensor in seen
+    )
 
 
 def main_leaf(value: Tensor) -> Leaf | None:

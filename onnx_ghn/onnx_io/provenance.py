@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from onnx_ghn.onnx_io.marks import TRACE, Ranges
+from onnx_ghn.onnx_io.marks import Ranges, notes
 from onnx_ghn.onnx_io.stored import StoredTensor
 from onnx_ghn.onnx_io.tensors import FillTensor
 
@@ -43,7 +43,7 @@ def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapp
         stored: the tensors of the model.
         frozen: what the file says that the framework does not train; see `marks.frozen_tensors`.
     """
-    traced = _traced(model) & stored.keys()
+    traced = _traced(model, stored)
     made = {name: "the framework does not train it" for name, ranges in frozen.items() if ranges is None}
     marked = {name: kind for name, tensor in stored.items() if (kind := tensor.value.metadata_props.get(_KIND))}
     learned = {name for name, kind in marked.items() if kind == "PARAMETER"} | traced
@@ -56,13 +56,18 @@ def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapp
     return Provenance(frozenset(learned - made.keys()), made, frozenset(zeros))
 
 
-def _traced(model: ir.Model) -> set[str]:
-    """Stored names in the trace of our exporters; none where there is no trace, or no readable one: `load` says so."""
-    try:
-        record = json.loads(model.metadata_props.get(TRACE) or "{}")
-        return {str(name) for name in record.get("stored", ())}
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return set()
+def _traced(model: ir.Model, stored: Mapping[str, StoredTensor]) -> set[str]:
+    """Stored names in the traces of our exporters; none where there is no trace, or no readable one: `load` says so."""
+    found: set[str] = set()
+    for note in notes(model):
+        try:
+            record = json.loads(note.trace or "{}")
+            names = [str(name) for name in record.get("stored", ())]
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            continue
+        for prefix in note.prefixes(stored):
+            found |= {prefix + name for name in names} & stored.keys()
+    return found
 
 
 def _is_folded_constant(tensor: StoredTensor) -> bool:

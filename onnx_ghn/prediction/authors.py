@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from onnx_ghn.graph import Parameter, Role
+from onnx_ghn.prediction.fixed_tables import fixed_table
 
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io import StoredTensor
@@ -48,7 +49,8 @@ def authors_start(parameter: Parameter, tensor: StoredTensor) -> str:
         return ""
     value = common_value(tensor)
     if value is None:
-        return ""
+        is_table = not (tensor.is_sparse or tensor.is_string or tensor.is_absent)
+        return fixed_table(parameter, tensor.numpy()) if is_table else ""
     match parameter.role:
         case Role.norm_scale if value != 1:
             return f"a scale that begins at {value:g}"

@@ -42,6 +42,7 @@ class Maker:
     is_twin: bool = False  # what the GHN decodes is equal to what it decodes for another tensor beside it
     original: Maker | None = None  # of the tensor that this one repeats
     transposed: bool = False  # against the original
+    magnitude: Maker | None = None  # of the weight whose norms it holds
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,6 +63,8 @@ class Maker:
         if self.original is not None:
             (make,) = self.original.tensors(blocks, options).values()
             return {self.stored.name: functools.partial(_transposed, make) if self.transposed else make}
+        if self.magnitude is not None:
+            make = functools.partial(_norms, self.magnitude.tensors(blocks, options)[self.magnitude.stored.name], self)
         if self.factor != 1:
             make = functools.partial(_scaled, make, self.factor)
         if self.parameter.kept:
@@ -95,6 +98,14 @@ def _told_apart(block: Block, parameter: Parameter, seed: int) -> Array:
 
 def _transposed(make: Make) -> Array:
     return make().T
+
+
+def _norms(make: Make, maker: Maker) -> Array:
+    """The norms of a weight, over the axes that have length 1 in the tensor that holds them."""
+    values, shape = make().astype(np.float64), maker.parameter.shape
+    axes = tuple(axis for axis, dim in enumerate(shape) if dim == 1 and values.shape[axis] > 1)
+    norms: Array = np.sqrt((values**2).sum(axis=axes, keepdims=True)).astype(np.float32)
+    return norms
 
 
 def _scaled(make: Make, factor: float) -> Array:

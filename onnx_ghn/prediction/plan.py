@@ -75,7 +75,8 @@ def plan(
     ]
     for index, tie in find_ties(graph.parameters, stored).items() if speaks else ():
         decisions[index] = _tied(decisions[index], decisions[tie.original], tie)
-    return decisions
+    by_name = {decision.parameter.name: decision for decision in decisions}
+    return [_as_magnitude(d, by_name.get(d.parameter.magnitude_of), stored, options) for d in decisions]
 
 
 def uncertain_of(graph: ComputationGraph) -> list[Decision]:
@@ -86,6 +87,19 @@ def uncertain_of(graph: ComputationGraph) -> list[Decision]:
 def constants_of(graph: ComputationGraph) -> list[Decision]:
     """The decisions on the tensors of a model that are no parameters: each stays, for the reason that its row gives."""
     return [Decision(row, "constant", row.reason) for row in graph.constants]
+
+
+def _as_magnitude(
+    decision: Decision, direction: Decision | None, stored: Mapping[str, StoredTensor], options: PredictOptions
+) -> Decision:
+    """The decision on the norms of a weight: they are those of what the weight gets, so that the layer gets that."""
+    parameter = decision.parameter
+    if direction is None or parameter.frozen or not options.wants(parameter.name):
+        return decision
+    if direction.maker is None:
+        return Decision(parameter, "kept", f"as {direction.parameter.name}, whose norms it holds")
+    maker = Maker("standard", parameter, None, stored[parameter.name], magnitude=direction.maker)
+    return Decision(parameter, direction.outcome, f"the norms of {direction.parameter.name}", maker)
 
 
 def _tied(decision: Decision, original: Decision, tie: Tie) -> Decision:

@@ -189,7 +189,13 @@ def _reference(
 def _as_standard(decision: Decision) -> Decision:
     if decision.maker is None:
         return decision
-    return dataclasses.replace(decision, maker=dataclasses.replace(decision.maker, source="standard"))
+    return dataclasses.replace(decision, maker=_standard(decision.maker))
+
+
+def _standard(maker: Maker) -> Maker:
+    """A maker of standard weights; what repeats a tensor, or holds its norms, follows it."""
+    original, magnitude = (None if each is None else _standard(each) for each in (maker.original, maker.magnitude))
+    return dataclasses.replace(maker, source="standard", original=original, magnitude=magnitude)
 
 
 def _target(reference: _Reference, trial: Trial) -> Trial | None:
@@ -241,6 +247,7 @@ def _corrected(
 
     makers = [decision.maker for decision in decisions if decision.maker is not None]
     tied = {each.stored.name for maker in makers if maker.original is not None for each in (maker, maker.original)}
+    tied |= {maker.magnitude.stored.name for maker in makers if maker.magnitude is not None}  # its scale has no effect
     scalable = {
         maker.stored.value.name or "": maker.stored.name
         for maker in makers

@@ -51,8 +51,8 @@ def tell_apart(
 
 
 def _told_apart(maker: Maker, twins: Collection[int]) -> Maker:
-    original = None if maker.original is None else _told_apart(maker.original, twins)
-    return dataclasses.replace(maker, is_twin=maker.index in twins, original=original)
+    original, magnitude = (None if m is None else _told_apart(m, twins) for m in (maker.original, maker.magnitude))
+    return dataclasses.replace(maker, is_twin=maker.index in twins, original=original, magnitude=magnitude)
 
 
 def _find_twins(graph: ComputationGraph, blocks: Mapping[int, Block]) -> dict[int, int]:

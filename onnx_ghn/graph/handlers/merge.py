@@ -6,6 +6,7 @@ import math
 
 from onnx_ghn.graph.context import BuildContext, looks_constant, vector
 from onnx_ghn.graph.flat import Leaf, Op, Tensor
+from onnx_ghn.graph.folding import ints_of
 from onnx_ghn.graph.handlers.written_norms import shift_parts, written_norm
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
@@ -59,11 +60,35 @@ def multiply(ctx: BuildContext, op: Op) -> None:
         ctx.claim_quantised(constants, op)
     elif constants and len(data) == 1 and sources:
         shape = static_shape(constants[0])
-        if per_channel(shape):
+        if shape is not None and per_channel(shape) and op.op_type == "Mul" and _is_dotted(op, shape):
+            sources = _dotted(ctx, op, constants[0], sources)
+        elif per_channel(shape):
             sources = _scale(ctx, op, constants[0], sources)
     elif op.op_type == "Mul" and len(data) == 2 and len(sources) > 1 and _is_gate(ctx, op):
         sources = ctx.add_node(Primitive.cse, sources, name=op.name)
     ctx.finish(op, sources)
+
+
+def _is_dotted(op: Op, shape: tuple[int, ...]) -> bool:
+    """Whether the product with a vector is summed over that vector's axis: x · w written as arithmetic."""
+    users = op.outputs[0].consumers
+    if len(users) != 1 or users[0].op_type != "ReduceSum":
+        return False
+    given = users[0].input(1)
+    axes = ints_of(given) if given is not None else users[0].attr("axes")
+    if axes is None or len(axes) != 1:
+        return False
+    axis = next(i - len(shape) for i, dim in enumerate(shape) if dim > 1)
+    data = next((t for t in op.inputs if t is not None and not t.is_const), None)
+    rank = len(op.outputs[0].shape or (data.shape if data is not None else None) or ())
+    return axes[0] == axis or (rank > 0 and axes[0] >= 0 and axes[0] - rank == axis)
+
+
+def _dotted(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int]) -> frozenset[int]:
+    claim = ctx.claim(constant, Role.weight, op, lambda layout: layout.reshape((1, math.prod(layout.canonical))))
+    if claim.shape is None or _is_not_float(ctx, constant):
+        return sources
+    return ctx.add_node(Primitive.conv, sources, name=claim.name, shape=claim.shape, weight=claim.index)
 
 
 def _is_integral(tensor: Tensor) -> bool:

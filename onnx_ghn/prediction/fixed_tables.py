@@ -1,0 +1,101 @@
+"""Tables that were computed and never drawn, told by value: filter banks, masks, windows, sines, colour matrices.
+
+Nothing in an ONNX file says so, and no initialiser draws such values. Each test takes numbers that would be a
+coincidence in weights.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from onnx_ghn.arrays import Array
+from onnx_ghn.graph import Parameter, Role
+
+__all__ = ["fixed_table"]
+
+_SAMPLE = 4096  # elements that mostly settle whether a table is sparse
+_SMALLEST = 16  # elements; of fewer, half may be zero by rounding
+_LARGEST = 1 << 24  # elements of the tables that are looked at as a whole
+_WINDOW = 8  # elements of the shortest window
+_PAIRS = 3  # of sines and cosines, the fewest that are no coincidence
+_CLOSE = 1e-4
+
+
+def fixed_table(parameter: Parameter, values: Array) -> str:
+    """What kind of table a tensor is; empty for what may have been drawn, or trained.
+
+    Args:
+        values: of the tensor's stored shape, in floats.
+    """
+    shape = parameter.layout.canonical
+    if values.size > _LARGEST or not np.issubdtype(values.dtype, np.floating):
+        return ""
+    if parameter.role is Role.norm_scale:
+        return "a window: it reads the same from both ends" if _is_window(values.reshape(-1)) else ""
+    if parameter.role not in (Role.weight, Role.embedding, Role.position):
+        return ""
+    if _is_sparse(values):
+        return "more than half of its elements are exactly zero, as in a filter bank, a mask or a pruned layer"
+    table = np.asarray(parameter.layout.to_canonical(values)).reshape(shape[0], -1)
+    if parameter.role is Role.position and shape[0] == 1 and len(shape) > 2:
+        table = table.reshape(shape[1], -1)
+    table = table.astype(np.float64)
+    if _has_one_row(table):
+        return "all its rows are the same, as in a fixed filter"
+    if _is_sines(table) or _is_sines(table.T):
+        return "sines and cosines"
+    if parameter.role is Role.weight and _is_colour(table):
+        return "a colour matrix: its rows add up to 0 or 1"
+    return ""
+
+
+def _is_sparse(values: Array) -> bool:
+    flat = values.reshape(-1)
+    if flat.size < _SMALLEST:
+        return False
+    sample = flat[:: max(1, flat.size // _SAMPLE)]
+    return float((sample == 0).mean()) > 0.25 and float((flat == 0).mean()) > 0.5
+
+
+def _has_one_row(table: Array) -> bool:
+    """Whether several rows, of several different numbers each, are all the same."""
+    rows, columns = table.shape
+    if rows < 2 or columns < 4 or not bool((table[1] == table[0]).all()) or bool((table[0] == table[0, 0]).all()):
+        return False
+    return bool((table == table[0]).all())
+
+
+def _is_sines(table: Array) -> bool:
+    """Whether the rows come in pairs whose squares add up to one envelope: 1, or a window."""
+    rows, columns = table.shape
+    if rows % 2 or rows < 2 * _PAIRS or columns < 4 or float(np.abs(table[0]).max()) > 1 + _CLOSE:
+        return False
+    half = rows // 2
+    pairs = ((table[:half], table[half:]), (table[0::2], table[1::2]))
+    for first, second in pairs:
+        envelope = first**2 + second**2
+        largest = float(envelope.max())
+        if largest > 0 and float(np.abs(envelope - envelope[1]).max()) < _CLOSE * largest:
+            return True
+    return False
+
+
+def _is_window(values: Array) -> bool:
+    """Whether a vector of different numbers is symmetric, as it is or, as of a periodic window, without its first."""
+    if values.size < _WINDOW or float(np.ptp(values)) == 0:
+        return False
+    tolerance = _CLOSE * float(np.abs(values).max())
+    return any(bool((np.abs(part - part[::-1]) <= tolerance).all()) for part in (values, values[1:]))
+
+
+def _is_colour(table: Array) -> bool:
+    """Whether three channels become one or three by weights of the eye, or by a change of colour space."""
+    rows, columns = table.shape
+    if columns != 3 or rows not in (1, 3):
+        return False
+    sums = table.sum(axis=1)
+    return math.isclose(float(sums[0]), 1, abs_tol=1e-3) and all(
+        min(abs(float(total)), abs(float(total) - 1)) < 1e-3 for total in sums
+    )

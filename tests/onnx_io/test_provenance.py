@@ -1,0 +1,83 @@
+"""What a file says of where its tensors come from."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_ghn.graph.builder import build_graph
+from onnx_ghn.onnx_io import read_model, stored_tensors
+from onnx_ghn.onnx_io.marks import frozen_tensors, mark
+from onnx_ghn.onnx_io.provenance import Provenance, provenance
+
+_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
+_FOLDED = "pkg.onnxscript.optimizer.folded_from"
+
+
+def _model(**tensors: np.ndarray) -> ir.Model:
+    """A product, a factor with several axes, and a sum: x @ w * gain + start."""
+    names = list(tensors)
+    nodes = [helper.make_node("MatMul", ["x", names[0]], ["v0"])]
+    for number, name in enumerate(names[1:]):
+        nodes.append(helper.make_node("Mul", [f"v{number}", name], [f"v{number + 1}"]))
+    graph = helper.make_graph(
+        nodes,
+        "m",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 4])],
+        [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in tensors.items()],
+    )
+    return read_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+
+
+def _known(model: ir.Model) -> Provenance:
+    return provenance(model, stored_tensors(model), frozen_tensors(model))
+
+
+def _draw(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape)
+
+
+def test_a_file_without_notes_says_nothing() -> None:
+    assert _known(_model(w=_draw(4, 8), gain=_draw(3, 8))) == Provenance()
+
+
+def test_a_trace_names_what_the_framework_trains() -> None:
+    model = _model(w=_draw(4, 8), gain=_draw(3, 8), table=_draw(3, 8))
+    mark(model, json.dumps({"stored": {"w": [4, 8], "gain": [3, 8]}}), {"table": None})
+    known = _known(model)
+    assert known.learned == {"w", "gain"}
+    assert known.made == {"table": "the framework does not train it"}
+    graph = build_graph(model)
+    assert {p.name: p.uncertain for p in graph.parameters} == {"w": False, "gain": False}
+    assert [row.name for row in graph.constants] == ["table"]
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"stored": 3}', '{"stored": {"gone": [1]}}'])
+def test_a_trace_that_cannot_be_read_says_nothing(text: str) -> None:
+    model = _model(w=_draw(4, 8), gain=_draw(3, 8))
+    mark(model, text, {})
+    assert _known(model).learned == set()
+    assert [row.name for row in build_graph(model).uncertain] == ["gain"]
+
+
+@pytest.mark.parametrize(
+    ("values", "folded", "made"),
+    [
+        (np.ones((15, 8)), "['val_9', 'view']", True),
+        (np.zeros((15, 8)), "['val_9']", True),
+        (np.ones((15, 8)), "['block.scale']", False),  # a parameter of torch, in another form
+        (_draw(15, 8), "['val_9']", False),
+    ],
+)
+def test_what_torch_folded_of_constants_is_none_of_its_parameters(values: np.ndarray, folded: str, made: bool) -> None:
+    model = _model(w=_draw(4, 8), factor=values)
+    model.graph.initializers["w"].metadata_props[_KIND] = "PARAMETER"
+    model.graph.initializers["factor"].metadata_props[_FOLDED] = folded
+    known = _known(model)
+    assert known.learned == {"w"}
+    assert ("factor" in known.made) is made

@@ -1,0 +1,113 @@
+"""Tables that nobody trained are told by their values; what initialisers draw never is."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_ghn.graph import Parameter, Role
+from onnx_ghn.graph.layout import Layout
+from onnx_ghn.inspection import inspect_model
+from onnx_ghn.prediction.fixed_tables import fixed_table
+
+
+def _tell(role: Role, values: np.ndarray) -> str:
+    return fixed_table(Parameter("t", role, Layout(values.shape)), values.astype(np.float32))
+
+
+def _mel(n_bands: int = 20, n_bins: int = 128) -> np.ndarray:
+    """Triangles of growing width, as librosa and torchaudio make them."""
+    centres = np.geomspace(2, n_bins - 1, n_bands + 2)
+    bins = np.arange(n_bins)
+    rising = (bins - centres[:-2, None]) / (centres[1:-1] - centres[:-2])[:, None]
+    falling = (centres[2:, None] - bins) / (centres[2:] - centres[1:-1])[:, None]
+    return np.maximum(0, np.minimum(rising, falling))
+
+
+def _positions(n: int = 50, width: int = 32, *, interleaved: bool) -> np.ndarray:
+    angles = np.arange(n)[:, None] / 10000 ** (np.arange(width // 2) / (width // 2))
+    parts = [np.sin(angles), np.cos(angles)]
+    return np.stack(parts, -1).reshape(n, width) if interleaved else np.concatenate(parts, 1)
+
+
+def _fourier(n: int = 64, *, windowed: bool) -> np.ndarray:
+    angles = 2 * np.pi * np.arange(n // 2)[:, None] * np.arange(n) / n
+    window = np.hanning(n + 1)[:-1] if windowed else 1.0
+    return np.concatenate([np.cos(angles) * window, -np.sin(angles) * window])
+
+
+_BLUR = np.tile(np.outer([1, 2, 1], [1, 2, 1]) / 16, (8, 1, 1, 1))
+_YUV = np.array([[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]])
+
+
+@pytest.mark.parametrize(
+    ("role", "values", "kind"),
+    [
+        (Role.weight, _mel(), "more than half"),
+        (Role.weight, np.eye(16), "more than half"),
+        (Role.embedding, np.eye(10)[:, ::-1], "more than half"),
+        (Role.position, np.tril(np.random.default_rng(0).random((16, 16)), -3), "more than half"),
+        (Role.weight, _BLUR, "all its rows"),
+        (Role.weight, np.tile([[[[1.0, 0, -1], [2, 0, -2], [1, 0, -1]]]], (4, 1, 1, 1)) / 7, "all its rows"),
+        (Role.position, _positions(interleaved=True), "sines"),
+        (Role.embedding, _positions(interleaved=False), "sines"),
+        (Role.position, _positions(interleaved=False)[None], "sines"),
+        (Role.weight, _fourier(windowed=False), "sines"),
+        (Role.weight, _fourier(windowed=True)[:, None], "sines"),
+        (Role.norm_scale, np.hanning(64), "a window"),
+        (Role.norm_scale, np.hamming(33)[:-1], "a window"),
+        (Role.norm_scale, np.kaiser(16, 8.6), "a window"),
+        (Role.weight, _YUV, "a colour matrix"),
+        (Role.weight, _YUV[:1], "a colour matrix"),
+        (Role.weight, np.array([[0.2126, 0.7152, 0.0722]])[..., None, None], "a colour matrix"),
+    ],
+)
+def test_what_was_computed_is_told(role: Role, values: np.ndarray, kind: str) -> None:
+    assert _tell(role, values).startswith(kind)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_initialisers_draw_is_no_table(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    q, _ = np.linalg.qr(rng.standard_normal((32, 32)))
+    drawn = [
+        (Role.weight, q),
+        (Role.weight, rng.standard_normal((32, 3, 3, 3)) * 0.1),
+        (Role.weight, rng.uniform(-1, 1, (3, 3))),
+        (Role.weight, rng.uniform(-1, 1, (1, 3))),
+        (Role.weight, np.maximum(rng.standard_normal((64, 64)), -0.2)),
+        (Role.weight, rng.uniform(-1, 1, (8, 1, 3, 3))),
+        (Role.embedding, rng.standard_normal((100, 16)) * (np.arange(100) > 0)[:, None]),  # a row for padding
+        (Role.position, rng.standard_normal((1, 64, 32)) * 0.02),
+        (Role.norm_scale, rng.uniform(0.5, 1.5, 64)),
+        (Role.norm_scale, np.ones(64)),
+        (Role.weight, np.zeros((8, 8))[:, :0].reshape(8, 0)),
+    ]
+    for role, values in drawn[:-1]:
+        assert _tell(role, values) == "", (role, values.shape)
+
+
+def test_a_filter_bank_before_a_net_keeps_its_values() -> None:
+    rng = np.random.default_rng(0)
+    tensors = {"bank": _mel().T, "w": rng.standard_normal((20, 5)), "b": rng.standard_normal(5)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "bank"], ["a"]),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("MatMul", ["r", "w"], ["c"]),
+        helper.make_node("Add", ["c", "b"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "sound",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 128])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 5])],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in tensors.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    onnx.checker.check_model(model, full_check=True)
+    outcomes = {entry.parameter.name: entry.outcome for entry in inspect_model(model).coverage.entries}
+    assert outcomes == {"bank": "kept", "w": "predicted", "b": "predicted"}
+    asked = inspect_model(model, overwrite_special=True).coverage
+    assert {entry.outcome for entry in asked.entries} == {"predicted"}
