@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -11,6 +14,7 @@ from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.graph.builder import build_graph
 from onnx_ghn.inspection import inspect_model
 from onnx_ghn.onnx_io import read_model, stored_tensors
+from onnx_ghn.passes import open_model
 
 _UNARY = ("Relu", "Sigmoid", "Round", "Sign", "Exp", "Neg", "Identity", "Floor", "Sqrt", "IsNaN", "Softmax", "Shape")
 _BINARY = ("Add", "Sub", "Mul", "Div", "Max", "Pow", "Greater", "PRelu", "MatMul", "Where", "Mystery")
@@ -229,3 +233,27 @@ def test_the_condition_and_the_states_of_a_loop_are_reached() -> None:
     graph = _check_sums(model)
     reasons = {row.name: row.reason for row in (*graph.parameters, *graph.constants)}
     assert "no path" not in " ".join(reasons.values()), reasons
+
+
+def _files_of_others(folder: Path) -> list[Path]:
+    """Files that the onnx package ships, and those of other people's projects where they are at hand."""
+    files = sorted((Path(onnx.__file__).parent / "backend" / "test" / "data").glob("*/*/model.onnx"))
+    kinds = ("light", "simple", "pytorch-converted", "pytorch-operator")
+    found = [file for file in files if file.parent.parent.name in kinds]
+    archive = Path(__file__).parents[3] / "shared" / "datasets" / "real-onnx" / "files.zip"
+    if archive.exists():
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(folder)
+        found += sorted(folder.rglob("*.onnx"))
+    return found
+
+
+def test_rows_of_real_files_add_up(tmp_path: Path) -> None:
+    files = _files_of_others(tmp_path)
+    assert len(files) > 50
+    for file in files:
+        opened = open_model(file)
+        graph = build_graph(opened.model)
+        rows = [*graph.parameters, *graph.uncertain, *graph.constants]
+        assert sorted(row.name for row in rows) == sorted(opened.stored), file
+        assert sum(row.size for row in rows) == sum(int(np.prod(t.shape)) for t in opened.stored.values()), file
