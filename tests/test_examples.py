@@ -47,7 +47,9 @@ def test_found_predicted_sound_and_finite(path: Path, tmp_path: Path) -> None:
     assert coverage.count("kept") == 0
     assert all(reason for reason in coverage.reasons())
     assert [
-        note for note in coverage.notes if "out equal to one that reads" not in note
+        note
+        for note in coverage.notes
+        if "out equal to one that reads" not in note and "if a simplifier merged" not in note  # heads that are shared
     ] == []  # all running statistics calibrated
 
     # What inspect foretells of each tensor is what became of it.

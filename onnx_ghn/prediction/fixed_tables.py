@@ -30,7 +30,7 @@ def fixed_table(parameter: Parameter, values: Array) -> str:
         values: of the tensor's stored shape, in floats.
     """
     shape = parameter.layout.canonical
-    if values.size > _LARGEST or not np.issubdtype(values.dtype, np.floating):
+    if values.size > _LARGEST or not np.issubdtype(values.dtype, np.floating) or not bool(np.isfinite(values).all()):
         return ""
     if parameter.role is Role.norm_scale:
         return "a window: it reads the same from both ends" if _is_window(values.reshape(-1)) else ""

@@ -12,6 +12,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_ghn.onnx_io.tensors import AbsentTensor
 from onnx_ghn.prediction.trials import Trial
@@ -159,9 +160,10 @@ class _Values:
             return _Scale(1.0)  # numbers of indices and shapes play no part
         if isinstance(tensor, AbsentTensor):
             return None
-        values = np.asarray(tensor.numpy()).reshape(-1).astype(np.float32, copy=False)  # a gigabyte is not copied
-        size = float(np.linalg.norm(values)) / math.sqrt(values.size)
-        return _Scale(size, abs(float(values.mean())) < 0.5 * size) if math.isfinite(size) else None
+        with np.errstate(over="ignore", invalid="ignore"):  # damaged values: then the scale is not known
+            values = np.asarray(tensor.numpy()).reshape(-1).astype(np.float32, copy=False)  # a gigabyte is not copied
+            size = float(np.linalg.norm(values)) / math.sqrt(values.size)
+            return _Scale(size, abs(float(values.mean())) < 0.5 * size) if math.isfinite(size) else None
 
     def _linear(self, node: ir.Node, linear: Linear) -> _Scale | None:
         weight = self.of(node.inputs[linear.place])
@@ -263,7 +265,12 @@ def _agreement(node: ir.Node, linear: Linear) -> float:
         return 1.0
     if isinstance(stored, AbsentTensor):
         return 1.0
-    values = np.asarray(stored.numpy()).astype(np.float32, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):  # as in `_stored`
+        agreement = _agreement_of_rows(np.asarray(stored.numpy()).astype(np.float32, copy=False), node, linear)
+    return agreement if math.isfinite(agreement) else 1.0
+
+
+def _agreement_of_rows(values: npt.NDArray[np.float32], node: ir.Node, linear: Linear) -> float:
     if not node.op_type.endswith("Conv"):
         values = values if _is_turned(node, linear) else np.swapaxes(values, -1, -2)
         values = values.reshape(-1, values.shape[-1])

@@ -135,8 +135,8 @@ def test_predict_json(path, target, ghn_folder):
     outcome = command("predict", path, "-o", target, "--ghn", ghn_folder, "--json")
     report = json.loads(outcome.out)
     assert set(report) == {
-        "input", "output", "ghn", "n_trainable_elements", "tensors", "elements", "share_predicted", "notes",
-        "parameters",
+        "input", "output", "ghn", "n_trainable_elements", "tensors", "elements", "share_predicted", "may_be_learned",
+        "notes", "parameters", "constants",
     }  # fmt: skip
     assert report["input"] == str(path)
     assert report["output"] == str(target)

@@ -89,6 +89,13 @@ def test_what_initialisers_draw_is_no_table(seed: int) -> None:
         assert _tell(role, values) == "", (role, values.shape)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_damaged_numbers_are_no_table(value: float) -> None:
+    values = _positions(interleaved=True)
+    values[3, 3] = value
+    assert _tell(Role.position, values) == ""
+
+
 def test_a_filter_bank_before_a_net_keeps_its_values() -> None:
     rng = np.random.default_rng(0)
     tensors = {"bank": _mel().T, "w": rng.standard_normal((20, 5)), "b": rng.standard_normal(5)}
