@@ -10,6 +10,7 @@ from onnx_ghn.garbage import no_garbage_collection
 from onnx_ghn.graph import ComputationGraph, Role
 from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.limits import gib, memory_bytes
+from onnx_ghn.prediction.copies import note_copies
 from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.prediction.plan import constants_of, plan, uncertain_of
@@ -81,7 +82,8 @@ def predict(
         filled |= {p.name for p in graph.parameters if p.role is Role.statistic} if options.calibrates else set()
         require_values(opened.stored.values(), filled)  # before the work that calibration is
     settled = settle(opened, graph, decisions, blocks, options)
-    notes = [*opened.notes, *lost, *equal_weights, *settled.notes]
+    copies = note_copies(decisions, blocks, options)
+    notes = [*opened.notes, *lost, *equal_weights, *copies, *settled.notes]
     coverage = CoverageReport([*decisions, *uncertain_of(graph)], notes, constants_of(graph))
     # Tensors that were one with another are new in the file, be it that they keep the values of that one.
     new = {d.parameter.name for d in decisions if d.outcome == "kept"} & set(opened.untied)

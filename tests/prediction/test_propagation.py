@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from predict_models import Net, cnn, export, run, session, tiny_ghn
+from predict_models import Net, besides_copies, cnn, export, run, session, tiny_ghn
 from test_settling import dense, loud_ghn, residual
 from torch import nn
 
@@ -111,8 +111,8 @@ def test_without_calibration_scales_are_estimated_and_corrected(
 def test_without_calibration_one_line_says_that_nothing_was_run() -> None:
     near = predict(cnn(), ghn=tiny_ghn(), calibrate="none")
     raw = predict(cnn(), ghn=tiny_ghn(), calibrate="none", correct_scales=False)
-    assert near.coverage.notes == ["the scale of the outputs is only estimated: nothing was run"]
-    assert raw.coverage.notes == []
+    assert besides_copies(near.coverage.notes) == ["the scale of the outputs is only estimated: nothing was run"]
+    assert besides_copies(raw.coverage.notes) == []
     for name, values in raw.items():
         np.testing.assert_array_equal(near[name], values)
 

@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
-from predict_models import Net, arrays, run, signature, tiny_ghn
+from predict_models import Net, arrays, besides_copies, run, signature, tiny_ghn
 from torch.nn import functional as F
 
 from onnx_ghn import predict
@@ -128,7 +128,7 @@ def test_two_norms_equal_torch(spelling: Spelling, last: bool, opset: int, feeds
         x = net.op("Relu", x, out=f"r{i}")
     proto = net.model(x)
     stored, notes = filled(proto, tmp_path / "out.onnx")
-    assert notes == []
+    assert besides_copies(notes) == []
     roles = {e.parameter.name: (e.parameter.role.value, e.outcome) for e in inspect_model(proto).coverage.entries}
     for i in range(2):
         assert roles[f"b{i}.mean"] == roles[f"b{i}.var"] == ("statistic", "statistic")
@@ -154,7 +154,7 @@ def test_statistics_in_half_precision_keep_their_type(feeds: list[Feed], tmp_pat
     scaled = net.op("Mul", net.op("Div", net.op("Sub", x, mean, out="d"), root, out="n"), gamma, out="s")
     net.op("Add", scaled, beta, out="y")
     stored, notes = filled(net.model("y"), tmp_path / "out.onnx")
-    assert notes == []
+    assert besides_copies(notes) == []
     assert stored["b.mean"].dtype == stored["b.var"].dtype == np.float16
     h = F.conv2d(torch.from_numpy(feeds[0]["x"]), torch.from_numpy(stored["c.w"]), padding=1)
     assert_statistics(stored, "b", *batch_norm(h, stored, "b")[1:], rtol=2e-3)
@@ -167,7 +167,7 @@ def test_a_norm_that_is_used_twice_gets_the_statistics_of_both(feeds: list[Feed]
     z = net.conv(y, 8, 8, "c2")
     net.op("Add", net.op("Mul", z, "b.f", out="again"), "b.t", out="z")
     stored, notes = filled(net.model("z"), tmp_path / "out.onnx")
-    assert notes == []
+    assert besides_copies(notes) == []
     first = F.conv2d(torch.from_numpy(feeds[0]["x"]), torch.from_numpy(stored["c1.w"]), padding=1)
     second = F.conv2d(batch_norm(first, stored, "b")[0], torch.from_numpy(stored["c2.w"]), padding=1)
     both = torch.cat([first, second])
@@ -185,7 +185,7 @@ def test_a_norm_in_a_function_that_holds_its_statistics(feeds: list[Feed], tmp_p
     net.op("Norm", net.conv(net.input("N", 3, 8, 8), 3, 8, "c"), out="y", domain="local")
     proto = net.model("y", shape=["N", 8, 8, 8])
     prediction = predict(proto, tmp_path / "out.onnx", ghn=tiny_ghn(), correct_scales=False)
-    assert prediction.coverage.notes == []
+    assert besides_copies(prediction.coverage.notes) == []
     written = onnx.load(tmp_path / "out.onnx")
     nodes = [node for node in written.functions[0].node if node.op_type == "Constant"]
     stored = arrays(written) | {n.output[0]: onnx.numpy_helper.to_array(n.attribute[0].t) for n in nodes}
@@ -217,7 +217,7 @@ def test_a_norm_in_a_body_stays_whole(spelling: Spelling | None, tmp_path: Path)
     net.op("If", flag, out="y", **branches)
     proto = net.model("y")
     prediction = predict(proto, tmp_path / "out.onnx", ghn=tiny_ghn(), correct_scales=False)
-    (note,) = prediction.coverage.notes
+    (note,) = besides_copies(prediction.coverage.notes)
     assert note == (
         "2 running statistics are kept, first inner.mean: it stands in the body of If, which a trial run may not enter"
     )
