@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 import torch
 import torchvision
+from predict_models import besides_copies
 from torch import nn
 
 import onnx_ghn
@@ -89,7 +90,7 @@ def test_the_graph_is_that_of_an_export_without_folding(tmp_path: Path) -> None:
     other = onnx_ghn.predict(first(module), unfold_batchnorm=True, calibrate="none", correct_scales=False)
     assert one.coverage.n_trainable == other.coverage.n_trainable
     assert [node.primitive for node in one.graph.nodes] == [node.primitive for node in other.graph.nodes]
-    assert other.coverage.notes == ["20 folded batch norms put back"]
+    assert besides_copies(other.coverage.notes) == ["20 folded batch norms put back"]
     assert sorted(value.shape for value in one.values()) == sorted(value.shape for value in other.values())
     for mine, theirs in zip(
         sorted(one.values(), key=lambda v: (v.shape, float(np.sum(v)))),
@@ -123,9 +124,8 @@ def test_without_residual_sums(export: Any) -> None:
 def test_nets_without_batch_norms_are_left_alone(module: Callable[[], nn.Module]) -> None:
     exported = first(module())
     assert find_folded(read_model(exported)) == []
-    assert onnx_ghn.predict(exported, unfold_batchnorm=True, calibrate="none", correct_scales=False).coverage.notes == [
-        "no folded batch norms were found"
-    ]
+    prediction = onnx_ghn.predict(exported, unfold_batchnorm=True, calibrate="none", correct_scales=False)
+    assert besides_copies(prediction.coverage.notes) == ["no folded batch norms were found"]
 
 
 def test_batch_norms_that_are_there_are_left_alone() -> None:
