@@ -126,6 +126,15 @@ def _ranks(argument: object, node: ir.Node, opset: int) -> bool:
     return True
 
 
+def _types(argument: object, node: ir.Node, opset: int) -> bool:
+    """Each input has one of these element types; one whose type is unknown has not."""
+    for index, names in _mapping(argument).items():
+        value = _at(node.inputs, int(index))
+        if value is None or value.dtype is None or value.dtype.name not in names:
+            return False
+    return True
+
+
 def _read_by(argument: object, node: ir.Node, opset: int) -> bool:
     """One of these operators reads the first output."""
     return any(use.node.op_type in _sequence(argument) for use in node.outputs[0].uses())
@@ -161,6 +170,7 @@ PREDICATES: Mapping[str, Callable[[object, ir.Node, int], bool]] = {
     "outputs_absent": _outputs_absent,
     "stored": _stored,
     "ranks": _ranks,
+    "types": _types,
     "read_by": _read_by,
     "reads": _reads,
     "opset_from": _opset_from,

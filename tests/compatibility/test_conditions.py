@@ -16,12 +16,20 @@ from onnx_ghn.compatibility.conditions import PREDICATES, holds
 node = helper.make_node
 
 
-def first(*nodes: onnx.NodeProto, opset: int = 17, stored: tuple[str, ...] = (), rank: int = 4) -> ir.Node:
+def first(
+    *nodes: onnx.NodeProto,
+    opset: int = 17,
+    stored: tuple[str, ...] = (),
+    rank: int = 4,
+    type_of_w: int = TensorProto.FLOAT,
+) -> ir.Node:
     """The first node of a model of these nodes, whose input `x` has `rank` dimensions."""
     shape = [2] * rank
     tensors = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name in stored]
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
-    others = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("w", "b")]
+    others = [
+        helper.make_tensor_value_info(name, kind, None) for name, kind in (("w", type_of_w), ("b", TensorProto.FLOAT))
+    ]
     y = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)
     graph = helper.make_graph(list(nodes), "g", [x, *others], [y], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
@@ -50,6 +58,11 @@ CASES: dict[str, tuple[Any, ir.Node, ir.Node]] = {
         first(node("MatMul", ["x", "w"], ["y"]), stored=("kept",)),
     ),
     "ranks": ({"0": [3, 5]}, first(RELU, rank=3), first(RELU, rank=4)),
+    "types": (
+        {"1": ["FLOAT"]},
+        first(node("MatMul", ["x", "w"], ["y"])),
+        first(node("MatMul", ["x", "w"], ["y"]), type_of_w=TensorProto.DOUBLE),
+    ),
     "read_by": (
         ["Tanh"],
         first(node("Relu", ["x"], ["r"]), node("Tanh", ["r"], ["y"])),
