@@ -77,11 +77,13 @@ def graph_of(model: ir.Model, stored: dict[str, StoredTensor], rules: str) -> Co
         ctx = BuildContext(flat, graph_rules(rules), frozen, known.made)
         _read(ctx, table)
         reached = reached_tensors(flat)
-        if _lost(ctx) & reached:  # weights before a comparison, a rounding, an ArgMax: no gradient, but a way
+        alive = _alive(ctx)
+        if _lost(ctx, alive) & reached:  # weights before a comparison, a rounding, an ArgMax: no gradient, but a way
             ctx = BuildContext(flat, graph_rules(rules), frozen, known.made, joins_cuts=True)
             _read(ctx, table)
+            alive = _alive(ctx)
         complete(ctx, stored, known, reached)
-        return _prune(ctx, reached)
+        return _prune(ctx, alive, reached)
 
 
 @contextlib.contextmanager
@@ -159,15 +161,14 @@ def _alive(ctx: BuildContext) -> set[int]:
     return alive
 
 
-def _lost(ctx: BuildContext) -> set[str]:
+def _lost(ctx: BuildContext, alive: Collection[int]) -> set[str]:
     """Names of the parameters of nodes from which no path leads to an output."""
-    alive, names = _alive(ctx), list(ctx.parameters)
+    names = list(ctx.parameters)
     return {names[i] for number, node in enumerate(ctx.nodes) if number not in alive for i in node.parameters}
 
 
-def _prune(ctx: BuildContext, reached: Collection[str]) -> ComputationGraph:
+def _prune(ctx: BuildContext, alive: Collection[int], reached: Collection[str]) -> ComputationGraph:
     """Leave out nodes through which no path leads to an output, and say so of their parameters."""
-    alive = _alive(ctx)
     remaining = sorted(alive)
     number = {old: new for new, old in enumerate(remaining)}
     nodes: list[Node] = [ctx.nodes[old] for old in remaining]

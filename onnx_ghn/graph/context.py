@@ -18,7 +18,7 @@ from onnx_ghn.graph.weights import is_normalised, leaves, static_shape
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io.marks import Ranges
 
-__all__ = ["FLOAT_TYPES", "QUANTISED_TYPES", "BuildContext", "Claim", "looks_constant", "vector"]
+__all__ = ["FLOAT_TYPES", "QUANTISED_TYPES", "BuildContext", "Claim", "looks_constant", "numpy_name", "vector"]
 
 FLOAT_TYPES = frozenset({"FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"})
 #: In which weights are stored that were quantised; indices and shapes have wider types.
@@ -230,9 +230,8 @@ class BuildContext:
             return None
         if stored.name in self.made and stored.name not in self.frozen:
             return None
-        if (
-            not layout.stored and op.op_type != "PRelu"
-        ):  # of numbers without an axis, slopes alone are sure to be learned
+        # Of numbers without an axis, slopes alone are sure to be learned.
+        if not layout.stored and op.op_type != "PRelu":
             return None
         quantized = leaf.dequantize
         is_integer = leaf.tensor.dtype in QUANTISED_TYPES and role is Role.other
@@ -243,7 +242,7 @@ class BuildContext:
             name=stored.name,
             role=role,
             layout=layout,
-            dtype={"FLOAT": "float32", "DOUBLE": "float64"}.get(leaf.tensor.dtype, leaf.tensor.dtype.lower()),
+            dtype=numpy_name(leaf.tensor.dtype),
             storage=stored.kind,
             op=op.op_type,
             reason=reason,
@@ -295,6 +294,11 @@ def _is_norm_of(leaf: Leaf, main: Leaf) -> bool:
     return (
         len(norms) == len(whole) and norms != whole and all(n in (1, dim) for n, dim in zip(norms, whole, strict=True))
     )
+
+
+def numpy_name(dtype: str) -> str:
+    """The name that numpy has for a type, from that of an ir.DataType."""
+    return {"FLOAT": "float32", "DOUBLE": "float64"}.get(dtype, dtype.lower())
 
 
 def vector(layout: Layout) -> Layout:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from onnx_ghn.graph.context import FLOAT_TYPES, QUANTISED_TYPES, BuildContext, looks_constant
+from onnx_ghn.graph.context import FLOAT_TYPES, QUANTISED_TYPES, BuildContext, looks_constant, numpy_name
 from onnx_ghn.graph.flat import FlatGraph, Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Parameter, Role
@@ -110,12 +110,11 @@ def _row(tensor: StoredTensor, uses: list[_Use], constant: str, *, certain: bool
         role, reason = Role.constant, constant
     else:
         role, reason = Role.other, f"no primitive stands for what {op or 'an output'} makes of it"
-    kind = tensor.dtype.name
     return Parameter(
         name=tensor.name,
         role=role,
         layout=Layout(tuple(tensor.shape)),
-        dtype={"FLOAT": "float32", "DOUBLE": "float64"}.get(kind, kind.lower()),
+        dtype=numpy_name(tensor.dtype.name),
         storage=tensor.kind,
         op=op,
         reason=reason,

@@ -19,14 +19,14 @@ from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io.reads import Read
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 
-__all__ = ["FROZEN", "READS", "TRACE", "Note", "Ranges", "frozen_tensors", "mark", "notes"]
+__all__ = ["FROZEN", "READS", "TORCH_KIND", "TRACE", "Note", "Ranges", "frozen_tensors", "mark", "notes"]
 
 TRACE = "onnx_ghn.trace"  # where each weight of the framework's model is among the file's tensors
 FROZEN = "onnx_ghn.frozen"  # what is not to be trained: buffers, constants, frozen layers
 READS = "onnx_ghn.reads"  # the shape of each tensor, and how the export's operators read it
 
 # What torch.onnx.export(dynamo=True) writes beside each initializer: torch.export's kind of input.
-_TORCH_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
+TORCH_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 _TORCH_UNTRAINED = ("BUFFER", "CONSTANT_TENSOR")
 
 _LARGEST = 1 << 62  # elements of a tensor
@@ -163,5 +163,5 @@ def _size(number: object) -> int:
 
 
 def _untrained_by_torch(model: ir.Model) -> dict[str, Ranges]:
-    marked = ((name, value.metadata_props.get(_TORCH_KIND)) for name, value in model.graph.initializers.items())
+    marked = ((name, value.metadata_props.get(TORCH_KIND)) for name, value in model.graph.initializers.items())
     return {name: None for name, kind in marked if kind in _TORCH_UNTRAINED}

@@ -9,15 +9,13 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from onnx_ghn.onnx_io.marks import Ranges, notes
+from onnx_ghn.onnx_io.common_value import common_value
+from onnx_ghn.onnx_io.marks import TORCH_KIND, Ranges, notes
 from onnx_ghn.onnx_io.stored import StoredTensor
-from onnx_ghn.onnx_io.tensors import FillTensor
 
 __all__ = ["Provenance", "provenance"]
 
-_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"  # of torch's exporter, from version 2.6 on
 _FOLDED = "pkg.onnxscript.optimizer.folded_from"  # of onnxscript's constant folding: names of what a value was made of
-_SAMPLE = 4096  # elements that mostly settle whether a tensor is zero
 _WEIGHT_INPUTS = frozenset({("Conv", 1), ("ConvTranspose", 1), ("Gemm", 1), ("MatMul", 1), ("Gather", 0)})
 
 
@@ -45,7 +43,7 @@ def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapp
     """
     traced = _traced(model, stored)
     made = {name: "the framework does not train it" for name, ranges in frozen.items() if ranges is None}
-    marked = {name: kind for name, tensor in stored.items() if (kind := tensor.value.metadata_props.get(_KIND))}
+    marked = {name: kind for name, tensor in stored.items() if (kind := tensor.value.metadata_props.get(TORCH_KIND))}
     learned = {name for name, kind in marked.items() if kind == "PARAMETER"} | traced
     if marked:
         for name, tensor in stored.items():
@@ -76,19 +74,7 @@ def _is_folded_constant(tensor: StoredTensor) -> bool:
     Whatever has several values, or was folded from a name with a dot, may be a parameter in another form.
     """
     folded = tensor.value.metadata_props.get(_FOLDED)
-    return bool(folded) and "." not in str(folded) and _one_value(tensor) is not None
-
-
-def _one_value(tensor: StoredTensor) -> float | None:
-    if tensor.is_string or tensor.is_sparse or tensor.is_absent or 0 in tensor.shape:
-        return None
-    if isinstance(tensor.tensor, FillTensor):
-        return float(tensor.tensor.fill)
-    values = tensor.numpy().reshape(-1)
-    if not np.issubdtype(values.dtype, np.number):
-        return None
-    first = values[0]
-    return float(first) if bool((values[:_SAMPLE] == first).all() and (values == first).all()) else None
+    return bool(folded) and "." not in str(folded) and common_value(tensor) is not None
 
 
 def _is_start(tensor: StoredTensor, stored: Mapping[str, StoredTensor]) -> bool:
@@ -102,7 +88,7 @@ def _is_start(tensor: StoredTensor, stored: Mapping[str, StoredTensor]) -> bool:
         return False  # an exporter that stores its weights so
     if any((use.node.op_type, use.idx) in _WEIGHT_INPUTS for use in tensor.value.uses()):
         return False
-    return _one_value(tensor) == 0 and _holds_weights(stored)
+    return common_value(tensor) == 0 and _holds_weights(stored)
 
 
 def _holds_weights(stored: Mapping[str, StoredTensor]) -> bool:

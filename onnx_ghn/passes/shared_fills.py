@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import onnx_ir as ir
 
+from onnx_ghn.onnx_io.common_value import common_value
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
-from onnx_ghn.onnx_io.tensors import FillTensor
 
 __all__ = ["shared_fills"]
 
-_SAMPLE = 4096  # elements that mostly show that two differ
 _VIEWS = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze"})
 _LAYERS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Gather", "LSTM", "GRU", "RNN"})
 
@@ -38,11 +36,6 @@ def _n_readers(value: ir.Value) -> int:
 
 
 def _is_filled(stored: StoredTensor) -> bool:
-    if stored.is_absent or stored.is_sparse or stored.is_string or math.prod(stored.shape) < 2:
+    if math.prod(stored.shape) < 2 or not stored.dtype.is_floating_point():
         return False
-    if not stored.dtype.is_floating_point():
-        return False
-    if isinstance(stored.tensor, FillTensor):  # one value, however large it is declared
-        return True
-    values = np.asarray(stored.numpy()).reshape(-1)
-    return bool((values[:_SAMPLE] == values[0]).all() and (values == values[0]).all())
+    return common_value(stored) is not None

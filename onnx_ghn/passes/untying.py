@@ -14,6 +14,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from onnx_ghn.onnx_io.common_value import common_value
 from onnx_ghn.onnx_io.marks import notes
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.onnx_io.tensors import AbsentTensor, FillTensor
@@ -25,7 +26,6 @@ __all__ = ["UntieMergedTensors", "Untied"]
 logger = logging.getLogger(__name__)
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
-_SAMPLE = 4096  # elements that mostly show that a matrix is not zero
 _PIECES = frozenset({"Slice", "Split", "Gather"})
 _SAME = frozenset({"Identity", "Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
 _HAVE_BIAS = frozenset({"Gemm", "Conv", "ConvTranspose"})
@@ -120,21 +120,13 @@ def _may_be_merged(model: ir.Model, stored: StoredTensor) -> bool:
         return False
     if len(stored.shape) > 1:  # zeros alone: other matrices are shared by their author
         return _is_zero(stored) and any(_is_identity(use.node) for use in stored.value.uses())
-    if isinstance(stored.tensor, FillTensor):  # one value, however large it is declared
-        return True
     if stored.is_absent:  # its values cannot tell: only what no shared layer does
         return len(_places(stored)) > 1
-    values = np.asarray(stored.numpy())
-    return bool((values == values[0]).all())
+    return common_value(stored) is not None
 
 
 def _is_zero(stored: StoredTensor) -> bool:
-    if stored.is_absent or stored.is_sparse or stored.is_string or stored.dtype not in _FLOATS:
-        return False
-    if isinstance(stored.tensor, FillTensor):
-        return float(stored.tensor.fill) == 0
-    values = np.asarray(stored.numpy()).reshape(-1)
-    return not values[:_SAMPLE].any() and not values.any()
+    return stored.dtype in _FLOATS and common_value(stored) == 0
 
 
 def _layer_of(node: ir.Node, index: int, roots: dict[int, str]) -> str | None:

@@ -7,7 +7,6 @@ be, and a predicted tensor in their place undoes that.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,7 @@ from onnx_ghn.prediction.fixed_tables import fixed_table
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["authors_start", "common_value", "holds_weights"]
-
-_SAMPLE = 4096  # elements that mostly settle whether all are equal
+__all__ = ["authors_start", "holds_weights"]
 
 
 def holds_weights(parameters: Collection[Parameter], stored: Mapping[str, StoredTensor]) -> bool:
@@ -27,6 +24,7 @@ def holds_weights(parameters: Collection[Parameter], stored: Mapping[str, Stored
 
     In a stripped file, one whose data are lost, or one with zeros in the place of all weights, values say nothing.
     """
+    from onnx_ghn.onnx_io.common_value import common_value
     from onnx_ghn.onnx_io.tensors import AbsentTensor
 
     weights = [p for p in parameters if p.role in (Role.weight, Role.embedding) and p.size > 1]
@@ -41,6 +39,8 @@ def authors_start(parameter: Parameter, tensor: StoredTensor) -> str:
     Args:
         tensor: as it is stored, in a file that `holds_weights`.
     """
+    from onnx_ghn.onnx_io.common_value import common_value
+
     if tensor.kind == "constant_of_shape":  # the place of a weight that was stripped
         return ""
     if parameter.doubt:
@@ -59,16 +59,3 @@ def authors_start(parameter: Parameter, tensor: StoredTensor) -> str:
         case Role.weight | Role.embedding | Role.position if value == 0:
             return "a weight that begins at zero"
     return ""
-
-
-def common_value(tensor: StoredTensor) -> float | None:
-    """The value of all elements, None where two differ (or there are none, or they are no numbers)."""
-    from onnx_ghn.onnx_io.tensors import FillTensor
-
-    if tensor.is_string or tensor.is_sparse or math.prod(tensor.shape) == 0:
-        return None
-    if isinstance(tensor.tensor, FillTensor):  # one value, however large it is declared
-        return float(tensor.tensor.fill)
-    values = tensor.numpy().reshape(-1)
-    first = values[0]
-    return float(first) if (values[:_SAMPLE] == first).all() and (values == first).all() else None

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from onnx_ghn.graph import Parameter, Role
-from onnx_ghn.prediction.authors import common_value
 
 if TYPE_CHECKING:
     from onnx_ghn.arrays import Array
@@ -33,6 +32,8 @@ def find_ties(parameters: Sequence[Parameter], stored: Mapping[str, StoredTensor
     Transpose, which the exporter computed once and for all, is the embedding. The original is the embedding, else the
     first.
     """
+    from onnx_ghn.onnx_io.common_value import common_value
+
     by_size: dict[int, list[int]] = {}
     for index, parameter in enumerate(parameters):
         tensor = stored[parameter.name]

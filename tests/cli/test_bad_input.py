@@ -264,21 +264,30 @@ def test_shape_arithmetic_that_makes_no_sense(tmp_path, predictor):
         y = net.op("Reshape", net.weight(4, 4, name="w"), shape)
         predictor(save(tmp_path / "in", net.model(net.linear(net.op("MatMul", x, y), 4, 4, "last"))))
         predictor.clear()
-    # 1500 is beyond Python's limit of recursion; onnxruntime takes half a minute for them.
-    for n_steps, options in ((1500, NO_CALIBRATION), (100, ())):
-        net = Net()
-        x = net.input(2, 4)
-        big = net.number([2] * 64, np.int64)
-        for _ in range(40):  # would be 2^46 numbers
-            big = net.op("Concat", big, big, axis=0)
-        deep = net.number([4, 4], np.int64)
-        for _ in range(n_steps):
-            deep = net.op("Add", deep, net.number([0], np.int64))
-        y = net.op("Reshape", net.op("Reshape", net.weight(4, 4, name="w"), big), deep)
-        tracemalloc.start()
-        predictor.works(save(tmp_path / "in", net.model(net.linear(net.op("MatMul", x, y), 4, 4, "last"))), *options)
-        assert tracemalloc.get_traced_memory()[1] < 200 << 20
-        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "options"),
+    [
+        (1500, NO_CALIBRATION),  # beyond Python's limit of recursion; onnxruntime takes half a minute for them
+        (100, ()),
+        pytest.param(1500, (), marks=pytest.mark.slow),
+    ],
+)
+def test_shape_arithmetic_without_end(tmp_path, predictor, n_steps, options):
+    net = Net()
+    x = net.input(2, 4)
+    big = net.number([2] * 64, np.int64)
+    for _ in range(40):  # would be 2^46 numbers
+        big = net.op("Concat", big, big, axis=0)
+    deep = net.number([4, 4], np.int64)
+    for _ in range(n_steps):
+        deep = net.op("Add", deep, net.number([0], np.int64))
+    y = net.op("Reshape", net.op("Reshape", net.weight(4, 4, name="w"), big), deep)
+    tracemalloc.start()
+    predictor.works(save(tmp_path / "in", net.model(net.linear(net.op("MatMul", x, y), 4, 4, "last"))), *options)
+    assert tracemalloc.get_traced_memory()[1] < 200 << 20
+    tracemalloc.stop()
 
 
 def test_functions_that_multiply(tmp_path, predictor, monkeypatch):

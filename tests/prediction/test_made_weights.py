@@ -62,7 +62,7 @@ def test_the_norms_of_a_predicted_weight_are_its_own(how: str) -> None:
 
 def test_the_norms_of_a_weight_that_stays_stay() -> None:
     model = _normalised(_draw(8, 3, 3, 3), np.full((8, 1, 1, 1), 5, np.float32), "ReduceL2")
-    coverage = predict(model, ghn=tiny_ghn(), exclude=["^v$"], calibrate="none", include=[]).coverage
+    coverage = predict(model, ghn=tiny_ghn(), exclude=["^v$"], calibrate="none").coverage
     assert {entry.parameter.name: entry.outcome for entry in coverage.entries} == {"v": "kept", "g": "kept"}
 
 

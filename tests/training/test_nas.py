@@ -119,19 +119,20 @@ def test_limits_and_ranking() -> None:
         check_names({"accuracy"}, "accuracy", "n_macs", 3.0)
 
 
+@pytest.mark.parametrize("n", [12, pytest.param(70, marks=pytest.mark.slow)])
 def test_a_search_leaves_tables_picture_and_models(
-    saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], n: int
 ) -> None:
     out = tmp_path / "nas"
-    arguments = ["nas", "-n", "12", "-s", "5", "--predictor", saved, "--top", "2", "--max-percentile", "100"]
+    arguments = ["nas", "-n", str(n), "-s", "5", "--predictor", saved, "--top", "2", "--max-percentile", "100"]
     arguments += ["-o", str(out)]
     main([*arguments, "--json"])
     found = json.loads(capsys.readouterr().out)
-    assert found["drawn"] == 12
+    assert found["drawn"] == n
     with open(out / "ranking.csv") as file:
         table = list(csv.DictReader(file))
     assert [row["name"] for row in table[:2]] == [row["name"] for row in found["best"]]
-    assert len(table) == found["within_limits"] == 12
+    assert len(table) == found["within_limits"] == n
     assert (out / "front.svg").read_text().startswith("<?xml")
     for row in found["best"]:
         model = onnx.load(out / f"{row['name']}.onnx")
