@@ -12,12 +12,10 @@ import pytest
 from graph_models import MS, F, Net, decoded, edges, kinds, parameters, run
 from onnx import TensorProto, helper, numpy_helper
 
-import onnx_ghn
 from onnx_ghn.errors import GraphError, OnnxGhnError
 from onnx_ghn.graph import Role, build_graph
 from onnx_ghn.graph.primitives import handler_table
 
-NCHWC = "com.microsoft.nchwc"
 NEWEST = min(onnx.defs.onnx_opset_version(), 26)
 
 
@@ -382,22 +380,3 @@ def test_a_value_that_nothing_produces() -> None:
     model = net.model(net.op("MatMul", "nowhere", net.weight(5, 5)))
     with pytest.raises((GraphError, OnnxGhnError)):
         build_graph(model)
-
-
-@pytest.mark.parametrize("kernel", [(8, 8, 3, 3), (32, 8, 1, 1), (16, 4, 3, 3)])
-def test_onnxruntimes_blocks_of_channels_stay(kernel: tuple[int, ...]) -> None:
-    """The elements lie in another order than the shape says."""
-    net = Net()
-    groups = 8 // kernel[1]
-    x = net.op("Conv", net.input(1, 3, 9, 9), net.weight(8, 3, 3, 3, name="first"))
-    x = net.op("Conv", x, net.weight(*kernel, name="w"), net.weight(kernel[0], name="b"), domain=NCHWC, group=groups)
-    proto = net.model(x)
-    proto.opset_import.append(helper.make_opsetid(NCHWC, 1))
-    found = parameters(build_graph(proto))
-    assert found["w"].shape == kernel
-    assert "blocks of channels" in found["w"].doubt
-    prediction = onnx_ghn.predict(proto, calibrate="none")
-    assert set(prediction) == {"first"}
-    assert {e.parameter.name: e.outcome for e in prediction.coverage.entries} == {
-        "first": "predicted", "w": "kept", "b": "kept",
-    }  # fmt: skip
