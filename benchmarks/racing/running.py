@@ -1,0 +1,170 @@
+"""One run: a network from given weights at one rate, to the end of its budget."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from racing.entrants import Entrant, Optimizer
+from racing.parts import Part, Splits
+from racing.tasks import TASKS, Task
+
+__all__ = ["Outcome", "Scores", "train"]
+
+_CLIP, _WARM_UP, _CURVE_POINTS, _EVAL_BATCH = 5.0, 0.05, 20, 250
+_MARKS = (0.25, 0.5, 1.0)
+_DECAY = {"sgd": 5e-4, "adamw": 0.05}
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Percent and loss at the marks, None from where the run diverged."""
+
+    metric: tuple[float | None, ...]
+    loss: tuple[float | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run gave.
+
+    Attributes:
+        steps: at which the held-out parts were scored: 25, 50 and 100 % of the budget.
+        chosen: scores on the part that a rate is chosen by.
+        judged: scores on the part that counts.
+        curve: mean training losses of the twentieths of the budget, as far as it got.
+        diverged: whether the loss or a score was not finite.
+    """
+
+    steps: tuple[int, ...]
+    chosen: Scores
+    judged: Scores
+    curve: tuple[float, ...]
+    diverged: bool
+    seconds: float
+    cpu_seconds: float
+
+
+def train(
+    module: nn.Module, entrant: Entrant, splits: Splits, rate: float, seed: int, steps: int, device: str = "cpu"
+) -> Outcome:
+    """Train in place for `steps`, the rate falling to zero along a cosine; the same every time on one machine.
+
+    Args:
+        splits: the data, on `device` already.
+        seed: of batches, augmentation and dropout. The batches are the same for all starts.
+    """
+    began, cpu_began = time.perf_counter(), time.process_time()
+    task = TASKS[entrant.task]
+    module = module.to(device).train()
+    rule = _optimizer(module, entrant.optimizer, rate)
+    marks = [max(1, round(mark * steps)) for mark in _MARKS]
+    found: dict[str, list[tuple[float, float]]] = {"choose": [], "judge": []}
+    losses: list[float] = []
+    diverged = False
+    batches = _batches(splits.train, task, seed)
+    torch.manual_seed(seed)
+    for step in range(steps):
+        for group in rule.param_groups:
+            group["lr"] = rate * _schedule(step, steps, warm_up=entrant.optimizer == "adamw")
+        inputs, targets = next(batches)
+        with _mixed(device):
+            outputs = module(inputs)
+        loss = task.objective.loss(outputs.float(), targets)
+        rule.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), _CLIP)
+        rule.step()
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            diverged = True
+            break
+        for _ in range(marks.count(step + 1)):
+            for name, part in (("choose", splits.choose), ("judge", splits.judge)):
+                found[name].append(_scores(module, task, part, device))
+            diverged = not all(math.isfinite(value) for scores in found.values() for value in scores[-1])
+        if diverged:
+            break
+    return Outcome(
+        tuple(marks),
+        _padded(found["choose"]),
+        _padded(found["judge"]),
+        tuple(_coarse(losses, steps)),
+        diverged,
+        time.perf_counter() - began,
+        time.process_time() - cpu_began,
+    )
+
+
+def _optimizer(module: nn.Module, name: Optimizer, rate: float) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if name == "sgd":
+        return torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=_DECAY[name])
+    return torch.optim.AdamW(parameters, rate, weight_decay=_DECAY[name])
+
+
+def _schedule(step: int, steps: int, *, warm_up: bool) -> float:
+    """The share of the rate: half a cosine to zero, for AdamW after a linear rise over a twentieth of the budget."""
+    rise = round(_WARM_UP * steps) if warm_up else 0
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
+
+
+def _batches(part: Part, task: Task, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches without end: each pass over the data in an order of its own; small data may give small batches."""
+    generator = torch.Generator().manual_seed(seed)
+    size = min(task.batch_size, len(part))
+    while True:
+        order = torch.randperm(len(part), generator=generator)
+        for start in range(0, len(part) - size + 1, size):
+            picked = order[start : start + size].to(part.inputs.device)
+            inputs, targets = part.inputs[picked], part.targets[picked]
+            if task.augment is not None:
+                inputs = task.augment(inputs, generator)
+            yield task.prepare(inputs), task.prepare_target(targets)
+
+
+@torch.no_grad()
+def _scores(module: nn.Module, task: Task, part: Part, device: str) -> tuple[float, float]:
+    """(percent, loss) by running statistics, over the whole part at once."""
+    module.eval()
+    outputs = []
+    for start in range(0, len(part), _EVAL_BATCH):
+        with _mixed(device):
+            outputs.append(module(task.prepare(part.inputs[start : start + _EVAL_BATCH])).float())
+    module.train()
+    together, targets = torch.cat(outputs), task.prepare_target(part.targets)
+    return task.objective.score(together, targets), float(task.objective.loss(together, targets))
+
+
+@contextlib.contextmanager
+def _mixed(device: str) -> Iterator[None]:
+    """bfloat16 where it is fast."""
+    with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
+        yield
+
+
+def _padded(scores: list[tuple[float, float]]) -> Scores:
+    def column(which: int) -> tuple[float | None, ...]:
+        values = [values[which] if math.isfinite(values[which]) else None for values in scores]
+        return (*values, *[None] * (len(_MARKS) - len(values)))
+
+    return Scores(column(0), column(1))
+
+
+def _coarse(losses: list[float], steps: int) -> Iterator[float]:
+    """Means of the twentieths of `steps` that were reached and are finite."""
+    points = min(_CURVE_POINTS, steps)
+    edges = [round(i * steps / points) for i in range(points + 1)]
+    for start, end in itertools.pairwise(edges):
+        piece = [loss for loss in losses[start:end] if math.isfinite(loss)]
+        if piece:
+            yield sum(piece) / len(piece)

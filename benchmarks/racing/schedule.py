@@ -1,0 +1,162 @@
+"""What is to be run, in which order, side by side or one after the other."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from onnx_ghn.errors import OnnxGhnError
+from onnx_ghn.workers import process_pool
+from racing.choice import CHOICE_SEED, best_rate
+from racing.entrants import ENTRANTS, Entrant
+from racing.parts import DataAbsentError
+from racing.provenance import revision, versions
+from racing.rows import Row, append, read
+from racing.running import train
+from racing.starts import Situation, UnavailableError, begin
+from racing.tasks import TASKS, splits
+
+__all__ = ["Settings", "race", "run_group"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What all runs of a call share.
+
+    Attributes:
+        out: the file of rows.
+        budget_factor: multiplies every network's number of steps.
+        until: no run begins after this moment of `time.monotonic`, which all processes of a machine share.
+    """
+
+    out: Path
+    data_root: Path
+    device: str = "cpu"
+    budget_factor: float = 1.0
+    ghn: str | None = None
+    until: float = float("inf")
+
+    def steps(self, entrant: Entrant) -> int:
+        """The budget of a network."""
+        return max(4, round(self.budget_factor * entrant.steps))
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs that differ in their rate alone, so that one prediction serves all of them."""
+
+    network: str
+    start: str
+    seed: int
+    rates: tuple[float, ...]
+
+
+def race(
+    entrants: Sequence[Entrant],
+    starts: Sequence[str],
+    n_seeds: int,
+    settings: Settings,
+    jobs: int,
+    tell: Callable[[str], None],
+) -> None:
+    """Run what the file lacks: seed 0 at all rates, network by network; then the other seeds at the chosen rate."""
+    _work(list(_missing(entrants, starts, [CHOICE_SEED], settings)), settings, jobs, tell)
+    others = [seed for seed in range(n_seeds) if seed != CHOICE_SEED]
+    _work(list(_missing(entrants, starts, others, settings)), settings, jobs, tell)
+
+
+def _missing(
+    entrants: Sequence[Entrant], starts: Sequence[str], seeds: Sequence[int], settings: Settings
+) -> Iterator[Group]:
+    rows = read(settings.out)
+    done = {row.key for row in rows}
+    for seed in seeds:
+        for entrant in entrants:
+            steps = settings.steps(entrant)
+            for start in starts:
+                if seed == CHOICE_SEED:
+                    rates = entrant.rates
+                else:
+                    own = [row for row in rows if row.key[:2] == (entrant.name, start) and row.steps == steps]
+                    chosen = best_rate(own, entrant.rates)
+                    rates = () if chosen is None else (chosen,)
+                rates = tuple(rate for rate in rates if (entrant.name, start, rate, seed, steps) not in done)
+                if rates:
+                    yield Group(entrant.name, start, seed, rates)
+
+
+def _work(groups: list[Group], settings: Settings, jobs: int, tell: Callable[[str], None]) -> None:
+    told: set[str] = set()
+
+    def once(lines: list[str]) -> None:
+        for line in lines:
+            if line not in told:
+                told.add(line)
+                tell(line)
+
+    if jobs == 1 or settings.device != "cpu":
+        for group in groups:
+            once(run_group(group, settings))
+        return
+    with process_pool(jobs) as pool:
+        for done in concurrent.futures.as_completed([pool.submit(run_group, group, settings) for group in groups]):
+            once(done.result())
+
+
+def run_group(group: Group, settings: Settings) -> list[str]:
+    """Run and append rows; gives lines to tell."""
+    if time.monotonic() > settings.until:
+        return []
+    torch.set_num_threads(1)
+    torch.backends.cudnn.deterministic = True
+    entrant = ENTRANTS[group.network]
+    task, steps = TASKS[entrant.task], settings.steps(entrant)
+    situation = Situation(entrant, group.seed, settings.data_root, settings.ghn)
+    lines = []
+    try:
+        data = splits(entrant.task, settings.data_root)
+    except DataAbsentError as absent:
+        return [f"the task {entrant.task} is left out: {absent}"]
+    data = data.to(settings.device)
+    for rate in group.rates:
+        if time.monotonic() > settings.until:
+            break
+        row = Row(
+            network=entrant.name, kind=entrant.kind, task=task.name, suite=entrant.suites[0],
+            metric=task.objective.metric, start=group.start, rate=rate, seed=group.seed, steps=steps,
+            optimizer=entrant.optimizer, device=_device(settings.device), versions=versions(settings.ghn),
+            revision=revision(),
+        )  # fmt: skip
+        try:
+            module = begin(situation, group.start)
+        except UnavailableError as error:
+            return [str(error)]
+        except OnnxGhnError as error:
+            row = dataclasses.replace(row, failed=str(error))
+        else:
+            outcome = train(module, entrant, data, rate, group.seed, steps, settings.device)
+            row = dataclasses.replace(
+                row, marks=outcome.steps, judged=outcome.judged.metric, choosing=outcome.chosen.metric,
+                judged_loss=outcome.judged.loss, curve=outcome.curve, diverged=outcome.diverged,
+                seconds=round(outcome.seconds, 2), cpu_seconds=round(outcome.cpu_seconds, 2),
+            )  # fmt: skip
+        append(settings.out, row)
+        lines.append(_line(row))
+    return lines
+
+
+def _line(row: Row) -> str:
+    what = f"{row.network}, {row.start}, rate {row.rate:g}, seed {row.seed}"
+    if row.failed:
+        return f"{what}: failed, {row.failed}"
+    scores = " / ".join("–" if score is None else f"{score:.1f}" for score in row.judged)
+    return f"{what}: {scores} {row.metric.partition(':')[0]} in {row.seconds:.0f} s"
+
+
+def _device(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

@@ -1,0 +1,135 @@
+"""The starts that race: a table of name → what makes a module's weights, beginning with its own seeded ones.
+
+A new start is a function and one line of the table. Those that `only:KIND` names give the prediction to one kind of
+tensor and leave everything else its own value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from published_initialisers import mimetic_, orthogonal_
+from torch import Tensor, nn
+
+from onnx_ghn.exporters.pytorch import initialize
+from onnx_ghn.prediction.options import PredictKeywords
+from racing.entrants import Entrant
+from racing.frameworks import flax_, keras_
+from racing.kinds import KINDS
+from racing.scaling import lsuv_scales_
+from racing.tasks import TASKS, splits
+
+__all__ = ["STARTS", "Situation", "Start", "UnavailableError", "begin"]
+
+State = Mapping[str, Tensor]
+
+
+class UnavailableError(Exception):
+    """A start that this version of the library, or this network, does not have."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Situation:
+    """What a start may know: the network, the seed of its own values, where the data lie, which GHN predicts."""
+
+    entrant: Entrant
+    seed: int
+    data_root: Path
+    ghn: str | None = None
+
+    def own(self) -> nn.Module:
+        """The network with the values that torch, or its author, draws."""
+        torch.manual_seed(self.seed)
+        return self.entrant.build()
+
+    def batch(self) -> Tensor:
+        """Inputs of the training part, without labels."""
+        task = TASKS[self.entrant.task]
+        part = splits(task.name, self.data_root).train
+        picked = torch.randperm(len(part), generator=torch.Generator().manual_seed(self.seed))[: task.batch_size]
+        return task.prepare(part.inputs[picked])
+
+
+Start = Callable[[Situation, nn.Module], None]
+
+
+def begin(situation: Situation, start: str) -> nn.Module:
+    """The network with the weights of a start. Raises UnavailableError, OnnxGhnError."""
+    module = situation.own()
+    STARTS[start](situation, module)
+    return module
+
+
+def own(situation: Situation, module: nn.Module) -> None:
+    """As it was drawn."""
+
+
+def policy(name: str, situation: Situation, module: nn.Module) -> None:
+    """What `predict` gives under a policy."""
+    module.load_state_dict(_predicted(situation, name))
+
+
+def only(kind: str, situation: Situation, module: nn.Module) -> None:
+    """The tensors of one kind from the GHN, everything else as it was drawn."""
+    chosen = KINDS[kind](module)
+    if not chosen:
+        raise UnavailableError(f"{situation.entrant.name} has no tensors of the kind {kind!r}")
+    predicted = _predicted(situation, "all")
+    module.load_state_dict({name: predicted[name] for name in chosen}, strict=False)
+
+
+def lsuv(situation: Situation, module: nn.Module) -> None:
+    """One scalar a layer, from one batch."""
+    lsuv_scales_(module, situation.batch())
+
+
+def all_lsuv(situation: Situation, module: nn.Module) -> None:
+    """The same after a prediction of everything."""
+    policy("all", situation, module)
+    lsuv(situation, module)
+
+
+def orthogonal(situation: Situation, module: nn.Module) -> None:
+    """Saxe et al. 2014."""
+    orthogonal_(module, situation.seed)
+
+
+def mimetic(situation: Situation, module: nn.Module) -> None:
+    """Trockman & Kolter 2023, where there is attention."""
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    mimetic_(module, situation.seed)
+    if all(torch.equal(before[name], value) for name, value in module.state_dict().items()):
+        raise UnavailableError(f"{situation.entrant.name} has no attention whose weights are known")
+
+
+STARTS: dict[str, Start] = {
+    "own": own,
+    "all": functools.partial(policy, "all"),
+    "auto": functools.partial(policy, "auto"),
+    "early": functools.partial(policy, "early"),
+    "spatial": functools.partial(only, "conv2d-spatial"),
+    "lsuv": lsuv,
+    "all+lsuv": all_lsuv,
+    "orthogonal": orthogonal,
+    "mimetic": mimetic,
+    "keras": lambda situation, module: keras_(module),
+    "flax": lambda situation, module: flax_(module),
+    **{f"only:{kind}": functools.partial(only, kind) for kind in KINDS},
+}
+
+
+@functools.lru_cache(maxsize=4)  # the starts and rates of one network and seed follow each other
+def _predicted(situation: Situation, name: str) -> State:
+    """The state of the network with its own seeded values after an export, a prediction and a load."""
+    options: PredictKeywords = {}
+    if "policy" in PredictKeywords.__annotations__:
+        options["policy"] = name  # type: ignore[typeddict-unknown-key]
+    elif name != "all":
+        raise UnavailableError(f"this version's `predict` has no policies, so there is no start {name!r}")
+    module = situation.own()
+    initialize(module, TASKS[situation.entrant.task].example(), ghn=situation.ghn, **options)
+    return {key: value.clone() for key, value in module.state_dict().items()}

@@ -1,0 +1,90 @@
+"""The tables, in Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from racing.rows import Row
+from racing.summary import BASELINE, MARKS, Results, compare, results
+
+__all__ = ["tables"]
+
+
+def tables(rows: Iterable[Row]) -> str:
+    """A table of networks and starts for each mark, and one of all starts beside the own values."""
+    rows = list(rows)
+    found = results(rows)
+    if not found:
+        return "There is no network yet with all rates of a start."
+    starts = list(dict.fromkeys(row.start for row in rows if any(row.start in of for of in found.values())))
+    starts.sort(key=lambda start: start != BASELINE)
+    parts = [_networks(found, starts, i) for i in range(len(MARKS))]
+    if len(starts) > 1 and BASELINE in starts:
+        parts.append(_comparisons(found, starts))
+    parts.append(_edges(found))
+    if failed := list(dict.fromkeys(f"- {row.network}, {row.start}: {row.failed}" for row in rows if row.failed)):
+        parts.append("\n".join(["Failed:", "", *failed]))
+    return "\n\n".join(parts)
+
+
+def _networks(found: Results, starts: Sequence[str], mark: int) -> str:
+    lines = [
+        f"### After {MARKS[mark]} % of the budget: mean ± standard error over seeds",
+        "",
+        f"| network | of | {' | '.join(starts)} |",
+        "|---|---|" + "---:|" * len(starts),
+    ]
+    for network, of in found.items():
+        best = max(result.mean[mark] for result in of.values())
+        cells = []
+        for start in starts:
+            if start not in of:
+                cells.append("")
+                continue
+            mean, error = of[start].mean[mark], of[start].error[mark]
+            text = f"{mean:.1f}" if math.isnan(error) else f"{mean:.1f} ± {error:.1f}"
+            cells.append(f"**{text}**" if f"{mean:.1f}" == f"{best:.1f}" else text)
+        metric = next(iter(of.values())).metric.partition(":")[0]
+        lines.append(f"| {network} | {metric} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _comparisons(found: Results, starts: Sequence[str]) -> str:
+    """Of all networks, of each suite and of each kind."""
+    groups: dict[str, list[str]] = {"all": list(found)}
+    for network, of in found.items():
+        result = next(iter(of.values()))
+        groups.setdefault(f"suite {result.suite}", []).append(network)
+        groups.setdefault(result.kind, []).append(network)
+    lines = [
+        f"### Beside {BASELINE}",
+        "",
+        f"At {' / '.join(map(str, MARKS))} % of the budget. Not below, above: by more than one standard error of the "
+        "difference. Regret: the largest loss, in points.",
+        "",
+        "| networks | start | of them | not below, % | above, % | regret | its network, at the end | mean, points |",
+        "|---|---|---:|---:|---:|---:|---|---:|",
+    ]
+    for group, networks in groups.items():
+        if group.startswith("suite ") and networks == groups["all"]:
+            continue
+        for start in starts:
+            at = [compare(found, start, networks, mark) for mark in range(len(MARKS))]
+            told = [comparison for comparison in at if comparison is not None]
+            if start == BASELINE or not told:
+                continue
+            lines.append(
+                f"| {group} | {start} | {told[0].n} "
+                f"| {' / '.join(f'{100 * c.not_below:.0f}' for c in told)} "
+                f"| {' / '.join(f'{100 * c.above:.0f}' for c in told)} "
+                f"| {' / '.join(f'{c.regret:.1f}' for c in told)} | {told[-1].regretted} "
+                f"| {' / '.join(f'{c.mean:+.1f}' for c in told)} |"
+            )
+    return "\n".join(lines)
+
+
+def _edges(found: Results) -> str:
+    every = [result for of in found.values() for result in of.values()]
+    n = sum(result.at_edge for result in every)
+    return f"The rate that was chosen is the first or last of its grid in {n} of {len(every)} cases."
