@@ -22,7 +22,7 @@ install: $(READY)  ## make .venv with onnx-ghn and what its tests need
 
 demo: $(READY)  ## predict the weights of a bundled ResNet-18, draw its graph, measure it where CIFAR-10 is at hand
 	@mkdir -p out
-	$(BIN)/onnx-ghn predict $(EXAMPLE) -o out/resnet18.onnx --force
+	$(BIN)/onnx-ghn predict $(EXAMPLE) --policy all -o out/resnet18.onnx --force
 	$(BIN)/onnx-ghn draw $(EXAMPLE) -o out/resnet18.svg --force
 	@$(BIN)/python -c 'import os; print("out/resnet18.onnx: {:,} bytes of architecture in, {:,} bytes with weights out".format(os.path.getsize("$(EXAMPLE)"), os.path.getsize("out/resnet18.onnx")))'
 	@if [ -z "$(IMAGES)" ]; then \

@@ -122,7 +122,7 @@ def _predict(path: str, filled: str) -> dict[str, Any]:
     if importlib.util.find_spec("torch") is not None:
         from onnx_ghn import predict
 
-        return predict(path, filled, calibrate="none", correct_scales=False).coverage.to_dict()
+        return predict(path, filled, policy="all", calibrate="none", correct_scales=False).coverage.to_dict()
     command = [
         os.environ["ONNX_GHN_PYTHON"],
         "-m",
@@ -131,6 +131,8 @@ def _predict(path: str, filled: str) -> dict[str, Any]:
         path,
         "-o",
         filled,
+        "--policy",
+        "all",
         "--calibrate",
         "none",
         "--no-correct-scales",

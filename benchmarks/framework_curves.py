@@ -110,10 +110,14 @@ def _fill(model: Any, exporter: Any, images: Array) -> None:
         if importlib.util.find_spec("torch") is not None:
             from onnx_ghn import predict
 
-            predict(path, filled)
+            predict(path, filled, policy="all")
         else:
             python = os.environ["ONNX_GHN_PYTHON"]
-            subprocess.run([python, "-m", "onnx_ghn", "predict", path, "-o", filled], check=True, capture_output=True)
+            subprocess.run(
+                [python, "-m", "onnx_ghn", "predict", path, "-o", filled, "--policy", "all"],
+                check=True,
+                capture_output=True,
+            )
         exporter.load(model, filled)
 
 

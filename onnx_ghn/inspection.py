@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Unpack
 from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.json_types import Json
+from onnx_ghn.prediction.choosing import choose
 from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.prediction.plan import constants_of, plan, uncertain_of
+from onnx_ghn.shipped import default_policy
 
 if TYPE_CHECKING:
     import onnx
@@ -58,7 +60,7 @@ def inspect_model(
 
     Args:
         source: a file, a ModelProto or an ir.Model; none of them is changed.
-        ghn: whose graph rules apply; None takes those of the default GHN. Without it torch is not loaded.
+        ghn: whose graph rules and policy apply; None takes those of the default GHN. Without it torch is not loaded.
         base_dir, options, changes: as of `predict`.
 
     Raises:
@@ -69,14 +71,19 @@ def inspect_model(
     from onnx_ghn.passes.restoring import check_frozen
 
     options = PredictOptions.of(options, **changes)
-    rules = "onnx"
+    rules, name, policy_file = "onnx", "", default_policy()
+    if policy_file is not None:
+        name = policy_file.parent.name
     if ghn is not None:
         from onnx_ghn.ghn import load_ghn
 
-        rules = load_ghn(ghn).config.graph_rules
+        network = load_ghn(ghn)
+        rules, name, policy_file = network.config.graph_rules, network.config.name, network.policy_file
+    name = name or "unnamed GHN"
     opened = open_model(source, base_dir=base_dir, unfold_batchnorm=options.unfold_batchnorm)
     graph = graph_of(opened.model, opened.stored, rules)
     check_shapes(opened.model, opened.stored)
     notes = [*opened.notes, *check_frozen(opened.model, opened.stored)]
-    decisions = [*plan(graph, opened.stored, options), *uncertain_of(graph)]
-    return Inspection(graph, CoverageReport(decisions, notes, constants_of(graph)))
+    choice = choose(options.policy, policy_file, name, opened.model, graph, opened.stored)
+    decisions = [*plan(graph, opened.stored, options, verdicts=choice.verdicts), *uncertain_of(graph)]
+    return Inspection(graph, CoverageReport(decisions, notes, constants_of(graph), choice, name))

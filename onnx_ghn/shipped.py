@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.resources
 from pathlib import Path
 
-__all__ = ["shipped_checkpoints"]
+__all__ = ["POLICY_FILE", "default_policy", "shipped_checkpoints"]
+
+#: Beside the weights of a GHN: what of its predictions pays, see `prediction.policy`.
+POLICY_FILE = "policy.json"
 
 
 def shipped_checkpoints() -> Path:
@@ -14,3 +17,9 @@ def shipped_checkpoints() -> Path:
         return Path(str(importlib.resources.files("onnx_ghn.checkpoints")))
     except ModuleNotFoundError:
         return Path(__file__).resolve().parents[1] / "checkpoints"
+
+
+def default_policy() -> Path | None:
+    """The policy of the GHN that predicts unless another one is named; None where no GHN is shipped."""
+    shipped = sorted(config.parent for config in shipped_checkpoints().glob("*/config.json"))
+    return shipped[0] / POLICY_FILE if shipped else None

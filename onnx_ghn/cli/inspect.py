@@ -7,9 +7,10 @@ import json
 import click
 
 from onnx_ghn.cli import options as cli_options
-from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.commands import Command, speak_of_options
 from onnx_ghn.cli.terminal import console, spinner
 from onnx_ghn.errors import printable
+from onnx_ghn.prediction.options import PolicyName
 from onnx_ghn.settings import ghn_setting, setting
 
 __all__ = ["inspect"]
@@ -20,6 +21,7 @@ __all__ = ["inspect"]
 def inspect(
     model: str,
     ghn: str | None = ghn_setting("The GHN that would predict, whose graph rules and vocabulary apply"),
+    policy: PolicyName = setting("auto", "Which parameters would be predicted; see `predict`."),
     nodes: bool = setting(False, "List the nodes of the graph, too."),
     tool: str | None = setting(
         None,
@@ -39,7 +41,7 @@ def inspect(
     from onnx_ghn.inspection import inspect_model
 
     with spinner(f"reading {model}"):
-        found = inspect_model(model, ghn)
+        found = inspect_model(model, ghn, policy=policy)
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
         return
@@ -51,6 +53,8 @@ def inspect(
     out.print(parameters_table(found.coverage))
     out.print(coverage_table(found.coverage))
     print_notes(out, found.coverage)
+    told = speak_of_options(found.coverage.sentence, click.get_current_context())
+    out.print(printable(told), highlight=False)
     out.print(repr(found.graph), highlight=False)
 
 

@@ -10,7 +10,7 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_included, check_output
-from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.commands import Command, speak_of_options
 from onnx_ghn.cli.terminal import console, say, spinner
 from onnx_ghn.errors import printable
 from onnx_ghn.prediction.options import DRAWN, PredictOptions
@@ -72,4 +72,5 @@ def _print(prediction: Prediction, model: str, output: str, as_json: bool) -> No
     out = console()
     out.print(coverage_table(coverage))
     print_notes(out, coverage)
-    out.print(printable(f"{output}: weights by {prediction.ghn_name}"), highlight=False)
+    told = speak_of_options(coverage.sentence, click.get_current_context())
+    out.print(printable(f"{output}: {told}"), highlight=False)

@@ -13,6 +13,7 @@ from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import spinner, tell
+from onnx_ghn.prediction.options import PolicyName
 from onnx_ghn.settings import Settings, ghn_setting, setting
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class _Content(Settings):
     predict: bool = setting(
         True, "Show graph and coverage only: no GHN, no distributions of weights.", option="--no-predict"
     )
+    policy: PolicyName = setting("auto", "Which parameters are predicted; see `predict`.")
     profile: bool = setting(False, "Run MODEL through onnxruntime and show its speed, too.")
     seconds: float = setting(3.0, "How long --profile measures.", above=0)
     threads: int | None = setting(None, "Threads that --profile uses (default: all cores).", least=1)
@@ -52,7 +54,9 @@ def report(
         with spinner(f"measuring {model}"):
             profile = _measure(model, content)
     with spinner(f"reporting on {model}"):
-        data = report_data(model, ghn=ghn, predict=content.predict, profile=profile, seed=content.seed)
+        data = report_data(
+            model, ghn=ghn, predict=content.predict, policy=content.policy, profile=profile, seed=content.seed
+        )
         path = write_page(data, output, force=force)
     if as_json:
         click.echo(json.dumps(data, indent=2))

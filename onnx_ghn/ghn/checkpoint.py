@@ -22,7 +22,7 @@ from onnx_ghn.ghn.plain_tensors import check_plain
 from onnx_ghn.ghn.published import infer_config, read_pt, renamed
 from onnx_ghn.onnx_io import write_file
 from onnx_ghn.reading import open_regular, read_regular
-from onnx_ghn.shipped import shipped_checkpoints
+from onnx_ghn.shipped import POLICY_FILE, shipped_checkpoints
 
 __all__ = ["CheckpointInfo", "fingerprint", "list_ghns", "load_ghn", "save_ghn"]
 
@@ -95,6 +95,7 @@ def load_ghn(source: str | os.PathLike[str], device: str | torch.device = "cpu")
         _check_size(path)
         config, tensors = read_pt(path)
     ghn = _assemble(config, tensors, path)
+    ghn.policy_file = (path if path.is_dir() else path.parent) / POLICY_FILE
     try:
         return ghn.to(device).eval()
     except (RuntimeError, AssertionError) as error:

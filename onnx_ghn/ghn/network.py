@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,7 @@ class GHN(nn.Module):
     def __init__(self, config: GHNConfig) -> None:
         super().__init__()
         self.config = config
+        self.policy_file: Path | None = None  # beside the weights, where they were read from a file
         hid, channels = config.hid, max(config.max_shape[:2])
         # The published name of this table is `embed`, which here is a method: so it is registered by hand.
         self._modules["embed"] = nn.Embedding(_N_PRIMITIVES, hid)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from onnx_ghn.json_types import Json
+from onnx_ghn.prediction.choosing import Choice
 from onnx_ghn.prediction.plan import OUTCOMES, Decision, Outcome
 
 __all__ = ["CoverageReport"]
@@ -21,11 +22,15 @@ class CoverageReport:
         entries: the decisions on the graph's parameters, in their order, then those on what may be learned.
         notes: for the user.
         constants: the other stored tensors of the model. With the entries, their elements are all that the file stores.
+        choice: what the policy made of the model; None where none was asked.
+        ghn_name: the GHN that predicts.
     """
 
     entries: Sequence[Decision]
     notes: list[str] = dataclasses.field(default_factory=list)
     constants: Sequence[Decision] = ()
+    choice: Choice | None = None
+    ghn_name: str = ""
 
     @property
     def learned(self) -> list[Decision]:
@@ -54,6 +59,21 @@ class CoverageReport:
         """Share of the trainable elements, 0 to 1."""
         return self.n_elements(outcome) / self.n_trainable if self.n_trainable else 0.0
 
+    @property
+    def sentence(self) -> str:
+        """How many tensors have weights of the GHN, and where they are few, why."""
+        n_predicted, n = self.count("predicted"), sum(entry.outcome not in _NOT_TRAINED for entry in self.learned)
+        told = self.choice.told if self.choice is not None else ""
+        share = f"{n_predicted:,} of {n:,} tensors"
+        weights = f"weights by {self.ghn_name} for {share}" if self.ghn_name else f"new weights for {share}"
+        if self.choice is None or self.choice.name == "all":
+            return weights + (f" ({told})" if told else "")
+        start = "keep their start" if any(entry.outcome == "kept" for entry in self.learned) else "get a standard start"
+        others = f"the others {start} (`policy` all fills them)"
+        if n_predicted:
+            return f"{weights} ({told}), {others}"
+        return f"{told}: {share} predicted, {others}"
+
     def reasons(self) -> dict[str, list[Decision]]:
         """The decisions on tensors that no GHN predicts, by reason, the heaviest reason first."""
         by_reason: dict[str, list[Decision]] = {}
@@ -73,6 +93,8 @@ class CoverageReport:
                 "tensors": len(self.uncertain),
                 "elements": sum(entry.parameter.size for entry in self.uncertain),
             },
+            "policy": self.choice.to_dict() if self.choice is not None else None,
+            "told": self.sentence,
             "notes": list(self.notes),
             "parameters": [entry.to_dict() for entry in self.entries],
             "constants": [entry.to_dict() for entry in self.constants],

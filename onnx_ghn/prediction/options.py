@@ -13,8 +13,9 @@ from typing import Literal, Self, TypedDict, Unpack
 from onnx_ghn.errors import OptionError
 from onnx_ghn.settings import Settings, patterns_setting, setting
 
-__all__ = ["DRAWN", "Fallback", "Post", "PredictKeywords", "PredictOptions", "check_strength"]
+__all__ = ["DRAWN", "Fallback", "PolicyName", "Post", "PredictKeywords", "PredictOptions", "check_strength"]
 
+PolicyName = Literal["auto", "early", "all", "none"]
 Fallback = Literal["standard", "keep"]
 
 #: Values of `calibrate` that name no images.
@@ -38,6 +39,7 @@ def check_strength(post: str, strength: float) -> None:
 class PredictKeywords(TypedDict, total=False):
     """The fields of `PredictOptions` as keyword arguments."""
 
+    policy: PolicyName
     include: Sequence[str]
     exclude: Sequence[str]
     fallback: Fallback
@@ -59,7 +61,14 @@ class PredictOptions(Settings):
         OptionError: a value that makes no sense, alone or with the others.
     """
 
-    include: Sequence[str] = patterns_setting("Fill only parameters whose name matches; may be given several times.")
+    policy: PolicyName = setting(
+        "auto",
+        "Which parameters are predicted, and which keep their start: auto, those whose prediction was measured to end "
+        "no worse; early, those that make the first epochs better; all; none.",
+    )
+    include: Sequence[str] = patterns_setting(
+        "Fill only parameters whose name matches, whatever the policy; may be given several times."
+    )
     exclude: Sequence[str] = patterns_setting(
         "Leave parameters whose name matches as they are; may be given several times."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from onnx_ghn.graph import ComputationGraph, Parameter, Role
@@ -12,6 +12,7 @@ from onnx_ghn.prediction.authors import authors_start, holds_weights
 from onnx_ghn.prediction.fallback import has_standard
 from onnx_ghn.prediction.making import Maker, Source
 from onnx_ghn.prediction.options import PredictOptions
+from onnx_ghn.prediction.policy import Verdict
 from onnx_ghn.prediction.quantization import quantization_of
 from onnx_ghn.prediction.ties import Tie, find_ties
 
@@ -56,12 +57,14 @@ def plan(
     stored: Mapping[str, StoredTensor],
     options: PredictOptions,
     decoded: Collection[int] | None = None,
+    verdicts: Sequence[Verdict] | None = None,
 ) -> list[Decision]:
     """Decide on each parameter of a graph, in its order. Nothing is computed and nothing is changed.
 
     Args:
         stored: the tensors of the model that the graph was read from.
         decoded: indices of the parameters that the GHN decodes; None: all that a node of the graph decodes.
+        verdicts: of the policy, on each parameter; None: all are predicted.
     """
     if decoded is None:
         decoded = graph.decoded_parameters()
@@ -69,11 +72,17 @@ def plan(
     speaks = not options.overwrite_special and holds
     # Half a norm is none: where its statistics stay, so do its scale and its shift. Without weights none is whole.
     whole = {n: norm.obstacle for norm in graph.norms if norm.obstacle for n in norm.names} if holds else {}
-    decisions = [
-        _decide(parameter, stored, options, index if index in decoded else None, speaks, whole.get(parameter.name, ""))
-        for index, parameter in enumerate(graph.parameters)
-    ]
-    for index, tie in find_ties(graph.parameters, stored).items() if speaks else ():
+    ties = find_ties(graph.parameters, stored) if speaks else {}
+    decisions = []
+    for index, parameter in enumerate(graph.parameters):
+        verdict = _verdict(ties[index].original if index in ties else index, parameter, options, verdicts)
+        if verdict.take:
+            obstacle = whole.get(parameter.name, "")
+            decision = _decide(parameter, stored, options, index if index in decoded else None, speaks, obstacle)
+        else:
+            decision = _left(parameter, stored, options, verdict.why, holds)
+        decisions.append(decision)
+    for index, tie in ties.items():
         decisions[index] = _tied(decisions[index], decisions[tie.original], tie)
     by_name = {decision.parameter.name: decision for decision in decisions}
     return [_as_magnitude(d, by_name.get(d.parameter.magnitude_of), stored, options) for d in decisions]
@@ -111,6 +120,29 @@ def _tied(decision: Decision, original: Decision, tie: Tie) -> Decision:
     return dataclasses.replace(
         decision, outcome=original.outcome, reason=f"tied: {what} {original.parameter.name}", maker=maker
     )
+
+
+def _verdict(index: int, parameter: Parameter, options: PredictOptions, verdicts: Sequence[Verdict] | None) -> Verdict:
+    """Of the policy; what the user asks for by its name is predicted whatever the policy says."""
+    if verdicts is None or (options.include and options.wants(parameter.name)):
+        return Verdict(True)
+    return verdicts[index]
+
+
+def _left(
+    parameter: Parameter, stored: Mapping[str, StoredTensor], options: PredictOptions, why: str, holds: bool
+) -> Decision:
+    """The decision on a parameter that the policy leaves alone: its own values, or standard ones where it has none.
+
+    Args:
+        holds: whether the file holds weights.
+    """
+    decision = _decide(parameter, stored, options, None, False, "")
+    if decision.outcome in ("statistic", "frozen") or not options.wants(parameter.name):
+        return decision
+    if holds or decision.maker is None:
+        return Decision(parameter, "kept", f"its own start: {why}")
+    return dataclasses.replace(decision, reason=f"a standard start: {why}")
 
 
 def _decide(

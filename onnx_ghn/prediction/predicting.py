@@ -10,6 +10,7 @@ from onnx_ghn.garbage import no_garbage_collection
 from onnx_ghn.graph import ComputationGraph, Role
 from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.limits import gib, memory_bytes
+from onnx_ghn.prediction.choosing import choose
 from onnx_ghn.prediction.copies import note_copies
 from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
@@ -47,7 +48,7 @@ def predict(
         base_dir: where the external data of a ModelProto lie; for a file, its folder. Data that are lost are no
             obstacle where all their tensors get new values.
         options: how to predict; None takes the defaults.
-        changes: single fields of `PredictOptions`: include, exclude, fallback, post, post_strength, calibrate,
+        changes: single fields of `PredictOptions`: policy, include, exclude, fallback, post, post_strength, calibrate,
             unfold_batchnorm, overwrite_special, correct_scales, tell_apart, seed.
 
     Returns:
@@ -72,8 +73,10 @@ def predict(
         check_shapes(opened.model, opened.stored)
         lost = check_frozen(opened.model, opened.stored)
     _check(graph, options)
+    ghn_name = network.config.name or "unnamed GHN"
+    choice = choose(options.policy, network.policy_file, ghn_name, opened.model, graph, opened.stored)
     blocks = network.blocks(graph)
-    decisions = plan(graph, opened.stored, options, blocks.keys())
+    decisions = plan(graph, opened.stored, options, blocks.keys(), choice.verdicts)
     equal_weights: list[str] = []
     if options.tell_apart:
         decisions, equal_weights = tell_apart(graph, blocks, decisions, options)
@@ -84,12 +87,12 @@ def predict(
     settled = settle(opened, graph, decisions, blocks, options)
     copies = note_copies(decisions, blocks, options)
     notes = [*opened.notes, *lost, *equal_weights, *copies, *settled.notes]
-    coverage = CoverageReport([*decisions, *uncertain_of(graph)], notes, constants_of(graph))
+    coverage = CoverageReport([*decisions, *uncertain_of(graph)], notes, constants_of(graph), choice, ghn_name)
     # Tensors that were one with another are new in the file, be it that they keep the values of that one.
     new = {d.parameter.name for d in decisions if d.outcome == "kept"} & set(opened.untied)
     new |= {row.name for row in graph.uncertain if row.size > 1 and "float" in row.dtype}
     tensors = {**{name: opened.stored[name].numpy for name in sorted(new)}, **settled.tensors}
-    prediction = Prediction(opened.model, graph, tensors, coverage, network.config.name or "unnamed GHN")
+    prediction = Prediction(opened.model, graph, tensors, coverage, ghn_name)
     if output is not None:
         require_values(stored_tensors(opened.model).values())  # statistics that calibration could not measure
         with no_garbage_collection():

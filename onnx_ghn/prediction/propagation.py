@@ -221,6 +221,9 @@ class _Values:
         return self._joined(node, [scale for scale in given if scale is not None])
 
     def _joined(self, node: ir.Node, given: list[_Scale]) -> _Scale | None:
+        if node.op_type in _BINARY and len(given) != 2:  # a damaged file
+            self.unknown.add(f"{node.op_type} of {len(given)} inputs")
+            return None
         sizes = [scale.size for scale in given]
         match node.op_type:
             case "Add" | "Sub" | "Sum":
@@ -251,6 +254,7 @@ class _Values:
         return scale if scale is None else _Scale(scale.size * factor, scale.centred)
 
 
+_BINARY = frozenset({"Add", "Sub", "Mul", "Div", "MatMul"})
 _JOINS = frozenset({"Add", "Sub", "Sum", "Concat", "Mul", "Div", "MatMul"})
 _KNOWN = (
     _PASSES | _CENTRING | _UNCENTRED | _GAINS.keys() | _POOLS.keys() | _MEANS | _BOUNDED.keys() | _JOINS

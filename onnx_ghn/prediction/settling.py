@@ -71,6 +71,8 @@ def settle(
 
     model = opened.model
     tensors = _tensors(decisions, blocks, options)
+    if not tensors:  # everything keeps its values, running statistics too
+        return Settled(tensors)
     if not options.calibrates:
         own = copy_model(model) if options.correct_scales else None
         inject(model, tensors, opened.stored)

@@ -205,7 +205,7 @@ def _coverage(coverage: CoverageReport) -> dict[str, object]:
             for outcome in OUTCOMES
         ],
         "reasons": reasons,
-        "notes": [printable(note) for note in coverage.notes],
+        "notes": [printable(note) for note in (coverage.sentence, *coverage.notes)],
     }
 
 

@@ -13,6 +13,7 @@ from onnx_ghn.report.page import page_html
 
 if TYPE_CHECKING:
     from onnx_ghn.ghn import GHN
+    from onnx_ghn.prediction.options import PolicyName
     from onnx_ghn.profiling import ProfileReport
 
 __all__ = ["report_data", "write_page", "write_report"]
@@ -24,6 +25,7 @@ def write_report(
     *,
     ghn: str | os.PathLike[str] | GHN | None = None,
     predict: bool = True,
+    policy: PolicyName = "auto",
     profile: ProfileReport | None = None,
     seed: int = 0,
     force: bool = False,
@@ -36,6 +38,7 @@ def write_report(
         ghn: the GHN that predicts the weights, as in `onnx_ghn.predict`.
         predict: predict the weights. Without, the page has no distributions, and its coverage is that of
             `onnx_ghn.inspect_model`.
+        policy: which tensors are predicted, as in `onnx_ghn.predict`.
         profile: what `onnx_ghn.profile` measured of the model.
         seed: the seed of all random numbers.
         force: replace an existing page.
@@ -50,7 +53,7 @@ def write_report(
     from onnx_ghn.onnx_io import check_target
 
     check_target(output, force, "a page", [source, ghn])
-    data = report_data(source, ghn=ghn, predict=predict, profile=profile, seed=seed)
+    data = report_data(source, ghn=ghn, predict=predict, policy=policy, profile=profile, seed=seed)
     return write_page(data, output, force=force)
 
 
@@ -59,6 +62,7 @@ def report_data(
     *,
     ghn: str | os.PathLike[str] | GHN | None = None,
     predict: bool = True,
+    policy: PolicyName = "auto",
     profile: ProfileReport | None = None,
     seed: int = 0,
 ) -> Json:
@@ -71,7 +75,7 @@ def report_data(
     name = Path(source).name
     measured = None if profile is None else profile.to_dict()
     if not predict:
-        inspection = inspect_model(source)
+        inspection = inspect_model(source, policy=policy)
         return page_data(
             inspection.graph,
             inspection.coverage,
@@ -81,7 +85,7 @@ def report_data(
             seed=seed,
         )
     # The page shows what the GHN decodes, and no running statistics: nothing is scaled or calibrated.
-    prediction = run(source, ghn=ghn, calibrate="none", correct_scales=False, seed=seed)
+    prediction = run(source, ghn=ghn, policy=policy, calibrate="none", correct_scales=False, seed=seed)
     return page_data(
         prediction.graph,
         prediction.coverage,

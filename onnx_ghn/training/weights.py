@@ -42,7 +42,10 @@ def predict_module(ghn: GHN, module: nn.Module, image_size: int) -> dict[str, Te
 
     with distinct_weights(module):
         model = module_to_onnx(module, (torch.zeros(2, 3, image_size, image_size),))
-    bare = PredictOptions(calibrate="none", overwrite_special=True, tell_apart=False, correct_scales=False)  # published
+    # As the published systems predict.
+    bare = PredictOptions(
+        policy="all", calibrate="none", overwrite_special=True, tell_apart=False, correct_scales=False
+    )
     prediction = predict(model, ghn=ghn, options=bare)
     names = {name for name, _ in module.named_parameters()}
     return {name: torch.from_numpy(prediction[name].copy()) for name in prediction if name in names}

@@ -86,7 +86,7 @@ def test_there_and_back(tmp_path: Path, exporter: str) -> None:
     expected = module(IMAGE).detach().numpy()
     np.testing.assert_allclose(run(path, IMAGE), expected, rtol=1e-4, atol=1e-5)
 
-    prediction = onnx_ghn.predict(path, filled, calibrate="noise")
+    prediction = onnx_ghn.predict(path, filled, calibrate="noise", policy="all")
     frozen = {entry.parameter.name for entry in prediction.coverage.entries if entry.outcome == "frozen"}
     assert {"frozen.weight", "frozen.bias", "table"} <= frozen
     assert prediction.coverage.share("predicted") == 1
@@ -110,9 +110,11 @@ def test_auxiliary_heads_on_request(tmp_path: Path) -> None:
 
 def test_initialize_is_predict_and_load(tmp_path: Path) -> None:
     one, other = small(), small()
-    result = onnx_ghn.initialize(one, IMAGE, calibrate="none", correct_scales=False)
+    result = onnx_ghn.initialize(one, IMAGE, calibrate="none", correct_scales=False, policy="all")
     pytorch.export(other, tmp_path / "m.onnx", IMAGE)
-    prediction = onnx_ghn.predict(tmp_path / "m.onnx", tmp_path / "i.onnx", calibrate="none", correct_scales=False)
+    prediction = onnx_ghn.predict(
+        tmp_path / "m.onnx", tmp_path / "i.onnx", calibrate="none", correct_scales=False, policy="all"
+    )
     pytorch.load(other, tmp_path / "i.onnx")
     assert_same(state(one), state(other))
     assert result.coverage.to_dict() == prediction.coverage.to_dict()
@@ -131,12 +133,12 @@ def test_initialize_takes_the_options_of_predict_and_of_an_export() -> None:
         "exclude": ["conv"],
     }
     kept = by_keywords.conv.weight.detach().clone()
-    onnx_ghn.initialize(by_keywords, IMAGE, exporter="torchscript", **keywords)
-    onnx_ghn.initialize(by_options, IMAGE, PredictOptions(**keywords), exporter="torchscript")
+    onnx_ghn.initialize(by_keywords, IMAGE, exporter="torchscript", **keywords, policy="all")
+    onnx_ghn.initialize(by_options, IMAGE, PredictOptions(**keywords), exporter="torchscript", policy="all")
     assert_same(state(by_keywords), state(by_options))
     assert torch.equal(by_keywords.conv.weight, kept)
     with pytest.raises(OptionError, match="exporter"):
-        onnx_ghn.initialize(by_options, IMAGE, exporter="onnx")
+        onnx_ghn.initialize(by_options, IMAGE, exporter="onnx", policy="all")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -181,7 +183,7 @@ def test_shared_vectors_stay_shared(tmp_path: Path) -> None:
 
     pytorch.export(Shared(), tmp_path / "m.onnx", torch.rand(2, 4))
     stored = stored_tensors(read_model(tmp_path / "m.onnx"))
-    prediction = onnx_ghn.predict(tmp_path / "m.onnx", tmp_path / "i.onnx")
+    prediction = onnx_ghn.predict(tmp_path / "m.onnx", tmp_path / "i.onnx", policy="all")
     assert set(stored_tensors(prediction.model)) == set(stored)
     assert pytorch.load(Shared(), tmp_path / "i.onnx").complete
 

@@ -132,7 +132,7 @@ _LAYER = N("MatMul", ["x", "w"], ["a"])
 )
 def test_what_may_be_learned_keeps_its_values(nodes: list[onnx.NodeProto], shape: tuple[int, ...]) -> None:
     model = _model([_LAYER, *nodes], {"w": _draw(4, 8), "t": _draw(*shape, seed=1)})
-    coverage = inspect_model(model).coverage
+    coverage = inspect_model(model, policy="all").coverage
     row = next(entry for entry in coverage.entries if entry.parameter.name == "t")
     assert (row.outcome, row.parameter.uncertain, row.parameter.shape) == ("kept", True, shape)
     assert row.reason.startswith("may be learned, or a constant")

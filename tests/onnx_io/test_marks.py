@@ -32,7 +32,7 @@ def test_a_damaged_note_is_told(text: str, request: pytest.FixtureRequest) -> No
     proto = onnx.load(request.config.rootpath / MODEL)
     onnx.helper.set_model_props(proto, {FROZEN: text})
     with pytest.raises(ModelReadError, match=r"onnx_ghn\.frozen is damaged"):
-        onnx_ghn.predict(proto, calibrate="none")
+        onnx_ghn.predict(proto, calibrate="none", policy="all")
 
 
 class Untrained(torch.nn.Module):
@@ -57,7 +57,7 @@ def test_what_torch_marks_as_untrained_is_frozen(name: str, tmp_path: Path) -> N
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         torch.onnx.export(net, (torch.rand(2, 6),), tmp_path / "m.onnx", dynamo=True, optimize=False, verbose=False)
     assert frozen_tensors(read_model(tmp_path / "m.onnx")).keys() >= {"filters", "scratch", "constant"}
-    prediction = onnx_ghn.predict(tmp_path / "m.onnx", tmp_path / "o.onnx")
+    prediction = onnx_ghn.predict(tmp_path / "m.onnx", tmp_path / "o.onnx", policy="all")
     outcomes = {entry.parameter.name: entry.outcome for entry in prediction.coverage.entries}
     assert outcomes[name] == "frozen"
     assert outcomes["layer.weight"] == "predicted"

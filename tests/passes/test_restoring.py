@@ -75,7 +75,7 @@ def test_what_a_tool_merged_is_several_tensors_again(kind: str, tmp_path: Path) 
     assert {name: stored.shape for name, stored in opened.stored.items()} == {n: v.shape for n, v in state.items()}
     for name, values in state.items():
         np.testing.assert_array_equal(opened.stored[name].numpy(), values)
-    before, after = onnx_ghn.predict(whole), onnx_ghn.predict(joined, tmp_path / "o.onnx")
+    before, after = onnx_ghn.predict(whole, policy="all"), onnx_ghn.predict(joined, tmp_path / "o.onnx", policy="all")
     assert {e.parameter.name: e.outcome for e in after.coverage.entries} == {
         e.parameter.name: e.outcome for e in before.coverage.entries
     }
@@ -98,7 +98,7 @@ def test_new_names_are_taken_back(kind: str, tmp_path: Path) -> None:
         node.input[:] = [names.get(name, name) for name in node.input]
     opened = open_model(proto)
     assert set(opened.stored) == set(names)
-    outcomes = {e.parameter.name: e.outcome for e in onnx_ghn.predict(proto).coverage.entries}
+    outcomes = {e.parameter.name: e.outcome for e in onnx_ghn.predict(proto, policy="all").coverage.entries}
     if kind == "frozen":
         assert outcomes["0.weight"] == outcomes["0.bias"] == "frozen"
     onnx.save(proto, tmp_path / "r.onnx")
@@ -133,7 +133,7 @@ def test_two_files_joined_by_onnx_compose(kinds: tuple[str, str], tmp_path: Path
     protos = [onnx.compose.add_prefix(onnx.load(tmp_path / f"{i}.onnx"), f"part{i}/") for i in range(2)]
     joined = onnx.compose.merge_models(*protos, io_map=[])
     onnx.checker.check_model(joined, full_check=True)
-    prediction = onnx_ghn.predict(joined, tmp_path / "o.onnx")
+    prediction = onnx_ghn.predict(joined, tmp_path / "o.onnx", policy="all")
     outcomes = {e.parameter.name: e.outcome for e in prediction.coverage.entries}
     for i, kind in enumerate(kinds):
         if kind == "frozen":
@@ -158,4 +158,4 @@ def test_a_part_that_was_cut_off_is_no_loss(tmp_path: Path) -> None:
     kept = [tensor for tensor in proto.graph.initializer if tensor.name.startswith("0.")]
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
-    assert {e.outcome for e in inspect_model(proto).coverage.entries} == {"frozen"}
+    assert {e.outcome for e in inspect_model(proto, policy="all").coverage.entries} == {"frozen"}

@@ -86,8 +86,8 @@ def test_folded_ones_come_back(export: Any, fresh: bool, tmp_path: Path) -> None
 def test_the_graph_is_that_of_an_export_without_folding(tmp_path: Path) -> None:
     module = trained(resnet())
     kept = first(module, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)
-    one = onnx_ghn.predict(kept, calibrate="none", correct_scales=False)
-    other = onnx_ghn.predict(first(module), unfold_batchnorm=True, calibrate="none", correct_scales=False)
+    one = onnx_ghn.predict(kept, calibrate="none", correct_scales=False, policy="all")
+    other = onnx_ghn.predict(first(module), unfold_batchnorm=True, calibrate="none", correct_scales=False, policy="all")
     assert one.coverage.n_trainable == other.coverage.n_trainable
     assert [node.primitive for node in one.graph.nodes] == [node.primitive for node in other.graph.nodes]
     assert besides_copies(other.coverage.notes) == ["20 folded batch norms put back"]
@@ -101,7 +101,7 @@ def test_the_graph_is_that_of_an_export_without_folding(tmp_path: Path) -> None:
 
 
 def test_they_are_told_without_the_option() -> None:
-    coverage = onnx_ghn.predict(first(trained(resnet())), calibrate="none", correct_scales=False).coverage
+    coverage = onnx_ghn.predict(first(trained(resnet())), calibrate="none", correct_scales=False, policy="all").coverage
     assert "20 convolutions look as if batch norms had been folded" in coverage.notes[0]
     assert "`unfold_batchnorm`" in coverage.notes[0]
 
@@ -124,7 +124,7 @@ def test_without_residual_sums(export: Any) -> None:
 def test_nets_without_batch_norms_are_left_alone(module: Callable[[], nn.Module]) -> None:
     exported = first(module())
     assert find_folded(read_model(exported)) == []
-    prediction = onnx_ghn.predict(exported, unfold_batchnorm=True, calibrate="none", correct_scales=False)
+    prediction = onnx_ghn.predict(exported, unfold_batchnorm=True, calibrate="none", correct_scales=False, policy="all")
     assert besides_copies(prediction.coverage.notes) == ["no folded batch norms were found"]
 
 

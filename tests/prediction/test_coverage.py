@@ -58,5 +58,5 @@ def test_of_a_prediction() -> None:
 
 @pytest.mark.parametrize("model", [cnn, mlp])
 def test_inspection_foretells_a_prediction(model) -> None:  # type: ignore[no-untyped-def]
-    foretold, happened = inspect_model(model()).coverage, predict(model(), ghn=tiny_ghn()).coverage
+    foretold, happened = inspect_model(model(), policy="all").coverage, predict(model(), ghn=tiny_ghn()).coverage
     assert [(e.parameter, e.outcome) for e in foretold.entries] == [(e.parameter, e.outcome) for e in happened.entries]

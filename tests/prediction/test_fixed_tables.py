@@ -113,7 +113,7 @@ def test_a_filter_bank_before_a_net_keeps_its_values() -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
     onnx.checker.check_model(model, full_check=True)
-    outcomes = {entry.parameter.name: entry.outcome for entry in inspect_model(model).coverage.entries}
+    outcomes = {entry.parameter.name: entry.outcome for entry in inspect_model(model, policy="all").coverage.entries}
     assert outcomes == {"bank": "kept", "w": "predicted", "b": "predicted"}
-    asked = inspect_model(model, overwrite_special=True).coverage
+    asked = inspect_model(model, overwrite_special=True, policy="all").coverage
     assert {entry.outcome for entry in asked.entries} == {"predicted"}

@@ -52,7 +52,7 @@ def _quantised(scale_readers: int, zero: int, block: bool) -> onnx.ModelProto:
     ids=["filled", "shared scale", "blocks", "zero point"],
 )
 def test_quantised_tensors_are_foretold(model: onnx.ModelProto, outcome: str, reason: str) -> None:
-    foretold = {e.parameter.name: (e.outcome, e.reason) for e in inspect_model(model).coverage.entries}
+    foretold = {e.parameter.name: (e.outcome, e.reason) for e in inspect_model(model, policy="all").coverage.entries}
     happened = predict(model, ghn=tiny_ghn()).coverage.entries
     assert foretold == {e.parameter.name: (e.outcome, e.reason) for e in happened}
     assert foretold["w0"] == (outcome, reason)
@@ -61,9 +61,9 @@ def test_quantised_tensors_are_foretold(model: onnx.ModelProto, outcome: str, re
 def test_inspect_takes_the_options_of_predict() -> None:
     path = EXAMPLE
     options = PredictOptions(exclude=["weight"], fallback="keep", calibrate="none")
-    foretold = _told(list(inspect_model(path, options=options).coverage.entries))
+    foretold = _told(list(inspect_model(path, options=options, policy="all").coverage.entries))
     assert foretold == _told(list(predict(path, ghn=tiny_ghn(), options=options).coverage.entries))
-    assert foretold != _told(list(inspect_model(path).coverage.entries))
+    assert foretold != _told(list(inspect_model(path, policy="all").coverage.entries))
 
 
 def test_a_plan_is_a_value() -> None:

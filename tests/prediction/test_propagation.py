@@ -125,3 +125,13 @@ def test_without_calibration_one_line_names_operators_without_a_rule() -> None:
     assert prediction.coverage.notes == [
         "the scale of the outputs is not checked, as no rule tells what acme::Mystery does to it: nothing was run"
     ]
+
+
+@pytest.mark.parametrize("kind", ["MatMul", "Div", "Mul"])
+def test_an_operator_that_lacks_an_input_has_no_scale(kind: str) -> None:
+    net = Net()
+    net.input("N", 8)
+    net.op(kind, net.op("MatMul", "x", net.random("w", 8, 8), out="h"), out="y")
+    estimates = Propagation()
+    assert estimates.run(ir.from_proto(net.model("y", shape=["N", 8]))).outputs == {}
+    assert estimates.unknown == {f"{kind} of 1 inputs"}

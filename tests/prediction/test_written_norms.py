@@ -129,7 +129,10 @@ def test_two_norms_equal_torch(spelling: Spelling, last: bool, opset: int, feeds
     proto = net.model(x)
     stored, notes = filled(proto, tmp_path / "out.onnx")
     assert besides_copies(notes) == []
-    roles = {e.parameter.name: (e.parameter.role.value, e.outcome) for e in inspect_model(proto).coverage.entries}
+    roles = {
+        e.parameter.name: (e.parameter.role.value, e.outcome)
+        for e in inspect_model(proto, policy="all").coverage.entries
+    }
     for i in range(2):
         assert roles[f"b{i}.mean"] == roles[f"b{i}.var"] == ("statistic", "statistic")
         assert roles[f"b{i}.gamma"] == ("norm_scale", "predicted")

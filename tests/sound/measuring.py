@@ -71,7 +71,7 @@ def measured(network: Network, folder: Path) -> Outcome:
     """Make a network's file, predict on it with default options, and run both."""
     own, new = folder / "own.onnx", folder / "new.onnx"
     network.make(own)
-    prediction = predict(own, new, ghn=_ghn(), force=True)
+    prediction = predict(own, new, ghn=_ghn(), policy="all", force=True)
     coverage = prediction.coverage
     feed = _feed(new, network)
     after = _run(new, feed)

@@ -1,0 +1,77 @@
+"""Which tensors of a model take the GHN's weights: the policy asked for, applied to the model at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx_ghn.graph import ComputationGraph
+from onnx_ghn.json_types import Json
+from onnx_ghn.prediction.features import model_features, tensor_features
+from onnx_ghn.prediction.options import PolicyName
+from onnx_ghn.prediction.policy import Policy, Verdict, read_policy
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from onnx_ghn.onnx_io import StoredTensor
+
+__all__ = ["Choice", "choose"]
+
+_ALL = Verdict(True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What a policy makes of a model.
+
+    Attributes:
+        name: the policy that applies: the one asked for, or `all` where the GHN comes with none.
+        verdicts: on each parameter of the graph, in their order.
+        told: why not everything is predicted, or, where nobody has measured what pays, why everything is.
+    """
+
+    name: PolicyName
+    verdicts: Sequence[Verdict]
+    told: str = ""
+
+    def to_dict(self) -> Json:
+        """For JSON."""
+        return {"name": self.name, "told": self.told}
+
+
+def choose(
+    name: PolicyName,
+    policy_file: Path | None,
+    ghn_name: str,
+    model: ir.Model,
+    graph: ComputationGraph,
+    stored: Mapping[str, StoredTensor],
+) -> Choice:
+    """Apply a policy.
+
+    Args:
+        policy_file: beside the GHN's weights; None or absent: nobody has measured what pays, and all is predicted.
+        ghn_name: for people.
+        stored: the tensors of the model, before anything is predicted.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    if name == "all":
+        return Choice(name, [_ALL] * len(graph.parameters))
+    if name == "none":
+        return Choice(name, [Verdict(False, "the policy none")] * len(graph.parameters), "the policy is none")
+    if policy_file is None or not policy_file.is_file():
+        return Choice("all", [_ALL] * len(graph.parameters), f"{ghn_name} comes without a policy")
+    policy: Policy = read_policy(policy_file)
+    features = model_features(model, graph, stored)
+    if features.trained:
+        told = "the file holds trained weights"
+        return Choice(name, [Verdict(False, told)] * len(graph.parameters), told)
+    told = f"this is {features.words} and {ghn_name} knows {policy.knows}"
+    verdicts = policy.verdicts(name, features, tensor_features(graph), told)
+    reasons = dict.fromkeys(verdict.why for verdict in verdicts if verdict.take)
+    return Choice(name, verdicts, ", ".join(reasons) or told)

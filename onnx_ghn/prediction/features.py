@@ -1,0 +1,225 @@
+"""What a policy sees of a model and of its tensors: kinds, sizes and places, never names."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from onnx_ghn.graph import ComputationGraph, Parameter, Primitive, Role
+from onnx_ghn.prediction.authors import holds_weights
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from onnx_ghn.onnx_io import StoredTensor
+
+__all__ = ["ModelFeatures", "TensorFeatures", "model_features", "tensor_features"]
+
+Data = Literal["image", "video", "series", "table", "tokens", "other"]
+Norm = Literal["batch", "layer", "none"]
+Kind = Literal["conv1d", "conv2d", "conv3d", "linear", "recurrent", "embedding", "position", "norm", "bias", "other"]
+
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"})
+_TABLES_OF_WORDS = ("INT32", "INT64")  # how token numbers are stored
+_SAMPLE = 4096  # elements of a weight that show its distribution
+_HEAVY = 0.5  # excess kurtosis: no initialiser draws so many large values; -1.2 is uniform, 0 normal
+_SENTENCES: Mapping[Data, str] = {
+    "image": "an image model",
+    "video": "a model of videos or volumes",
+    "series": "a model of series or sound",
+    "table": "a model of tables",
+    "tokens": "a text model",
+    "other": "a model of an unknown kind",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFeatures:
+    """What a policy sees of a model.
+
+    Attributes:
+        data: what its first input looks like: four axes are an image, five a video, three a series, two a table,
+            integers tokens.
+        output_axes: of its first output, the batch counted; 0 where it is unknown.
+        attention: whether some node is attention.
+        recurrent: whether it has recurrent cells.
+        norm: the kind that most of its norms are of.
+        conv2d_share: of its weights' elements, those in 2-D convolutions, 0 to 1.
+        conv1d_share, recurrent_share: likewise.
+        trained: whether it holds what no framework draws: norms whose scales differ, or, where it has none, weights
+            with heavy tails.
+    """
+
+    data: Data
+    output_axes: int
+    attention: bool
+    recurrent: bool
+    norm: Norm
+    conv2d_share: float
+    conv1d_share: float
+    recurrent_share: float
+    trained: bool
+
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        return _SENTENCES[self.data]
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorFeatures:
+    """What a policy sees of a tensor.
+
+    Attributes:
+        kind: of the layer that it belongs to.
+        longest, shortest: side of its kernel; 1 where it has none.
+        depthwise: one channel in for each channel out, or groups of a few.
+        fan_in: of a weight; 0 for others.
+        first: no weight stands before it.
+        head: it belongs to the last layer.
+    """
+
+    kind: Kind
+    longest: int = 1
+    shortest: int = 1
+    depthwise: bool = False
+    fan_in: int = 0
+    first: bool = False
+    head: bool = False
+
+
+def model_features(model: ir.Model, graph: ComputationGraph, stored: Mapping[str, StoredTensor]) -> ModelFeatures:
+    """What a policy sees of a model.
+
+    Args:
+        stored: its tensors, before anything is predicted.
+    """
+    sizes: dict[Kind, int] = {}
+    for parameter in graph.parameters:
+        if parameter.role in (Role.weight, Role.embedding):
+            kind = _kind(parameter)
+            sizes[kind] = sizes.get(kind, 0) + parameter.size
+    total = max(1, sum(sizes.values()))
+    primitives = [node.primitive for node in graph.nodes]
+    n_batch, n_layer = primitives.count(Primitive.bn), primitives.count(Primitive.ln)
+    norm: Norm = "none" if not n_batch + n_layer else "batch" if n_batch >= n_layer else "layer"
+    outputs = model.graph.outputs
+    shape = outputs[0].shape if outputs else None
+    return ModelFeatures(
+        data=_data(model),
+        output_axes=len(shape) if shape is not None else 0,
+        attention=Primitive.msa in primitives,
+        recurrent="recurrent" in sizes,
+        norm=norm,
+        conv2d_share=sizes.get("conv2d", 0) / total,
+        conv1d_share=sizes.get("conv1d", 0) / total,
+        recurrent_share=sizes.get("recurrent", 0) / total,
+        trained=_is_trained(graph.parameters, stored),
+    )
+
+
+def tensor_features(graph: ComputationGraph) -> list[TensorFeatures]:
+    """What a policy sees of each parameter of a graph, in their order."""
+    node_of = {index: number for number, node in enumerate(graph.nodes) for index in node.parameters}
+    weighted_before = _weighted_before(graph)
+    heads = {index for number in graph.head if number is not None for index in graph.nodes[number].parameters}
+    found = []
+    for index, parameter in enumerate(graph.parameters):
+        kind = _kind(parameter)
+        number = node_of.get(index)
+        canonical = parameter.layout.canonical
+        is_weight = parameter.role is Role.weight
+        kernel = canonical[2:] if is_weight and kind in ("conv1d", "conv2d", "conv3d") else ()
+        primitive = graph.nodes[number].primitive if number is not None else None
+        found.append(
+            TensorFeatures(
+                kind=kind,
+                longest=max(kernel, default=1),
+                shortest=min(kernel, default=1),
+                depthwise=primitive in (Primitive.sep_conv, Primitive.dil_conv) and canonical[1:2] == (1,),
+                fan_in=math.prod(canonical[1:]) if is_weight else 0,
+                first=number is not None and not weighted_before[number],
+                head=index in heads,
+            )
+        )
+    return found
+
+
+def _weighted_before(graph: ComputationGraph) -> list[bool]:
+    """For each node, whether a weight stands on some way to it."""
+    behind = [False] * len(graph.nodes)
+    for source, target in graph.edges.tolist():  # sorted by source, and sources come in topological order
+        behind[target] |= behind[source] or graph.nodes[source].weight is not None
+    return behind
+
+
+def _kind(parameter: Parameter) -> Kind:
+    match parameter.role:
+        case Role.embedding:
+            return "embedding"
+        case Role.position:
+            return "position"
+        case Role.norm_scale | Role.norm_bias | Role.statistic:
+            return "norm"
+        case Role.bias:
+            return "bias"
+        case Role.weight:
+            if parameter.op in _RECURRENT:
+                return "recurrent"
+            axes = len(parameter.shape) if "Conv" in parameter.op else 2
+            kinds: Mapping[int, Kind] = {3: "conv1d", 4: "conv2d", 5: "conv3d"}
+            return kinds.get(axes, "linear")
+        case _:
+            return "other"
+
+
+def _data(model: ir.Model) -> Data:
+    """What the first input looks like that has a shape."""
+    initializers = model.graph.initializers
+    for value in model.graph.inputs:
+        if value.name in initializers or value.shape is None or value.dtype is None:
+            continue
+        axes = len(value.shape)
+        if value.dtype.name in _TABLES_OF_WORDS and axes <= 2:
+            return "tokens"
+        kinds: Mapping[int, Data] = {2: "table", 3: "series", 4: "image", 5: "video"}
+        if axes in kinds:
+            return kinds[axes]
+    return "other"
+
+
+def _is_trained(parameters: Sequence[Parameter], stored: Mapping[str, StoredTensor]) -> bool:
+    """Whether the scales of norms differ within a tensor, or, without norms, most weights have heavy tails.
+
+    Training makes both. Running statistics do not tell: one pass in training mode, which some exporters make, changes
+    them.
+    """
+    from onnx_ghn.onnx_io.common_value import common_value
+
+    if not holds_weights(parameters, stored):
+        return False
+    readable = [
+        parameter
+        for parameter in parameters
+        if not (
+            stored[parameter.name].is_absent or stored[parameter.name].is_sparse or stored[parameter.name].is_string
+        )
+    ]
+    scales = [p for p in readable if p.role is Role.norm_scale and p.size > 1 and not p.magnitude_of]
+    if scales:
+        return any(common_value(stored[p.name]) is None for p in scales)
+    weights = [p for p in readable if p.role is Role.weight and p.size >= _SAMPLE // 4 and "float" in p.dtype]
+    return bool(weights) and float(np.median([_kurtosis(stored[p.name]) for p in weights])) > _HEAVY
+
+
+def _kurtosis(tensor: StoredTensor) -> float:
+    """The excess kurtosis of a weight, of a sample of its elements; 0 where they are all equal."""
+    values = np.asarray(tensor.numpy()).reshape(-1)
+    values = values[:: max(1, values.size // _SAMPLE)].astype(np.float64)
+    apart = values - values.mean()
+    variance = float((apart**2).mean())
+    return float((apart**4).mean()) / variance**2 - 3 if variance > 0 and math.isfinite(variance) else 0.0

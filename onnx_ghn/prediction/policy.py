@@ -1,0 +1,160 @@
+"""Which tensors take a GHN's weights, and which keep their start: data beside a checkpoint, measured by a race.
+
+A policy.json lists, for each mode, rules in order. A rule holds for a tensor where all its conditions on the model and
+on the tensor hold (see `ModelFeatures` and `TensorFeatures` for the names); the first that holds decides, and a tensor
+that no rule speaks of keeps its start. A condition is a list of values, or least and most for a number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from onnx_ghn.errors import CheckpointError
+from onnx_ghn.json_types import JsonView
+from onnx_ghn.prediction.features import ModelFeatures, TensorFeatures
+from onnx_ghn.prediction.options import PolicyName
+from onnx_ghn.reading import read_regular
+
+__all__ = ["Policy", "Rule", "Verdict", "read_policy"]
+
+_MEASURED: tuple[PolicyName, ...] = ("auto", "early")  # the modes that a file has rules for
+_MAX_BYTES = 2**20
+_BOUNDS = {"least", "most"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Whether a tensor takes the GHN's weights, and why."""
+
+    take: bool
+    why: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """A rule of a policy.
+
+    Attributes:
+        model, tensor: conditions by the name of a feature.
+        take: whether the tensor takes the GHN's weights.
+        why: for people.
+
+    Raises:
+        CheckpointError: a feature that does not exist, or a condition that is none.
+    """
+
+    model: Mapping[str, object]
+    tensor: Mapping[str, object]
+    take: bool
+    why: str
+
+    def __post_init__(self) -> None:
+        for kind, conditions in ((ModelFeatures, self.model), (TensorFeatures, self.tensor)):
+            known = {field.name: field.type for field in dataclasses.fields(kind)}
+            for name, condition in conditions.items():
+                if name not in known:
+                    raise CheckpointError(f"no feature {name!r}; there are {', '.join(sorted(known))}")
+                _check_condition(name, condition, known[name] in ("int", "float"))
+
+    def holds(self, model: ModelFeatures, tensor: TensorFeatures) -> bool:
+        """Whether all its conditions hold."""
+        return all(_holds(getattr(model, name), condition) for name, condition in self.model.items()) and all(
+            _holds(getattr(tensor, name), condition) for name, condition in self.tensor.items()
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """What of a GHN's predictions pays.
+
+    Attributes:
+        knows: what the GHN was trained on, for people: "image classifiers".
+        rules: by the mode that they belong to.
+    """
+
+    knows: str
+    rules: Mapping[str, Sequence[Rule]]
+
+    def verdicts(
+        self, mode: PolicyName, model: ModelFeatures, tensors: Sequence[TensorFeatures], default: str = "no rule"
+    ) -> list[Verdict]:
+        """On each tensor, by the first rule of a mode that holds for it.
+
+        Args:
+            default: why a tensor keeps its start that no rule speaks of.
+        """
+        verdicts = []
+        for tensor in tensors:
+            rule = next((rule for rule in self.rules[mode] if rule.holds(model, tensor)), None)
+            verdicts.append(Verdict(False, default) if rule is None else Verdict(rule.take, rule.why))
+        return verdicts
+
+
+def read_policy(path: Path) -> Policy:
+    """The policy of a file. Raises CheckpointError: it is damaged, or no policy."""
+    try:
+        values = json.loads(read_regular(path, _MAX_BYTES))
+    except OSError as error:
+        raise CheckpointError(f"{path}: unreadable policy ({error.strerror}); is it a GHN's?") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: unreadable policy ({error})") from error
+    try:
+        return _policy_of(values)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}: make it again with benchmarks/fit_policy.py, or delete it") from error
+
+
+def _policy_of(values: object) -> Policy:
+    if not isinstance(values, Mapping) or not isinstance(values.get("knows"), str):
+        raise CheckpointError("no policy")
+    modes = values.get("rules")
+    if not isinstance(modes, Mapping) or set(modes) != set(_MEASURED):
+        raise CheckpointError(f"rules must have the modes {', '.join(_MEASURED)}")
+    return Policy(values["knows"], {mode: [_rule_of(rule) for rule in _listed(modes[mode])] for mode in _MEASURED})
+
+
+def _listed(rules: object) -> Sequence[object]:
+    if not isinstance(rules, list):
+        raise CheckpointError("the rules of a mode are no list")
+    return rules
+
+
+def _rule_of(values: object) -> Rule:
+    if not isinstance(values, Mapping) or not set(values) <= {"model", "tensor", "take", "why"}:
+        raise CheckpointError("a rule has a model, a tensor, take and why")
+    model, tensor = values.get("model", {}), values.get("tensor", {})
+    take, why = values.get("take"), values.get("why", "")
+    if not (isinstance(model, Mapping) and isinstance(tensor, Mapping)):
+        raise CheckpointError("the conditions of a rule are no object")
+    if not (isinstance(take, bool) and isinstance(why, str)):
+        raise CheckpointError("a rule's take is true or false, and its why is a text")
+    return Rule(model, tensor, take, why)
+
+
+def _check_condition(name: str, condition: object, is_number: bool) -> None:
+    if isinstance(condition, list) and condition:
+        return
+    bounds = isinstance(condition, Mapping) and condition and set(condition) <= _BOUNDS
+    if not (bounds and all(_is_number(bound) for bound in _bounds(condition).values())):
+        raise CheckpointError(f"the condition on {name!r} is neither a list of values nor least and most")
+    if not is_number:
+        raise CheckpointError(f"{name!r} is no number: its condition is a list of values")
+
+
+def _bounds(condition: object) -> JsonView:
+    return condition if isinstance(condition, Mapping) else {}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _holds(value: object, condition: object) -> bool:
+    if isinstance(condition, list):
+        return value in condition
+    bounds = _bounds(condition)
+    assert isinstance(value, int | float)
+    return bool(bounds.get("least", value) <= value <= bounds.get("most", value))
