@@ -17,6 +17,7 @@ from onnx_ghn.lazy import lazy_names
 if TYPE_CHECKING:
     from onnx_ghn.drawing.pictures import draw
     from onnx_ghn.exporters.pytorch import initialize
+    from onnx_ghn.finetuning.start_race import choose_start
     from onnx_ghn.ghn import GHN, GHNConfig, list_ghns, load_ghn, new_ghn, save_ghn
     from onnx_ghn.graph import ComputationGraph, build_graph
     from onnx_ghn.passes.stripping import strip
@@ -36,6 +37,7 @@ _HOMES = {
     "Prediction": "prediction.result",
     "ProfileReport": "profiling",
     "build_graph": "graph",
+    "choose_start": "finetuning.start_race",
     "draw": "drawing.pictures",
     "initialize": "exporters.pytorch",
     "list_ghns": "ghn",
@@ -60,6 +62,7 @@ __all__ = [
     "ProfileReport",
     "__version__",
     "build_graph",
+    "choose_start",
     "draw",
     "initialize",
     "list_ghns",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from typing import TYPE_CHECKING
@@ -11,10 +12,10 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_included, check_output
 from onnx_ghn.cli.commands import Command, speak_of_options
-from onnx_ghn.cli.terminal import console, say, spinner
-from onnx_ghn.errors import printable
+from onnx_ghn.cli.terminal import bar, console, say, spinner, tell
+from onnx_ghn.errors import OptionError, printable
 from onnx_ghn.prediction.options import DRAWN, PredictOptions
-from onnx_ghn.settings import ghn_setting
+from onnx_ghn.settings import ghn_setting, setting
 
 if TYPE_CHECKING:
     from onnx_ghn.prediction import Prediction
@@ -29,10 +30,30 @@ def predict(
     options: PredictOptions,
     output: str = cli_options.output("Where to write the filled model, an .onnx file."),
     ghn: str | None = ghn_setting("The GHN that predicts"),
+    data: str | None = setting(
+        None,
+        "Images of your own: running statistics are set by them and, with --budget, starts are raced on them.",
+        "-d",
+        metavar="FOLDER|ZIP",
+    ),
+    budget: float | None = setting(
+        None,
+        "Seconds to race starts for on --data, class folders of images: the one that trains best is written. "
+        "Needs the extra finetune.",
+        above=0,
+    ),
     force: bool = cli_options.force(),
     as_json: bool = cli_options.as_json("the coverage report"),
 ) -> None:
-    """Fill every trainable tensor of MODEL with predicted weights."""
+    """Fill trainable tensors of MODEL with predicted weights, and keep the author's start where that trains better.
+
+    --policy says which: those whose prediction was measured to pay (auto), everything (all), or nothing (none).
+    """
+    if data is not None:
+        options = dataclasses.replace(options, calibrate=data)
+    if budget is not None:
+        _race(model, options, output, data, budget, ghn, force, as_json)
+        return
     check_output(output, [".onnx"], "an ONNX model", force, [model, ghn, os.fspath(options.calibrate)])
     from onnx_ghn.prediction import predict as run
     from onnx_ghn.prediction import resolve_ghn
@@ -59,6 +80,35 @@ def predict(
             "running statistics are those of drawn inputs; "
             "to use the file untrained, give your images: --calibrate FOLDER"
         )
+
+
+def _race(
+    model: str,
+    options: PredictOptions,
+    output: str,
+    data: str | None,
+    budget: float,
+    ghn: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Race starts, and write the winner."""
+    if data is None:
+        raise OptionError("`budget` needs labelled images: give class folders of them with `data`")
+    check_output(output, [".onnx"], "an ONNX model", force, [model, ghn, data])
+    from onnx_ghn.finetuning import choose_start
+
+    race = choose_start(model, data, output, ghn=ghn, budget_s=budget, force=force, options=options, bar=bar)
+    if as_json:
+        coverage = race.prediction.coverage.to_dict()
+        report = {"input": model, "output": output, "ghn": race.prediction.ghn_name, "race": race.to_dict(), **coverage}
+        click.echo(json.dumps(report, indent=2))
+        return
+    from onnx_ghn.cli.tables import race_table
+
+    console().print(race_table(race))
+    told = speak_of_options(race.prediction.coverage.sentence, click.get_current_context())
+    tell(printable(f"{output}: {told}"))
 
 
 def _print(prediction: Prediction, model: str, output: str, as_json: bool) -> None:

@@ -19,6 +19,7 @@ from onnx_ghn.prediction.plan import Outcome
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from onnx_ghn.finetuning import StartRace
     from onnx_ghn.ghn import CheckpointInfo
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "nodes_table",
     "parameters_table",
     "print_notes",
+    "race_table",
 ]
 
 _STYLES = {
@@ -144,4 +146,22 @@ def accuracies_table(rows: Sequence[JsonView], summary: JsonView) -> Table:
         for name in ("mean", "std", "max"):
             figures = [f"{summary[key][name]:.2f}" for key in keys]
             table.add_row(f"{name} of {summary['networks']}", *figures, "", style="bold")
+    return table
+
+
+def race_table(race: StartRace) -> Table:
+    """Accuracy of each start after the steps of a race; the one that is written is bold."""
+    title = f"after {race.steps:,} steps each, on {race.n_images:,} held-out images" if race.steps else ""
+    table = new_table(
+        ("start", "left"), ("tensors predicted", "right"), ("top-1 %", "right"), ("", "left"), title=title
+    )
+    for entrant in race.entrants:
+        chosen = entrant.policy == race.chosen
+        name = "the author's" if entrant.policy == "none" else f"--policy {entrant.policy}"
+        top1 = "" if entrant.top1 is None else f"{entrant.top1:.2f}"
+        told = f"chosen, by more than {race.margin:.1f} points" if chosen and entrant.policy != "none" else ""
+        told = "kept" if chosen and entrant.policy == "none" else told
+        table.add_row(
+            name, f"{entrant.n_predicted:,}", top1, told or printable(entrant.failure), style="bold" if chosen else ""
+        )
     return table

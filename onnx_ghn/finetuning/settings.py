@@ -7,7 +7,7 @@ import dataclasses
 from onnx_ghn.settings import patterns_setting, setting
 from onnx_ghn.training.settings import RunConfig
 
-__all__ = ["FinetuneOptions"]
+__all__ = ["FinetuneOptions", "StartOptions"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,3 +33,11 @@ class FinetuneOptions(RunConfig):
     device: str = "cpu"
     save_interval: int = 200
     log_interval: int = 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StartOptions(FinetuneOptions):
+    """How to train in a race of starts: as from scratch, and judged on training images that are held out."""
+
+    val: str = "0.2"
+    lr: float = 0.05

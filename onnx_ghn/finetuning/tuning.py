@@ -74,9 +74,12 @@ class Finetuning:
         loop: says how many steps there are, and where the run is.
         resumed: whether it goes on with an interrupted run.
         notes: what the user should know.
-        before: accuracy of the file as it is.
+        images: that it is trained and judged on.
 
-    Args, raises: see `finetune`.
+    Args:
+        images: already read; None reads them.
+
+    The others, raises: see `finetune`.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Finetuning:
         data_dir: str | os.PathLike[str] = "./data",
         run_folder: str | os.PathLike[str] | None = None,
         force: bool = False,
+        images: Images | None = None,
     ) -> None:
         options = options or FinetuneOptions()
         self._path, self._target, self._force = os.fspath(source), os.fspath(output), force
@@ -104,18 +108,33 @@ class Finetuning:
             )
         self._net, self._rewritten = as_classifier(self._path, freeze=options.freeze, train=options.train)
         self._net.given = given
-        self._images = load_images(os.fspath(data), data_dir, given.height, options.val, options.seed)
-        notes = [*self._rewritten.notes, *_check_agreement(self._path, self._net, given.batch or 1, self._images)]
+        self.images = images or load_images(os.fspath(data), data_dir, given.height, options.val, options.seed)
+        notes = [*self._rewritten.notes, *_check_agreement(self._path, self._net, given.batch or 1, self.images)]
         apart, found = tell_copies_apart(
             self._net.trained(), self._rewritten.parameters, self._rewritten.model, self._rewritten.names, options.seed
         )
         self._net.set_trained(apart)
         self.notes = (*notes, *found)
-        self.before = _judge(self._path, self._images)
         self._net.to(options.device)
+        self._device = options.device
         folder = None if run_folder is None else Path(run_folder)
-        self.loop = _loop(self._net, self._images, options, self._path, folder)
+        self.loop = _loop(self._net, self.images, options, self._path, folder)
         self.resumed = self.loop.resume()
+
+    @functools.cached_property
+    def before(self) -> Accuracy:
+        """Of the file as it is."""
+        return _judge(self._path, self.images)
+
+    def judge(self) -> Accuracy:
+        """Of the network as it is trained by now, on the held-out images, by torch."""
+
+        @torch.no_grad()
+        def logits(images: torch.Tensor) -> torch.Tensor:
+            values: torch.Tensor = self._net.eval().outputs(images.to(self._device)).cpu()  # (B, classes)
+            return values
+
+        return accuracy(logits, self.images.judging(_JUDGED_TOGETHER))
 
     def run(self, report: Report | None = None, until: int | None = None) -> FinetuneResult:
         """Train to the last step (or `until`), write the file, judge it.
@@ -136,15 +155,15 @@ class Finetuning:
         n_moved = sum(not np.array_equal(arrays[name], stored[name].numpy()) for name in self._rewritten.moved)
         inject(model, {name: functools.partial(arrays.__getitem__, name) for name in arrays})
         write_model(model, self._target, force=self._force)
-        after = _judge(self._target, self._images)
-        note = chance_note(after, len(self._images.train.classes))
+        after = _judge(self._target, self.images)
+        note = chance_note(after, len(self.images.train.classes))
         return FinetuneResult(
             output=self._target,
             before=self.before,
             after=after,
             n_trained=len(self._rewritten.trained),
             n_statistics=n_moved,
-            n_images=len(self._images.train),
+            n_images=len(self.images.train),
             steps=self.loop.step,
             figures=figures,
             notes=self.notes if note is None else (*self.notes, note),
