@@ -39,7 +39,7 @@ class Choice:
 
     def to_dict(self) -> Json:
         """For JSON."""
-        return {"name": self.name, "told": self.told}
+        return {"name": self.name, "why": self.told}
 
 
 def choose(

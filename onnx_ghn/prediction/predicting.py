@@ -38,7 +38,7 @@ def predict(
     options: PredictOptions | None = None,
     **changes: Unpack[PredictKeywords],
 ) -> Prediction:
-    """Fill every trainable tensor of an ONNX model with predicted weights.
+    """Fill trainable tensors of an ONNX model with predicted weights.
 
     Args:
         source: a file, a ModelProto or an ir.Model; none of them is changed.

@@ -136,8 +136,9 @@ def test_predict_json(path, target, ghn_folder):
     report = json.loads(outcome.out)
     assert set(report) == {
         "input", "output", "ghn", "n_trainable_elements", "tensors", "elements", "share_predicted", "may_be_learned",
-        "notes", "parameters", "constants",
+        "policy", "told", "notes", "parameters", "constants",
     }  # fmt: skip
+    assert report["policy"] == {"name": "all", "why": "ghn2 comes without a policy"}
     assert report["input"] == str(path)
     assert report["output"] == str(target)
     assert report["share_predicted"] == 1.0
@@ -304,7 +305,7 @@ def test_inspect(path):
 
 
 def test_inspect_json(path, ghn_folder):
-    for options in ([], ["--nodes"], ["--ghn", ghn_folder]):
+    for options in (["--policy", "all"], ["--policy", "all", "--nodes"], ["--ghn", ghn_folder]):
         found = json.loads(command("inspect", path, "--json", *options).out)
         assert set(found) == {"name", "nodes", "edges", "coverage"}
         assert {node["primitive"] for node in found["nodes"]} >= {"input", "conv", "bn", "sum", "glob_avg", "bias"}
@@ -313,7 +314,7 @@ def test_inspect_json(path, ghn_folder):
 
 
 def test_inspect_agrees_with_predict(path, target, ghn_folder):
-    inspected = json.loads(command("inspect", path, "--json").out)["coverage"]
+    inspected = json.loads(command("inspect", path, "--policy", "all", "--json").out)["coverage"]
     predicted = json.loads(command("predict", path, "-o", target, "--json", "--ghn", ghn_folder).out)
     for key in ("tensors", "elements", "parameters"):
         assert inspected[key] == predicted[key]

@@ -1,0 +1,108 @@
+"""A race of starts on a file: equal steps, held-out training images, ties to the author's start."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from predict_models import tiny_ghn
+from torch import nn
+from tuning_models import tensors_of, torch_file
+
+pytest.importorskip("onnx2fx", reason="onnx2fx is not installed: pip install 'onnx-ghn[finetune]'")
+
+from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.finetuning import Finetuning, StartOptions, choose_start
+from onnx_ghn.finetuning.start_race import _margin, _winner
+from onnx_ghn.ghn import save_ghn
+
+KERNELS = {"tensor": {"kind": ["conv2d"], "longest": {"least": 2}}, "take": True, "why": "kernels"}
+OPTIONS = StartOptions(batch_size=8, augment=False)
+
+
+@pytest.fixture(scope="module")
+def ghn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = save_ghn(tiny_ghn(), tmp_path_factory.mktemp("ghn"))
+    policy = {"knows": "pictures", "rules": {"auto": [KERNELS], "early": [{"take": True, "why": "all"}]}}
+    (folder / "policy.json").write_text(json.dumps(policy))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fresh_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(8, 3),
+    )  # fmt: skip
+    return torch_file(net, tmp_path_factory.mktemp("models") / "fresh.onnx")
+
+
+def test_the_winner_is_written_untrained(colours: Path, fresh_file: Path, ghn: Path, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    race = choose_start(fresh_file, colours, tmp_path / "o.onnx", ghn=ghn, budget_s=60, training=OPTIONS)
+    assert time.monotonic() - begun < 70  # a budget is kept, not a speed measured
+    assert [(entrant.policy, entrant.n_predicted) for entrant in race.entrants] == [
+        ("none", 0),
+        ("auto", 1),
+        ("early", 5),
+    ]
+    assert race.steps >= 8
+    assert race.n_images == 15
+    top1 = {entrant.policy: entrant.top1 for entrant in race.entrants}
+    assert race.chosen == _winner(top1, race.margin)
+    written, own = tensors_of(tmp_path / "o.onnx"), tensors_of(fresh_file)
+    changed = {name for name in own if "running" not in name and not np.array_equal(own[name], written[name])}
+    assert len(changed) == {"none": 0, "auto": 1, "early": 5}[race.chosen]
+    onnx.checker.check_model(str(tmp_path / "o.onnx"))
+
+
+def test_a_start_whose_training_fails_loses(
+    colours: Path, fresh_file: Path, ghn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = Finetuning.judge
+
+    def failing(self: Finetuning) -> object:
+        if "none" in self._path:
+            return judge(self)
+        raise RuntimeFailure("tensor 'w' is not finite")
+
+    monkeypatch.setattr(Finetuning, "judge", failing)
+    race = choose_start(fresh_file, colours, ghn=ghn, budget_s=60, training=OPTIONS)
+    assert race.chosen == "none"
+    assert [entrant.failure for entrant in race.entrants] == ["", *["tensor 'w' is not finite"] * 2]
+    assert json.loads(json.dumps(race.to_dict()))["entrants"][1]["top1"] is None
+
+
+def test_nothing_is_raced_where_no_policy_predicts_anything(colours: Path, tmp_path: Path, ghn: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3)).eval()
+    (tmp_path / "ghn").mkdir()
+    for file in ghn.iterdir():
+        (tmp_path / "ghn" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "ghn" / "policy.json").write_text('{"knows": "pictures", "rules": {"auto": [], "early": []}}')
+    path = torch_file(net, tmp_path / "m.onnx")
+    race = choose_start(path, colours, tmp_path / "o.onnx", ghn=tmp_path / "ghn", budget_s=1)
+    assert (race.chosen, race.steps, len(race.entrants)) == ("none", 0, 1)
+    own, written = tensors_of(path), tensors_of(tmp_path / "o.onnx")
+    assert all(np.array_equal(own[name], written[name]) for name in own)
+
+
+@pytest.mark.parametrize("budget_s", [0.0, -1.0, float("nan"), 0.01])
+def test_too_little_time_is_told(budget_s: float, colours: Path, fresh_file: Path, ghn: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="`budget_s`"):
+        choose_start(fresh_file, colours, tmp_path / "o.onnx", ghn=ghn, budget_s=budget_s, training=OPTIONS)
+    assert not (tmp_path / "o.onnx").exists()
+
+
+def test_a_tie_is_the_authors() -> None:
+    assert _margin(50.0, 200) == pytest.approx(5.0)  # sqrt(2 · ½ · ½ / 200)
+    assert _winner({"none": 50.0, "auto": 54.0, "early": 52.0}, 5.0) == "none"
+    assert _winner({"none": 50.0, "auto": 54.0, "early": 56.0}, 5.0) == "early"
+    assert _winner({"none": None, "auto": 10.0}, 5.0) == "auto"
+    assert _winner({"none": None, "auto": None}, 5.0) == "none"
