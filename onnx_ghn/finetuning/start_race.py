@@ -265,6 +265,8 @@ def _margin(top1: float | None, n_images: int) -> float:
 def _winner(top1: Mapping[PolicyName, float | None], margin: float) -> PolicyName:
     """The best; one that is not clearly better than the author's start loses to it."""
     own = top1["none"]
-    trained = {policy: value for policy, value in top1.items() if value is not None}
-    best = max(trained, key=lambda policy: trained[policy], default="none")
-    return best if own is None or trained[best] > own + margin else "none"
+    trained = [(value, policy) for policy, value in top1.items() if value is not None]
+    if not trained:
+        return "none"
+    best, policy = max(trained, key=lambda pair: pair[0])
+    return policy if own is None or best > own + margin else "none"
