@@ -62,34 +62,56 @@ def lsuv_(module: nn.Module, images: Tensor, seed: int) -> None:
 
 
 @torch.no_grad()
-def mimetic_(module: nn.Module, seed: int) -> None:
+def mimetic_(module: nn.Module, seed: int) -> int:
     """Trockman & Kolter 2023 (arXiv 2305.09828): attention weights whose products look as those of trained ones do.
 
     W_V W_proj ≈ 0.4 Z − 0.4 I and, head by head, W_Q W_Kᵀ ≈ 0.7 Z + 0.7 I, with Z normal of variance 1/d, each product
     factorised by its singular values; sinusoidal position embeddings. The rest as it was.
+
+    Returns:
+        how many attention layers there are.
     """
     generator = torch.Generator().manual_seed(seed)
+    n = 0
     for layer in module.modules():
-        if not isinstance(layer, nn.MultiheadAttention):
+        found = _attention(layer)
+        if found is None:
             continue
-        d, heads = layer.embed_dim, layer.num_heads
+        n += 1
+        query, key, value, out, heads = found
+        d = len(query)
         k = d // heads
 
         def noise(d: int = d) -> Tensor:
             return torch.randn(d, d, generator=generator) / math.sqrt(d)
 
-        query, key, value = layer.in_proj_weight.chunk(3)  # (d, d) each: y = x Wᵀ
         u, s, vt = torch.linalg.svd(0.4 * noise() - 0.4 * torch.eye(d))
         value.copy_((u * s.sqrt()).T)
-        layer.out_proj.weight.copy_((s.sqrt()[:, None] * vt).T)
+        out.copy_((s.sqrt()[:, None] * vt).T)
         for head in range(heads):
             u, s, vt = torch.linalg.svd(0.7 * noise() + 0.7 * torch.eye(d))
             rows = slice(head * k, (head + 1) * k)
             query[rows] = (u[:, :k] * s[:k].sqrt()).T
             key[rows] = s[:k].sqrt()[:, None] * vt[:k]
     for name, parameter in module.named_parameters():
-        if name.endswith("pos_embedding"):
-            parameter.copy_(_sinusoids(parameter.shape[1], parameter.shape[2])[None])
+        if name.endswith(("pos_embedding", "pos_embed", "positions.weight")):  # (1, n, d) or (n, d)
+            parameter.copy_(_sinusoids(*parameter.shape[-2:]).expand_as(parameter))
+    return n
+
+
+def _attention(layer: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor, int] | None:
+    """Query, key, value and output matrices, (d, d) each in y = x Wᵀ, and the number of heads, if it is attention."""
+    heads = getattr(layer, "num_heads", 0)
+    if isinstance(layer, nn.MultiheadAttention):
+        return *layer.in_proj_weight.chunk(3), layer.out_proj.weight, heads  # type: ignore[return-value]
+    if heads and isinstance(getattr(layer, "qkv", None), nn.Linear):  # timm
+        return *layer.qkv.weight.chunk(3), layer.proj.weight, heads  # type: ignore[union-attr, operator, return-value]
+    names = ("q_proj", "k_proj", "v_proj", "o_proj")  # Llama
+    if heads and all(isinstance(getattr(layer, name, None), nn.Linear) for name in names):
+        query, key, value, out = (getattr(layer, name).weight for name in names)
+        if query.shape == key.shape:  # not several queries to one key
+            return query, key, value, out, heads
+    return None
 
 
 def _sinusoids(n: int, d: int) -> Tensor:

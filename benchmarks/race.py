@@ -20,6 +20,7 @@ from racing.entrants import SUITES, select
 from racing.rows import read, repair
 from racing.schedule import Settings, race
 from racing.starts import STARTS
+from racing.summary import results
 from racing.table import tables
 
 from onnx_ghn.ghn import load_ghn
@@ -56,15 +57,21 @@ _DEFAULT_STARTS = ("own", "all", "spatial", "lsuv")
 )
 @click.option("--minutes", type=click.FloatRange(min=0), help="Begin no further run after so many.")
 @click.option("--table", is_flag=True, help="Print the tables of what is there, and run nothing.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw what is there as a .png or .svg, and run nothing.",
+)
 def main(
     suites: tuple[str, ...], names: tuple[str, ...], starts: tuple[str, ...], seeds: int, out: Path, data_root: Path,
     ghn: str | None, jobs: int, device: str, budget_factor: float, minutes: float | None, table: bool,
+    plot: Path | None,
 ) -> None:  # fmt: skip
     """Run what is missing, and print the tables."""
     entrants = select(suites, names)
     if not entrants:
         raise click.UsageError("there is no such network: leave out --net, or give a part of a name")
-    if not table:
+    if not table and plot is None:
         warnings.simplefilter("ignore")
         repair(out)
         if ghn is not None:
@@ -72,8 +79,16 @@ def main(
         until = float("inf") if minutes is None else time.monotonic() + 60 * minutes
         settings = Settings(out, data_root.resolve(), device, budget_factor, ghn, until)
         race(entrants, starts, seeds, settings, jobs, lambda line: click.echo(line, err=True))
-    rows = [row for row in read(out) if row.network in {entrant.name for entrant in entrants}]
-    click.echo(tables(rows))
+    grids = {entrant.name: entrant.rates for entrant in entrants}
+    rows = [row for row in read(out) if row.network in grids]
+    found = results(rows, grids)
+    if plot is not None:
+        from racing.picture import draw
+
+        draw(found, plot)
+        click.echo(f"{plot}: {len(found)} networks, {len(rows)} runs")
+        return
+    click.echo(tables(found, rows))
 
 
 if __name__ == "__main__":

@@ -100,9 +100,7 @@ def orthogonal(situation: Situation, module: nn.Module) -> None:
 
 def mimetic(situation: Situation, module: nn.Module) -> None:
     """Trockman & Kolter 2023, where there is attention."""
-    before = {name: value.clone() for name, value in module.state_dict().items()}
-    mimetic_(module, situation.seed)
-    if all(torch.equal(before[name], value) for name, value in module.state_dict().items()):
+    if not mimetic_(module, situation.seed):
         raise UnavailableError(f"{situation.entrant.name} has no attention whose weights are known")
 
 

@@ -27,6 +27,7 @@ class Result:
 
     Attributes:
         values: percent, (seeds, marks).
+        seeds: of the rows of `values`.
         at_edge: whether the rate is the largest or smallest of the grid, so that another might have been better.
     """
 
@@ -35,6 +36,7 @@ class Result:
     metric: str
     rate: float
     at_edge: bool
+    seeds: tuple[int, ...]
     values: npt.NDArray[np.float64]
 
     @property
@@ -47,6 +49,17 @@ class Result:
         """(marks,): standard errors of the means over seeds; nan from one seed."""
         n = len(self.values)
         return self.values.std(0, ddof=1) / math.sqrt(n) if n > 1 else np.full(self.values.shape[1], np.nan)
+
+    def beside(self, other: Result) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """How far it is above another over the seeds that both have, and the standard error of that: (marks,) each."""
+        shared = [seed for seed in self.seeds if seed in other.seeds]
+        one, two = (
+            dataclasses.replace(
+                result, seeds=tuple(shared), values=result.values[[result.seeds.index(s) for s in shared]]
+            )
+            for result in (self, other)
+        )
+        return one.mean - two.mean, np.hypot(one.error, two.error)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +81,16 @@ class Comparison:
     mean: float
 
 
-def results(rows: Iterable[Row]) -> dict[str, dict[str, Result]]:
-    """By network and start. A start counts once each rate has its run of seed 0. The largest budget alone counts."""
+def results(rows: Iterable[Row], grids: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Result]]:
+    """By network and start. A start counts once each rate has its run of seed 0. The largest budget alone counts.
+
+    Args:
+        grids: the rates of each network; rows at other rates, or of other networks, are passed over.
+    """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
+        if row.rate not in grids.get(row.network, ()):
+            continue
         groups.setdefault((row.network, row.start), []).append(row)
     budgets: dict[str, int] = {}
     for (network, _), members in groups.items():
@@ -79,7 +98,7 @@ def results(rows: Iterable[Row]) -> dict[str, dict[str, Result]]:
     found: dict[str, dict[str, Result]] = {}
     for (network, start), members in groups.items():
         members = [row for row in members if row.steps == budgets[network]]
-        grid = sorted({row.rate for row in members}, reverse=True)
+        grid = grids[network]
         rate = best_rate(members, grid)
         if rate is None:
             continue
@@ -87,7 +106,13 @@ def results(rows: Iterable[Row]) -> dict[str, dict[str, Result]]:
         values = [[_DIVERGED if value is None else value for value in row.judged] for row in judged]
         first = judged[0]
         found.setdefault(network, {})[start] = Result(
-            first.kind, first.suite, first.metric, rate, rate in (grid[0], grid[-1]), np.array(values)
+            first.kind,
+            first.suite,
+            first.metric,
+            rate,
+            rate in (min(grid), max(grid)),
+            tuple(row.seed for row in judged),
+            np.array(values),
         )
     return found
 
@@ -99,10 +124,9 @@ def compare(found: Results, start: str, networks: Sequence[str], mark: int) -> C
         starts = found[network]
         if start not in starts or BASELINE not in starts:
             continue
-        one, other = starts[start], starts[BASELINE]
-        differences.append(one.mean[mark] - other.mean[mark])
-        error = math.hypot(one.error[mark], other.error[mark])
-        errors.append(0.0 if math.isnan(error) else error)  # of one seed nothing is known: as it is
+        gain, error = starts[start].beside(starts[BASELINE])
+        differences.append(gain[mark])
+        errors.append(0.0 if math.isnan(error[mark]) else error[mark])  # of one seed nothing is known: as it is
         names.append(network)
     if not names:
         return None

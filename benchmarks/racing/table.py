@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from racing.rows import Row
-from racing.summary import BASELINE, MARKS, Results, compare, results
+from racing.summary import BASELINE, MARKS, Results, compare
 
 __all__ = ["tables"]
 
 
-def tables(rows: Iterable[Row]) -> str:
-    """A table of networks and starts for each mark, and one of all starts beside the own values."""
-    rows = list(rows)
-    found = results(rows)
+def tables(found: Results, rows: Sequence[Row] = ()) -> str:
+    """A table of networks and starts for each mark, and one of all starts beside the own values.
+
+    Args:
+        rows: of which those that failed are listed.
+    """
+    failed = list(dict.fromkeys(f"- {row.network}, {row.start}: {row.failed}" for row in rows if row.failed))
+    listed = ["\n".join(["Failed:", "", *failed])] if failed else []
     if not found:
-        return "There is no network yet with all rates of a start."
-    starts = list(dict.fromkeys(row.start for row in rows if any(row.start in of for of in found.values())))
+        return "\n\n".join(["There is no network yet with all rates of a start.", *listed])
+    starts = list(dict.fromkeys(start for of in found.values() for start in of))
     starts.sort(key=lambda start: start != BASELINE)
     parts = [_networks(found, starts, i) for i in range(len(MARKS))]
     if len(starts) > 1 and BASELINE in starts:
         parts.append(_comparisons(found, starts))
-    parts.append(_edges(found))
-    if failed := list(dict.fromkeys(f"- {row.network}, {row.start}: {row.failed}" for row in rows if row.failed)):
-        parts.append("\n".join(["Failed:", "", *failed]))
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, _edges(found), *listed])
 
 
 def _networks(found: Results, starts: Sequence[str], mark: int) -> str:
