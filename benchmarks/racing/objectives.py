@@ -9,7 +9,9 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["CLASSES", "NEXT", "NUMBERS", "OBJECTIVES", "PICTURES", "REGIONS", "Objective"]
+from racing.boxes import average_precision, grid_loss
+
+__all__ = ["BOXES", "CLASSES", "NEXT", "NUMBERS", "OBJECTIVES", "PICTURES", "REGIONS", "Objective"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,4 +63,5 @@ NEXT = Objective("next token", "information %: 100 (1 - loss / log V)", _next_lo
 REGIONS = Objective("regions", "IoU %", F.binary_cross_entropy_with_logits, _intersection_over_union)
 NUMBERS = Objective("numbers", "R² %", F.mse_loss, _explained)
 PICTURES = Objective("pictures", "R² %", F.mse_loss, _explained)
-OBJECTIVES = (CLASSES, NEXT, REGIONS, NUMBERS, PICTURES)
+BOXES = Objective("boxes", "AP50 %", grid_loss, average_precision)
+OBJECTIVES = (CLASSES, NEXT, REGIONS, NUMBERS, PICTURES, BOXES)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from racing.augmentation import crops_and_flips
 from racing.data import pedestrians, pictures, series, sounds, tables, texts
-from racing.objectives import CLASSES, NEXT, NUMBERS, PICTURES, REGIONS, Objective
+from racing.objectives import BOXES, CLASSES, NEXT, NUMBERS, PICTURES, REGIONS, Objective
 from racing.parts import Splits
 
 __all__ = ["TASKS", "Task", "splits"]
@@ -98,6 +98,10 @@ def _all() -> dict[str, Task]:
                 batch_size=10, prepare=photograph,
             )
             for size in (64, 192)
+        ),
+        Task(
+            "penn-fudan-boxes", (3, 192, 192), 5, functools.partial(pedestrians.penn_fudan_boxes, size=192, cells=12),
+            BOXES, batch_size=10, prepare=photograph,
         ),
         Task("trec", (20,), 6, functools.partial(texts.trec, vocabulary=2000, length=20), batch_size=32, tokens=2000),
         Task(

@@ -12,6 +12,7 @@ from torchvision.models.regnet import BlockParams, RegNet
 from onnx_ghn.vision import adjust_to_small_images
 
 __all__ = [
+    "grid_detector",
     "segmentation_net",
     "small",
     "thin_convnext",
@@ -111,6 +112,14 @@ def segmentation_net(name: str) -> nn.Module:
     return _OutputOnly(
         _quick_norms(models.get_model(name, weights=None, weights_backbone=None, num_classes=1, **options))
     )
+
+
+def grid_detector(name: str) -> nn.Module:
+    """A ResNet of torchvision down to a sixteenth of the picture, and two convolutions: (B, 5, H / 16, W / 16)."""
+    body = _quick_norms(models.get_model(name, weights=None))
+    layers = [body.conv1, body.bn1, body.relu, body.maxpool, body.layer1, body.layer2, body.layer3]
+    width = 256 if name in ("resnet18", "resnet34") else 1024
+    return nn.Sequential(*layers, nn.Conv2d(width, 128, 3, 1, 1), nn.ReLU(), nn.Conv2d(128, 5, 1))
 
 
 def _quick_norms(net: nn.Module) -> nn.Module:
