@@ -21,6 +21,8 @@ class Row:
         judged, choosing: percent at the marks, on the two held-out parts; None from where it diverged.
         judged_loss: the loss on the judged part.
         curve: coarse training losses.
+        weights: a digest of those that the run began with.
+        same_as: the start whose run this is too, since both begin with the same weights; such a run is not repeated.
         failed: why there was no run at all, or nothing.
         versions: of the packages that matter, and the GHN's name.
         revision: of this repository.
@@ -42,6 +44,8 @@ class Row:
     judged_loss: tuple[float | None, ...] = ()
     curve: tuple[float, ...] = ()
     diverged: bool = False
+    weights: str = ""
+    same_as: str = ""
     failed: str = ""
     seconds: float = 0.0
     cpu_seconds: float = 0.0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from onnx_ghn.errors import OnnxGhnError
 from onnx_ghn.workers import process_pool
@@ -139,12 +141,17 @@ def run_group(group: Group, settings: Settings) -> list[str]:
         except OnnxGhnError as error:
             row = dataclasses.replace(row, failed=str(error))
         else:
-            outcome = train(module, entrant, data, rate, group.seed, steps, settings.device)
-            row = dataclasses.replace(
-                row, marks=outcome.steps, judged=outcome.judged.metric, choosing=outcome.chosen.metric,
-                judged_loss=outcome.judged.loss, curve=outcome.curve, diverged=outcome.diverged,
-                seconds=round(outcome.seconds, 2), cpu_seconds=round(outcome.cpu_seconds, 2),
-            )  # fmt: skip
+            row = dataclasses.replace(row, weights=_digest(module))
+            twin = next((other for other in read(settings.out) if _is_same_run(row, other)), None)
+            if twin is None:
+                outcome = train(module, entrant, data, rate, group.seed, steps, settings.device)
+                row = dataclasses.replace(
+                    row, marks=outcome.steps, judged=outcome.judged.metric, choosing=outcome.chosen.metric,
+                    judged_loss=outcome.judged.loss, curve=outcome.curve, diverged=outcome.diverged,
+                    seconds=round(outcome.seconds, 2), cpu_seconds=round(outcome.cpu_seconds, 2),
+                )  # fmt: skip
+            else:
+                row = dataclasses.replace(twin, start=row.start, same_as=twin.same_as or twin.start)
         append(settings.out, row)
         lines.append(_line(row))
     return lines
@@ -155,7 +162,26 @@ def _line(row: Row) -> str:
     if row.failed:
         return f"{what}: failed, {row.failed}"
     scores = " / ".join("–" if score is None else f"{score:.1f}" for score in row.judged)
-    return f"{what}: {scores} {row.metric.partition(':')[0]} in {row.seconds:.0f} s"
+    how = f"as {row.same_as}" if row.same_as else f"in {row.seconds:.0f} s"
+    return f"{what}: {scores} {row.metric.partition(':')[0]} {how}"
+
+
+def _digest(module: nn.Module) -> str:
+    """Of all values of a network, by their names."""
+    found = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        found.update(name.encode())
+        found.update(value.cpu().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def _is_same_run(row: Row, other: Row) -> bool:
+    """Whether another row is of a run that would go the same way, on the same device and by the same software."""
+
+    def told(one: Row) -> tuple[object, ...]:
+        return one.network, one.task, one.rate, one.seed, one.steps, one.device, one.weights, one.versions
+
+    return bool(row.weights) and told(row) == told(other)
 
 
 def _device(device: str) -> str:

@@ -16,7 +16,7 @@ from published_initialisers import mimetic_, orthogonal_
 from torch import Tensor, nn
 
 from onnx_ghn.exporters.pytorch import initialize
-from onnx_ghn.prediction.options import PredictKeywords
+from onnx_ghn.prediction.options import PolicyName
 from racing.entrants import Entrant
 from racing.frameworks import flax_, keras_
 from racing.kinds import KINDS
@@ -29,7 +29,7 @@ State = Mapping[str, Tensor]
 
 
 class UnavailableError(Exception):
-    """A start that this version of the library, or this network, does not have."""
+    """A start that this network does not have."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ def own(situation: Situation, module: nn.Module) -> None:
     """As it was drawn."""
 
 
-def policy(name: str, situation: Situation, module: nn.Module) -> None:
+def policy(name: PolicyName, situation: Situation, module: nn.Module) -> None:
     """What `predict` gives under a policy."""
     module.load_state_dict(_predicted(situation, name))
 
@@ -121,13 +121,8 @@ STARTS: dict[str, Start] = {
 
 
 @functools.lru_cache(maxsize=4)  # the starts and rates of one network and seed follow each other
-def _predicted(situation: Situation, name: str) -> State:
+def _predicted(situation: Situation, name: PolicyName) -> State:
     """The state of the network with its own seeded values after an export, a prediction and a load."""
-    options: PredictKeywords = {}
-    if "policy" in PredictKeywords.__annotations__:
-        options["policy"] = name  # type: ignore[typeddict-unknown-key]
-    elif name != "all":
-        raise UnavailableError(f"this version's `predict` has no policies, so there is no start {name!r}")
     module = situation.own()
-    initialize(module, TASKS[situation.entrant.task].example(), ghn=situation.ghn, **options)
+    initialize(module, TASKS[situation.entrant.task].example(), ghn=situation.ghn, policy=name)
     return {key: value.clone() for key, value in module.state_dict().items()}

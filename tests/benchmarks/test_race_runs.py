@@ -18,6 +18,7 @@ from racing.parts import Part, Splits
 from racing.rows import Row, read
 from racing.running import train
 from racing.schedule import Settings, race
+from racing.starts import STARTS
 
 TINY = Entrant(
     "tiny", "perceptron", "table: wine", ("small",), "adamw", 8, lambda: perceptron(13, 3, (8,)), (0.01, 0.001)
@@ -80,6 +81,19 @@ def test_a_run_gives_the_same_numbers_twice(settings: Settings, tmp_path: Path) 
     one, two = read(settings.out), read(other.out)
     assert len(one) == 6
     assert [_figures(row) for row in one] == [_figures(row) for row in two]
+
+
+def test_starts_with_the_same_weights_share_their_runs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STARTS, "own again", STARTS["own"])
+    told = run(settings, "own", "lsuv", "own again", seeds=1)
+    assert told[-1].endswith("% as own")
+    rows = read(settings.out)
+    assert [row.same_as for row in rows] == [""] * 4 + ["own"] * 2
+    figures = [dataclasses.replace(row, start="", same_as="") for row in rows]
+    assert figures[4:] == figures[:2]
+    other = dataclasses.replace(settings, out=settings.out.with_name("alone.jsonl"))
+    run(other, "own again", seeds=1)
+    assert [row.judged for row in read(other.out)] == [row.judged for row in rows[:2]]
 
 
 def test_no_run_begins_after_the_time_is_up(settings: Settings) -> None:

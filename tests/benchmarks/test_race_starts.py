@@ -53,7 +53,7 @@ def test_spatial_kernels_alone_are_predicted(situation: Situation) -> None:
     starts._predicted.cache_clear()
     own = situation.own().state_dict()
     predicted = situation.own()
-    initialize(predicted, torch.zeros(1, 1, 32, 32))
+    initialize(predicted, torch.zeros(1, 1, 32, 32), policy="all")
     found = begin(situation, "spatial").state_dict()
     assert set(found) == set(own)
     for name, value in found.items():
