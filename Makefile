@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 EXAMPLE := data/examples/resnet18_cifar10.onnx
 IMAGES := $(firstword $(wildcard data/cifar10 ../shared/datasets/cifar10))
 
-.PHONY: help install demo test test-slow test-sound fuzz exporters test-exporters lint format docs bench clean
+.PHONY: help install demo test test-slow test-sound fuzz exporters test-exporters compat lint format docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,26 @@ test-exporters: exporters  ## round trips of every framework, each in its own en
 	$(EXPORTER_TESTS) KERAS_BACKEND=jax $(VENV)-flax/bin/python -m pytest tests/exporters/test_keras.py tests/exporters/test_flax.py tests/exporters/test_equinox.py $(ARGS)
 	$(EXPORTER_TESTS) $(VENV)-paddle/bin/python -m pytest tests/exporters/test_paddle.py $(ARGS)
 	$(EXPORTER_TESTS) $(VENV)-mindspore/bin/python -m pytest tests/exporters/test_mindspore.py $(ARGS)
+
+# An environment for each group of software whose pins agree. Where one cannot be made, the table says why.
+COMPAT := torch keras jax paddle mindspore small nnabla tools onnx2tf ort-training runtimes
+COMPAT_PYTHON_nnabla := python3.10
+COMPAT_PYTHON_onnx2tf := python3.12
+$(VENV)-compat-%/.ready: benchmarks/requirements/compat-%.txt benchmarks/requirements/compat-core.txt
+	@rm -f $(VENV)-compat-$*.failed
+	@if { $(or $(COMPAT_PYTHON_$*),$(PYTHON)) -m venv $(VENV)-compat-$* && \
+	      $(VENV)-compat-$*/bin/python -m pip install --quiet --requirement $<; } > $(VENV)-compat-$*.log 2>&1; then \
+	  touch $@; \
+	else \
+	  { echo "its environment cannot be made:" $$(grep -v WARNING $(VENV)-compat-$*.log | tail -n 1); } > $(VENV)-compat-$*.failed; \
+	  cat $(VENV)-compat-$*.failed; \
+	fi
+
+compat: $(READY) $(COMPAT:%=$(VENV)-compat-%/.ready)  ## measure what exporters, file tools, trainers and runtimes do with a file
+	@mkdir -p out
+	@rm -f out/compat.jsonl
+	$(BIN)/python benchmarks/compat.py --group all --out out/compat.jsonl --page docs/compatibility.md \
+	  --check benchmarks/compatibility_runs/expected.json
 
 lint: $(READY)  ## ruff, mypy and import-linter
 	$(BIN)/ruff check .

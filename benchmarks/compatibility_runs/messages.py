@@ -1,0 +1,18 @@
+"""What an error says, in one line that does not change from run to run."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["short"]
+
+_LONGEST = 160
+
+
+def short(error: BaseException) -> str:
+    """Type and first line of an error, without addresses and temporary folders."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = re.sub(r"\x1b\[[0-9;]*m|0x[0-9a-f]+", "", lines[0] if lines else "")
+    text = re.sub(r"(/[\w.+-]+){2,}/", "", text)
+    text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if len(text) <= _LONGEST else text[:_LONGEST].rsplit(" ", 1)[0] + " …"
