@@ -49,6 +49,8 @@ def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapp
         for name, tensor in stored.items():
             if name not in marked and name not in learned and _is_folded_constant(tensor):
                 made.setdefault(name, "torch's exporter made it of constants")
+    for name in _constants_of_torch(model, stored) - learned:
+        made.setdefault(name, "a constant of the code: torch stores parameters as initializers")
     zeros = {name for name, tensor in stored.items() if name not in learned and _is_start(tensor, stored)}
     made.update(dict.fromkeys(zeros, "zeros that the computation starts from"))
     return Provenance(frozenset(learned - made.keys()), made, frozenset(zeros))
@@ -66,6 +68,16 @@ def _traced(model: ir.Model, stored: Mapping[str, StoredTensor]) -> set[str]:
         for prefix in note.prefixes(stored):
             found |= {prefix + name for name in names} & stored.keys()
     return found
+
+
+def _constants_of_torch(model: ir.Model, stored: Mapping[str, StoredTensor]) -> set[str]:
+    """What Constant nodes hold in a file of torch's, whose exporters write parameters and buffers as initializers."""
+    if model.producer_name != "pytorch":
+        return set()
+    floats = {name: tensor for name, tensor in stored.items() if tensor.dtype.is_floating_point()}
+    if not any(tensor.kind == "initializer" and len(tensor.shape) > 1 for tensor in floats.values()):
+        return set()  # a tool has moved them
+    return {name for name, tensor in floats.items() if tensor.kind == "constant"}
 
 
 def _is_folded_constant(tensor: StoredTensor) -> bool:

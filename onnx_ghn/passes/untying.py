@@ -54,6 +54,10 @@ class UntieMergedTensors(ir.passes.InPlacePass):
 
     Matrices of other values are left tied: those are tied by design (an embedding and an output layer). Biases of two
     layers whose matrix is one are the bias of one layer, which is used twice, and stay one.
+
+    Torch's first exporter says more: it merges what is tied by design without an Identity, and names the Identity of
+    what it found to be equal after the parameter or buffer that it stands for. Those are told apart whatever they hold:
+    copies of a layer, states that all layers of a kind begin with, single numbers.
     """
 
     def call(self, model: ir.Model) -> Untied:
@@ -64,11 +68,18 @@ class UntieMergedTensors(ir.passes.InPlacePass):
             return Untied(model, modified=False)
         if model.ir_version < 4:  # there an initializer has to be a graph input: the file's interface would change
             return Untied(model, modified=False)
-        merged = [stored for stored in stored_tensors(model).values() if _may_be_merged(model, stored)]
-        by_value = any(len(_places(stored)) > 1 for stored in merged) or (bool(merged) and _reads_matrices_once(model))
         taken = _names(model)
         new: list[str] = []
         origins: dict[str, None] = {}
+        for stored in stored_tensors(model).values() if model.producer_name == "pytorch" else ():
+            for node, index in _named_apart(model, stored):
+                name = node.outputs[0].name or ""
+                node.outputs[0].name = _free(taken, f"{name}_identity")
+                node.replace_input_with(index, _initializer(model, stored, name))
+                new.append(name)
+                origins[stored.name] = None
+        merged = [stored for stored in stored_tensors(model).values() if _may_be_merged(model, stored)]
+        by_value = any(len(_places(stored)) > 1 for stored in merged) or (bool(merged) and _reads_matrices_once(model))
         roots: dict[int, str] = {}
         if merged:
             roots = {id(stored.value): stored.name for stored in stored_tensors(model).values() if not _is_zero(stored)}
@@ -109,6 +120,25 @@ class UntieMergedTensors(ir.passes.InPlacePass):
         if new:
             logger.debug("%d tensors that the exporter had merged have initializers of their own", len(new))
         return Untied(model, bool(new), tuple(new), tuple(origins))
+
+
+def _named_apart(model: ir.Model, stored: StoredTensor) -> list[tuple[ir.Node, int]]:
+    """The Identity nodes of torch's first exporter that stand for another parameter of equal values, and their inputs.
+
+    Its other values have names that hold a slash or two colons: what layers compute, and what it folded.
+    """
+    if stored.kind != "initializer" or stored.site.graph is not model.graph or stored.dtype not in _FLOATS:
+        return []
+    uses = list(stored.value.uses())
+    return [
+        (use.node, use.idx)
+        for use in uses
+        if len(uses) > 1
+        and _is_identity(use.node)
+        and use.node.graph is model.graph
+        and not use.node.outputs[0].is_graph_output()
+        and not any(mark in (use.node.outputs[0].name or "/") for mark in ("/", "::"))
+    ]
 
 
 def _may_be_merged(model: ir.Model, stored: StoredTensor) -> bool:
@@ -196,6 +226,8 @@ def _initializer(model: ir.Model, stored: StoredTensor, name: str) -> ir.Value:
     tensor: ir.TensorProtocol
     if isinstance(stored.tensor, AbsentTensor):
         tensor = AbsentTensor(stored.tensor.source, name, stored.dtype, stored.shape)
+    elif common_value(stored) is None:
+        tensor = ir.Tensor(stored.numpy(), stored.dtype, shape=ir.Shape(stored.shape), name=name)
     else:
         # All elements are equal: nothing of the declared size is allocated before the size has been judged.
         first = np.asarray(stored.numpy()).reshape(-1)[:1].copy()

@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_ghn.graph import Role
 from onnx_ghn.graph.builder import build_graph
 from onnx_ghn.onnx_io import read_model, stored_tensors
 from onnx_ghn.onnx_io.marks import frozen_tensors, mark
@@ -81,3 +82,37 @@ def test_what_torch_folded_of_constants_is_none_of_its_parameters(values: np.nda
     known = _known(model)
     assert known.learned == {"w"}
     assert ("factor" in known.made) is made
+
+
+@pytest.mark.parametrize("producer", ["pytorch", "acme"])
+def test_constants_of_torchs_code_are_no_parameters(producer: str) -> None:
+    """A shift that a layer norm lacks, statistics of a standardised weight, a table of positions."""
+    code = {"shift": np.zeros(8), "gain": np.ones(8), "table": _draw(3, 8)}
+    nodes = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array.astype(np.float32)))
+        for name, array in code.items()
+    ]
+    nodes += [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("LayerNormalization", ["a", "scale", "shift"], ["b"]),
+        helper.make_node("BatchNormalization", ["b", "gain", "beta", "mean", "var"], ["c"]),
+        helper.make_node("Add", ["c", "table"], ["y"]),
+    ]
+    stored = {"w": _draw(8, 8), "scale": _draw(8), "beta": _draw(3), "mean": _draw(3), "var": _draw(3)}
+    graph = helper.make_graph(
+        nodes,
+        "m",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in stored.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], producer_name=producer)
+    read = build_graph(proto)
+    learned = {p.name for p in read.parameters if p.role is not Role.statistic}
+    if producer == "pytorch":
+        assert learned == {"w", "scale", "beta"}
+        assert {row.reason for row in read.constants if row.name in code} == {
+            "a constant of the code: torch stores parameters as initializers"
+        }
+    else:  # others may store weights so
+        assert learned >= {"w", "scale", "beta", *code}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from onnx_ghn import build_graph, predict
 from onnx_ghn.graph import Role
 from onnx_ghn.onnx_io import read_model, write_model
 from onnx_ghn.passes import UntieMergedTensors
+from onnx_ghn.torch_export import module_to_file
 
 
 def untied(proto: onnx.ModelProto, folder: Path) -> tuple[onnx.ModelProto, list[str]]:
@@ -327,3 +329,46 @@ def test_matrices_of_zeros_that_torch_merged_come_apart(kind: str, tmp_path: Pat
     }
     feed = random_feed(session(proto))
     np.testing.assert_array_equal(run(untied(proto, tmp_path)[0], feed)[0], run(proto, feed)[0])
+
+
+class Equal(nn.Module):
+    """Parameters that are equal and not one: states in rows, copies of a layer, numbers. One matrix is shared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        rows = torch.log(torch.arange(1.0, 9.0)).repeat(4, 1)
+        self.first_state, self.second_state = nn.Parameter(rows.clone()), nn.Parameter(rows.clone())
+        self.mixes = nn.ParameterList(torch.linspace(0, 1, 8).view(1, 8) for _ in range(3))
+        self.gains = nn.ParameterList(torch.ones(8, 1, 1) for _ in range(2))
+        self.scales = nn.ParameterList(torch.tensor(0.5) for _ in range(3))
+        self.layer = nn.Linear(8, 8)
+        self.copy = copy.deepcopy(self.layer)
+        self.embedding, self.head = nn.Embedding(8, 8), nn.Linear(8, 8, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.embedding(ids) * self.first_state.sum(0) * self.second_state.prod(0)  # (1, 8, 8)
+        for mix, scale in zip(self.mixes, self.scales, strict=True):
+            x = x * mix + scale * x
+        x = self.gains[0] * x + self.gains[1] * x.exp()
+        return self.head(self.copy(self.layer(self.layer(x))))
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_what_torch_names_apart_is_apart_whatever_it_holds(folds: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, ids = Equal().eval(), torch.arange(8)[None]
+    module_to_file(net, (ids,), {}, tmp_path / "equal.onnx", "torchscript", folds=folds)
+    proto = onnx.load(tmp_path / "equal.onnx")
+    written, new = untied(proto, tmp_path)
+    expected = {"mixes.1", "mixes.2", "gains.1", "scales.1", "scales.2", "copy.bias"}
+    if not folds:  # else torch computes with these
+        expected |= {"second_state", "copy.weight"}
+    assert set(new) == expected
+    own = dict(net.named_parameters())
+    for name in new:
+        np.testing.assert_array_equal(arrays(written)[name], own[name].detach().numpy())
+    assert "head.weight" not in arrays(written)  # one with the embedding
+    feed = {proto.graph.input[0].name: ids.numpy()}
+    np.testing.assert_array_equal(run(written, feed)[0], run(proto, feed)[0])
+    assert list(UntieMergedTensors()(read_model(written)).changes) == []
