@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures.process
-import importlib.util
 import json
 import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from predicting import predicted
 from zoos import BY_DYNAMO, SUITES, targets
 
 from onnx_ghn.errors import GraphError, OnnxGhnError
@@ -87,7 +86,7 @@ def _measured(name: str, options: dict[str, Any], max_params: int) -> dict[str, 
         except Exception as error:  # noqa: BLE001 - a defect of ours, which the table shows
             return {"failed": f"{type(error).__name__}: {error}", "whose": "ours"}
         try:
-            coverage = _predict(path, filled)
+            coverage = predicted(path, filled)
             loaded = target.exporter.load(target.model, filled, target.example_inputs)
         except Exception as error:  # noqa: BLE001 - likewise
             return {"failed": f"{type(error).__name__}: {error}", "whose": "ours"}
@@ -115,33 +114,6 @@ def _size(model: Any) -> int:
     if hasattr(model, "count_params"):
         return int(model.count_params())
     return sum(p.numel() for p in model.parameters()) if hasattr(model, "named_modules") else 0
-
-
-def _predict(path: str, filled: str) -> dict[str, Any]:
-    """The coverage, in this process or in one that has torch."""
-    if importlib.util.find_spec("torch") is not None:
-        from onnx_ghn import predict
-
-        return predict(path, filled, policy="all", calibrate="none", correct_scales=False).coverage.to_dict()
-    command = [
-        os.environ["ONNX_GHN_PYTHON"],
-        "-m",
-        "onnx_ghn",
-        "predict",
-        path,
-        "-o",
-        filled,
-        "--policy",
-        "all",
-        "--calibrate",
-        "none",
-        "--no-correct-scales",
-    ]
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip())
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

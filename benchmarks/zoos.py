@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["BY_DYNAMO", "SUITES", "kind", "targets"]
+__all__ = ["BY_DYNAMO", "SUITES", "TRANSFORMERS", "kind", "targets"]
 
 #: Torch's first exporter runs the model, and takes 12 GB for these.
 BY_DYNAMO = ("torchvision:mvit_v2_s",)
@@ -36,7 +36,8 @@ _SOUND = {
     "num_conv_pos_embedding_groups": 4,
 }
 _KV = {"num_key_value_heads": 2, "head_dim": 16}
-_HF: dict[str, dict[str, Any]] = {
+#: Small configurations by model type.
+TRANSFORMERS: dict[str, dict[str, Any]] = {
     # text encoders
     "bert": _TEXT,
     "roberta": _TEXT,
@@ -95,7 +96,7 @@ def targets(suite: str) -> list[tuple[str, dict[str, Any]]]:
     if suite == "timm":
         return [(f"timm:{name}", {}) for name in _timm()]
     if suite == "hf":
-        return [(f"hf:{name}", options) for name, options in _HF.items()]
+        return [(f"hf:{name}", options) for name, options in TRANSFORMERS.items()]
     if suite == "keras":
         import keras
 

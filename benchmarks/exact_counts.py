@@ -1,0 +1,547 @@
+"""Elements that a framework calls trainable, beside those that the file's ledger calls so: exactly, module by module.
+
+    python benchmarks/exact_counts.py --zoo torchvision --out counts.jsonl    # one zoo; a run that was stopped goes on
+    python benchmarks/exact_counts.py --out counts.jsonl --table              # what is measured so far
+
+A zoo runs in an environment with its framework (`make exporters` builds them; torch_geometric, snntorch, e3nn and haiku
+are in none of them). Where that has no torch, ONNX_GHN_PYTHON names the interpreter that predicts.
+
+framework: elements of the parameters that require a gradient and that the forward pass uses. with notes: of the file
+that `onnx-ghn export` writes. without: of the file that the framework's exporter writes with the model's own weights
+and without any note of ours (of torch's second exporter: of the first file, without the notes). load: the largest
+difference between what the model computes after `load` of a predicted file and what onnxruntime computes of that file,
+relative to the largest output.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import importlib.util
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from exact_zoo import EXPORTERS, MODULES, ZOOS, Module
+from predicting import predicted
+
+from onnx_ghn.errors import OnnxGhnError
+
+__all__ = ["CLOSE", "Counts", "counted"]
+
+#: Relative difference of outputs that counts as equal.
+CLOSE = 1e-3
+_SHOWN = 12  # names of tensors in a line
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """What a module and an exporter give.
+
+    Attributes:
+        framework: elements of the trainable parameters that the forward pass uses.
+        unused: elements of the trainable parameters that it does not use, by name.
+        with_notes, without_notes: trainable elements of the ledger.
+        uncertain: elements of the second file of which nothing tells whether they are learned.
+        missing: of the framework's parameters, what the second file's ledger does not count, by name and size.
+        extra: what that ledger counts and the framework does not.
+        load: largest relative difference of the outputs; None where it could not be compared.
+        failed: why there are no counts, or no comparison.
+        whose: what failed: the library, the exporter, or we.
+    """
+
+    framework: int = 0
+    unused: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    with_notes: int | None = None
+    without_notes: int | None = None
+    uncertain: int = 0
+    missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    extra: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    load: float | None = None
+    failed: str = ""
+    whose: str = ""
+    versions: str = ""
+
+
+@click.command()
+@click.option("--zoo", "zoos", type=click.Choice(ZOOS), multiple=True)
+@click.option("--exporter", help="This one alone.")
+@click.option("--only", default="", help="Modules whose name contains this.")
+@click.option("--again", is_flag=True, help="Also those that the file has.")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Lines of results.")
+@click.option("--limit", default=900, show_default=True, help="Seconds for a module and an exporter.")
+@click.option("--table", is_flag=True, help="Print what the file holds.")
+def main(
+    zoos: tuple[str, ...], exporter: str | None, only: str, again: bool, out: Path, limit: int, table: bool
+) -> None:
+    """Count the elements of the modules that the file lacks, or print the table."""
+    done = {} if again else _rows(out)
+    for module in MODULES:
+        if module.zoo not in zoos or only not in module.name:
+            continue
+        for by in EXPORTERS[module.zoo]:
+            if (module.name, by) in done or exporter not in (None, by):
+                continue
+            start = time.perf_counter()
+            row = _in_a_process(module, by, limit)
+            row = {"zoo": module.zoo, "module": module.name, "exporter": by, **row}
+            row["seconds"] = round(time.perf_counter() - start, 1)
+            with out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(json.dumps(row), flush=True)
+    if table:
+        _print(list(_rows(out).values()))
+
+
+def _in_a_process(module: Module, exporter: str, limit: int) -> dict[str, Any]:
+    """A process for each: some exports take gigabytes, and a crash should cost one line."""
+    context = multiprocessing.get_context("fork" if _warm() else "spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(there, module, exporter))
+    process.start()
+    there.close()
+    try:
+        if here.poll(limit):
+            found: dict[str, Any] = here.recv()
+            return found
+        return {"failed": f"it took more than {limit} seconds", "whose": "ours"}
+    except EOFError:
+        return {"failed": "the process died (out of memory, or a crash)", "whose": "ours"}
+    finally:
+        process.kill()
+        process.join()
+
+
+@functools.cache
+def _warm() -> bool:
+    """Let this process, whose copies measure, load what torch's exporters and a prediction need: that takes 12 seconds.
+
+    False without torch. JAX and TensorFlow do not survive a fork.
+    """
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("timm") is None:
+        return False
+    import timm  # noqa: F401
+    import torch
+    import torchvision  # noqa: F401
+
+    from onnx_ghn.exporters import pytorch
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        for exporter in ("torchscript", "dynamo"):
+            path = os.path.join(folder, f"{exporter}.onnx")
+            pytorch.export(torch.nn.Linear(2, 2), path, torch.zeros(1, 2), exporter=exporter)
+        predicted(path, os.path.join(folder, "filled.onnx"))
+    return True
+
+
+def _send(connection: Connection, module: Module, exporter: str) -> None:
+    warnings.simplefilter("ignore")
+    with contextlib.suppress(ImportError):
+        import torch
+
+        torch.set_num_threads(1)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # libraries greet
+        counts = counted(module, exporter)
+    connection.send(dataclasses.asdict(counts))
+
+
+def counted(module: Module, exporter: str) -> Counts:
+    """The counts of a module and an exporter."""
+    from onnx_ghn.exporters.registry import resolve
+
+    try:
+        _seed()
+        target = module.target.replace(":benchmarks/", f":{_ROOT}/benchmarks/")
+        named = resolve(target, module.shapes, module.arguments)
+        framework = _kind(named.model)
+        subject = framework(named, exporter)
+        used, unused = subject.trainable()
+    except Exception as error:  # noqa: BLE001 - the table shows it
+        return Counts(failed=_said(error), whose="library")
+    counts = Counts(sum(used.values()), unused)
+    with tempfile.TemporaryDirectory() as folder:
+        return _of_files(counts, subject, used, Path(folder))
+
+
+def _of_files(counts: Counts, subject: Any, used: Mapping[str, int], folder: Path) -> Counts:
+    """With what the ledgers say of the two files, and what `load` brings."""
+    from onnx_ghn.errors import GraphError
+    from onnx_ghn.inspection import inspect_model
+
+    noted, filled = folder / "noted.onnx", folder / "filled.onnx"
+    try:
+        report = subject.named.exporter.export(subject.named.model, noted, subject.inputs, **subject.options)
+        counts = dataclasses.replace(counts, versions=report.exporter)
+        counts = dataclasses.replace(counts, with_notes=inspect_model(noted).coverage.n_trainable)
+        plain = inspect_model(_unnoted(subject, noted, folder)).coverage
+        missing, extra = _differences(plain, used)
+        counts = dataclasses.replace(
+            counts,
+            without_notes=plain.n_trainable,
+            uncertain=sum(entry.parameter.size for entry in plain.uncertain),
+            missing=missing,
+            extra=extra,
+        )
+        predicted(str(noted), str(filled))
+        subject.named.exporter.load(subject.named.model, filled, subject.inputs)
+        difference, problem = _difference(subject.outputs(), _run(filled, subject.arrays()))
+        return dataclasses.replace(counts, load=difference, failed=problem, whose="ours" if problem else "")
+    except GraphError as error:
+        theirs = any(words in str(error) for words in ("cannot export", "no runtime loads"))
+        return dataclasses.replace(counts, failed=_said(error), whose="exporter" if theirs else "ours")
+    except Exception as error:  # noqa: BLE001 - a defect of ours, which the table shows
+        return dataclasses.replace(counts, failed=_said(error), whose="ours")
+
+
+def _unnoted(subject: Any, noted: Path, folder: Path) -> Any:
+    """A file without notes of ours: the exporter's own, of which the first exporter of torch merges equal tensors.
+
+    Torch's second exporter takes minutes, and merges none: of its files the notes are removed.
+    """
+    if subject.options.get("exporter") != "dynamo":
+        (folder / "plain").mkdir()
+        return subject.live().convert(folder / "plain")
+    import onnx_ir
+
+    from onnx_ghn.onnx_io.marks import FROZEN, READS, TRACE
+
+    model = onnx_ir.load(noted)
+    for key in list(model.metadata_props):
+        if key.startswith((FROZEN, READS, TRACE)):
+            del model.metadata_props[key]
+    return model
+
+
+def _said(error: Exception) -> str:
+    text = " ".join(str(error).split())[:400]
+    return text if isinstance(error, OnnxGhnError) else f"{type(error).__name__}: {text}"
+
+
+def _seed() -> None:
+    np.random.seed(0)
+    with contextlib.suppress(ImportError):
+        import torch
+
+        torch.manual_seed(0)
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
+
+
+def _differences(coverage: Any, used: Mapping[str, int]) -> tuple[dict[str, str], dict[str, str]]:
+    """Of a file whose names are the framework's: parameters that are not counted, and what is counted beside them."""
+    learned = {
+        entry.parameter.name: entry
+        for entry in coverage.learned
+        if entry.outcome not in ("statistic", "frozen", "constant")
+    }
+    others = {entry.parameter.name: entry for entry in (*coverage.entries, *coverage.constants)}
+
+    def stored_as(name: str) -> str:
+        return next((each for each in (name, f"model.{name}") if each in others), name)
+
+    missing = {}
+    for name, size in used.items():
+        if (stored := stored_as(name)) not in learned:
+            entry = others.get(stored)
+            why = f"{entry.outcome}: {entry.reason} ({entry.parameter.op})" if entry else "not in the file by this name"
+            missing[name] = f"{size}: {why}"
+        elif learned[stored].parameter.size != size:
+            missing[name] = f"{size}: stored as {learned[stored].parameter.size}"
+    named = {stored_as(name) for name in used}
+    extra = {
+        name: f"{entry.parameter.size}: {entry.parameter.role.value} of {entry.parameter.op}"
+        for name, entry in learned.items()
+        if name not in named
+    }
+    return _first(missing), _first(extra)
+
+
+def _first(items: Mapping[str, str]) -> dict[str, str]:
+    shown = dict(list(items.items())[:_SHOWN])
+    if len(items) > _SHOWN:
+        shown["…"] = f"{len(items) - _SHOWN} more"
+    return shown
+
+
+def _run(path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Outputs of a file by onnxruntime, on inputs in the order of the file's."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    wanted = session.get_inputs()
+    if len(wanted) != len(arrays):
+        raise ValueError(f"the file has {len(wanted)} inputs, and the model {len(arrays)}")
+    found = session.run(None, {value.name: array for value, array in zip(wanted, arrays, strict=True)})
+    return [np.asarray(output) for output in found]
+
+
+def _difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> tuple[float | None, str]:
+    """The largest difference of two lists of outputs, relative to the largest number of each."""
+    if len(ours) != len(theirs):
+        return None, f"the model has {len(ours)} outputs, and the file {len(theirs)}"
+    largest = 0.0
+    for own, other in zip(ours, theirs, strict=True):
+        if own.shape != other.shape:
+            return None, f"an output is {own.shape} of the model and {other.shape} of the file"
+        own, other = own.astype(np.float64), other.astype(np.float64)
+        if not (np.isfinite(own).all() and np.isfinite(other).all()):
+            return None, "outputs are not finite"
+        scale = max(float(np.abs(own).max(initial=0)), 1e-12)
+        largest = max(largest, float(np.abs(own - other).max(initial=0)) / scale)
+    return largest, ""
+
+
+class _Torch:
+    """A torch module and random inputs."""
+
+    def __init__(self, named: Any, exporter: str) -> None:
+        from onnx_ghn.exporters import huggingface, pytorch
+
+        self.named = named
+        named.model.eval()
+        self.options = {"exporter": exporter}
+        self._is_transformer = named.exporter is huggingface
+        given = huggingface.example_inputs(named.model) if self._is_transformer else named.example_inputs
+        self.inputs: Any = _random(given)
+        self._live = huggingface.LiveTransformer if self._is_transformer else pytorch.LiveModule
+
+    def live(self) -> Any:
+        return self._live(self.named.model, self.inputs, **self.options)
+
+    def trainable(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Elements of the parameters that a gradient reaches from the outputs, and of the others."""
+        import torch
+
+        parameters = {name: p for name, p in self.named.model.named_parameters() if p.requires_grad}
+        reached = [y for y in self._tensors(self._call()) if y.requires_grad]
+        total = torch.stack([y.abs().sum() for y in reached]).sum()
+        gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+        split: tuple[dict[str, int], dict[str, int]] = ({}, {})
+        for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
+            split[gradient is None][name] = parameter.numel()
+        return split
+
+    def outputs(self) -> list[np.ndarray]:
+        import torch
+
+        with torch.no_grad():
+            return [y.numpy() for y in self._tensors(self._call())]
+
+    def arrays(self) -> list[np.ndarray]:
+        return [x.numpy() for x in self._tensors(self.inputs)]
+
+    def _call(self) -> Any:
+        self.named.model.eval()
+        if self._is_transformer:
+            import inspect
+
+            cached = "use_cache" in inspect.signature(self.named.model.forward).parameters
+            options = {"use_cache": False} if cached else {}
+            found = self.named.model(**self.inputs, **options, return_dict=True)
+            return [y for y in found.values() if hasattr(y, "detach")]
+        return self.named.model(*self.inputs) if isinstance(self.inputs, tuple) else self.named.model(self.inputs)
+
+    @staticmethod
+    def _tensors(tree: Any) -> list[Any]:
+        from torch.utils._pytree import tree_leaves
+
+        return [leaf for leaf in tree_leaves(tree) if hasattr(leaf, "detach")]
+
+
+def _random(inputs: Any) -> Any:
+    """Random numbers in the place of zeros, and tokens in the place of ones."""
+    import torch
+
+    if isinstance(inputs, dict):
+        return {
+            name: torch.randint(2, 100, x.shape) if name.endswith("input_ids") else _random(x)
+            for name, x in inputs.items()
+        }
+    if isinstance(inputs, tuple):
+        return tuple(_random(x) for x in inputs)
+    is_zero = isinstance(inputs, torch.Tensor) and inputs.is_floating_point() and not inputs.any()
+    return torch.rand(inputs.shape) if is_zero else inputs
+
+
+class _Keras:
+    """A Keras model and random inputs."""
+
+    def __init__(self, named: Any, exporter: str) -> None:
+        import keras
+
+        self.named, self.options, self.inputs = named, {}, None
+        rng = np.random.default_rng(0)
+        self._inputs = [_drawn(rng, tensor.shape, str(tensor.dtype)) for tensor in named.model.inputs]
+        self._keras = keras
+
+    def live(self) -> Any:
+        from onnx_ghn.exporters.keras import LiveKeras
+
+        return LiveKeras(self.named.model)
+
+    def trainable(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Elements of the weights that a gradient reaches from the outputs, and of the others."""
+        import tensorflow as tf
+
+        weights = [weight.value for weight in self.named.model.trainable_weights]
+        with tf.GradientTape() as tape:
+            total = tf.add_n([tf.reduce_sum(tf.abs(y)) for y in self._call()])
+        gradients = tape.gradient(total, weights)
+        split: tuple[dict[str, int], dict[str, int]] = ({}, {})
+        for weight, gradient in zip(self.named.model.trainable_weights, gradients, strict=True):
+            split[gradient is None][weight.path] = int(np.prod(weight.shape))
+        return split
+
+    def outputs(self) -> list[np.ndarray]:
+        return [np.asarray(y) for y in self._call()]
+
+    def arrays(self) -> list[np.ndarray]:
+        return list(self._inputs)
+
+    def _call(self) -> list[Any]:
+        given = self._inputs[0] if len(self._inputs) == 1 else self._inputs
+        return list(self._keras.tree.flatten(self.named.model(given, training=False)))
+
+
+class _Jax:
+    """An nnx module, or a linen module with variables, and random inputs."""
+
+    def __init__(self, named: Any, exporter: str) -> None:
+        self.named, self.options = named, {}
+        self.inputs = named.example_inputs
+        rng = np.random.default_rng(0)
+        if hasattr(self.inputs, "dtype"):
+            self._inputs = [_drawn(rng, self.inputs.shape, str(self.inputs.dtype))]
+        else:
+            self._inputs = [_drawn(rng, self.inputs, "float32")]
+
+    def live(self) -> Any:
+        from onnx_ghn.exporters.flax import LinenModel, LiveLinen, LiveNNX
+
+        return (LiveLinen if isinstance(self.named.model, LinenModel) else LiveNNX)(self.named.model, self.inputs)
+
+    def trainable(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Elements of the parameters that the outputs depend on in the traced computation, and of the others."""
+        import jax
+        from jax.interpreters import partial_eval
+
+        call, parameters = self._function()
+        leaves = jax.tree_util.tree_leaves_with_path(parameters)
+        traced = jax.make_jaxpr(call)(parameters)
+        _, is_used = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
+        split: tuple[dict[str, int], dict[str, int]] = ({}, {})
+        for (path, leaf), used in zip(leaves, is_used, strict=True):
+            split[not used][jax.tree_util.keystr(path)] = int(leaf.size)
+        return split
+
+    def _function(self) -> tuple[Any, Any]:
+        """What the model computes, as a function of its parameters; and these."""
+        from flax import nnx
+
+        from onnx_ghn.exporters.flax import LinenModel
+
+        model = self.named.model
+        if isinstance(model, LinenModel):
+            others = {name: tree for name, tree in model.variables.items() if name != "params"}
+
+            def apply(parameters: Any) -> Any:
+                variables = {**others, "params": parameters}
+                return model.module.apply(variables, *self._inputs, **model.apply_options)
+
+            return apply, model.variables["params"]
+        copy = nnx.clone(model)
+        copy.eval()
+        definition, parameters, rest = nnx.split(copy, nnx.Param, ...)
+
+        def call(parameters: Any) -> Any:
+            return nnx.merge(definition, parameters, rest)(*self._inputs)
+
+        return call, parameters
+
+    def outputs(self) -> list[np.ndarray]:
+        import jax
+
+        call, parameters = self._function()
+        return [np.asarray(y) for y in jax.tree_util.tree_leaves(call(parameters))]
+
+    def arrays(self) -> list[np.ndarray]:
+        return list(self._inputs)
+
+
+def _kind(model: Any) -> type:
+    if hasattr(model, "named_parameters"):
+        return _Torch
+    return _Keras if hasattr(model, "trainable_weights") else _Jax
+
+
+def _drawn(rng: np.random.Generator, shape: Iterable[Any], dtype: str) -> np.ndarray:
+    sizes = [size if isinstance(size, int) else 1 for size in shape]
+    if "int" in dtype:
+        return rng.integers(2, 50, sizes).astype(dtype)
+    return rng.random(sizes).astype(dtype)
+
+
+def _rows(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The last line of each module and exporter, in the order of the zoo."""
+    lines = map(json.loads, path.read_text().splitlines()) if path.exists() else iter(())
+    found = {(row["module"], row["exporter"]): row for row in lines}
+    order = [(module.name, by) for module in MODULES for by in EXPORTERS[module.zoo]]
+    return {key: found[key] for key in order if key in found}
+
+
+def _print(rows: Sequence[dict[str, Any]]) -> None:
+    groups = collections.defaultdict(list)
+    for row in rows:
+        groups[row["zoo"], row["exporter"]].append(row)
+    print("| zoo | exporter | modules | exported | equal with notes | equal without notes | load equal |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for (zoo, exporter), group in groups.items():
+        counts = [len(group), sum(row.get("with_notes") is not None for row in group)]
+        counts += [sum(_is_equal(row, key) for row in group) for key in ("with_notes", "without_notes")]
+        counts.append(sum(_loads(row) for row in group))
+        print(f"| {zoo} | {exporter} | " + " | ".join(map(str, counts)) + " |")
+    print()
+    for row in rows:
+        if problems := list(_problems(row)):
+            print(f"- {row['module']}, {row['exporter']}: {'; '.join(problems)}")
+
+
+def _is_equal(row: Mapping[str, Any], key: str) -> bool:
+    return row.get(key) is not None and row[key] == row["framework"]
+
+
+def _loads(row: Mapping[str, Any]) -> bool:
+    return row.get("load") is not None and row["load"] <= CLOSE
+
+
+def _problems(row: Mapping[str, Any]) -> Iterator[str]:
+    if row.get("unused"):
+        yield f"{sum(row['unused'].values()):,} elements that the forward pass does not use"
+    for key in ("with_notes", "without_notes"):
+        if row.get(key) is not None and not _is_equal(row, key):
+            yield f"{key.replace('_', ' ')} {row[key] - row['framework']:+,} of {row['framework']:,}"
+    if row.get("failed"):
+        yield f"{row['whose']}: {row['failed']}"
+    elif not _loads(row):
+        yield f"outputs differ by {row['load']:.1e}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

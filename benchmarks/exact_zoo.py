@@ -1,0 +1,229 @@
+"""The modules whose elements `exact_counts.py` counts: of each family the smallest, in a small configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from zoos import TRANSFORMERS
+
+__all__ = ["EXPORTERS", "MODULES", "ZOOS", "Module"]
+
+Shapes = tuple[tuple[int, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+    """A module, as `onnx_ghn.exporters.registry.resolve` builds it.
+
+    Attributes:
+        zoo: whose row of the table it is in.
+        target: FRAMEWORK:NAME, or FRAMEWORK:FILE.py:FUNCTION.
+        arguments: of the constructor.
+        shapes: of its inputs; () for the usual ones.
+    """
+
+    zoo: str
+    target: str
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    shapes: Shapes = ()
+
+    @property
+    def name(self) -> str:
+        """For tables: without the folder of a file."""
+        return self.target.replace("benchmarks/", "")
+
+
+#: What writes the files of a zoo.
+EXPORTERS: Mapping[str, tuple[str, ...]] = {
+    "torchvision": ("torchscript", "dynamo"),
+    "timm": ("torchscript", "dynamo"),
+    "transformers": ("torchscript", "dynamo"),
+    "graph, spiking and equivariant": ("torchscript", "dynamo"),
+    "keras": ("tf2onnx",),
+    "flax": ("jax2onnx",),
+    "haiku": ("jax2onnx",),
+}
+ZOOS = tuple(EXPORTERS)
+
+_SMALL = "torch:benchmarks/small_networks.py"
+_FEW = {"num_classes": 10}
+#: Of flax_models.py, which imports JAX.
+_FLAX = (
+    *("mlp", "resnet", "convnext", "mobilenet", "densenet", "unet", "vit", "mixer", "decoder"),
+    *("linen_resnet", "linen_transformer"),
+)
+
+
+def _images(size: int, names: str, library: str, **arguments: Any) -> Iterator[Module]:
+    for name in names.split():
+        yield Module(library, f"{library}:{name}", {**_FEW, **arguments}, ((1, 3, size, size),))
+
+
+def _torchvision() -> Iterator[Module]:
+    yield from _images(64, "resnet18 resnet50 resnext50_32x4d densenet121", "torchvision")
+    yield from _images(64, "squeezenet1_0 squeezenet1_1 shufflenet_v2_x0_5 shufflenet_v2_x1_0", "torchvision")
+    yield from _images(64, "mobilenet_v2 mobilenet_v3_small mobilenet_v3_large mnasnet0_5 mnasnet1_0", "torchvision")
+    yield from _images(64, "efficientnet_b0 efficientnet_b1 efficientnet_v2_s", "torchvision")
+    yield from _images(64, "regnet_x_400mf regnet_y_400mf regnet_x_800mf regnet_y_800mf", "torchvision")
+    yield from _images(64, "convnext_tiny swin_t swin_v2_t", "torchvision")
+    yield from _images(64, "googlenet", "torchvision", init_weights=False, aux_logits=False)
+    yield from _images(96, "inception_v3", "torchvision", init_weights=False, aux_logits=False)
+    yield from _images(64, "lraspp_mobilenet_v3_large deeplabv3_mobilenet_v3_large", "torchvision")
+    yield from _images(64, "fcn_resnet50", "torchvision")
+    for name in ("alexnet", "vgg_bn", "vit", "maxvit", "swin3d", "mvit", "mvit_v2", "video_resnet", "r2plus1d", "s3d"):
+        yield Module("torchvision", f"{_SMALL}:{name}")
+    yield Module("torchvision", "torchvision:ssdlite320_mobilenet_v3_large", _FEW)
+    yield Module("torchvision", "torchvision:raft_small")
+
+
+def _timm() -> Iterator[Module]:
+    for name, arguments in {
+        "nf_regnet_b0": {},
+        "eca_nfnet_l0": {},
+        "test_nfnet": {},
+        "mobileone_s0": {},
+        "repvgg_a0": {},
+        "ghostnet_050": {},
+        "lcnet_050": {},
+        "tinynet_e": {},
+        "convnext_atto": {},
+        "convnextv2_atto": {},
+        "inception_next_atto": {},
+        "starnet_s1": {},
+        "mambaout_femto": {},
+        "skresnet18": {},
+        "resnest14d": {},
+        "dla46_c": {},
+        "poolformer_s12": {},
+        "pvt_v2_b0": {},
+        "mobilenetv4_conv_small": {},
+        "efficientvit_b0": {},
+        "fastvit_t8": {},
+        "hgnetv2_b0": {},
+        "edgenext_xx_small": {},
+        "repvit_m0_9": {},
+        "mobilevit_xxs": {},
+        "mobilevitv2_050": {},
+    }.items():
+        yield Module("timm", f"timm:{name}", {**_FEW, **arguments}, ((1, 3, 64, 64),))
+    for name, arguments in {  # their tables of positions have the size of the image
+        "hiera_tiny_224": {"img_size": 64, "stages": (1, 1, 2, 1)},
+        "xcit_nano_12_p16_224": {"img_size": 64, "depth": 3},
+        "sequencer2d_s": {"img_size": 64, "layers": (1, 1, 2, 1)},
+        "levit_128s": {"img_size": 64, "depth": (1, 1, 1)},
+        "resmlp_12_224": {"img_size": 64, "num_blocks": 2},
+        "gmixer_12_224": {"img_size": 64, "num_blocks": 2},
+        "gmlp_ti16_224": {"img_size": 64, "num_blocks": 2},
+        "cait_xxs24_224": {"img_size": 64, "depth": 2},
+        "coat_lite_tiny": {"img_size": 64},
+        "tnt_s_legacy_patch16_224": {"img_size": 64, "depth": 2},
+        "pit_ti_224": {"img_size": 64, "depth": (1, 1, 1)},
+        "eva02_tiny_patch14_224": {"img_size": 56, "depth": 2},
+        "convit_tiny": {"img_size": 64, "depth": 12},
+        "beit_base_patch16_224": {"img_size": 64, "depth": 2, "embed_dim": 192, "num_heads": 3},
+    }.items():
+        size = arguments["img_size"]
+        yield Module("timm", f"timm:{name}", {**_FEW, **arguments}, ((1, 3, size, size),))
+
+
+def _transformers() -> Iterator[Module]:
+    text = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "vocab_size": 500,
+        "pad_token_id": 0,
+    }
+    keys = {**text, "num_key_value_heads": 2, "head_dim": 16}
+    small: dict[str, dict[str, Any]] = {
+        "mamba": {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 500, "state_size": 8},
+        "mamba2": {
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "vocab_size": 500,
+            "state_size": 16,
+            "num_heads": 8,
+            "head_dim": 16,
+            "n_groups": 1,
+            "chunk_size": 8,
+        },
+        "mixtral": {**keys, "num_local_experts": 4, "architectures": ["MixtralForCausalLM"]},
+        "gpt_oss": {**keys, "num_local_experts": 4, "num_experts_per_tok": 2, "architectures": ["GptOssForCausalLM"]},
+        "qwen3_next": {
+            **keys,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 32,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 16,
+            "linear_value_head_dim": 16,
+            "num_hidden_layers": 4,
+        },
+        "deepseek_v3": {
+            **text,
+            "num_key_value_heads": 4,
+            "kv_lora_rank": 16,
+            "q_lora_rank": 32,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 8,
+            "v_head_dim": 16,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "n_group": 2,
+            "topk_group": 1,
+            "first_k_dense_replace": 1,
+        },
+        "gemma3_text": {**keys, "architectures": ["Gemma3ForCausalLM"]},
+        "qwen3": {**keys, "architectures": ["Qwen3ForCausalLM"]},
+        "phi3": keys,
+        "xlnet": {"d_model": 64, "n_layer": 2, "n_head": 4, "d_inner": 128, "vocab_size": 500},
+        "rwkv": {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 500, "attention_hidden_size": 64},
+        "convnextv2": {"hidden_sizes": (16, 32, 64, 64), "depths": (1, 1, 1, 1), "image_size": 64},
+    }
+    known = (
+        *("deberta-v2", "t5", "whisper", "modernbert", "bert", "gpt2", "llama"),
+        *("bart", "clip", "vit", "swin", "wav2vec2", "dinov2"),
+    )
+    for name, arguments in {**small, **{name: TRANSFORMERS[name] for name in known}}.items():
+        yield Module("transformers", f"hf:{name}", arguments)
+
+
+def _others() -> Iterator[Module]:
+    for name in (
+        *("gcn", "gat", "graph_sage", "gin", "pna", "edge_cnn", "graph_transformer"),
+        *("leaky_spikes", "synaptic_spikes", "alpha_spikes", "recurrent_spikes", "spiking_convolutions"),
+        *("equivariant_linear", "equivariant_products", "equivariant_convolution"),
+    ):
+        yield Module("graph, spiking and equivariant", f"{_SMALL}:{name}")
+
+
+def _keras() -> Iterator[Module]:
+    images = {"input_shape": (64, 64, 3), "classes": 10}
+    for name, arguments in {
+        "MobileNet": {"alpha": 0.25},
+        "MobileNetV2": {"alpha": 0.35},
+        "MobileNetV3Small": {},
+        "EfficientNetB0": {},
+        "EfficientNetV2B0": {},
+        "DenseNet121": {},
+        "NASNetMobile": {},
+    }.items():
+        yield Module("keras", f"keras:{name}", {**images, **arguments})
+    for name in ("norms", "recurrent", "attention", "separable", "volumes", "sequences", "slopes"):
+        yield Module("keras", f"keras:benchmarks/keras_networks.py:{name}")
+
+
+def _jax() -> Iterator[Module]:
+    for name in _FLAX:
+        yield Module("flax", f"flax:benchmarks/flax_models.py:{name}")
+    for name in ("mlp", "resnet", "mobilenet", "transformer", "recurrent"):
+        yield Module("haiku", f"flax:benchmarks/haiku_networks.py:{name}")
+
+
+MODULES: tuple[Module, ...] = (*_torchvision(), *_timm(), *_transformers(), *_others(), *_keras(), *_jax())
