@@ -9,7 +9,7 @@ from onnx_ghn.graph.flat import Leaf, Op, Tensor
 from onnx_ghn.graph.folding import ints_of
 from onnx_ghn.graph.layout import Layout
 
-__all__ = ["is_normalised", "leaves", "main_leaf", "per_channel", "rough_shape", "static_shape"]
+__all__ = ["is_normalised", "leaves", "main_leaf", "per_channel", "rough_shape", "static_shape", "unrepeated"]
 
 #: Operators whose output is the first input, seen otherwise or in other numbers.
 _SAME = frozenset(
@@ -140,6 +140,18 @@ def rough_shape(value: Tensor) -> tuple[int, ...] | None:
     shape = static_shape(value)
     leaf = main_leaf(value) if shape is None else None
     return shape if leaf is None else leaf.layout.canonical
+
+
+def unrepeated(value: Tensor) -> Tensor:
+    """The constant that an Expand or Tile repeats as often as the data say (a bias, a class token, for a free batch).
+
+    Any other value is itself.
+    """
+    op = value.producer
+    if value.is_const or op is None or op.domain or op.op_type not in ("Expand", "Tile"):
+        return value
+    given = op.input(0)
+    return given if given is not None and given.is_const else value
 
 
 def per_channel(shape: tuple[int, ...] | None) -> bool:

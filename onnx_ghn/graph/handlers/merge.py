@@ -11,7 +11,7 @@ from onnx_ghn.graph.handlers.written_norms import shift_parts, written_norm
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
 from onnx_ghn.graph.neighbours import activation_before, behind_views, is_self_gated, is_squeeze, next_ops
-from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, rough_shape, static_shape
+from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, rough_shape, static_shape, unrepeated
 
 __all__ = ["add", "concat", "multiply", "subtract"]
 
@@ -21,10 +21,11 @@ _MEANS = frozenset({"ReduceMean", "GlobalAveragePool", "AveragePool", "ReduceSum
 
 def add(ctx: BuildContext, op: Op) -> None:
     """Add and Sum: a sum node where two or more nodes meet, a bias, or a position table."""
-    data = [t for t in op.inputs if t is not None and not t.is_const]
+    given = _operands(op)
+    data = [t for t in given if not t.is_const]
     sources = ctx.union(data)
     tables: list[frozenset[int]] = []
-    for constant in (t for t in op.inputs if t is not None and t.is_const):
+    for constant in (t for t in given if t.is_const):
         shape = rough_shape(constant)
         if per_channel(shape) or _is_single_bias(ctx, constant, shape, sources):
             sources = _bias(ctx, op, constant, sources)
@@ -40,7 +41,7 @@ def add(ctx: BuildContext, op: Op) -> None:
 
 def concat(ctx: BuildContext, op: Op) -> None:
     """Concat: a node where two or more nodes meet. A constant part (a class token) keeps its own initialisation."""
-    for constant in (t for t in op.inputs if t is not None and t.is_const):
+    for constant in (t for t in _operands(op) if t.is_const):
         leaf = main_leaf(constant)
         if leaf is not None and any(ctx.sources(t) for t in op.inputs) and not looks_constant(leaf.tensor):
             reason = "a token that is joined to the data: no operator weighs with it"
@@ -53,8 +54,9 @@ def concat(ctx: BuildContext, op: Op) -> None:
 
 def multiply(ctx: BuildContext, op: Op) -> None:
     """Mul and Div: a gate (cse), a normalisation's scale, a layer scale, or nothing."""
-    data = [t for t in op.inputs if t is not None and not t.is_const]
-    constants = [t for t in op.inputs if t is not None and t.is_const]
+    given = _operands(op)
+    data = [t for t in given if not t.is_const]
+    constants = [t for t in given if t.is_const]
     sources = ctx.union(op.inputs)
     if any(_is_integral(tensor) for tensor in data):
         ctx.claim_quantised(constants, op)
@@ -67,6 +69,13 @@ def multiply(ctx: BuildContext, op: Op) -> None:
     elif op.op_type == "Mul" and len(data) == 2 and len(sources) > 1 and _is_gate(ctx, op):
         sources = ctx.add_node(Primitive.cse, sources, name=op.name)
     ctx.finish(op, sources)
+
+
+def _operands(op: Op) -> list[Tensor]:
+    """What an operator joins. Constants that are repeated for a free batch are constants, if anything else is data."""
+    given = [tensor for tensor in op.inputs if tensor is not None]
+    seen = [unrepeated(tensor) for tensor in given]
+    return given if all(tensor.is_const for tensor in seen) else seen
 
 
 def _is_dotted(op: Op, shape: tuple[int, ...]) -> bool:
