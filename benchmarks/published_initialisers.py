@@ -105,7 +105,7 @@ def _attention(layer: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor, int] |
     if isinstance(layer, nn.MultiheadAttention):
         return *layer.in_proj_weight.chunk(3), layer.out_proj.weight, heads  # type: ignore[return-value]
     if heads and isinstance(getattr(layer, "qkv", None), nn.Linear):  # timm
-        return *layer.qkv.weight.chunk(3), layer.proj.weight, heads  # type: ignore[union-attr, operator, return-value]
+        return *layer.qkv.weight.chunk(3), layer.proj.weight, heads  # type: ignore[union-attr, operator]
     names = ("q_proj", "k_proj", "v_proj", "o_proj")  # Llama
     if heads and all(isinstance(getattr(layer, name, None), nn.Linear) for name in names):
         query, key, value, out = (getattr(layer, name).weight for name in names)

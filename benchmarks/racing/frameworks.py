@@ -53,7 +53,7 @@ def flax_(module: nn.Module) -> None:
                 if name.startswith("weight_ih"):
                     _truncated_(tensor, 1 / math.sqrt(tensor.shape[1]))
                 elif name.startswith("weight_hh"):
-                    for gate in tensor.split(layer.hidden_size):  # each is a matrix of its own in Flax
+                    for gate in tensor.chunk(len(tensor) // layer.hidden_size):  # each is a matrix of its own in Flax
                         nn.init.orthogonal_(gate)
         _zero_biases(layer)
 

@@ -39,11 +39,12 @@ def draw(found: Results, path: Path) -> None:
     networks = sorted(found, key=lambda network: kinds.index(found[network][BASELINE].kind))
     others = list(dict.fromkeys(start for of in found.values() for start in of if start != BASELINE))
     colours = {BASELINE: _GREY, **{start: _COLOURS[i % len(_COLOURS)] for i, start in enumerate(others)}}
-    settings = {"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "onnx-ghn", "axes.edgecolor": "#94a3b8"}
-    with plt.rc_context(settings):
+    with plt.rc_context(
+        {"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "onnx-ghn", "axes.edgecolor": "#94a3b8"}
+    ):
         height = max(5.5, 1.6 + 0.27 * (len(networks) + len(kinds)))
         figure = plt.figure(figsize=(13, height), layout="constrained")
-        left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1))
+        left, right = np.ravel(figure.subfigures(1, 2, squeeze=False, width_ratios=(1.15, 1)))
         _differences(left.subplots(), found, networks, others, colours)
         _curves(right, found, _telling(found, networks), colours)
         figure.savefig(path, dpi=160)
@@ -54,7 +55,9 @@ def _differences(
     axes: Axes, found: Results, networks: Sequence[str], others: Sequence[str], colours: Mapping[str, str]
 ) -> None:
     """A line a network, a dot a start: points above the own values at the end, with the error of the difference."""
-    y, ticks, labels, kind = 0.0, [], [], ""
+    y, kind = 0.0, ""
+    ticks: list[float] = []
+    labels: list[str] = []
     shift = np.linspace(-0.3, 0.3, len(others)) if len(others) > 1 else np.zeros(1)
     for network in networks:
         of = found[network]

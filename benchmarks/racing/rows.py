@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Key", "Row", "append", "read", "repair"]
 
@@ -66,7 +67,8 @@ def read(path: Path) -> list[Row]:
     content = path.read_bytes()
     rows = []
     for line in content[: content.rfind(b"\n") + 1].decode("utf-8").splitlines():
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(line).items()}
+        values: dict[str, Any] = json.loads(line)
+        values |= {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
         rows.append(Row(**values))
     return rows
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from racing.entrants import Entrant, Optimizer
+from racing.entrant import Entrant, Optimizer
 from racing.parts import Part, Splits
 from racing.tasks import TASKS, Task
 
@@ -79,7 +79,7 @@ def train(
             outputs = module(inputs)
         loss = task.objective.loss(outputs.float(), targets)
         rule.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(module.parameters(), _CLIP)
         rule.step()
         losses.append(float(loss.detach()))

@@ -34,7 +34,7 @@ def lsuv_scales_(module: nn.Module, inputs: Tensor) -> None:
             variance = float(output.float().var())
             if not math.isfinite(variance) or variance == 0 or abs(variance - 1) < _TOLERANCE:
                 break
-            layer.weight /= math.sqrt(variance)  # type: ignore[operator]
+            layer.get_parameter("weight").div_(math.sqrt(variance))
             output = layer.forward(*given)
         return output
 

@@ -15,7 +15,8 @@ from torch import nn
 from onnx_ghn.errors import OnnxGhnError
 from onnx_ghn.workers import process_pool
 from racing.choice import CHOICE_SEED, best_rate
-from racing.entrants import ENTRANTS, Entrant
+from racing.entrant import Entrant
+from racing.entrants import ENTRANTS
 from racing.parts import DataAbsentError
 from racing.provenance import revision, versions
 from racing.rows import Row, append, read

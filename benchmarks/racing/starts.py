@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from onnx_ghn.exporters.pytorch import initialize
 from onnx_ghn.prediction.options import PolicyName
-from racing.entrants import Entrant
+from racing.entrant import Entrant
 from racing.frameworks import flax_, keras_
 from racing.kinds import KINDS
 from racing.scaling import lsuv_scales_

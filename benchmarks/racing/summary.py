@@ -42,7 +42,7 @@ class Result:
     @property
     def mean(self) -> npt.NDArray[np.float64]:
         """(marks,)."""
-        return self.values.mean(0)
+        return np.asarray(self.values.mean(0))
 
     @property
     def error(self) -> npt.NDArray[np.float64]:

@@ -64,23 +64,23 @@ def drawing(batch: Tensor) -> Tensor:
     return (batch / 255 - 0.286) / 0.353
 
 
+def _photographs(name: str, size: int, n_classes: int, batch_size: int, load: Callable[[Path], Splits]) -> Task:
+    shape = (3, size, size)
+    return Task(name, shape, n_classes, load, CLASSES, batch_size, photograph, augment=crops_and_flips)
+
+
 def _all() -> dict[str, Task]:
-    photos = {"prepare": photograph, "augment": crops_and_flips}
     listed = [
         *(
-            Task(
-                f"imagenette-{size}", (3, size, size), 10, functools.partial(pictures.imagenette, size=size),
-                batch_size=32 if size == 32 else 64, **photos,
+            _photographs(f"imagenette-{size}", size, 10, batch_size, functools.partial(pictures.imagenette, size=size))
+            for size, batch_size in ((32, 32), (64, 64), (128, 64))
+        ),
+        *(
+            _photographs(
+                f"tiny-imagenet-{n_classes}", 32, n_classes, batch_size,
+                functools.partial(pictures.tiny_imagenet, n_classes=n_classes, n_train=n_train),
             )
-            for size in (32, 64, 128)
-        ),
-        Task(
-            "tiny-imagenet-20", (3, 32, 32), 20,
-            functools.partial(pictures.tiny_imagenet, n_classes=20, n_train=200), batch_size=32, **photos,
-        ),
-        Task(
-            "tiny-imagenet-200", (3, 32, 32), 200,
-            functools.partial(pictures.tiny_imagenet, n_classes=200, n_train=450), batch_size=128, **photos,
+            for n_classes, n_train, batch_size in ((20, 200, 32), (200, 450, 128))
         ),
         Task(
             "fashion", (1, 32, 32), 10,

@@ -12,7 +12,7 @@ import race as command
 import torch
 from click.testing import CliRunner
 from racing import entrants, schedule
-from racing.entrants import Entrant
+from racing.entrant import Entrant
 from racing.nets.tables import perceptron
 from racing.parts import Part, Splits
 from racing.rows import Row, read

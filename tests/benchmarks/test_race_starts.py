@@ -9,7 +9,7 @@ import pytest
 import torch
 from published_initialisers import mimetic_
 from racing import starts
-from racing.entrants import Entrant
+from racing.entrant import Entrant
 from racing.frameworks import flax_, keras_
 from racing.kinds import KINDS
 from racing.nets.attention import Attention, VisionTransformer

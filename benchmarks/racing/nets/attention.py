@@ -23,7 +23,8 @@ class Attention(nn.Module):
         b, n, d = x.shape
         q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, d // self.num_heads).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # (B, heads, N, d / heads)
-        return self.proj(mixed.transpose(1, 2).reshape(b, n, d))
+        answer: Tensor = self.proj(mixed.transpose(1, 2).reshape(b, n, d))
+        return answer
 
 
 class Block(nn.Module):
@@ -38,7 +39,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, d) -> (B, N, d)."""
         x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        answer: Tensor = x + self.mlp(self.norm2(x))
+        return answer
 
 
 class _Embedded(nn.Module):
@@ -55,7 +57,8 @@ class _Embedded(nn.Module):
     def embedded(self, x: Tensor) -> Tensor:
         """(B, N) -> (B, N, d)."""
         places = torch.arange(x.shape[1], device=x.device)
-        return self.norm(self.blocks(self.tokens(x) + self.positions(places)))
+        answer: Tensor = self.norm(self.blocks(self.tokens(x) + self.positions(places)))
+        return answer
 
 
 class TextEncoder(_Embedded):
@@ -67,7 +70,8 @@ class TextEncoder(_Embedded):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N) -> (B, classes)."""
-        return self.head(self.embedded(x).mean(1))
+        answer: Tensor = self.head(self.embedded(x).mean(1))
+        return answer
 
 
 class Gpt(_Embedded):
@@ -79,7 +83,8 @@ class Gpt(_Embedded):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N) -> (B, N, tokens)."""
-        return self.head(self.embedded(x))
+        answer: Tensor = self.head(self.embedded(x))
+        return answer
 
 
 class _RotaryAttention(nn.Module):
@@ -90,6 +95,8 @@ class _RotaryAttention(nn.Module):
         self.num_heads = n_heads
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(width, width, bias=False) for _ in range(4))
         half = width // n_heads // 2
+        self.cos: Tensor
+        self.sin: Tensor
         angles = torch.arange(length)[:, None] / 10_000 ** (torch.arange(half) / half)  # (N, half)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
@@ -102,7 +109,8 @@ class _RotaryAttention(nn.Module):
             for layer in (self.q_proj, self.k_proj, self.v_proj)
         )
         mixed = F.scaled_dot_product_attention(self._turned(q), self._turned(k), v, is_causal=True)
-        return self.o_proj(mixed.transpose(1, 2).reshape(b, n, d))
+        answer: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(b, n, d))
+        return answer
 
     def _turned(self, x: Tensor) -> Tensor:
         one, other = x.chunk(2, -1)  # (B, heads, N, half) each
@@ -122,7 +130,8 @@ class _LlamaBlock(nn.Module):
         """(B, N, d) -> (B, N, d)."""
         x = x + self.attn(self.norm1(x))
         y = self.norm2(x)
-        return x + self.down_proj(F.silu(self.gate_proj(y)) * self.up_proj(y))
+        answer: Tensor = x + self.down_proj(F.silu(self.gate_proj(y)) * self.up_proj(y))
+        return answer
 
 
 class Llama(nn.Module):
@@ -138,7 +147,8 @@ class Llama(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N) -> (B, N, tokens)."""
-        return self.head(self.norm(self.blocks(self.tokens(x))))
+        answer: Tensor = self.head(self.norm(self.blocks(self.tokens(x))))
+        return answer
 
 
 class VisionTransformer(nn.Module):
@@ -156,4 +166,5 @@ class VisionTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) -> (B, classes)."""
         x = self.patches(x).flatten(2).transpose(1, 2) + self.pos_embedding  # (B, N, d)
-        return self.head(self.norm(self.blocks(x)).mean(1))
+        answer: Tensor = self.head(self.norm(self.blocks(x)).mean(1))
+        return answer

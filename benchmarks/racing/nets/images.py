@@ -78,7 +78,8 @@ class UNet(nn.Module):
             x = down(nn.functional.max_pool2d(x, 2))
         for up, join, skip in zip(reversed(self.up), reversed(self.join), reversed(skipped), strict=True):
             x = join(torch.cat([skip, up(x)], 1))
-        return self.head(x)
+        answer: Tensor = self.head(x)
+        return answer
 
 
 class Autoencoder(nn.Sequential):

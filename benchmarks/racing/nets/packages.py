@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import timm
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
@@ -42,24 +45,24 @@ def small(name: str, n_classes: int, **options: object) -> nn.Module:
 
 def timm_net(name: str, n_classes: int, size: int, channels: int = 3) -> nn.Module:
     """A classifier of timm; those that are made for one size of pictures are made for `size`."""
-    options: dict[str, object] = {"img_size": size} if name.endswith("_224") else {}
-    net = timm.create_model(name, pretrained=False, num_classes=n_classes, in_chans=channels, **options)
-    return _quick_norms(net)
+    make = functools.partial(timm.create_model, name, pretrained=False, num_classes=n_classes, in_chans=channels)
+    return _quick_norms(make(img_size=size) if name.endswith("_224") else make())
 
 
 def thin_resnet(n_classes: int, *, bottleneck: bool) -> nn.Module:
     """A ResNet for 32 × 32 with 16 to 128 channels, whose first convolution halves the picture."""
+    block: Any
     block, layers = (Bottleneck, (1, 2, 2, 1)) if bottleneck else (BasicBlock, (2, 2, 2, 2))
-    net = ResNet(block, layers, num_classes=n_classes, channels=(16, 32, 64, 128), stem_width=16)
+    net: Any = ResNet(block, layers, num_classes=n_classes, channels=(16, 32, 64, 128), stem_width=16)
     net.conv1 = nn.Conv2d(3, net.conv1.out_channels, 3, 2, 1, bias=False)
     net.maxpool = nn.Identity()
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")  # as timm draws the others
-    return net
+    return _quick_norms(net)
 
 
 def thin_mobilenet_v3(n_classes: int) -> nn.Module:
     """MobileNetV3-Small of half the width, with a first convolution that keeps the size."""
-    net = timm.create_model("mobilenetv3_small_050", pretrained=False, num_classes=n_classes, drop_rate=0.0)
+    net: Any = timm.create_model("mobilenetv3_small_050", pretrained=False, num_classes=n_classes, drop_rate=0.0)
     net.conv_stem.stride = (1, 1)
     return _quick_norms(net)
 
@@ -70,20 +73,20 @@ def thin_mobilenet_v2(n_classes: int) -> nn.Module:
     strided = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2)]
     for layer in strided[-2:]:
         layer.stride = (1, 1)
-    return net
+    return _quick_norms(net)
 
 
 def thin_densenet(n_classes: int) -> nn.Module:
     """A DenseNet for 32 × 32 of three blocks, whose first convolution halves the picture."""
     net = adjust_to_small_images(models.DenseNet(12, (4, 4, 4), 24, num_classes=n_classes))
     net.features.conv0.stride = (2, 2)
-    return net
+    return _quick_norms(net)
 
 
 def thin_regnet(n_classes: int) -> nn.Module:
     """A RegNetY for 32 × 32 of six blocks, in groups of eight channels."""
     sizes = BlockParams.from_init_params(depth=6, w_0=24, w_a=24.0, w_m=2.5, group_width=8, se_ratio=0.25)
-    return adjust_to_small_images(RegNet(sizes, n_classes, stem_width=16))
+    return _quick_norms(adjust_to_small_images(RegNet(sizes, n_classes, stem_width=16)))
 
 
 def thin_convnext(n_classes: int) -> nn.Module:
@@ -91,7 +94,7 @@ def thin_convnext(n_classes: int) -> nn.Module:
     sizes = [CNBlockConfig(32, 64, 2), CNBlockConfig(64, 128, 2), CNBlockConfig(128, None, 2)]
     net = ConvNeXt(sizes, num_classes=n_classes)
     net.features[0][0].stride = (2, 2)
-    return net
+    return _quick_norms(net)
 
 
 class _OutputOnly(nn.Module):
@@ -103,7 +106,8 @@ class _OutputOnly(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 1, H, W)."""
-        return self.net(x)["out"]
+        answer: Tensor = self.net(x)["out"]
+        return answer
 
 
 def segmentation_net(name: str) -> nn.Module:
@@ -116,7 +120,7 @@ def segmentation_net(name: str) -> nn.Module:
 
 def grid_detector(name: str) -> nn.Module:
     """A ResNet of torchvision down to a sixteenth of the picture, and two convolutions: (B, 5, H / 16, W / 16)."""
-    body = _quick_norms(models.get_model(name, weights=None))
+    body: Any = _quick_norms(models.get_model(name, weights=None))
     layers = [body.conv1, body.bn1, body.relu, body.maxpool, body.layer1, body.layer2, body.layer3]
     width = 256 if name in ("resnet18", "resnet34") else 1024
     return nn.Sequential(*layers, nn.Conv2d(width, 128, 3, 1, 1), nn.ReLU(), nn.Conv2d(128, 5, 1))

@@ -25,7 +25,8 @@ class TextCnn(nn.Module):
         """(B, N) -> (B, classes)."""
         y = self.tokens(x).transpose(1, 2)  # (B, width, N)
         found = [torch.relu(window(y)).amax(2) for window in self.windows]
-        return self.head(self.dropout(torch.cat(found, 1)))
+        answer: Tensor = self.head(self.dropout(torch.cat(found, 1)))
+        return answer
 
 
 def _cells(kind: Cell, inputs: int, width: int, n_layers: int) -> nn.LSTM | nn.GRU:
@@ -43,7 +44,8 @@ class RecurrentText(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N) -> (B, classes)."""
-        return self.head(self.cells(self.tokens(x))[0].amax(1))
+        answer: Tensor = self.head(self.cells(self.tokens(x))[0].amax(1))
+        return answer
 
 
 class RecurrentSeries(nn.Module):
@@ -55,7 +57,8 @@ class RecurrentSeries(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, N) -> (B, classes)."""
-        return self.head(self.cells(x.transpose(1, 2))[0].amax(1))
+        answer: Tensor = self.head(self.cells(x.transpose(1, 2))[0].amax(1))
+        return answer
 
 
 class M5(nn.Sequential):
@@ -135,4 +138,5 @@ class InceptionTime(nn.Module):
             if i % 3 == 2:
                 x = torch.relu(x + self.shortcuts[i // 3](kept))
                 kept = x
-        return self.head(x.mean(2))
+        answer: Tensor = self.head(x.mean(2))
+        return answer

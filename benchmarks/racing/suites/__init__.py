@@ -1,0 +1,1 @@
+"""One module a suite, or a few small ones: its networks, in the order in which they race."""
