@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
-from onnx_ghn.finetuning.images import Images
+from onnx_ghn.finetuning.images import load_images
 from onnx_ghn.finetuning.settings import StartOptions
-from onnx_ghn.finetuning.tuning import Finetuning
+from onnx_ghn.finetuning.tuning import Finetuning, square_input
 from onnx_ghn.json_types import Json
 from onnx_ghn.onnx_io import check_target
 from onnx_ghn.prediction.options import PolicyName, PredictOptions
@@ -34,6 +34,7 @@ _POLICIES: tuple[PolicyName, ...] = ("none", "auto", "early")  # the author's st
 _TIMED = 3  # steps that show how long one takes, after one that warms up
 _FEWEST = 8  # steps that a race must have
 _KEPT_BACK = 0.15  # of the time, for machines that slow down
+_BATCHES = 4  # in a pass over the images, at least
 _CHUNKS = 16  # in how many turns the entrants are trained side by side
 
 
@@ -176,10 +177,12 @@ class _Race:
         options: StartOptions,
         scratch: str,
     ) -> None:
-        self._paths, self._data, self._data_dir = paths, data, data_dir
-        self._options, self._scratch = options, scratch
+        self._paths, self._data, self._scratch = paths, data, scratch
+        side = square_input(paths["none"]).height
+        self._images = load_images(data, data_dir, side, options.val, options.seed)
+        batch_size = min(options.batch_size, max(2, len(self._images.train) // _BATCHES))
+        self._options = dataclasses.replace(options, batch_size=batch_size)
         self._runs: dict[PolicyName, Finetuning] = {}
-        self._images: Images | None = None
         self._failures: dict[PolicyName, str] = {}
         self.n_images = 0
 
@@ -234,7 +237,6 @@ class _Race:
 
     def _timed(self, policy: PolicyName) -> tuple[float, float]:
         """Seconds to make a start ready, and seconds of a step."""
-        self._images = self._made(policy, 1).images
         start = time.monotonic()
         run = self._made(policy, _TIMED + 1)
         ready = time.monotonic()
@@ -250,7 +252,6 @@ class _Race:
             self._data,
             self._scratch,
             options,
-            data_dir=self._data_dir,
             force=True,
             images=self._images,
         )

@@ -21,7 +21,7 @@ from onnx_ghn.finetuning.copies import tell_copies_apart
 from onnx_ghn.finetuning.endings import Ending, are_probabilities, between_zero_and_one
 from onnx_ghn.finetuning.images import Images, load_images
 from onnx_ghn.finetuning.settings import FinetuneOptions
-from onnx_ghn.images.inputs import image_input
+from onnx_ghn.images.inputs import ImageInput, image_input
 from onnx_ghn.json_types import Json
 from onnx_ghn.onnx_io import check_target, inject, read_model, stored_tensors, write_model
 from onnx_ghn.passes import UntieMergedTensors
@@ -33,7 +33,7 @@ from onnx_ghn.training.optimizers import Optimizers
 from onnx_ghn.training.schedule import cosine
 from onnx_ghn.training.state import Settings, TrainingState
 
-__all__ = ["FinetuneResult", "Finetuning", "finetune"]
+__all__ = ["FinetuneResult", "Finetuning", "finetune", "square_input"]
 
 _JUDGED_TOGETHER = 64
 _CHECKED = 4  # images on which torch and onnxruntime must agree
@@ -100,12 +100,7 @@ class Finetuning:
         if os.path.realpath(self._path) == os.path.realpath(self._target):
             raise OptionError(f"{self._target}: is the file to be read; name another one for the result")
         read_model(self._path)  # refuses what is absent, unsafe or damaged, before onnxruntime sees it
-        given = image_input((value.name, value.shape) for value in open_session(self._path).get_inputs())
-        if given.height != given.width:
-            size = f"{given.height or '?'} × {given.width or '?'}"
-            raise OptionError(
-                f"{self._path}: takes {size}; finetune feeds square images: export it with such a size, or a free one"
-            )
+        given = square_input(self._path)
         self._net, self._rewritten = as_classifier(self._path, freeze=options.freeze, train=options.train)
         self._net.given = given
         self.images = images or load_images(os.fspath(data), data_dir, given.height, options.val, options.seed)
@@ -168,6 +163,17 @@ class Finetuning:
             figures=figures,
             notes=self.notes if note is None else (*self.notes, note),
         )
+
+
+def square_input(path: str) -> ImageInput:
+    """How a file takes images. Raises OptionError: they are not square. RuntimeFailure: onnxruntime cannot load it."""
+    given = image_input((value.name, value.shape) for value in open_session(path).get_inputs())
+    if given.height != given.width:
+        size = f"{given.height or '?'} × {given.width or '?'}"
+        raise OptionError(
+            f"{path}: takes {size}; finetune feeds square images: export it with such a size, or a free one"
+        )
+    return given
 
 
 def finetune(

@@ -10,12 +10,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from click.testing import CliRunner
 from predict_models import tiny_ghn
 from torch import nn
 from tuning_models import tensors_of, torch_file
 
 pytest.importorskip("onnx2fx", reason="onnx2fx is not installed: pip install 'onnx-ghn[finetune]'")
 
+from onnx_ghn.cli.predict import predict as command
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.finetuning import Finetuning, StartOptions, choose_start
 from onnx_ghn.finetuning.start_race import _margin, _winner
@@ -106,3 +108,24 @@ def test_a_tie_is_the_authors() -> None:
     assert _winner({"none": 50.0, "auto": 54.0, "early": 56.0}, 5.0) == "early"
     assert _winner({"none": None, "auto": 10.0}, 5.0) == "auto"
     assert _winner({"none": None, "auto": None}, 5.0) == "none"
+
+
+def test_the_command_races_on_data(colours: Path, fresh_file: Path, ghn: Path, tmp_path: Path) -> None:
+    given = [str(fresh_file), "-o", str(tmp_path / "o.onnx"), "--ghn", str(ghn), "--budget", "60"]
+    refused = CliRunner().invoke(command, given)
+    assert str(refused.exception) == "--budget needs labelled images: give class folders of them with --data"
+    raced = CliRunner().invoke(command, [*given, "--data", str(colours), "--json"])
+    report = json.loads(raced.stdout)
+    assert [entrant["policy"] for entrant in report["race"]["entrants"]] == ["none", "auto", "early"]
+    assert report["race"]["chosen"] in ("none", "auto", "early")
+    assert (tmp_path / "o.onnx").exists()
+
+
+def test_data_without_a_budget_set_the_running_statistics(
+    colours: Path, fresh_file: Path, ghn: Path, tmp_path: Path
+) -> None:
+    for name, more in (("data", ["--data", str(colours)]), ("calibrate", ["--calibrate", str(colours)])):
+        given = [str(fresh_file), "-o", str(tmp_path / f"{name}.onnx"), "--ghn", str(ghn), *more]
+        assert CliRunner().invoke(command, given).exit_code == 0
+    one, other = tensors_of(tmp_path / "data.onnx"), tensors_of(tmp_path / "calibrate.onnx")
+    assert all(np.array_equal(one[name], other[name]) for name in one)
