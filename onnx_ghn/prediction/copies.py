@@ -25,14 +25,14 @@ def note_copies(decisions: Sequence[Decision], blocks: Mapping[int, Block], opti
     Args:
         blocks: what the GHN decoded, by the index of the parameter.
     """
-    if options.post != "none":  # then all copies are told apart already
-        return []
     counts: dict[str, tuple[int, int]] = {}
     for decision in decisions:
         maker = decision.maker
         if maker is None or maker.source != "ghn" or maker.index is None or maker.original is not None or maker.is_twin:
             continue
         if decision.parameter.role is not Role.weight or decision.parameter.kept:
+            continue
+        if maker.separates(options) != "none":
             continue
         block = blocks[maker.index]
         n_distinct = _distinct_units(block)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from onnx_ghn.arrays import Array
 from onnx_ghn.graph import Parameter
 from onnx_ghn.prediction.fallback import standard_init
-from onnx_ghn.prediction.options import PredictOptions
+from onnx_ghn.prediction.options import Post, PredictOptions
 from onnx_ghn.prediction.postprocess import separate_copies
 from onnx_ghn.prediction.quantization import Quantization
 
@@ -39,6 +39,7 @@ class Maker:
     stored: StoredTensor  # what the model stores now
     quantization: Quantization | None = None  # where it is stored as integers, or quantised in the file
     factor: float = 1.0  # by which all elements are multiplied
+    post: Post = "none"  # how copies are told apart, unless the options say how
     is_twin: bool = False  # what the GHN decodes is equal to what it decodes for another tensor beside it
     original: Maker | None = None  # of the tensor that this one repeats
     transposed: bool = False  # against the original
@@ -73,9 +74,13 @@ class Maker:
             return self.quantization.tensors(make)
         return {self.stored.name: functools.partial(_typed, make, self.stored.dtype.numpy())}
 
+    def separates(self, options: PredictOptions) -> Post:
+        """How it tells copies apart."""
+        return self.post if options.post == "none" else options.post
+
     def _decoded(self, block: Block, options: PredictOptions) -> Make:
-        if block.is_tiled and options.post != "none":
-            return functools.partial(_separated, block, self.parameter, options)
+        if block.is_tiled and (post := self.separates(options)) != "none":
+            return functools.partial(_separated, block, self.parameter, post, options)
         if self.is_twin:
             return functools.partial(_told_apart, block, self.parameter, options.seed)
         # Quantised tensors need the float values; any other type is taken on while the block is small.
@@ -118,8 +123,11 @@ def _as_stored(block: Block, parameter: Parameter) -> Array:
     return parameter.layout.from_canonical(block.array())
 
 
-def _separated(block: Block, parameter: Parameter, options: PredictOptions) -> Array:
-    values = separate_copies(block.array(), parameter.name, options.post, options.strength, options.seed)
+def _separated(block: Block, parameter: Parameter, post: Post, options: PredictOptions) -> Array:
+    # Where a map of channels is flattened, the decoded axes are not those of the weight: no copies are known.
+    n_different = block.values.shape[1] if len(block.shape) > 1 and block.tiled[:2] == block.shape[:2] else 0
+    strength = options.strength_of(post)
+    values = separate_copies(block.array(), parameter.name, post, strength, options.seed, n_different)
     return parameter.layout.from_canonical(values)
 
 

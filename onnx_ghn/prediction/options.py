@@ -13,17 +13,26 @@ from typing import Literal, Self, TypedDict, Unpack
 from onnx_ghn.errors import OptionError
 from onnx_ghn.settings import Settings, patterns_setting, setting
 
-__all__ = ["DRAWN", "Fallback", "PolicyName", "Post", "PredictKeywords", "PredictOptions", "check_strength"]
+__all__ = [
+    "DRAWN",
+    "POST_STRENGTHS",
+    "Fallback",
+    "PolicyName",
+    "Post",
+    "PredictKeywords",
+    "PredictOptions",
+    "check_strength",
+]
 
 PolicyName = Literal["auto", "early", "all", "none"]
 Fallback = Literal["standard", "keep"]
 
 #: Values of `calibrate` that name no images.
 DRAWN = ("noise", "synthetic")
-Post = Literal["none", "noise", "orthogonal"]
+Post = Literal["none", "noise", "orthogonal", "differences"]
 
 #: Default strength of each cure.
-POST_STRENGTHS = {"none": 0.0, "noise": 0.1, "orthogonal": 0.5}
+POST_STRENGTHS = {"none": 0.0, "noise": 0.1, "orthogonal": 0.5, "differences": 1.0}
 
 
 def check_strength(post: str, strength: float) -> None:
@@ -77,7 +86,9 @@ class PredictOptions(Settings):
         "What parameters that no GHN predicts get: the standard initialisation of their role, or their own values.",
     )
     post: Post = setting("none", "How to break up the copies in tensors that are wider than what the GHN decodes.")
-    post_strength: float | None = setting(None, "Strength of --post (default: noise 0.1, orthogonal 0.5).")
+    post_strength: float | None = setting(
+        None, "Strength of --post (default: noise 0.1, orthogonal 0.5, differences 1)."
+    )
     calibrate: str | os.PathLike[str] = setting(
         "synthetic",
         "Inputs that set BatchNorm's running statistics: drawn pictures (synthetic; other inputs get noise), "
@@ -110,13 +121,21 @@ class PredictOptions(Settings):
         _ = self._patterns  # says what is wrong with them before any work is done
         super().__post_init__()
         if self.post == "none" and self.post_strength:
-            raise OptionError(f"`post_strength` {self.post_strength} has no meaning without `post` noise or orthogonal")
+            raise OptionError(
+                f"`post_strength` {self.post_strength} has no meaning without `post` noise, orthogonal or differences"
+            )
         check_strength(self.post, self.strength)
 
     @property
     def strength(self) -> float:
         """Of `post`."""
-        return POST_STRENGTHS.get(self.post, 0.0) if self.post_strength is None else self.post_strength
+        return self.strength_of(self.post)
+
+    def strength_of(self, post: Post) -> float:
+        """The strength of a cure: what is asked for where it is that of `post`, else its default."""
+        if post == self.post and self.post_strength is not None:
+            return self.post_strength
+        return POST_STRENGTHS.get(post, 0.0)
 
     @property
     def calibrates(self) -> bool:

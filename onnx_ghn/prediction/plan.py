@@ -79,6 +79,8 @@ def plan(
         if verdict.take:
             obstacle = whole.get(parameter.name, "")
             decision = _decide(parameter, stored, options, index if index in decoded else None, speaks, obstacle)
+            if decision.maker is not None and verdict.post != "none":
+                decision = dataclasses.replace(decision, maker=dataclasses.replace(decision.maker, post=verdict.post))
         else:
             decision = _left(parameter, stored, options, verdict.why, holds)
         decisions.append(decision)

@@ -15,7 +15,7 @@ from pathlib import Path
 from onnx_ghn.errors import CheckpointError
 from onnx_ghn.json_types import JsonView
 from onnx_ghn.prediction.features import ModelFeatures, TensorFeatures
-from onnx_ghn.prediction.options import PolicyName
+from onnx_ghn.prediction.options import POST_STRENGTHS, PolicyName, Post
 from onnx_ghn.reading import read_regular
 
 __all__ = ["Policy", "Rule", "Verdict", "read_policy"]
@@ -31,6 +31,7 @@ class Verdict:
 
     take: bool
     why: str = ""
+    post: Post = "none"  # how copies in it are told apart, unless the user says how
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Rule:
         model, tensor: conditions by the name of a feature.
         take: whether the tensor takes the GHN's weights.
         why: for people.
+        post: how copies in the tensor are told apart, see `PredictOptions.post`.
 
     Raises:
         CheckpointError: a feature that does not exist, or a condition that is none.
@@ -50,6 +52,7 @@ class Rule:
     tensor: Mapping[str, object]
     take: bool
     why: str
+    post: Post = "none"
 
     def __post_init__(self) -> None:
         for kind, conditions in ((ModelFeatures, self.model), (TensorFeatures, self.tensor)):
@@ -89,7 +92,7 @@ class Policy:
         verdicts = []
         for tensor in tensors:
             rule = next((rule for rule in self.rules[mode] if rule.holds(model, tensor)), None)
-            verdicts.append(Verdict(False, default) if rule is None else Verdict(rule.take, rule.why))
+            verdicts.append(Verdict(False, default) if rule is None else Verdict(rule.take, rule.why, rule.post))
         return verdicts
 
 
@@ -123,15 +126,18 @@ def _listed(rules: object) -> Sequence[object]:
 
 
 def _rule_of(values: object) -> Rule:
-    if not isinstance(values, Mapping) or not set(values) <= {"model", "tensor", "take", "why"}:
-        raise CheckpointError("a rule has a model, a tensor, take and why")
+    if not isinstance(values, Mapping) or not set(values) <= {"model", "tensor", "take", "why", "post"}:
+        raise CheckpointError("a rule has a model, a tensor, take, why and post")
     model, tensor = values.get("model", {}), values.get("tensor", {})
     take, why = values.get("take"), values.get("why", "")
     if not (isinstance(model, Mapping) and isinstance(tensor, Mapping)):
         raise CheckpointError("the conditions of a rule are no object")
     if not (isinstance(take, bool) and isinstance(why, str)):
         raise CheckpointError("a rule's take is true or false, and its why is a text")
-    return Rule(model, tensor, take, why)
+    post = values.get("post", "none")
+    if post not in POST_STRENGTHS:
+        raise CheckpointError(f"a rule's post is one of {', '.join(POST_STRENGTHS)}")
+    return Rule(model, tensor, take, why, post)
 
 
 def _check_condition(name: str, condition: object, is_number: bool) -> None:

@@ -1,16 +1,20 @@
 """Against copies: a prediction is at most max_shape large and repeated in wider tensors.
 
-Identical channels get identical gradients, so that a wide layer learns as a narrow one. Both cures are those of
-Pretrained-GHN initialisation (arXiv 2207.10049): noise, and orthogonal re-initialisation.
+Identical channels get identical gradients, so that a wide layer learns as a narrow one. Two cures are those of
+Pretrained-GHN initialisation (arXiv 2207.10049): noise, and orthogonal re-initialisation. The third keeps what the
+network computes: of the weights by which copies are read only their sum counts, so that their differences can be drawn
+at the scale that training needs, as widened networks are told apart in HyperCloning (arXiv 2409.12903).
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.prediction.fallback import tensor_rng
-from onnx_ghn.prediction.options import check_strength
+from onnx_ghn.prediction.options import POST_STRENGTHS, check_strength
 
 __all__ = ["separate_copies"]
 
@@ -18,7 +22,7 @@ _QR_LIMIT = 4096  # rows orthogonalised at once: a larger matrix is orthogonal b
 
 
 def separate_copies(
-    values: npt.NDArray[np.float32], name: str, post: str, strength: float, seed: int
+    values: npt.NDArray[np.float32], name: str, post: str, strength: float, seed: int, n_different: int = 0
 ) -> npt.NDArray[np.float32]:
     """A tiled tensor with its copies told apart.
 
@@ -27,6 +31,9 @@ def separate_copies(
         name: of the parameter; with the seed it decides the random numbers.
         post: "noise": plus normal noise of `strength` × the tensor's standard deviation. "orthogonal": mixed with a
             (semi-)orthogonal matrix of the same Frobenius norm, `strength` of it; 1-D tensors get noise instead.
+            "differences": plus normal noise of `strength` × He's standard deviation whose sum over the inputs that are
+            copies of each other is zero; 1-D tensors stay, and where no input is a copy it is "noise" of its default.
+        n_different: of "differences": input i is a copy of input i modulo this.
         strength: 0 leaves the tensor as it is; "orthogonal" takes up to 1.
 
     Raises:
@@ -36,6 +43,12 @@ def separate_copies(
     if post == "none" or strength == 0:
         return values
     rng = tensor_rng(name, seed)
+    if post == "differences":
+        if values.ndim < 2:
+            return values
+        if 0 < n_different < values.shape[1]:
+            return values + _differences(values.shape, n_different, strength, rng)
+        post, strength = "noise", min(strength, 1.0) * POST_STRENGTHS["noise"]
     if post == "noise" or values.ndim < 2:
         spread = float(values.std()) or 1.0
         noise = rng.standard_normal(values.shape, dtype=np.float32)
@@ -48,6 +61,21 @@ def separate_copies(
     mixed = (1 - strength) * matrix + (strength * norm / max(float(np.linalg.norm(orthogonal)), 1e-12)) * orthogonal
     mixed *= norm / max(float(np.linalg.norm(mixed)), 1e-12)
     return np.asarray(mixed.reshape(values.shape), np.float32)
+
+
+def _differences(
+    shape: tuple[int, ...], n_different: int, strength: float, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Noise whose sum over the inputs i, i + n_different, i + 2 · n_different, ... is zero; none where there is one."""
+    noise = rng.standard_normal(shape, dtype=np.float32)  # out × in (× kh × kw)
+    noise *= np.float32(strength * math.sqrt(2 / math.prod(shape[1:])))
+    for first in range(n_different):
+        copies = noise[:, first::n_different]  # out × copies (× kh × kw)
+        n_copies = copies.shape[1]
+        copies -= copies.mean(axis=1, keepdims=True)
+        if n_copies > 1:
+            copies *= np.float32(math.sqrt(n_copies / (n_copies - 1)))  # the spread that it had
+    return noise
 
 
 def _semi_orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float32]:

@@ -29,7 +29,8 @@ def tell_apart(
     A tensor that repeats another one follows it. What `post` separates already is left to that.
     """
     originals = _find_twins(graph, blocks)
-    twins = {index for index in originals if options.post == "none" or not blocks[index].is_tiled}
+    separated = {d.maker.index for d in decisions if d.maker is not None and d.maker.separates(options) != "none"}
+    twins = {index for index in originals if index not in separated or not blocks[index].is_tiled}
     decided = [
         dataclasses.replace(decision, maker=_told_apart(decision.maker, twins))
         if decision.maker is not None

@@ -33,7 +33,7 @@ def perceptron(*widths: int, transposed: bool = False) -> onnx.ModelProto:
 @pytest.mark.parametrize(("width", "transposed"), [(300, False), (300, True), (1024, True)])
 def test_copies_are_counted_as_numpy_counts_them(width: int, transposed: bool, tmp_path: Path) -> None:
     proto = perceptron(64, width, width, 10, transposed=transposed)
-    prediction = predict(proto, tmp_path / "o.onnx", ghn=load_ghn("ghn-cifar10"))
+    prediction = predict(proto, tmp_path / "o.onnx", ghn=load_ghn("ghn-cifar10"), policy="all")
     written = arrays(onnx.load(tmp_path / "o.onnx"))
     units = {name: values if transposed else values.T for name, values in written.items()}  # out × in
     counts = {name: (len(np.unique(rows, axis=0)), len(rows)) for name, rows in units.items()}
@@ -65,7 +65,7 @@ def test_convolutions_are_counted_and_depthwise_ones_are_not(tmp_path: Path) -> 
     [((64, 10), {}), ((64, 300, 10), {"post": "noise"}), ((64, 300, 10), {"post": "orthogonal"})],
 )
 def test_nothing_is_said_where_all_units_differ(widths: tuple[int, ...], options: dict[str, str]) -> None:
-    prediction = predict(perceptron(*widths), ghn=load_ghn("ghn-cifar10"), **options)  # type: ignore[arg-type]
+    prediction = predict(perceptron(*widths), ghn=load_ghn("ghn-cifar10"), policy="all", **options)  # type: ignore[arg-type]
     assert copies(prediction.coverage.notes) == []
     for name in prediction:
         values = np.asarray(prediction[name]).T  # out × in
@@ -73,7 +73,7 @@ def test_nothing_is_said_where_all_units_differ(widths: tuple[int, ...], options
 
 
 def test_what_is_left_out_is_not_counted() -> None:
-    prediction = predict(perceptron(64, 300, 300, 10), ghn=load_ghn("ghn-cifar10"), exclude="w0")
+    prediction = predict(perceptron(64, 300, 300, 10), ghn=load_ghn("ghn-cifar10"), policy="all", exclude="w0")
     n_distinct = len(np.unique(np.asarray(prediction["w1"]).T, axis=0))
     (note,) = copies(prediction.coverage.notes)
     assert note.startswith("1 predicted weight has units that are copies of each other, most in w1: ")

@@ -255,3 +255,23 @@ def test_rules_are_tried_in_order() -> None:
     assert Rule(
         {"output_axes": {"most": 2}, "norm": ["batch", "none"]}, {"fan_in": {"least": 27, "most": 27}}, True, ""
     ).holds(model, tensor)
+
+
+def test_a_rule_says_how_copies_are_told_apart(tmp_path: Path) -> None:
+    """As with `post`, in the tensors that the rule speaks of alone."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 24, 3), nn.ReLU(), nn.Conv2d(24, 24, 3), nn.Conv2d(24, 24, 1))
+    proto = export(net, torch.zeros(2, 3, 16, 16))
+    folder = save_ghn(tiny_ghn(), tmp_path / "ghn")
+    rules = [SPATIAL | {"post": "differences"}, EVERYTHING]
+    (folder / "policy.json").write_text(json.dumps({"knows": "pictures", "rules": {"auto": rules, "early": []}}))
+    found = predict(proto, ghn=folder, correct_scales=False)
+    raw, apart = (
+        predict(proto, ghn=folder, policy="all", post=post, correct_scales=False) for post in ("none", "differences")
+    )
+    np.testing.assert_array_equal(found["2.weight"], apart["2.weight"])
+    np.testing.assert_array_equal(found["3.weight"], raw["3.weight"])
+    assert not np.array_equal(raw["2.weight"], apart["2.weight"])
+    assert len(np.unique(found["2.weight"].reshape(24, -1), axis=0)) == 24  # of 8 that are decoded
+    (note,) = [note for note in found.coverage.notes if "copies of each other" in note]
+    assert "3.weight" in note

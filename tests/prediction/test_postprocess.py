@@ -79,3 +79,37 @@ def test_only_tiled_tensors_change(post: str) -> None:
     assert changed == {"w2", "b2"}
     for name in plain:
         np.testing.assert_array_equal(plain[name], zero[name])
+
+
+def rounded_rank(matrix: np.ndarray) -> int:
+    return int(np.linalg.matrix_rank(matrix, tol=1e-3 * np.linalg.norm(matrix, 2)))
+
+
+@pytest.mark.parametrize(("rows", "columns", "kernel"), [(24, 32, ()), (24, 32, (3, 3)), (8, 16, (1, 1)), (40, 24, ())])
+def test_differences_keep_what_is_computed_of_copies(rows: int, columns: int, kernel: tuple[int, ...]) -> None:
+    block = np.random.default_rng(0).standard_normal((8, 8, *kernel)).astype(np.float32)
+    tiled = np.tile(block, (rows // 8, columns // 8, *[1] * len(kernel)))
+    new = separate_copies(tiled, "w", "differences", 1.0, 3, 8)
+    inputs = np.random.default_rng(1).standard_normal((8, *kernel))
+    copied = np.concatenate([inputs] * (columns // 8))  # input i is a copy of input i modulo 8
+    axes = list(range(1, tiled.ndim)), list(range(copied.ndim))
+    np.testing.assert_allclose(np.tensordot(new, copied, axes), np.tensordot(tiled, copied, axes), rtol=0, atol=2e-4)
+    spread = np.sqrt(2 / (columns * np.prod(kernel, initial=1)))  # He et al. 2015
+    assert (new - tiled).std() == pytest.approx(spread, rel=0.15)
+    assert rounded_rank(new.reshape(rows, -1)) == rows
+    assert rounded_rank(tiled.reshape(rows, -1)) == 8
+
+
+def test_where_no_input_is_a_copy_differences_are_noise() -> None:
+    tiled = np.tile(TILE, (3, 1))
+    new = separate_copies(tiled, "w", "differences", 1.0, 0, 8)
+    np.testing.assert_array_equal(new, separate_copies(tiled, "w", "noise", 0.1, 0))
+    scale = np.ones(16, np.float32)
+    assert separate_copies(scale, "b", "differences", 1.0, 0, 8) is scale
+
+
+def test_inputs_that_are_no_copies_stay_as_they_are() -> None:
+    tiled = np.tile(TILE, (3, 2))[:, :12]  # inputs 4 to 7 are read once
+    added = separate_copies(tiled, "w", "differences", 1.0, 0, 8) - tiled
+    assert not added[:, 4:8].any()
+    np.testing.assert_allclose(added[:, :4], -added[:, 8:], rtol=0, atol=1e-6)

@@ -79,8 +79,8 @@ def gated(branches: int) -> onnx.ModelProto:
 @pytest.mark.parametrize("branches", [2, 3, 4])
 def test_weights_beside_each_other_are_told_apart(branches: int) -> None:
     ghn = load_ghn("ghn-cifar10")
-    plain = predict(gated(branches), ghn=ghn, tell_apart=False, correct_scales=False)
-    prediction = predict(gated(branches), ghn=ghn, correct_scales=False)
+    plain = predict(gated(branches), ghn=ghn, policy="all", tell_apart=False, correct_scales=False)
+    prediction = predict(gated(branches), ghn=ghn, policy="all", correct_scales=False)
     assert all(np.array_equal(plain["w0"], plain[f"w{i}"]) for i in range(branches))
     np.testing.assert_array_equal(plain["w0"], prediction["w0"])
     for i in range(1, branches):
@@ -91,7 +91,7 @@ def test_weights_beside_each_other_are_told_apart(branches: int) -> None:
     told = "1 weight comes" if branches == 2 else f"{branches - 1} weights come"
     assert note.startswith(f"{told} out equal to one that reads the same values, first w1 to w0: ")
     assert besides_copies(plain.coverage.notes) == []
-    again = predict(gated(branches), ghn=ghn, correct_scales=False)
+    again = predict(gated(branches), ghn=ghn, policy="all", correct_scales=False)
     assert all(np.array_equal(again[name], array) for name, array in prediction.items())
 
 
@@ -102,7 +102,7 @@ def test_what_repeats_a_weight_that_is_told_apart_follows_it(tmp_path: Path) -> 
     proto.graph.initializer.append(onnx.numpy_helper.from_array(values.T.copy(), "copy"))
     proto.graph.node.append(onnx.helper.make_node("MatMul", ["p0", "copy"], ["back"], name="n_back"))
     proto.graph.output.append(onnx.helper.make_tensor_value_info("back", onnx.TensorProto.FLOAT, ["N", 12]))
-    prediction = predict(proto, tmp_path / "o.onnx", ghn=load_ghn("ghn-cifar10"), correct_scales=False)
+    prediction = predict(proto, tmp_path / "o.onnx", ghn=load_ghn("ghn-cifar10"), policy="all", correct_scales=False)
     written = arrays(onnx.load(tmp_path / "o.onnx"))
     np.testing.assert_array_equal(written["copy"], written["w1"].T)
     assert not np.array_equal(written["w0"], written["w1"])
@@ -114,7 +114,7 @@ def test_one_layer_after_the_other_is_no_twin() -> None:
     x = net.input("N", 12)
     for i in range(3):
         x = net.op("MatMul", x, net.random(f"w{i}", 12, 12), out=f"h{i}")
-    prediction = predict(net.model(x), ghn=load_ghn("ghn-cifar10"), correct_scales=False)
+    prediction = predict(net.model(x), ghn=load_ghn("ghn-cifar10"), policy="all", correct_scales=False)
     assert besides_copies(prediction.coverage.notes) == []
 
 
@@ -178,8 +178,8 @@ def branches(kind: str) -> nn.Module:
 def test_branches_that_are_equal_up_to_rounding_are_told_apart(kind: str, tmp_path: Path) -> None:
     proto = export(branches(kind), (torch.rand(2, 3, 12, 12),), tmp_path / "i.onnx")
     one, other = "branches.0.weight", "branches.1.weight"
-    together = predict(proto, ghn="ghn-cifar10", tell_apart=False, calibrate="none")
-    apart = predict(proto, ghn="ghn-cifar10", calibrate="none")
+    together = predict(proto, ghn="ghn-cifar10", policy="all", tell_apart=False, calibrate="none")
+    apart = predict(proto, ghn="ghn-cifar10", policy="all", calibrate="none")
     spread = together[one].std()
     assert np.abs(together[other] - together[one]).max() < 1e-3 * spread
     assert (apart[other] - apart[one]).std() == pytest.approx(0.1 * spread, rel=0.3)
