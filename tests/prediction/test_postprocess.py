@@ -96,7 +96,7 @@ def test_differences_keep_what_is_computed_of_copies(rows: int, columns: int, ke
     np.testing.assert_allclose(np.tensordot(new, copied, axes), np.tensordot(tiled, copied, axes), rtol=0, atol=2e-4)
     spread = np.sqrt(2 / (columns * np.prod(kernel, initial=1)))  # He et al. 2015
     assert (new - tiled).std() == pytest.approx(spread, rel=0.15)
-    assert rounded_rank(new.reshape(rows, -1)) == rows
+    assert rounded_rank(new.reshape(rows, -1)) == min(rows, new[0].size)
     assert rounded_rank(tiled.reshape(rows, -1)) == 8
 
 
