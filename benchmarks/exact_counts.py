@@ -83,9 +83,17 @@ class Counts:
 @click.option("--again", is_flag=True, help="Also those that the file has.")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Lines of results.")
 @click.option("--limit", default=900, show_default=True, help="Seconds for a module and an exporter.")
+@click.option("--together", is_flag=True, help="All in this process: fewer imports, and a crash costs the rest.")
 @click.option("--table", is_flag=True, help="Print what the file holds.")
 def main(
-    zoos: tuple[str, ...], exporter: str | None, only: str, again: bool, out: Path, limit: int, table: bool
+    zoos: tuple[str, ...],
+    exporter: str | None,
+    only: str,
+    again: bool,
+    out: Path,
+    limit: int,
+    together: bool,
+    table: bool,
 ) -> None:
     """Count the elements of the modules that the file lacks, or print the table."""
     done = {} if again else _rows(out)
@@ -96,7 +104,7 @@ def main(
             if (module.name, by) in done or exporter not in (None, by):
                 continue
             start = time.perf_counter()
-            row = _in_a_process(module, by, limit)
+            row = dataclasses.asdict(counted(module, by)) if together else _in_a_process(module, by, limit)
             row = {"zoo": module.zoo, "module": module.name, "exporter": by, **row}
             row["seconds"] = round(time.perf_counter() - start, 1)
             with out.open("a") as file:

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 _PIECES = frozenset({"Slice", "Split", "Gather"})
+_STEPS = frozenset({"Slice", "Gather"})  # by which an unrolled loop takes a step of what a layer makes of all steps
 _SAME = frozenset({"Identity", "Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
 _HAVE_BIAS = frozenset({"Gemm", "Conv", "ConvTranspose"})
 _MULTIPLY = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose"})
@@ -174,7 +175,7 @@ def _layer_of(node: ir.Node, index: int, roots: dict[int, str]) -> str | None:
     while other is not None and (before := other.producer()) is not None:
         if before.op_type in _MULTIPLY:
             return _root(before.inputs[1], roots) or _root(before.inputs[0], roots)
-        if not _is_view(before):
+        if not _is_view(before) and before.op_type not in _STEPS:
             return None
         other = before.inputs[0]
     return None

@@ -372,3 +372,47 @@ def test_what_torch_names_apart_is_apart_whatever_it_holds(folds: bool, tmp_path
     feed = {proto.graph.input[0].name: ids.numpy()}
     np.testing.assert_array_equal(run(written, feed)[0], run(proto, feed)[0])
     assert list(UntieMergedTensors()(read_model(written)).changes) == []
+
+
+class Steps(nn.Module):
+    """Adds a vector to each step of what a layer makes of a sequence, as RWKV does: it is one parameter."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.layers = nn.ModuleList(nn.Linear(8, 8, bias=False) for _ in range(2))
+        self.firsts = nn.ParameterList(torch.full((8,), 0.3) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer, first in zip(self.layers, self.firsts, strict=True):
+            keys = layer(x)  # (B, steps, 8)
+            steps = [keys[:, t] if self.kind == "select" else keys[:, t : t + 1].squeeze(1) for t in range(4)]
+            x = torch.stack([torch.tanh(step + first) for step in steps], 1)
+        return x
+
+
+@pytest.mark.parametrize("kind", ["select", "slice"])
+def test_the_steps_of_an_unrolled_loop_share_their_vector(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = Steps(kind)
+    module_to_file(net, (torch.rand(1, 4, 8),), {}, tmp_path / "steps.onnx", "torchscript")
+    graph = build_graph(tmp_path / "steps.onnx")
+    assert {p.name: p.size for p in graph.parameters} == {name: p.numel() for name, p in net.named_parameters()}
+
+
+def test_the_steps_of_a_loop_share_their_vector_in_a_file_of_anyone(tmp_path: Path) -> None:
+    """Here the vectors of both layers are one tensor, and come apart by their matrices alone."""
+    torch.manual_seed(0)
+    net = Steps("select")
+    module_to_file(net, (torch.rand(1, 4, 8),), {}, tmp_path / "steps.onnx", "torchscript")
+    proto = onnx.load(tmp_path / "steps.onnx")
+    proto.producer_name = "acme"
+    for node in [node for node in proto.graph.node if node.op_type == "Identity"]:
+        for reader in proto.graph.node:
+            for place, name in enumerate(reader.input):
+                if name == node.output[0]:
+                    reader.input[place] = node.input[0]
+        proto.graph.node.remove(node)
+    graph = build_graph(proto)
+    sizes = sorted(p.size for p in graph.parameters)
+    assert sizes == [8, 8, 64, 64]
