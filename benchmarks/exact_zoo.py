@@ -8,7 +8,7 @@ from typing import Any
 
 from zoos import TRANSFORMERS
 
-__all__ = ["EXPORTERS", "MODULES", "ZOOS", "Module"]
+__all__ = ["EXPORTERS", "MODULES", "REASONS", "TF2ONNX_DROPS", "ZOOS", "Module"]
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -113,9 +113,9 @@ def _timm() -> Iterator[Module]:
         "xcit_nano_12_p16_224": {"img_size": 64, "depth": 3},
         "sequencer2d_s": {"img_size": 64, "layers": (1, 1, 2, 1)},
         "levit_128s": {"img_size": 64, "depth": (1, 1, 1)},
-        "resmlp_12_224": {"img_size": 64, "num_blocks": 2},
-        "gmixer_12_224": {"img_size": 64, "num_blocks": 2},
-        "gmlp_ti16_224": {"img_size": 64, "num_blocks": 2},
+        "resmlp_12_224": {"img_size": 64},
+        "gmixer_12_224": {"img_size": 64},
+        "gmlp_ti16_224": {"img_size": 64},
         "cait_xxs24_224": {"img_size": 64, "depth": 2},
         "coat_lite_tiny": {"img_size": 64},
         "tnt_s_legacy_patch16_224": {"img_size": 64, "depth": 2},
@@ -227,3 +227,64 @@ def _jax() -> Iterator[Module]:
 
 
 MODULES: tuple[Module, ...] = (*_torchvision(), *_timm(), *_transformers(), *_others(), *_keras(), *_jax())
+
+_UNTOLD = "without notes nothing tells it from a constant: it is listed as what may be learned, and keeps its values"
+_UNREADABLE = "torch's first exporter writes a file that no runtime loads"
+_SPIKES = "torch's first exporter cannot write a threshold that is made of a parameter in the forward pass"
+
+#: Why a fresh Keras model has fewer elements in a file without notes.
+TF2ONNX_DROPS = "tf2onnx leaves out a fresh network's biases, which are zero, and merges vectors that are equal"
+
+#: Why the counts of a module and an exporter are not equal, or are not there.
+REASONS: Mapping[tuple[str, str], str] = {
+    ("hf:mamba", "torchscript"): f"`A_log`, whose exponential the data are multiplied by: {_UNTOLD}",
+    ("hf:clip", "torchscript"): f"`logit_scale`, a single number: {_UNTOLD}",
+    ("hf:deepseek_v3", "torchscript"): (
+        "without notes a buffer that is added to the router's scores reads as a bias: this exporter does not say "
+        "which of its initializers are buffers"
+    ),
+    ("hf:whisper", "dynamo"): (
+        "the encoder's table of sines is a parameter that requires no gradient: notes say that, and the exporter's "
+        "own marks do not"
+    ),
+    (
+        "hf:rwkv",
+        "torchscript",
+    ): "outputs are not compared: this exporter drops the mask, an input that the computation does not use",
+    ("hf:mamba2", "torchscript"): _UNREADABLE,
+    ("hf:qwen3_next", "torchscript"): "torch's first exporter does not know `linalg_solve_triangular`",
+    ("hf:whisper", "torchscript"): "torch's first exporter does not know `diff`",
+    ("hf:xlnet", "dynamo"): "torch's second exporter finds no overload of `sub` for its mask",
+    ("torch:small_networks.py:gat", "torchscript"): (
+        f"attention vectors of several heads, a product and a sum over features: {_UNTOLD}"
+    ),
+    ("torch:small_networks.py:gin", "torchscript"): f"`eps`, single numbers: {_UNTOLD}",
+    ("torch:small_networks.py:pna", "torchscript"): _UNREADABLE,
+    ("torch:small_networks.py:edge_cnn", "torchscript"): _UNREADABLE,
+    ("torch:small_networks.py:graph_transformer", "torchscript"): _UNREADABLE,
+    ("torch:small_networks.py:leaky_spikes", "torchscript"): _SPIKES,
+    ("torch:small_networks.py:synaptic_spikes", "torchscript"): _SPIKES,
+    ("torch:small_networks.py:alpha_spikes", "torchscript"): _SPIKES,
+    ("torch:small_networks.py:recurrent_spikes", "torchscript"): _SPIKES,
+    ("torch:small_networks.py:spiking_convolutions", "torchscript"): _SPIKES,
+    ("torch:small_networks.py:equivariant_linear", "torchscript"): (
+        "torch's first exporter takes the compiled layer's output for a constant: the file has no input any more"
+    ),
+    ("torch:small_networks.py:equivariant_products", "torchscript"): (
+        "without notes the 3j symbols, which are buffers, read as weights of their Einsum"
+    ),
+    ("torch:small_networks.py:equivariant_convolution", "torchscript"): (
+        "torch's first exporter cannot write `index_add` with an index that repeats"
+    ),
+    (
+        "keras:keras_networks.py:norms",
+        "tf2onnx",
+    ): f"{TF2ONNX_DROPS}; gains of group norms as Keras writes them: {_UNTOLD}",
+    ("flax:haiku_networks.py:transformer", "jax2onnx"): (
+        "with inputs of fixed sizes jax2onnx folds haiku's broadcasts: each bias is stored once for every token"
+    ),
+    ("flax:haiku_networks.py:recurrent", "jax2onnx"): (
+        "jax2onnx stores the bias of an unrolled layer once for each step, and the zeros that it starts from; with "
+        "notes the copies are one"
+    ),
+}

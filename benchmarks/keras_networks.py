@@ -36,7 +36,7 @@ def attention() -> keras.Model:
     """Attention with several heads, and with groups of queries."""
     x = inputs = keras.Input((6, 16))
     x = layers.LayerNormalization()(x + layers.MultiHeadAttention(4, 4)(x, x))
-    x = layers.LayerNormalization()(x + layers.GroupedQueryAttention(4, 4, 2)(x, x))
+    x = layers.LayerNormalization()(x + layers.GroupQueryAttention(4, 4, 2)(x, x))
     x = x + layers.EinsumDense("abc,cd->abd", (None, 16), bias_axes="d")(x)
     return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling1D()(x)), name="attention")
 

@@ -9,7 +9,7 @@ import importlib.util
 
 import pytest
 from exact_counts import CLOSE, counted
-from exact_zoo import EXPORTERS, MODULES, Module
+from exact_zoo import EXPORTERS, MODULES, REASONS, Module
 
 # Frameworks warn about themselves while they build and export their models.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -20,7 +20,8 @@ _LIGHT = (
     "hf:mixtral",
     "torch:small_networks.py:vit",
 )
-_NEEDED = {"torchvision": "torchvision", "timm": "timm", "transformers": "transformers"}
+_NEEDED = {zoo: zoo for zoo in ("torchvision", "timm", "transformers")}
+_TORCH = [(module, by) for module in MODULES if module.zoo in _NEEDED for by in EXPORTERS[module.zoo]]
 
 
 def _check(module: Module, exporter: str) -> None:
@@ -37,6 +38,22 @@ def _check(module: Module, exporter: str) -> None:
 @pytest.mark.parametrize("name", _LIGHT)
 def test_light_modules_have_exactly_the_elements_of_the_framework(name: str) -> None:
     _check(_BY_NAME[name], "torchscript")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "exporter"), [pytest.param(*each, id=f"{each[0].name}-{each[1]}") for each in _TORCH]
+)
+def test_modules_have_exactly_the_elements_of_the_framework(module: Module, exporter: str) -> None:
+    if reason := REASONS.get((module.name, exporter)):
+        with pytest.raises(AssertionError):
+            _check(module, exporter)
+        pytest.skip(reason)
+    _check(module, exporter)
+
+
+def test_reasons_are_of_modules_that_are_counted() -> None:
+    assert {(module.name, by) for module in MODULES for by in EXPORTERS[module.zoo]} >= REASONS.keys()
 
 
 def test_there_are_a_hundred_and_fifty_modules() -> None:
