@@ -16,16 +16,32 @@ import warnings
 from pathlib import Path
 
 import click
+import torch
 from racing.entrants import SUITES, select
+from racing.picture import draw
 from racing.rows import read, repair
 from racing.schedule import Settings, race
 from racing.starts import STARTS
 from racing.summary import results
 from racing.table import tables
 
+from onnx_ghn.errors import OnnxGhnError
 from onnx_ghn.ghn import load_ghn
 
 _DEFAULT_STARTS = ("own", "all", "spatial", "lsuv")
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either, with lines of advice
+        raise click.BadParameter(f"{device}: {str(error).splitlines()[0]}", param_hint="--device") from error
+
+
+def _picture(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() not in (".png", ".svg"):
+        raise click.BadParameter(f"{path} must end in .png or .svg")
+    return path
 
 
 @click.command()
@@ -60,6 +76,7 @@ _DEFAULT_STARTS = ("own", "all", "spatial", "lsuv")
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=_picture,
     help="Draw what is there as a .png or .svg, and run nothing.",
 )
 def main(
@@ -71,24 +88,28 @@ def main(
     entrants = select(suites, names)
     if not entrants:
         raise click.UsageError("there is no such network: leave out --net, or give a part of a name")
-    if not table and plot is None:
-        warnings.simplefilter("ignore")
-        repair(out)
-        if ghn is not None:
-            load_ghn(ghn)  # before the work, not in the middle of it
-        until = float("inf") if minutes is None else time.monotonic() + 60 * minutes
-        settings = Settings(out, data_root.resolve(), device, budget_factor, ghn, until)
-        race(entrants, starts, seeds, settings, jobs, lambda line: click.echo(line, err=True))
     grids = {entrant.name: entrant.rates for entrant in entrants}
-    rows = [row for row in read(out) if row.network in grids]
-    found = results(rows, grids)
-    if plot is not None:
-        from racing.picture import draw
-
-        draw(found, plot)
-        click.echo(f"{plot}: {len(found)} networks, {len(rows)} runs")
-        return
-    click.echo(tables(found, rows))
+    try:
+        rows = read(out)  # before anything is appended: is it a file of rows?
+        if not table and plot is None:
+            warnings.simplefilter("ignore")
+            _check_device(device)
+            if ghn is not None:
+                load_ghn(ghn)  # before the work, not in the middle of it
+            repair(out)
+            until = float("inf") if minutes is None else time.monotonic() + 60 * minutes
+            settings = Settings(out, data_root.resolve(), device, budget_factor, ghn, until)
+            race(entrants, starts, seeds, settings, jobs, lambda line: click.echo(line, err=True))
+            rows = read(out)
+        rows = [row for row in rows if row.network in grids]
+        found = results(rows, grids)
+        if plot is not None:
+            draw(found, plot)
+            click.echo(f"{plot}: {len(found)} networks, {len(rows)} runs")
+        else:
+            click.echo(tables(found, rows))
+    except OnnxGhnError as error:
+        raise click.ClickException(str(error)) from error
 
 
 if __name__ == "__main__":

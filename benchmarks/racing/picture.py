@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnx_ghn.errors import OptionError
 from racing.summary import BASELINE, MARKS, Results
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ def draw(found: Results, path: Path) -> None:
 
     Args:
         found: by network and start; networks without `BASELINE` are left out.
+
+    Raises:
+        OptionError: no network is left.
     """
     import matplotlib
 
@@ -35,6 +39,8 @@ def draw(found: Results, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     found = {network: of for network, of in found.items() if BASELINE in of and len(of) > 1}
+    if not found:
+        raise OptionError(f"there is nothing to draw yet: no network has all rates of {BASELINE} and of another start")
     kinds = list(dict.fromkeys(of[BASELINE].kind for of in found.values()))
     networks = sorted(found, key=lambda network: kinds.index(found[network][BASELINE].kind))
     others = list(dict.fromkeys(start for of in found.values() for start in of if start != BASELINE))

@@ -8,7 +8,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from onnx_ghn.errors import OptionError
+
 __all__ = ["Key", "Row", "append", "read", "repair"]
+
+_BEGINNING = b'{"network": '
 
 Key = tuple[str, str, float, int, int]  # network, start, rate, seed, steps
 
@@ -61,15 +65,22 @@ class Row:
 
 
 def read(path: Path) -> list[Row]:
-    """All whole rows, in the order of the file."""
+    """All whole rows, in the order of the file. Raises OptionError: the file holds something else."""
     if not path.exists():
         return []
     content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    lines = content[:whole].splitlines()
     rows = []
-    for line in content[: content.rfind(b"\n") + 1].decode("utf-8").splitlines():
-        values: dict[str, Any] = json.loads(line)
-        values |= {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        rows.append(Row(**values))
+    for i, line in enumerate(lines, 1):
+        try:
+            values: dict[str, Any] = json.loads(line)
+            values |= {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+            rows.append(Row(**values))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise OptionError(f"{path}, line {i}: not a row of a race; give another file") from error
+    if not _BEGINNING.startswith(content[whole:][: len(_BEGINNING)]):  # of a line that was cut off, or nothing
+        raise OptionError(f"{path}, line {len(lines) + 1}: not a row of a race; give another file")
     return rows
 
 

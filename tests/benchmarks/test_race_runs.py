@@ -157,6 +157,33 @@ def test_the_command_prints_tables_and_draws(settings: Settings, tmp_path: Path)
     assert "there is no such network" in unknown.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--device", "cuda:99"], "--device"),
+        (["--device", "nothing"], "--device"),
+        (["--ghn", "no-such-ghn"], "no-such-ghn"),
+        (["--plot", "race.gif"], "must end in .png or .svg"),
+        (["--plot", "race.png"], "there is nothing to draw yet"),
+    ],
+)
+def test_bad_options_are_told_in_a_line(settings: Settings, arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(command.main, ["--out", str(settings.out), "--net", "tiny", *arguments])
+    assert result.exit_code in (1, 2)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert words in result.output
+    assert not settings.out.exists()
+
+
+def test_a_file_of_something_else_stays_as_it_is(settings: Settings) -> None:
+    for content in (b"weights\0 of a net", b"a line\nand a piece", b'{"network": "tiny"}\n', b"[1, 2]\n"):
+        settings.out.write_bytes(content)
+        result = CliRunner().invoke(command.main, ["--out", str(settings.out), "--net", "tiny"])
+        assert result.exit_code == 1
+        assert "line 1: not a row of a race" in result.output
+        assert settings.out.read_bytes() == content
+
+
 def _figures(row: Row) -> str:
     """All but how long it took."""
     return json.dumps(dataclasses.asdict(dataclasses.replace(row, seconds=0.0, cpu_seconds=0.0)))
