@@ -28,6 +28,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 @click.command()
 @click.option("--group", "groups", multiple=True, type=click.Choice([*GROUPS, "all"]), help="What to measure.")
 @click.option("--only", help="Rows whose key contains this.")
+@click.option("--resume", is_flag=True, help="Leave out what the file of results has already.")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Lines of results.")
 @click.option(
     "--environments",
@@ -52,6 +53,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 def main(
     groups: tuple[str, ...],
     only: str | None,
+    resume: bool,
     out: Path,
     environments: str,
     show: bool,
@@ -62,12 +64,14 @@ def main(
     """Measure groups, and say what changed."""
     wanted = GROUPS if "all" in groups else groups
     rows = [row for row in rows_of(wanted) if only is None or only in row.key]
-    if rows:
+    done = {(result.row, result.network) for result in _results(out)} if resume else set()
+    left = {row: [name for name in row.networks if (row.key, name) not in done] for row in rows}
+    if any(left.values()):
         with tempfile.TemporaryDirectory(prefix="onnx-ghn-compat-") as folder:
             prepared = Path(folder)
-            prepare(prepared, rows)
-            for row in rows:
-                for result in run_row(row, environments, prepared):
+            prepare(prepared, dict.fromkeys(n for row in rows if row.kind != "exporters" for n in left[row]))
+            for row, networks in left.items():
+                for result in run_row(row, networks, environments, prepared):
                     _append(out, result)
                     cells = ", ".join(f"{c} {cell.grade} {cell.text}".strip() for c, cell in result.cells.items())
                     click.echo(f"{row.key} {result.network}: {cells}")

@@ -17,7 +17,7 @@ __all__ = ["measure"]
 
 def _build(network: str) -> Built:
     x = np.random.default_rng(0).random((40, 6), dtype=np.float32)
-    model = MLPRegressor((16, 8), max_iter=2, random_state=0).fit(x, x[:, :2] - x[:, 2:4])
+    model = MLPRegressor(hidden_layer_sizes=(16, 8), max_iter=2, random_state=0).fit(x, x[:, :2] - x[:, 2:4])
     return Built(
         model,
         [x],

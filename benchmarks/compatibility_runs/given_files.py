@@ -17,12 +17,12 @@ __all__ = ["Given", "given", "trainer_cells"]
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """A predicted file, inputs for it, onnxruntime's outputs, and the number of elements that we call trainable."""
+    """A predicted file, inputs for it, onnxruntime's outputs, and what we call trainable: names and sizes."""
 
     path: Path
     inputs: list[np.ndarray]
     outputs: np.ndarray
-    n_trainable: int
+    trained: dict[str, int]
 
 
 def given(network: str) -> Given:
@@ -32,11 +32,11 @@ def given(network: str) -> Given:
         inputs = [arrays[f"in:{i}"] for i in range(sum(key.startswith("in:") for key in arrays))]
         outputs = arrays["out"]
     facts = json.loads((folder / f"{network}.json").read_text())
-    return Given(folder / f"{network}.onnx", inputs, outputs, facts["n_trainable"])
+    return Given(folder / f"{network}.onnx", inputs, outputs, facts["trained"])
 
 
 def trainer_cells(files: Given, outputs: np.ndarray, n_trained: int, tolerance: float) -> dict[str, Cell]:
     """The cells of a trainer, from what its model gives and trains."""
-    same = n_trained == files.n_trainable
-    found = Cell("yes") if same else Cell("no", f"trains {n_trained:,} of {files.n_trainable:,}")
+    wanted = sum(files.trained.values())
+    found = Cell("yes") if n_trained == wanted else Cell("no", f"trains {n_trained:,} of {wanted:,}")
     return {"found": found, "outputs": compare(outputs, files.outputs, tolerance)}

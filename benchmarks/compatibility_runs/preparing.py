@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from compatibility_runs.built import WORDS
-from compatibility_runs.rows import Row
 from compatibility_runs.running_files import run
 
 __all__ = ["EXAMPLES", "prepare"]
@@ -17,32 +16,29 @@ __all__ = ["EXAMPLES", "prepare"]
 EXAMPLES = Path(__file__).resolve().parents[2] / "data" / "examples"
 
 
-def prepare(folder: Path, rows: Sequence[Row]) -> None:
-    """Make NETWORK.onnx (predicted), NETWORK-bare.onnx (without weights), NETWORK.npz (inputs, outputs) and .json.
-
-    Args:
-        rows: those that will be measured; only what they need is made.
-    """
-    for network in dict.fromkeys(n for row in rows if row.kind != "exporters" for n in row.networks):
+def prepare(folder: Path, networks: Iterable[str]) -> None:
+    """Make NETWORK.onnx (predicted), NETWORK-bare.onnx (without weights), NETWORK.npz (inputs, outputs) and .json."""
+    for network in networks:
         example = EXAMPLES / f"{network}.onnx"
         if example.exists():
-            n_trainable = _predicted(example, folder / f"{network}.onnx")
+            trained = _predicted(example, folder / f"{network}.onnx")
             inputs = _drawn(folder / f"{network}.onnx")
         else:
-            inputs, n_trainable = _network(folder, network)
+            inputs, trained = _network(folder, network)
         output = run(folder / f"{network}.onnx", inputs)
         np.savez(folder / f"{network}.npz", out=output, **{f"in:{i}": value for i, value in enumerate(inputs)})
-        (folder / f"{network}.json").write_text(json.dumps({"n_trainable": n_trainable}))
+        (folder / f"{network}.json").write_text(json.dumps({"trained": trained}))
 
 
-def _predicted(source: Path, target: Path) -> int:
-    """Predict a file, and say how many elements are trainable."""
+def _predicted(source: Path, target: Path) -> dict[str, int]:
+    """Predict a file, and say which tensors are trainable, with their numbers of elements."""
     import onnx_ghn
 
-    return onnx_ghn.predict(source, target).coverage.n_trainable
+    learned = onnx_ghn.predict(source, target).coverage.learned
+    return {d.parameter.name: d.parameter.size for d in learned if d.outcome in ("predicted", "fallback", "kept")}
 
 
-def _network(folder: Path, network: str) -> tuple[list[np.ndarray], int]:
+def _network(folder: Path, network: str) -> tuple[list[np.ndarray], dict[str, int]]:
     """A network of PyTorch, exported by us, so that the file has a trace."""
     import onnx_ghn
     from compatibility_runs.from_torch import export_traced

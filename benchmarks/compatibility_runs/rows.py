@@ -51,7 +51,7 @@ class Row:
     module: str
     packages: tuple[str, ...]
     networks: tuple[str, ...] = _ALL
-    seconds: int = 300
+    seconds: int = 600
     tolerance: float = 1e-3
     environ: tuple[tuple[str, str], ...] = ()
 

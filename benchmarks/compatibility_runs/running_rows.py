@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from compatibility_runs.cells import Cell, Result
@@ -37,8 +37,8 @@ def interpreter(prefix: str, row: Row) -> Path:
     return Path(prefix + ENVIRONMENTS[row.group]).absolute() / "bin" / "python"
 
 
-def run_row(row: Row, prefix: str, prepared: Path) -> Iterator[Result]:
-    """Measure a row with each of its networks.
+def run_row(row: Row, networks: Sequence[str], prefix: str, prepared: Path) -> Iterator[Result]:
+    """Measure a row with some of its networks.
 
     Args:
         prefix: what stands before the environments' names.
@@ -50,7 +50,7 @@ def run_row(row: Row, prefix: str, prepared: Path) -> Iterator[Result]:
     missing = [name for name in row.packages if name not in versions]
     if not reason and missing:
         reason = f"{missing[0]} is not installed in the environment"
-    for network in row.networks:
+    for network in networks:
         cells = {"outputs": Cell("absent", reason)} if reason else _measured(row, network, python, prepared)
         yield Result(row.key, network, today, versions, cells)
 

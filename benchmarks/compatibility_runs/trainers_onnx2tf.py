@@ -20,8 +20,11 @@ def measure(row: Row, network: str, folder: Path) -> dict[str, Cell]:
 
     files = given(network)
     try:
-        model = onnx2tf.convert(
-            input_onnx_file_path=str(files.path), output_folder_path=str(folder / "tf"), non_verbose=True
+        model = onnx2tf.convert(  # the default backend gives no Keras model
+            input_onnx_file_path=str(files.path),
+            output_folder_path=str(folder / "tf"),
+            tflite_backend="tf_converter",
+            non_verbose=True,
         )
         inputs = [value.transpose(0, 2, 3, 1) if value.ndim == 4 else value for value in files.inputs]
         given_inputs = [value.astype(spec.dtype) for value, spec in zip(inputs, model.inputs, strict=True)]

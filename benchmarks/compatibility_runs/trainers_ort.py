@@ -16,23 +16,22 @@ __all__ = ["measure"]
 
 
 def measure(row: Row, network: str, folder: Path) -> dict[str, Cell]:
-    """Make artifacts that train every initializer of floats, and run the model of evaluation."""
+    """Make artifacts that train what we call trainable, and run the model of evaluation."""
     from onnxruntime.training import artifacts
 
     files = given(network)
     model = onnx.load(files.path)
-    floats = [tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
-
+    trained = [tensor.name for tensor in model.graph.initializer if tensor.name in files.trained]
     try:
         artifacts.generate_artifacts(
-            model, requires_grad=floats, loss=artifacts.LossType.MSELoss, artifact_directory=str(folder)
+            model, requires_grad=trained, loss=artifacts.LossType.MSELoss, artifact_directory=str(folder)
         )
         from onnxruntime.training.api import CheckpointState, Module
 
         state = CheckpointState.load_checkpoint(str(folder / "checkpoint"))
         module = Module(str(folder / "training_model.onnx"), state, str(folder / "eval_model.onnx"))
-        trained = module.get_parameters_size(trainable_only=True)
+        n_trained = module.get_parameters_size(trainable_only=True)
         module.export_model_for_inferencing(str(folder / "inference.onnx"), [model.graph.output[0].name])
     except Exception as error:  # noqa: BLE001 - of foreign software; the cell tells it
         return {"outputs": Cell("refused", short(error))}
-    return trainer_cells(files, run(folder / "inference.onnx", files.inputs), trained, row.tolerance)
+    return trainer_cells(files, run(folder / "inference.onnx", files.inputs), n_trained, row.tolerance)

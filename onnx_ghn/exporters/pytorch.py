@@ -153,12 +153,12 @@ class LiveModule(LiveModel):
         raise AssertionError("unreachable")
 
     def elsewhere(self, model: ir.Model) -> Iterator[LiveModule]:
-        """The module as torch.onnx.export writes it by default, by either exporter, in the opset of a file."""
+        """The module as torch.onnx.export writes it, by default or without folding, in the opset of a file."""
         is_newer = any(key.startswith("pkg.torch") for node in model.graph for key in node.metadata_props)
-        exporters: tuple[ExporterChoice, ...] = ("dynamo", "torchscript") if is_newer else ("torchscript", "dynamo")
-        for exporter in exporters:
+        ways: list[tuple[ExporterChoice, bool]] = [("torchscript", True), ("dynamo", False), ("dynamo", True)]
+        for exporter, folds in ways[1:] + ways[:1] if is_newer else ways:
             other = copy.copy(self)
-            other._choice, other._folds = exporter, True
+            other._choice, other._folds = exporter, folds
             other._options = {**self._options, "opset_version": model.opset_imports.get("")}
             yield other
 

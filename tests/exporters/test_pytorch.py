@@ -154,6 +154,18 @@ def test_a_file_of_another_exporter_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_file_of_the_second_exporter_without_folding_loads(tmp_path: Path) -> None:
+    """It gives a convolution without bias one of zeros, which it computes: no export of ours looks like that."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    torch.onnx.export(module, (IMAGE,), str(tmp_path / "m.onnx"), dynamo=True, optimize=False, verbose=False)
+    other = copy.deepcopy(module)
+    nn.init.zeros_(other[0].weight)
+    assert pytorch.load(other, tmp_path / "m.onnx", IMAGE).complete
+    assert_same(state(other), state(module))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_folded_batch_norms_are_refused_by_name(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()).eval()
     torch.onnx.export(module, (IMAGE,), str(tmp_path / "m.onnx"), dynamo=False)
