@@ -54,7 +54,7 @@ def _kind_table(rows: Sequence[Row], by_row: Mapping[str, Sequence[Result]]) -> 
     for row in rows:
         given = by_row.get(row.key, ())
         versions = ", ".join(f"{name} {version}" for name, version in given[0].versions.items()) if given else ""
-        date = max((result.date for result in given), default="")
+        date = max((result.date for result in given if result.versions), default="")
         cells = [_summary([(r.network, r.cells.get(column)) for r in given]) for column in columns]
         lines.append("| " + " | ".join([row.title, versions or "–", date or "–", *cells]) + " |")
     return "\n".join(lines) + "\n"
@@ -83,8 +83,9 @@ def _details(rows: Sequence[Row], by_row: Mapping[str, Sequence[Result]]) -> str
             for column, cell in result.cells.items():
                 if cell.grade != "yes" or cell.text:
                     text = f"{_WORDS.get(cell.grade, cell.grade)}: {cell.text}" if cell.text else cell.grade
-                    said.setdefault((column, text), []).append(result.network)
-        parts = [f"{_HEADS[column]} ({', '.join(networks)}) {text}" for (column, text), networks in said.items()]
+                    head = "" if cell.grade == "absent" else f"{_HEADS[column]} "
+                    said.setdefault((head, text), []).append(result.network)
+        parts = [f"{head}({', '.join(networks)}) {text}" for (head, text), networks in said.items()]
         if parts:
             lines.append(f"- **{row.title}**: " + "; ".join(parts).replace("|", "\\|").replace("<", "&lt;") + ".")
     return "\nIn numbers and messages:\n\n" + "\n".join(lines) + "\n" if lines else ""
