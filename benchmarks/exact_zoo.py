@@ -251,6 +251,14 @@ REASONS: Mapping[tuple[str, str], str] = {
         "hf:rwkv",
         "torchscript",
     ): "outputs are not compared: this exporter drops the mask, an input that the computation does not use",
+    ("timm:hgnetv2_b0", "torchscript"): f"scales and shifts that are single numbers: {_UNTOLD}",
+    ("timm:convit_tiny", "torchscript"): (
+        "projections of positions begin as whole numbers and multiply a grid alone: without notes they read as one"
+    ),
+    ("timm:eva02_tiny_patch14_224", "torchscript"): "torch's first exporter cannot trace its fused attention",
+    ("torch:small_networks.py:alpha_spikes", "dynamo"): (
+        "the second threshold decides resets alone, through which no gradient comes; the file computes with it"
+    ),
     ("hf:mamba2", "torchscript"): _UNREADABLE,
     ("hf:qwen3_next", "torchscript"): "torch's first exporter does not know `linalg_solve_triangular`",
     ("hf:whisper", "torchscript"): "torch's first exporter does not know `diff`",
