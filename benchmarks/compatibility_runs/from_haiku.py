@@ -64,7 +64,7 @@ def _build(network: str) -> Built:
         [inputs],
         lambda: np.asarray(apply(inputs)),
         sum(value.size for value in flat.values()),
-        {name: as_outputs_inputs(name, value) for name, value in flat.items() if value.ndim > 1},
+        {name: as_outputs_inputs(name, value) for name, value in flat.items() if name.endswith(("/w", "/embeddings"))},
         next(name for name in flat if "embed" in name) if network == "tied" else "",
     )
 

@@ -29,6 +29,7 @@ def judge(folder: Path, tolerance: float) -> dict[str, Cell]:
     Leaves predicted.onnx, and its outputs in predicted.npy.
     """
     from onnx_ghn import predict
+    from onnx_ghn.onnx_io import read_model, stored_tensors
 
     inputs, outputs, matrices, n_trainable, embedding = read_truths(folder)
     source, target = folder / "model.onnx", folder / "predicted.onnx"
@@ -45,8 +46,9 @@ def judge(folder: Path, tolerance: float) -> dict[str, Cell]:
     text = f"{found:,} of {n_trainable:,}" + (f" ({unsure:,} may be learned)" if unsure else "")
     cells["found"] = Cell("yes") if found == n_trainable else Cell("no", text)
     before = stored_values(source)
-    rows = {p.name: p.layout.to_canonical(before[p.name]) for p in prediction.graph.parameters if p.name in before}
-    cells["layout"] = layout_cell(matrices, rows.values())
+    stored = stored_tensors(read_model(source))  # quantised ones too
+    rows = [p.layout.to_canonical(stored[p.name].numpy()) for p in prediction.graph.parameters if p.name in stored]
+    cells["layout"] = layout_cell(matrices, rows)
     if embedding:
         cells["ties"] = ties_cell(matrices[embedding], before, stored_values(target))
     if cells["outputs"].grade != "refused":
