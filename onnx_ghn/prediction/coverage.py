@@ -66,7 +66,7 @@ class CoverageReport:
         told = self.choice.told if self.choice is not None else ""
         share = f"{n_predicted:,} of {n:,} tensors"
         weights = f"weights by {self.ghn_name} for {share}" if self.ghn_name else f"new weights for {share}"
-        if self.choice is None or self.choice.name == "all":
+        if self.choice is None or self.choice.name == "all" or n_predicted == n:
             return weights + (f" ({told})" if told else "")
         start = "keep their start" if any(entry.outcome == "kept" for entry in self.learned) else "get a standard start"
         others = f"the others {start} (`policy` all fills them)"

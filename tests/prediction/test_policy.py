@@ -275,3 +275,29 @@ def test_a_rule_says_how_copies_are_told_apart(tmp_path: Path) -> None:
     assert len(np.unique(found["2.weight"].reshape(24, -1), axis=0)) == 24  # of 8 that are decoded
     (note,) = [note for note in found.coverage.notes if "copies of each other" in note]
     assert "3.weight" in note
+
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "data" / "examples"
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("resnet18_cifar10", {"conv2d", "norm", "bias", "linear"}),
+        ("mobilenet_keras", {"conv2d", "norm", "bias", "linear"}),
+        ("detector_fpn", {"conv2d"}),
+        ("vit_small_torch", set()),
+        ("gpt_like", set()),
+        ("bert_like", set()),
+        ("lstm_text", set()),
+        ("audio_m5", set()),
+    ],
+)
+def test_what_the_shipped_policy_predicts_of_the_examples(name: str, kinds: set[str]) -> None:
+    path = EXAMPLES / f"{name}.onnx"
+    predicted = {e.parameter.name for e in inspect_model(path).coverage.entries if e.outcome == "predicted"}
+    graph = onnx_ghn.build_graph(path)
+    features = dict(zip((p.name for p in graph.parameters), tensor_features(graph), strict=True))
+    assert {features[name].kind for name in predicted} == kinds
+    if kinds == {"conv2d"}:
+        assert {name for name in features if features[name].kind == "conv2d"} == predicted
