@@ -283,8 +283,8 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "data" / "examples"
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
-        ("resnet18_cifar10", {"conv2d", "norm", "bias", "linear"}),
-        ("mobilenet_keras", {"conv2d", "norm", "bias", "linear"}),
+        ("resnet18_cifar10", {"conv2d"}),
+        ("mobilenet_keras", {"conv2d"}),
         ("detector_fpn", {"conv2d"}),
         ("vit_small_torch", set()),
         ("gpt_like", set()),
@@ -299,5 +299,7 @@ def test_what_the_shipped_policy_predicts_of_the_examples(name: str, kinds: set[
     graph = onnx_ghn.build_graph(path)
     features = dict(zip((p.name for p in graph.parameters), tensor_features(graph), strict=True))
     assert {features[name].kind for name in predicted} == kinds
-    if kinds == {"conv2d"}:
-        assert {name for name in features if features[name].kind == "conv2d"} == predicted
+    spatial = {name for name, each in features.items() if each.kind == "conv2d" and 2 <= each.longest <= 7}
+    assert predicted == (spatial if kinds else set())
+    early = {e.parameter.name for e in inspect_model(path, policy="early").coverage.entries if e.outcome == "predicted"}
+    assert early >= predicted
