@@ -136,7 +136,7 @@ def test_a_prediction_keeps_statistics_and_says_why(
         ("eval", "--model", "{model}", "-d", "{images}"),
         ("finetune", "{model}", "-d", "{images}", "-o", "{out}"),
         ("profile", "{model}"),
-        ("predict", "{model}", "-o", "{out}", "--calibrate", "{images}"),
+        ("predict", "{model}", "-o", "{out}", "--policy", "all", "--calibrate", "{images}"),
     ],
 )
 def test_commands_that_need_it(tmp_path: Path, arguments: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -87,5 +88,10 @@ def _details(rows: Sequence[Row], by_row: Mapping[str, Sequence[Result]]) -> str
                     said.setdefault((head, text), []).append(result.network)
         parts = [f"{head}({', '.join(networks)}) {text}" for (head, text), networks in said.items()]
         if parts:
-            lines.append(f"- **{row.title}**: " + "; ".join(parts).replace("|", "\\|").replace("<", "&lt;") + ".")
+            lines.append(f"- **{row.title}**: " + _plain("; ".join(parts)) + ".")
     return "\nIn numbers and messages:\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def _plain(text: str) -> str:
+    """As Markdown that shows it as it is: messages of other software hold what would be a table, a tag or a link."""
+    return re.sub(r"([|\[\]])", r"\\\1", text).replace("<", "&lt;")
