@@ -303,3 +303,14 @@ def test_what_the_shipped_policy_predicts_of_the_examples(name: str, kinds: set[
     assert predicted == (spatial if kinds else set())
     early = {e.parameter.name for e in inspect_model(path, policy="early").coverage.entries if e.outcome == "predicted"}
     assert early >= predicted
+
+
+def test_the_shipped_policy_leaves_networks_with_attention_alone() -> None:
+    """Patches of 4 × 4 pixels are kernels of that size, too."""
+    policy = read_policy(EXAMPLES.parents[1] / "checkpoints" / "ghn-cifar10" / "policy.json")
+    patches = TensorFeatures("conv2d", 4, 4, fan_in=48, first=True)
+    transformer = ModelFeatures("image", 2, True, False, "layer", 0.1, 0.0, 0.0, False)
+    convolutional = ModelFeatures("image", 2, False, False, "layer", 0.1, 0.0, 0.0, False)
+    for mode in ("auto", "early"):
+        assert [v.take for v in policy.verdicts(mode, transformer, [patches])] == [False]
+        assert [v.take for v in policy.verdicts(mode, convolutional, [patches])] == [True]
