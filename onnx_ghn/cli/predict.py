@@ -75,7 +75,8 @@ def predict(
             check_included(options.include, [entry.parameter.name for entry in prediction.coverage.entries])
             prediction.save(output, force=force)
     _print(prediction, model, output, as_json)
-    if not as_json and str(options.calibrate) in DRAWN and prediction.coverage.count("statistic"):
+    filled = prediction.coverage.count("predicted") + prediction.coverage.count("fallback")
+    if not as_json and filled and str(options.calibrate) in DRAWN and prediction.coverage.count("statistic"):
         click.echo(
             "running statistics are those of drawn inputs; "
             "to use the file untrained, give your images: --calibrate FOLDER"

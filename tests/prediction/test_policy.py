@@ -11,11 +11,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from click.testing import CliRunner
 from predict_models import Net, tiny_ghn
 from torch import nn
 
 import onnx_ghn
 from onnx_ghn import predict
+from onnx_ghn.cli.predict import predict as command
 from onnx_ghn.errors import CheckpointError
 from onnx_ghn.exporters import pytorch
 from onnx_ghn.ghn import save_ghn
@@ -145,7 +147,7 @@ def test_a_ghn_without_a_policy_predicts_everything(ghn: Path) -> None:
     assert found.coverage.sentence.endswith("comes without a policy)")
 
 
-def test_trained_weights_are_kept(ghn: Path) -> None:
+def test_trained_weights_are_kept(ghn: Path, tmp_path: Path) -> None:
     net = fresh()
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
     for seed in range(3):
@@ -157,6 +159,10 @@ def test_trained_weights_are_kept(ghn: Path) -> None:
     assert set(outcomes(found.coverage).values()) == {"kept", "statistic"}
     assert found.coverage.sentence.startswith("the file holds trained weights: 0 of 9 tensors")
     assert all(np.array_equal(values, found[name]) for name, values in tensors_of(net).items())
+    onnx.save(proto, tmp_path / "m.onnx")
+    told = CliRunner().invoke(command, [str(tmp_path / "m.onnx"), "-o", str(tmp_path / "o.onnx"), "--ghn", str(ghn)])
+    assert "0 of 9 tensors predicted" in told.stdout
+    assert "running statistics are those of drawn inputs" not in told.stdout
 
 
 @pytest.mark.parametrize(
