@@ -35,6 +35,7 @@ class Decision:
     outcome: Outcome
     reason: str = ""
     maker: Maker | None = dataclasses.field(default=None, repr=False)  # of its new values; None: it keeps its own
+    by_policy: bool = False  # a parameter that keeps its values because the policy says so
 
     def to_dict(self) -> Json:
         """For JSON."""
@@ -143,7 +144,7 @@ def _left(
     if decision.outcome in ("statistic", "frozen") or not options.wants(parameter.name):
         return decision
     if holds or decision.maker is None:
-        return Decision(parameter, "kept", f"its own start: {why}")
+        return Decision(parameter, "kept", f"its own start: {why}", by_policy=True)
     return dataclasses.replace(decision, reason=f"a standard start: {why}")
 
 

@@ -90,6 +90,7 @@ def predict(
     coverage = CoverageReport([*decisions, *uncertain_of(graph)], notes, constants_of(graph), choice, ghn_name)
     # Tensors that were one with another are new in the file, be it that they keep the values of that one.
     new = {d.parameter.name for d in decisions if d.outcome == "kept"} & set(opened.untied)
+    new |= {d.parameter.name for d in decisions if d.by_policy}
     new |= {row.name for row in graph.uncertain if row.size > 1 and "float" in row.dtype}
     tensors = {**{name: opened.stored[name].numpy for name in sorted(new)}, **settled.tensors}
     prediction = Prediction(opened.model, graph, tensors, coverage, ghn_name)

@@ -23,8 +23,8 @@ __all__ = ["Prediction"]
 class Prediction(Mapping[str, Array]):
     """Predicted tensors by parameter name, each of the stored shape and type, made when it is asked for.
 
-    With them, with the values that they keep, are tensors of floats that may be learned, single numbers left out, and
-    those that were one with another in the file that was read.
+    With them, with the values that they keep, are the parameters that the policy leaves alone, tensors of floats that
+    may be learned, single numbers left out, and those that were one with another in the file that was read.
 
     `prediction[name]` answers for every stored tensor of the written model, whether it is new or not.
 

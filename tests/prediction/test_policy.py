@@ -93,6 +93,7 @@ def test_what_a_policy_leaves_keeps_its_values_to_the_bit(policy: Any, predicted
     own = tensors_of(fresh())
     found = predict(proto, ghn=ghn, policy=policy)
     assert {name for name, outcome in outcomes(found.coverage).items() if outcome == "predicted"} == predicted
+    assert set(found) >= {name for name in own if "running" not in name}  # a whole start
     for name, values in own.items():
         same = np.array_equal(values, found[name])
         is_statistic = "running" in name
