@@ -107,7 +107,7 @@ def read_policy(path: Path) -> Policy:
     try:
         return _policy_of(values)
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}: make it again with benchmarks/fit_policy.py, or delete it") from error
+        raise CheckpointError(f"{path}: {error}; mend it or delete it: without one, everything is predicted") from error
 
 
 def _policy_of(values: object) -> Policy:
