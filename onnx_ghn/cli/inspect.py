@@ -7,7 +7,7 @@ import json
 import click
 
 from onnx_ghn.cli import options as cli_options
-from onnx_ghn.cli.commands import Command, speak_of_options
+from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import console, spinner
 from onnx_ghn.errors import printable
 from onnx_ghn.prediction.options import PolicyName
@@ -45,7 +45,7 @@ def inspect(
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
         return
-    from onnx_ghn.cli.tables import coverage_table, nodes_table, parameters_table, print_notes
+    from onnx_ghn.cli.tables import coverage_table, nodes_table, parameters_table, print_notes, print_sentence
 
     out = console()
     if nodes:
@@ -53,8 +53,7 @@ def inspect(
     out.print(parameters_table(found.coverage))
     out.print(coverage_table(found.coverage))
     print_notes(out, found.coverage)
-    told = speak_of_options(found.coverage.sentence, click.get_current_context())
-    out.print(printable(told), highlight=False)
+    print_sentence(out, found.coverage)
     out.print(repr(found.graph), highlight=False)
 
 

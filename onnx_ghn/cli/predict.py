@@ -11,8 +11,8 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_included, check_output
-from onnx_ghn.cli.commands import Command, speak_of_options
-from onnx_ghn.cli.terminal import bar, console, say, spinner, tell
+from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.terminal import bar, console, say, spinner
 from onnx_ghn.errors import OptionError, printable
 from onnx_ghn.prediction.options import DRAWN, PredictOptions
 from onnx_ghn.settings import ghn_setting, setting
@@ -105,11 +105,11 @@ def _race(
         report = {"input": model, "output": output, "ghn": race.prediction.ghn_name, "race": race.to_dict(), **coverage}
         click.echo(json.dumps(report, indent=2))
         return
-    from onnx_ghn.cli.tables import race_table
+    from onnx_ghn.cli.tables import print_sentence, race_table
 
-    console().print(race_table(race))
-    told = speak_of_options(race.prediction.coverage.sentence, click.get_current_context())
-    tell(printable(f"{output}: {told}"))
+    out = console()
+    out.print(race_table(race))
+    print_sentence(out, race.prediction.coverage, output)
 
 
 def _print(prediction: Prediction, model: str, output: str, as_json: bool) -> None:
@@ -118,10 +118,9 @@ def _print(prediction: Prediction, model: str, output: str, as_json: bool) -> No
         report = {"input": model, "output": output, "ghn": prediction.ghn_name, **coverage.to_dict()}
         click.echo(json.dumps(report, indent=2))
         return
-    from onnx_ghn.cli.tables import coverage_table, print_notes
+    from onnx_ghn.cli.tables import coverage_table, print_notes, print_sentence
 
     out = console()
     out.print(coverage_table(coverage))
     print_notes(out, coverage)
-    told = speak_of_options(coverage.sentence, click.get_current_context())
-    out.print(printable(f"{output}: {told}"), highlight=False)
+    print_sentence(out, coverage, output)

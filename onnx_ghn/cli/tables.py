@@ -30,6 +30,7 @@ __all__ = [
     "nodes_table",
     "parameters_table",
     "print_notes",
+    "print_sentence",
     "race_table",
 ]
 
@@ -89,6 +90,12 @@ def print_notes(out: Console, coverage: CoverageReport) -> None:
     """The notes of a coverage report, which speak of the running command's options."""
     for note in coverage.notes:
         out.print(printable(speak_of_options(note, click.get_current_context())), style="dim", highlight=False)
+
+
+def print_sentence(out: Console, coverage: CoverageReport, output: str = "") -> None:
+    """How many tensors are predicted, and why; after the name of the file that was written, if one was."""
+    told = speak_of_options(coverage.sentence, click.get_current_context())
+    out.print(printable(f"{output}: {told}" if output else told), highlight=False)
 
 
 def parameters_table(coverage: CoverageReport) -> Table:
