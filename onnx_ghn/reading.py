@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 
-__all__ = ["open_regular", "read_regular"]
+from onnx_ghn.errors import CheckpointError
+
+__all__ = ["open_regular", "read_json", "read_regular"]
 
 # O_NONBLOCK: opening a FIFO must not wait for somebody to write to it. O_BINARY is Windows'.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -33,3 +36,20 @@ def read_regular(path: str | os.PathLike[str], largest_bytes: int | None = None)
     """The content of a regular file. Raises OSError as `open_regular` does."""
     with open(open_regular(path, largest_bytes), "rb", buffering=0) as file:
         return file.readall() if largest_bytes is None else file.read(largest_bytes) or b""
+
+
+def read_json(path: str | os.PathLike[str], largest_bytes: int, what: str) -> object:
+    """What a JSON file beside a GHN's weights holds.
+
+    Args:
+        what: the file is, for the message: "config".
+
+    Raises:
+        CheckpointError: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(read_regular(path, largest_bytes))
+    except OSError as error:
+        raise CheckpointError(f"{path}: unreadable {what} ({error.strerror}); is it a GHN's?") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: unreadable {what} ({error})") from error

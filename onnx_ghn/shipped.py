@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 from pathlib import Path
 
-__all__ = ["POLICY_FILE", "default_policy", "shipped_checkpoints"]
+__all__ = ["POLICY_FILE", "default_policy", "shipped_checkpoints", "shipped_ghns"]
 
 #: Beside the weights of a GHN: what of its predictions pays, see `prediction.policy`.
 POLICY_FILE = "policy.json"
@@ -19,7 +19,13 @@ def shipped_checkpoints() -> Path:
         return Path(__file__).resolve().parents[1] / "checkpoints"
 
 
+def shipped_ghns(checkpoints: Path) -> list[Path]:
+    """The folders of GHNs in a folder of checkpoints, by name."""
+    found = (config.parent for config in checkpoints.glob("*/config.json"))
+    return sorted(folder for folder in found if (folder / "model.safetensors").is_file())
+
+
 def default_policy() -> Path | None:
     """The policy of the GHN that predicts unless another one is named; None where no GHN is shipped."""
-    shipped = sorted(config.parent for config in shipped_checkpoints().glob("*/config.json"))
+    shipped = shipped_ghns(shipped_checkpoints())
     return shipped[0] / POLICY_FILE if shipped else None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from onnx_ghn.errors import CheckpointError, ModelReadError, ModelWriteError, OnnxGhnError, OptionError
-from onnx_ghn.shipped import shipped_checkpoints
+from onnx_ghn.shipped import shipped_checkpoints, shipped_ghns
 
 __all__ = [
     "check_ending",
@@ -70,11 +70,7 @@ def check_ghn(name: str) -> None:
 
 def _shipped_names() -> list[str]:
     """What `ghn.list_ghns` finds, without torch."""
-    return sorted(
-        config.parent.name
-        for config in shipped_checkpoints().glob("*/config.json")
-        if (config.parent / "model.safetensors").is_file()
-    )
+    return [folder.name for folder in shipped_ghns(shipped_checkpoints())]
 
 
 def check_library(path: str) -> None:

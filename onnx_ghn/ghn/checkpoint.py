@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +21,8 @@ from onnx_ghn.ghn.network import GHN
 from onnx_ghn.ghn.plain_tensors import check_plain
 from onnx_ghn.ghn.published import infer_config, read_pt, renamed
 from onnx_ghn.onnx_io import write_file
-from onnx_ghn.reading import open_regular, read_regular
-from onnx_ghn.shipped import POLICY_FILE, shipped_checkpoints
+from onnx_ghn.reading import open_regular, read_json
+from onnx_ghn.shipped import POLICY_FILE, shipped_checkpoints, shipped_ghns
 
 __all__ = ["CheckpointInfo", "fingerprint", "list_ghns", "load_ghn", "save_ghn"]
 
@@ -42,11 +42,6 @@ class CheckpointInfo(NamedTuple):
     description: str
 
 
-def _shipped_folders() -> Iterator[Path]:
-    found = shipped_checkpoints().glob(f"*/{_CONFIG}")
-    yield from sorted(path.parent for path in found if (path.parent / _WEIGHTS).is_file())
-
-
 def list_ghns() -> list[CheckpointInfo]:
     """The shipped GHNs, by name.
 
@@ -55,7 +50,7 @@ def list_ghns() -> list[CheckpointInfo]:
     """
     return [
         CheckpointInfo(folder.name, folder, _read_config(folder / _CONFIG), _describe(folder / _CARD))
-        for folder in _shipped_folders()
+        for folder in shipped_ghns(shipped_checkpoints())
     ]
 
 
@@ -104,7 +99,7 @@ def load_ghn(source: str | os.PathLike[str], device: str | torch.device = "cpu")
 
 def _resolve(source: str | os.PathLike[str]) -> Path:
     text = os.fspath(source)
-    shipped = {folder.name: folder for folder in _shipped_folders()}
+    shipped = {folder.name: folder for folder in shipped_ghns(shipped_checkpoints())}
     if text in shipped:
         return shipped[text]
     try:
@@ -131,12 +126,7 @@ def _check_size(path: Path) -> None:
 
 
 def _read_config(path: Path) -> GHNConfig:
-    try:
-        values = json.loads(read_regular(path, _MAX_CONFIG_BYTES))
-    except OSError as error:
-        raise CheckpointError(f"{path}: unreadable config ({error.strerror}); is it a GHN's?") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: unreadable config ({error})") from error
+    values = read_json(path, _MAX_CONFIG_BYTES, "config")
     try:
         return GHNConfig.from_dict(values)
     except CheckpointError as error:

@@ -24,7 +24,7 @@ Norm = Literal["batch", "layer", "none"]
 Kind = Literal["conv1d", "conv2d", "conv3d", "linear", "recurrent", "embedding", "position", "norm", "bias", "other"]
 
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"})
-_TABLES_OF_WORDS = ("INT32", "INT64")  # how token numbers are stored
+_TOKEN_TYPES = ("INT32", "INT64")  # how token numbers are stored
 _SAMPLE = 4096  # elements of a weight that show its distribution
 _HEAVY = 0.5  # excess kurtosis: no initialiser draws so many large values; -1.2 is uniform, 0 normal
 _SENTENCES: Mapping[Data, str] = {
@@ -184,7 +184,7 @@ def _data(model: ir.Model) -> Data:
         if value.name in initializers or value.shape is None or value.dtype is None:
             continue
         axes = len(value.shape)
-        if value.dtype.name in _TABLES_OF_WORDS and axes <= 2:
+        if value.dtype.name in _TOKEN_TYPES and axes <= 2:
             return "tokens"
         kinds: Mapping[int, Data] = {2: "table", 3: "series", 4: "image", 5: "video"}
         if axes in kinds:

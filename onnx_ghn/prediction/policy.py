@@ -8,7 +8,6 @@ that no rule speaks of keeps its start. A condition is a list of values, or leas
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from onnx_ghn.errors import CheckpointError
 from onnx_ghn.json_types import JsonView
 from onnx_ghn.prediction.features import ModelFeatures, TensorFeatures
 from onnx_ghn.prediction.options import POST_STRENGTHS, PolicyName, Post
-from onnx_ghn.reading import read_regular
+from onnx_ghn.reading import read_json
 
 __all__ = ["Policy", "Rule", "Verdict", "read_policy"]
 
@@ -98,12 +97,7 @@ class Policy:
 
 def read_policy(path: Path) -> Policy:
     """The policy of a file. Raises CheckpointError: it is damaged, or no policy."""
-    try:
-        values = json.loads(read_regular(path, _MAX_BYTES))
-    except OSError as error:
-        raise CheckpointError(f"{path}: unreadable policy ({error.strerror}); is it a GHN's?") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: unreadable policy ({error})") from error
+    values = read_json(path, _MAX_BYTES, "policy")
     try:
         return _policy_of(values)
     except CheckpointError as error:
