@@ -16,7 +16,7 @@ from published_initialisers import mimetic_, orthogonal_
 from torch import Tensor, nn
 
 from onnx_ghn.exporters.pytorch import initialize
-from onnx_ghn.prediction.options import PolicyName
+from onnx_ghn.prediction.options import PolicyName, Post
 from racing.entrant import Entrant
 from racing.frameworks import flax_, keras_
 from racing.kinds import KINDS
@@ -82,6 +82,15 @@ def only(kind: str, situation: Situation, module: nn.Module) -> None:
     module.load_state_dict({name: predicted[name] for name in chosen}, strict=False)
 
 
+def differing(kind: str, situation: Situation, module: nn.Module) -> None:
+    """The same, copies in these tensors told apart by differences that cancel."""
+    chosen = KINDS[kind](module)
+    if not chosen:
+        raise UnavailableError(f"{situation.entrant.name} has no tensors of the kind {kind!r}")
+    predicted = _predicted(situation, "all", "differences")
+    module.load_state_dict({name: predicted[name] for name in chosen}, strict=False)
+
+
 def lsuv(situation: Situation, module: nn.Module) -> None:
     """One scalar a layer, from one batch."""
     lsuv_scales_(module, situation.batch())
@@ -110,6 +119,8 @@ STARTS: dict[str, Start] = {
     "auto": functools.partial(policy, "auto"),
     "early": functools.partial(policy, "early"),
     "spatial": functools.partial(only, "conv2d-spatial"),
+    "spatial+differences": functools.partial(differing, "conv2d-spatial"),
+    "conv2d+differences": functools.partial(differing, "conv2d"),
     "lsuv": lsuv,
     "all+lsuv": all_lsuv,
     "orthogonal": orthogonal,
@@ -121,8 +132,8 @@ STARTS: dict[str, Start] = {
 
 
 @functools.lru_cache(maxsize=4)  # the starts and rates of one network and seed follow each other
-def _predicted(situation: Situation, name: PolicyName) -> State:
+def _predicted(situation: Situation, name: PolicyName, post: Post = "none") -> State:
     """The state of the network with its own seeded values after an export, a prediction and a load."""
     module = situation.own()
-    initialize(module, TASKS[situation.entrant.task].example(), ghn=situation.ghn, policy=name)
+    initialize(module, TASKS[situation.entrant.task].example(), ghn=situation.ghn, policy=name, post=post)
     return {key: value.clone() for key, value in module.state_dict().items()}
