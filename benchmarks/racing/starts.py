@@ -68,26 +68,17 @@ def own(situation: Situation, module: nn.Module) -> None:
     """As it was drawn."""
 
 
-def policy(name: PolicyName, situation: Situation, module: nn.Module) -> None:
+def policy(name: PolicyName, situation: Situation, module: nn.Module, post: Post = "none") -> None:
     """What `predict` gives under a policy."""
-    module.load_state_dict(_predicted(situation, name))
+    module.load_state_dict(_predicted(situation, name, post))
 
 
-def only(kind: str, situation: Situation, module: nn.Module) -> None:
+def only(kind: str, situation: Situation, module: nn.Module, post: Post = "none") -> None:
     """The tensors of one kind from the GHN, everything else as it was drawn."""
     chosen = KINDS[kind](module)
     if not chosen:
         raise UnavailableError(f"{situation.entrant.name} has no tensors of the kind {kind!r}")
-    predicted = _predicted(situation, "all")
-    module.load_state_dict({name: predicted[name] for name in chosen}, strict=False)
-
-
-def differing(kind: str, situation: Situation, module: nn.Module) -> None:
-    """The same, copies in these tensors told apart by differences that cancel."""
-    chosen = KINDS[kind](module)
-    if not chosen:
-        raise UnavailableError(f"{situation.entrant.name} has no tensors of the kind {kind!r}")
-    predicted = _predicted(situation, "all", "differences")
+    predicted = _predicted(situation, "all", post)
     module.load_state_dict({name: predicted[name] for name in chosen}, strict=False)
 
 
@@ -96,9 +87,9 @@ def lsuv(situation: Situation, module: nn.Module) -> None:
     lsuv_scales_(module, situation.batch())
 
 
-def all_lsuv(situation: Situation, module: nn.Module) -> None:
-    """The same after a prediction of everything."""
-    policy("all", situation, module)
+def policy_lsuv(name: PolicyName, situation: Situation, module: nn.Module) -> None:
+    """The same after a prediction."""
+    policy(name, situation, module)
     lsuv(situation, module)
 
 
@@ -119,10 +110,12 @@ STARTS: dict[str, Start] = {
     "auto": functools.partial(policy, "auto"),
     "early": functools.partial(policy, "early"),
     "spatial": functools.partial(only, "conv2d-spatial"),
-    "spatial+differences": functools.partial(differing, "conv2d-spatial"),
-    "conv2d+differences": functools.partial(differing, "conv2d"),
+    "spatial+differences": functools.partial(only, "conv2d-spatial", post="differences"),
+    "conv2d+differences": functools.partial(only, "conv2d", post="differences"),
+    "all+differences": functools.partial(policy, "all", post="differences"),
     "lsuv": lsuv,
-    "all+lsuv": all_lsuv,
+    "all+lsuv": functools.partial(policy_lsuv, "all"),
+    "auto+lsuv": functools.partial(policy_lsuv, "auto"),
     "orthogonal": orthogonal,
     "mimetic": mimetic,
     "keras": lambda situation, module: keras_(module),
@@ -132,7 +125,7 @@ STARTS: dict[str, Start] = {
 
 
 @functools.lru_cache(maxsize=4)  # the starts and rates of one network and seed follow each other
-def _predicted(situation: Situation, name: PolicyName, post: Post = "none") -> State:
+def _predicted(situation: Situation, name: PolicyName, post: Post) -> State:
     """The state of the network with its own seeded values after an export, a prediction and a load."""
     module = situation.own()
     initialize(module, TASKS[situation.entrant.task].example(), ghn=situation.ghn, policy=name, post=post)
