@@ -50,7 +50,7 @@ def predict(
     --policy says which: those whose prediction was measured to pay (auto), everything (all), or nothing (none).
     """
     if data is not None:
-        options = dataclasses.replace(options, calibrate=data)
+        options = _fed_by(data, options, races=budget is not None)
     if budget is not None:
         _race(model, options, output, data, budget, ghn, force, as_json)
         return
@@ -83,6 +83,15 @@ def predict(
         )
 
 
+def _fed_by(data: str, options: PredictOptions, *, races: bool) -> PredictOptions:
+    """The options with the user's own data for what has to be measured, unless they name other inputs for that."""
+    if options.calibrate == PredictOptions().calibrate:
+        return dataclasses.replace(options, calibrate=data)
+    if not races:
+        raise OptionError(f"`data` {data} and `calibrate` {options.calibrate} name inputs for the same: leave one out")
+    return options
+
+
 def _race(
     model: str,
     options: PredictOptions,
@@ -98,7 +107,10 @@ def _race(
         raise OptionError("`budget` needs labelled images: give class folders of them with `data`")
     check_output(output, [".onnx"], "an ONNX model", force, [model, ghn, data])
     from onnx_ghn.finetuning import choose_start
+    from onnx_ghn.graph import build_graph
 
+    if options.include:  # before the race, not after it
+        check_included(options.include, [parameter.name for parameter in build_graph(model).parameters])
     race = choose_start(model, data, output, ghn=ghn, budget_s=budget, force=force, options=options, bar=bar)
     if as_json:
         coverage = race.prediction.coverage.to_dict()

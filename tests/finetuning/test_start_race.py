@@ -129,3 +129,14 @@ def test_data_without_a_budget_set_the_running_statistics(
         assert CliRunner().invoke(command, given).exit_code == 0
     one, other = tensors_of(tmp_path / "data.onnx"), tensors_of(tmp_path / "calibrate.onnx")
     assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_two_sources_of_inputs_and_patterns_that_select_nothing_are_refused(
+    colours: Path, fresh_file: Path, ghn: Path, tmp_path: Path
+) -> None:
+    given = [str(fresh_file), "-o", str(tmp_path / "o.onnx"), "--ghn", str(ghn), "--data", str(colours)]
+    both = CliRunner().invoke(command, [*given, "--calibrate", "noise"])
+    assert str(both.exception) == f"--data {colours} and --calibrate noise name inputs for the same: leave one out"
+    nothing = CliRunner().invoke(command, [*given, "--budget", "60", "--include", "no_such_layer"])
+    assert "no_such_layer" in str(nothing.exception)
+    assert not (tmp_path / "o.onnx").exists()
