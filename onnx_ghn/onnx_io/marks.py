@@ -51,9 +51,35 @@ class Note:
     reads: dict[str, tuple[tuple[int, ...], tuple[Read, ...]]]
 
     @functools.cached_property
+    def weights(self) -> frozenset[str] | None:
+        """The tensors that hold weights of the framework's model, be they trained or not; None: nothing readable says.
+
+        The other tensors of an export are constants of its computation.
+        """
+        try:
+            return frozenset(str(name) for name in json.loads(self.trace)["stored"]) if self.trace else None
+        except _DAMAGED:
+            return None
+
+    @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """The tensors that the note is about, as far as tools keep them: no single numbers."""
         return tuple(self.reads or self.frozen)
+
+    def made_of_frozen(self, prefix: str, stored: Mapping[str, StoredTensor]) -> dict[str, Ranges]:
+        """The file's tensors that a tool made of frozen ones alone: it gave them the names of operators' outputs.
+
+        Folding an operator on constants does so, be it the turning of a matrix or the widening of a first state.
+        """
+        readers: dict[str, list[bool]] = {}
+        for name, (_, reads) in self.reads.items():
+            for read in reads:
+                readers.setdefault(read.output, []).append(self.frozen.get(name, ()) is None)
+        return {
+            prefix + output: None
+            for output, are_frozen in readers.items()
+            if all(are_frozen) and output not in self.reads and prefix + output in stored
+        }
 
     def prefixes(self, stored: Mapping[str, StoredTensor]) -> list[str]:
         """What stands before the note's names in a file that has these tensors: "" as a rule.
@@ -122,6 +148,7 @@ def frozen_tensors(model: ir.Model) -> dict[str, Ranges]:
     for note in said:
         for prefix in note.prefixes(stored):
             frozen |= {prefix + name: ranges for name, ranges in note.frozen.items()}
+            frozen |= note.made_of_frozen(prefix, stored)
     return frozen
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -60,13 +59,8 @@ def _traced(model: ir.Model, stored: Mapping[str, StoredTensor]) -> set[str]:
     """Stored names in the traces of our exporters; none where there is no trace, or no readable one: `load` says so."""
     found: set[str] = set()
     for note in notes(model):
-        try:
-            record = json.loads(note.trace or "{}")
-            names = [str(name) for name in record.get("stored", ())]
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            continue
         for prefix in note.prefixes(stored):
-            found |= {prefix + name for name in names} & stored.keys()
+            found |= {prefix + name for name in note.weights or ()} & stored.keys()
     return found
 
 

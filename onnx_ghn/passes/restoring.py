@@ -8,14 +8,15 @@ names, that says what was one and what it was called.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io.injection import drop_if_unused
-from onnx_ghn.onnx_io.marks import Note, notes
+from onnx_ghn.onnx_io.marks import Note, Ranges, frozen_tensors, notes
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.onnx_io.tensors import AbsentTensor, LazyTensor
 from onnx_ghn.passes.results import Rewrite
@@ -46,7 +47,11 @@ class Lost:
 
 
 def lost_tensors(model: ir.Model, stored: Mapping[str, StoredTensor]) -> list[Lost]:
-    """What an export noted and the file has no more, the frozen ones first."""
+    """What an export noted and the file has no more, the frozen ones first.
+
+    A constant of the computation (the zeros from which an LSTM starts) may be gone for good, folded away. A tensor of
+    the framework's model, which its author froze, is not given up where any other may be that one.
+    """
     said = notes(model)
     known = {prefix + name for note in said for prefix in note.prefixes(stored) for name in note.names}
     strangers = [
@@ -54,14 +59,65 @@ def lost_tensors(model: ir.Model, stored: Mapping[str, StoredTensor]) -> list[Lo
         for name, tensor in stored.items()
         if name not in known and tensor.dtype.is_floating_point() and math.prod(tensor.shape) > 1
     ]
-    lost = [
-        Lost(prefix + name, name in note.frozen, strangers[0] if strangers else "")
-        for note in said
-        for prefix in note.prefixes(stored)
-        for name in note.reads
-        if prefix + name not in stored
-    ]
+    frozen = frozen_tensors(model)
+    lost = []
+    for note in said:
+        for prefix in note.prefixes(stored):
+            gone = [name for name in note.reads if prefix + name not in stored]
+            told = {prefix + read.output for _, reads in note.reads.values() for read in reads}
+            search = _Search(model, note, prefix, stored, frozen, [name for name in strangers if name not in told])
+            for name in gone:
+                is_frozen = name in note.frozen
+                stranger = search.stranger(name, gone) if is_frozen else next(iter(strangers), "")
+                lost.append(Lost(prefix + name, is_frozen, stranger))
     return sorted(lost, key=lambda one: not one.frozen)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    """What a frozen tensor that is gone may be now, of the tensors that an export did not have.
+
+    Attributes:
+        frozen: the file's tensors that are known to be frozen.
+        strangers: the names of those of which nothing tells what they were made of.
+    """
+
+    model: ir.Model
+    note: Note
+    prefix: str
+    stored: Mapping[str, StoredTensor]
+    frozen: Mapping[str, Ranges]
+    strangers: list[str]
+
+    def stranger(self, name: str, gone: Collection[str]) -> str:
+        """The name of a tensor that the file may have in the place of a frozen one, "" where it can have none.
+
+        Args:
+            gone: all tensors of the note that the file has no more.
+        """
+        outputs = [self.prefix + read.output for read in self.note.reads[name][1]]
+        if outputs and all(output in self.frozen and output in self.stored for output in outputs):
+            return ""  # what was made of it is there, and known to be frozen
+        if self.note.weights is None or name in self.note.weights:
+            mixed = (output for output in outputs if output in self.stored)  # folded with what is trained
+            return next(itertools.chain(self.strangers, mixed), "")
+        if still_read := self._in_its_place(name):
+            return still_read
+        new = sum(math.prod(self.stored[other].shape) for other in self.strangers)
+        trained = sum(math.prod(self.note.reads[other][0]) for other in gone if other not in self.note.frozen)
+        return self.strangers[0] if new > trained else ""  # else all that is new may hold what was trained
+
+    def _in_its_place(self, name: str) -> str:
+        """The new tensor that an operator reads where it read this one; "" where none does."""
+        nodes = {output.name: node for node in self.model.graph for output in node.outputs[:1]}
+        by_value = {id(tensor.value): tensor.name for tensor in self.stored.values()}
+        for read in self.note.reads[name][1]:
+            node = nodes.get(self.prefix + read.output)
+            if node is not None and read.place < len(node.inputs):
+                found = by_value.get(id(_source(node.inputs[read.place])))
+                if found in self.strangers:
+                    return found or ""
+        return ""
 
 
 def check_frozen(model: ir.Model, stored: Mapping[str, StoredTensor]) -> list[str]:
@@ -74,17 +130,16 @@ def check_frozen(model: ir.Model, stored: Mapping[str, StoredTensor]) -> list[st
         ModelReadError: a frozen tensor is gone, and another that the export did not have may be that one.
     """
     lost = lost_tensors(model, stored)
-    if not lost:
+    replaced = [one for one in lost if one.stranger]
+    if not replaced:  # parts of the model were cut off, with their tensors
         return []
-    first = lost[0]
-    if first.frozen and first.stranger:
+    first = replaced[0]
+    if first.frozen:
         raise ModelReadError(
             f"tensor {first.name!r}, which the export noted as frozen, is gone, and {first.stranger!r} is new: a tool "
             "renamed or replaced tensors, and nothing tells what is frozen; predict the file that `export` wrote, and "
             "run the tool on the result"
         )
-    if not first.stranger:  # parts of the model were cut off, with their tensors
-        return []
     return [
         f"{len(lost)} tensors that the export noted are gone, first {first.name}: `load` needs the file that `predict` "
         "makes of the export, before any tool"

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx.compose
 import onnx_ir as ir
+import onnxruntime
 import pytest
 import torch
 from onnx import helper, numpy_helper
@@ -159,3 +160,121 @@ def test_a_part_that_was_cut_off_is_no_loss(tmp_path: Path) -> None:
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
     assert {e.outcome for e in inspect_model(proto, policy="all").coverage.entries} == {"frozen"}
+
+
+class Recurrent(nn.Module):
+    """An embedding, an LSTM, which starts from zeros that torch writes as a constant, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20, 4)
+        self.rnn = nn.LSTM(4, 6, batch_first=True)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, T, 3)."""
+        return self.head(self.rnn(self.words(tokens))[0])
+
+
+class Tied(nn.Module):
+    """A table of words that is the head, too, with a layer between; one of the two is frozen."""
+
+    def __init__(self, frozen: str) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20, 4)
+        self.layer = nn.Linear(4, 4)
+        getattr(self, frozen).requires_grad_(False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, T, 20)."""
+        return nn.functional.linear(self.layer(self.words(tokens)), self.words.weight)
+
+
+TOKENS = torch.arange(6).reshape(2, 3)
+
+
+def folded(net: nn.Module, folder: Path, level: str = "ORT_ENABLE_BASIC") -> onnx.ModelProto:
+    """An export of a network, whose constants onnxruntime has folded."""
+    pytorch.export(net.eval(), folder / "m.onnx", TOKENS)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.optimized_model_filepath = str(folder / "folded.onnx")
+    onnxruntime.InferenceSession(folder / "m.onnx", options, providers=["CPUExecutionProvider"])
+    return onnx.load(folder / "folded.onnx")
+
+
+@pytest.mark.parametrize("drops_state", [False, True])
+def test_a_state_that_a_tool_folded_stops_nothing(drops_state: bool, tmp_path: Path) -> None:
+    """Folding makes a new constant of the zeros; a simplifier leaves them out, as an LSTM starts from zeros anyway."""
+    torch.manual_seed(0)
+    proto = folded(Recurrent(), tmp_path)
+    layer = next(node for node in proto.graph.node if node.op_type == "LSTM")
+    state = layer.input[5]
+    if drops_state:
+        del layer.input[5:]
+        kept = [tensor for tensor in proto.graph.initializer if tensor.name != state]
+        del proto.graph.initializer[:]
+        proto.graph.initializer.extend(kept)
+    prediction = onnx_ghn.predict(proto, tmp_path / "o.onnx", policy="all")
+    outcomes = {e.parameter.name: e.outcome for e in prediction.coverage.entries}
+    assert [outcomes[name] for name in layer.input[1:4]] == ["predicted"] * 3
+    assert outcomes["words.weight"] == outcomes["head.bias"] == "predicted"
+    if not drops_state:
+        assert outcomes[state] == "frozen"
+        written = {t.name: numpy_helper.to_array(t) for t in onnx.load(tmp_path / "o.onnx").graph.initializer}
+        assert written[state].size
+        assert not written[state].any()
+
+
+@pytest.mark.parametrize("frozen", ["words", "layer"])
+def test_what_a_tool_made_of_frozen_tensors_is_frozen(frozen: str, tmp_path: Path) -> None:
+    """Turned matrices have the names of what turned them; the frozen table is then stored twice."""
+    torch.manual_seed(0)
+    proto = folded(Tied(frozen), tmp_path)
+    before = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    turned = {"words": next(name for name, values in before.items() if values.shape == (4, 20))}
+    turned["layer"] = next(name for name, values in before.items() if values.shape == (4, 4))
+    prediction = onnx_ghn.predict(proto, tmp_path / "o.onnx", policy="all")
+    outcomes = {e.parameter.name: e.outcome for e in prediction.coverage.entries}
+    after = {t.name: numpy_helper.to_array(t) for t in onnx.load(tmp_path / "o.onnx").graph.initializer}
+    for part, name in turned.items():
+        assert (outcomes[name] == "frozen") == (part == frozen)
+        assert np.array_equal(before[name], after[name]) == (part == frozen)
+    assert outcomes["words.weight"] == ("frozen" if frozen == "words" else "predicted")
+
+
+class Filtered(nn.Module):
+    """A constant of the code, which is no parameter and no buffer, between two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.filters = torch.rand(6, 6, generator=torch.Generator().manual_seed(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, 6) -> (B, T, 6)."""
+        return self.second(self.first(x) @ self.filters)
+
+
+@pytest.mark.parametrize("reader", ["kept", "renamed"])
+def test_a_constant_that_may_be_another_tensor_now_stops_the_work(reader: str, tmp_path: Path) -> None:
+    net = Filtered()
+    pytorch.export(net, tmp_path / "m.onnx", torch.rand(2, 3, 6))
+    proto = onnx.load(tmp_path / "m.onnx")
+    constant = next(
+        node
+        for node in proto.graph.node
+        if node.op_type == "Constant" and node.attribute[0].t.dims == [6, 6] and node.output
+    )
+    name = constant.output[0]
+    proto.graph.initializer.append(numpy_helper.from_array(net.filters.numpy()[None], "folded"))
+    proto.graph.node.remove(constant)
+    node = next(node for node in proto.graph.node if name in node.input)
+    node.input[:] = ["folded" if given == name else given for given in node.input]
+    if reader == "renamed":
+        old, node.output[0] = node.output[0], "fused"
+        for other in proto.graph.node:
+            other.input[:] = ["fused" if given == old else given for given in other.input]
+    with pytest.raises(ModelReadError, match=r"which the export noted as frozen, is gone, and 'folded' is new"):
+        onnx_ghn.predict(proto, policy="all")
