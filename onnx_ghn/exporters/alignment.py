@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import CheckpointError
+from onnx_ghn.exporters.anchors import by_anchor
 from onnx_ghn.exporters.weight_map import WeightMap
 from onnx_ghn.onnx_io.marks import notes
 from onnx_ghn.onnx_io.reads import Read, reads, reads_of
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["Found", "align", "traced"]
+__all__ = ["Found", "Rewritten", "align", "traced"]
 
 _REMEDY = "load the file that `predict` wrote, before any tool"
 
@@ -29,6 +30,10 @@ _REMEDY = "load the file that `predict` wrote, before any tool"
 _FirstRead = tuple[str, int, tuple[int, ...], str]
 #: The shape of each tensor at the export, and what read it.
 _Reads = Mapping[str, tuple[tuple[int, ...], tuple[Read, ...]]]
+
+
+class Rewritten(CheckpointError):
+    """The file is of this model, and a tool has changed its tensors since it was exported."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +55,8 @@ def traced(
         numbered: see `roundtrip.LiveModel`.
 
     Raises:
-        CheckpointError: the file is of another model, or a tool changed it since.
+        CheckpointError: the file is of another model.
+        Rewritten: a tool changed it since.
     """
     fitting: list[tuple[WeightMap, _Reads, str]] = []
     others: list[WeightMap] = []
@@ -85,6 +91,7 @@ def align(
     repeated: Mapping[str, npt.NDArray[np.int64]] | None = None,
     *,
     strict: bool = False,
+    rewritten: bool = False,
 ) -> Found:
     """The map of an export under the names of another export of the same model.
 
@@ -97,12 +104,17 @@ def align(
         exported: the export, of which `weight_map` is the map.
         repeated: what of the export holds elements several times; the file must hold one value at all these places.
         strict: the export's own names are numbers, by which nothing is matched.
+        rewritten: a tool went over the file: what no name and no reader tells is guessed by the values around it, and
+            the caller has to see whether the guess is right.
 
     Raises:
         CheckpointError: the file lacks a tensor, or reads it otherwise.
     """
     own = reads(exported)
     renamed = _by_order(exported, model, stored) or _by_reader(own, model, stored)
+    if rewritten:
+        lost = [name for name in weight_map.stored if name not in renamed and name not in stored]
+        renamed |= by_anchor(exported, lost, model, stored)
     names: dict[str, str] = {}
     for name in weight_map.stored:
         if name in renamed:
@@ -148,16 +160,16 @@ def _oriented(
     arrays = {}
     for name, shape in weight_map.stored.items():
         if name not in stored:
-            raise CheckpointError(f"tensor {name} is absent, {shape} in the export of this model; {_REMEDY}")
+            raise Rewritten(f"tensor {name} is absent, {shape} in the export of this model; {_REMEDY}")
         tensor = stored[name]
         now = {read.how for read in reads_of(tensor, model)}
         then = {read.how for read in expected[name][1]} if name in expected else now
         turned = len(shape) == 2 and len(now) == len(then) == 1 and now != then and _is_linear(now) and _is_linear(then)
         values = tensor.numpy().T if turned else tensor.numpy()
         if tuple(values.shape) != shape:
-            raise CheckpointError(f"tensor {name} is {tensor.shape}, {shape} in the export of this model; {_REMEDY}")
+            raise Rewritten(f"tensor {name} is {tensor.shape}, {shape} in the export of this model; {_REMEDY}")
         if len(shape) > 1 and not turned and not now <= then:
-            raise CheckpointError(
+            raise Rewritten(
                 f"tensor {name} is read as {_told(now)} here and as {_told(then)} in the export of this model: a tool "
                 f"rewrote the file; {_REMEDY}"
             )

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from onnx_ghn.errors import CheckpointError, GraphError
-from onnx_ghn.exporters.alignment import Found, align, traced
+from onnx_ghn.errors import CheckpointError, GraphError, OnnxGhnError
+from onnx_ghn.exporters.alignment import Found, Rewritten, align, traced
 from onnx_ghn.exporters.loadable import check_loads
 from onnx_ghn.exporters.reports import ExportReport, LoadReport, WeightNote
+from onnx_ghn.exporters.same_outputs import check_same_outputs
 from onnx_ghn.exporters.weight_map import Array, Codes, WeightMap
 from onnx_ghn.onnx_io import check_target, inject, read_model, stored_tensors, write_model
 from onnx_ghn.onnx_io.injection import drop_if_unused
@@ -168,7 +169,8 @@ def load_live(live: LiveModel, source: str | os.PathLike[str] | ir.Model) -> Loa
     """Set a live model's weights to those of an ONNX model of it, in place.
 
     A file that `export_live` wrote says where they are. For any other file, the live model is exported once more, in
-    memory, and compared; then in the ways of its framework that others may have exported it in.
+    memory, and compared; then in the ways of its framework that others may have exported it in. In a file that a tool
+    rewrote, tensors are guessed, and taken if the model then computes what the file computes.
 
     Raises:
         CheckpointError: the file is of another model; the live model is unchanged.
@@ -179,7 +181,10 @@ def load_live(live: LiveModel, source: str | os.PathLike[str] | ir.Model) -> Loa
     stored = stored_tensors(model)
     current = live.read()
     shapes = {name: tuple(values.shape) for name, values in current.items()}
-    found = traced(model, stored, shapes, numbered=live.numbered) or _found_by_exporting(live, model, stored)
+    try:
+        found = traced(model, stored, shapes, numbered=live.numbered) or _found_by_exporting(live, model, stored)
+    except Rewritten as error:
+        found = _found_behind_a_tool(live, model, stored, error)
     weights = found.weight_map.collect(found.arrays)
     live.write({name: values.astype(current[name].dtype) for name, values in weights.items()})
     return LoadReport(
@@ -293,7 +298,27 @@ def _found_by_exporting(live: LiveModel, model: ir.Model, stored: Mapping[str, S
         if not computed:
             return found
         said = said or f"weight {computed[0].name!r} {list(computed[0].shape)}: {_COMPUTED}"
-    raise CheckpointError(f"{said or first}; {_PLAIN_EXPORT}") from first
+    kind = Rewritten if isinstance(first, Rewritten) and said is None else CheckpointError
+    raise kind(f"{said or first}; {_PLAIN_EXPORT}") from first
+
+
+def _found_behind_a_tool(
+    live: LiveModel, model: ir.Model, stored: Mapping[str, StoredTensor], told: CheckpointError
+) -> Found:
+    """The weights of a file that a tool rewrote: guessed beside an export, and seen to compute what the file computes.
+
+    Raises:
+        CheckpointError: what was told before; the guess is no better, or the model cannot be exported.
+    """
+    try:
+        with to_model(live) as exported:
+            found = align(exported.model, exported.weight_map, model, stored, exported.repeated, rewritten=True)
+            names = zip(exported.weight_map.stored, found.weight_map.stored, strict=True)
+            check_same_outputs(exported.model, {own: found.arrays[name] for own, name in names}, model)
+    except OnnxGhnError as error:
+        logger.debug("%s", error)
+        raise told from error
+    return found
 
 
 def _rounded(

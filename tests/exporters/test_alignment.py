@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
+from onnx_ir.passes import common
 from torch import nn
 
 import onnx_ghn
@@ -180,3 +183,127 @@ def test_rounded_values_are_told(kind: str, tmp_path: Path) -> None:
     assert report.notes == ("the file holds float16, so that the weights of the model are rounded to that",)
     for name, values in expected.items():
         torch.testing.assert_close(net.state_dict()[name], values, rtol=0, atol=0)
+
+
+class Tied(nn.Module):
+    """A table of words that is the head, too, two square layers side by side, and one that makes the rest wider."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.norm = nn.Embedding(12, 8), nn.LayerNorm(8)
+        self.query, self.key = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.wide, self.narrow = nn.Linear(8, 10), nn.Linear(10, 8)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, T, 12)."""
+        x = self.norm(self.words(tokens))
+        x = x + (self.query(x) @ self.key(x).transpose(1, 2)).softmax(-1) @ x
+        x = x + self.narrow(torch.relu(self.wide(x)))
+        return nn.functional.linear(x, self.words.weight)
+
+
+TOKENS = torch.arange(12).reshape(2, 6)
+
+
+def by_onnxruntime(source: Path, target: Path) -> None:
+    """MatMul and Add become Gemm and Reshape, turned matrices are folded, and take the names of what turned them."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(target)
+    onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def as_onnxslim(source: Path, target: Path) -> None:
+    """The same, with the matrices as they were, under new names, and the head's table stored once."""
+    by_onnxruntime(source, target)
+    proto = onnx.load(target)
+    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for number, node in enumerate(proto.graph.node):
+        if node.op_type == "Gemm":
+            tensor = tensors[node.input[1]]
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).T.copy(), f"matrix_{number}"))
+            node.input[1] = tensor.name
+            next(attribute for attribute in node.attribute if attribute.name == "transB").i = 1
+    head = next(node for node in proto.graph.node if node.op_type == "MatMul" and node.input[1] in tensors)
+    position = list(proto.graph.node).index(head)
+    proto.graph.initializer.remove(tensors[head.input[1]])
+    turned = onnx.helper.make_node("Transpose", ["words.weight"], [head.input[1]], perm=[1, 0])
+    proto.graph.node.insert(position, turned)
+    onnx.save(proto, target)
+
+
+def without_repetition(source: Path, target: Path) -> None:
+    """Equal tensors are one, and what is computed twice is computed once."""
+    model = ir.load(source)
+    common.DeduplicateInitializersPass()(model)
+    common.CommonSubexpressionEliminationPass()(model)
+    common.RemoveUnusedNodesPass()(model)
+    ir.save(model, target)
+
+
+@pytest.mark.parametrize(
+    ("tool", "equal"),
+    [
+        (by_onnxruntime, False),
+        (by_onnxruntime, True),
+        (as_onnxslim, False),
+        (as_onnxslim, True),
+        (without_repetition, False),
+    ],
+)
+def test_a_tied_weight_comes_back_from_behind_a_tool(
+    tool: Callable[[Path, Path], None], equal: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    net, other = Tied().eval(), Tied().eval()
+    if equal:
+        net.key.load_state_dict(net.query.state_dict())
+    pytorch.export(net, tmp_path / "m.onnx", TOKENS)
+    tool(tmp_path / "m.onnx", tmp_path / "t.onnx")
+    assert pytorch.load(other, tmp_path / "t.onnx", TOKENS).complete
+    for name, values in net.state_dict().items():
+        np.testing.assert_array_equal(other.state_dict()[name].numpy(), values.numpy())
+    with torch.no_grad():
+        np.testing.assert_allclose(other(TOKENS).numpy(), run(tmp_path / "t.onnx", TOKENS), rtol=1e-4, atol=1e-5)
+
+
+def test_a_tied_weight_with_two_values_is_refused(tmp_path: Path) -> None:
+    """onnxruntime stores the table twice; a trainer can change one of the two."""
+    torch.manual_seed(0)
+    net, other = Tied().eval(), Tied().eval()
+    pytorch.export(net, tmp_path / "m.onnx", TOKENS)
+    by_onnxruntime(tmp_path / "m.onnx", tmp_path / "t.onnx")
+    proto = onnx.load(tmp_path / "t.onnx")
+    turned = next(tensor for tensor in proto.graph.initializer if list(tensor.dims) == [8, 12])
+    turned.CopyFrom(numpy_helper.from_array(1.5 * numpy_helper.to_array(turned), turned.name))
+    onnx.save(proto, tmp_path / "t.onnx")
+    before = {name: values.clone() for name, values in other.state_dict().items()}
+    with pytest.raises(CheckpointError, match="weight is absent"):
+        pytorch.load(other, tmp_path / "t.onnx", TOKENS)
+    for name, values in before.items():
+        assert torch.equal(other.state_dict()[name], values)
+
+
+class Scaled(nn.Module):
+    """Two layers whose outputs are halved; a tool multiplies that into the kernels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, 8, 8) -> (B, 4, 4, 4)."""
+        return torch.relu(self.second(torch.relu(self.first(x) * 0.5)) * 0.5)
+
+
+def test_weights_into_which_a_tool_multiplied_are_refused(tmp_path: Path) -> None:
+    """They have the shapes and the places of the weights that they are no more."""
+    torch.manual_seed(0)
+    net, other, images = Scaled().eval(), Scaled().eval(), torch.rand(1, 3, 8, 8)
+    pytorch.export(net, tmp_path / "m.onnx", images)
+    by_onnxruntime(tmp_path / "m.onnx", tmp_path / "t.onnx")
+    kernels = [numpy_helper.to_array(t) for t in onnx.load(tmp_path / "t.onnx").graph.initializer if len(t.dims) == 4]
+    assert any(np.array_equal(kernel, 0.5 * net.first.weight.detach().numpy()) for kernel in kernels)
+    with pytest.raises(CheckpointError, match="is absent"):
+        pytorch.load(other, tmp_path / "t.onnx", images)
