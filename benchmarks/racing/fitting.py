@@ -1,0 +1,156 @@
+"""Which start each kind of network gets: fitted on some networks of a race, told as the rules of a policy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_ghn.prediction.features import ModelFeatures
+from onnx_ghn.prediction.policy import Rule
+from racing.summary import BASELINE, Results
+
+__all__ = ["CANDIDATES", "CELLS", "Cell", "Chosen", "choose_for_cell", "halves", "policy_of"]
+
+_TOLERATED = 1.0  # points that a network may end below its own start, by the noise of a few seeds
+_LEAST = 2  # networks that a cell needs before anything but the own start is chosen for it
+_MARKS_OF: Mapping[str, tuple[int, ...]] = {"auto": (0, 1, 2), "early": (0, 1)}  # marks whose gain counts
+_FLOOR_AT: Mapping[str, tuple[int, ...]] = {"auto": (2,), "early": (0,)}  # marks at which nothing may be lost
+
+#: From a start of the race to the tensors that it predicts: conditions, why, post. The race's own names.
+CANDIDATES: Mapping[str, tuple[dict[str, Any], str, str]] = {
+    "spatial": ({"kind": ["conv2d"], "longest": {"least": 2, "most": 7}}, "2-D kernels of 2 to 7 pixels", "none"),
+    "spatial+differences": (
+        {"kind": ["conv2d"], "longest": {"least": 2, "most": 7}},
+        "2-D kernels of 2 to 7 pixels",
+        "differences",
+    ),
+    "conv2d+differences": ({"kind": ["conv2d"]}, "2-D kernels", "differences"),
+    "all": ({}, "everything", "none"),
+    "all+differences": ({}, "everything", "differences"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """Networks that get the same start. No two cells share a network.
+
+    Attributes:
+        words: for people, in the plural.
+        conditions: on the features of a model, as in a policy.
+    """
+
+    words: str
+    conditions: Mapping[str, Any]
+
+    def holds(self, features: ModelFeatures) -> bool:
+        """Whether a network is of this cell."""
+        from onnx_ghn.prediction.features import TensorFeatures
+
+        return Rule(self.conditions, {}, True, "").holds(features, TensorFeatures("other"))
+
+
+_CLASSES = {"least": 2, "most": 2}  # axes of the output: batch and classes
+_PICTURES = {"least": 3, "most": 5}
+
+CELLS: Sequence[Cell] = (
+    Cell(
+        "convolutional image classifiers with batch norms",
+        {"data": ["image"], "attention": [False], "output_axes": _CLASSES, "norm": ["batch"]},
+    ),
+    Cell(
+        "convolutional image classifiers without batch norms",
+        {"data": ["image"], "attention": [False], "output_axes": _CLASSES, "norm": ["layer", "none"]},
+    ),
+    Cell(
+        "convolutional networks from images to images or boxes",
+        {"data": ["image"], "attention": [False], "output_axes": _PICTURES},
+    ),
+    Cell("image networks with attention", {"data": ["image"], "attention": [True]}),
+    Cell("networks of series and sound", {"data": ["series"]}),
+    Cell("text networks with attention", {"data": ["tokens"], "attention": [True]}),
+    Cell("text networks without attention", {"data": ["tokens"], "attention": [False]}),
+    Cell("networks of tables", {"data": ["table"]}),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """What a cell gets in a mode.
+
+    Attributes:
+        start: of the race; the own one where no other pays.
+        n: networks that it was chosen by.
+        gains: of these networks beside the own start, (networks, marks), empty for the own start.
+    """
+
+    start: str
+    n: int
+    gains: npt.NDArray[np.float64]
+
+
+def halves(features: Mapping[str, ModelFeatures]) -> tuple[list[str], list[str]]:
+    """Two halves of the networks, each cell split by turns in the order of names."""
+    first: list[str] = []
+    second: list[str] = []
+    for cell in (*CELLS, None):
+        members = sorted(name for name, of in features.items() if _cell_of(of) is cell)
+        first += members[::2]
+        second += members[1::2]
+    return first, second
+
+
+def _cell_of(features: ModelFeatures) -> Cell | None:
+    return next((cell for cell in CELLS if cell.holds(features)), None)
+
+
+def choose_for_cell(mode: str, found: Results, networks: Sequence[str]) -> Chosen:
+    """The start with the largest mean gain, of those that no network loses by.
+
+    For `auto` a network loses whose end is below that of the own start by more than a standard error and by more than
+    a point; for `early` likewise after a quarter of the budget. The gain is the mean over networks and over the marks:
+    all three for `auto`, 25 and 50 % for `early`.
+
+    Args:
+        networks: of a cell, those that may be looked at.
+    """
+    best = Chosen(BASELINE, len(networks), np.empty((0, 3)))
+    if len(networks) < _LEAST:
+        return best
+    largest = 0.0
+    marks, floor = list(_MARKS_OF[mode]), list(_FLOOR_AT[mode])
+    for start in CANDIDATES:
+        if any(start not in found[name] or BASELINE not in found[name] for name in networks):
+            continue
+        both = [found[name][start].beside(found[name][BASELINE]) for name in networks]
+        gains, errors = (np.array(values) for values in zip(*both, strict=True))
+        bound = np.maximum(_TOLERATED, np.nan_to_num(errors))
+        if (gains < -bound)[:, floor].any():
+            continue
+        gain = float(gains[:, marks].mean())
+        if gain > largest:
+            best, largest = Chosen(start, len(networks), gains), gain
+    return best
+
+
+def policy_of(knows: str, chosen: Mapping[str, Mapping[str, Chosen]]) -> dict[str, Any]:
+    """The content of a policy.json.
+
+    Args:
+        knows: what the GHN was trained on.
+        chosen: by mode and by the words of a cell.
+    """
+    rules: dict[str, list[dict[str, Any]]] = {}
+    for mode, of in chosen.items():
+        rules[mode] = []
+        for cell in CELLS:
+            start = of[cell.words].start
+            if start == BASELINE:
+                continue
+            conditions, why, post = CANDIDATES[start]
+            rule = {"model": dict(cell.conditions), "tensor": conditions, "take": True, "why": f"{why} of {cell.words}"}
+            rules[mode].append(rule if post == "none" else {**rule, "post": post})
+    return {"knows": knows, "rules": rules}
