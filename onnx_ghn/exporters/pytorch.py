@@ -14,9 +14,12 @@ import numpy as np
 
 from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.exporters.loadable import check_loads
+from onnx_ghn.exporters.module_inputs import n_tensors, n_tensors_read
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
 from onnx_ghn.exporters.roundtrip import LiveModel, export_live, load_live, to_model
 from onnx_ghn.exporters.weight_map import Array
+from onnx_ghn.onnx_io import read_model
+from onnx_ghn.onnx_io.inputs_read import inputs_read
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.torch_export import TorchExportOptions
 
@@ -82,10 +85,12 @@ class LiveModule(LiveModel):
         self._module = module
         self._exported = module if wrapper is None else wrapper
         self._args, self._kwargs = _inputs(example_inputs)
+        self.takes_inputs = n_tensors(self._args, self._kwargs) > 0
         self._choice = exporter
         self._auxiliary = auxiliary
         self._folds = False
         self._options = options
+        self._last_read: dict[str, Array] = {}
         self.exporter = f"torch {torch.__version__}"
         parameters = dict(module.named_parameters())
         state = module.state_dict(keep_vars=True)
@@ -100,7 +105,8 @@ class LiveModule(LiveModel):
 
     def read(self) -> dict[str, Array]:
         """Copies of parameters and persistent buffers."""
-        return {name: np.array(_numpy(tensor)) for name, tensor in self._tensors.items()}
+        self._last_read = {name: np.array(_numpy(tensor)) for name, tensor in self._tensors.items()}
+        return dict(self._last_read)
 
     def write(self, values: Mapping[str, Array]) -> None:
         """Set weights in place, so that optimisers that hold them stay valid."""
@@ -141,6 +147,7 @@ class LiveModule(LiveModel):
                 )
                 if self._choice == "auto":  # before the second exporter is given up
                     check_loads(path, f"torch's exporter {exporter}")
+                self._check_inputs(path, exporter)
             except GraphError as error:
                 if self._choice != "auto" or first is not None:
                     raise GraphError(f"{first}; its second exporter: {error}" if first else str(error)) from error
@@ -151,6 +158,32 @@ class LiveModule(LiveModel):
                 self.exporter = f"{self.exporter.partition(' (')[0]} ({exporter})"
                 return path
         raise AssertionError("unreachable")
+
+    def _check_inputs(self, path: Path, exporter: str) -> None:
+        """Raise GraphError for a file that depends on fewer tensors than the module does.
+
+        A value that leaves torch on its way (numpy, a number of Python) is stored as it was for the example. The module
+        is run only where the file leaves an input out, and with its own weights: the codes of an export are so small
+        that differences vanish.
+        """
+        n_given = n_tensors(self._args, self._kwargs)
+        n_in_file = len(inputs_read(read_model(path)))
+        if n_in_file >= n_given:
+            return
+        present = {name: np.array(_numpy(tensor)) for name, tensor in self._tensors.items()}
+        try:
+            self.write(self._last_read)
+            n_read = n_tensors_read(self._exported, self._args, self._kwargs)
+        finally:
+            self.write(present)
+        if n_in_file < n_read:
+            other = "dynamo" if exporter == "torchscript" else "torchscript"
+            name = type(self._module).__name__
+            raise GraphError(
+                f"{name}: the file that torch's exporter {exporter} wrote depends on {n_in_file} "
+                f"of the {n_read} inputs that the module reads, and holds what came of the others for the example; try "
+                f"`exporter` {other}, or keep to torch's functions on the way from the inputs (no numpy, no .item())"
+            )
 
     def elsewhere(self, model: ir.Model) -> Iterator[LiveModule]:
         """The module as torch.onnx.export writes it, by default or without folding, in the opset of a file."""

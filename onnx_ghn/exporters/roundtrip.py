@@ -28,6 +28,7 @@ from onnx_ghn.exporters.same_outputs import check_same_outputs
 from onnx_ghn.exporters.weight_map import Array, Codes, WeightMap
 from onnx_ghn.onnx_io import check_target, inject, read_model, stored_tensors, write_model
 from onnx_ghn.onnx_io.injection import drop_if_unused
+from onnx_ghn.onnx_io.inputs_read import data_inputs, inputs_read
 from onnx_ghn.onnx_io.marks import Ranges, mark
 from onnx_ghn.onnx_io.reads import reads
 from onnx_ghn.passes.restoring import RestoreTensors
@@ -58,6 +59,7 @@ class LiveModel(Protocol):
     framework: str
     exporter: str
     numbered: bool = False  # weights' names hold numbers that differ between instances of one model (conv2d_1/kernel)
+    takes_inputs: bool = True  # a file of it has to depend on inputs
 
     def read(self) -> dict[str, Array]:
         """Copies of all floating-point weights and statistics by name."""
@@ -153,6 +155,7 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
         )
         uncomputed = {name: values for name, values in values_of.items() if name not in computed}
         mark(model, weight_map.to_json(), _frozen(codes, uncomputed, live.trainable()), reads(model))
+        read_inputs = inputs_read(model)
         cause, remedy = (_COMPUTED, _COMPUTED_REMEDY) if computed else (_UNUSED, _UNUSED_REMEDY)
         report = ExportReport(
             framework=live.framework,
@@ -160,6 +163,11 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
             n_weights=len(originals),
             n_elements=sum(values.size for values in originals.values()),
             unmatched=tuple(WeightNote(name, codes.shapes[name], cause, remedy) for name in weight_map.unmatched),
+            notes=tuple(
+                f"no output of the file depends on its input {name!r}"
+                for name in data_inputs(model)
+                if name not in read_inputs
+            ),
         )
         repeated = {name: elements for name in decoded if (elements := _repeated(codes, values_of[name])) is not None}
         yield Exported(model, weight_map, report, repeated)
@@ -236,8 +244,24 @@ def _export_coded(
     if checked:
         check_loads(source, live.exporter)
     model = read_model(source)
+    if checked and live.takes_inputs:
+        _check_dependence(model, live.exporter)
     _tie_copies(model, codes)
     return model
+
+
+def _check_dependence(model: ir.Model, exporter: str) -> None:
+    """Raise GraphError for a file that gives the same outputs whatever it is given."""
+    if inputs_read(model):
+        return
+    given = data_inputs(model)
+    lacks = (
+        f"a file whose outputs do not depend on its inputs ({', '.join(given)})" if given else "a file without inputs"
+    )
+    raise GraphError(
+        f"{exporter} wrote {lacks}: it stored what the model computed once; export the model another way, such as by "
+        "torch's other exporter (`exporter`), and compute outputs from inputs by the framework's functions alone"
+    )
 
 
 def _same_in_both(

@@ -296,3 +296,64 @@ def test_an_lstm_with_a_projection_is_refused(exporter: str, tmp_path: Path) -> 
     with pytest.raises(GraphError, match=r"LSTM with proj_size 3.*; use an LSTM without proj_size and a Linear"):
         pytorch.export(module, tmp_path / "m.onnx", torch.rand(1, 4, 6), exporter=exporter)
     assert not (tmp_path / "m.onnx").exists()
+
+
+class Detour(nn.Module):
+    """Values of an input leave torch on their way, or are never read.
+
+    Args:
+        way: of the second input.
+    """
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.layer, self.way = nn.Linear(3, 3), way
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """(B, 3), (B, 3) -> (B, 3)."""
+        if self.way == "numpy":
+            y = torch.from_numpy(y.detach().numpy())
+        elif self.way == "item":
+            y = torch.full((1, 3), y.sum().item())
+        elif self.way == "copy":
+            y = torch.tensor(y.tolist())
+        return self.layer(x) if self.way == "unread" else self.layer(x) + y
+
+
+PAIR = torch.rand(2, 3), torch.rand(2, 3)
+
+
+@pytest.mark.parametrize("way", ["numpy", "item", "copy"])
+def test_an_export_that_stores_what_came_of_an_input_is_refused(way: str, tmp_path: Path) -> None:
+    module = Detour(way)
+    before = state(module)
+    with pytest.raises(GraphError, match=r"torchscript wrote depends on 1 of the 2 inputs.*try `exporter` dynamo"):
+        pytorch.export(module, tmp_path / "m.onnx", PAIR, exporter="torchscript")
+    assert_same(state(module), before)
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_the_second_exporter_is_taken_where_the_first_loses_an_input(tmp_path: Path) -> None:
+    module, path = Detour("numpy"), tmp_path / "m.onnx"
+    assert "dynamo" in pytorch.export(module, path, PAIR).exporter
+    x, y = torch.rand(2, 3), torch.rand(2, 3)
+    np.testing.assert_allclose(run(path, x, y), module(x, y).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_an_input_that_the_module_does_not_read_is_no_fault(tmp_path: Path) -> None:
+    module, path = Detour("unread"), tmp_path / "m.onnx"
+    assert "torchscript" in pytorch.export(module, path, PAIR).exporter
+    notes = pytorch.export(module, path, PAIR, exporter="dynamo", force=True).notes
+    assert notes == ("no output of the file depends on its input 'y'",)
+
+
+def test_a_module_without_inputs_is_exported(tmp_path: Path) -> None:
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = nn.Parameter(torch.rand(4, 3))
+
+        def forward(self) -> torch.Tensor:
+            return self.rows.softmax(-1)
+
+    assert pytorch.export(Table(), tmp_path / "m.onnx", ()).complete

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from round_trip import run
 
+from onnx_ghn.errors import GraphError
 from onnx_ghn.exporters.roundtrip import export_live, load_live
 
 X = np.random.default_rng(0).random((2, 4), dtype=np.float32)
@@ -23,7 +24,7 @@ class Folding:
         numbered: whether tensors have other names in each export.
     """
 
-    framework, exporter, numbered = "none", "folding", False
+    framework, exporter, numbered, takes_inputs = "none", "folding", False, True
 
     def __init__(self, seed: int, *, numbered: bool = False) -> None:
         rng = np.random.default_rng(seed)
@@ -83,3 +84,40 @@ def test_names_that_change_do_not_hide_it(tmp_path: Path) -> None:
     with pytest.raises(GraphError, match="computed from weights, under a name that changes"):
         export_live(Folding(0, numbered=True), tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()
+
+
+class Constant(Folding):
+    """An exporter that runs the model once and stores what comes out.
+
+    Args:
+        has_input: whether the file names an input that nothing reads.
+    """
+
+    def __init__(self, has_input: bool) -> None:
+        super().__init__(0)
+        self.has_input = has_input
+
+    def convert(self, folder: Path) -> onnx.ModelProto:
+        node = helper.make_node("Identity", ["head"], ["y"])
+        x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [8, k]) for n, k in (("x", 4), ("y", 3)))
+        head = numpy_helper.from_array(self.values["head"], "head")
+        graph = helper.make_graph([node], "g", [x] if self.has_input else [], [y], [head])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.mark.parametrize(
+    ("has_input", "lacks"),
+    [(False, "a file without inputs"), (True, r"a file whose outputs do not depend on its inputs \(x\)")],
+)
+def test_a_file_that_gives_the_same_whatever_it_is_given_is_refused(
+    has_input: bool, lacks: str, tmp_path: Path
+) -> None:
+    with pytest.raises(GraphError, match=f"folding wrote {lacks}"):
+        export_live(Constant(has_input), tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_model_that_takes_no_inputs_is_exported(tmp_path: Path) -> None:
+    model = Constant(has_input=False)
+    model.takes_inputs = False
+    assert export_live(model, tmp_path / "m.onnx").path == tmp_path / "m.onnx"
