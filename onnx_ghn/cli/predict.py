@@ -32,9 +32,10 @@ def predict(
     ghn: str | None = ghn_setting("The GHN that predicts"),
     data: str | None = setting(
         None,
-        "Images of your own: running statistics are set by them and, with --budget, starts are raced on them.",
+        "Data of your own, images or (in an .npz, .npy or .txt file) samples for any model: running statistics are set "
+        "by them and, with --budget, starts are raced on class folders of images.",
         "-d",
-        metavar="FOLDER|ZIP",
+        metavar="FOLDER|ZIP|NPZ|TXT",
     ),
     budget: float | None = setting(
         None,

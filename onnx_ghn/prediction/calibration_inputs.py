@@ -1,4 +1,4 @@
-"""Inputs to calibrate on: drawn, or images of a folder or zip archive, in the shapes and types that a model takes."""
+"""Inputs to calibrate on: drawn, images of a folder or zip archive, or samples, in the shapes and types that fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
 from onnx_ghn.free_dimensions import free_size, n_attempts
 from onnx_ghn.images.dead_leaves import dead_leaves
 from onnx_ghn.images.files import IMAGE_SUFFIXES, ImageSource, open_image, open_source, quiet_decoding
+from onnx_ghn.input_files import is_input_file
 from onnx_ghn.limits import gib, memory_bytes
+from onnx_ghn.prediction.given_samples import GivenSamples
 from onnx_ghn.prediction.options import DRAWN
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ _SMALLEST_PICTURE = 64  # elements below which nothing is to be seen
 #: ImageNet's channel statistics, with which image models are fed.
 _IMAGE_MEAN, _IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-_NUMPY_TYPES = {
+_NUMPY_TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
@@ -56,23 +58,32 @@ def input_batches(
         session: of onnxruntime; its inputs say names and types.
         shapes: the declared shape of each input, 0 where a dimension is free.
         source: "noise" (standard normal; integers 0 and 1), "synthetic" (drawn pictures for image inputs, noise for
-            others), or a folder or zip archive of images for the first image input.
+            others), a folder or zip archive of images for the first image input, or a file of samples for all inputs
+            (see `input_files.read_arrays`).
         batch: how many samples a batch has where the model lets us choose; fewer, where they are larger than half an
             image of 224 × 224.
 
     Raises:
-        OptionError: a folder or archive that is absent or holds no images, a model without an image input.
+        OptionError: a folder or archive that is absent or holds no images, a model without an image input, samples
+            that are not the model's inputs.
     """
-    images = None if str(source) in DRAWN else _Pictures(_find_images(Path(source)))
-    drawn = str(source) == "synthetic"
     types = {entry.name: entry.type for entry in session.get_inputs()}
     declared = {name: shapes.get(name, []) for name in types}
+    given = GivenSamples(source, _numpy_types(types), declared) if is_input_file(source) else None
+    images = None if given is not None or str(source) in DRAWN else _Pictures(_find_images(Path(source)))
+    drawn = str(source) == "synthetic"
     largest = max((math.prod(dim for dim in shape[1:] if dim) for shape in declared.values()), default=1)
     batch = int(np.clip(batch // 2 * _IMAGE_ELEMENTS // max(largest, 1), 1, batch))
     first = {shape[0] for shape in declared.values() if shape} - {0}
     single = max(first, default=1)
     if len(first) > 1 or single > batch:
         batch = single  # no common batch, or a large one: as declared
+    if given is not None:
+        yield [given.feed(0, batch, batch)]
+        if single < batch:
+            total = batch // single * single
+            yield [given.feed(i, single, total) for i in range(0, total, single)]
+        return
     ranks = {len(shape) for shape in declared.values() if 0 in shape[1:]}
     for attempt in range(n_attempts(ranks, _FREE_DIMS)):
         sized = {name: _sized(shape, attempt) for name, shape in declared.items()}
@@ -81,6 +92,17 @@ def input_batches(
             count = batch // single
             total = count * single
             yield [_feed(types, sized, single, images, seed + i, i * single, total, drawn) for i in range(count)]
+
+
+def _numpy_types(types: dict[str, str]) -> dict[str, type[np.generic]]:
+    """Of inputs, from onnxruntime's names. Raises OptionError: numpy has no such type."""
+    found: dict[str, type[np.generic]] = {}
+    for name, kind in types.items():
+        dtype = _NUMPY_TYPES.get(kind)
+        if dtype is None:
+            raise OptionError(f"calibration: input {name!r} is a {kind}; choose `calibrate` none")
+        found[name] = dtype
+    return found
 
 
 def _sized(shape: list[int], attempt: int) -> list[int]:
@@ -102,10 +124,7 @@ def _feed(
     rng = np.random.default_rng(seed)
     common = len({shape[0] for shape in shapes.values() if shape} - {0}) <= 1
     feed: Feed = {}
-    for name, kind in types.items():
-        dtype = _NUMPY_TYPES.get(kind)
-        if dtype is None:
-            raise OptionError(f"calibration: input {name!r} is a {kind}; choose `calibrate` none")
+    for name, dtype in _numpy_types(types).items():
         sizes = list(shapes[name])
         if sizes and (common or not sizes[0]):
             sizes[0] = batch
@@ -124,7 +143,10 @@ def _feed(
         else:
             feed[name] = rng.integers(0, 2, sizes).astype(dtype)
     if images is not None:
-        raise OptionError("calibration: the model has no image input (batch × 3 × height × width); use synthetic")
+        raise OptionError(
+            "calibration: the model has no image input (batch × 3 × height × width); use synthetic, "
+            "or give samples in an .npz file"
+        )
     return feed
 
 
@@ -146,7 +168,8 @@ def _find_images(path: Path) -> ImageSource:
         found = open_source(path)
     except DataError as error:
         raise OptionError(
-            f"`calibrate` {error}; give a folder or zip archive of images, synthetic, noise or none"
+            f"`calibrate` {error}; give a folder or zip archive of images, a file of samples (.npz, .npy, .txt), "
+            "synthetic, noise or none"
         ) from error
     if not found.names:
         raise OptionError(f"`calibrate` {path}: no images in it ({', '.join(sorted(IMAGE_SUFFIXES))})")

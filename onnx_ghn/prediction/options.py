@@ -27,7 +27,7 @@ __all__ = [
 PolicyName = Literal["auto", "early", "all", "none"]
 Fallback = Literal["standard", "keep"]
 
-#: Values of `calibrate` that name no images.
+#: Values of `calibrate` that name no data of the user's.
 DRAWN = ("noise", "synthetic")
 Post = Literal["none", "noise", "orthogonal", "differences"]
 
@@ -92,8 +92,9 @@ class PredictOptions(Settings):
     calibrate: str | os.PathLike[str] = setting(
         "synthetic",
         "Inputs that set BatchNorm's running statistics: drawn pictures (synthetic; other inputs get noise), "
-        "noise, or the images of a folder or zip archive, which are best.",
-        metavar="none|synthetic|noise|FOLDER|ZIP",
+        "noise, or your own, which are best: images in a folder or zip archive, or samples for any model in an .npz, "
+        ".npy or .txt file.",
+        metavar="none|synthetic|noise|FOLDER|ZIP|NPZ|TXT",
     )
     unfold_batchnorm: bool = setting(False, "Put back the batch norms that an exporter folded into convolutions.")
     overwrite_special: bool = setting(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError
 from onnx_ghn.free_dimensions import free_size, n_attempts
+from onnx_ghn.input_files import read_arrays
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.profiling.specs import InputSpec
 
@@ -140,21 +140,13 @@ def _from_file(specs: Sequence[InputSpec], file: str) -> Feed:
     return feed
 
 
-def _load(specs: Sequence[InputSpec], file: str) -> dict[str, Array]:
-    import zipfile
-
-    try:
-        found = np.load(os.fspath(file), allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            if len(specs) != 1:
-                raise OptionError(
-                    f"{file}: one array for {len(specs)} inputs; give an .npz file with {_described(specs)}"
-                )
-            return {specs[0].name: found}
-        with found:
-            return {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise OptionError(f"{file}: cannot be read as .npz or .npy ({error}); save it with numpy.savez") from error
+def _load(specs: Sequence[InputSpec], file: str) -> Mapping[str, Array]:
+    found = read_arrays(file)
+    if not isinstance(found, np.ndarray):
+        return found
+    if len(specs) != 1:
+        raise OptionError(f"{file}: one array for {len(specs)} inputs; give an .npz file with {_described(specs)}")
+    return {specs[0].name: found}
 
 
 def _described(specs: Sequence[InputSpec]) -> str:
