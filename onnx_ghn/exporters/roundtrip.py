@@ -145,6 +145,10 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
             plain = stored_tensors(read_model(live.convert(_subfolder(folder, "plain"))))
             # Products of codes can be so small, or cancel so far, that a sum with them is a code again.
             sums = [name for name, values in decoded.items() if not _is_among(plain, name, values)]
+            if sums:  # or an exporter left out what does nothing with the own values: zeros that are added
+                varied = _varied(originals)
+                other = _exported_with(live, varied, originals, _subfolder(folder, "varied"))
+                sums = [name for name in sums if not _holds(other, name, codes.decoded(values_of[name], varied))]
             if sums:
                 decoded = {name: values for name, values in decoded.items() if name not in sums}
                 weight_map = codes.locate({name: values_of[name] for name in certain if name not in sums})
@@ -262,6 +266,28 @@ def _check_dependence(model: ir.Model, exporter: str) -> None:
         f"{exporter} wrote {lacks}: it stored what the model computed once; export the model another way, such as by "
         "torch's other exporter (`exporter`), and compute outputs from inputs by the framework's functions alone"
     )
+
+
+def _exported_with(
+    live: LiveModel, values: Mapping[str, Array], originals: Mapping[str, Array], folder: Path
+) -> dict[str, StoredTensor]:
+    """What an export stores of a model with other weights, which has its own again afterwards."""
+    try:
+        live.write(values)
+        source = live.convert(folder)
+    finally:
+        live.write(originals)
+    return stored_tensors(read_model(source))
+
+
+def _varied(originals: Mapping[str, Array]) -> dict[str, Array]:
+    """Weights of an ordinary size, no two of which are equal; positive, as variances must be."""
+    rng = np.random.default_rng(0)
+    return {name: rng.uniform(0.5, 1.5, values.shape).astype(values.dtype) for name, values in originals.items()}
+
+
+def _holds(tensors: Mapping[str, StoredTensor], name: str, values: Array | None) -> bool:
+    return values is not None and _is_among(tensors, name, values)
 
 
 def _same_in_both(

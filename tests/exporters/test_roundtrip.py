@@ -121,3 +121,46 @@ def test_a_model_that_takes_no_inputs_is_exported(tmp_path: Path) -> None:
     model = Constant(has_input=False)
     model.takes_inputs = False
     assert export_live(model, tmp_path / "m.onnx").path == tmp_path / "m.onnx"
+
+
+class Dropping(Folding):
+    """An exporter that leaves out an addition of zeros, as TensorFlow's does, and numbers its tensors.
+
+    Args:
+        folds: whether what it adds is a sum with the mean, in the place of the shift itself.
+    """
+
+    def __init__(self, *, folds: bool) -> None:
+        super().__init__(0, numbered=True)
+        self.folds = folds
+        self.values["shift"][:] = self.values["mean"][:] = 0
+        self.values["extra"] = np.ones(8, np.float32)  # in nothing but a product, so that the export is looked at twice
+
+    def convert(self, folder: Path) -> onnx.ModelProto:
+        v = self.values
+        self.count += 1
+        shift = v["shift"] - v["mean"] * v["scale"] if self.folds else v["shift"]
+        tensors = {"weight": v["weight"], "extra": np.log(v["extra"]), "head": v["head"]}
+        nodes = [helper.make_node("MatMul", ["x", "weight"], ["a"]), helper.make_node("Add", ["a", "extra"], ["b"])]
+        if shift.any():
+            name = f"shift_{self.count}"
+            tensors[name] = shift
+            nodes.append(helper.make_node("Add", ["b", name], ["c"]))
+        else:
+            nodes.append(helper.make_node("Identity", ["b"], ["c"]))
+        nodes.append(helper.make_node("MatMul", ["c", "head"], ["y"]))
+        x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [None, k]) for n, k in (("x", 4), ("y", 3)))
+        initializers = [numpy_helper.from_array(value, name) for name, value in tensors.items()]
+        graph = helper.make_graph(nodes, "g", [x], [y], initializers)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def test_a_weight_that_an_exporter_leaves_out_while_it_is_zero_is_exported(tmp_path: Path) -> None:
+    model = Dropping(folds=False)
+    report = export_live(model, tmp_path / "m.onnx")
+    assert [note.name for note in report.unmatched] == ["scale", "mean", "extra"]
+    stored = {t.name: numpy_helper.to_array(t) for t in onnx.load(tmp_path / "m.onnx").graph.initializer}
+    np.testing.assert_array_equal(stored["shift_1"], np.zeros(8, np.float32))
+    np.testing.assert_array_equal(stored["extra"], np.zeros(8, np.float32))
+    with pytest.raises(GraphError, match="under a name that changes"):
+        export_live(Dropping(folds=True), tmp_path / "f.onnx")
