@@ -73,7 +73,7 @@ def _ems(text: str) -> float:
 
 
 def _numbers(graph: ComputationGraph) -> str:
-    elements = sum(p.size for p in graph.parameters if p.role is not Role.statistic)
+    elements = sum(p.n_trained for p in graph.parameters if p.role is not Role.statistic)
     parts = [f"{len(graph):,} nodes", f"{len(graph.edges):,} edges"]
     if graph.parameters:
         parts.append(f"{_short(elements)} trainable elements")

@@ -59,6 +59,7 @@ class BuildContext:
         frozen: Mapping[str, Ranges] | None = None,
         made: Collection[str] = (),
         *,
+        learned: Collection[str] = (),
         joins_cuts: bool = False,
     ) -> None:
         """Start a build.
@@ -66,12 +67,14 @@ class BuildContext:
         Args:
             frozen: elements of stored tensors that the framework does not train; see `onnx_io.marks`.
             made: stored names of tensors that are no parameters, whatever reads them; see `onnx_io.provenance`.
+            learned: stored names of those that the file calls parameters.
             joins_cuts: operators without a gradient (comparisons, integers) join what enters them to what leaves them,
                 as any other operator does.
         """
         self.flat = flat
         self.frozen = frozen or {}
         self.made = made
+        self.learned = learned
         self.joins_cuts = joins_cuts
         self.rules = rules
         self.nodes: list[Node] = []
@@ -273,14 +276,18 @@ class BuildContext:
         reason: str | None = None,
         flattened: Flattened | None = None,
         magnitude_of: str | None = None,
+        kept: Ranges = None,
     ) -> None:
-        """Say more of a parameter: why nothing decodes it, the map that its inputs are, or whose norms it holds."""
+        """Say more of a parameter: why nothing decodes it, the map that its inputs are, whose norms it holds, or which
+        of its elements nobody trains.
+        """
         parameter = self.parameters[name]
         self.parameters[name] = dataclasses.replace(
             parameter,
             reason=parameter.reason if reason is None else reason,
             flattened=parameter.flattened if flattened is None else flattened,
             magnitude_of=parameter.magnitude_of if magnitude_of is None else magnitude_of,
+            kept=parameter.kept if kept is None else kept,
         )
 
     def parameter_list(self) -> tuple[Parameter, ...]:

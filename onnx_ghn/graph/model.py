@@ -97,7 +97,8 @@ class Parameter:
         scale_name, zero_point_name, quantization_axis: for tensors behind DequantizeLinear, the
             stored names of scale and zero point, and the axis of per-channel scales.
         frozen: the model that was exported does not train it; see `onnx_io.marks`.
-        kept: runs of stored elements that it does not train, as (first, behind the last).
+        kept: runs of stored elements that it does not train, as (first, behind the last), or that only fill a place
+            which the operator has and the framework's layer has not.
         flattened: of a linear weight, the map that its inputs are, if they are one.
         magnitude_of: the name of the weight whose norms it holds (g of weight normalisation, g · v / |v|); "" for none.
     """
@@ -128,6 +129,11 @@ class Parameter:
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.layout.stored)
+
+    @property
+    def n_trained(self) -> int:
+        """Number of the elements that training changes, statistics aside: without those that are frozen or kept."""
+        return 0 if self.frozen else self.size - sum(stop - first for first, stop in self.kept)
 
 
 class Node(NamedTuple):
@@ -217,7 +223,7 @@ class ComputationGraph:
 
     def __repr__(self) -> str:
         decoded = {i for node in self.nodes for i in node.parameters}
-        n_elements = sum(p.size for p in self.parameters if p.role is not Role.statistic)
+        n_elements = sum(p.n_trained for p in self.parameters if p.role is not Role.statistic)
         return (
             f"ComputationGraph({self.name!r}: {len(self.nodes)} nodes, {len(self.edges)} edges, "
             f"{len(self.parameters)} parameters ({len(decoded)} in nodes), {n_elements:,} trainable elements)"

@@ -47,13 +47,22 @@ class CoverageReport:
         return sum(entry.outcome == outcome for entry in (*self.learned, *self.constants))
 
     def n_elements(self, outcome: Outcome) -> int:
-        """Number of elements of that outcome, without those that may be constants."""
-        return sum(entry.parameter.size for entry in (*self.learned, *self.constants) if entry.outcome == outcome)
+        """Number of elements of that outcome, without those that may be constants.
+
+        The elements of a trained tensor that are not trained themselves (frozen rows, biases of zeros that an operator
+        takes beside those of the framework) count as frozen.
+        """
+        rows = (*self.learned, *self.constants)
+        if outcome in _NOT_TRAINED:
+            n_elements = sum(entry.parameter.size for entry in rows if entry.outcome == outcome)
+            trained = [entry.parameter for entry in self.learned if entry.outcome not in _NOT_TRAINED]
+            return n_elements + (sum(p.size - p.n_trained for p in trained) if outcome == "frozen" else 0)
+        return sum(entry.parameter.n_trained for entry in rows if entry.outcome == outcome)
 
     @property
     def n_trainable(self) -> int:
         """Number of elements of all trainable tensors: all but statistics, frozen ones and what may be a constant."""
-        return sum(entry.parameter.size for entry in self.learned if entry.outcome not in _NOT_TRAINED)
+        return sum(entry.parameter.n_trained for entry in self.learned if entry.outcome not in _NOT_TRAINED)
 
     def share(self, outcome: Outcome) -> float:
         """Share of the trainable elements, 0 to 1."""

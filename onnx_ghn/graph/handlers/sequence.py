@@ -39,10 +39,34 @@ def recurrent(ctx: BuildContext, op: Op) -> None:
         for claim in ctx.claim_parts(op.input(3), Role.bias, op, vector)
     ]
     sources = frozenset().union(*biases) if biases else sources
+    _keep_second_biases(ctx, op)
     for state in op.inputs[5:7]:
         ctx.claim(state, Role.other, op, vector, reason="an initial state: no operator weighs with it")
     ctx.claim(op.input(7), Role.other, op, vector, reason="peephole weights: no primitive stands for them")
     ctx.finish(op, sources | ctx.union(op.inputs[5:7]))
+
+
+def _keep_second_biases(ctx: BuildContext, op: Op) -> None:
+    """Where a framework has one bias and the operator takes two, which it adds, the second one is zeros.
+
+    Stored directions × (2·gates·hidden): the biases of the inputs, then those of the state. Of zeros in both nothing
+    tells which is which. A GRU that multiplies by the reset gate behind the product (Keras's default, torch's) has two.
+    """
+    leaf = main_leaf(op.input(3)) if op.input(3) is not None else None
+    stored = leaf.tensor.stored if leaf is not None and leaf.whole else None
+    parameter = ctx.parameters.get(stored.name) if stored is not None else None
+    if stored is None or parameter is None or parameter.op != op.op_type or len(stored.shape) != 2:
+        return
+    if parameter.kept or parameter.frozen or stored.name in ctx.learned or stored.is_absent or stored.shape[1] % 2:
+        return
+    if op.op_type == "GRU" and op.attr("linear_before_reset", 0):
+        return
+    directions, both = stored.shape
+    values = np.asarray(stored.numpy()).reshape(directions, 2, both // 2)  # (directions, 2, gates·hidden)
+    if values[:, 1].any() or not values[:, 0].any(axis=1).all():
+        return
+    kept = tuple((both * direction + both // 2, both * (direction + 1)) for direction in range(directions))
+    ctx.describe(stored.name, kept=kept)
 
 
 def gather(ctx: BuildContext, op: Op) -> None:

@@ -1,0 +1,106 @@
+"""An operator takes two biases where Keras has one: the zeros that fill the second are nobody's parameter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import helper, numpy_helper
+
+import onnx_ghn
+from onnx_ghn.graph import build_graph
+from onnx_ghn.inspection import inspect_model
+from onnx_ghn.onnx_io.marks import mark
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+HIDDEN, WIDTH = 5, 3
+
+
+def recurrent(op: str, first: float, second: float, *, directions: int = 1, **attributes: int) -> onnx.ModelProto:
+    """A layer whose biases of the inputs, and of the state, are multiples of drawn values."""
+    rng = np.random.default_rng(0)
+    rows = GATES[op] * HIDDEN
+    halves = (
+        rng.normal(size=(directions, 2, rows)) * np.array([first, second])[:, None]
+    )  # (directions, 2, gates·hidden)
+    tensors = {
+        "W": rng.normal(size=(directions, rows, WIDTH)),
+        "R": rng.normal(size=(directions, rows, HIDDEN)),
+        "B": halves.reshape(directions, 2 * rows),
+    }
+    direction = "bidirectional" if directions == 2 else "forward"
+    node = helper.make_node(op, ["x", *tensors], ["y"], hidden_size=HIDDEN, direction=direction, **attributes)
+    x = helper.make_tensor_value_info("x", 1, [4, 2, WIDTH])
+    y = helper.make_tensor_value_info("y", 1, [4, directions, 2, HIDDEN])
+    initializers = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in tensors.items()]
+    graph = helper.make_graph([node], "g", [x], [y], initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def in_matrices(op: str, directions: int = 1) -> int:
+    return directions * GATES[op] * HIDDEN * (WIDTH + HIDDEN)
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [("LSTM", {}), ("RNN", {}), ("GRU", {}), ("GRU", {"linear_before_reset": 0})],
+    ids=["lstm", "rnn", "gru", "gru before"],
+)
+def test_a_second_bias_of_zeros_is_no_parameter(
+    op: str, attributes: dict[str, int], directions: int, tmp_path: Path
+) -> None:
+    proto = recurrent(op, 1, 0, directions=directions, **attributes)
+    expected = in_matrices(op, directions) + directions * GATES[op] * HIDDEN
+    coverage = inspect_model(proto, policy="all").coverage
+    assert coverage.n_trainable == coverage.n_elements("predicted") == expected
+    assert coverage.n_elements("frozen") == directions * GATES[op] * HIDDEN
+    assert coverage.share("predicted") == 1
+    assert f"{expected:,} trainable elements" in repr(build_graph(proto))
+    onnx_ghn.predict(proto, tmp_path / "o.onnx", policy="all", calibrate="none")
+    stored = {t.name: numpy_helper.to_array(t) for t in onnx.load(tmp_path / "o.onnx").graph.initializer}
+    biases = stored["B"].reshape(directions, 2, -1)
+    assert not biases[:, 1].any()
+    assert not np.array_equal(stored["W"], numpy_helper.to_array(proto.graph.initializer[0]))
+
+
+@pytest.mark.parametrize(
+    ("op", "first", "second", "attributes"),
+    [
+        ("LSTM", 1, 1, {}),
+        ("LSTM", 0, 0, {}),  # fresh, be it of one bias or of two: nothing tells
+        ("RNN", 0, 1, {}),
+        ("GRU", 1, 0, {"linear_before_reset": 1}),  # the reset gate lies between the two: each has its own effect
+    ],
+)
+def test_biases_of_which_nothing_tells_are_counted(
+    op: str, first: float, second: float, attributes: dict[str, int]
+) -> None:
+    coverage = inspect_model(recurrent(op, first, second, **attributes), policy="all").coverage
+    assert coverage.n_trainable == in_matrices(op) + 2 * GATES[op] * HIDDEN
+    assert coverage.n_elements("frozen") == 0
+
+
+def test_one_direction_of_two_with_a_second_bias_keeps_both(tmp_path: Path) -> None:
+    proto = recurrent("LSTM", 1, 0, directions=2)
+    tensor = next(tensor for tensor in proto.graph.initializer if tensor.name == "B")
+    values = numpy_helper.to_array(tensor).copy()
+    values[1, -1] = 0.25
+    tensor.CopyFrom(numpy_helper.from_array(values, "B"))
+    assert inspect_model(proto, policy="all").coverage.n_elements("frozen") == 0
+
+
+def test_what_the_trace_calls_a_weight_is_one_although_it_is_zero() -> None:
+    model = ir.from_proto(recurrent("LSTM", 1, 0))
+    mark(model, json.dumps({"stored": {"W": [], "R": [], "B": []}}), {})
+    assert inspect_model(ir.to_proto(model), policy="all").coverage.n_trainable == in_matrices("LSTM") + 40
+
+
+def test_what_the_trace_calls_untrained_is_not_counted() -> None:
+    model = ir.from_proto(recurrent("LSTM", 0, 0))
+    mark(model, json.dumps({"stored": {"W": [], "R": [], "B": []}}), {"B": ((20, 40),)})
+    assert inspect_model(ir.to_proto(model), policy="all").coverage.n_trainable == in_matrices("LSTM") + 20
