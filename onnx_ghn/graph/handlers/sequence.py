@@ -52,7 +52,8 @@ def _keep_second_biases(ctx: BuildContext, op: Op) -> None:
     Stored directions × (2·gates·hidden): the biases of the inputs, then those of the state. Of zeros in both nothing
     tells which is which. A GRU that multiplies by the reset gate behind the product (Keras's default, torch's) has two.
     """
-    leaf = main_leaf(op.input(3)) if op.input(3) is not None else None
+    given = op.input(3)
+    leaf = main_leaf(given) if given is not None else None
     stored = leaf.tensor.stored if leaf is not None and leaf.whole else None
     parameter = ctx.parameters.get(stored.name) if stored is not None else None
     if stored is None or parameter is None or parameter.op != op.op_type or len(stored.shape) != 2:
