@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from onnx_ghn.finetuning.start_race import choose_start
     from onnx_ghn.ghn import GHN, GHNConfig, list_ghns, load_ghn, new_ghn, save_ghn
     from onnx_ghn.graph import ComputationGraph, build_graph
-    from onnx_ghn.passes.stripping import strip
     from onnx_ghn.prediction.coverage import CoverageReport
     from onnx_ghn.prediction.options import PredictOptions
     from onnx_ghn.prediction.predicting import predict
     from onnx_ghn.prediction.result import Prediction
     from onnx_ghn.profiling import ProfileReport, measure_latency, profile
     from onnx_ghn.report import write_report
+    from onnx_ghn.stripping import strip
 
 _HOMES = {
     "ComputationGraph": "graph",
@@ -47,7 +47,7 @@ _HOMES = {
     "predict": "prediction.predicting",
     "profile": "profiling",
     "save_ghn": "ghn",
-    "strip": "passes.stripping",
+    "strip": "stripping",
     "write_report": "report",
 }
 

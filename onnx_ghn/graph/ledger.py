@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from onnx_ghn.onnx_io import StoredTensor
     from onnx_ghn.onnx_io.provenance import Provenance
 
-__all__ = ["complete", "reached_tensors"]
+__all__ = ["UNREACHED", "complete", "reached_tensors"]
+
+#: Why a tensor has no part in what a model computes.
+UNREACHED = "no path leads from it to an output"
 
 _COMPLEX = frozenset({"COMPLEX64", "COMPLEX128"})
 #: Operators whose output has nothing of their input but its sizes.
@@ -96,7 +99,7 @@ def complete(
         flat = ctx.flat.stored.get(name)
         reason = scales.get(name) or known.made.get(name) or ""
         if not reason and (flat is None or name not in reached):
-            reason = "no path leads from it to an output"
+            reason = UNREACHED
         uses = [] if reason or flat is None else _uses(flat)
         if not reason and flat is not None and name not in known.learned:
             reason = _why_constant(tensor, flat, uses)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from onnx_ghn.passes.folded import find_folded
     from onnx_ghn.passes.opening import OpenedModel, open_model
     from onnx_ghn.passes.results import Rewrite
-    from onnx_ghn.passes.stripping import StripWeights, strip
+    from onnx_ghn.passes.stripping import StripWeights
     from onnx_ghn.passes.unfolding import UnfoldBatchNorms
     from onnx_ghn.passes.untying import UntieMergedTensors
 
@@ -25,7 +25,6 @@ __all__ = [
     "UntieMergedTensors",
     "find_folded",
     "open_model",
-    "strip",
 ]
 
 _HOMES = {
@@ -36,7 +35,6 @@ _HOMES = {
     "UntieMergedTensors": "untying",
     "find_folded": "folded",
     "open_model": "opening",
-    "strip": "stripping",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

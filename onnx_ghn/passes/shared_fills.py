@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import onnx_ir as ir
 
 from onnx_ghn.onnx_io.common_value import common_value
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
+from onnx_ghn.passes.fills import plain
 
 __all__ = ["shared_fills"]
 
@@ -16,7 +18,10 @@ _LAYERS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Gather", "LSTM"
 
 
 def shared_fills(model: ir.Model) -> dict[str, int]:
-    """How many layers read a matrix or kernel whose elements are all equal, by its name, where these are several."""
+    """How many layers read a matrix or kernel whose elements are all equal, by its name, where these are several.
+
+    A fill that `strip` gave to one matrix alone is none of these: its layers were tied before.
+    """
     return {
         name: n_readers
         for name, stored in stored_tensors(model).items()
@@ -38,4 +43,8 @@ def _n_readers(value: ir.Value) -> int:
 def _is_filled(stored: StoredTensor) -> bool:
     if math.prod(stored.shape) < 2 or not stored.dtype.is_floating_point():
         return False
-    return common_value(stored) is not None
+    value = common_value(stored)
+    if value is None:
+        return False
+    fill = np.full(1, value, stored.dtype.numpy())
+    return bool((plain(fill) == fill).all())

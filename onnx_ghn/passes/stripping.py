@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import collections
 import logging
-import os
-from pathlib import Path
+from collections.abc import Collection
 
 import numpy as np
 import onnx_ir as ir
@@ -17,15 +16,12 @@ import onnx_ir as ir
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import sites as walk
-from onnx_ghn.onnx_io.absent import absent_note, require_values
 from onnx_ghn.onnx_io.map_types import forget_map_type
-from onnx_ghn.onnx_io.read import read_model
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
-from onnx_ghn.onnx_io.transaction import check_target
-from onnx_ghn.onnx_io.write import write_model
+from onnx_ghn.passes.fills import neighbour, plain
 from onnx_ghn.passes.results import Rewrite
 
-__all__ = ["StripWeights", "strip"]
+__all__ = ["StripWeights"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +49,6 @@ _VIEWS = frozenset({"Identity", "Cast", "Reshape", "Transpose", "Unsqueeze", "Sq
 _UNTRAINED = (0.0, 1.0)  # what frameworks start biases and scales from
 # Inputs that must not be 0: a model without weights should still give finite numbers.
 _DIVISORS = frozenset({("BatchNormalization", 4), ("QuantizeLinear", 1), ("DequantizeLinear", 1)})
-_MOST_STEPS = 4096  # of a float16 0.0005, of a float32 a number that no sum shows
 _FIRST_OPSET = 9  # of ConstantOfShape
 
 
@@ -65,7 +60,13 @@ class StripWeights(ir.passes.InPlacePass):
     fills that differ in their last bits, since simplifiers merge equal tensors, which stay one where they are no
     vectors. Tensors of up to 16 elements go, too, where they are read as weights, biases, slopes, scales or running
     statistics; small settings of the computation stay.
+
+    Args:
+        keep: stored names of tensors that stay, whatever they look like.
     """
+
+    def __init__(self, keep: Collection[str] = ()) -> None:
+        self._keep = frozenset(keep)
 
     def call(self, model: ir.Model) -> Rewrite:
         """Rewrite the model in place. Raises ModelReadError for an opset without ConstantOfShape."""
@@ -83,37 +84,19 @@ class StripWeights(ir.passes.InPlacePass):
         times: collections.Counter[tuple[tuple[int, ...], ir.DataType, bytes]] = collections.Counter()
         # In reverse, as each goes to the front of its graph.
         for stored in reversed(stored_tensors(model).values()):
-            if not _is_weight(stored) or not _allowed(stored, model):
+            if stored.name in self._keep or not _is_weight(stored) or not _allowed(stored, model):
                 continue
             fill = _fill_of(stored)
             if fill is not None:
                 shape = _shape_value(stored, shapes, taken)
                 key = (stored.shape, stored.dtype, fill.tobytes())
-                steps = times[key] if len(stored.shape) > 1 else 0
-                _replace(stored, _neighbour(fill, steps), shape)
                 times[key] += 1
+                # The first differs too, which tells a tied matrix from one that a tool merged.
+                _replace(stored, neighbour(fill, times[key]) if len(stored.shape) > 1 else fill, shape)
                 replaced.append(stored.name)
         _move_shapes_first(shapes)
         _drop_documentation(model)
         return Rewrite(model, modified=True, changes=tuple(reversed(replaced)))
-
-
-def strip(source: str | os.PathLike[str], target: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Write a copy of the model file `source` without weights: it still runs, and `predict` fills it.
-
-    No trained values stay in it, small ones (biases, slopes, scales) included; what the computation means literally
-    (shapes, indices, masks, small settings such as the channel means that inputs are normalised by) does.
-
-    Raises:
-        ModelReadError: the file cannot be read. ModelWriteError: the target exists, or cannot be written.
-    """
-    check_target(target, force, "an .onnx file", [source])
-    model = read_model(source, allow_absent=True)
-    if absent := absent_note(stored_tensors(model).values()):
-        logger.warning("%s", absent)
-    StripWeights()(model)
-    require_values(stored_tensors(model).values())
-    return write_model(model, target, force=force, external=False)[0]
 
 
 def _is_weight(stored: StoredTensor) -> bool:
@@ -131,7 +114,8 @@ def _is_weight(stored: StoredTensor) -> bool:
 
 def _is_trained(stored: StoredTensor) -> bool:
     """Whether a small tensor is read as a weight, a scale or a bias, and holds something else than these start from."""
-    if not any(_reads_trained(node, index) for node, index in _uses(stored.value)):
+    size = int(np.prod(stored.shape, dtype=object))
+    if not any(_reads_trained(node, index, size) for node, index in _uses(stored.value)):
         return False
     if stored.is_absent:
         return True
@@ -152,7 +136,8 @@ def _uses(value: ir.Value) -> list[tuple[ir.Node, int]]:
     return found
 
 
-def _reads_trained(node: ir.Node, index: int) -> bool:
+def _reads_trained(node: ir.Node, index: int, size: int) -> bool:
+    """Whether an operator reads a small tensor of so many elements as what is trained."""
     if node.domain not in ("", "ai.onnx"):
         return False
     if node.op_type in ("Add", "Mul"):  # a bias or a scale behind a layer
@@ -160,10 +145,45 @@ def _reads_trained(node: ir.Node, index: int) -> bool:
         for _ in range(8):
             before = other.producer() if other is not None else None
             if before is None or before.op_type not in _VIEWS:
-                return before is not None and before.op_type in _LAYERS
+                return before is not None and before.op_type in _LAYERS and _n_outputs(before) == size
             other = before.inputs[0]
         return False
     return index in _TRAINED_INPUTS.get(node.op_type, ())
+
+
+def _n_outputs(layer: ir.Node) -> int:
+    """The number of channels or features that a layer's weight gives; 0 where it multiplies data with data.
+
+    A number behind such a product is the scale of attention; one behind a layer of many outputs, half of a GELU.
+    """
+    first = _TRAINED_INPUTS[layer.op_type][0]
+    for index in (0, 1) if layer.op_type == "MatMul" else (first,):
+        value = layer.inputs[index] if index < len(layer.inputs) else None
+        while value is not None and (view := value.producer()) is not None and view.op_type in _VIEWS:
+            value = view.inputs[0]
+        is_stored = value is not None and (value.is_initializer() or _makes_constant(value.producer()))
+        shape = layer.inputs[index].shape if is_stored else None  # type: ignore[union-attr]
+        if shape is None and is_stored and value is not None and value.const_value is not None:
+            shape = value.const_value.shape
+        if shape is None or not len(shape):
+            continue
+        match layer.op_type:
+            case "MatMul":
+                axis = -1 if index else max(-2, -len(shape))
+            case "Gemm":
+                axis = 0 if layer.attributes.get_int("transB", 0) else -1
+            case "ConvTranspose":
+                axis = 1
+            case _:
+                axis = 0
+        groups = layer.attributes.get_int("group", 1) if layer.op_type == "ConvTranspose" else 1
+        dim = shape[axis]
+        return groups * dim if isinstance(dim, int) else 0
+    return 0
+
+
+def _makes_constant(node: ir.Node | None) -> bool:
+    return node is not None and node.op_type in ("Constant", "ConstantOfShape")
 
 
 def _allowed(stored: StoredTensor, model: ir.Model) -> bool:
@@ -191,20 +211,11 @@ def _fill_of(stored: StoredTensor) -> Array | None:
         if len(sample) <= 2:
             values = _distinct(array)
             if len(values) == 1 and array.size > 1:
-                return values
+                return plain(values)
             if len(values) == 2 and bool((np.abs(values.astype(np.float64)) >= _MASK).any()):
                 return None
     divides = any((use.node.op_type, use.idx) in _DIVISORS for use in stored.value.uses())
     return np.full(1, 1 if divides else 0, stored.dtype.numpy())
-
-
-def _neighbour(fill: Array, steps: int) -> Array:
-    """The float that is so many steps farther from zero; of types whose steps are large, the fill itself."""
-    bits = fill.dtype.itemsize * 8
-    if bits < 16 or steps > _MOST_STEPS or fill.dtype.kind in "iub" or not np.isfinite(fill.astype(np.float64)).all():
-        return fill
-    moved: Array = fill.view(f"u{bits // 8}") + np.array(steps, f"u{bits // 8}")
-    return moved.view(fill.dtype)
 
 
 def _distinct(array: Array) -> Array:

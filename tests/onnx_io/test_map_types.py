@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 import onnx_ghn
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import copy_model, read_model, write_model
-from onnx_ghn.passes.stripping import strip
+from onnx_ghn.stripping import strip
 
 KINDS = ("logistic", "perceptron", "strings")
 MAPS = helper.make_sequence_type_proto(

@@ -13,10 +13,10 @@ import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
-from onnx_ghn import build_graph
+from onnx_ghn import build_graph, strip
 from onnx_ghn.errors import ModelReadError, ModelWriteError
 from onnx_ghn.onnx_io import inject, read_model, stored_tensors, write_model
-from onnx_ghn.passes import StripWeights, open_model, strip
+from onnx_ghn.passes import StripWeights, open_model
 
 LIGHT = os.path.join(os.path.dirname(onnx.__file__), "backend", "test", "data", "light")
 
@@ -110,7 +110,8 @@ def test_what_stays_and_what_goes(tmp_path, array, fill):
     else:
         assert found.kind == "constant_of_shape"
         assert found.numpy().dtype == array.dtype
-        np.testing.assert_array_equal(found.numpy(), np.full(array.shape, fill, array.dtype))
+        own = np.nextafter(array.dtype.type(fill), array.dtype.type(2)) if array.ndim > 1 else fill  # of this matrix
+        np.testing.assert_array_equal(found.numpy(), np.full(array.shape, own, array.dtype))
 
 
 def test_bfloat16_goes_where_the_opset_allows(tmp_path):
@@ -309,3 +310,19 @@ def test_a_fill_with_several_readers_is_told(kind: str):
         notes.append(open_model(proto).notes)
     assert notes[0][0].startswith("1 matrix of one value, first w, read by 2 layers, will be one weight for all")
     assert notes[1] == ()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_what_was_tied_before_strip_is_not_told(value: float, dtype: type, tmp_path):
+    """One matrix alone of its shape, two layers that read it: nothing was merged."""
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"])]
+    tensor = numpy_helper.from_array(np.full((6, 6), value, dtype), "w")
+    proto = m.model(nodes, [m.info("x", 1, 6, kind=kind)], [m.info("y", None, None, kind=kind)], [tensor])
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert len(open_model(proto).notes) == 1
+    strip(tmp_path / "m.onnx", tmp_path / "s.onnx")
+    assert open_model(tmp_path / "s.onnx").notes == ()
+    strip(tmp_path / "s.onnx", tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "s.onnx").read_bytes()

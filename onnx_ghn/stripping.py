@@ -1,0 +1,78 @@
+"""A model without its weights: what is trained goes, what the computation means literally stays."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx_ghn.errors import GraphError
+from onnx_ghn.graph import Parameter, Role, build_graph
+from onnx_ghn.graph.ledger import UNREACHED
+from onnx_ghn.onnx_io import check_target, read_model, stored_tensors, write_model
+from onnx_ghn.onnx_io.absent import absent_note, require_values
+from onnx_ghn.onnx_io.common_value import common_value
+from onnx_ghn.passes import StripWeights
+from onnx_ghn.prediction.fixed_tables import fixed_table
+
+if TYPE_CHECKING:
+    from onnx_ghn.onnx_io import StoredTensor
+
+__all__ = ["strip"]
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 3  # names in a line
+
+
+def strip(source: str | os.PathLike[str], target: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Write a copy of the model file `source` without weights: it still runs, and `predict` fills it.
+
+    No trained values stay in it, small ones (biases, slopes, scales) included. What the computation means literally
+    does: shapes, indices, masks, tables that were computed (sines and cosines of positions, windows, filter banks),
+    and small settings such as the channel means that inputs are normalised by. What may be either stays, and its names
+    are logged.
+
+    Raises:
+        ModelReadError: the file cannot be read. ModelWriteError: the target exists, or cannot be written.
+    """
+    check_target(target, force, "an .onnx file", [source])
+    model = read_model(source, allow_absent=True)
+    stored = stored_tensors(model)
+    if absent := absent_note(stored.values()):
+        logger.warning("%s", absent)
+    StripWeights(_settings(source, stored))(model)
+    require_values(stored_tensors(model).values())
+    return write_model(model, target, force=force, external=False)[0]
+
+
+def _settings(source: str | os.PathLike[str], stored: dict[str, StoredTensor]) -> set[str]:
+    """Stored names of what is not trained, or may not be. `predict` keeps these, so nothing could bring them back."""
+    try:
+        graph = build_graph(source)
+    except GraphError as error:
+        logger.warning("constants are told from weights by their values alone: %s", error)
+        return set()
+    readable = {name: tensor for name, tensor in stored.items() if not (tensor.is_absent or tensor.is_sparse)}
+    doubtful = [row.name for row in graph.uncertain if row.name in readable]
+    named = [row.name for row in graph.uncertain if row.name in readable and row.size > 1]  # not each exponent
+    tables = [p.name for p in graph.parameters if p.name in readable and _is_table(p, readable[p.name])]
+    lost = [p.name for p in graph.parameters if p.frozen and p.role is not Role.statistic and p.name not in tables]
+    for names, told in (
+        (named, "stay: they may be learned, or constants"),
+        (tables, "stay: they look computed, and no initialiser draws such values"),
+        (lost, "are not trained by the framework: they are taken out, and predict does not fill them"),
+    ):
+        if names:
+            listed = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+            logger.warning("%d of the tensors %s (%s)", len(names), told, listed)
+    scales = {name for p in graph.parameters for name in (p.scale_name, p.zero_point_name)}  # written with their weight
+    computed = {row.name for row in graph.constants if row.reason != UNREACHED} - scales
+    return {*doubtful, *tables, *computed}
+
+
+def _is_table(parameter: Parameter, tensor: StoredTensor) -> bool:
+    if not tensor.dtype.is_floating_point() or parameter.scale_name is not None or common_value(tensor) is not None:
+        return False  # of one value: nobody has trained it yet
+    return bool(fixed_table(parameter, tensor.numpy()))
