@@ -113,6 +113,7 @@ def _read(ctx: BuildContext, table: dict[tuple[str, str], Handler]) -> None:
     norms = find_norms(ctx.flat)
     exits = {match.exit.producer: match for match in norms}
     inside = {op for match in norms for op in match.ops}
+    ctx.bare_norms.update(match.exit for match in norms if match.scale is None and match.shift is None)
     for op in ctx.flat.ops:
         if all(tensor.is_const for tensor in op.outputs) and op.outputs:
             continue

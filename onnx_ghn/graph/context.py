@@ -49,7 +49,8 @@ class BuildContext:
 
     `sources` of a value are the nodes that reach it through dropped operators: a node made from a value gets an
     edge from each of them. Integers and booleans carry none (no gradient flows there), so that
-    shape arithmetic and masks leave no trace in the graph.
+    shape arithmetic and masks leave no trace in the graph. `bare_norms` are the outputs of norms written as arithmetic
+    that have no scale and no shift of their own.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class BuildContext:
         self.edges: list[tuple[int, int]] = []
         self.parameters: dict[str, Parameter] = {}
         self.norms: list[RunningNorm] = []
+        self.bare_norms: set[Tensor] = set()
         self.uncertain: list[Parameter] = []
         self.constants: list[Parameter] = []
         self.absorbed: set[Op] = set()

@@ -47,10 +47,10 @@ def find_norms(flat: FlatGraph) -> list[NormMatch]:
         anchor = op.inputs[0]
         if anchor is None or anchor.is_const:
             continue
-        root, over_batch = _normalised(anchor)
+        root, axes = _normalised(anchor)
         if root is None:
             continue
-        match = _region(root, op, position, outputs, over_batch)
+        match = _region(root, op, position, outputs, axes)
         if match is not None and not (match.ops & taken):
             taken |= match.ops
             matches.append(match)
@@ -64,25 +64,24 @@ def _is_root_op(op: Op) -> bool:
     return op.op_type == "Pow" and exponent is not None and scalar_of(exponent) in (0.5, -0.5)
 
 
-def _normalised(anchor: Tensor) -> tuple[Tensor | None, bool]:
-    """The value whose variance is under a root, and whether it is taken over the batch too."""
-    stack, roots, over_batch = [anchor], set(), False
+def _normalised(anchor: Tensor) -> tuple[Tensor | None, frozenset[int]]:
+    """The value whose variance is under a root, and the axes over which it is taken."""
+    stack, roots, axes = [anchor], set(), frozenset[int]()
     for _ in range(64):
         if not stack:
             break
         op = stack.pop().producer
         if op is None:
-            return None, False
+            return None, frozenset()
         if op.op_type in _REDUCTIONS:
             roots.add(_strip(_centred(_unsquared(op))))
             axes_input = op.input(1)
-            axes = (ints_of(axes_input) if axes_input is not None else op.attr("axes")) or []
-            over_batch = over_batch or 0 in axes
+            axes |= frozenset((ints_of(axes_input) if axes_input is not None else op.attr("axes")) or ())
         elif op.op_type in _ARITHMETIC or op.op_type in _SHAPED or op.op_type in _GUARDS:
             stack.extend(t for t in op.inputs if t is not None and not t.is_const)
         else:
-            return None, False
-    return (roots.pop(), over_batch) if len(roots) == 1 else (None, False)
+            return None, frozenset()
+    return (roots.pop(), axes) if len(roots) == 1 else (None, frozenset())
 
 
 def _unsquared(reduction: Op) -> Tensor:
@@ -123,7 +122,7 @@ def _strip(value: Tensor) -> Tensor:
 
 
 def _region(
-    root: Tensor, anchor: Op, position: dict[Op, int], outputs: set[Tensor], over_batch: bool
+    root: Tensor, anchor: Op, position: dict[Op, int], outputs: set[Tensor], axes: frozenset[int]
 ) -> NormMatch | None:
     """Grow the region from the root in topological order; kinds of value:
 
@@ -153,7 +152,9 @@ def _region(
         new = _kind(op, [kind[t] for t in data], data, op is anchor)
         if new is None:
             continue
-        vector = next((t for t in constants if per_channel(static_shape(t))), None)
+        vector = next((t for t in constants if _is_affine(t, root, axes, scale)), None)
+        if op.op_type in _ARITHMETIC and vector is None and any(_is_table(t) for t in constants):
+            continue
         if op.op_type in _ARITHMETIC and vector is not None:
             if op.op_type == "Mul" and scale is None and shift is None and new in ("r", "n"):
                 scale = vector
@@ -178,7 +179,35 @@ def _region(
             ends.append(tensor)
     if len(ends) != 1 or anchor not in ops:
         return None
-    return NormMatch(root, ends[0], ops, scale, shift, over_batch)
+    return NormMatch(root, ends[0], ops, scale, shift, 0 in axes)
+
+
+def _is_table(constant: Tensor) -> bool:
+    """Whether a constant has several axes of several elements."""
+    shape = static_shape(constant)
+    return shape is not None and sum(size > 1 for size in shape) > 1
+
+
+def _is_affine(constant: Tensor, root: Tensor, axes: frozenset[int], scale: Tensor | None) -> bool:
+    """Whether a constant has the shape of a norm's scale or shift.
+
+    It has one number for each channel. The channels may lie in two axes, groups and what is in a group, where the norm
+    is taken of a view of them (group normalisation: over what is in a group and all pixels); or in several, over all of
+    which the norm is taken (layer normalisation of maps). A table of positions, which is added to a norm of features
+    without scale and shift, is neither.
+    """
+    shape = static_shape(constant)
+    if shape is None or per_channel(shape):
+        return shape is not None
+    wide = [axis for axis, size in enumerate(shape) if size > 1]
+    reduced = {axis % len(shape) for axis in axes if -len(shape) <= axis < len(shape)} if shape else set[int]()
+    if len(wide) < 2 or not reduced:
+        return False
+    if reduced.issuperset(wide):
+        return True
+    split = len(wide) == 2 and wide[1] == wide[0] + 1 and sum(axis in reduced for axis in wide) == 1
+    is_view = root.producer is not None and root.producer.op_type == "Reshape"
+    return split and is_view and (len(reduced) > 1 or scale is None or static_shape(scale) == shape)
 
 
 def _kind(op: Op, kinds: list[str], data: list[Tensor], is_anchor: bool) -> str | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import onnx_ir as ir
 
 from onnx_ghn.passes.measuring import Layer, MeasuredModel, Measuring, drop_if_unused, stored_name
 
 __all__ = ["UseBatchStatistics"]
 
+_REPEATING = frozenset({"Tile", "Expand"})
 _MEAN, _VARIANCE = 3, 4  # inputs of BatchNormalization
 
 
@@ -37,12 +41,13 @@ class UseBatchStatistics(ir.passes.InPlacePass):
                 before = node.inputs[index]
                 assert origin is not None
                 assert before is not None
-                node.replace_input_with(index, measuring.cast(output, origin[1]))
+                node.replace_input_with(index, measuring.cast(output, origin.dtype))
                 drop_if_unused(before)
-                names.append(origin[0])
+                names.append(origin.name)
                 graph.outputs.append(output)
             graph.insert_before(node, measuring.nodes)
-            layers.append(Layer(names[0], names[1], (measured[0].name or "", measured[1].name or "")))
+            outputs = (measured[0].name or "", measured[1].name or "")
+            layers.append(Layer(names[0], names[1], outputs, origins[0].n_repeated if origins[0] else None))
         if not layers:
             return MeasuredModel(model, modified=False)
         changes = tuple(name for layer in layers for name in layer.outputs)
@@ -66,24 +71,35 @@ def _int(node: ir.Node, name: str, default: int) -> int:
     return attribute.as_int() if attribute.type == ir.AttributeType.INT else 0
 
 
-def _origin(value: ir.Value | None) -> tuple[str, int] | None:
-    """The name of the stored tensor behind Identity and Cast nodes, and the element type in which it arrives."""
-    arrives = 0
+@dataclasses.dataclass(frozen=True)
+class _Origin:
+    """The stored tensor behind a statistic: its name, the type in which it arrives, its size if it is repeated."""
+
+    name: str
+    dtype: int
+    n_repeated: int | None = None
+
+
+def _origin(value: ir.Value | None) -> _Origin | None:
+    """What is stored behind the Identity, Cast, Tile and Expand nodes that a statistic comes through."""
+    arrives, repeated = 0, False
     while value is not None:
         if value.is_initializer() and value.const_value is not None:
-            return stored_name(value), arrives or int(value.const_value.dtype)
+            size = int(np.prod(value.const_value.shape.numpy(), dtype=np.int64)) if repeated else None
+            return _Origin(stored_name(value), arrives or int(value.const_value.dtype), size)
         node = value.producer()
         if node is None or node.domain:
             return None
-        if node.op_type in ("Constant", "ConstantOfShape"):
+        if node.op_type in ("Constant", "ConstantOfShape") and not repeated:
             # A stripped model's statistics are still ConstantOfShape nodes.
             content = node.attributes.get("value")
             stored = ir.DataType.FLOAT
             if content is not None and content.type == ir.AttributeType.TENSOR:
                 stored = content.as_tensor().dtype
-            return stored_name(value), arrives or int(stored)
-        if node.op_type not in ("Identity", "Cast"):
+            return _Origin(stored_name(value), arrives or int(stored))
+        if node.op_type not in ("Identity", "Cast", *_REPEATING):
             return None
+        repeated = repeated or node.op_type in _REPEATING
         if node.op_type == "Cast" and not arrives:
             arrives = _int(node, "to", int(ir.DataType.FLOAT))
         value = node.inputs[0]

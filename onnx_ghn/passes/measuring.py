@@ -19,11 +19,16 @@ _ENDS_AS_INPUT = 10  # opset from which Slice takes them so
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """One batch norm: the stored names of its statistics, and the outputs that give those of the batch."""
+    """One batch norm: the stored names of its statistics, and the outputs that give those of the batch.
+
+    Attributes:
+        n_channels: the size of the statistics where the outputs hold them once for each image (an instance norm).
+    """
 
     mean: str
     variance: str
     outputs: tuple[str, str]
+    n_channels: int | None = None
 
 
 @dataclasses.dataclass

@@ -157,8 +157,11 @@ def _pooled(layers: Sequence[Layer], runs: list[dict[str, Array]]) -> dict[str, 
     for layer in layers:
         for run in runs:
             mean, variance = (run[name].astype(np.float64) for name in layer.outputs)
+            square = variance + mean**2
+            if layer.n_channels:  # those of each image: (images·channels,) -> (channels,)
+                mean, square = (values.reshape(-1, layer.n_channels).mean(0) for values in (mean, square))
             means.setdefault(layer.mean, []).append(mean)
-            squares.setdefault(layer.variance, []).append(variance + mean**2)
+            squares.setdefault(layer.variance, []).append(square)
         mean_of[layer.variance] = layer.mean
     pooled = {name: np.mean(found, axis=0) for name, found in means.items()}
     for name, found in squares.items():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from onnx_ghn.graph.context import BuildContext, looks_constant, vector
+import numpy as np
+
+from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext, looks_constant, vector
 from onnx_ghn.graph.flat import Leaf, Op, Tensor
 from onnx_ghn.graph.folding import ints_of
 from onnx_ghn.graph.handlers.written_norms import shift_parts, written_norm
@@ -16,6 +18,9 @@ from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, rough_shape, 
 __all__ = ["add", "concat", "multiply", "subtract"]
 
 _AFFINE = "a scale and a shift without statistics: those of a frozen norm may be in them"
+_ONE_BY_ONE = frozenset(
+    {"Relu", "LeakyRelu", "Elu", "Tanh", "Sigmoid", "Softmax", "Transpose", "Cast", "Identity", "Dropout"}
+)
 _MEANS = frozenset({"ReduceMean", "GlobalAveragePool", "AveragePool", "ReduceSum"})
 
 
@@ -62,13 +67,31 @@ def multiply(ctx: BuildContext, op: Op) -> None:
         ctx.claim_quantised(constants, op)
     elif constants and len(data) == 1 and sources:
         shape = static_shape(constants[0])
-        if shape is not None and per_channel(shape) and op.op_type == "Mul" and _is_dotted(op, shape):
-            sources = _dotted(ctx, op, constants[0], sources)
+        axes = _dotted_axes(op, constants[0], shape) if shape is not None and op.op_type == "Mul" else ()
+        if axes:
+            sources = _dotted(ctx, op, constants[0], sources, axes)
         elif per_channel(shape):
             sources = _scale(ctx, op, constants[0], sources)
+        elif op.op_type == "Mul" and _is_gain(ctx, constants[0]):
+            ctx.claim(constants[0], Role.norm_scale, op, vector, reason="a gain of each element: no node decodes it")
     elif op.op_type == "Mul" and len(data) == 2 and len(sources) > 1 and _is_gate(ctx, op):
         sources = ctx.add_node(Primitive.cse, sources, name=op.name)
     ctx.finish(op, sources)
+
+
+def _is_gain(ctx: BuildContext, constant: Tensor) -> bool:
+    """Whether a table is learned and lies around one, as factors do that leave what they scale as it is at first.
+
+    Only where the file says that it is learned: windows and maps of sensitivities have such values, too.
+    """
+    leaf = main_leaf(constant)
+    stored = leaf.tensor.stored if leaf is not None else None
+    if stored is None or stored.name not in ctx.learned or stored.is_absent or leaf is None:
+        return False
+    if leaf.tensor.dtype not in FLOAT_TYPES or math.prod(stored.shape) < 2:
+        return False
+    values = np.asarray(stored.numpy()).astype(np.float64)
+    return bool(abs(values.mean() - 1) < 0.5 and values.std() < 0.5)
 
 
 def _operands(op: Op) -> list[Tensor]:
@@ -78,23 +101,54 @@ def _operands(op: Op) -> list[Tensor]:
     return given if all(tensor.is_const for tensor in seen) else seen
 
 
-def _is_dotted(op: Op, shape: tuple[int, ...]) -> bool:
-    """Whether the product with a vector is summed over that vector's axis: x · w written as arithmetic."""
+def _dotted_axes(op: Op, constant: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Axes of a constant over which its product with data is summed: x · w written as arithmetic. None: ()."""
     users = op.outputs[0].consumers
     if len(users) != 1 or users[0].op_type != "ReduceSum":
-        return False
+        return ()
     given = users[0].input(1)
-    axes = ints_of(given) if given is not None else users[0].attr("axes")
-    if axes is None or len(axes) != 1:
-        return False
-    axis = next(i - len(shape) for i, dim in enumerate(shape) if dim > 1)
+    summed = ints_of(given) if given is not None else users[0].attr("axes")
     data = next((t for t in op.inputs if t is not None and not t.is_const), None)
-    rank = len(op.outputs[0].shape or (data.shape if data is not None else None) or ())
-    return axes[0] == axis or (rank > 0 and axes[0] >= 0 and axes[0] - rank == axis)
+    rank = max(_rank(data), len(shape)) if _rank(data) else 0
+    offset = len(shape) - rank if rank else 0  # of the constant's axes, which are the last ones of the product's
+    axes = {axis + (len(shape) if axis < 0 else offset) for axis in summed or () if axis < 0 or rank}
+    found = tuple(sorted(axis for axis in axes if 0 <= axis < len(shape) and shape[axis] > 1))
+    leaf = main_leaf(constant)
+    if not per_channel(shape) and (leaf is None or looks_constant(leaf.tensor)):
+        return ()
+    return found
 
 
-def _dotted(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int]) -> frozenset[int]:
-    claim = ctx.claim(constant, Role.weight, op, lambda layout: layout.reshape((1, math.prod(layout.canonical))))
+def _rank(tensor: Tensor | None, steps: int = 8) -> int:
+    """The number of axes of a value, where the file declares it or the operators before tell it; else 0."""
+    if tensor is None or tensor.shape is not None or tensor.producer is None or not steps:
+        return len(tensor.shape or ()) if tensor is not None else 0
+    op = tensor.producer
+    if op.op_type == "Reshape":
+        given = op.input(1)
+        return len((ints_of(given) if given is not None else op.attr("shape")) or ())
+    if op.op_type in _ONE_BY_ONE:
+        return _rank(op.input(0), steps - 1)
+    if op.op_type in ("Squeeze", "Unsqueeze"):
+        given = op.input(1)
+        axes = ints_of(given) if given is not None else op.attr("axes")
+        before = _rank(op.input(0), steps - 1)
+        return before + len(axes or ()) * (1 if op.op_type == "Unsqueeze" else -1) if before and axes else 0
+    return 0
+
+
+def _dotted(
+    ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int], axes: tuple[int, ...]
+) -> frozenset[int]:
+    """A weight with an output for each element of the axes that are left: of a head of graph attention, of a pixel."""
+
+    def canonical(layout: Layout) -> Layout:
+        shape = layout.canonical
+        kept = [axis for axis in range(len(shape)) if axis not in axes]
+        outputs, inputs = (math.prod(shape[axis] for axis in some) for some in (kept, axes))
+        return layout.transpose((*kept, *axes)).reshape((outputs, inputs))
+
+    claim = ctx.claim(constant, Role.weight, op, canonical)
     if claim.shape is None or _is_not_float(ctx, constant):
         return sources
     return ctx.add_node(Primitive.conv, sources, name=claim.name, shape=claim.shape, weight=claim.index)
@@ -175,12 +229,17 @@ def _positions(layout: Layout) -> Layout:
 
 
 def _scale(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int]) -> frozenset[int]:
-    """A per-channel factor: of a normalisation as Mul + Add, or a layer scale on what came before."""
+    """A per-channel factor: of a normalisation as Mul + Add, or a layer scale on what came before.
+
+    The normalisation may be of groups of channels (Flax): then a view, back to the channels, stands between.
+    """
     factors, more = _factors(op, constant)
     ctx.absorbed.update(more)
     shift_op = _shift_after(more[-1] if more else op)
     normalises = any(leaf.divisor for leaf in factors)
-    doubt = "" if normalises or shift_op is None else _AFFINE
+    data = next((t for t in op.inputs if t is not None and not t.is_const), None)
+    is_normal = behind_views(data)[0] in ctx.bare_norms
+    doubt = "" if normalises or shift_op is None or is_normal else _AFFINE
     if op.op_type == "Div" and not normalises:
         return sources  # x / constant: input preprocessing, no layer is written so
     for leaf in factors:
@@ -190,7 +249,7 @@ def _scale(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int])
     scale = None
     if scale_leaf is not None:
         scale = ctx.register(scale_leaf, Role.norm_scale, op, vector(scale_leaf.layout), doubt=doubt)
-    if shift_op is None and not normalises:
+    if shift_op is None and not normalises and not is_normal:
         return _attach_scale(ctx, scale, sources)
     shift, shift_name, means = None, "", list[Leaf]()
     if shift_op is not None:
@@ -207,7 +266,8 @@ def _scale(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int])
         ctx.norms.append(written_norm(ctx, op, products, factors, shift_name, means, sources))
     shape = static_shape(constant)
     n = max(shape) if shape else 1
-    return ctx.add_node(Primitive.bn, sources, name=constant.name, shape=(n,), scale=scale, shift=shift)
+    primitive = Primitive.ln if is_normal else Primitive.bn
+    return ctx.add_node(primitive, sources, name=constant.name, shape=(n,), scale=scale, shift=shift)
 
 
 def _wide(found: list[Leaf]) -> list[Leaf]:

@@ -10,17 +10,19 @@ from onnx_ghn.graph.folding import array_of
 from onnx_ghn.graph.handlers.convolution import add_bias
 from onnx_ghn.graph.model import Primitive, Role, RunningNorm
 from onnx_ghn.graph.patterns import NormMatch
-from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, static_shape
+from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, static_shape, unrepeated
 
 __all__ = ["batch_norm", "body_obstacle", "decomposed_norm", "layer_norm", "rms_norm", "skip_norm"]
 
 
 def batch_norm(ctx: BuildContext, op: Op) -> None:
     """BatchNormalization: scale, shift, and the running statistics, which are never predicted."""
-    sources = _node(ctx, op, Primitive.bn, ctx.sources(op.input(0)), op.input(1), op.input(2))
-    mean, variance = (ctx.claim(statistic, Role.statistic, op, vector).name for statistic in (op.input(3), op.input(4)))
+    # An instance norm with running statistics is a batch norm of all images' channels: its vectors are repeated.
+    given = [unrepeated(tensor) if tensor is not None else None for tensor in (op.input(i) for i in range(1, 5))]
+    sources = _node(ctx, op, Primitive.bn, ctx.sources(op.input(0)), given[0], given[1])
+    mean, variance = (ctx.claim(statistic, Role.statistic, op, vector).name for statistic in given[2:])
     if mean and variance and not op.attr("training_mode", 0):  # in that mode it measures its own
-        scale, shift = (_main_name(tensor) for tensor in (op.input(1), op.input(2)))
+        scale, shift = (_main_name(tensor) for tensor in given[:2])
         ctx.norms.append(RunningNorm(mean, variance, scale, shift, obstacle=body_obstacle(op)))
     ctx.finish(op, sources)
 
