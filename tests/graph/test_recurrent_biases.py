@@ -12,7 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import onnx_ghn
-from onnx_ghn.graph import build_graph
+from onnx_ghn.graph import Role, build_graph
 from onnx_ghn.inspection import inspect_model
 from onnx_ghn.onnx_io.marks import mark
 
@@ -104,3 +104,37 @@ def test_what_the_trace_calls_untrained_is_not_counted() -> None:
     model = ir.from_proto(recurrent("LSTM", 0, 0))
     mark(model, json.dumps({"stored": {"W": [], "R": [], "B": []}}), {"B": ((20, 40),)})
     assert inspect_model(ir.to_proto(model), policy="all").coverage.n_trainable == in_matrices("LSTM") + 20
+
+
+@pytest.mark.parametrize(("rows", "width"), [(2, 15), (2, 12), (3, 6)])
+@pytest.mark.parametrize("of_products", [True, False])
+def test_rows_that_are_added_to_products_are_biases(rows: int, width: int, of_products: bool) -> None:
+    """As TensorFlow writes Keras's GRU; rows that are added to what is no product may be positions."""
+    rng = np.random.default_rng(0)
+    tensors = {
+        "table": rng.normal(size=(rows, width)),
+        **{f"w{i}": rng.normal(size=(4, width)) for i in range(rows)},
+        "axes": np.array([0], np.int64),
+    }
+    nodes = [helper.make_node("Split", ["table"], [f"piece{i}" for i in range(rows)], axis=0)]
+    for i in range(rows):
+        last = f"product{i}" if of_products else f"curve{i}"
+        nodes += [
+            helper.make_node("Squeeze", [f"piece{i}", "axes"], [f"row{i}"]),
+            helper.make_node("MatMul", ["x", f"w{i}"], [f"product{i}"]),
+            *([] if of_products else [helper.make_node("Tanh", [f"product{i}"], [last])]),
+            helper.make_node("Add", [last, f"row{i}"], [f"y{i}"]),
+        ]
+    values = [helper.make_tensor_value_info("x", 1, [3, 4])]
+    outputs = [helper.make_tensor_value_info(f"y{i}", 1, [3, width]) for i in range(rows)]
+    initializers = [
+        numpy_helper.from_array(value if value.dtype == np.int64 else value.astype(np.float32), name)
+        for name, value in tensors.items()
+    ]
+    graph = helper.make_graph(nodes, "g", values, outputs, initializers)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(proto)
+    parameters = {parameter.name: parameter for parameter in build_graph(proto).parameters}
+    assert parameters["table"].role is (Role.bias if of_products else Role.position)
+    if of_products:
+        assert parameters["table"].layout.canonical == (rows * width,)

@@ -21,6 +21,7 @@ _AFFINE = "a scale and a shift without statistics: those of a frozen norm may be
 _ONE_BY_ONE = frozenset(
     {"Relu", "LeakyRelu", "Elu", "Tanh", "Sigmoid", "Softmax", "Transpose", "Cast", "Identity", "Dropout"}
 )
+_PRODUCTS = frozenset({"MatMul", "Gemm"})
 _MEANS = frozenset({"ReduceMean", "GlobalAveragePool", "AveragePool", "ReduceSum"})
 
 
@@ -32,7 +33,7 @@ def add(ctx: BuildContext, op: Op) -> None:
     tables: list[frozenset[int]] = []
     for constant in (t for t in given if t.is_const):
         shape = rough_shape(constant)
-        if per_channel(shape) or _is_single_bias(ctx, constant, shape, sources):
+        if per_channel(shape) or _is_single_bias(ctx, constant, shape, sources) or _is_row_of_biases(op, constant):
             sources = _bias(ctx, op, constant, sources)
         elif shape is not None and sum(dim > 1 for dim in shape) > 1:
             tables += _table(ctx, op, constant)
@@ -194,6 +195,27 @@ def _is_single_bias(
     (number,) = sources
     node = ctx.nodes[number]
     return constant.stored is not None and node.primitive is Primitive.conv and (node.shape or (0,))[0] == 1
+
+
+def _is_row_of_biases(op: Op, constant: Tensor) -> bool:
+    """A row of a small table, each row of which is added to another product: the biases of Keras's GRU.
+
+    One belongs to the inputs and one to the state. A row of a table of positions is added to no product.
+    """
+    data = next((t for t in op.inputs if t is not None and not t.is_const), None)
+    origin = behind_views(data)[0] if data is not None else None
+    if origin is None or origin.producer is None or origin.producer.op_type not in _PRODUCTS:
+        return False
+    value: Tensor | None = constant
+    while value is not None and value.producer is not None and value.producer.op_type in ("Squeeze", "Identity"):
+        value = value.producer.input(0)
+    piece = value.producer if value is not None else None
+    table = piece.input(0) if piece is not None else None
+    if piece is None or table is None or piece.op_type != "Split" or not table.is_const:
+        return False
+    leaf = main_leaf(table)
+    shape, axis = leaf.layout.canonical if leaf is not None and leaf.whole else (), piece.attr("axis", 0)
+    return len(shape) == 2 and axis in (0, -2) and shape[0] == len(piece.outputs)
 
 
 def _table(ctx: BuildContext, op: Op, constant: Tensor) -> list[frozenset[int]]:
