@@ -367,7 +367,7 @@ def _found_behind_a_tool(
             check_same_outputs(exported.model, {own: found.arrays[name] for own, name in names}, model)
     except OnnxGhnError as error:
         logger.debug("%s", error)
-        raise told from error
+        raise CheckpointError(str(told)) from error
     return found
 
 

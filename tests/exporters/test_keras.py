@@ -96,3 +96,50 @@ def test_a_flattened_map_is_known_for_one(tmp_path: Path) -> None:
     model = keras.Sequential([*net, layers.Dense(8, activation="relu"), layers.Dense(10)])
     exporter.export(model, tmp_path / "m.onnx")
     assert flattened_maps(tmp_path / "m.onnx") == [(49, True)]
+
+
+def normalised() -> keras.Model:
+    """What EfficientNet begins with: a scaling, and a mean and a variance that nobody trains."""
+    layers = keras.layers
+    x = image = keras.Input((8, 8, 3))
+    x = layers.Normalization(axis=-1)(layers.Rescaling(1 / 255)(x))
+    x = layers.Conv2D(4, 3)(x)
+    return keras.Model(image, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
+
+
+def recurrent(kind: str, **options: object) -> keras.Model:
+    steps = keras.Input((7, 3))
+    return keras.Model(steps, keras.layers.Dense(2)(getattr(keras.layers, kind)(5, **options)(steps)))
+
+
+def grouped(groups: int) -> keras.Model:
+    layers = keras.layers
+    image = keras.Input((8, 8, 3))
+    x = layers.GroupNormalization(groups)(layers.Conv2D(8, 3)(image))
+    return keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(layers.ReLU()(x))))
+
+
+#: Models that Keras and the file count differently unless each tensor is read as what it is.
+COUNTED = {
+    "normalised": normalised,
+    "lstm": lambda: recurrent("LSTM"),
+    "lstm of sequences": lambda: recurrent("LSTM", return_sequences=True),
+    "gru": lambda: recurrent("GRU"),
+    "gru before": lambda: recurrent("GRU", reset_after=False),
+    "simple": lambda: recurrent("SimpleRNN"),
+    "two groups": lambda: grouped(2),
+    "four groups": lambda: grouped(4),
+    "a group for each channel": lambda: grouped(-1),
+}
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+def test_trainable_elements_are_those_of_keras(kind: str, tmp_path: Path) -> None:
+    from onnx_ghn.inspection import inspect_model
+
+    model = COUNTED[kind]()
+    exporter.export(model, tmp_path / "m.onnx")
+    coverage = inspect_model(tmp_path / "m.onnx", policy="all").coverage
+    assert coverage.n_trainable == sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    if "group" in kind or kind.startswith("gru"):
+        assert coverage.share("predicted") == 1

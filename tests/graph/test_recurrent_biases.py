@@ -108,19 +108,23 @@ def test_what_the_trace_calls_untrained_is_not_counted() -> None:
 
 @pytest.mark.parametrize(("rows", "width"), [(2, 15), (2, 12), (3, 6)])
 @pytest.mark.parametrize("of_products", [True, False])
-def test_rows_that_are_added_to_products_are_biases(rows: int, width: int, of_products: bool) -> None:
-    """As TensorFlow writes Keras's GRU; rows that are added to what is no product may be positions."""
+@pytest.mark.parametrize("by", ["Split", "Gather"])
+def test_rows_that_are_added_to_products_are_biases(by: str, rows: int, width: int, of_products: bool) -> None:
+    """As TensorFlow and torch write Keras's GRU; rows that are added to what is no product may be positions."""
     rng = np.random.default_rng(0)
     tensors = {
         "table": rng.normal(size=(rows, width)),
         **{f"w{i}": rng.normal(size=(4, width)) for i in range(rows)},
+        **{f"index{i}": np.array(i, np.int64) for i in range(rows)},
         "axes": np.array([0], np.int64),
     }
-    nodes = [helper.make_node("Split", ["table"], [f"piece{i}" for i in range(rows)], axis=0)]
+    nodes = [helper.make_node("Split", ["table"], [f"piece{i}" for i in range(rows)], axis=0)] if by == "Split" else []
     for i in range(rows):
         last = f"product{i}" if of_products else f"curve{i}"
         nodes += [
-            helper.make_node("Squeeze", [f"piece{i}", "axes"], [f"row{i}"]),
+            helper.make_node("Squeeze", [f"piece{i}", "axes"], [f"row{i}"])
+            if by == "Split"
+            else helper.make_node("Gather", ["table", f"index{i}"], [f"row{i}"], axis=0),
             helper.make_node("MatMul", ["x", f"w{i}"], [f"product{i}"]),
             *([] if of_products else [helper.make_node("Tanh", [f"product{i}"], [last])]),
             helper.make_node("Add", [last, f"row{i}"], [f"y{i}"]),

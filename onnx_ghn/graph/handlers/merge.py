@@ -211,11 +211,22 @@ def _is_row_of_biases(op: Op, constant: Tensor) -> bool:
         value = value.producer.input(0)
     piece = value.producer if value is not None else None
     table = piece.input(0) if piece is not None else None
-    if piece is None or table is None or piece.op_type != "Split" or not table.is_const:
+    if piece is None or table is None or not table.is_const:
         return False
     leaf = main_leaf(table)
-    shape, axis = leaf.layout.canonical if leaf is not None and leaf.whole else (), piece.attr("axis", 0)
-    return len(shape) == 2 and axis in (0, -2) and shape[0] == len(piece.outputs)
+    shape = leaf.layout.canonical if leaf is not None and leaf.whole else ()
+    return len(shape) == 2 and all(_takes_rows(reader, shape[0]) for reader in table.consumers)
+
+
+def _takes_rows(op: Op, n_rows: int) -> bool:
+    """Whether an operator splits a table into its rows, or takes one of them."""
+    if op.attr("axis", 0) not in (0, -2):
+        return False
+    if op.op_type == "Split":
+        return len(op.outputs) == n_rows
+    given = op.input(1)
+    index = ints_of(given) if op.op_type == "Gather" and given is not None and given.is_const else None
+    return index is not None and len(index) == 1
 
 
 def _table(ctx: BuildContext, op: Op, constant: Tensor) -> list[frozenset[int]]:
