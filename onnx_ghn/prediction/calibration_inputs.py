@@ -15,7 +15,7 @@ from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
 from onnx_ghn.free_dimensions import free_size, n_attempts
 from onnx_ghn.images.dead_leaves import dead_leaves
 from onnx_ghn.images.files import IMAGE_SUFFIXES, ImageSource, open_image, open_source, quiet_decoding
-from onnx_ghn.input_files import is_input_file
+from onnx_ghn.input_files import is_input_file, read_arrays
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.prediction.given_samples import GivenSamples
 from onnx_ghn.prediction.options import DRAWN
@@ -23,7 +23,7 @@ from onnx_ghn.prediction.options import DRAWN
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Feed", "input_batches"]
+__all__ = ["Feed", "check_source", "input_batches"]
 
 Feed = dict[str, Array]
 
@@ -92,6 +92,21 @@ def input_batches(
             count = batch // single
             total = count * single
             yield [_feed(types, sized, single, images, seed + i, i * single, total, drawn) for i in range(count)]
+
+
+def check_source(source: str | os.PathLike[str]) -> None:
+    """Refuse inputs that could not be used, where nothing has to be measured on them. Raises OptionError."""
+    if str(source) in DRAWN:
+        return
+    if is_input_file(source):
+        read_arrays(source)
+        return
+    images = _find_images(Path(source))
+    try:
+        with quiet_decoding():
+            open_image(images, images.names[0], "RGB")
+    except DataError as error:
+        raise OptionError(f"`calibrate`: {error}") from error
 
 
 def _numpy_types(types: dict[str, str]) -> dict[str, type[np.generic]]:

@@ -19,6 +19,7 @@ from onnx_ghn.errors import OnnxGhnError
 from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.prediction.authors import holds_weights
 from onnx_ghn.prediction.calibration import arithmetic_norms, n_statistics, out_of_reach, set_statistics
+from onnx_ghn.prediction.calibration_inputs import check_source
 from onnx_ghn.prediction.making import Maker
 from onnx_ghn.prediction.options import DRAWN, PredictOptions
 from onnx_ghn.prediction.plan import Decision
@@ -72,7 +73,10 @@ def settle(
     model = opened.model
     tensors = _tensors(decisions, blocks, options)
     if not tensors:  # everything keeps its values, running statistics too
-        return Settled(tensors)
+        if not options.calibrates or str(options.calibrate) in DRAWN:
+            return Settled(tensors)
+        check_source(options.calibrate)
+        return Settled(tensors, (f"{options.calibrate} is not used: no weight changes, and statistics stay with them",))
     if not options.calibrates:
         own = copy_model(model) if options.correct_scales else None
         inject(model, tensors, opened.stored)

@@ -100,3 +100,16 @@ def test_token_numbers_of_a_text_are_fed_and_wrong_ones_told(tmp_path: Path) -> 
     with pytest.raises(RuntimeFailure, match="calibration"):
         predict(model, tmp_path / "x.onnx", ghn=tiny_ghn(), calibrate=tmp_path / "tokens.txt")
     assert not (tmp_path / "x.onnx").exists()
+
+
+def test_inputs_that_nothing_is_measured_on_are_checked_and_told(sound: Path, tmp_path: Path) -> None:
+    """Where all weights stay, so do the statistics; a wrong path is a wrong path all the same."""
+    path = saved(tmp_path, x=np.zeros((4, 2, 40), np.float32))
+    prediction = predict(sound, ghn=tiny_ghn(), policy="none", calibrate=path)
+    assert prediction.coverage.notes == [f"{path} is not used: no weight changes, and statistics stay with them"]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"P6 1 1 255 abc")  # another format, by its content
+    (tmp_path / "words.txt").write_text("to be or not")
+    for wrong in ("images", "absent", "words.txt", "absent.npz"):
+        with pytest.raises(OptionError):
+            predict(sound, ghn=tiny_ghn(), policy="none", calibrate=tmp_path / wrong)
