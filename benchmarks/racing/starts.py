@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -78,8 +79,7 @@ def only(kind: str, situation: Situation, module: nn.Module, post: Post = "none"
     chosen = KINDS[kind](module)
     if not chosen:
         raise UnavailableError(f"{situation.entrant.name} has no tensors of the kind {kind!r}")
-    predicted = _predicted(situation, "all", post)
-    module.load_state_dict({name: predicted[name] for name in chosen}, strict=False)
+    module.load_state_dict(_predicted(situation, "all", post, tuple(chosen)))
 
 
 def lsuv(situation: Situation, module: nn.Module) -> None:
@@ -125,8 +125,13 @@ STARTS: dict[str, Start] = {
 
 
 @functools.lru_cache(maxsize=4)  # the starts and rates of one network and seed follow each other
-def _predicted(situation: Situation, name: PolicyName, post: Post) -> State:
-    """The state of the network with its own seeded values after an export, a prediction and a load."""
+def _predicted(situation: Situation, name: PolicyName, post: Post, only: tuple[str, ...] = ()) -> State:
+    """The state of the network with its own seeded values after an export, a prediction and a load.
+
+    Args:
+        only: names of the parameters that are predicted; all that the policy wants, where there are none.
+    """
     module = situation.own()
-    initialize(module, TASKS[situation.entrant.task].example(), ghn=situation.ghn, policy=name, post=post)
+    example, include = TASKS[situation.entrant.task].example(), [f"^{re.escape(name)}$" for name in only]
+    initialize(module, example, ghn=situation.ghn, policy=name, post=post, include=include)
     return {key: value.clone() for key, value in module.state_dict().items()}

@@ -57,6 +57,8 @@ def test_spatial_kernels_alone_are_predicted(situation: Situation) -> None:
     found = begin(situation, "spatial").state_dict()
     assert set(found) == set(own)
     for name, value in found.items():
+        if "running" in name:
+            continue  # measured with these kernels
         source = predicted.state_dict() if name in ("0.weight", "5.weight") else own
         assert torch.equal(value, source[name]), name
     assert not torch.equal(found["0.weight"], own["0.weight"])
