@@ -59,8 +59,11 @@ def test_spatial_kernels_alone_are_predicted(situation: Situation) -> None:
     for name, value in found.items():
         if "running" in name:
             continue  # measured with these kernels
-        source = predicted.state_dict() if name in ("0.weight", "5.weight") else own
-        assert torch.equal(value, source[name]), name
+        if name in ("0.weight", "5.weight"):  # but for one number, which brings the outputs to the own network's scale
+            expected = predicted.state_dict()[name]
+            assert torch.allclose(value / value.norm(), expected / expected.norm(), atol=1e-5), name
+        else:
+            assert torch.equal(value, own[name]), name
     assert not torch.equal(found["0.weight"], own["0.weight"])
     whole = begin(situation, "all").state_dict()
     assert all(torch.equal(whole[name], value) for name, value in predicted.state_dict().items())
