@@ -4,8 +4,9 @@
     python benchmarks/race.py --suite small --out small.jsonl --table    # prints what is there, and runs nothing
     python benchmarks/race.py --suite images --out images.jsonl --device cuda --budget-factor 2
 
-The rate of each network and start is the one of three whose run of seed 0 ends best on a held-out part of the data
-that is not judged; then each seed is judged on another part. Batches, augmentation and the network's own values depend
+The rate of each network and start is the one whose run of seed 0 ends best on a held-out part of the data that is not
+judged, of three, and of up to two more where the best of these is the largest or smallest; then each seed is judged on
+another part. Batches, augmentation and the network's own values depend
 on the seed alone, so all starts of a seed meet the same. A run is a line of --out. Budgets are in steps.
 """
 

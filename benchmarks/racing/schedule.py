@@ -14,7 +14,7 @@ from torch import nn
 
 from onnx_ghn.errors import OnnxGhnError
 from onnx_ghn.workers import process_pool
-from racing.choice import CHOICE_SEED, best_rate
+from racing.choice import CHOICE_SEED, EXTENSIONS, best_rate, missing_rates
 from racing.entrant import Entrant
 from racing.entrants import ENTRANTS
 from racing.parts import DataAbsentError
@@ -68,7 +68,12 @@ def race(
     tell: Callable[[str], None],
 ) -> None:
     """Run what the file lacks: seed 0 at all rates, network by network; then the other seeds at the chosen rate."""
-    _work(list(_missing(entrants, starts, [CHOICE_SEED], settings)), settings, jobs, tell)
+    groups: list[Group] = []
+    for _ in range(1 + EXTENSIONS):  # the grid, and what lies beyond where its end is best
+        before, groups = groups, list(_missing(entrants, starts, [CHOICE_SEED], settings))
+        if groups == before:  # done, or what cannot be run
+            break
+        _work(groups, settings, jobs, tell)
     others = [seed for seed in range(n_seeds) if seed != CHOICE_SEED]
     _work(list(_missing(entrants, starts, others, settings)), settings, jobs, tell)
 
@@ -82,10 +87,10 @@ def _missing(
         for entrant in entrants:
             steps = settings.steps(entrant)
             for start in starts:
+                own = [row for row in rows if row.key[:2] == (entrant.name, start) and row.steps == steps]
                 if seed == CHOICE_SEED:
-                    rates = entrant.rates
+                    rates = missing_rates(own, entrant.rates)
                 else:
-                    own = [row for row in rows if row.key[:2] == (entrant.name, start) and row.steps == steps]
                     chosen = best_rate(own, entrant.rates)
                     rates = () if chosen is None else (chosen,)
                 rates = tuple(rate for rate in rates if (entrant.name, start, rate, seed, steps) not in done)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from racing.choice import best_rate
+from racing.choice import allowed_rates, at_edge, best_rate
 from racing.rows import Row
 
 __all__ = ["BASELINE", "MARKS", "Comparison", "Result", "Results", "compare", "results"]
@@ -28,7 +28,7 @@ class Result:
     Attributes:
         values: percent, (seeds, marks).
         seeds: of the rows of `values`.
-        at_edge: whether the rate is the largest or smallest of the grid, so that another might have been better.
+        at_edge: whether the rate is the largest or smallest that was tried, so that another might have been better.
     """
 
     kind: str
@@ -85,11 +85,11 @@ def results(rows: Iterable[Row], grids: Mapping[str, Sequence[float]]) -> dict[s
     """By network and start. A start counts once each rate has its run of seed 0. The largest budget alone counts.
 
     Args:
-        grids: the rates of each network; rows at other rates, or of other networks, are passed over.
+        grids: the rates of each network; rows at rates far from them, or of other networks, are passed over.
     """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        if row.rate not in grids.get(row.network, ()):
+        if row.network not in grids or row.rate not in allowed_rates(grids[row.network]):
             continue
         groups.setdefault((row.network, row.start), []).append(row)
     budgets: dict[str, int] = {}
@@ -110,7 +110,7 @@ def results(rows: Iterable[Row], grids: Mapping[str, Sequence[float]]) -> dict[s
             first.suite,
             first.metric,
             rate,
-            rate in (min(grid), max(grid)),
+            at_edge(members, grid),
             tuple(row.seed for row in judged),
             np.array(values),
         )

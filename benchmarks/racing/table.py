@@ -88,4 +88,4 @@ def _comparisons(found: Results, starts: Sequence[str]) -> str:
 def _edges(found: Results) -> str:
     every = [result for of in found.values() for result in of.values()]
     n = sum(result.at_edge for result in every)
-    return f"The rate that was chosen is the first or last of its grid in {n} of {len(every)} cases."
+    return f"The rate that was chosen is the smallest or largest that was tried in {n} of {len(every)} cases."

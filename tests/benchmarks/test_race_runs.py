@@ -11,7 +11,7 @@ import pytest
 import race as command
 import torch
 from click.testing import CliRunner
-from racing import entrants, schedule
+from racing import choice, entrants, schedule
 from racing.entrant import Entrant
 from racing.nets.tables import perceptron
 from racing.parts import Part, Splits
@@ -23,6 +23,12 @@ from racing.starts import STARTS
 TINY = Entrant(
     "tiny", "perceptron", "table: wine", ("small",), "adamw", 8, lambda: perceptron(13, 3, (8,)), (0.01, 0.001)
 )
+
+
+@pytest.fixture(autouse=True)
+def no_extensions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The grid alone, so that it is known what is run; test_race_choice.py has what lies beyond."""
+    monkeypatch.setattr(choice, "EXTENSIONS", 0)
 
 
 @pytest.fixture

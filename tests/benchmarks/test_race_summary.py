@@ -101,4 +101,4 @@ def test_the_best_of_a_row_is_bold_whoever_has_it() -> None:
     assert f"**{truth['b', best][:, 2].mean():.1f}" in line_b
     assert best != "all"
     assert "| all | all | 2 | 50 / 50 / 50 | 50 / 50 / 50 |" in printed
-    assert "The rate that was chosen is the first or last of its grid in 0 of 6 cases." in printed
+    assert "The rate that was chosen is the smallest or largest that was tried in 0 of 6 cases." in printed
