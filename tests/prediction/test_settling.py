@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -14,6 +15,7 @@ from torch import nn
 
 from onnx_ghn import predict, strip
 from onnx_ghn.ghn import GHN, GHNConfig, new_ghn
+from onnx_ghn.onnx_io import read_model, stored_tensors
 from onnx_ghn.passes.output_scales import CorrectScales
 from onnx_ghn.prediction.trials import Trials
 from onnx_ghn.runtime import open_session
@@ -214,3 +216,55 @@ def test_a_stripped_model_that_cannot_be_run_is_predicted_all_the_same(tmp_path:
     ]
     prediction = predict(tmp_path / "stripped.onnx", tmp_path / "new.onnx", ghn=tiny_ghn())
     np.testing.assert_array_equal(arrays(onnx.load(tmp_path / "new.onnx"))["w"], prediction["w"])
+
+
+@pytest.mark.parametrize("make", [dense, residual, depthwise])
+def test_half_precision_is_run_and_comes_to_its_own_scale(make: type[nn.Module], tmp_path: Path) -> None:
+    """float16 overflows at 65,504: predicted as they come, these outputs are infinite."""
+    torch.manual_seed(0)
+    net = make().eval()
+    size = (4, 16) if make is dense else (4, 3, 12, 12)
+    x = torch.randn(*size)
+    proto = exported(net.half(), x.half(), tmp_path / "own.onnx")
+    fed = x.half().numpy()
+    own = scale(tmp_path / "own.onnx", fed)
+    prediction = predict(proto, tmp_path / "good.onnx", ghn=loud_ghn())
+    assert own / 5 < scale(tmp_path / "good.onnx", fed) < 5 * own
+    written = arrays(onnx.load(tmp_path / "good.onnx"))
+    assert {array.dtype for name, array in written.items() if "weight" in name} == {np.dtype(np.float16)}
+    assert any("are scaled, by" in note and "estimated" not in note for note in prediction.coverage.notes)
+    predict(proto, tmp_path / "raw.onnx", ghn=loud_ghn(), correct_scales=False)
+    assert not scale(tmp_path / "raw.onnx", fed) < 100 * own
+
+
+def bfloat16_file(path: Path) -> onnx.ModelProto:
+    """Twelve MatMuls and Relus of bfloat16, which onnxruntime's CPU does not run."""
+    generator = np.random.default_rng(0)
+    nodes, tensors, x = [], [], "x"
+    for i in range(12):
+        weight = (generator.standard_normal((16, 16)) / 4).astype(ml_dtypes.bfloat16)
+        tensors.append(ir.serde.serialize_tensor(ir.Tensor(weight, name=f"w{i}")))
+        nodes.append(onnx.helper.make_node("MatMul", [x, f"w{i}"], [f"h{i}"]))
+        nodes.append(onnx.helper.make_node("Relu", [f"h{i}"], [x := f"r{i}" if i < 11 else "y"]))
+    info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.BFLOAT16, [4, 16]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph(nodes, "g", info[:1], info[1:], tensors)
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(proto, path)
+    return proto
+
+
+def test_bfloat16_is_estimated_and_comes_to_its_own_scale(tmp_path: Path) -> None:
+    proto = bfloat16_file(tmp_path / "own.onnx")
+    prediction = predict(proto, tmp_path / "good.onnx", ghn=loud_ghn())
+    assert any("(estimated: nothing was run)" in note for note in prediction.coverage.notes)
+    x = np.random.default_rng(1).standard_normal((4, 16))
+
+    scales = []
+    for name in ("own", "good"):
+        stored = stored_tensors(read_model(tmp_path / f"{name}.onnx"))
+        assert stored["w0"].dtype == ir.DataType.BFLOAT16
+        hidden = x
+        for i in range(12):
+            hidden = np.maximum(hidden @ stored[f"w{i}"].numpy().astype(np.float64), 0)
+        scales.append(float(np.sqrt(np.mean(np.square(hidden)))))
+    assert scales[0] / 10 < scales[1] < 10 * scales[0]
