@@ -18,6 +18,12 @@ __all__ = ["CANDIDATES", "CELLS", "Cell", "Chosen", "choose_for_cell", "halves",
 _TOLERATED = 1.0  # points that a network may end below its own start, by the noise of a few seeds
 _LEAST = 2  # networks that a cell needs before anything but the own start is chosen for it
 _MARKS_OF: Mapping[str, tuple[int, ...]] = {"auto": (0, 1, 2), "early": (0, 1)}  # marks whose gain counts
+#: What a mode may choose. Everything predicted starts best, but may end lower: trained to the end on data far from the
+#: GHN's, networks with their author's channel mixing, norms and heads end higher.
+_ELIGIBLE: Mapping[str, tuple[str, ...]] = {
+    "auto": ("spatial", "spatial+differences"),
+    "early": ("spatial", "spatial+differences", "conv2d+differences", "all", "all+differences"),
+}
 _FLOOR_AT: Mapping[str, tuple[int, ...]] = {"auto": (2,), "early": (0,)}  # marks at which nothing may be lost
 
 #: From a start of the race to the tensors that it predicts: conditions, why, post. The race's own names.
@@ -108,7 +114,7 @@ def _cell_of(features: ModelFeatures) -> Cell | None:
 
 
 def choose_for_cell(mode: str, found: Results, networks: Sequence[str]) -> Chosen:
-    """The start with the largest mean gain, of those that no network loses by.
+    """The start with the largest mean gain, of those that may be chosen and that no network loses by.
 
     For `auto` a network loses whose end is below that of the own start by more than a standard error and by more than
     a point; for `early` likewise after a quarter of the budget. The gain is the mean over networks and over the marks:
@@ -122,7 +128,7 @@ def choose_for_cell(mode: str, found: Results, networks: Sequence[str]) -> Chose
         return best
     largest = 0.0
     marks, floor = list(_MARKS_OF[mode]), list(_FLOOR_AT[mode])
-    for start in CANDIDATES:
+    for start in _ELIGIBLE[mode]:
         if any(start not in found[name] or BASELINE not in found[name] for name in networks):
             continue
         both = [found[name][start].beside(found[name][BASELINE]) for name in networks]

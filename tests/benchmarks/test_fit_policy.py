@@ -39,24 +39,26 @@ def race(**starts: tuple[float, float, float]) -> dict[str, Result]:
 
 def test_the_default_takes_no_start_that_some_network_ends_worse_by() -> None:
     one = race(own=(10, 20, 40), spatial=(15, 25, 42), all=(30, 40, 50))
-    other = race(own=(10, 20, 40), spatial=(12, 22, 41), all=(30, 40, 38))  # all: 2 less in the end
-    found = {"a": one, "b": other}
+    other = race(own=(10, 20, 40), spatial=(12, 22, 41), all=(30, 40, 38))
+    lower = {**other, "spatial+differences": result((40, 40, 38))}  # 2 less in the end
+    found = {"a": one, "b": lower}
     assert choose_for_cell("auto", found, ["a", "b"]).start == "spatial"
     assert choose_for_cell("early", found, ["a", "b"]).start == "all"
+    assert choose_for_cell("auto", {"a": one, "b": one}, ["a", "b"]).start == "spatial"  # everything may end lower yet
     np.testing.assert_allclose(choose_for_cell("auto", found, ["a", "b"]).gains, [[5, 5, 2], [2, 2, 1]])
 
 
 def test_a_loss_within_the_noise_is_none_and_one_network_is_no_evidence() -> None:
-    noisy = {"own": result((10, 20, 40), 6.0), **{k: v for k, v in race(all=(20, 30, 38)).items() if k != "own"}}
-    assert choose_for_cell("auto", {"a": noisy, "b": noisy}, ["a", "b"]).start == "all"  # 2 below, error 3.5
-    assert choose_for_cell("auto", {"a": race(all=(20, 30, 50))}, ["a"]).start == "own"
+    noisy = {**race(spatial=(20, 30, 38)), "own": result((10, 20, 40), 6.0)}
+    assert choose_for_cell("auto", {"a": noisy, "b": noisy}, ["a", "b"]).start == "spatial"  # 2 below, error 3.5
+    assert choose_for_cell("auto", {"a": race(spatial=(20, 30, 50))}, ["a"]).start == "own"
     assert choose_for_cell("auto", {"a": race(), "b": race()}, ["a", "b"]).start == "own"  # nothing gains
 
 
 def test_a_start_that_a_network_has_not_run_is_not_chosen() -> None:
-    partial = race(all=(20, 30, 50))
-    del partial["all"]
-    assert choose_for_cell("auto", {"a": race(all=(20, 30, 50)), "b": partial}, ["a", "b"]).start == "own"
+    partial = race(spatial=(20, 30, 50))
+    del partial["spatial"]
+    assert choose_for_cell("auto", {"a": race(spatial=(20, 30, 50)), "b": partial}, ["a", "b"]).start == "own"
 
 
 def test_halves_split_each_cell() -> None:
