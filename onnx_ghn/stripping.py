@@ -54,11 +54,16 @@ def _settings(source: str | os.PathLike[str], stored: dict[str, StoredTensor]) -
     except GraphError as error:
         logger.warning("constants are told from weights by their values alone: %s", error)
         return set()
-    readable = {name: tensor for name, tensor in stored.items() if not (tensor.is_absent or tensor.is_sparse)}
+    readable = {
+        name: tensor
+        for name, tensor in stored.items()
+        if not (tensor.is_absent or tensor.is_sparse or tensor.kind == "constant_of_shape")  # a fill already
+    }
     doubtful = [row.name for row in graph.uncertain if row.name in readable]
     named = [row.name for row in graph.uncertain if row.name in readable and row.size > 1]  # not each exponent
     tables = [p.name for p in graph.parameters if p.name in readable and _is_table(p, readable[p.name])]
-    lost = [p.name for p in graph.parameters if p.frozen and p.role is not Role.statistic and p.name not in tables]
+    frozen = [p.name for p in graph.parameters if p.frozen and p.role is not Role.statistic and p.name not in tables]
+    lost = [name for name in frozen if name in stored and stored[name].kind != "constant_of_shape"]
     for names, told in (
         (named, "stay: they may be learned, or constants"),
         (tables, "stay: they look computed, and no initialiser draws such values"),
