@@ -22,6 +22,18 @@ import numpy.typing as npt
 
 from onnx_ghn.errors import CheckpointError, GraphError, OnnxGhnError
 from onnx_ghn.exporters.alignment import Found, Rewritten, align, traced
+from onnx_ghn.exporters.coded_values import (
+    COMPUTED_REMEDY,
+    computed_values,
+    float_values,
+    frozen_elements,
+    holds,
+    is_among,
+    is_float,
+    repeated_elements,
+    same_in_both,
+    varied_weights,
+)
 from onnx_ghn.exporters.loadable import check_loads
 from onnx_ghn.exporters.reports import ExportReport, LoadReport, WeightNote
 from onnx_ghn.exporters.same_outputs import check_same_outputs
@@ -29,7 +41,7 @@ from onnx_ghn.exporters.weight_map import Array, Codes, WeightMap
 from onnx_ghn.onnx_io import check_target, inject, read_model, stored_tensors, write_model
 from onnx_ghn.onnx_io.injection import drop_if_unused
 from onnx_ghn.onnx_io.inputs_read import data_inputs, inputs_read
-from onnx_ghn.onnx_io.marks import Ranges, mark
+from onnx_ghn.onnx_io.marks import mark
 from onnx_ghn.onnx_io.reads import reads
 from onnx_ghn.passes.restoring import RestoreTensors
 from onnx_ghn.scratch import scratch_folder
@@ -50,7 +62,6 @@ _PLAIN_EXPORT = "export it again with optimize=False (torch.onnx.export), or by 
 _UNUSED = "the exported computation does not read it"
 _UNUSED_REMEDY = "nothing to do if only training needs it"
 _COMPUTED = "the exporter computed something from it (folded, fused or quantised it)"
-_COMPUTED_REMEDY = "switch the exporter's optimisation off, or remove the layer's parametrisation before the export"
 
 
 class LiveModel(Protocol):
@@ -127,13 +138,13 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
     with scratch_folder() as folder:
         model = _export_coded(live, codes, originals, _subfolder(folder, "coded"), checked=True)
         stored = stored_tensors(model)
-        values_of = _floats(stored)
+        values_of = float_values(stored)
         weight_map = codes.locate(values_of)
         certain = list(values_of)
         if weight_map.unmatched:  # then the file may hold values computed from codes, which may equal other codes
             second_codes = Codes(codes.shapes, _OCTAVES)
             second = stored_tensors(_export_coded(live, second_codes, originals, _subfolder(folder, "again")))
-            certain = _same_in_both(codes, values_of, second_codes, _floats(second))
+            certain = same_in_both(codes, values_of, second_codes, float_values(second))
             weight_map = codes.locate({name: values_of[name] for name in certain})
         decoded: dict[str, Array] = {}
         for name in certain:
@@ -144,23 +155,23 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
         if weight_map.unmatched:  # the computation does not read them, or the file holds what was computed from them
             plain = stored_tensors(read_model(live.convert(_subfolder(folder, "plain"))))
             # Products of codes can be so small, or cancel so far, that a sum with them is a code again.
-            sums = [name for name, values in decoded.items() if not _is_among(plain, name, values)]
+            sums = [name for name, values in decoded.items() if not is_among(plain, name, values)]
             if sums:  # or an exporter left out what does nothing with the own values: zeros that are added
-                varied = _varied(originals)
+                varied = varied_weights(originals)
                 other = _exported_with(live, varied, originals, _subfolder(folder, "varied"))
-                sums = [name for name in sums if not _holds(other, name, codes.decoded(values_of[name], varied))]
+                sums = [name for name in sums if not holds(other, name, codes.decoded(values_of[name], varied))]
             if sums:
                 decoded = {name: values for name, values in decoded.items() if name not in sums}
                 weight_map = codes.locate({name: values_of[name] for name in certain if name not in sums})
             undecoded = {name: values for name, values in values_of.items() if name not in decoded}
-            computed = _computed(plain, undecoded)
+            computed = computed_values(plain, undecoded)
         inject(
             model, {name: functools.partial(_given, values) for name, values in {**decoded, **computed}.items()}, stored
         )
         uncomputed = {name: values for name, values in values_of.items() if name not in computed}
-        mark(model, weight_map.to_json(), _frozen(codes, uncomputed, live.trainable()), reads(model))
+        mark(model, weight_map.to_json(), frozen_elements(codes, uncomputed, live.trainable()), reads(model))
         read_inputs = inputs_read(model)
-        cause, remedy = (_COMPUTED, _COMPUTED_REMEDY) if computed else (_UNUSED, _UNUSED_REMEDY)
+        cause, remedy = (_COMPUTED, COMPUTED_REMEDY) if computed else (_UNUSED, _UNUSED_REMEDY)
         report = ExportReport(
             framework=live.framework,
             exporter=live.exporter,
@@ -173,7 +184,9 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
                 if name not in read_inputs
             ),
         )
-        repeated = {name: elements for name in decoded if (elements := _repeated(codes, values_of[name])) is not None}
+        repeated = {
+            name: elements for name in decoded if (elements := repeated_elements(codes, values_of[name])) is not None
+        }
         yield Exported(model, weight_map, report, repeated)
 
 
@@ -219,13 +232,6 @@ def unique_name(name: str, taken: Mapping[str, object]) -> str:
         number += 1
         candidate = f"{name}_{number}"
     return candidate
-
-
-def _repeated(codes: Codes, values: Array) -> npt.NDArray[np.int64] | None:
-    """Which element of the weights each value of a tensor is, where it holds more values than there are elements."""
-    elements = codes.elements(values)
-    coded = elements[elements >= 0]
-    return elements if len(coded) and len(coded) > int(coded.max() - coded.min()) + 1 else None
 
 
 def _given(values: Array) -> Array:
@@ -280,43 +286,11 @@ def _exported_with(
     return stored_tensors(read_model(source))
 
 
-def _varied(originals: Mapping[str, Array]) -> dict[str, Array]:
-    """Weights of an ordinary size, no two of which are equal; positive, as variances must be."""
-    rng = np.random.default_rng(0)
-    return {name: rng.uniform(0.5, 1.5, values.shape).astype(values.dtype) for name, values in originals.items()}
-
-
-def _holds(tensors: Mapping[str, StoredTensor], name: str, values: Array | None) -> bool:
-    return values is not None and _is_among(tensors, name, values)
-
-
-def _same_in_both(
-    codes: Codes, stored: Mapping[str, Array], second_codes: Codes, second: Mapping[str, Array]
-) -> list[str]:
-    """Names of the tensors that hold the same elements of weights, or none, in exports with two different codes.
-
-    The sum of a code and a small number may equal the code of another element. Only a second code shows that it was
-    computed.
-    """
-    known: set[tuple[tuple[int, ...], bytes]] | None = None
-    same = []
-    for name, values in stored.items():
-        elements = codes.elements(values)
-        if name in second and np.array_equal(elements, second_codes.elements(second[name])):
-            same.append(name)
-        elif name not in second or second[name].shape != values.shape:  # the second export has it under another name
-            if known is None:
-                known = {(other.shape, second_codes.elements(other).tobytes()) for other in second.values()}
-            if (values.shape, elements.tobytes()) in known:
-                same.append(name)
-    return same
-
-
 def _tie_copies(model: ir.Model, codes: Codes) -> None:
     """Let one initializer replace those that hold the same weights: they are one parameter."""
     first: dict[tuple[tuple[int, ...], str, bytes], ir.Value] = {}
     for tensor in stored_tensors(model).values():
-        if tensor.kind != "initializer" or not _is_float(tensor) or tensor.value.is_graph_output():
+        if tensor.kind != "initializer" or not is_float(tensor) or tensor.value.is_graph_output():
             continue
         elements = codes.elements(tensor.numpy())
         if (elements < 0).any():
@@ -386,66 +360,3 @@ def _subfolder(folder: Path, name: str) -> Path:
     path = folder / name
     path.mkdir()
     return path
-
-
-def _is_float(tensor: StoredTensor) -> bool:
-    return not tensor.is_sparse and not tensor.is_string and tensor.dtype.is_floating_point() and 0 not in tensor.shape
-
-
-def _floats(stored: Mapping[str, StoredTensor]) -> dict[str, Array]:
-    return {name: tensor.numpy() for name, tensor in stored.items() if _is_float(tensor)}
-
-
-def _is_among(plain: Mapping[str, StoredTensor], name: str, values: Array) -> bool:
-    """Whether an export with the own weights holds these values, under their name or another."""
-    if name in plain and plain[name].shape == values.shape:
-        return _equal(plain[name], values)
-    return any(_equal(tensor, values) for tensor in plain.values())
-
-
-def _computed(plain: Mapping[str, StoredTensor], undecoded: Mapping[str, Array]) -> dict[str, Array]:
-    """Values of the tensors that depend on the weights without holding them.
-
-    Args:
-        plain: an export with the own weights.
-    """
-    computed = {}
-    for name, values in undecoded.items():
-        if name in plain and plain[name].shape == values.shape:
-            own = np.array(plain[name].numpy())
-            if not np.array_equal(own, values, equal_nan=True):
-                computed[name] = own
-        elif values.size > 1 and not any(_equal(tensor, values) for tensor in plain.values()):
-            raise GraphError(
-                f"tensor {name!r} {list(values.shape)} holds what the exporter computed from weights, under a name "
-                f"that changes from export to export; {_COMPUTED_REMEDY}"
-            )
-    return computed
-
-
-def _equal(tensor: StoredTensor, values: Array) -> bool:
-    return (
-        _is_float(tensor)
-        and tensor.shape == values.shape
-        and bool(np.array_equal(tensor.numpy(), values, equal_nan=True))
-    )
-
-
-def _frozen(codes: Codes, stored: Mapping[str, Array], trainable: Set[str]) -> dict[str, Ranges]:
-    """The parts of stored tensors that hold no trainable weight."""
-    sizes = {name: int(np.prod(shape, dtype=np.int64)) for name, shape in codes.shapes.items()}
-    # One flag for each element, and a last one for element -1, which stands for no weight.
-    is_trainable: npt.NDArray[np.bool_] = np.zeros(sum(sizes.values()) + 1, dtype=bool)
-    start = 0
-    for name, size in sizes.items():
-        is_trainable[start : start + size] = name in trainable
-        start += size
-    frozen: dict[str, Ranges] = {}
-    for name, values in stored.items():
-        trains = is_trainable[codes.elements(values)]
-        if not trains.any():
-            frozen[name] = None
-        elif not trains.all():
-            ends = np.flatnonzero(np.diff(np.concatenate([[False], ~trains, [False]]).astype(np.int8)))
-            frozen[name] = tuple((int(first), int(stop)) for first, stop in ends.reshape(-1, 2))
-    return frozen
