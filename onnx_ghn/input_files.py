@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError
 from onnx_ghn.limits import gib, memory_bytes
 
-__all__ = ["INPUT_FILES", "is_input_file", "read_arrays"]
+__all__ = ["INPUT_FILES", "is_input_file", "read_arrays", "read_inputs"]
 
 #: How the names of such files end.
 INPUT_FILES = (".npz", ".npy", ".txt")
@@ -49,6 +49,27 @@ def read_arrays(path: str | os.PathLike[str]) -> Array | Mapping[str, Array]:
                 return {name: found[name] for name in found.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise OptionError(f"{path}: cannot be read as .npz or .npy ({error}); save it with numpy.savez") from error
+
+
+def read_inputs(path: str | os.PathLike[str], names: Collection[str], described: str) -> Mapping[str, Array]:
+    """An array for each input of a model, and no others. One array without a name is that of the only input.
+
+    Args:
+        described: the inputs, for messages.
+
+    Raises:
+        OptionError: see `read_arrays`; an input has no array, or an array no input.
+    """
+    found = read_arrays(path)
+    if isinstance(found, np.ndarray):
+        if len(names) != 1:
+            raise OptionError(f"{path}: one array for {len(names)} inputs; give an .npz file with {described}")
+        return {next(iter(names)): found}
+    absent, unknown = sorted(set(names) - found.keys()), sorted(found.keys() - set(names))
+    if absent or unknown:
+        wrong = f"lacks input {absent[0]!r}" if absent else f"holds {unknown[0]!r}, which is no input"
+        raise OptionError(f"{path}: {wrong}; the model's inputs are {described}")
+    return found
 
 
 def _check_size(path: str | os.PathLike[str]) -> None:

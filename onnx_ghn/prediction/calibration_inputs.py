@@ -95,9 +95,7 @@ def input_batches(
 
 
 def check_source(source: str | os.PathLike[str]) -> None:
-    """Refuse inputs that could not be used, where nothing has to be measured on them. Raises OptionError."""
-    if str(source) in DRAWN:
-        return
+    """Refuse data of the user's that could not be used, where nothing has to be measured. Raises OptionError."""
     if is_input_file(source):
         read_arrays(source)
         return

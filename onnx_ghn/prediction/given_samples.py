@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError
-from onnx_ghn.input_files import read_arrays
+from onnx_ghn.input_files import read_inputs
 
 __all__ = ["GivenSamples"]
 
@@ -34,15 +34,7 @@ class GivenSamples:
         shapes: Mapping[str, Sequence[int]],
     ) -> None:
         inputs = ", ".join(f"{name} [{', '.join(str(dim or '?') for dim in shapes[name])}]" for name in types)
-        found = read_arrays(path)
-        if isinstance(found, np.ndarray):
-            if len(types) != 1:
-                raise OptionError(f"{path}: one array for {len(types)} inputs; give an .npz file with {inputs}")
-            found = {next(iter(types)): found}
-        absent, unknown = sorted(types.keys() - found.keys()), sorted(found.keys() - types.keys())
-        if absent or unknown:
-            wrong = f"lacks input {absent[0]!r}" if absent else f"holds {unknown[0]!r}, which is no input"
-            raise OptionError(f"{path}: {wrong}; the model's inputs are {inputs}")
+        found = read_inputs(path, types, inputs)
         self._arrays: dict[str, Array] = {}
         for name, dtype in types.items():
             array, declared = found[name], shapes[name]

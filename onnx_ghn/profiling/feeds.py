@@ -10,7 +10,7 @@ import numpy as np
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError
 from onnx_ghn.free_dimensions import free_size, n_attempts
-from onnx_ghn.input_files import read_arrays
+from onnx_ghn.input_files import read_inputs
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.profiling.specs import InputSpec
 
@@ -117,12 +117,7 @@ def _sized(spec: InputSpec, attempt: int, shapes: Mapping[str, tuple[int, ...]])
 
 
 def _from_file(specs: Sequence[InputSpec], file: str) -> Feed:
-    arrays = _load(specs, file)
-    names = {spec.name for spec in specs}
-    absent, unknown = sorted(names - arrays.keys()), sorted(arrays.keys() - names)
-    if absent or unknown:
-        wrong = f"lacks input {absent[0]!r}" if absent else f"holds {unknown[0]!r}, which is no input"
-        raise OptionError(f"{file}: {wrong}; the model's inputs are {_described(specs)}")
+    arrays = read_inputs(file, [spec.name for spec in specs], _described(specs))
     feed: Feed = {}
     for spec in specs:
         array = arrays[spec.name]
@@ -138,15 +133,6 @@ def _from_file(specs: Sequence[InputSpec], file: str) -> Feed:
             # Not ascontiguousarray, which makes a vector of a scalar.
             feed[spec.name] = np.asarray(array, np.dtype(spec.dtype), order="C")
     return feed
-
-
-def _load(specs: Sequence[InputSpec], file: str) -> Mapping[str, Array]:
-    found = read_arrays(file)
-    if not isinstance(found, np.ndarray):
-        return found
-    if len(specs) != 1:
-        raise OptionError(f"{file}: one array for {len(specs)} inputs; give an .npz file with {_described(specs)}")
-    return {specs[0].name: found}
 
 
 def _described(specs: Sequence[InputSpec]) -> str:
