@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import GraphError
-from onnx_ghn.graph import Parameter, Role, build_graph
+from onnx_ghn.graph import Parameter, Role
+from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.graph.ledger import UNREACHED
 from onnx_ghn.onnx_io import check_target, read_model, stored_tensors, write_model
 from onnx_ghn.onnx_io.absent import absent_note, require_values
 from onnx_ghn.onnx_io.common_value import common_value
-from onnx_ghn.passes import StripWeights
+from onnx_ghn.passes import StripWeights, open_model
 from onnx_ghn.prediction.fixed_tables import fixed_table
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from onnx_ghn.onnx_io import StoredTensor
 
 __all__ = ["strip"]
@@ -42,15 +45,16 @@ def strip(source: str | os.PathLike[str], target: str | os.PathLike[str], *, for
     stored = stored_tensors(model)
     if absent := absent_note(stored.values()):
         logger.warning("%s", absent)
-    StripWeights(_settings(source, stored))(model)
+    StripWeights(_settings(model, stored))(model)
     require_values(stored_tensors(model).values())
     return write_model(model, target, force=force, external=False)[0]
 
 
-def _settings(source: str | os.PathLike[str], stored: dict[str, StoredTensor]) -> set[str]:
+def _settings(model: ir.Model, stored: dict[str, StoredTensor]) -> set[str]:
     """Stored names of what is not trained, or may not be. `predict` keeps these, so nothing could bring them back."""
     try:
-        graph = build_graph(source)
+        opened = open_model(model)
+        graph = graph_of(opened.model, opened.stored, "onnx")
     except GraphError as error:
         logger.warning("constants are told from weights by their values alone: %s", error)
         return set()

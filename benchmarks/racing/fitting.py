@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_ghn.prediction.features import ModelFeatures
+from onnx_ghn.prediction.features import ModelFeatures, TensorFeatures
 from onnx_ghn.prediction.policy import Rule
 from racing.summary import BASELINE, Results
 
@@ -18,12 +18,6 @@ __all__ = ["CANDIDATES", "CELLS", "Cell", "Chosen", "choose_for_cell", "halves",
 _TOLERATED = 1.0  # points that a network may end below its own start, by the noise of a few seeds
 _LEAST = 2  # networks that a cell needs before anything but the own start is chosen for it
 _MARKS_OF: Mapping[str, tuple[int, ...]] = {"auto": (0, 1, 2), "early": (0, 1)}  # marks whose gain counts
-#: What a mode may choose. Everything predicted starts best, but may end lower: trained to the end on data far from the
-#: GHN's, networks with their author's channel mixing, norms and heads end higher.
-_ELIGIBLE: Mapping[str, tuple[str, ...]] = {
-    "auto": ("spatial", "spatial+differences"),
-    "early": ("spatial", "spatial+differences", "conv2d+differences", "all", "all+differences"),
-}
 _FLOOR_AT: Mapping[str, tuple[int, ...]] = {"auto": (2,), "early": (0,)}  # marks at which nothing may be lost
 
 #: From a start of the race to the tensors that it predicts: conditions, why, post. The race's own names.
@@ -37,6 +31,14 @@ CANDIDATES: Mapping[str, tuple[dict[str, Any], str, str]] = {
     "conv2d+differences": ({"kind": ["conv2d"]}, "2-D kernels", "differences"),
     "all": ({}, "everything", "none"),
     "all+differences": ({}, "everything", "differences"),
+}
+
+
+#: What a mode may choose. Everything predicted starts best, but may end lower: trained to the end on data far from the
+#: GHN's, networks with their author's channel mixing, norms and heads end higher.
+_ELIGIBLE: Mapping[str, tuple[str, ...]] = {
+    "auto": ("spatial", "spatial+differences"),
+    "early": tuple(CANDIDATES),
 }
 
 
@@ -54,8 +56,6 @@ class Cell:
 
     def holds(self, features: ModelFeatures) -> bool:
         """Whether a network is of this cell."""
-        from onnx_ghn.prediction.features import TensorFeatures
-
         return Rule(self.conditions, {}, True, "").holds(features, TensorFeatures("other"))
 
 
