@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onnx_ghn.ghn.lookup import LookupTable
 from onnx_ghn.ghn.mlp import layer_at
 
 __all__ = ["LARGE", "MAX_DISTANCE", "Graphormer", "GraphormerLayer"]
@@ -24,7 +25,7 @@ class _EdgeEmbedding(nn.Module):
 
     def __init__(self, hid: int) -> None:
         super().__init__()
-        self.embed = nn.Embedding(_N_EDGE_EMBEDDINGS, hid)
+        self.embed = LookupTable(_N_EDGE_EMBEDDINGS, hid)
 
 
 class _BiasByRows:
@@ -126,9 +127,9 @@ class GraphormerLayer(nn.Module):
         self.ln2 = nn.LayerNorm(hid)
         self.ff = _FeedForward(hid, 4 * hid)
         if first:
-            self.centrality_embed_in = nn.Embedding(_MAX_DEGREE + 1, hid)
-            self.centrality_embed_out = nn.Embedding(_MAX_DEGREE + 1, hid)
-            self.input_dist_embed = nn.Embedding(_MAX_INPUT_DISTANCE + 1, hid)
+            self.centrality_embed_in = LookupTable(_MAX_DEGREE + 1, hid)
+            self.centrality_embed_out = LookupTable(_MAX_DEGREE + 1, hid)
+            self.input_dist_embed = LookupTable(_MAX_INPUT_DISTANCE + 1, hid)
 
     def structure(self, distances: Tensor) -> Tensor:
         """(B, N, N) distances -> (B, N, C): in-degree, out-degree and distance from node 0, embedded."""

@@ -21,6 +21,7 @@ from onnx_ghn.ghn.dirac import DiracHead
 from onnx_ghn.ghn.gatedgnn import GatedGNN
 from onnx_ghn.ghn.graphormer import LARGE, MAX_DISTANCE, Graphormer
 from onnx_ghn.ghn.levels import sweep_of
+from onnx_ghn.ghn.lookup import LookupTable
 from onnx_ghn.ghn.memory import memory_told
 from onnx_ghn.ghn.mlp import MLP, layer_at
 from onnx_ghn.ghn.shape_encoder import ShapeEncoder
@@ -54,7 +55,7 @@ class GHN(nn.Module):
         self.policy_file: Path | None = None  # beside the weights, where they were read from a file
         hid, channels = config.hid, max(config.max_shape[:2])
         # The published name of this table is `embed`, which here is a method: so it is registered by hand.
-        self._modules["embed"] = nn.Embedding(_N_PRIMITIVES, hid)
+        self._modules["embed"] = LookupTable(_N_PRIMITIVES, hid)
         self.shape_enc = ShapeEncoder(hid, config.num_classes, config.max_shape[3])
         self.gnn: GatedGNN | Graphormer | MLP
         if config.hypernet == "gatedgnn":

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from onnx_ghn.ghn.lookup import LookupTable
+
 __all__ = ["ShapeEncoder", "four_axes"]
 
 _CACHE_SIZE = 65_536  # distinct shapes kept; a training run over DeepNets-1M meets a few thousand
@@ -73,8 +75,8 @@ class ShapeEncoder(nn.Module):
         self._cache: dict[tuple[int, ...], tuple[int, int, int, int]] = {}
         *_, n_channels, n_kernels = _tables(*self._key)
         # The last row of each is for nodes without a shape.
-        self.embed_spatial = nn.Embedding(n_kernels + 1, hid // 4)
-        self.embed_channel = nn.Embedding(n_channels + 1, hid // 4)
+        self.embed_spatial = LookupTable(n_kernels + 1, hid // 4)
+        self.embed_channel = LookupTable(n_channels + 1, hid // 4)
 
     def _lookup(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
         channel_table, kernel_table, *_ = _tables(*self._key)
