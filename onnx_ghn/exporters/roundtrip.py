@@ -256,8 +256,21 @@ def _export_coded(
     model = read_model(source)
     if checked and live.takes_inputs:
         _check_dependence(model, live.exporter)
+    _forget_branch_shapes(model)
     _tie_copies(model, codes)
     return model
+
+
+def _forget_branch_shapes(model: ir.Model) -> None:
+    """Leave out the sizes of what the branches of an If give, which nobody needs.
+
+    Torch's first exporter guesses them, and where it guesses wrongly onnxruntime allocates too little and stops.
+    """
+    for node in model.graph.all_nodes():
+        if node.op_type == "If":
+            for branch in node.attributes.values():
+                for output in branch.as_graph().outputs:
+                    output.shape = None
 
 
 def _check_dependence(model: ir.Model, exporter: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnx_ghn.arrays import Array
 from onnx_ghn.graph.flat import FlatGraph, Leaf, Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Flattened, Node, Parameter, Primitive, Role, RunningNorm
@@ -187,7 +188,8 @@ class BuildContext:
             why = f"reparametrises {main.tensor.name}" if main.whole else f"one tensor with {main.tensor.name}"
             flat, _ = _canonical(leaf, None if main.whole else canonical)
             if leaf.part == "factor":
-                self.register(leaf, Role.weight, op, leaf.layout, _FACTOR, _FACTOR)
+                if self._may_be_learned(leaf):
+                    self.register(leaf, Role.weight, op, leaf.layout, _FACTOR, _FACTOR)
                 continue
             other_role = _ROLE_OF_PART.get(leaf.part, Role.norm_scale) if main.whole else role
             found = self.register(leaf, Role.statistic if leaf.divisor else other_role, op, flat, why)
@@ -261,6 +263,11 @@ class BuildContext:
         self._index[stored.name] = len(self._index)
         return self._index[stored.name]
 
+    def _may_be_learned(self, leaf: Leaf) -> bool:
+        """Whether the file calls a tensor a parameter, or it looks like one: a network of positions is given a grid."""
+        stored = leaf.tensor.stored
+        return (stored is not None and stored.name in self.learned) or not looks_constant(leaf.tensor)
+
     def account(self, row: Parameter) -> None:
         """Enter a stored tensor that no operator's handler claimed: what may be learned, or a constant."""
         if row.role is Role.constant:
@@ -316,7 +323,8 @@ def vector(layout: Layout) -> Layout:
 
 
 def looks_constant(tensor: Tensor, sample: int = 65536) -> bool:
-    """Whether a stored table reads as a mask (infinite or huge entries) or a grid (several multiples of one half).
+    """Whether a stored table reads as a mask (infinite or huge entries) or a grid (several multiples of one half, or
+    coordinates, each of which changes along one axis alone).
 
     Nothing in an ONNX file says which constants were trained; masks and anchor grids never were. A table whose data
     file is lost counts as trained.
@@ -326,11 +334,34 @@ def looks_constant(tensor: Tensor, sample: int = 65536) -> bool:
         return False
     if stored.is_sparse or tensor.dtype.startswith(("COMPLEX", "STRING")):
         return False
-    values = np.asarray(stored.numpy()).reshape(-1)[:sample].astype(np.float64)
+    table = np.asarray(stored.numpy())
+    values = table.reshape(-1)[:sample].astype(np.float64)
     if not np.isfinite(values).all() or (np.abs(values) >= 1e4).any():
         return True
     doubled = values * 2
-    return bool((doubled == np.round(doubled)).all() and np.unique(values).size > 1)
+    if bool((doubled == np.round(doubled)).all() and np.unique(values).size > 1):
+        return True
+    return _is_grid(table)
+
+
+def _is_grid(table: Array) -> bool:
+    """Whether a table holds, at each place, as many coordinates as it has axes beside: (15, 15, 2), or (2, 15, 15)."""
+    table = table.reshape([size for size in table.shape if size > 1])
+    rank = table.ndim - 1
+    if rank < 2:
+        return False
+    for axis in (-1, 0):
+        if table.shape[axis] != rank:
+            continue
+        found = set()
+        for coordinates in np.moveaxis(table, axis, 0):
+            changes = [along for along in range(rank) if (coordinates != coordinates.take([0], axis=along)).any()]
+            if len(changes) != 1:
+                break
+            found.add(changes[0])
+        if len(found) == rank:
+            return True
+    return False
 
 
 def _canonical(leaf: Leaf, canonical: Callable[[Layout], Layout] | None) -> tuple[Layout, str]:

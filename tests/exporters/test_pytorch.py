@@ -357,3 +357,23 @@ def test_a_module_without_inputs_is_exported(tmp_path: Path) -> None:
             return self.rows.softmax(-1)
 
     assert pytorch.export(Table(), tmp_path / "m.onnx", ()).complete
+
+
+class _TokenAhead(nn.Module):
+    """Takes the first token apart, scales the others, and squeezes an axis whose size torch does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        token, others = torch.tensor_split(x.unsqueeze(1), indices=(1,), dim=2)
+        return torch.cat((token, self.linear(others[:, :, ::2])), dim=2).squeeze(1)
+
+
+def test_branches_whose_sizes_torch_guesses_wrongly_run(tmp_path: Path) -> None:
+    module, path = _TokenAhead(), tmp_path / "model.onnx"
+    x = torch.rand(1, 9, 8, generator=torch.Generator().manual_seed(0))
+    pytorch.export(module, path, x, exporter="torchscript")
+    assert any(node.op_type == "If" for node in onnx.load(path).graph.node)
+    assert run(path, x) == pytest.approx(module(x).detach().numpy(), abs=1e-6)

@@ -165,6 +165,33 @@ def test_why_a_tensor_is_a_constant(nodes: list[onnx.NodeProto], tensors: dict[s
     assert next(row for row in graph.constants if row.name == "t").reason.startswith(reason)
 
 
+def _coordinates(axis: int) -> np.ndarray:
+    """Where each of 5 × 7 places lies, on a scale of logarithms."""
+    y, x = np.meshgrid(np.log2(np.arange(1.0, 6)), np.log2(np.arange(3.0, 10)), indexing="ij")
+    return np.stack((y, x), axis=axis).astype(np.float32)
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("is_drawn", [False, True])
+def test_a_network_of_positions_is_given_a_grid(axis: int, is_drawn: bool) -> None:
+    table = _coordinates(axis)
+    if is_drawn:  # one place alone is off the grid
+        table[1, 1, 1] += 0.01
+    turned = [N("Transpose", ["t"], ["p"], perm=[1, 2, 0])] if axis == 0 else [N("Identity", ["t"], ["p"])]
+    nodes = [
+        *turned,
+        N("MatMul", ["p", "u"], ["h"]),
+        N("Relu", ["h"], ["r"]),
+        N("MatMul", ["r", "v"], ["bias"]),
+        N("Add", ["a", "bias"], ["y"]),
+    ]
+    tensors = {"w": _draw(4, 8), "t": table, "u": _draw(2, 64, seed=1), "v": _draw(64, 8, seed=2)}
+    graph = _check_sums(_model([_LAYER, *nodes], tensors))
+    learned = {row.name for row in graph.parameters}
+    assert learned == ({"w", "u", "v", "t"} if is_drawn else {"w", "u", "v"})
+    assert [row.reason.split(":")[0] for row in graph.constants] == ([] if is_drawn else ["a mask or a grid"])
+
+
 @pytest.mark.parametrize(
     "end",
     [
