@@ -32,7 +32,7 @@ def alexnet() -> Built:
 
     net = AlexNet(CLASSES)
     net.classifier = nn.Sequential(nn.Dropout(), nn.Linear(256 * 36, 64), nn.ReLU(), nn.Linear(64, CLASSES))
-    return net, _image()
+    return net, _image(224)  # for which its adaptive pooling divides; torch's first exporter writes no other
 
 
 def vgg_bn() -> Built:
@@ -114,7 +114,7 @@ def s3d() -> Built:
     """S3D, with a small classifier."""
     from torchvision.models.video import s3d as network
 
-    return network(num_classes=CLASSES), _video(16)
+    return network(num_classes=CLASSES), _video(16, 224)  # the smallest that its last pooling takes
 
 
 # -- graphs --------------------------------------------------------------------------------------------
