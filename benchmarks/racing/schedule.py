@@ -191,4 +191,6 @@ def _is_same_run(row: Row, other: Row) -> bool:
 
 
 def _device(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    """Its name, and how pictures lie in its memory: rows of another layout differ in their last digits."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    return f"{name}, channels last"
