@@ -6,7 +6,7 @@
 
 The networks are split into halves. The rules are fitted on the first and judged on the second; then the other way
 round, so that each network is judged by rules that it had no part in, and it shows whether the same rules come out.
-What is written is fitted on all of them.
+What is written is fitted on all of them, but on none of the suite `further`, which judges it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from racing.entrants import ENTRANTS
 from racing.fitting import CELLS, Chosen, choose_for_cell, halves, policy_of
 from racing.judging import judged_table
 from racing.rows import read
-from racing.summary import Results, results
+from racing.summary import BASELINE, Results, results
 from racing.tasks import TASKS
 
 from onnx_ghn.errors import OnnxGhnError
@@ -31,6 +31,7 @@ from onnx_ghn.passes import open_model
 from onnx_ghn.prediction.features import ModelFeatures, model_features
 
 _MODES = ("auto", "early")
+_JUDGES = "further"  # the suite that nothing is fitted on
 
 
 def features_of(name: str) -> ModelFeatures:
@@ -65,21 +66,27 @@ def main(rows: tuple[Path, ...], output: Path | None, knows: str) -> None:
         features = {name: features_of(name) for name in found}
     except OnnxGhnError as error:
         raise click.ClickException(str(error)) from error
-    first, second = halves(features)
+    fit_on = {name: of for name, of in features.items() if _JUDGES not in ENTRANTS[name].suites}
+    first, second = halves(fit_on)
     policies = [fitted(found, features, half) for half in (first, second)]
-    told = [*policies, fitted(found, features, list(features))]
+    whole = fitted(found, features, list(fit_on))
+    judges = [name for name in features if name not in fit_on]
     for mode in _MODES:
-        click.echo(_rules_table(mode, told))
-        judged = {name: of for of, half in zip(policies, (second, first), strict=True) for name in half}
-        starts = {
-            name: next((of[mode][cell.words].start for cell in CELLS if cell.holds(features[name])), "own")
-            for name, of in judged.items()
-        }
-        click.echo(judged_table(mode, found, starts, second, first))
+        click.echo(_rules_table(mode, [*policies, whole]))
+        for words, judged in (
+            ("each half by the rules of the other", [(policies[0], second), (policies[1], first)]),
+            (f"the suite {_JUDGES}, by the rules of all halves", [(whole, judges)]),
+        ):
+            starts = {name: _start(mode, of, features[name]) for of, names in judged for name in names}
+            if starts:
+                click.echo(judged_table(f"{mode}, {words}", found, starts, list(starts)))
     if output is not None:
-        whole = policy_of(knows, told[-1])
-        output.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-        click.echo(f"wrote {output}: fitted on {len(features)} networks")
+        output.write_text(json.dumps(policy_of(knows, whole), indent=1) + "\n", encoding="utf-8")
+        click.echo(f"wrote {output}: fitted on {len(fit_on)} networks")
+
+
+def _start(mode: str, of: Mapping[str, Mapping[str, Chosen]], features: ModelFeatures) -> str:
+    return next((of[mode][cell.words].start for cell in CELLS if cell.holds(features)), BASELINE)
 
 
 def _rules_table(mode: str, policies: Sequence[Mapping[str, Mapping[str, Chosen]]]) -> str:

@@ -13,23 +13,22 @@ from racing.summary import BASELINE, MARKS, Results
 __all__ = ["judged_table"]
 
 
-def judged_table(mode: str, found: Results, starts: Mapping[str, str], *halves: Sequence[str]) -> str:
+def judged_table(title: str, found: Results, starts: Mapping[str, str], names: Sequence[str]) -> str:
     """A row a network with the start that it would get, and the sums that a promise is held by.
 
     Args:
         starts: what a policy that was not fitted on it gives each network.
-        halves: the networks, in the order of the rows.
+        names: the networks, in the order of the rows.
     """
     header = " | ".join(f"{mark} %" for mark in MARKS)
     lines = [
-        f"### {mode}, on networks that it was not fitted on: {BASELINE} → chosen, at parts of the budget",
+        f"### {title}: {BASELINE} → chosen, at parts of the budget",
         "",
         f"| network | of | start | {header} |",
         "|---|---|---|" + "---:|" * len(MARKS),
     ]
-    every = [name for names in halves for name in names]
-    lines += [_row(found, name, starts[name]) for name in every]
-    return "\n".join([*lines, "", *_sums(found, starts, every), ""])
+    lines += [_row(found, name, starts[name]) for name in names]
+    return "\n".join([*lines, "", *_sums(found, starts, names), ""])
 
 
 def _row(found: Results, name: str, start: str) -> str:

@@ -99,7 +99,7 @@ def test_sums_of_a_judgement() -> None:
         "b": race(own=(10, 20, 40), spatial=(12, 19, 37)),
         "c": race(own=(10, 20, 40)),
     }
-    text = judged_table("auto", found, {"a": "spatial", "b": "spatial", "c": "own"}, ["a", "b"], ["c"])
+    text = judged_table("auto", found, {"a": "spatial", "b": "spatial", "c": "own"}, ["a", "b", "c"])
     assert "| a | accuracy % | spatial | 10.0 ± 0.0 → **15.0 ± 0.0** |" in text
     assert "| c | accuracy % | own | **10.0 ± 0.0** |" in text
     # gains: a +5 +5 +2, b +2 -1 -3, c 0

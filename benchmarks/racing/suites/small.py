@@ -8,7 +8,7 @@ from torch import nn
 
 from racing.data.texts import CHARACTERS
 from racing.entrant import ATTENTION, DENSE, ONE_D, PERCEPTRON, RECURRENT, TWO_D, Entrant, Optimizer
-from racing.nets import attention, images, packages, sequences, tables
+from racing.nets import attention, images, packages, sequences, tables, thin
 
 __all__ = ["entrants"]
 
@@ -18,14 +18,14 @@ _ADAMW = (0.01, 3.16e-3, 1e-3)  # narrow networks and short budgets ask for more
 def entrants() -> list[Entrant]:
     """24 networks."""
     listed: list[tuple[str, str, str, Optimizer, int, Callable[[], nn.Module]]] = [
-        ("ResNet-18, thin", TWO_D, "imagenette-32", "sgd", 200, lambda: packages.thin_resnet(10, bottleneck=False)),
-        ("ResNet-50, thin", TWO_D, "tiny-imagenet-20", "sgd", 200, lambda: packages.thin_resnet(20, bottleneck=True)),
-        ("MobileNetV2, thin", TWO_D, "imagenette-32", "sgd", 200, lambda: packages.thin_mobilenet_v2(10)),
-        ("MobileNetV3, thin", TWO_D, "tiny-imagenet-20", "sgd", 200, lambda: packages.thin_mobilenet_v3(20)),
+        ("ResNet-18, thin", TWO_D, "imagenette-32", "sgd", 200, lambda: thin.thin_resnet(10, bottleneck=False)),
+        ("ResNet-50, thin", TWO_D, "tiny-imagenet-20", "sgd", 200, lambda: thin.thin_resnet(20, bottleneck=True)),
+        ("MobileNetV2, thin", TWO_D, "imagenette-32", "sgd", 200, lambda: thin.thin_mobilenet_v2(10)),
+        ("MobileNetV3, thin", TWO_D, "tiny-imagenet-20", "sgd", 200, lambda: thin.thin_mobilenet_v3(20)),
         ("ShuffleNetV2, thin", TWO_D, "imagenette-32", "sgd", 200, lambda: packages.small("shufflenet_v2_x0_5", 10)),
-        ("DenseNet, thin", TWO_D, "tiny-imagenet-20", "sgd", 200, lambda: packages.thin_densenet(20)),
-        ("RegNet, thin", TWO_D, "tiny-imagenet-20", "sgd", 200, lambda: packages.thin_regnet(20)),
-        ("ConvNeXt, thin", TWO_D, "imagenette-32", "adamw", 200, lambda: packages.thin_convnext(10)),
+        ("DenseNet, thin", TWO_D, "tiny-imagenet-20", "sgd", 200, lambda: thin.thin_densenet(20)),
+        ("RegNet, thin", TWO_D, "tiny-imagenet-20", "sgd", 200, lambda: thin.thin_regnet(20)),
+        ("ConvNeXt, thin", TWO_D, "imagenette-32", "adamw", 200, lambda: thin.thin_convnext(10)),
         (
             "VGG without norm",
             TWO_D,
