@@ -66,6 +66,7 @@ KINDS: dict[str, Callable[[nn.Module], Names]] = {
         lambda layer, name, tensor: (isinstance(layer, nn.Linear) and name == "weight") or name == "in_proj_weight"
     ),
     "recurrent": _where(lambda layer, name, tensor: isinstance(layer, nn.RNNBase) and name.startswith("weight")),
+    "position": lambda module: [full for full, _, _, _ in _parameters(module) if "pos" in full],  # as nets name them
     "embedding": _where(lambda layer, name, tensor: isinstance(layer, nn.Embedding)),
     "norm": _where(lambda layer, name, tensor: isinstance(layer, _NORMS)),  # scales and shifts
     "bias": _where(lambda layer, name, tensor: "bias" in name and not isinstance(layer, _NORMS)),

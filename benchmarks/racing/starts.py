@@ -74,6 +74,21 @@ def policy(name: PolicyName, situation: Situation, module: nn.Module, post: Post
     module.load_state_dict(_predicted(situation, name, post))
 
 
+def bare(cure: str, situation: Situation, module: nn.Module) -> None:
+    """Everything predicted, with one cure, with all of them, or with none.
+
+    Args:
+        cure: "scales", outputs of a sensible scale; "apart", equal weights beside each other; "differences", copies in
+            wide tensors; "positions", tables of positions as they were drawn; "head", the last layer as it was drawn;
+            "together"; or "".
+    """
+    post: Post = "differences" if cure in ("differences", "together") else "none"
+    kept = [
+        name for kind in ("position", "head") if cure in (f"{kind}s", kind, "together") for name in KINDS[kind](module)
+    ]
+    module.load_state_dict(_predicted(situation, "all", post, cure=cure, exclude=tuple(kept)))
+
+
 def only(kind: str, situation: Situation, module: nn.Module, post: Post = "none") -> None:
     """The tensors of one kind from the GHN, everything else as it was drawn."""
     chosen = KINDS[kind](module)
@@ -104,6 +119,9 @@ def mimetic(situation: Situation, module: nn.Module) -> None:
         raise UnavailableError(f"{situation.entrant.name} has no attention whose weights are known")
 
 
+_OWN = {"positions": "position", "head": "head"}  # cures that leave tensors of a kind as they were drawn
+_CURES = ("scales", "apart", "differences", *_OWN, "together")
+
 STARTS: dict[str, Start] = {
     "own": own,
     "all": functools.partial(policy, "all"),
@@ -113,6 +131,8 @@ STARTS: dict[str, Start] = {
     "spatial+differences": functools.partial(only, "conv2d-spatial", post="differences"),
     "conv2d+differences": functools.partial(only, "conv2d", post="differences"),
     "all+differences": functools.partial(policy, "all", post="differences"),
+    "bare": functools.partial(bare, ""),
+    **{f"bare+{cure}": functools.partial(bare, cure) for cure in _CURES},
     "lsuv": lsuv,
     "all+lsuv": functools.partial(policy_lsuv, "all"),
     "auto+lsuv": functools.partial(policy_lsuv, "auto"),
@@ -125,13 +145,37 @@ STARTS: dict[str, Start] = {
 
 
 @functools.lru_cache(maxsize=4)  # the starts and rates of one network and seed follow each other
-def _predicted(situation: Situation, name: PolicyName, post: Post, only: tuple[str, ...] = ()) -> State:
+def _predicted(
+    situation: Situation,
+    name: PolicyName,
+    post: Post,
+    only: tuple[str, ...] = (),
+    *,
+    exclude: tuple[str, ...] = (),
+    cure: str = "together",
+) -> State:
     """The state of the network with its own seeded values after an export, a prediction and a load.
 
     Args:
         only: names of the parameters that are predicted; all that the policy wants, where there are none.
+        exclude: names of those that are not.
+        cure: which correction `predict` makes; "together": all of them.
     """
     module = situation.own()
-    example, include = TASKS[situation.entrant.task].example(), [f"^{re.escape(name)}$" for name in only]
-    initialize(module, example, ghn=situation.ghn, policy=name, post=post, include=include)
+    initialize(
+        module,
+        TASKS[situation.entrant.task].example(),
+        ghn=situation.ghn,
+        policy=name,
+        post=post,
+        include=_patterns(only),
+        exclude=_patterns(exclude),
+        correct_scales=cure in ("scales", "together"),
+        tell_apart=cure in ("apart", "together"),
+    )
     return {key: value.clone() for key, value in module.state_dict().items()}
+
+
+def _patterns(names: tuple[str, ...]) -> list[str]:
+    """Expressions that match these names alone."""
+    return [f"^{re.escape(name)}$" for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -47,6 +48,28 @@ def test_own_values_depend_on_the_seed_alone(situation: Situation) -> None:
     torch.manual_seed(99)
     found = begin(situation, "own").state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def vision_transformer() -> nn.Module:
+    return VisionTransformer(1, 32, 10, 8, 16, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("cure", "kept"), [("positions", {"pos_embedding"}), ("head", {"head.weight"}), ("", set())], ids=str
+)
+def test_a_cure_that_keeps_values_keeps_those_of_its_kind(situation: Situation, cure: str, kept: set[str]) -> None:
+    situation = dataclasses.replace(situation, entrant=dataclasses.replace(situation.entrant, build=vision_transformer))
+    own = situation.own().state_dict()
+    found = begin(situation, f"bare+{cure}" if cure else "bare").state_dict()
+    equal = {name for name, value in own.items() if torch.equal(value, found[name])}
+    assert equal & {"pos_embedding", "head.weight", "patches.weight"} == kept
+
+
+def test_all_cures_together_are_what_predict_does_and_what_is_kept(situation: Situation) -> None:
+    predicted = situation.own()
+    initialize(predicted, torch.zeros(1, 1, 32, 32), policy="all", post="differences", exclude=["^9"])
+    found = begin(situation, "bare+together").state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in predicted.state_dict().items())
 
 
 def test_spatial_kernels_alone_are_predicted(situation: Situation) -> None:
