@@ -78,11 +78,18 @@ class LiveNNX(LiveModel):
 
     def convert(self, folder: Path) -> Path:
         """Convert a copy in inference mode, by jax2onnx."""
+        import jax
         from flax import nnx
 
         copy = nnx.clone(self._model)
         copy.eval()
-        return jax_arrays.convert(copy, self._inputs, folder / "model.onnx", type(self._model).__name__)
+        definition, state = nnx.split(copy)
+
+        def call(*inputs: object) -> object:
+            # Variables made within the trace: transformations (the scan of nnx.RNN) refuse those from outside.
+            return nnx.merge(definition, jax.tree.map(lambda leaf: leaf, state))(*inputs)
+
+        return jax_arrays.convert(call, self._inputs, folder / "model.onnx", type(self._model).__name__)
 
     def _state(self) -> dict[str, nnx.Variable]:
         """The module's own variables, since a state holds copies."""

@@ -40,7 +40,8 @@ def predict_file(path: Path, filled: Path) -> None:
     python = os.environ.get("ONNX_GHN_PYTHON")
     if python is None:
         pytest.skip("no torch here to predict with, and ONNX_GHN_PYTHON names no other interpreter")
-    command = [python, "-m", "onnx_ghn", "predict", str(path), "-o", str(filled)]
+    options = ["--policy", "all", "--overwrite-special"]
+    command = [python, "-m", "onnx_ghn", "predict", str(path), "-o", str(filled), *options]
     subprocess.run(command, check=True, capture_output=True)
 
 

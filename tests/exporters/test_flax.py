@@ -119,3 +119,18 @@ def test_a_flattened_map_is_known_for_one(tmp_path: Path) -> None:
     net = Flat()
     exporter.export(exporter.LinenModel(net, net.init(jax.random.key(0), X)), tmp_path / "m.onnx", X)
     assert flattened_maps(tmp_path / "m.onnx") == [(16, True)]
+
+
+class Recurrent(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.rnn = nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=rngs))
+        self.head = nnx.Linear(4, 2, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        start = jax.numpy.zeros((x.shape[0], 4))
+        return self.head(self.rnn(x, initial_carry=(start, start))[:, -1])
+
+
+def test_a_module_that_scans_goes_there_and_back(tmp_path: Path) -> None:
+    steps = X[:, 0]  # (2, 8, 3)
+    check_round_trip(exporter, lambda seed: Recurrent(nnx.Rngs(seed)), call, weights, steps, steps, tmp_path)
