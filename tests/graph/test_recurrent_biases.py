@@ -142,3 +142,39 @@ def test_rows_that_are_added_to_products_are_biases(by: str, rows: int, width: i
     assert parameters["table"].role is (Role.bias if of_products else Role.position)
     if of_products:
         assert parameters["table"].layout.canonical == (rows * width,)
+
+
+def test_rows_of_a_table_that_a_loop_hands_on_are_biases() -> None:
+    """As tf2onnx writes Keras's GRU: the table enters the loop as a state, which each step leaves as it is."""
+    rng = np.random.default_rng(0)
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Split", ["t"], ["p0", "p1"], axis=0),
+            *(helper.make_node("Squeeze", [f"p{i}", "axes"], [f"row{i}"]) for i in range(2)),
+            *(helper.make_node("MatMul", ["h", f"w{i}"], [f"m{i}"]) for i in range(2)),
+            *(helper.make_node("Add", [f"m{i}", f"row{i}"], [f"a{i}"]) for i in range(2)),
+            helper.make_node("Mul", ["a0", "a1"], ["next"]),
+            helper.make_node("Identity", ["go"], ["on"]),
+        ],
+        "step",
+        [value("i", 7, []), value("go", 9, []), value("h", 1, [3, 6]), value("t", 1, [2, 6])],
+        [value("on", 9, []), value("next", 1, [3, 6]), value("t", 1, [2, 6])],
+    )
+    tensors = {
+        "n": np.array(4, np.int64),
+        "axes": np.array([0], np.int64),
+        "table": rng.normal(size=(2, 6)).astype(np.float32),
+        **{f"w{i}": rng.normal(size=(6, 6)).astype(np.float32) for i in range(2)},
+    }
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["n", "", "x", "table"], ["y", "unread"], body=body)],
+        "g",
+        [value("x", 1, [3, 6])],
+        [value("y", 1, [3, 6])],
+        [numpy_helper.from_array(array, name) for name, array in tensors.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(proto)
+    roles = {parameter.name: parameter.role for parameter in build_graph(proto).parameters}
+    assert roles == {"table": Role.bias, "w0": Role.weight, "w1": Role.weight}

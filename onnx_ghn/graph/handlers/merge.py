@@ -219,7 +219,9 @@ def _is_row_of_biases(op: Op, constant: Tensor) -> bool:
 
 
 def _takes_rows(op: Op, n_rows: int) -> bool:
-    """Whether an operator splits a table into its rows, or takes one of them."""
+    """Whether an operator splits a table into its rows, or takes one of them. A loop hands a table on as it is."""
+    if (op.domain, op.op_type) == ("onnx_ghn", "Join"):
+        return True
     if op.attr("axis", 0) not in (0, -2):
         return False
     if op.op_type == "Split":
