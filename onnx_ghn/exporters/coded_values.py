@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+import math
+from collections.abc import Iterable, Mapping, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "holds",
     "is_among",
     "is_float",
+    "n_repeated",
     "repeated_elements",
     "same_in_both",
     "varied_weights",
@@ -113,15 +115,45 @@ def _equal(tensor: StoredTensor, values: Array) -> bool:
     )
 
 
-def frozen_elements(codes: Codes, stored: Mapping[str, Array], trainable: Set[str]) -> dict[str, Ranges]:
-    """The parts of stored tensors that hold no trainable weight."""
+def _trainable_elements(codes: Codes, trainable: Set[str]) -> npt.NDArray[np.bool_]:
+    """A flag for each element of the weights, and a last one for element -1, which stands for none."""
     sizes = {name: int(np.prod(shape, dtype=np.int64)) for name, shape in codes.shapes.items()}
-    # One flag for each element, and a last one for element -1, which stands for no weight.
-    is_trainable: npt.NDArray[np.bool_] = np.zeros(sum(sizes.values()) + 1, dtype=bool)
+    flags: npt.NDArray[np.bool_] = np.zeros(sum(sizes.values()) + 1, dtype=bool)
     start = 0
     for name, size in sizes.items():
-        is_trainable[start : start + size] = name in trainable
+        flags[start : start + size] = name in trainable
         start += size
+    return flags
+
+
+def n_repeated(codes: Codes, stored: Mapping[str, Array], first: Iterable[str], trainable: Set[str]) -> dict[str, int]:
+    """How many values of each stored tensor are trainable elements that another place of the file holds, too.
+
+    Args:
+        stored: the tensors that hold weights.
+        first: the names of those in which a weight is looked for; the others repeat them.
+    """
+    if sum(values.size for values in stored.values()) <= sum(math.prod(shape) for shape in codes.shapes.values()):
+        return {}  # no room for repetitions
+    is_trainable = _trainable_elements(codes, trainable)
+    is_seen: npt.NDArray[np.bool_] = np.zeros(len(is_trainable), dtype=bool)
+    repeated = {}
+    for name in dict.fromkeys((*(name for name in first if name in stored), *stored)):
+        elements = codes.elements(stored[name])
+        elements = elements[is_trainable[elements]]
+        if not len(elements):
+            continue
+        among = is_seen[int(elements.min()) : int(elements.max()) + 1]  # a view
+        before = int(among.sum())
+        is_seen[elements] = True
+        if repeats := len(elements) - (int(among.sum()) - before):
+            repeated[name] = repeats
+    return repeated
+
+
+def frozen_elements(codes: Codes, stored: Mapping[str, Array], trainable: Set[str]) -> dict[str, Ranges]:
+    """The parts of stored tensors that hold no trainable weight."""
+    is_trainable = _trainable_elements(codes, trainable)
     frozen: dict[str, Ranges] = {}
     for name, values in stored.items():
         trains = is_trainable[codes.elements(values)]

@@ -88,6 +88,17 @@ class LiveKeras(LiveModel):
         training = {id(weight) for weight in self._model.trainable_weights}
         return {name for name, weight in self._weights.items() if id(weight) in training}
 
+    def constants(self) -> Set[str]:
+        """Means and variances of layers that normalise inputs: they are given or adapted to data, and never trained."""
+        import keras
+
+        layers: list[keras.Layer] = [self._model]
+        held: set[int] = set()
+        for layer in layers:  # which grows by the layers of each model
+            layers += getattr(layer, "layers", ())
+            held |= {id(weight) for weight in layer.weights} if isinstance(layer, keras.layers.Normalization) else set()
+        return {name for name, weight in self._weights.items() if id(weight) in held}
+
     def convert(self, folder: Path) -> Path:
         """Convert the model by Keras's own exporter."""
         path = folder / "model.onnx"

@@ -30,6 +30,7 @@ from onnx_ghn.exporters.coded_values import (
     holds,
     is_among,
     is_float,
+    n_repeated,
     repeated_elements,
     same_in_both,
     varied_weights,
@@ -52,15 +53,27 @@ if TYPE_CHECKING:
 
     from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["Exported", "ExportedElsewhere", "LiveModel", "export_live", "load_live", "to_model", "unique_name"]
+__all__ = [
+    "Exported",
+    "ExportedElsewhere",
+    "HoldsConstants",
+    "LiveModel",
+    "export_live",
+    "load_live",
+    "to_model",
+    "unique_name",
+]
 
 logger = logging.getLogger(__name__)
 
 _OCTAVES = 16  # the second codes are 2^16 times larger, so that values computed from them differ visibly
 _KEEPS_VALUE = "keeps its value"
+_NOT_HELD = "the file does not hold it as it is"
 _PLAIN_EXPORT = "export it again with optimize=False (torch.onnx.export), or by `onnx-ghn export`"
 _UNUSED = "the exported computation does not read it"
 _UNUSED_REMEDY = "nothing to do if only training needs it"
+_CONSTANT = "a constant of the model, which no training changes, and which the file does not hold as it is"
+_CONSTANT_REMEDY = "nothing to do: the file computes with it"
 _COMPUTED = "the exporter computed something from it (folded, fused or quantised it)"
 
 
@@ -83,6 +96,14 @@ class LiveModel(Protocol):
 
     def convert(self, folder: Path) -> onnx.ModelProto | Path:
         """Convert the model as it is now to ONNX: a model in memory, or a file in `folder`."""
+
+
+@runtime_checkable
+class HoldsConstants(Protocol):
+    """A live model among whose weights are some that nothing changes in training, not even as statistics."""
+
+    def constants(self) -> Set[str]:
+        """The names of these weights."""
 
 
 @runtime_checkable
@@ -169,15 +190,21 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
             model, {name: functools.partial(_given, values) for name, values in {**decoded, **computed}.items()}, stored
         )
         uncomputed = {name: values for name, values in values_of.items() if name not in computed}
-        mark(model, weight_map.to_json(), frozen_elements(codes, uncomputed, live.trainable()), reads(model))
+        held = {name: values_of[name] for name in decoded}
+        trace = weight_map.to_json(n_repeated(codes, held, weight_map.stored, live.trainable()))
+        mark(model, trace, frozen_elements(codes, uncomputed, live.trainable()), reads(model))
         read_inputs = inputs_read(model)
-        cause, remedy = (_COMPUTED, COMPUTED_REMEDY) if computed else (_UNUSED, _UNUSED_REMEDY)
+        told = (_COMPUTED, COMPUTED_REMEDY) if computed else (_UNUSED, _UNUSED_REMEDY)
+        constants = _constants(live)
         report = ExportReport(
             framework=live.framework,
             exporter=live.exporter,
             n_weights=len(originals),
             n_elements=sum(values.size for values in originals.values()),
-            unmatched=tuple(WeightNote(name, codes.shapes[name], cause, remedy) for name in weight_map.unmatched),
+            unmatched=tuple(
+                WeightNote(name, codes.shapes[name], *((_CONSTANT, _CONSTANT_REMEDY) if name in constants else told))
+                for name in weight_map.unmatched
+            ),
             notes=tuple(
                 f"no output of the file depends on its input {name!r}"
                 for name in data_inputs(model)
@@ -212,13 +239,14 @@ def load_live(live: LiveModel, source: str | os.PathLike[str] | ir.Model) -> Loa
         found = _found_behind_a_tool(live, model, stored, error)
     weights = found.weight_map.collect(found.arrays)
     live.write({name: values.astype(current[name].dtype) for name, values in weights.items()})
+    constants = _constants(live)
     return LoadReport(
         framework=live.framework,
         exporter=live.exporter,
         n_weights=len(current),
         n_elements=sum(values.size for values in current.values()),
         unmatched=tuple(
-            WeightNote(name, shapes[name], "the file does not hold it as it is", _KEEPS_VALUE)
+            WeightNote(name, shapes[name], _CONSTANT if name in constants else _NOT_HELD, _KEEPS_VALUE)
             for name in found.weight_map.unmatched
         ),
         notes=(*found.notes, *_rounded(stored, found.weight_map, current)),
@@ -232,6 +260,10 @@ def unique_name(name: str, taken: Mapping[str, object]) -> str:
         number += 1
         candidate = f"{name}_{number}"
     return candidate
+
+
+def _constants(live: LiveModel) -> Set[str]:
+    return live.constants() if isinstance(live, HoldsConstants) else frozenset()
 
 
 def _given(values: Array) -> Array:

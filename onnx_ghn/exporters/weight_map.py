@@ -239,19 +239,25 @@ class WeightMap:
             {new[name]: count for name, count in self.unmatched.items()},
         )
 
-    def to_json(self) -> str:
-        """As text for a model's metadata: a few bytes for each weight, more where it was cut into pieces."""
+    def to_json(self, repeated: Mapping[str, int] | None = None) -> str:
+        """As text for a model's metadata: a few bytes for each weight, more where it was cut into pieces.
+
+        Args:
+            repeated: for stored tensors, how many of their values another place of the file holds, too.
+        """
         places = {
             name: [p.offset, p.strides] if isinstance(p, Strided) else _compressed(np.diff(p, prepend=0))
             for name, p in self.places.items()
         }
-        record = {
+        record: dict[str, object] = {
             "version": _VERSION,
             "shapes": self.shapes,
             "stored": self.stored,
             "places": places,
             "missing": self.unmatched,
         }
+        if repeated:
+            record["repeated"] = dict(repeated)
         return json.dumps(record, separators=(",", ":"))
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Collection, Iterator
@@ -74,12 +75,21 @@ def graph_of(model: ir.Model, stored: dict[str, StoredTensor], rules: str) -> Co
         known = provenance(model, stored, frozen)
         flat = flatten(model, stored, known.zeros)
         table = handler_table()
-        ctx = BuildContext(flat, graph_rules(rules), frozen, known.made, learned=known.learned)
+        start = functools.partial(
+            BuildContext,
+            flat,
+            graph_rules(rules),
+            frozen,
+            known.made,
+            learned=known.learned,
+            repeated=known.repeated,
+        )
+        ctx = start()
         _read(ctx, table)
         reached = reached_tensors(flat)
         alive = _alive(ctx)
         if _lost(ctx, alive) & reached:  # weights before a comparison, a rounding, an ArgMax: no gradient, but a way
-            ctx = BuildContext(flat, graph_rules(rules), frozen, known.made, learned=known.learned, joins_cuts=True)
+            ctx = start(joins_cuts=True)
             _read(ctx, table)
             alive = _alive(ctx)
         complete(ctx, stored, known, reached)

@@ -62,6 +62,7 @@ class BuildContext:
         made: Collection[str] = (),
         *,
         learned: Collection[str] = (),
+        repeated: Mapping[str, int] | None = None,
         joins_cuts: bool = False,
     ) -> None:
         """Start a build.
@@ -70,6 +71,7 @@ class BuildContext:
             frozen: elements of stored tensors that the framework does not train; see `onnx_io.marks`.
             made: stored names of tensors that are no parameters, whatever reads them; see `onnx_io.provenance`.
             learned: stored names of those that the file calls parameters.
+            repeated: for stored names, how many elements another place of the file holds, too; see `onnx_io.repeated`.
             joins_cuts: operators without a gradient (comparisons, integers) join what enters them to what leaves them,
                 as any other operator does.
         """
@@ -77,6 +79,7 @@ class BuildContext:
         self.frozen = frozen or {}
         self.made = made
         self.learned = learned
+        self.repeated = repeated or {}
         self.joins_cuts = joins_cuts
         self.rules = rules
         self.nodes: list[Node] = []
@@ -259,6 +262,7 @@ class BuildContext:
             quantization_axis=quantized.attr("axis", 1) if quantized is not None else None,
             frozen=stored.name in self.frozen and self.frozen[stored.name] is None,
             kept=self.frozen.get(stored.name) or (),
+            repeated=self.repeated.get(stored.name, 0),
         )
         self._index[stored.name] = len(self._index)
         return self._index[stored.name]

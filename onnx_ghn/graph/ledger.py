@@ -103,7 +103,8 @@ def complete(
         uses = [] if reason or flat is None else _uses(flat)
         if not reason and flat is not None and name not in known.learned:
             reason = _why_constant(tensor, flat, uses)
-        ctx.account(_row(tensor, uses, reason, certain=name in known.learned))
+        row = _row(tensor, uses, reason, certain=name in known.learned)
+        ctx.account(dataclasses.replace(row, repeated=known.repeated.get(name, 0)))
 
 
 def _row(tensor: StoredTensor, uses: list[_Use], constant: str, *, certain: bool) -> Parameter:

@@ -99,6 +99,7 @@ class Parameter:
         frozen: the model that was exported does not train it; see `onnx_io.marks`.
         kept: runs of stored elements that it does not train, as (first, behind the last), or that only fill a place
             which the operator has and the framework's layer has not.
+        repeated: how many of its elements are those of a parameter that another place of the file holds, too.
         flattened: of a linear weight, the map that its inputs are, if they are one.
         magnitude_of: the name of the weight whose norms it holds (g of weight normalisation, g · v / |v|); "" for none.
     """
@@ -117,6 +118,7 @@ class Parameter:
     quantization_axis: int | None = None
     frozen: bool = False
     kept: tuple[tuple[int, int], ...] = ()
+    repeated: int = 0
     flattened: Flattened | None = None
     magnitude_of: str = ""
 
@@ -132,8 +134,11 @@ class Parameter:
 
     @property
     def n_trained(self) -> int:
-        """Number of the elements that training changes, statistics aside: without those that are frozen or kept."""
-        return 0 if self.frozen else self.size - sum(stop - first for first, stop in self.kept)
+        """Number of the elements that training changes, statistics aside: without those that are frozen or kept, and
+        without those that are counted elsewhere.
+        """
+        kept = sum(stop - first for first, stop in self.kept)
+        return 0 if self.frozen else max(0, self.size - kept - self.repeated)
 
 
 class Node(NamedTuple):

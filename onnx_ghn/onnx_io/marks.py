@@ -62,6 +62,15 @@ class Note:
             return None
 
     @functools.cached_property
+    def repeated(self) -> Mapping[str, int]:
+        """For tensors that repeat trained elements which another place holds, too, how many of theirs do."""
+        try:
+            record = json.loads(self.trace)["repeated"] if self.trace else {}
+            return {str(name): _size(number) for name, number in record.items()}
+        except _DAMAGED:
+            return {}
+
+    @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """The tensors that the note is about, as far as tools keep them: no single numbers."""
         return tuple(self.reads or self.frozen)

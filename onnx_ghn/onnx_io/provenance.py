@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from onnx_ghn.onnx_io.common_value import common_value
 from onnx_ghn.onnx_io.marks import TORCH_KIND, Ranges, notes
+from onnx_ghn.onnx_io.repeated import repeated_elements
 from onnx_ghn.onnx_io.stored import StoredTensor
 
 __all__ = ["Provenance", "provenance"]
@@ -26,11 +27,13 @@ class Provenance:
         learned: stored names of those that hold what the framework calls a parameter.
         made: stored names of those that are no parameters, each with a reason for people.
         zeros: those of `made` that are zeros from which the computation starts: a state, an accumulator.
+        repeated: for stored tensors with elements of parameters that another place of the file holds, too, how many.
     """
 
     learned: frozenset[str] = frozenset()
     made: Mapping[str, str] = dataclasses.field(default_factory=dict)
     zeros: frozenset[str] = frozenset()
+    repeated: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapping[str, Ranges]) -> Provenance:
@@ -52,7 +55,8 @@ def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapp
         made.setdefault(name, "a constant of the code: torch stores parameters as initializers")
     zeros = {name for name, tensor in stored.items() if name not in learned and _is_start(tensor, stored)}
     made.update(dict.fromkeys(zeros, "zeros that the computation starts from"))
-    return Provenance(frozenset(learned - made.keys()), made, frozenset(zeros))
+    learned -= made.keys()
+    return Provenance(frozenset(learned), made, frozenset(zeros), repeated_elements(model, stored, learned, made))
 
 
 def _traced(model: ir.Model, stored: Mapping[str, StoredTensor]) -> set[str]:

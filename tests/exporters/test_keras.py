@@ -107,6 +107,18 @@ def normalised() -> keras.Model:
     return keras.Model(image, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
 
 
+def test_constants_of_input_normalisation_are_named_as_such(tmp_path: Path) -> None:
+    nested = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Normalization(), keras.layers.Conv2D(4, 3)])
+    model = keras.Sequential([keras.Input((8, 8, 3)), nested, keras.layers.BatchNormalization()])
+    norm = nested.layers[0]
+    assert exporter.LiveKeras(model).constants() == {w.path for w in norm.weights if "float" in str(w.dtype)}
+    told = exporter.export(model, tmp_path / "m.onnx").unmatched
+    loaded = exporter.load(model, tmp_path / "m.onnx").unmatched
+    if keras.backend.backend() == "tensorflow":  # which folds them
+        assert len(told) == len(loaded) == 2
+    assert all("a constant of the model, which no training changes" in str(note) for note in (*told, *loaded))
+
+
 def recurrent(kind: str, **options: object) -> keras.Model:
     steps = keras.Input((7, 3))
     return keras.Model(steps, keras.layers.Dense(2)(getattr(keras.layers, kind)(5, **options)(steps)))

@@ -13,6 +13,7 @@ from round_trip import run
 
 from onnx_ghn.errors import GraphError
 from onnx_ghn.exporters.roundtrip import export_live, load_live
+from onnx_ghn.inspection import inspect_model
 
 X = np.random.default_rng(0).random((2, 4), dtype=np.float32)
 
@@ -164,3 +165,44 @@ def test_a_weight_that_an_exporter_leaves_out_while_it_is_zero_is_exported(tmp_p
     np.testing.assert_array_equal(stored["extra"], np.zeros(8, np.float32))
     with pytest.raises(GraphError, match="under a name that changes"):
         export_live(Dropping(folds=True), tmp_path / "f.onnx")
+
+
+class Tied(Folding):
+    """An embedding that is the head as well, which the exporter stores once more, transposed, beside four gains.
+
+    Args:
+        is_trained: whether training changes the table.
+    """
+
+    def __init__(self, *, is_trained: bool = True) -> None:
+        super().__init__(0)
+        rng = np.random.default_rng(0)
+        self.values = {"table": rng.random((8, 4), dtype=np.float32), "gain": rng.random(4, dtype=np.float32)}
+        self.is_trained = is_trained
+
+    def trainable(self) -> Set[str]:
+        return {"table", "gain"} if self.is_trained else {"gain"}
+
+    def convert(self, folder: Path) -> onnx.ModelProto:
+        table, gain = self.values["table"], self.values["gain"]
+        tensors = {"table": table, "turned": np.ascontiguousarray(table.T), "gains": np.tile(gain, (3, 1))}
+        nodes = [
+            helper.make_node("Gather", ["table", "x"], ["a"]),
+            helper.make_node("Mul", ["a", "gains"], ["b"]),
+            helper.make_node("MatMul", ["b", "turned"], ["y"]),
+        ]
+        x = helper.make_tensor_value_info("x", TensorProto.INT64, [3])
+        y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 8])
+        initializers = [numpy_helper.from_array(value, name) for name, value in tensors.items()]
+        graph = helper.make_graph(nodes, "g", [x], [y], initializers)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_what_an_exporter_stores_again_is_counted_once(is_trained: bool, tmp_path: Path) -> None:
+    export_live(Tied(is_trained=is_trained), tmp_path / "m.onnx")
+    coverage = inspect_model(tmp_path / "m.onnx").coverage
+    assert coverage.n_trainable == (36 if is_trained else 4)
+    rows = {entry.parameter.name: entry.parameter for entry in coverage.entries}
+    if is_trained:
+        assert {name: row.n_trained for name, row in rows.items()} == {"table": 32, "turned": 0, "gains": 4}
