@@ -16,6 +16,7 @@ from onnx_ghn.onnx_io.stored import StoredTensor
 __all__ = ["Provenance", "provenance"]
 
 _FOLDED = "pkg.onnxscript.optimizer.folded_from"  # of onnxscript's constant folding: names of what a value was made of
+_VIEWS = frozenset({"Reshape", "Expand", "Unsqueeze", "Squeeze", "Identity", "Cast", "Transpose", "Tile"})
 _WEIGHT_INPUTS = frozenset({("Conv", 1), ("ConvTranspose", 1), ("Gemm", 1), ("MatMul", 1), ("Gather", 0)})
 
 
@@ -90,15 +91,53 @@ def _is_folded_constant(tensor: StoredTensor) -> bool:
 def _is_start(tensor: StoredTensor, stored: Mapping[str, StoredTensor]) -> bool:
     """Zeros that a node of the model makes, in a file whose weights are stored otherwise.
 
-    A stripped file has such nodes in the place of its weights; it has no weights beside them.
+    A stripped file has such nodes in the place of its weights; it has no weights beside them. A vector may be a bias of
+    zeros, unless a loop begins with it.
     """
-    if tensor.node is None or not tensor.dtype.is_floating_point() or len(tensor.shape) < 2:
+    if tensor.node is None or not tensor.dtype.is_floating_point() or not tensor.shape:
+        return False
+    if len(tensor.shape) == 1 and not _starts_loops(tensor.value):
         return False
     if tensor.node.op_type == "Constant" and all(each.node is not None for each in stored.values()):
         return False  # an exporter that stores its weights so
     if any((use.node.op_type, use.idx) in _WEIGHT_INPUTS for use in tensor.value.uses()):
         return False
     return common_value(tensor) == 0 and _holds_weights(stored)
+
+
+def _starts_loops(value: ir.Value) -> bool:
+    """Whether a value, seen otherwise or repeated, is what loops begin with and then change, and nothing else."""
+    pending, seen, found = [value], {value}, False
+    while pending:  # without recursion: views can be thousands deep
+        for use in pending.pop().uses():
+            if use.idx == 0 and use.node.op_type in _VIEWS and not use.node.domain:
+                pending += set(use.node.outputs) - seen
+                seen.update(use.node.outputs)
+            elif _changes_state(use.node, use.idx):
+                found = True
+            else:
+                return False
+    return found
+
+
+def _changes_state(node: ir.Node, index: int) -> bool:
+    """Whether an input of a Loop or a Scan is a state that its body changes."""
+    body = node.attributes.get("body")
+    if node.domain or node.op_type not in ("Loop", "Scan") or body is None:
+        return False
+    graph = body.as_graph()
+    if node.op_type == "Loop":
+        first, after = 2, index - 1  # behind the number of steps and the condition, of which the body gives one
+    else:
+        first, after = 0, index
+        if index >= len(node.inputs) - node.attributes.get_int("num_scan_inputs", 0):
+            return False
+    if not first <= index < len(graph.inputs) or after >= len(graph.outputs):
+        return False
+    last: ir.Value | None = graph.outputs[after]
+    while last is not None and (maker := last.producer()) is not None and maker.op_type == "Identity":
+        last = maker.inputs[0]
+    return last is not graph.inputs[index]
 
 
 def _holds_weights(stored: Mapping[str, StoredTensor]) -> bool:

@@ -116,3 +116,40 @@ def test_constants_of_torchs_code_are_no_parameters(producer: str) -> None:
         }
     else:  # others may store weights so
         assert learned >= {"w", "scale", "beta", *code}
+
+
+@pytest.mark.parametrize("op", ["Loop", "Scan"])
+@pytest.mark.parametrize("changes", [True, False])
+def test_zeros_that_a_loop_begins_with_are_its_state(op: str, changes: bool) -> None:
+    """As jax2onnx writes a scan; what the loop only hands on may be a bias."""
+    value, node = helper.make_tensor_value_info, helper.make_node
+    last = "s" if changes else "h"
+    steps = [node("MatMul", ["h", "u"], ["a"]), node("Add", ["a", "h"], ["s"]), node("Identity", [last], ["next"])]
+    states = [value("h", 1, [1, 6]), value("next", 1, [1, 6])]
+    if op == "Loop":
+        steps.append(node("Identity", ["go"], ["on"]))
+        heads, tails = [value("i", 7, []), value("go", 9, [])], [value("on", 9, [])]
+        body = helper.make_graph(steps, "b", [*heads, states[0]], [*tails, states[1]])
+        loop = node("Loop", ["n", "", "row"], ["end"], body=body)
+    else:
+        steps.append(node("Identity", ["s"], ["each"]))
+        body = helper.make_graph(steps, "b", [states[0], value("x0", 1, [1])], [states[1], value("each", 1, [1, 6])])
+        loop = node("Scan", ["row", "x"], ["end", "all"], body=body, num_scan_inputs=1)
+    nodes = [
+        node("ConstantOfShape", ["width"], ["zeros"]),
+        node("Unsqueeze", ["zeros", "axis"], ["row"]),
+        loop,
+        node("Add", ["end", "x"], ["y"]),
+    ]
+    tensors = {"u": _draw(6, 6).astype(np.float32), "width": np.array([6]), "axis": np.array([0]), "n": np.array(3)}
+    graph = helper.make_graph(
+        nodes,
+        "m",
+        [value("x", 1, [5, 1])],
+        [value("y", 1, None)],
+        [numpy_helper.from_array(array, name) for name, array in tensors.items()],
+    )
+    model = read_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+    assert _known(model).zeros == ({"zeros"} if changes else set())
+    if changes:
+        assert [p.name for p in build_graph(model).parameters] == ["u"]
