@@ -178,3 +178,23 @@ def test_rows_of_a_table_that_a_loop_hands_on_are_biases() -> None:
     onnx.checker.check_model(proto)
     roles = {parameter.name: parameter.role for parameter in build_graph(proto).parameters}
     assert roles == {"table": Role.bias, "w0": Role.weight, "w1": Role.weight}
+
+
+@pytest.mark.parametrize("op", ["Conv", "LSTM"])
+def test_a_bias_of_zeros_counts_like_that_of_any_layer(op: str) -> None:
+    """A fresh network's biases are zeros: where no trace tells, what an operator takes for a bias is one."""
+    if op == "LSTM":
+        proto, n_weights, n_biases = recurrent("LSTM", 0, 0), in_matrices("LSTM"), 2 * GATES["LSTM"] * HIDDEN
+    else:
+        tensors = {"w": np.random.default_rng(0).normal(size=(4, 3, 3, 3)), "b": np.zeros(4)}
+        graph = helper.make_graph(
+            [helper.make_node("Conv", ["x", "w", "b"], ["y"])],
+            "g",
+            [helper.make_tensor_value_info("x", 1, [1, 3, 8, 8])],
+            [helper.make_tensor_value_info("y", 1, [1, 4, 6, 6])],
+            [numpy_helper.from_array(value.astype(np.float32), name) for name, value in tensors.items()],
+        )
+        proto, n_weights, n_biases = helper.make_model(graph), 108, 4
+    coverage = inspect_model(proto, policy="all").coverage
+    assert coverage.n_trainable == n_weights + n_biases
+    assert not coverage.uncertain
