@@ -303,8 +303,8 @@ REASONS: Mapping[tuple[str, str], str] = {
         "tf2onnx",
     ): f"{TF2ONNX_DROPS}; gains of group norms as Keras writes them: {_UNTOLD}",
     ("flax:haiku_networks.py:resnet", "jax2onnx"): (
-        "outputs are not compared: jax2onnx 0.17.1 writes haiku's pooling as one over four axes, which onnxruntime does "
-        "not run"
+        "outputs are not compared: jax2onnx 0.17.1 writes haiku's pooling as one over four axes, which onnxruntime "
+        "does not run"
     ),
     ("flax:haiku_networks.py:transformer", "jax2onnx"): (
         "with inputs of fixed sizes jax2onnx folds haiku's broadcasts: each bias is stored once for every token"
