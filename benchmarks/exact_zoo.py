@@ -305,6 +305,10 @@ REASONS: Mapping[tuple[str, str], str] = {
         "keras:keras_networks.py:norms",
         "tf2onnx",
     ): f"{TF2ONNX_DROPS}; gains of group norms as Keras writes them: {_UNTOLD}",
+    ("keras:keras_networks.py:slopes", "tf2onnx"): (
+        "TensorFlow 2.21.0 multiplies the gains by a single number that is learned, too, before anything is written; "
+        "of a fresh network, where it is one, `export` refuses that"
+    ),
     ("flax:haiku_networks.py:resnet", "jax2onnx"): (
         "outputs are not compared: jax2onnx 0.17.1 writes haiku's pooling as one over four axes, which onnxruntime "
         "does not run"

@@ -180,10 +180,12 @@ def _plain_operators(backend: str) -> Iterator[None]:
         epsilon: float = 1e-3,
     ) -> tf.Tensor:
         rank = len(x.shape)
-        if axis not in (-1, rank - 1) or not 2 <= rank <= 4:
+        if axis not in (-1, rank - 1) or not 2 <= rank <= 5:
             return plain(x, mean, variance, axis, offset, scale, epsilon)
         shape = tf.shape(x)
-        if rank < 4:  # the operator takes only images
+        if rank == 5:  # the operator takes only images: those of all depths, one after the other
+            x = tf.reshape(x, [-1, *(shape[i] if size is None else size for i, size in enumerate(x.shape[2:], 2))])
+        elif rank < 4:
             x = tf.expand_dims(x, 1) if rank == 3 else x[:, None, None]
         scale = tf.ones_like(mean) if scale is None else scale
         offset = tf.zeros_like(mean) if offset is None else offset

@@ -119,6 +119,18 @@ def test_constants_of_input_normalisation_are_named_as_such(tmp_path: Path) -> N
     assert all("a constant of the model, which no training changes" in str(note) for note in (*told, *loaded))
 
 
+def test_a_batch_norm_of_volumes_stays_whole(tmp_path: Path) -> None:
+    layers = keras.layers
+    given = keras.Input((6, 5, 4, 2))
+    net = layers.Conv3D(3, 3)(given)
+    model = keras.Model(given, layers.GlobalAveragePooling3D()(layers.ReLU()(layers.BatchNormalization()(net))))
+    norm, rng = model.layers[2], np.random.default_rng(0)
+    norm.set_weights([rng.uniform(0.5, 2, 3).astype("float32") for _ in range(4)])
+    assert exporter.export(model, tmp_path / "m.onnx").complete
+    x = rng.random((1, 6, 5, 4, 2), dtype="float32")
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), call(model, x), rtol=1e-4, atol=1e-5)
+
+
 def recurrent(kind: str, **options: object) -> keras.Model:
     steps = keras.Input((7, 3))
     return keras.Model(steps, keras.layers.Dense(2)(getattr(keras.layers, kind)(5, **options)(steps)))
