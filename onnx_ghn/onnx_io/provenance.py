@@ -16,7 +16,7 @@ from onnx_ghn.onnx_io.stored import StoredTensor
 __all__ = ["Provenance", "provenance"]
 
 _FOLDED = "pkg.onnxscript.optimizer.folded_from"  # of onnxscript's constant folding: names of what a value was made of
-_VIEWS = frozenset({"Reshape", "Expand", "Unsqueeze", "Squeeze", "Identity", "Cast", "Transpose", "Tile"})
+_VIEWS = frozenset({"Reshape", "Expand", "Unsqueeze", "Squeeze", "Identity", "Cast", "Transpose", "Tile", "Slice"})
 _WEIGHT_INPUTS = frozenset({("Conv", 1), ("ConvTranspose", 1), ("Gemm", 1), ("MatMul", 1), ("Gather", 0)})
 
 
@@ -92,21 +92,22 @@ def _is_start(tensor: StoredTensor, stored: Mapping[str, StoredTensor]) -> bool:
     """Zeros that a node of the model makes, in a file whose weights are stored otherwise.
 
     A stripped file has such nodes in the place of its weights; it has no weights beside them. A vector may be a bias of
-    zeros, unless a loop begins with it.
+    zeros, unless a loop or a recurrent operator begins with it.
     """
     if tensor.node is None or not tensor.dtype.is_floating_point() or not tensor.shape:
         return False
-    if len(tensor.shape) == 1 and not _starts_loops(tensor.value):
+    is_state = _is_first_state(tensor.value)
+    if len(tensor.shape) == 1 and not is_state:
         return False
-    if tensor.node.op_type == "Constant" and all(each.node is not None for each in stored.values()):
+    if not is_state and tensor.node.op_type == "Constant" and all(each.node is not None for each in stored.values()):
         return False  # an exporter that stores its weights so
     if any((use.node.op_type, use.idx) in _WEIGHT_INPUTS for use in tensor.value.uses()):
         return False
     return common_value(tensor) == 0 and _holds_weights(stored)
 
 
-def _starts_loops(value: ir.Value) -> bool:
-    """Whether a value, seen otherwise or repeated, is what loops begin with and then change, and nothing else."""
+def _is_first_state(value: ir.Value) -> bool:
+    """Whether a value, seen otherwise or repeated, is what recurrences begin with and then change, and nothing else."""
     pending, seen, found = [value], {value}, False
     while pending:  # without recursion: views can be thousands deep
         for use in pending.pop().uses():
@@ -121,7 +122,9 @@ def _starts_loops(value: ir.Value) -> bool:
 
 
 def _changes_state(node: ir.Node, index: int) -> bool:
-    """Whether an input of a Loop or a Scan is a state that its body changes."""
+    """Whether an input of a recurrent operator is its first state, or one of a Loop or Scan that the body changes."""
+    if node.op_type in ("LSTM", "GRU", "RNN") and not node.domain:
+        return index in (5, 6)
     body = node.attributes.get("body")
     if node.domain or node.op_type not in ("Loop", "Scan") or body is None:
         return False

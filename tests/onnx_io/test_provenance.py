@@ -153,3 +153,23 @@ def test_zeros_that_a_loop_begins_with_are_its_state(op: str, changes: bool) -> 
     assert _known(model).zeros == ({"zeros"} if changes else set())
     if changes:
         assert [p.name for p in build_graph(model).parameters] == ["u"]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_zeros_that_a_recurrent_operator_begins_with_are_its_state(value: float) -> None:
+    """As Paddle writes them, beside weights that are Constant nodes as well."""
+    tensors = {"w": _draw(1, 12, 5), "r": _draw(1, 12, 3), "h0": np.full((1, 2, 3), value), "c0": np.zeros((1, 2, 3))}
+    nodes = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array.astype(np.float32)))
+        for name, array in tensors.items()
+    ]
+    nodes.append(helper.make_node("LSTM", ["x", "w", "r", "", "", "h0", "c0"], ["", "y"], hidden_size=3))
+    graph = helper.make_graph(
+        nodes,
+        "m",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 2, 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 3])],
+    )
+    model = read_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+    assert _known(model).zeros == ({"h0", "c0"} if value == 0 else {"c0"})
+    assert [p.name for p in build_graph(model).parameters] == (["w", "r"] if value == 0 else ["w", "r", "h0"])
