@@ -336,8 +336,8 @@ def looks_constant(tensor: Tensor, sample: int = 65536) -> bool:
     stored = tensor.stored
     if stored is None or stored.kind == "constant_of_shape" or stored.is_absent:
         return False
-    if stored.is_sparse or tensor.dtype.startswith(("COMPLEX", "STRING")):
-        return False
+    if stored.is_sparse or tensor.dtype.startswith(("COMPLEX", "STRING")) or tensor.dtype in QUANTISED_TYPES:
+        return False  # quantised weights are whole numbers, whatever they stand for
     table = np.asarray(stored.numpy())
     values = table.reshape(-1)[:sample].astype(np.float64)
     if not np.isfinite(values).all() or (np.abs(values) >= 1e4).any():

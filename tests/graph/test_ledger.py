@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_ghn.graph import ComputationGraph
+from onnx_ghn.graph import ComputationGraph, Role
 from onnx_ghn.graph.builder import build_graph
 from onnx_ghn.inspection import inspect_model
 from onnx_ghn.onnx_io import read_model, stored_tensors
@@ -190,6 +190,20 @@ def test_a_network_of_positions_is_given_a_grid(axis: int, is_drawn: bool) -> No
     learned = {row.name for row in graph.parameters}
     assert learned == ({"w", "u", "v", "t"} if is_drawn else {"w", "u", "v"})
     assert [row.reason.split(":")[0] for row in graph.constants] == ([] if is_drawn else ["a mask or a grid"])
+
+
+def test_a_quantised_table_of_words_is_learned() -> None:
+    nodes = [
+        N("DequantizeLinear", ["q", "s", "z"], ["words"]),
+        N("Cast", ["x"], ["i"], to=TensorProto.INT64),
+        N("Gather", ["words", "i"], ["e"]),
+        N("MatMul", ["e", "w"], ["y"]),
+    ]
+    table = np.random.default_rng(0).integers(-127, 128, (9, 4)).astype(np.int8)
+    tensors = {"q": table, "s": np.float32(0.01), "z": np.int8(0), "w": _draw(4, 8)}
+    graph = _check_sums(_model(nodes, tensors))
+    assert {row.name: row.role for row in graph.parameters} == {"q": Role.embedding, "w": Role.weight}
+    assert not graph.uncertain
 
 
 @pytest.mark.parametrize(
