@@ -114,6 +114,8 @@ class LiveKeras(LiveModel):
             module_to_file(self._model, inputs, {}, path, "torchscript")
         else:
             self._model.export(str(path), format="onnx", verbose=False, **self._options)
+            if known := getattr(self._model, "inputs", None):
+                _drop_leftovers(path, [tensor.name for tensor in known])
 
 
 _bridge = Bridge(LiveKeras)
@@ -146,6 +148,31 @@ def _zeros(model: keras.Model) -> object:
     return keras.tree.map_structure(
         lambda tensor: np.zeros([1 if n is None else n for n in tensor.shape], tensor.dtype), inputs
     )
+
+
+def _drop_leftovers(path: Path, names: Sequence[str]) -> None:
+    """Take from a file the inputs that nothing reads and the model does not have.
+
+    tf2onnx leaves the constants of an input's normalisation there once they are folded.
+
+    Args:
+        names: of the model's inputs.
+    """
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    read = {value.name for value in model.graph.output}
+    graphs = [model.graph]
+    for graph in graphs:  # which grows by the bodies of loops and branches
+        for node in graph.node:
+            read.update(node.input)
+            graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    left = [value for value in model.graph.input if value.name not in read and value.name not in names]
+    if not left or len(model.graph.input) - len(left) < len(names):  # or they are the model's, under other names
+        return
+    for value in left:
+        model.graph.input.remove(value)
+    onnx.save(model, str(path))
 
 
 def _torch_zeros(tensor: keras.KerasTensor) -> torch.Tensor:

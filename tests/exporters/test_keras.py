@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from round_trip import check_round_trip, flattened_maps, run
 
@@ -117,6 +118,14 @@ def test_constants_of_input_normalisation_are_named_as_such(tmp_path: Path) -> N
     if keras.backend.backend() == "tensorflow":  # which folds them
         assert len(told) == len(loaded) == 2
     assert all("a constant of the model, which no training changes" in str(note) for note in (*told, *loaded))
+
+
+def test_a_normalised_input_is_the_only_one(tmp_path: Path) -> None:
+    model = normalised()
+    exporter.export(model, tmp_path / "m.onnx")
+    x = X[:, :8, :8] * 255
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), call(model, x), rtol=1e-4, atol=1e-5)
+    assert len(onnx.load(tmp_path / "m.onnx").graph.input) == 1
 
 
 def test_a_batch_norm_of_volumes_stays_whole(tmp_path: Path) -> None:
