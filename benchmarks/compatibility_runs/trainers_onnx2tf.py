@@ -27,7 +27,8 @@ def measure(row: Row, network: str, folder: Path) -> dict[str, Cell]:
             non_verbose=True,
         )
         inputs = [value.transpose(0, 2, 3, 1) if value.ndim == 4 else value for value in files.inputs]
-        given_inputs = [value.astype(spec.dtype) for value, spec in zip(inputs, model.inputs, strict=True)]
+        types = [getattr(spec.dtype, "as_numpy_dtype", spec.dtype) for spec in model.inputs]  # of TensorFlow, by name
+        given_inputs = [value.astype(dtype) for value, dtype in zip(inputs, types, strict=True)]
         outputs = model(given_inputs if len(given_inputs) > 1 else given_inputs[0])
         outputs = outputs[0] if isinstance(outputs, list | tuple) else outputs
     except Exception as error:  # noqa: BLE001 - of foreign software; the cell tells it

@@ -198,3 +198,20 @@ def test_a_bias_of_zeros_counts_like_that_of_any_layer(op: str) -> None:
     coverage = inspect_model(proto, policy="all").coverage
     assert coverage.n_trainable == n_weights + n_biases
     assert not coverage.uncertain
+
+
+@pytest.mark.parametrize(("value", "is_told"), [(0.0, False), (0.0, True), (0.5, False)])
+def test_a_first_state_of_zeros_may_be_learned(value: float, is_told: bool) -> None:
+    proto = recurrent("LSTM", 1, 1)
+    node = proto.graph.node[0]
+    node.input.extend(["", "h0"])
+    state = np.full((1, 2, HIDDEN), value, np.float32)
+    proto.graph.initializer.append(numpy_helper.from_array(state, "h0"))
+    model = ir.from_proto(proto)
+    if is_told:
+        mark(model, json.dumps({"stored": {"W": [], "R": [], "B": [], "h0": []}}), {})
+    coverage = inspect_model(model, policy="all").coverage
+    is_counted = is_told or value != 0
+    own = in_matrices("LSTM") + 2 * GATES["LSTM"] * HIDDEN
+    assert coverage.n_trainable == own + (2 * HIDDEN if is_counted else 0)
+    assert [entry.parameter.name for entry in coverage.uncertain] == ([] if is_counted else ["h0"])

@@ -41,9 +41,20 @@ def recurrent(ctx: BuildContext, op: Op) -> None:
     sources = frozenset().union(*biases) if biases else sources
     _keep_second_biases(ctx, op)
     for state in op.inputs[5:7]:
+        if _are_untold_zeros(ctx, state):
+            continue  # the ledger lists them as what may be learned
         ctx.claim(state, Role.other, op, vector, reason="an initial state: no operator weighs with it")
     ctx.claim(op.input(7), Role.other, op, vector, reason="peephole weights: no primitive stands for them")
     ctx.finish(op, sources | ctx.union(op.inputs[5:7]))
+
+
+def _are_untold_zeros(ctx: BuildContext, state: Tensor | None) -> bool:
+    """Whether a first state is stored as zeros, and nothing says that they are learned: most are not."""
+    leaf = main_leaf(state) if state is not None and state.is_const else None
+    stored = leaf.tensor.stored if leaf is not None else None
+    if stored is None or stored.name in ctx.learned or stored.is_absent or stored.kind == "constant_of_shape":
+        return False
+    return not np.asarray(stored.numpy()).any()
 
 
 def _keep_second_biases(ctx: BuildContext, op: Op) -> None:
