@@ -280,9 +280,6 @@ REASONS: Mapping[tuple[str, str], str] = {
     ("hf:qwen3_next", "torchscript"): "torch's first exporter does not know `linalg_solve_triangular`",
     ("hf:whisper", "torchscript"): "torch's first exporter does not know `diff`",
     ("hf:xlnet", "dynamo"): "torch's second exporter finds no overload of `sub` for its mask",
-    ("torch:small_networks.py:gat", "torchscript"): (
-        f"attention vectors of several heads, a product and a sum over features: {_UNTOLD}"
-    ),
     ("torch:small_networks.py:gin", "torchscript"): f"`eps`, single numbers: {_UNTOLD}",
     ("torch:small_networks.py:pna", "torchscript"): _UNREADABLE,
     ("torch:small_networks.py:edge_cnn", "torchscript"): _UNREADABLE,
@@ -314,7 +311,8 @@ REASONS: Mapping[tuple[str, str], str] = {
         "does not run"
     ),
     ("flax:haiku_networks.py:transformer", "jax2onnx"): (
-        "with inputs of fixed sizes jax2onnx folds haiku's broadcasts: each bias is stored once for every token"
+        "with inputs of fixed sizes jax2onnx folds haiku's broadcasts: each bias is stored once for every token; with "
+        "notes the copies are one"
     ),
     ("flax:haiku_networks.py:recurrent", "jax2onnx"): (
         "jax2onnx stores the bias of an unrolled layer once for each step, and the zeros that it starts from; with "
