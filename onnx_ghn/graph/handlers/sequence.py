@@ -49,10 +49,12 @@ def recurrent(ctx: BuildContext, op: Op) -> None:
 
 
 def _are_untold_zeros(ctx: BuildContext, state: Tensor | None) -> bool:
-    """Whether a first state is stored as zeros, and nothing says that they are learned: most are not."""
+    """Whether a first state is stored as zeros, and nothing says that they are learned, or frozen: most are not."""
     leaf = main_leaf(state) if state is not None and state.is_const else None
     stored = leaf.tensor.stored if leaf is not None else None
-    if stored is None or stored.name in ctx.learned or stored.is_absent or stored.kind == "constant_of_shape":
+    if stored is None or stored.name in ctx.learned or stored.name in ctx.frozen:
+        return False
+    if stored.is_absent or stored.kind == "constant_of_shape":
         return False
     return not np.asarray(stored.numpy()).any()
 
