@@ -60,7 +60,7 @@ def inspect_model(
 
     Args:
         source: a file, a ModelProto or an ir.Model; none of them is changed.
-        ghn: whose graph rules and policy apply; None takes those of the default GHN. Without it torch is not loaded.
+        ghn: whose graph rules and policy apply; None takes those of the default GHN.
         base_dir, options, changes: as of `predict`.
 
     Raises:
@@ -75,9 +75,9 @@ def inspect_model(
     if policy_file is not None:
         name = policy_file.parent.name
     if ghn is not None:
-        from onnx_ghn.ghn import load_ghn
+        from onnx_ghn.ghn import read_ghn
 
-        network = load_ghn(ghn)
+        network = read_ghn(ghn)
         rules, name, policy_file = network.config.graph_rules, network.config.name, network.policy_file
     name = name or "unnamed GHN"
     opened = open_model(source, base_dir=base_dir, unfold_batchnorm=options.unfold_batchnorm)

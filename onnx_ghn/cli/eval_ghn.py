@@ -45,13 +45,13 @@ def eval_ghn(
         check_model(model)
     place = machine.set_up()
 
-    from onnx_ghn.prediction.predicting import resolve_ghn
+    from onnx_ghn.ghn import load_ghn
     from onnx_ghn.training.evaluation import evaluate_model, evaluate_networks, summary
 
     if model:
         rows = evaluate_model(model, images, config, machine.device)
     else:
-        ghn = None if networks.init == "kaiming" else resolve_ghn(ckpt)
+        ghn = None if networks.init == "kaiming" else load_ghn(ckpt)
         rows = evaluate_networks(networks, images, ghn, device=place, results=results, bar=bar)
     if as_json:
         click.echo(json.dumps({"results": rows, "summary": summary(rows)}, indent=2))

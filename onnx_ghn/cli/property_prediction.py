@@ -68,7 +68,7 @@ def fit(
 ) -> None:
     """Fit on split val, test on split test, print Kendall's tau beside plain baselines; --save a predictor."""
     from onnx_ghn.errors import DataError
-    from onnx_ghn.prediction.predicting import resolve_ghn
+    from onnx_ghn.ghn import load_ghn
     from onnx_ghn.properties import save_predictor
     from onnx_ghn.training.properties.fitting import evaluate, fit_predictor
     from onnx_ghn.training.properties.measurements import (
@@ -81,7 +81,7 @@ def fit(
     )
 
     measured = read_measurements(Path(measurements)) if measurements else gather(Path(out), threshold)
-    ghn = resolve_ghn(ckpt)
+    ghn = load_ghn(ckpt)
     train, test = tables(measured, ghn, None if measurements else Path(out))
     if not train.targets:
         raise DataError("no property is measured of every network; run `measure` to its end")

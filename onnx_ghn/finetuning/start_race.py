@@ -26,7 +26,7 @@ from onnx_ghn.progress import Bar, no_bar
 from onnx_ghn.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from onnx_ghn.ghn import GHN
+    from onnx_ghn.ghn import GHN, ArrayGHN
 
 __all__ = ["Entrant", "StartRace", "choose_start"]
 
@@ -94,7 +94,7 @@ def choose_start(
     data: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
     *,
-    ghn: str | os.PathLike[str] | GHN | None = None,
+    ghn: str | os.PathLike[str] | GHN | ArrayGHN | None = None,
     budget_s: float = 120.0,
     data_dir: str | os.PathLike[str] = "./data",
     force: bool = False,
@@ -153,7 +153,9 @@ def choose_start(
     return StartRace(chosen, predictions[chosen], entrants, steps, n_images, margin, seconds)
 
 
-def _candidates(source: str | os.PathLike[str], ghn: GHN, options: PredictOptions) -> dict[PolicyName, Prediction]:
+def _candidates(
+    source: str | os.PathLike[str], ghn: GHN | ArrayGHN, options: PredictOptions
+) -> dict[PolicyName, Prediction]:
     """The starts that differ in what is predicted, the author's first."""
     found: dict[PolicyName, Prediction] = {}
     seen: list[frozenset[str]] = []

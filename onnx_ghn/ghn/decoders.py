@@ -11,23 +11,11 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-from onnx_ghn.ghn.config import GHNConfig, KernelSlice
+from onnx_ghn.ghn.config import GHNConfig
+from onnx_ghn.ghn.kernel_spans import kernel_span
 from onnx_ghn.ghn.mlp import MLP, layer_at
 
-__all__ = ["ConvDecoder", "DecoderBlocks", "MLPDecoder", "decoder_of", "kernel_span"]
-
-
-def kernel_span(size: int, largest: int, where: KernelSlice) -> slice:
-    """Which of `largest` kernel positions a kernel of `size` takes along one axis (all if it is larger).
-
-    corner: the first (PPUDA). centre: around largest // 2, an even kernel one more before it than behind
-    (SamsungSAILMontreal/ghn3, ghn3/nn.py, `ConvDecoder3.forward`).
-    """
-    size = min(size, largest)
-    if where == "corner":
-        return slice(0, size)
-    middle = largest // 2
-    return slice(middle - size // 2, middle + math.ceil(size / 2))
+__all__ = ["ConvDecoder", "DecoderBlocks", "MLPDecoder", "decoder_of"]
 
 
 class _Pointwise(nn.Module):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["DiracHead"]
+from onnx_ghn.ghn.sizes import DIRAC_SHIFT, n_dirac_shifts
 
-_SHIFT = 16  # widths of DeepNets-1M are multiples of it
+__all__ = ["DiracHead"]
 
 
 class DiracHead(nn.Module):
@@ -32,7 +32,7 @@ class DiracHead(nn.Module):
     def __init__(self, hid: int, max_in: int) -> None:
         super().__init__()
         self.max_in = max_in
-        self.n_shifts = max(1, max_in // _SHIFT)
+        self.n_shifts = n_dirac_shifts(max_in)
         self.scale = nn.Linear(hid, self.n_shifts + 1)
         nn.init.zeros_(self.scale.weight)
         with torch.no_grad():
@@ -56,6 +56,6 @@ class DiracHead(nn.Module):
         if grouped or in_ == 1:
             return a[:, -1, None, None] * ((columns - rows) % in_ == 0)
         distance = (columns - rows) % self.max_in  # (out, in_)
-        shifts = torch.arange(self.n_shifts, device=x.device) * _SHIFT
+        shifts = torch.arange(self.n_shifts, device=x.device) * DIRAC_SHIFT
         ones = (distance == shifts[:, None, None]).to(x.dtype)  # (shifts, out, in_)
         return torch.einsum("ns,soi->noi", a[:, :-1], ones)

@@ -16,7 +16,7 @@ __all__ = ["GatedGNN"]
 class _TraverseContext(FunctionCtx):
     """What the forward pass of `_Traverse` leaves for the backward pass."""
 
-    sweep: Sweep
+    sweep: Sweep[Tensor]
     saved_tensors: tuple[Tensor, ...]
 
 
@@ -35,7 +35,7 @@ class _Traverse(torch.autograd.Function):
     def forward(
         ctx: _TraverseContext | None,  # None where there is no backward pass
         x: Tensor,  # (R, C)
-        sweep: Sweep,
+        sweep: Sweep[Tensor],
         w1: Tensor,  # (U, C)
         b1: Tensor,
         w2: Tensor,  # (V, U), block-diagonal
@@ -153,7 +153,7 @@ class GatedGNN(nn.Module):
         self.ve = ve
         self.gru = nn.GRUCell(hid, hid)
 
-    def forward(self, x: Tensor, sweeps: tuple[Sweep, Sweep]) -> Tensor:
+    def forward(self, x: Tensor, sweeps: tuple[Sweep[Tensor], Sweep[Tensor]]) -> Tensor:
         """Update the states of a batch of graphs.
 
         Args:

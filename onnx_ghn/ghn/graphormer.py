@@ -8,16 +8,11 @@ from torch.nn import functional as F
 
 from onnx_ghn.ghn.lookup import LookupTable
 from onnx_ghn.ghn.mlp import layer_at
+from onnx_ghn.ghn.sizes import FIRST_EDGE_EMBEDDING, LARGE, MAX_DEGREE, MAX_INPUT_DISTANCE, N_EDGE_EMBEDDINGS
 
-__all__ = ["LARGE", "MAX_DISTANCE", "Graphormer", "GraphormerLayer"]
+__all__ = ["Graphormer", "GraphormerLayer"]
 
-LARGE = 4096  # nodes of a graph from which the bias of all pairs is never in memory as a whole
-_BIAS_SIZE = 1 << 23  # numbers of it that are
-_MAX_DEGREE = 100
-_MAX_INPUT_DISTANCE = 1000
-_N_EDGE_EMBEDDINGS = 257
-_FIRST_EDGE_EMBEDDING = 2  # no edge; the published table leaves rows 0 and 1 unused
-MAX_DISTANCE = _N_EDGE_EMBEDDINGS - 1 - _FIRST_EDGE_EMBEDDING
+_BIAS_SIZE = 1 << 23  # numbers of a large graph's attention bias that are in memory at once
 
 
 class _EdgeEmbedding(nn.Module):
@@ -25,7 +20,7 @@ class _EdgeEmbedding(nn.Module):
 
     def __init__(self, hid: int) -> None:
         super().__init__()
-        self.embed = LookupTable(_N_EDGE_EMBEDDINGS, hid)
+        self.embed = LookupTable(N_EDGE_EMBEDDINGS, hid)
 
 
 class _BiasByRows:
@@ -75,7 +70,7 @@ class _Attention(nn.Module):
         """What `edge_bias` gives, of which a part at a time is in memory."""
         longest = int(distances.max()) if distances.numel() else 0
         signed = torch.arange(-longest, longest + 1, device=distances.device)
-        pairs = torch.stack((signed, -signed), dim=1).clamp(min=0) + _FIRST_EDGE_EMBEDDING  # (M, 2)
+        pairs = torch.stack((signed, -signed), dim=1).clamp(min=0) + FIRST_EDGE_EMBEDDING  # (M, 2)
         table = self.proj_e(self.edge_embed.embed(pairs).flatten(1))  # (M, 2C) -> (M, h)
         return _BiasByRows(distances, table, longest)
 
@@ -127,16 +122,16 @@ class GraphormerLayer(nn.Module):
         self.ln2 = nn.LayerNorm(hid)
         self.ff = _FeedForward(hid, 4 * hid)
         if first:
-            self.centrality_embed_in = LookupTable(_MAX_DEGREE + 1, hid)
-            self.centrality_embed_out = LookupTable(_MAX_DEGREE + 1, hid)
-            self.input_dist_embed = LookupTable(_MAX_INPUT_DISTANCE + 1, hid)
+            self.centrality_embed_in = LookupTable(MAX_DEGREE + 1, hid)
+            self.centrality_embed_out = LookupTable(MAX_DEGREE + 1, hid)
+            self.input_dist_embed = LookupTable(MAX_INPUT_DISTANCE + 1, hid)
 
     def structure(self, distances: Tensor) -> Tensor:
         """(B, N, N) distances -> (B, N, C): in-degree, out-degree and distance from node 0, embedded."""
         one_hop = distances == 1
-        into = one_hop.sum(1).clamp(max=_MAX_DEGREE)  # (B, N)
-        out_of = one_hop.sum(2).clamp(max=_MAX_DEGREE)
-        from_input = distances[:, 0].long().clamp(max=_MAX_INPUT_DISTANCE)
+        into = one_hop.sum(1).clamp(max=MAX_DEGREE)  # (B, N)
+        out_of = one_hop.sum(2).clamp(max=MAX_DEGREE)
+        from_input = distances[:, 0].long().clamp(max=MAX_INPUT_DISTANCE)
         embedded: Tensor = (
             self.centrality_embed_in(into) + self.centrality_embed_out(out_of) + self.input_dist_embed(from_input)
         )
@@ -166,7 +161,7 @@ class Graphormer(nn.ModuleList):
 
         Args:
             x: (B, N, C) embeddings.
-            distances: (B, N, N) shortest-path lengths, 0 for no edge, at most `MAX_DISTANCE`.
+            distances: (B, N, N) shortest-path lengths, 0 for no edge, at most `sizes.MAX_DISTANCE`.
             mask: (B, N), True for real nodes; None where no graph is padded.
 
         Returns:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
+from onnx_ghn.arrays import Array
 from onnx_ghn.errors import GraphError
 from onnx_ghn.graph.model import ComputationGraph
 from onnx_ghn.limits import gib, memory_bytes
 
-__all__ = ["Level", "Sweep", "sweep_of"]
+__all__ = ["Level", "Sweep", "planned_sweep"]
+
+_Array = TypeVar("_Array")  # numpy's, or a tensor
 
 _BAND_SIZE = 1 << 22  # distances that are worked on at once
 
 
 @dataclasses.dataclass(frozen=True)
-class Level:
+class Level(Generic[_Array]):
     """The nodes that are updated in one step. B graphs, each padded to `stop - start` nodes of this level.
 
     Attributes:
@@ -32,11 +34,11 @@ class Level:
     start: int
     stop: int
     first: int
-    weights: Tensor | None
+    weights: _Array | None
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
+class Sweep(Generic[_Array]):
     """One traversal of a batch of graphs, forward or backward.
 
     Attributes:
@@ -47,10 +49,10 @@ class Sweep:
             the first level, then those of the second.
     """
 
-    levels: tuple[Level, ...]
+    levels: tuple[Level[_Array], ...]
     n_graphs: int
     n_slots: int
-    rows: Tensor
+    rows: _Array
 
 
 def _levels_to_sink(graph: ComputationGraph) -> npt.NDArray[np.int64]:
@@ -61,14 +63,13 @@ def _levels_to_sink(graph: ComputationGraph) -> npt.NDArray[np.int64]:
     return np.array(level, dtype=np.int64)
 
 
-def sweep_of(
+def planned_sweep(
     graphs: Sequence[ComputationGraph],
     distances: Sequence[npt.NDArray[np.int32]],
     *,
     backward: bool,
     virtual: bool,
-    device: torch.device,
-) -> Sweep:
+) -> Sweep[Array]:
     """Plan a traversal.
 
     A node's level is the length of the longest path that reaches it (backward: that leaves it), so all that
@@ -123,14 +124,11 @@ def sweep_of(
             spans.append((start, stop, low))
             blocks.append(weights[:, start - at : stop - at, low * k : start * k].copy())
         _check_memory(4 * sum(block.size for block in blocks), n_slots)
-    # One tensor for all blocks: one copy to the device, not one a level.
-    flat = torch.from_numpy(np.concatenate([block.ravel() for block in blocks])).to(device)
-    parts = flat.split_with_sizes([block.size for block in blocks])
     levels = tuple(
-        Level(start, stop, low, part.view(block.shape) if block.size else None)
-        for (start, stop, low), block, part in zip(spans, blocks, parts, strict=True)
+        Level(start, stop, low, block if block.size else None)
+        for (start, stop, low), block in zip(spans, blocks, strict=True)
     )
-    return Sweep(levels, n_graphs, n_slots, torch.from_numpy(np.concatenate(rows)).to(device))
+    return Sweep(levels, n_graphs, n_slots, np.concatenate(rows))
 
 
 def _bands(bounds: Sequence[tuple[int, int]], row_size: int) -> Iterator[tuple[int, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,27 +13,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onnx_ghn.errors import GraphError
-from onnx_ghn.ghn import tiling
 from onnx_ghn.ghn.config import GHNConfig
 from onnx_ghn.ghn.decoders import ConvDecoder, DecoderBlocks, MLPDecoder, decoder_of
 from onnx_ghn.ghn.dirac import DiracHead
 from onnx_ghn.ghn.gatedgnn import GatedGNN
-from onnx_ghn.ghn.graphormer import LARGE, MAX_DISTANCE, Graphormer
-from onnx_ghn.ghn.levels import sweep_of
+from onnx_ghn.ghn.graphormer import Graphormer
 from onnx_ghn.ghn.lookup import LookupTable
-from onnx_ghn.ghn.memory import memory_told
+from onnx_ghn.ghn.memory import check_attention, memory_told
 from onnx_ghn.ghn.mlp import MLP, layer_at
 from onnx_ghn.ghn.shape_encoder import ShapeEncoder
-from onnx_ghn.ghn.targets import Target, targets_of
+from onnx_ghn.ghn.sizes import LARGE, MAX_DISTANCE, N_PRIMITIVES
+from onnx_ghn.ghn.sweeps import sweep_of
+from onnx_ghn.ghn.targets import Target, grouped_targets, targets_of
+from onnx_ghn.ghn.tensor_tiling import fit_kernel, position_rows, tile
 from onnx_ghn.ghn.threads import one_thread
-from onnx_ghn.ghn.tiling import Block
+from onnx_ghn.ghn.tiling import Block, position_grid
 from onnx_ghn.graph.model import ComputationGraph
-from onnx_ghn.limits import gib, memory_bytes
 
 __all__ = ["GHN"]
-
-# What checkpoints index (PPUDA's PRIMITIVES_DEEPNETS1M); a vocabulary that grows needs a config field first.
-_N_PRIMITIVES = 15
 
 
 class GHN(nn.Module):
@@ -55,7 +51,7 @@ class GHN(nn.Module):
         self.policy_file: Path | None = None  # beside the weights, where they were read from a file
         hid, channels = config.hid, max(config.max_shape[:2])
         # The published name of this table is `embed`, which here is a method: so it is registered by hand.
-        self._modules["embed"] = LookupTable(_N_PRIMITIVES, hid)
+        self._modules["embed"] = LookupTable(N_PRIMITIVES, hid)
         self.shape_enc = ShapeEncoder(hid, config.num_classes, config.max_shape[3])
         self.gnn: GatedGNN | Graphormer | MLP
         if config.hypernet == "gatedgnn":
@@ -111,6 +107,15 @@ class GHN(nn.Module):
                 x = self.ln(x)
         return list(x.split_with_sizes([len(graph) for graph in graphs]))
 
+    @torch.inference_mode()
+    def embeddings(self, graphs: Sequence[ComputationGraph]) -> list[npt.NDArray[np.float32]]:
+        """What `embed` gives, as arrays."""
+        return [nodes.float().cpu().numpy() for nodes in self.embed(graphs)]
+
+    def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Its tensors by their published names."""
+        return {name: tensor.detach().float().cpu().contiguous().numpy() for name, tensor in self.state_dict().items()}
+
     def _pass_messages(self, x: Tensor, graphs: Sequence[ComputationGraph]) -> Tensor:
         """(N, hid) -> (N, hid) for the nodes of all graphs."""
         gnn, config = self.gnn, self.config
@@ -119,7 +124,9 @@ class GHN(nn.Module):
             updated = gnn(x)
             return updated
         if isinstance(gnn, Graphormer):
-            self._check_memory(graphs)
+            largest = max(graphs, key=len)
+            by_rows = len(largest) > LARGE and not torch.is_grad_enabled()
+            check_attention(largest, config.heads, by_rows=by_rows)
         distances = [graph.distances(config.cutoff) for graph in graphs]
         if isinstance(gnn, GatedGNN):
             forward, backward = (
@@ -160,18 +167,6 @@ class GHN(nn.Module):
             updated: Tensor = gnn(padded, edges, mask)[mask]
             return updated.split_with_sizes(sizes)
 
-    def _check_memory(self, graphs: Sequence[ComputationGraph]) -> None:
-        """Raises GraphError: attention between all nodes of the largest graph exceeds this machine's memory."""
-        largest = max(graphs, key=len)
-        # Distances; and for each head, where it is not made by rows, the bias, the product, its softmax and copies.
-        by_rows = len(largest) > LARGE and not torch.is_grad_enabled()
-        needed_bytes = len(largest) ** 2 * (12 if by_rows else 16 + 16 * self.config.heads)
-        if needed_bytes > memory_bytes():
-            raise GraphError(
-                f"graph {largest.name!r} has {len(largest):,} nodes, whose attention needs {gib(needed_bytes)}, and "
-                f"there are {gib(memory_bytes())}: take a machine with more memory, or a gated GHN"
-            )
-
     def forward(self, graphs: Sequence[ComputationGraph]) -> list[dict[int, Tensor]]:
         """Predict for a batch of graphs, differentiably.
 
@@ -184,7 +179,7 @@ class GHN(nn.Module):
         predicted: list[dict[int, Tensor]] = [{} for _ in graphs]
         for group, values in self._decode(embeddings, targets):
             for target, block in zip(group, values, strict=True):
-                tensor = tiling.tile(block, target.tiled).reshape(target.shape)
+                tensor = tile(block, target.tiled).reshape(target.shape)
                 predicted[target.graph][target.parameter] = tensor
         return predicted
 
@@ -207,13 +202,9 @@ class GHN(nn.Module):
         """Groups of targets that one product decodes, and their normalised values, stacked."""
         offsets = np.cumsum([0, *map(len, embeddings)])
         x = torch.cat(list(embeddings)) if len(embeddings) > 1 else embeddings[0] if embeddings else None
-        groups: defaultdict[tuple[object, ...], list[Target]] = defaultdict(list)
-        for target in targets:
-            # Position tables of one grid may differ in rows, so each shape of table is a group.
-            table = target.shape if target.kind == "position" else None
-            groups[target.kind, target.decode, target.kernel, target.grouped, target.positions, table].append(target)
-        blocks = self._blocks([group[0] for group in groups.values()])
-        for group in groups.values():
+        groups = grouped_targets(targets)
+        blocks = self._blocks([group[0] for group in groups])
+        for group in groups:
             assert x is not None
             rows = torch.from_numpy(np.array([offsets[t.graph] + t.node for t in group])).to(x.device)
             # Nearly all of it in the last layer: 8 hid inputs for every value of a block.
@@ -243,7 +234,7 @@ class GHN(nn.Module):
             values = self.decoder.class_weight(x, in_, blocks)[:, :classes]  # (n, classes, in)
         else:
             out, in_, kh, kw = target.decode
-            values = tiling.fit_kernel(self.decoder(x, out, in_, (kh, kw), blocks), target.kernel)
+            values = fit_kernel(self.decoder(x, out, in_, (kh, kw), blocks), target.kernel)
         factors = torch.tensor([t.factor for t in group], device=x.device, dtype=values.dtype)
         values = values * factors.view(-1, *[1] * (values.dim() - 1))
         if self.config.dirac and target.kind == "weight":
@@ -252,10 +243,10 @@ class GHN(nn.Module):
             # (n, out, in) or (n, out, in, 1, 1) -> (n, out, in, 1), or (n, out, 1, in) where channels come last
             values = values.reshape(values.shape[:3]).unsqueeze(1 + target.positions)
         if target.kind == "position":
-            side, leading = tiling.position_grid(target.shape[1])
+            side, leading = position_grid(target.shape[1])
             # (n, 1, D, s, s). Without interpolation a grid above max_shape is tiled here, before it is cut.
-            grid = tiling.tile(values, (*values.shape[:3], side, side))
-            values = torch.stack([tiling.position_rows(one, target.shape[1], leading) for one in grid])
+            grid = tile(values, (*values.shape[:3], side, side))
+            values = torch.stack([position_rows(one, target.shape[1], leading) for one in grid])
         return values
 
     def _add_identity(self, values: Tensor, x: Tensor, group: list[Target]) -> Tensor:

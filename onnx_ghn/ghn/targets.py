@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from onnx_ghn.errors import GraphError
 from onnx_ghn.ghn.config import GHNConfig
-from onnx_ghn.ghn.shape_encoder import four_axes
+from onnx_ghn.ghn.shape_indices import four_axes
 from onnx_ghn.ghn.tiling import fan_in_factor, position_grid
 from onnx_ghn.graph.model import ComputationGraph, Primitive
 
-__all__ = ["Kind", "Target", "targets_of"]
+__all__ = ["Kind", "Target", "grouped_targets", "targets_of"]
 
 Kind = Literal["weight", "position", "class_weight", "scale", "shift", "class_shift"]
 
@@ -86,6 +87,16 @@ def targets_of(graph: ComputationGraph, config: GHNConfig, index: int = 0) -> It
             yield _vector("scale", graph, index, number, node.scale)
         if node.shift is not None:
             yield _vector("class_shift" if number == head_bias else "shift", graph, index, number, node.shift)
+
+
+def grouped_targets(targets: Iterable[Target]) -> list[list[Target]]:
+    """Targets that one product decodes: of one kind and size."""
+    groups: defaultdict[tuple[object, ...], list[Target]] = defaultdict(list)
+    for target in targets:
+        # Position tables of one grid may differ in rows, so each shape of table is a group.
+        table = target.shape if target.kind == "position" else None
+        groups[target.kind, target.decode, target.kernel, target.grouped, target.positions, table].append(target)
+    return list(groups.values())
 
 
 def _vector(kind: Kind, graph: ComputationGraph, index: int, number: int, parameter: int) -> Target:

@@ -7,10 +7,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
-from torch.nn import functional as F
 
-__all__ = ["Block", "fan_in_factor", "fit_kernel", "position_grid", "position_rows", "tile", "tile_array"]
+__all__ = ["Block", "fan_in_factor", "position_grid", "tile_array"]
 
 _POSITION_SIDE = 11  # (1, C, h, ...) position tables of h >= 11 are not normalised
 
@@ -62,28 +60,6 @@ def tile_array(values: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt.N
     return values
 
 
-def tile(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """`tile_array` for torch, differentiable. A view where nothing repeats."""
-    if 0 in shape:
-        return values.new_zeros(shape)
-    repeats = [math.ceil(wanted / size) for wanted, size in zip(shape, values.shape, strict=True)]
-    if max(repeats, default=1) > 1:
-        values = values.repeat(repeats)
-    return values[tuple(slice(wanted) for wanted in shape)]
-
-
-def fit_kernel(values: Tensor, kernel: tuple[int, int]) -> Tensor:
-    """(..., h, w) interpolated bilinearly to a kernel that exceeds max_shape, each axis on its own.
-
-    As GHN-3 does (SamsungSAILMontreal/ghn3, ghn3/nn.py, `ConvDecoder3.forward`, align_corners off).
-    """
-    if tuple(values.shape[-2:]) == kernel:
-        return values
-    planes = values.reshape(1, -1, *values.shape[-2:])
-    resized: Tensor = F.interpolate(planes, kernel, mode="bilinear", align_corners=False)
-    return resized.view(*values.shape[:-2], *kernel)
-
-
 def position_grid(n_positions: int) -> tuple[int, int]:
     """(side, leading) of the square grid that a table of N positions is decoded as.
 
@@ -93,16 +69,6 @@ def position_grid(n_positions: int) -> tuple[int, int]:
     side = math.isqrt(n_positions)
     leading = n_positions - side * side
     return (side, leading) if leading <= 2 else (side + 1, 0)
-
-
-def position_rows(grid: Tensor, n_positions: int, leading: int) -> Tensor:
-    """(1, D, s, s) decoded grid -> (1, N, D) position table.
-
-    GHN-3 puts a row of random numbers before the first position (`GHN3._tile_params`); a prediction has
-    to be repeatable, so here the leading rows are zero.
-    """
-    rows = grid.flatten(2).transpose(1, 2)  # (1, D, s * s) -> (1, s * s, D)
-    return F.pad(rows, (0, 0, leading, 0))[:, :n_positions]
 
 
 def fan_in_factor(shape: tuple[int, ...], *, position: bool, repeats: int = 1) -> float:

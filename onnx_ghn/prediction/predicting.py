@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-    from onnx_ghn.ghn import GHN
+    from onnx_ghn.ghn import GHN, ArrayGHN
 
 __all__ = ["predict", "resolve_ghn"]
 
@@ -32,7 +32,7 @@ def predict(
     source: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
     output: str | os.PathLike[str] | None = None,
     *,
-    ghn: str | os.PathLike[str] | GHN | None = None,
+    ghn: str | os.PathLike[str] | GHN | ArrayGHN | None = None,
     force: bool = False,
     base_dir: str | os.PathLike[str] | None = None,
     options: PredictOptions | None = None,
@@ -43,7 +43,8 @@ def predict(
     Args:
         source: a file, a ModelProto or an ir.Model; none of them is changed.
         output: where to write the filled model; None writes nothing.
-        ghn: a GHN, the name of a shipped one, a folder, or a published .pt; None takes the default.
+        ghn: a GHN, the name of a shipped one, a folder, or a published .pt; None takes the default. One that is named
+            predicts without torch, unless it is a .pt.
         force: overwrite `output`.
         base_dir: where the external data of a ModelProto lie; for a file, its folder. Data that are lost are no
             obstacle where all their tensors get new values.
@@ -101,16 +102,15 @@ def predict(
     return prediction
 
 
-def resolve_ghn(ghn: str | os.PathLike[str] | GHN | None) -> GHN:
-    """The GHN to use; None is the bundled one (without any, an untrained GHN-2 from seed 0)."""
-    from onnx_ghn.ghn import GHN, GHNConfig, list_ghns, load_ghn, new_ghn
+def resolve_ghn(ghn: str | os.PathLike[str] | GHN | ArrayGHN | None) -> GHN | ArrayGHN:
+    """The GHN to predict with; None is the bundled one (without any, an untrained GHN-2 from seed 0)."""
+    from onnx_ghn.ghn import list_ghns, load_array_ghn
 
-    if isinstance(ghn, GHN):
-        return ghn
-    if ghn is not None:
-        return load_ghn(ghn)
-    shipped = list_ghns()
-    return load_ghn(shipped[0].path) if shipped else new_ghn(GHNConfig.preset("ghn2"), seed=0)
+    if ghn is None and not list_ghns():
+        from onnx_ghn.ghn import GHNConfig, new_ghn
+
+        return new_ghn(GHNConfig.preset("ghn2"), seed=0)
+    return load_array_ghn(ghn) if ghn is None or isinstance(ghn, str | os.PathLike) else ghn
 
 
 def _check(graph: ComputationGraph, options: PredictOptions) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from onnx_ghn.graph.model import ComputationGraph, Primitive
 
 if TYPE_CHECKING:
-    from onnx_ghn.ghn import GHN
+    from onnx_ghn.ghn import GHN, ArrayGHN
 
 __all__ = ["STATISTICS", "Floats", "graph_embeddings", "graph_statistics", "n_decoded"]
 
@@ -35,20 +35,17 @@ def graph_statistics(graph: ComputationGraph, n_macs: int) -> Floats:
     return np.array([math.log1p(figure) for figure in figures])
 
 
-def graph_embeddings(ghn: GHN, graphs: Sequence[ComputationGraph]) -> Floats:
+def graph_embeddings(ghn: GHN | ArrayGHN, graphs: Sequence[ComputationGraph]) -> Floats:
     """(n, hid) mean node embeddings after message passing (facebookresearch/ppuda, property_prediction.py).
 
     Raises:
         GraphError: a graph without nodes.
     """
-    import torch
-
     order = sorted(range(len(graphs)), key=lambda i: len(graphs[i]))  # of like sizes together: little padding
     found = np.empty((len(graphs), ghn.config.hid))
-    with torch.inference_mode():
-        while order:
-            n = max(1, _PAIRS_AT_ONCE // max(len(graphs[order[-1]]), 1) ** 2)
-            order, mine = order[:-n], order[-n:]
-            for i, nodes in zip(mine, ghn.embed([graphs[i] for i in mine]), strict=True):
-                found[i] = nodes.double().mean(dim=0).cpu().numpy()
+    while order:
+        n = max(1, _PAIRS_AT_ONCE // max(len(graphs[order[-1]]), 1) ** 2)
+        order, mine = order[:-n], order[-n:]
+        for i, nodes in zip(mine, ghn.embeddings([graphs[i] for i in mine]), strict=True):
+            found[i] = nodes.astype(np.float64).mean(axis=0)
     return found

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_ghn.arrays import Array
 from onnx_ghn.errors import CheckpointError
 from onnx_ghn.json_types import Json
 from onnx_ghn.properties.features import STATISTICS, Floats
@@ -45,15 +46,15 @@ def save_predictor(predictor: PropertyPredictor, folder: str | os.PathLike[str],
     for name in (_REPORT, _TENSORS):
         if os.path.lexists(home / name):
             check_target(home / name, force, "a predictor")
-    tensors = {"seen": np.asarray(predictor.seen, np.float64)}
+    tensors: dict[str, Array] = {"seen": np.asarray(predictor.seen, np.float64)}
     entries = {}
     for name, one in predictor.regressions.items():
         tensors |= {f"{name}.{key}": np.asarray(getattr(one, key), np.float64) for key in _ARRAYS}
         numbers = {key: float(getattr(one, key)) for key in _NUMBERS}
         entries[name] = {"columns": list(one.columns), "log": one.log, **numbers}
-    for name, tensor in predictor.ghn.state_dict().items():
+    for name, tensor in predictor.ghn.arrays().items():
         if not name.startswith(_DECODES):
-            tensors[f"ghn.{name}"] = tensor.detach().cpu().contiguous().numpy()
+            tensors[f"ghn.{name}"] = tensor
     record = {
         "format": _FORMAT,
         "statistics": list(STATISTICS),
@@ -110,16 +111,18 @@ def _folder(source: str) -> Path:
 
 
 def _assemble(record: Json, tensors: dict[str, Floats]) -> PropertyPredictor:
-    import torch
+    from onnx_ghn.ghn import ArrayGHN, GHNConfig, StoredGHN
+    from onnx_ghn.ghn.weight_shapes import weight_shapes
 
-    from onnx_ghn.ghn import GHN, GHNConfig
-
-    ghn = GHN(GHNConfig.from_dict(record["ghn"]))
-    own = {name.removeprefix("ghn."): torch.from_numpy(t) for name, t in tensors.items() if name.startswith("ghn.")}
-    absent, extra = ghn.load_state_dict(own, strict=False)
-    absent = [name for name in absent if not name.startswith(_DECODES)]
-    if absent or extra:
-        raise CheckpointError(f"the predictor's GHN: tensor {(*absent, *extra)[0]} is absent or unknown; copy it again")
+    config = GHNConfig.from_dict(record["ghn"])
+    own = {name.removeprefix("ghn."): t.astype(np.float32) for name, t in tensors.items() if name.startswith("ghn.")}
+    expected = {name: shape for name, shape in weight_shapes(config).items() if not name.startswith(_DECODES)}
+    wrong = [name for name in {**expected, **own} if name not in own or own[name].shape != expected.get(name)]
+    if wrong:
+        raise CheckpointError(
+            f"the predictor's GHN: tensor {wrong[0]} is absent, unknown or of another shape; copy it again"
+        )
+    ghn = ArrayGHN(StoredGHN(config, own))
     regressions = {}
     for name, entry in record["regressions"].items():
         arrays: dict[str, Floats] = {key: tensors[f"{name}.{key}"] for key in _ARRAYS}
@@ -131,4 +134,4 @@ def _assemble(record: Json, tensors: dict[str, Floats]) -> PropertyPredictor:
             raise CheckpointError(f"the regression of {name}: its arrays do not belong together; copy it again")
         values: dict[str, Any] = {**arrays, **numbers}
         regressions[name] = Regression(columns=columns, log=bool(entry["log"]), **values)
-    return PropertyPredictor(ghn.eval(), regressions, tensors["seen"], record["report"])
+    return PropertyPredictor(ghn, regressions, tensors["seen"], record["report"])

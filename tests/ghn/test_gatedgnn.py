@@ -12,7 +12,7 @@ from torch import Tensor
 from onnx_ghn.errors import GraphError
 from onnx_ghn.ghn import levels
 from onnx_ghn.ghn.gatedgnn import GatedGNN
-from onnx_ghn.ghn.levels import sweep_of
+from onnx_ghn.ghn.sweeps import sweep_of
 from onnx_ghn.ghn.threads import one_thread
 from onnx_ghn.graph import ComputationGraph, Node, Primitive
 

@@ -16,7 +16,7 @@ from ghn_samples import SMALL, GraphMaker
 from safetensors.torch import save_file
 
 from onnx_ghn.errors import CheckpointError, OptionError
-from onnx_ghn.ghn import GHN, GHNConfig, checkpoint, fingerprint, list_ghns, load_ghn, new_ghn, save_ghn
+from onnx_ghn.ghn import GHN, GHNConfig, fingerprint, list_ghns, listing, load_ghn, new_ghn, save_ghn, stored
 
 
 def _same(one: GHN, other: GHN) -> bool:
@@ -192,7 +192,7 @@ def test_damage_is_told_in_one_line(damage: str, message: str, tmp_path: Path) -
 
 def test_too_large_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save_ghn(new_ghn(GHNConfig.preset("ghn2", **SMALL)), tmp_path)
-    monkeypatch.setattr(checkpoint, "_MAX_WEIGHT_BYTES", 1000)
+    monkeypatch.setattr(stored, "_MAX_WEIGHT_BYTES", 1000)
     with pytest.raises(CheckpointError, match="more than any GHN"):
         load_ghn(folder)
 
@@ -218,7 +218,8 @@ def test_unknown_device(tmp_path: Path) -> None:
 
 
 def test_shipped_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "shipped_checkpoints", lambda: tmp_path)
+    for module in (stored, listing):
+        monkeypatch.setattr(module, "shipped_checkpoints", lambda: tmp_path)
     ghn = new_ghn(GHNConfig.preset("ghn2", **SMALL))
     save_ghn(ghn, tmp_path / "tiny")
     (tmp_path / "tiny" / "README.md").write_text("---\nlicense: mit\n---\n# tiny\n\nA GHN for tests.\nMore.\n")

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onnx_ghn.errors import GraphError
-from onnx_ghn.ghn import GHNConfig, graphormer, network, new_ghn
+from onnx_ghn.ghn import GHNConfig, graphormer, memory, network, new_ghn
 from onnx_ghn.ghn.graphormer import Graphormer
 
 HID, HEADS = 16, 4
@@ -125,6 +125,6 @@ def test_want_of_memory_is_told(make_graph: GraphMaker, monkeypatch: pytest.Monk
     with pytest.raises(RuntimeError, match="something else"):
         ghn.blocks(graph)
     monkeypatch.undo()
-    monkeypatch.setattr(network, "memory_bytes", lambda: 1000)
+    monkeypatch.setattr(memory, "memory_bytes", lambda: 1000)
     with pytest.raises(GraphError, match="has 30 nodes, whose attention needs"):
         ghn.blocks(graph)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from onnx_ghn.ghn.shape_encoder import ShapeEncoder, four_axes
+from onnx_ghn.ghn.shape_encoder import ShapeEncoder
+from onnx_ghn.ghn.shape_indices import four_axes
 
 
 def _published_index(size: int, values: list[int], channels: bool) -> int:

@@ -8,15 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from onnx_ghn.ghn.tiling import (
-    Block,
-    fan_in_factor,
-    fit_kernel,
-    position_grid,
-    position_rows,
-    tile,
-    tile_array,
-)
+from onnx_ghn.ghn.tensor_tiling import fit_kernel, position_rows, tile
+from onnx_ghn.ghn.tiling import Block, fan_in_factor, position_grid, tile_array
 
 
 @pytest.mark.parametrize(
