@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 import torch
 from racing.entrants import ENTRANTS
-from racing.fitting import CELLS, Chosen, choose_for_cell, halves, policy_of
+from racing.fitting import CELLS, SCALED_CELLS, Chosen, choose_for_cell, gain_by_scaling, halves, policy_of
 from racing.judging import judged_table
 from racing.rows import read
 from racing.summary import BASELINE, Results, results
@@ -80,8 +80,12 @@ def main(rows: tuple[Path, ...], output: Path | None, knows: str) -> None:
             starts = {name: _start(mode, of, features[name]) for of, names in judged for name in names}
             if starts:
                 click.echo(judged_table(f"{mode}, {words}", found, starts, list(starts)))
+    members = [[name for name in fit_on if cell.holds(features[name])] for cell in SCALED_CELLS]
+    gains = [gain_by_scaling(found, names) for names in members]
+    click.echo(_scaled_table([len(names) for names in members], gains))
     if output is not None:
-        output.write_text(json.dumps(policy_of(knows, whole), indent=1) + "\n", encoding="utf-8")
+        scaled = [cell for cell, gain in zip(SCALED_CELLS, gains, strict=True) if gain is not None]
+        output.write_text(json.dumps(policy_of(knows, whole, scaled), indent=1) + "\n", encoding="utf-8")
         click.echo(f"wrote {output}: fitted on {len(fit_on)} networks")
 
 
@@ -99,6 +103,18 @@ def _rules_table(mode: str, policies: Sequence[Mapping[str, Mapping[str, Chosen]
     for cell in CELLS:
         told = [f"{of[mode][cell.words].start} ({of[mode][cell.words].n})" for of in policies]
         lines.append(f"| {cell.words} | {' | '.join(told)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _scaled_table(counts: Sequence[int], gains: Sequence[float | None]) -> str:
+    lines = [
+        "### One batch without labels: layers of scale 1, where it pays",
+        "",
+        "| networks | of them | mean gain, points |",
+        "|---|---:|---:|",
+    ]
+    for cell, n, gain in zip(SCALED_CELLS, counts, gains, strict=True):
+        lines.append(f"| {cell.words} | {n} | {'not done' if gain is None else f'{gain:+.1f}'} |")
     return "\n".join(lines) + "\n"
 
 

@@ -13,12 +13,25 @@ from onnx_ghn.prediction.features import ModelFeatures, TensorFeatures
 from onnx_ghn.prediction.policy import Rule
 from racing.summary import BASELINE, Results
 
-__all__ = ["CANDIDATES", "CELLS", "Cell", "Chosen", "choose_for_cell", "halves", "policy_of"]
+__all__ = [
+    "CANDIDATES",
+    "CELLS",
+    "SCALED_CELLS",
+    "Cell",
+    "Chosen",
+    "choose_for_cell",
+    "gain_by_scaling",
+    "halves",
+    "policy_of",
+]
 
 _TOLERATED = 1.0  # points that a network may end below its own start, by the noise of a few seeds
 _LEAST = 2  # networks that a cell needs before anything but the own start is chosen for it
 _MARKS_OF: Mapping[str, tuple[int, ...]] = {"auto": (0, 1, 2), "early": (0, 1)}  # marks whose gain counts
 _FLOOR_AT: Mapping[str, tuple[int, ...]] = {"auto": (2,), "early": (0,)}  # marks at which nothing may be lost
+
+#: Starts whose layers are scaled by one batch, and what they are compared with.
+_UNSCALED: Mapping[str, str] = {"auto+data": "auto", "auto+lsuv": "auto", "lsuv": BASELINE}
 
 #: From a start of the race to the tensors that it predicts: conditions, why, post. The race's own names.
 CANDIDATES: Mapping[str, tuple[dict[str, Any], str, str]] = {
@@ -83,6 +96,18 @@ CELLS: Sequence[Cell] = (
 )
 
 
+#: Networks whose layers may be scaled by one batch of the user's. One output may be a number that is regressed.
+SCALED_CELLS: Sequence[Cell] = tuple(
+    Cell(words, {"data": [data], "attention": [False], "output_axes": _CLASSES, "n_outputs": {"least": 2}, **more})
+    for words, data, more in (
+        ("convolutional image classifiers without norms", "image", {"norm": ["none"]}),
+        ("convolutional image classifiers with norms", "image", {"norm": ["batch", "layer"]}),
+        ("text classifiers without attention or norms", "tokens", {"norm": ["none"]}),
+        ("classifiers of tables without norms", "table", {"norm": ["none"]}),
+    )
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Chosen:
     """What a cell gets in a mode.
@@ -142,12 +167,34 @@ def choose_for_cell(mode: str, found: Results, networks: Sequence[str]) -> Chose
     return best
 
 
-def policy_of(knows: str, chosen: Mapping[str, Mapping[str, Chosen]]) -> dict[str, Any]:
+def gain_by_scaling(found: Results, networks: Sequence[str]) -> float | None:
+    """Points that a network of a cell gains on average by layers of scale 1; None where it is not to be done.
+
+    That is where fewer than two networks were raced so, where one of them ends lower by more than a standard error and
+    a point, and where they do not gain.
+
+    Args:
+        networks: of a cell, those that may be looked at.
+    """
+    both = []
+    for name in networks:
+        raced = [start for start, plain in _UNSCALED.items() if {start, plain} <= set(found[name])]
+        both += [found[name][start].beside(found[name][_UNSCALED[start]]) for start in raced[:1]]
+    if len(both) < _LEAST:
+        return None
+    gains, errors = (np.array(values) for values in zip(*both, strict=True))
+    gain = float(gains.mean())
+    loses = (gains < -np.maximum(_TOLERATED, np.nan_to_num(errors)))[:, -1].any()
+    return gain if gain > 0 and not loses else None
+
+
+def policy_of(knows: str, chosen: Mapping[str, Mapping[str, Chosen]], scaled: Sequence[Cell] = ()) -> dict[str, Any]:
     """The content of a policy.json.
 
     Args:
         knows: what the GHN was trained on.
         chosen: by mode and by the words of a cell.
+        scaled: cells whose layers are scaled where the user gives data.
     """
     rules: dict[str, list[dict[str, Any]]] = {}
     for mode, of in chosen.items():
@@ -159,4 +206,5 @@ def policy_of(knows: str, chosen: Mapping[str, Mapping[str, Chosen]]) -> dict[st
             conditions, why, post = CANDIDATES[start]
             rule = {"model": dict(cell.conditions), "tensor": conditions, "take": True, "why": f"{why} of {cell.words}"}
             rules[mode].append(rule if post == "none" else {**rule, "post": post})
-    return {"knows": knows, "rules": rules}
+    unit_scales = [{"model": dict(cell.conditions), "take": True, "why": cell.words} for cell in scaled]
+    return {"knows": knows, "rules": rules, **({"unit_scales": unit_scales} if unit_scales else {})}

@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from published_initialisers import mimetic_, orthogonal_
 from torch import Tensor, nn
@@ -108,6 +110,13 @@ def policy_lsuv(name: PolicyName, situation: Situation, module: nn.Module) -> No
     lsuv(situation, module)
 
 
+def with_data(name: PolicyName, situation: Situation, module: nn.Module) -> None:
+    """What `predict` gives under a policy where it is given one batch, without labels."""
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(path := Path(folder) / "batch.npy", situation.batch().numpy())
+        initialize(module, TASKS[situation.entrant.task].example(), ghn=situation.ghn, policy=name, calibrate=path)
+
+
 def orthogonal(situation: Situation, module: nn.Module) -> None:
     """Saxe et al. 2014."""
     orthogonal_(module, situation.seed)
@@ -135,6 +144,7 @@ STARTS: dict[str, Start] = {
     **{f"bare+{cure}": functools.partial(bare, cure) for cure in _CURES},
     "lsuv": lsuv,
     "all+lsuv": functools.partial(policy_lsuv, "all"),
+    "auto+data": functools.partial(with_data, "auto"),
     "auto+lsuv": functools.partial(policy_lsuv, "auto"),
     "orthogonal": orthogonal,
     "mimetic": mimetic,

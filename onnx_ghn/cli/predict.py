@@ -33,7 +33,8 @@ def predict(
     data: str | None = setting(
         None,
         "Data of your own, images or (in an .npz, .npy or .txt file) samples for any model: running statistics are set "
-        "by them and, with --budget, starts are raced on class folders of images.",
+        "by them, layers of classifiers without norms are scaled by them where that was measured to pay and, with "
+        "--budget, starts are raced on class folders of images.",
         "-d",
         metavar="FOLDER|ZIP|NPZ|TXT",
     ),

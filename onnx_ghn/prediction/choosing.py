@@ -31,11 +31,13 @@ class Choice:
         name: the policy that applies: the one asked for, or `all` where the GHN comes with none.
         verdicts: on each parameter of the graph, in their order.
         told: why not everything is predicted, or, where nobody has measured what pays, why everything is.
+        unit_scales: whether layers are scaled to outputs of scale 1, where the user gives inputs.
     """
 
     name: PolicyName
     verdicts: Sequence[Verdict]
     told: str = ""
+    unit_scales: bool = False
 
     def to_dict(self) -> Json:
         """For JSON."""
@@ -74,4 +76,4 @@ def choose(
     told = f"this is {features.words} and {ghn_name} knows {policy.knows}"
     verdicts = policy.verdicts(name, features, tensor_features(graph), told)
     reasons = dict.fromkeys(verdict.why for verdict in verdicts if verdict.take)
-    return Choice(name, verdicts, ", ".join(reasons) or told)
+    return Choice(name, verdicts, ", ".join(reasons) or told, policy.scales_to_one(features))

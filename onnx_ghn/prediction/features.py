@@ -52,6 +52,7 @@ class ModelFeatures:
         conv1d_share, recurrent_share: likewise.
         trained: whether it holds what no framework draws: norms whose scales differ, or, where it has none, weights
             with heavy tails.
+        n_outputs: along the last axis of its first output; 0 where it is unknown.
     """
 
     data: Data
@@ -63,6 +64,7 @@ class ModelFeatures:
     conv1d_share: float
     recurrent_share: float
     trained: bool
+    n_outputs: int = 0
 
     @property
     def words(self) -> str:
@@ -112,6 +114,7 @@ def model_features(model: ir.Model, graph: ComputationGraph, stored: Mapping[str
     return ModelFeatures(
         data=_data(model),
         output_axes=len(shape) if shape is not None else 0,
+        n_outputs=shape[-1] if shape is not None and len(shape) and isinstance(shape[-1], int) else 0,
         attention=Primitive.msa in primitives,
         recurrent="recurrent" in sizes,
         norm=norm,

@@ -26,14 +26,14 @@ __all__ = ["TWIN_NOISE", "Maker", "Source"]
 TWIN_NOISE = 0.1  # of a tensor's spread: that of `post` noise
 
 Make = Callable[[], Array]
-Source = Literal["ghn", "standard"]
+Source = Literal["ghn", "standard", "own"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Maker:
     """How to make the values of one tensor."""
 
-    source: Source  # the GHN, or the standard initialisation of its role
+    source: Source  # the GHN, the standard initialisation of its role, or what the model stores now
     parameter: Parameter
     index: int | None  # of the parameter among those that the GHN decodes
     stored: StoredTensor  # what the model stores now
@@ -58,7 +58,9 @@ class Maker:
             blocks: what the GHN decoded, by the index of the parameter.
         """
         make: Make = functools.partial(_standard, self.parameter, options.seed)
-        if self.source == "ghn":
+        if self.source == "own":
+            make = self.stored.numpy
+        elif self.source == "ghn":
             assert self.index is not None
             make = self._decoded(blocks[self.index], options)
         if self.original is not None:

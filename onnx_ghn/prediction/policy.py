@@ -1,6 +1,7 @@
 """Which tensors take a GHN's weights, and which keep their start: data beside a checkpoint, measured by a race.
 
-A policy.json lists, for each mode, rules in order. A rule holds for a tensor where all its conditions on the model and
+A policy.json lists, for each mode, rules in order, and which models get layers of scale 1 (LSUV) where the user gives
+data. A rule holds for a tensor where all its conditions on the model and
 on the tensor hold (see `ModelFeatures` and `TensorFeatures` for the names); the first that holds decides, and a tensor
 that no rule speaks of keeps its start. A condition is a list of values, or least and most for a number.
 """
@@ -75,10 +76,16 @@ class Policy:
     Attributes:
         knows: what the GHN was trained on, for people: "image classifiers".
         rules: by the mode that they belong to.
+        unit_scales: rules that hold for the models whose layers' outputs are scaled to 1 by the user's own inputs.
     """
 
     knows: str
     rules: Mapping[str, Sequence[Rule]]
+    unit_scales: Sequence[Rule] = ()
+
+    def scales_to_one(self, model: ModelFeatures) -> bool:
+        """Whether layers are scaled, where there are inputs to scale them by."""
+        return any(rule.holds(model, TensorFeatures("other")) for rule in self.unit_scales)
 
     def verdicts(
         self, mode: PolicyName, model: ModelFeatures, tensors: Sequence[TensorFeatures], default: str = "no rule"
@@ -110,12 +117,13 @@ def _policy_of(values: object) -> Policy:
     modes = values.get("rules")
     if not isinstance(modes, Mapping) or set(modes) != set(_MEASURED):
         raise CheckpointError(f"rules must have the modes {', '.join(_MEASURED)}")
-    return Policy(values["knows"], {mode: [_rule_of(rule) for rule in _listed(modes[mode])] for mode in _MEASURED})
+    rules: dict[str, list[Rule]] = {mode: [_rule_of(rule) for rule in _listed(modes[mode])] for mode in _MEASURED}
+    return Policy(values["knows"], rules, [_rule_of(rule) for rule in _listed(values.get("unit_scales", []))])
 
 
 def _listed(rules: object) -> Sequence[object]:
     if not isinstance(rules, list):
-        raise CheckpointError("the rules of a mode are no list")
+        raise CheckpointError("the rules of a mode, or of unit_scales, are no list")
     return rules
 
 

@@ -85,7 +85,7 @@ def predict(
         filled = {name for decision in decisions if decision.maker is not None for name in decision.maker.names}
         filled |= {p.name for p in graph.parameters if p.role is Role.statistic} if options.calibrates else set()
         require_values(opened.stored.values(), filled)  # before the work that calibration is
-    settled = settle(opened, graph, decisions, blocks, options)
+    settled = settle(opened, graph, decisions, blocks, options, unit_scales=choice.unit_scales)
     copies = note_copies(decisions, blocks, options)
     notes = [*opened.notes, *lost, *equal_weights, *copies, *settled.notes]
     coverage = CoverageReport([*decisions, *uncertain_of(graph)], notes, constants_of(graph), choice, ghn_name)

@@ -40,7 +40,6 @@ _MEANS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
 _MEAN_GAIN = 0.6  # mean over root mean square of half a normal distribution; a little more over few elements
 _BOUNDED = {"Sigmoid": 0.55, "HardSigmoid": 0.55, "Softmax": 0.3, "LSTM": 0.4, "GRU": 0.4, "RNN": 0.5, "Softsign": 0.5}
 _SIZES = frozenset({"Shape", "Size", "Range", "NonZero"})
-_CLOSE = 2.0  # a scale that is within this factor of its target stays
 _COMMON = 0.32  # share of the mean in the mean square of half a normal distribution
 _TINY = 1e-30
 
@@ -100,7 +99,7 @@ class Propagation:
                 target = correct.targets.get(each.number, 0.0)
                 if name not in factors and scale is not None and scale.size > _TINY and _TINY < target < math.inf:
                     ratio = target / scale.size
-                    if not 1 / _CLOSE <= ratio <= _CLOSE and not is_normalised(node):
+                    if not 1 / correct.close <= ratio <= correct.close and not is_normalised(node):
                         factors[name] = ratio
                         if (bias := own_bias(each)) in correct.scalable:
                             factors[bias] = ratio

@@ -24,6 +24,7 @@ from onnx_ghn.prediction.making import Maker
 from onnx_ghn.prediction.options import DRAWN, PredictOptions
 from onnx_ghn.prediction.plan import Decision
 from onnx_ghn.prediction.propagation import Propagation
+from onnx_ghn.prediction.scaling import scaled_to, scaled_to_one
 from onnx_ghn.prediction.trials import Trial, Trials
 
 if TYPE_CHECKING:
@@ -57,11 +58,15 @@ def settle(
     decisions: Sequence[Decision],
     blocks: Mapping[int, Block],
     options: PredictOptions,
+    *,
+    unit_scales: bool = False,
 ) -> Settled:
     """Inject what is predicted into a model, in place, so that it computes something sensible.
 
     Args:
         blocks: what the GHN decoded, by the index of the parameter.
+        unit_scales: where the user gives inputs, scale the author's weights too, so that the outputs of each layer
+            have scale 1 on them.
 
     Raises:
         OptionError: a folder without images. RuntimeFailure: onnxruntime cannot run the model on them. What is drawn,
@@ -72,6 +77,14 @@ def settle(
 
     model = opened.model
     tensors = _tensors(decisions, blocks, options)
+    if unit_scales and options.calibrates and str(options.calibrate) not in DRAWN:
+        inject(model, tensors, opened.stored)
+        trials = Trials(options.calibrate, options.seed, _STATISTICS_BATCH, arithmetic_norms(graph))
+        scaled = scaled_to_one(trials, model, decisions, opened.stored)
+        tensors = _tensors(scaled.decisions, blocks, options)
+        inject(model, tensors)
+        what = f"{scaled.words}, so that the outputs of each layer have scale 1 on {options.calibrate} (LSUV)"
+        return Settled(tensors, (what,) if scaled.factors else ())
     if not tensors:  # everything keeps its values, running statistics too
         if not options.calibrates or str(options.calibrate) in DRAWN:
             return Settled(tensors)
@@ -249,39 +262,17 @@ def _corrected(
     trials: Trials | Propagation, model: ir.Model, decisions: Sequence[Decision], reference: Trial, before: Trial
 ) -> tuple[list[Decision], Trial, list[str]]:
     """The decisions with a factor for each weight that needs one, a run with these, and what was done."""
-    from onnx_ghn.passes.output_scales import CorrectScales
-
-    makers = [decision.maker for decision in decisions if decision.maker is not None]
-    tied = {each.stored.name for maker in makers if maker.original is not None for each in (maker, maker.original)}
-    tied |= {maker.magnitude.stored.name for maker in makers if maker.magnitude is not None}  # its scale has no effect
-    scalable = {
-        maker.stored.value.name or "": maker.stored.name
-        for maker in makers
-        if maker.stored.site.graph is model.graph and maker.stored.name not in tied
-    }
-    trial = trials.run(model, CorrectScales(reference.operators, scalable))
-    factors = {scalable[name]: factor for name, factor in trial.factors.items() if factor not in (0.0, 1.0)}
-    factors = {name: factor for name, factor in factors.items() if math.isfinite(factor)}
-    scaled = [_scaled(decision, factors.get(decision.parameter.name, 1.0)) for decision in decisions]
+    scaled = scaled_to(trials, model, decisions, reference.operators)
     worst = max(_apart(before, reference).values(), default=1.0)
     notes = []
-    if factors:
-        least, most = (f"{each(factors.values()):.2g}" for each in (min, max))
-        told = "1 tensor is scaled" if len(factors) == 1 else f"{len(factors)} tensors are scaled"
+    if scaled.factors:
         notes.append(
-            f"{told}, by {least if least == most else f'{least} to {most}'}: the outputs' scale was off by a "
-            f"factor of {worst:.2g} from that of the weights to compare with"
+            f"{scaled.words}: the outputs' scale was off by a factor of {worst:.2g} from that of the weights to "
+            "compare with"
         )
-    for name, ratio in ((name, ratio) for name, ratio in _apart(trial, reference).items() if ratio > _FAR):
+    for name, ratio in ((name, ratio) for name, ratio in _apart(scaled.trial, reference).items() if ratio > _FAR):
         notes.append(
             f"the scale of output {name!r} is off by a factor of {ratio:.2g} from that of the weights to compare with, "
             "and no weight that was filled can mend it: leave out what it depends on with `exclude`"
         )
-    return scaled, trial, notes
-
-
-def _scaled(decision: Decision, factor: float) -> Decision:
-    if factor == 1 or decision.maker is None:
-        return decision
-    maker: Maker = dataclasses.replace(decision.maker, factor=factor)
-    return dataclasses.replace(decision, maker=maker)
+    return scaled.decisions, scaled.trial, notes

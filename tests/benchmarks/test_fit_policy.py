@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from racing.fitting import CELLS, Chosen, choose_for_cell, halves, policy_of
+from racing.fitting import CELLS, SCALED_CELLS, Chosen, choose_for_cell, gain_by_scaling, halves, policy_of
 from racing.judging import judged_table
 from racing.summary import Result
 
@@ -91,6 +92,26 @@ def test_what_is_written_is_a_policy_that_predict_reads(tmp_path: Path) -> None:
     assert [(verdict.take, verdict.post) for verdict in early] == [(True, "differences")] * 3
     for other in (features(norm="none"), features("series")):
         assert not any(verdict.take for mode in ("auto", "early") for verdict in policy.verdicts(mode, other, tensors))
+
+
+def test_layers_are_scaled_where_no_network_loses_by_it() -> None:
+    one = {**race(), "auto": result((10, 20, 40)), "auto+data": result((13, 22, 41))}
+    assert gain_by_scaling({"a": one, "b": one}, ["a", "b"]) == pytest.approx(2)
+    assert gain_by_scaling({"a": one}, ["a"]) is None  # one network is no evidence
+    lost = {**one, "auto+data": result((40, 40, 38))}
+    assert gain_by_scaling({"a": one, "b": lost}, ["a", "b"]) is None
+    by_own = {**race(), "lsuv": result((10, 21, 42))}  # where nothing else was raced, beside the own start
+    assert gain_by_scaling({"a": one, "b": by_own}, ["a", "b"]) == pytest.approx(1.5)
+
+
+def test_what_is_written_says_which_networks_are_scaled(tmp_path: Path) -> None:
+    chosen = {mode: {cell.words: Chosen("own", 2, np.empty((0, 3))) for cell in CELLS} for mode in ("auto", "early")}
+    (tmp_path / "policy.json").write_text(json.dumps(policy_of("pictures", chosen, SCALED_CELLS[:1])))
+    policy = read_policy(tmp_path / "policy.json")
+    classifier = dataclasses.replace(features(norm="none"), n_outputs=10)
+    assert policy.scales_to_one(classifier)
+    assert not policy.scales_to_one(dataclasses.replace(classifier, n_outputs=1))
+    assert not policy.scales_to_one(dataclasses.replace(classifier, norm="batch"))
 
 
 def test_sums_of_a_judgement() -> None:
