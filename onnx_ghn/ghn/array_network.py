@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from onnx_ghn.ghn.stored import StoredGHN, read_ghn
 from onnx_ghn.ghn.targets import Target, grouped_targets, targets_of
 from onnx_ghn.ghn.tiling import Block, position_grid, tile_array
 from onnx_ghn.graph.model import ComputationGraph
+
+if TYPE_CHECKING:
+    from onnx_ghn.ghn.network import GHN
 
 __all__ = ["ArrayGHN", "load_array_ghn"]
 
@@ -44,6 +48,11 @@ class ArrayGHN:
         self.policy_file = stored.policy_file
         self._weights = stored.tensors
         self._indices = ShapeIndices(stored.config.num_classes, stored.config.max_shape[3])
+
+    @classmethod
+    def of(cls, ghn: GHN) -> ArrayGHN:
+        """What a module holds now."""
+        return cls(StoredGHN(ghn.config, ghn.arrays(), ghn.policy_file))
 
     def __repr__(self) -> str:
         config = self.config

@@ -14,7 +14,7 @@ from onnx_ghn.properties.features import STATISTICS, Floats, graph_embeddings, g
 from onnx_ghn.properties.regression import Regression
 
 if TYPE_CHECKING:
-    from onnx_ghn.ghn import GHN, ArrayGHN
+    from onnx_ghn.ghn import ArrayGHN
 
 __all__ = ["FAR", "PROPERTIES", "Property", "PropertyPredictor"]
 
@@ -55,7 +55,7 @@ class PropertyPredictor:
         report: how the ground truth was measured and how well the predictor does; JSON.
     """
 
-    ghn: GHN | ArrayGHN
+    ghn: ArrayGHN
     regressions: Mapping[str, Regression]
     seen: Floats
     report: Mapping[str, Any]

@@ -7,7 +7,7 @@ import pytest
 from one_thread import one_thread
 
 from onnx_ghn.deepnets1m import stream, symbolic_graph
-from onnx_ghn.ghn import GHNConfig, new_ghn
+from onnx_ghn.ghn import ArrayGHN, GHNConfig, new_ghn
 from onnx_ghn.properties import PropertyPredictor
 from onnx_ghn.properties.features import STATISTICS, graph_embeddings, graph_statistics
 from onnx_ghn.properties.macs import architecture_macs
@@ -41,4 +41,4 @@ def predictor() -> PropertyPredictor:
         "accuracy": regression(list(range(hid)), target_mean=40.0, target_scale=5.0),
         "latency_ms": regression(list(range(hid, hid + len(STATISTICS))), log=True, target_scale=0.5),
     }
-    return PropertyPredictor(ghn, regressions, seen, {"measured": {"threshold": 25.0}})
+    return PropertyPredictor(ArrayGHN.of(ghn), regressions, seen, {"measured": {"threshold": 25.0}})

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from onnx_ghn.cli import main
 from onnx_ghn.deepnets1m import generate, stream, symbolic_graph
 from onnx_ghn.errors import ModelWriteError, OptionError
-from onnx_ghn.ghn import GHNConfig, new_ghn
+from onnx_ghn.ghn import ArrayGHN, GHNConfig, new_ghn
 from onnx_ghn.parallel import Jobs
 from onnx_ghn.properties import PropertyPredictor, load_predictor, save_predictor
 from onnx_ghn.properties.features import STATISTICS, n_decoded
@@ -39,7 +39,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     seen = np.random.default_rng(0).normal(size=(10, ghn.config.hid + len(STATISTICS)))
     regressions = {"accuracy": regression("log_depth", target_mean=20.0), "latency_ms": regression("log_macs")}
-    return str(save_predictor(PropertyPredictor(ghn, regressions, seen, {}), tmp_path_factory.mktemp("p")))
+    return str(save_predictor(PropertyPredictor(ArrayGHN.of(ghn), regressions, seen, {}), tmp_path_factory.mktemp("p")))
 
 
 @pytest.fixture(scope="module")

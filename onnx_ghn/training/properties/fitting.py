@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 
-from onnx_ghn.ghn import GHN
+from onnx_ghn.ghn import GHN, ArrayGHN
 from onnx_ghn.json_types import Json, JsonView
 from onnx_ghn.properties.features import STATISTICS, Floats
 from onnx_ghn.properties.predictor import PROPERTIES, Property, PropertyPredictor
@@ -178,7 +178,7 @@ def fit_predictor(ghn: GHN, train: Table, test: Table, report: JsonView) -> Prop
     known = [one for one in PROPERTIES if one.name in targets]
     # The networks come in the order of the splits: the folds are of mixed networks.
     regressions = {one.name: best_of_ours(one, every, ghn.config.hid, seed=0).regression for one in known}
-    return PropertyPredictor(ghn, regressions, every.features, report)
+    return PropertyPredictor(ArrayGHN.of(ghn), regressions, every.features, report)
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
