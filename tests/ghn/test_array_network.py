@@ -26,6 +26,10 @@ from onnx_ghn.graph import ComputationGraph, build_graph
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
 RTOL, ATOL = 1e-5, 5e-6  # the second of a tensor's largest value: float32 sums of another order
+ZOO = (
+    "alexnet", "vgg16", "resnet50", "mobilenet_v3_large", "densenet121", "googlenet", "efficientnet_b0", "convnext_tiny",
+    "vit_b_16", "swin_t",
+)  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
     "ghn1": {},
     "ghn2": {},
@@ -78,6 +82,21 @@ def test_random_graphs_give_what_torch_gives(name: str, tmp_path: Path) -> None:
 def test_examples_give_what_torch_gives(name: str, example: str, tmp_path: Path) -> None:
     ghn = ghn_of(name)
     assert_equal(ghn, array_ghn_of(ghn, tmp_path), build_graph(EXAMPLES / f"{example}.onnx"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ZOO)
+def test_networks_of_a_zoo_give_what_torch_gives(arch: str, tmp_path: Path) -> None:
+    from torchvision import models
+
+    from onnx_ghn.exporters.pytorch import LiveModule, to_model
+
+    net = models.get_model(arch, weights=None, **({"aux_logits": False} if arch == "googlenet" else {}))
+    with to_model(LiveModule(net, torch.zeros(1, 3, 224, 224))) as exported:
+        graph = build_graph(exported.model)
+    for name in ("ghn1", "ghn2", "mlp", "ghn3"):
+        ghn = ghn_of(name)
+        assert_equal(ghn, array_ghn_of(ghn, tmp_path / name), graph)
 
 
 def test_the_shipped_ghn_gives_what_torch_gives() -> None:
