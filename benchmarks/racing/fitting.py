@@ -171,7 +171,7 @@ def gain_by_scaling(found: Results, networks: Sequence[str]) -> float | None:
     """Points that a network of a cell gains on average by layers of scale 1; None where it is not to be done.
 
     That is where fewer than two networks were raced so, where one of them ends lower by more than a standard error and
-    a point, and where they do not gain.
+    a point, and where they gain less than a point.
 
     Args:
         networks: of a cell, those that may be looked at.
@@ -185,7 +185,7 @@ def gain_by_scaling(found: Results, networks: Sequence[str]) -> float | None:
     gains, errors = (np.array(values) for values in zip(*both, strict=True))
     gain = float(gains.mean())
     loses = (gains < -np.maximum(_TOLERATED, np.nan_to_num(errors)))[:, -1].any()
-    return gain if gain > 0 and not loses else None
+    return gain if gain >= _TOLERATED and not loses else None
 
 
 def policy_of(knows: str, chosen: Mapping[str, Mapping[str, Chosen]], scaled: Sequence[Cell] = ()) -> dict[str, Any]:

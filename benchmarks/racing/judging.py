@@ -27,12 +27,15 @@ def judged_table(title: str, found: Results, starts: Mapping[str, str], names: S
         f"| network | of | start | {header} |",
         "|---|---|---|" + "---:|" * len(MARKS),
     ]
-    lines += [_row(found, name, starts[name]) for name in names]
-    return "\n".join([*lines, "", *_sums(found, starts, names), ""])
+    raced = [name for name in names if {starts[name], BASELINE} <= set(found[name])]
+    lines += [_row(found, name, starts[name]) for name in raced]
+    if left_out := [name for name in names if name not in raced]:
+        lines += ["", f"Not raced from what the policy gives them, and left out: {', '.join(left_out)}."]
+    return "\n".join([*lines, "", *_sums(found, starts, raced), ""])
 
 
 def _row(found: Results, name: str, start: str) -> str:
-    own, chosen = found[name][BASELINE], found[name].get(start, found[name][BASELINE])
+    own, chosen = found[name][BASELINE], found[name][start]
     cells = []
     for i in range(len(MARKS)):
         one, two = (
@@ -57,7 +60,7 @@ def _sums(found: Results, starts: Mapping[str, str], names: Sequence[str]) -> li
     for words, members in groups.items():
         if not members:
             continue
-        both = [found[name].get(starts[name], found[name][BASELINE]).beside(found[name][BASELINE]) for name in members]
+        both = [found[name][starts[name]].beside(found[name][BASELINE]) for name in members]
         gains, errors = (np.array(values) for values in zip(*both, strict=True))
         errors = np.nan_to_num(errors)
         columns = [

@@ -98,6 +98,8 @@ def test_layers_are_scaled_where_no_network_loses_by_it() -> None:
     one = {**race(), "auto": result((10, 20, 40)), "auto+data": result((13, 22, 41))}
     assert gain_by_scaling({"a": one, "b": one}, ["a", "b"]) == pytest.approx(2)
     assert gain_by_scaling({"a": one}, ["a"]) is None  # one network is no evidence
+    little = {**one, "auto+data": result((10, 20.5, 41))}
+    assert gain_by_scaling({"a": little, "b": little}, ["a", "b"]) is None
     lost = {**one, "auto+data": result((40, 40, 38))}
     assert gain_by_scaling({"a": one, "b": lost}, ["a", "b"]) is None
     by_own = {**race(), "lsuv": result((10, 21, 42))}  # where nothing else was raced, beside the own start
@@ -125,6 +127,15 @@ def test_sums_of_a_judgement() -> None:
     assert "| c | accuracy % | own | **10.0 ± 0.0** |" in text
     # gains: a +5 +5 +2, b +2 -1 -3, c 0
     assert "| all networks | 3 | 100 / 67 / 67 | 67 / 33 / 33 | 0.0 / 1.0 / 3.0 | +2.3 / +1.3 / -0.3 |" in text
+
+
+def test_a_network_that_was_not_raced_from_its_start_is_named() -> None:
+    partial = race(own=(10, 20, 40))
+    del partial["spatial"]
+    found = {"a": race(own=(10, 20, 40), spatial=(15, 25, 42)), "b": partial}
+    text = judged_table("auto", found, {"a": "spatial", "b": "spatial"}, ["a", "b"])
+    assert "left out: b." in text
+    assert "| all networks | 1 |" in text
 
 
 @pytest.mark.parametrize("mode", ["auto", "early"])
