@@ -58,6 +58,8 @@ def run_command(command: click.Command, argv: list[str] | None = None, name: str
             raise
         say(_one_line(error))
         sys.exit(1)
+    finally:
+        _drop_full_streams()
 
 
 class _Terminated(BaseException):
@@ -98,6 +100,17 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - it stays open
+
+
+def _drop_full_streams() -> None:
+    """Let nothing be written where there is no room: Python would try once more at its end, and exit with 120."""
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except OSError:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it stays open
+        except ValueError:  # closed already
+            continue
 
 
 def _silence_libraries() -> None:

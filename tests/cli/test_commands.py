@@ -453,12 +453,12 @@ def test_a_full_terminal_log(path):
 
 
 def test_an_interrupt(path, target, ghn_folder, monkeypatch):
-    from onnx_ghn.ghn import GHN
+    from onnx_ghn.ghn import ArrayGHN
 
     def stops(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(GHN, "blocks", stops)
+    monkeypatch.setattr(ArrayGHN, "blocks", stops)
     outcome = command("predict", path, "-o", target, "--ghn", ghn_folder)
     assert outcome.code == 130
     assert outcome.lines == ["interrupted"]
@@ -466,16 +466,16 @@ def test_an_interrupt(path, target, ghn_folder, monkeypatch):
 
 
 def test_what_nobody_foresaw_is_one_line_too(path, target, ghn_folder, monkeypatch):
-    from onnx_ghn.ghn import GHN
+    from onnx_ghn.ghn import ArrayGHN
 
     def breaks(*_):
         raise RuntimeError("a\nb")
 
-    monkeypatch.setattr(GHN, "blocks", breaks)
+    monkeypatch.setattr(ArrayGHN, "blocks", breaks)
     outcome = command("predict", path, "-o", target, "--ghn", ghn_folder)
     assert outcome.code == 1
     assert outcome.lines == [
         "error: unexpected RuntimeError: a b; run again with `onnx-ghn --debug` and report what it prints"
     ]
-    monkeypatch.setattr(GHN, "blocks", lambda *_: bytearray(1 << 62))
+    monkeypatch.setattr(ArrayGHN, "blocks", lambda *_: bytearray(1 << 62))
     assert "out of memory" in command("predict", path, "-o", target, "--ghn", ghn_folder).err
