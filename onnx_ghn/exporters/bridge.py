@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Concatenate, Generic, Protocol, TypeGuard, TypeVar
 
 from onnx_ghn.errors import GraphError, OnnxGhnError, OptionError
+from onnx_ghn.exporters.live import LiveModel
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
-from onnx_ghn.exporters.roundtrip import LiveModel, export_live, load_live
+from onnx_ghn.exporters.roundtrip import export_live, load_live
 
 __all__ = ["Bridge", "converting", "input_list", "is_shape", "restored_modes"]
 

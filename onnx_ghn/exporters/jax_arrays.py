@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from onnx_ghn.exporters.bridge import converting, input_list, is_shape
+from onnx_ghn.exporters.live import LiveModel
 from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import quiet
-from onnx_ghn.exporters.roundtrip import LiveModel
 from onnx_ghn.exporters.weight_map import Array
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ import numpy as np
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters.bridge import Bridge, converting
+from onnx_ghn.exporters.live import LiveModel
 from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import quiet
-from onnx_ghn.exporters.roundtrip import LiveModel, unique_name
+from onnx_ghn.exporters.roundtrip import unique_name
 from onnx_ghn.exporters.tensorflow import unfolded
 from onnx_ghn.exporters.weight_map import Array
 
@@ -158,21 +159,16 @@ def _drop_leftovers(path: Path, names: Sequence[str]) -> None:
     Args:
         names: of the model's inputs.
     """
-    import onnx
+    import onnx_ir as ir
 
-    model = onnx.load(str(path), load_external_data=False)
-    read = {value.name for value in model.graph.output}
-    graphs = [model.graph]
-    for graph in graphs:  # which grows by the bodies of loops and branches
-        for node in graph.node:
-            read.update(node.input)
-            graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    left = [value for value in model.graph.input if value.name not in read and value.name not in names]
-    if not left or len(model.graph.input) - len(left) < len(names):  # or they are the model's, under other names
+    model = ir.load(path)
+    inputs = model.graph.inputs
+    left = [value for value in inputs if not value.uses() and not value.is_graph_output() and value.name not in names]
+    if not left or len(inputs) - len(left) < len(names):  # or they are the model's, under other names
         return
     for value in left:
-        model.graph.input.remove(value)
-    onnx.save(model, str(path))
+        inputs.remove(value)
+    ir.save(model, path)
 
 
 def _torch_zeros(tensor: keras.KerasTensor) -> torch.Tensor:

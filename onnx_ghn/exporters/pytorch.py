@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Literal, Unpack, cast
 import numpy as np
 
 from onnx_ghn.errors import GraphError, OptionError
+from onnx_ghn.exporters.live import LiveModel
 from onnx_ghn.exporters.loadable import check_loads
 from onnx_ghn.exporters.module_inputs import n_tensors, n_tensors_read
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
-from onnx_ghn.exporters.roundtrip import LiveModel, export_live, load_live, to_model
+from onnx_ghn.exporters.roundtrip import export_live, load_live, to_model
 from onnx_ghn.exporters.weight_map import Array
 from onnx_ghn.onnx_io import read_model
 from onnx_ghn.onnx_io.inputs_read import inputs_read

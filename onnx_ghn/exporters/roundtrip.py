@@ -15,7 +15,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ from onnx_ghn.exporters.coded_values import (
     same_in_both,
     varied_weights,
 )
+from onnx_ghn.exporters.live import ExportedElsewhere, HoldsConstants, LiveModel
 from onnx_ghn.exporters.loadable import check_loads
 from onnx_ghn.exporters.reports import ExportReport, LoadReport, WeightNote
 from onnx_ghn.exporters.same_outputs import check_same_outputs
@@ -48,16 +49,12 @@ from onnx_ghn.passes.restoring import RestoreTensors
 from onnx_ghn.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    import onnx
     import onnx_ir as ir
 
     from onnx_ghn.onnx_io import StoredTensor
 
 __all__ = [
     "Exported",
-    "ExportedElsewhere",
-    "HoldsConstants",
-    "LiveModel",
     "export_live",
     "load_live",
     "to_model",
@@ -75,43 +72,6 @@ _UNUSED_REMEDY = "nothing to do if only training needs it"
 _CONSTANT = "a constant of the model, which no training changes, and which the file does not hold as it is"
 _CONSTANT_REMEDY = "nothing to do: the file computes with it"
 _COMPUTED = "the exporter computed something from it (folded, fused or quantised it)"
-
-
-class LiveModel(Protocol):
-    """A framework's model whose weights can be read and set, and its exporter."""
-
-    framework: str
-    exporter: str
-    numbered: bool = False  # weights' names hold numbers that differ between instances of one model (conv2d_1/kernel)
-    takes_inputs: bool = True  # a file of it has to depend on inputs
-
-    def read(self) -> dict[str, Array]:
-        """Copies of all floating-point weights and statistics by name."""
-
-    def write(self, values: Mapping[str, Array]) -> None:
-        """Set some of them, in place."""
-
-    def trainable(self) -> Set[str]:
-        """Names of the weights that training would change."""
-
-    def convert(self, folder: Path) -> onnx.ModelProto | Path:
-        """Convert the model as it is now to ONNX: a model in memory, or a file in `folder`."""
-
-
-@runtime_checkable
-class HoldsConstants(Protocol):
-    """A live model among whose weights are some that nothing changes in training, not even as statistics."""
-
-    def constants(self) -> Set[str]:
-        """The names of these weights."""
-
-
-@runtime_checkable
-class ExportedElsewhere(Protocol):
-    """A live model that people also export without us, in ways that leave its weights in other places."""
-
-    def elsewhere(self, model: ir.Model) -> Iterator[LiveModel]:
-        """The same live model with other ways of exporting it, first the one that a file looks like."""
 
 
 def export_live(live: LiveModel, path: str | os.PathLike[str], *, force: bool = False) -> ExportReport:
