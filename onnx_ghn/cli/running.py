@@ -50,16 +50,14 @@ def run_command(command: click.Command, argv: list[str] | None = None, name: str
         say("terminated")
         sys.exit(128 + stop.number)
     except BrokenPipeError:
-        # Who read what we print has seen enough (`| head`); Python would complain once more at its end.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it stays open till then
-        sys.exit(1)
+        sys.exit(1)  # who read what we print has seen enough (`| head`)
     except Exception as error:  # the last line of defence: told, never swallowed
         if "--debug" in arguments:
             raise
         say(_one_line(error))
         sys.exit(1)
     finally:
-        _drop_full_streams()
+        _drop_broken_streams()
 
 
 class _Terminated(BaseException):
@@ -99,18 +97,24 @@ def _open_standard_streams() -> None:
             # Numbers are given from the lowest, so this one gets `number`.
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - it stays open
+            _open_on_nothing(name, mode)
 
 
-def _drop_full_streams() -> None:
-    """Let nothing be written where there is no room: Python would try once more at its end, and exit with 120."""
+def _drop_broken_streams() -> None:
+    """Let nothing more be written where there is no room, or nobody who reads: Python would try once more at its end,
+    complain, and exit with 120.
+    """
     for name in ("stdout", "stderr"):
         try:
             getattr(sys, name).flush()
         except OSError:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it stays open
+            _open_on_nothing(name, "w")
         except ValueError:  # closed already
             continue
+
+
+def _open_on_nothing(name: str, mode: str) -> None:
+    setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - it stays open
 
 
 def _silence_libraries() -> None:
