@@ -143,6 +143,11 @@ class PredictOptions(Settings):
         """Whether running statistics are to be measured."""
         return str(self.calibrate) != "none"
 
+    @property
+    def has_own_inputs(self) -> bool:
+        """Whether what is measured is measured on inputs that the user gives."""
+        return self.calibrates and str(self.calibrate) not in DRAWN
+
     def wants(self, name: str) -> bool:
         """Whether a tensor of that name is to be filled."""
         included, excluded = self._patterns

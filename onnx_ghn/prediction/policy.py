@@ -1,9 +1,9 @@
 """Which tensors take a GHN's weights, and which keep their start: data beside a checkpoint, measured by a race.
 
 A policy.json lists, for each mode, rules in order, and which models get layers of scale 1 (LSUV) where the user gives
-data. A rule holds for a tensor where all its conditions on the model and
-on the tensor hold (see `ModelFeatures` and `TensorFeatures` for the names); the first that holds decides, and a tensor
-that no rule speaks of keeps its start. A condition is a list of values, or least and most for a number.
+data. A rule holds for a tensor where all its conditions on the model and on the tensor hold (see `ModelFeatures` and
+`TensorFeatures` for the names); the first that holds decides, and a tensor that no rule speaks of keeps its start. A
+condition is a list of values, or least and most for a number.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from onnx_ghn.prediction.authors import holds_weights
 from onnx_ghn.prediction.calibration import arithmetic_norms, n_statistics, out_of_reach, set_statistics
 from onnx_ghn.prediction.calibration_inputs import check_source
 from onnx_ghn.prediction.making import Maker
-from onnx_ghn.prediction.options import DRAWN, PredictOptions
+from onnx_ghn.prediction.options import PredictOptions
 from onnx_ghn.prediction.plan import Decision
 from onnx_ghn.prediction.propagation import Propagation
 from onnx_ghn.prediction.scaling import scaled_to, scaled_to_one
@@ -77,16 +77,10 @@ def settle(
 
     model = opened.model
     tensors = _tensors(decisions, blocks, options)
-    if unit_scales and options.calibrates and str(options.calibrate) not in DRAWN:
-        inject(model, tensors, opened.stored)
-        trials = Trials(options.calibrate, options.seed, _STATISTICS_BATCH, arithmetic_norms(graph))
-        scaled = scaled_to_one(trials, model, decisions, opened.stored)
-        tensors = _tensors(scaled.decisions, blocks, options)
-        inject(model, tensors)
-        what = f"{scaled.words}, so that the outputs of each layer have scale 1 on {options.calibrate} (LSUV)"
-        return Settled(tensors, (what,) if scaled.factors else ())
+    if unit_scales and options.has_own_inputs:
+        return _set_to_one(opened, graph, decisions, blocks, options)
     if not tensors:  # everything keeps its values, running statistics too
-        if not options.calibrates or str(options.calibrate) in DRAWN:
+        if not options.has_own_inputs:
             return Settled(tensors)
         check_source(options.calibrate)
         return Settled(tensors, (f"{options.calibrate} is not used: no weight changes, and statistics stay with them",))
@@ -119,7 +113,7 @@ def settle(
             notes += told
         notes += set_statistics(model, graph, trial.statistics)
     except OnnxGhnError as error:
-        if str(options.calibrate) not in DRAWN:
+        if options.has_own_inputs:
             raise
         inject(model, tensors)  # once more, where the run failed: what was stored may have another form by now
         told, doubt = [], ""
@@ -134,6 +128,25 @@ def settle(
             notes.append(f"{doubt}: {error}")
         notes += told
     return Settled(tensors, tuple(notes))
+
+
+def _set_to_one(
+    opened: OpenedModel,
+    graph: ComputationGraph,
+    decisions: Sequence[Decision],
+    blocks: Mapping[int, Block],
+    options: PredictOptions,
+) -> Settled:
+    """Inject what is predicted, and scale it and what keeps the author's start by the user's inputs."""
+    from onnx_ghn.onnx_io import inject
+
+    inject(opened.model, _tensors(decisions, blocks, options), opened.stored)
+    trials = Trials(options.calibrate, options.seed, _STATISTICS_BATCH, arithmetic_norms(graph))
+    scaled = scaled_to_one(trials, opened.model, decisions, opened.stored)
+    tensors = _tensors(scaled.decisions, blocks, options)
+    inject(opened.model, tensors)
+    told = f"{scaled.words}, so that the outputs of each layer have scale 1 on {options.calibrate} (LSUV)"
+    return Settled(tensors, (told,) if scaled.factors else ())
 
 
 def _estimated(

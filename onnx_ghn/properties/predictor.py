@@ -49,7 +49,7 @@ class PropertyPredictor:
     """Properties from features.
 
     Attributes:
-        ghn: whose embeddings are features; only what embeds of it is stored, so it decodes nothing sensible.
+        ghn: whose embeddings are features; only what embeds of it is stored, so that it cannot decode.
         regressions: by name of the property.
         seen: (n, d) features of the networks that it was fitted on, for `distances`.
         report: how the ground truth was measured and how well the predictor does; JSON.
