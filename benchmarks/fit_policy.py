@@ -75,7 +75,7 @@ def main(rows: tuple[Path, ...], output: Path | None, knows: str) -> None:
         click.echo(_rules_table(mode, [*policies, whole]))
         for words, judged in (
             ("each half by the rules of the other", [(policies[0], second), (policies[1], first)]),
-            (f"the suite {_JUDGES}, by the rules of all halves", [(whole, judges)]),
+            (f"the suite {_JUDGES}, by the rules of both halves together", [(whole, judges)]),
         ):
             starts = {name: _start(mode, of, features[name]) for of, names in judged for name in names}
             if starts:

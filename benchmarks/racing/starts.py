@@ -85,9 +85,7 @@ def bare(cure: str, situation: Situation, module: nn.Module) -> None:
             "together"; or "".
     """
     post: Post = "differences" if cure in ("differences", "together") else "none"
-    kept = [
-        name for kind in ("position", "head") if cure in (f"{kind}s", kind, "together") for name in KINDS[kind](module)
-    ]
+    kept = [name for own, kind in _OWN.items() if cure in (own, "together") for name in KINDS[kind](module)]
     module.load_state_dict(_predicted(situation, "all", post, cure=cure, exclude=tuple(kept)))
 
 

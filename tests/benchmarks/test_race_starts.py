@@ -72,6 +72,24 @@ def test_all_cures_together_are_what_predict_does_and_what_is_kept(situation: Si
     assert all(torch.equal(value, found[name]) for name, value in predicted.state_dict().items())
 
 
+def test_data_scale_the_layers_of_a_network_without_norms(
+    situation: Situation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
+        )
+
+    batch = torch.randn(16, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(Situation, "batch", lambda self: batch)
+    situation = dataclasses.replace(situation, entrant=dataclasses.replace(situation.entrant, build=build))
+    found, plain = begin(situation, "auto+data"), begin(situation, "auto")
+    with torch.no_grad():
+        scaled, drawn = (float(net(batch).square().mean().sqrt()) for net in (found, plain))
+    assert scaled == pytest.approx(1, rel=0.06)
+    assert drawn < 0.5
+
+
 def test_spatial_kernels_alone_are_predicted(situation: Situation) -> None:
     starts._predicted.cache_clear()
     own = situation.own().state_dict()

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import nn
-
-from racing.entrant import ATTENTION, DENSE, ONE_D, PERCEPTRON, RECURRENT, TWO_D, Entrant, Optimizer
+from racing.entrant import ATTENTION, DENSE, ONE_D, PERCEPTRON, RECURRENT, TWO_D, Entrant
 from racing.nets import attention, images, sequences, tables, thin
+from racing.suites.small import Listed, entrants_of
 
 __all__ = ["entrants"]
 
-_ADAMW = (0.01, 3.16e-3, 1e-3)  # as in the suite small
 _VGG = (16, None, 32, None, 64, 64, None, 128, 128, None)
 
 
 def entrants() -> list[Entrant]:
     """15 networks, of families, data sets or norms that the suite small does not have together."""
-    listed: list[tuple[str, str, str, Optimizer, int, Callable[[], nn.Module]]] = [
+    listed: list[Listed] = [
         ("VGG-11-BN, thin", TWO_D, "tiny-imagenet-20", "sgd", 200, lambda: images.plain_vgg(3, 20, _VGG, norm=True)),
         ("ResNeXt, thin", TWO_D, "imagenette-32", "sgd", 200, lambda: thin.thin_resnext(10)),
         ("EfficientNet, thin", TWO_D, "tiny-imagenet-20", "sgd", 200, lambda: thin.thin_efficientnet(20)),
@@ -62,7 +58,4 @@ def entrants() -> list[Entrant]:
             lambda: tables.perceptron(10, 1, (64, 64)),
         ),
     ]
-    return [
-        Entrant(name, kind, task, ("further",), optimizer, steps, build, _ADAMW if optimizer == "adamw" else ())
-        for name, kind, task, optimizer, steps, build in listed
-    ]
+    return entrants_of("further", listed)

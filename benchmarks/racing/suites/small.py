@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -10,14 +10,17 @@ from racing.data.texts import CHARACTERS
 from racing.entrant import ATTENTION, DENSE, ONE_D, PERCEPTRON, RECURRENT, TWO_D, Entrant, Optimizer
 from racing.nets import attention, images, packages, sequences, tables, thin
 
-__all__ = ["entrants"]
+__all__ = ["Listed", "entrants", "entrants_of"]
+
+#: Name, kind, task, optimizer, steps, and what builds it.
+Listed = tuple[str, str, str, Optimizer, int, Callable[[], nn.Module]]
 
 _ADAMW = (0.01, 3.16e-3, 1e-3)  # narrow networks and short budgets ask for more than others
 
 
 def entrants() -> list[Entrant]:
     """24 networks."""
-    listed: list[tuple[str, str, str, Optimizer, int, Callable[[], nn.Module]]] = [
+    listed: list[Listed] = [
         ("ResNet-18, thin", TWO_D, "imagenette-32", "sgd", 200, lambda: thin.thin_resnet(10, bottleneck=False)),
         ("ResNet-50, thin", TWO_D, "tiny-imagenet-20", "sgd", 200, lambda: thin.thin_resnet(20, bottleneck=True)),
         ("MobileNetV2, thin", TWO_D, "imagenette-32", "sgd", 200, lambda: thin.thin_mobilenet_v2(10)),
@@ -64,7 +67,12 @@ def entrants() -> list[Entrant]:
         ("InceptionTime, small", ONE_D, "JapaneseVowels_eq", "adamw", 200, lambda: sequences.InceptionTime(12, 9, 16)),
         ("MLP", PERCEPTRON, "table: digits", "adamw", 400, lambda: tables.perceptron(64, 10, (128, 128))),
     ]
+    return entrants_of("small", listed)
+
+
+def entrants_of(suite: str, listed: Sequence[Listed]) -> list[Entrant]:
+    """Small networks as entrants of a suite."""
     return [
-        Entrant(name, kind, task, ("small",), optimizer, steps, build, _ADAMW if optimizer == "adamw" else ())
+        Entrant(name, kind, task, (suite,), optimizer, steps, build, _ADAMW if optimizer == "adamw" else ())
         for name, kind, task, optimizer, steps, build in listed
     ]
