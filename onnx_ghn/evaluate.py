@@ -191,7 +191,8 @@ def _with_batch_statistics(path: str | os.PathLike[str]) -> Iterator[Path]:
         copy = Path(folder) / "model.onnx"
         try:
             measured = UseBatchStatistics().call(read_model(path))
-            write_model(FreeBatch().call(measured.model).model if measured.modified else measured.model, copy)
+            model = FreeBatch().call(measured.model).model if measured.modified else measured.model
+            write_model(model, copy, scratch=True)
         except OSError as error:
             raise RuntimeFailure(f"{path}: no room for a temporary copy ({error.strerror}); set TMPDIR") from error
         yield copy

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import difflib
+import importlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ import click
 from onnx_ghn.cli.settings_options import CHECKS, Option, checked, from_settings
 from onnx_ghn.errors import OnnxGhnError
 
-__all__ = ["Command", "Group", "Option", "checked", "speak_of_options"]
+__all__ = ["Command", "CommandsOnDemand", "Group", "Option", "checked", "speak_of_options"]
 
 
 class Command(click.Command):
@@ -83,6 +84,44 @@ class Group(click.Group):
             told = f" Did you mean {' or '.join(meant)}?" if meant else ""
             raise click.UsageError(f"No such command {name!r}.{told}", ctx)
         return super().resolve_command(ctx, args)
+
+
+class CommandsOnDemand(MutableMapping[str, click.Command]):
+    """Commands by name, each imported when it is asked for: one command costs nothing of what the others import.
+
+    Args:
+        package: has their modules.
+        homes: by the name of a command, that of its module, which defines it under the module's own name.
+    """
+
+    def __init__(self, package: str, homes: Mapping[str, str]) -> None:
+        self._package = package
+        self._homes = homes
+        self._found: dict[str, click.Command | None] = dict.fromkeys(homes)
+
+    def __getitem__(self, name: str) -> click.Command:
+        command = self._found[name]
+        if command is None:
+            module = self._homes[name]
+            command = getattr(importlib.import_module(f"{self._package}.{module}"), module)
+            assert isinstance(command, click.Command), f"{self._package}.{module} has no command of its name"
+            self._found[name] = command
+        return command
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._found[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __contains__(self, name: object) -> bool:  # the mixin's would import it
+        return name in self._found
 
 
 def _options(command: click.Command, ctx: click.Context) -> list[click.Option]:

@@ -9,6 +9,7 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.light_imports import import_onnx_ir
 from onnx_ghn.cli.terminal import spinner, tell
 from onnx_ghn.settings import setting
 
@@ -28,6 +29,7 @@ def draw(
 ) -> None:
     """Draw the graph of MODEL, coloured by primitive."""
     check_output(output, _ENDINGS, "a picture", force, [model])
+    import_onnx_ir()
     from onnx_ghn.drawing import draw as run
     from onnx_ghn.graph import build_graph
 

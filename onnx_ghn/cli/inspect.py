@@ -8,6 +8,7 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.light_imports import import_onnx_ir
 from onnx_ghn.cli.terminal import console, spinner
 from onnx_ghn.errors import printable
 from onnx_ghn.prediction.options import PolicyName
@@ -38,6 +39,7 @@ def inspect(
     if tool is not None:
         _show_behaviours(model, tool, as_json)
         return
+    import_onnx_ir()
     from onnx_ghn.inspection import inspect_model
 
     with spinner(f"reading {model}"):

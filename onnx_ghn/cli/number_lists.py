@@ -6,7 +6,7 @@ import ast
 
 import click
 
-from onnx_ghn.profiling.settings import OPTIMIZATIONS
+from onnx_ghn.profiling.optimization_levels import OPTIMIZATIONS
 
 __all__ = ["assignment", "cores", "levels", "named_shape", "numbers", "shape", "words"]
 

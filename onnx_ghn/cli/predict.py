@@ -12,6 +12,7 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_included, check_output
 from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.light_imports import import_onnx_ir
 from onnx_ghn.cli.terminal import bar, console, say, spinner
 from onnx_ghn.errors import OptionError, printable
 from onnx_ghn.prediction.options import DRAWN, PredictOptions
@@ -57,6 +58,7 @@ def predict(
         _race(model, options, output, data, budget, ghn, force, as_json)
         return
     check_output(output, [".onnx"], "an ONNX model", force, [model, ghn, os.fspath(options.calibrate)])
+    import_onnx_ir()
     from onnx_ghn.prediction import predict as run
     from onnx_ghn.prediction import resolve_ghn
 

@@ -9,6 +9,7 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.light_imports import import_onnx_ir
 from onnx_ghn.cli.terminal import console
 from onnx_ghn.errors import printable
 from onnx_ghn.settings import setting
@@ -29,6 +30,7 @@ def properties(
     as_json: bool = cli_options.as_json(),
 ) -> None:
     """Predict accuracy, noisy accuracy, latency and convergence of MODEL from its graph, without running it."""
+    import_onnx_ir()
     from onnx_ghn.properties import predict_properties
 
     found = predict_properties(model, predictor)

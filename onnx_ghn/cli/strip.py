@@ -9,6 +9,7 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.light_imports import import_onnx_ir
 from onnx_ghn.cli.terminal import tell
 
 __all__ = ["strip"]
@@ -27,6 +28,7 @@ def strip(
     shapes, indices, masks, and small settings such as the channel means that inputs are normalised by.
     """
     check_output(output, [".onnx"], "an ONNX model", force, [model])
+    import_onnx_ir()
     from onnx_ghn import strip as run
 
     path = run(model, output, force=force)

@@ -11,16 +11,16 @@ from rich.table import Table
 
 from onnx_ghn.cli.commands import speak_of_options
 from onnx_ghn.errors import printable
-from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.json_types import JsonView
-from onnx_ghn.prediction.coverage import CoverageReport
-from onnx_ghn.prediction.plan import Outcome
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from onnx_ghn.finetuning import StartRace
     from onnx_ghn.ghn import CheckpointInfo
+    from onnx_ghn.graph import ComputationGraph
+    from onnx_ghn.prediction.coverage import CoverageReport
+    from onnx_ghn.prediction.plan import Outcome
 
 __all__ = [
     "accuracies_table",

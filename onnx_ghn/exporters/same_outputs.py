@@ -63,7 +63,7 @@ def _session(model: ir.Model, folder: Path, name: str) -> onnxruntime.InferenceS
 
     path = folder / name / "model.onnx"
     path.parent.mkdir()
-    write_model(model, path)
+    write_model(model, path, scratch=True)
     return open_session(path, packed=False)
 
 

@@ -144,7 +144,7 @@ def as_classifier(
     try:
         with scratch_folder() as folder:
             copy = Path(folder) / "model.onnx"
-            write_model(rewritten.model, copy)
+            write_model(rewritten.model, copy, scratch=True)
             net = onnx2fx.convert(onnx.load(copy))
     except OSError as error:
         raise RuntimeFailure(f"{path}: no room for a temporary copy ({error.strerror}); set TMPDIR") from error

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import save
 
 from onnx_ghn.errors import CheckpointError, ModelWriteError, OptionError
+from onnx_ghn.ghn.config_files import CONFIG
 from onnx_ghn.ghn.network import GHN
-from onnx_ghn.ghn.stored import CONFIG, CONFIG_KEY, WEIGHTS, read_ghn
+from onnx_ghn.ghn.stored import CONFIG_KEY, WEIGHTS, read_ghn
 from onnx_ghn.onnx_io import write_file
 
 __all__ = ["fingerprint", "load_ghn", "save_ghn"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from onnx_ghn.ghn.config import GHNConfig
-from onnx_ghn.ghn.stored import CONFIG, read_config
+from onnx_ghn.ghn.config_files import CONFIG, read_config
 from onnx_ghn.shipped import shipped_checkpoints, shipped_ghns
 
 __all__ = ["CheckpointInfo", "list_ghns"]

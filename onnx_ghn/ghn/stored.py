@@ -15,18 +15,18 @@ from safetensors import SafetensorError, safe_open
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import CheckpointError
 from onnx_ghn.ghn.config import GHNConfig
+from onnx_ghn.ghn.config_files import CONFIG, read_config
 from onnx_ghn.ghn.published import infer_config, renamed
 from onnx_ghn.ghn.weight_shapes import weight_shapes
-from onnx_ghn.reading import open_regular, read_json
+from onnx_ghn.reading import open_regular
 from onnx_ghn.shipped import POLICY_FILE, shipped_checkpoints, shipped_ghns
 
-__all__ = ["CONFIG", "CONFIG_KEY", "WEIGHTS", "StoredGHN", "read_config", "read_ghn"]
+__all__ = ["CONFIG_KEY", "WEIGHTS", "StoredGHN", "read_ghn"]
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS = "model.safetensors"
 CONFIG_KEY = "onnx_ghn.config"  # in the metadata of the weights
 # GHN-3-XL/m16, the largest published, is 2.6 GB.
 _MAX_WEIGHT_BYTES = 32 * 2**30
-_MAX_CONFIG_BYTES = 2**20
 _FLOATS = ("F16", "BF16", "F32", "F64")  # as safetensors names them
 
 
@@ -102,15 +102,6 @@ def _check_size(path: Path) -> None:
         raise CheckpointError(f"{path}: {size_bytes:,} bytes, more than any GHN ({_MAX_WEIGHT_BYTES:,}); is it a GHN?")
     if not size_bytes:
         raise CheckpointError(f"{path}: empty; copy it again")
-
-
-def read_config(path: Path) -> GHNConfig:
-    """The config of a file. Raises CheckpointError: absent, or none."""
-    values = read_json(path, _MAX_CONFIG_BYTES, "config")
-    try:
-        return GHNConfig.from_dict(values)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _config_beside(weights: Path) -> Path | None:

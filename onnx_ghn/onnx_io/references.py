@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 __all__ = ["data_locations", "naming_model"]
 
 _WINDOW_BYTES = 1 << 13
+_SKIPPED_BYTES = 1 << 18  # a message up to this is read at once, and looked into only where it may hold a location
+_KEY = b"location"  # of the entry of external data that names the file
 _MAX_FIELDS = 5_000_000  # of one file
 _MAX_DEPTH = 100
 _MAX_FILES = 20_000  # of one folder
@@ -114,7 +116,7 @@ def data_locations(path: str, *, damaged: bool = False) -> frozenset[str]:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             return frozenset()
-        walk = _Walk(fd)
+        walk = _Walk(fd, skips=damaged)
         try:
             walk.message(0, status.st_size, _MODEL, 0)
         except (OSError, _NoModelError):
@@ -127,10 +129,16 @@ def data_locations(path: str, *, damaged: bool = False) -> frozenset[str]:
 
 
 class _Walk:
-    """Walks a file by its messages, through a window that is read anew where it ends."""
+    """Walks a file by its messages, through a window that is read anew where it ends.
 
-    def __init__(self, fd: int) -> None:
+    Args:
+        skips: leave out, unchecked, what does not hold the word that stands before a location: a folder of models is
+            looked through before each of its files is written, and most of them name none.
+    """
+
+    def __init__(self, fd: int, *, skips: bool) -> None:
         self.locations: set[str] = set()
+        self._skips = skips
         self._fd = fd
         self._start = 0
         self._window = b""
@@ -140,6 +148,8 @@ class _Walk:
         """Collect the locations in a message at bytes `at` to `end`."""
         if depth > _MAX_DEPTH:
             raise _NoModelError
+        if self._skips and end - at <= _SKIPPED_BYTES and _KEY not in self._bytes(at, end - at):
+            return
         key = ""
         while at < end:
             self._n_fields += 1
@@ -163,7 +173,7 @@ class _Walk:
                     text = os.fsdecode(self._bytes(at, length))
                     if tag >> 3 == 1:
                         key = text
-                    elif tag >> 3 == 2 and key == "location":
+                    elif tag >> 3 == 2 and key == _KEY.decode():
                         self.locations.add(text)
                 elif schema is not _ENTRY and (inner := schema.get(tag >> 3)) is not None:
                     self.message(at, at + length, inner, depth + 1)

@@ -162,7 +162,13 @@ def _filled(node: ir.Node) -> FillTensor | None:
     attribute = node.attributes.get("value")
     if attribute is not None and attribute.is_ref():
         return None
-    fill: ir.TensorProtocol = ir.Tensor(np.zeros(1, np.float32)) if attribute is None else attribute.as_tensor()
+    fill: ir.TensorProtocol
+    if attribute is None:
+        fill = ir.Tensor(np.zeros(1, np.float32))
+    elif attribute.type == ir.AttributeType.TENSOR:
+        fill = attribute.value  # `as_tensor` takes a hundred times as long: it asks for each method of the protocol
+    else:
+        raise TypeError(f"attribute {attribute.name!r} of {node.op_type} {node.name!r} is no tensor")
     if (
         any(d < 0 for d in shape)
         or math.prod(d or 1 for d in shape) > _MAX_ELEMENTS

@@ -159,10 +159,14 @@ class Transaction:
     """Context in which files are made for one target; leaving it by an error restores whatever was there.
 
     What killed runs have left in the folder is removed first.
+
+    Args:
+        durable: wait until the disk has the files, so that a machine that stops loses none of them.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, durable: bool = True) -> None:
         self._target = target
+        self._durable = durable
         self._folder = os.path.dirname(target) or os.curdir
         self._open: list[NewFile] = []
         self._claims: list[tuple[int, str]] = []
@@ -203,7 +207,8 @@ class Transaction:
             new: the name is a claimed one: a file that somebody has given it meanwhile is not replaced.
         """
         self._last = file if last else None
-        os.fsync(file.fd)
+        if self._durable:
+            os.fsync(file.fd)
         path = os.path.join(self._folder, name)
         kept = None
         if new:
@@ -245,9 +250,9 @@ class Transaction:
             with contextlib.suppress(OSError):
                 if fd >= 0:
                     os.close(fd)
-        if error is None:
+        if error is None and self._durable:
             self._sync_folder()
-        elif isinstance(error, OSError):
+        if isinstance(error, OSError):
             raise _explained(self._target, error) from error
 
     def _sync_folder(self) -> None:

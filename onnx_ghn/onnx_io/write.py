@@ -40,24 +40,32 @@ _ALIGNMENT, _LARGE, _LARGE_ALIGNMENT = 4096, 1 << 20, 1 << 16
 
 
 def write_model(
-    model: ir.Model, path: str | os.PathLike[str], *, force: bool = False, external: bool | None = None
+    model: ir.Model,
+    path: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    external: bool | None = None,
+    scratch: bool = False,
 ) -> list[Path]:
     """Write a model; the files written, the .onnx first. The model is left as it was.
 
     `external`: weights in a data file beside the model (True), inside it (False), or as their size and
     the source suggest (None). An existing target is replaced only with `force`, in one step;
     a failure leaves nothing behind and everything that was there.
+    `scratch`: into a scratch folder of one's own, where no model lies that may name the file, and what a machine that
+    stops loses is no loss.
     """
     target = os.fspath(path)
     if os.path.realpath(target) in model.meta.get(EXTERNAL, ()):
         raise ModelWriteError(f"{target}: holds weights of the model that was read; name another file")
-    check_target(target, force, "an .onnx file")
+    if not scratch:
+        check_target(target, force, "an .onnx file")
     stores = list(slots(model))
     total = sum(slot.tensor.nbytes for slot in stores if slot.tensor.dtype != ir.DataType.STRING)
     if external is None:
         external = total > _INSIDE_LIMIT or (total > _KEEP_EXTERNAL and bool(model.meta.get(EXTERNAL)))
     name = os.path.basename(target)
-    with Transaction(target) as transaction:
+    with Transaction(target, durable=not scratch) as transaction:
         data_name = transaction.claim(_data_names(name)) if external else None
         plan = _Plan(data_name)
         with _stand_ins(model, stores, plan):

@@ -76,6 +76,18 @@ class Maker:
             return self.quantization.tensors(make)
         return {self.stored.name: functools.partial(_typed, make, self.stored.dtype.numpy())}
 
+    @property
+    def is_plainly_standard(self) -> bool:
+        """Whether the tensor holds what its standard initialisation draws, element for element."""
+        return (
+            self.source == "standard"
+            and self.original is None
+            and self.magnitude is None
+            and self.quantization is None
+            and self.factor == 1
+            and not self.parameter.kept
+        )
+
     def separates(self, options: PredictOptions) -> Post:
         """How it tells copies apart."""
         return self.post if options.post == "none" else options.post

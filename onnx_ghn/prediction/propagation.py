@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.onnx_io.tensors import AbsentTensor
+from onnx_ghn.prediction.fallback import Distribution
 from onnx_ghn.prediction.trials import Trial
 
 if TYPE_CHECKING:
@@ -55,12 +57,16 @@ class _Scale:
 class Propagation:
     """Estimates in the place of `Trials`: the same questions, and nothing is run.
 
+    Args:
+        drawn: what tensors are drawn from, by stored name, where that is known: they need not be drawn.
+
     Attributes:
         unknown: operators of which it is not known what they do to a scale, where one was met.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, drawn: Mapping[str, Distribution] | None = None) -> None:
         self.unknown: set[str] = set()
+        self._drawn = drawn or {}
 
     def run(self, model: ir.Model, correct: CorrectScales | None = None) -> Trial:
         """The scales of a model whose inputs are standard normal.
@@ -79,16 +85,17 @@ class Propagation:
             unsquashed,
         )
 
-        copy = copy_model(model)
-        if copy.functions:
-            InlinePass()(copy)
-        found = _Values(copy.graph)
-        linear = {each.node: each for each in linear_operators(copy.graph)}
+        if model.functions:
+            model = copy_model(model)
+            InlinePass()(model)
+        graph = model.graph
+        found = _Values(graph, self._drawn)
+        linear = {each.node: each for each in linear_operators(graph)}
         wanted = [each for each in linear.values() if correct is not None and each.weight.name in correct.scalable]
         alone = read_by_these_alone(wanted)
         factors: dict[str, float] = {}
         operators: dict[int, float] = {}
-        for node in copy.graph:
+        for node in graph:
             each = linear.get(node)
             if each is None or correct is None or each.weight.name not in alone:
                 found.visit(node, each)
@@ -110,7 +117,7 @@ class Propagation:
             if each is not None and scale is not None:
                 operators[each.number] = scale.size
         outputs = {}
-        for value in copy.graph.outputs:
+        for value in graph.outputs:
             scale = found.of(unsquashed(value))
             if scale is not None:
                 outputs[value.name or ""] = scale.size
@@ -121,10 +128,11 @@ class Propagation:
 class _Values:
     """The scales of a graph's values, as far as operators were visited."""
 
-    def __init__(self, graph: ir.Graph) -> None:
+    def __init__(self, graph: ir.Graph, drawn: Mapping[str, Distribution]) -> None:
         import onnx_ir as ir
 
         self.unknown: set[str] = set()
+        self._drawn = drawn
         self._floats = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
         self._scales: dict[int, _Scale | None] = {id(value): _Scale(1.0) for value in graph.inputs}
         self._factors: dict[str, float] = {}
@@ -142,7 +150,7 @@ class _Values:
         if value.const_value is not None and value.producer() is None:
             name = value.name or ""
             if name not in self._sizes:
-                self._sizes[name] = self._stored(value.const_value)
+                self._sizes[name] = self._stored(value.const_value, name)
             stored = self._sizes[name]
             factor = self._factors.get(name, 1.0)
             return stored if stored is None or factor == 1 else _Scale(stored.size * factor, stored.centred)
@@ -154,7 +162,10 @@ class _Values:
         for output in node.outputs:
             self._scales[id(output)] = scale
 
-    def _stored(self, tensor: ir.TensorProtocol) -> _Scale | None:
+    def _stored(self, tensor: ir.TensorProtocol, name: str) -> _Scale | None:
+        if name in self._drawn:
+            drawn = self._drawn[name]
+            return _Scale(math.hypot(drawn.mean, drawn.std), abs(drawn.mean) < 0.5 * drawn.std)
         if tensor.dtype not in self._floats or tensor.size == 0:
             return _Scale(1.0)  # numbers of indices and shapes play no part
         if isinstance(tensor, AbsentTensor):
@@ -174,7 +185,9 @@ class _Values:
             return None
         scale = math.sqrt(fan_in) * weight.size * data.size
         if not data.centred:  # what all inputs have in common is multiplied by the sum of a row's weights
-            scale *= math.sqrt(1 - _COMMON + _COMMON * _agreement(node, linear))
+            # Rows that are drawn have signs at random.
+            agreement = 1.0 if linear.weight.name in self._drawn else _agreement(node, linear)
+            scale *= math.sqrt(1 - _COMMON + _COMMON * agreement)
         biased = node.inputs[2] if len(node.inputs) > 2 and node.op_type != "DeformConv" else None
         bias = self.of(biased)
         return _Scale(math.hypot(scale, bias.size if bias is not None else 0.0))
@@ -243,13 +256,13 @@ class _Values:
         return _Scale(math.sqrt(depth) * sizes[0] * sizes[1])
 
     def _constant(self, node: ir.Node) -> _Scale | None:
-        attribute = node.attributes.get("value")
+        attribute, name = node.attributes.get("value"), node.outputs[0].name or ""
         if node.op_type == "ConstantOfShape":
             fill = 0.0 if attribute is None else float(attribute.as_tensor().numpy().reshape(-1)[0])
             scale: _Scale | None = _Scale(abs(fill), fill == 0)
         else:
-            scale = self._stored(attribute.as_tensor()) if attribute is not None else _Scale(1.0)
-        factor = self._factors.get(node.outputs[0].name or "", 1.0)
+            scale = self._stored(attribute.as_tensor(), name) if attribute is not None else _Scale(1.0)
+        factor = self._factors.get(name, 1.0)
         return scale if scale is None else _Scale(scale.size * factor, scale.centred)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OnnxGhnError
@@ -20,6 +20,7 @@ from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.prediction.authors import holds_weights
 from onnx_ghn.prediction.calibration import arithmetic_norms, n_statistics, out_of_reach, set_statistics
 from onnx_ghn.prediction.calibration_inputs import check_source
+from onnx_ghn.prediction.fallback import Distribution, standard_distribution
 from onnx_ghn.prediction.making import Maker
 from onnx_ghn.prediction.options import PredictOptions
 from onnx_ghn.prediction.plan import Decision
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Settled", "settle"]
 
 Make = Callable[[], Array]
+Key = TypeVar("Key", str, int)
 
 _FAR = 5.0  # an output that is larger or smaller by this factor; on other inputs it may be ten
 _FAR_INSIDE = 1e3  # a value within the model
@@ -105,7 +107,9 @@ def settle(
         reference = _reference(trials, opened, decisions, blocks, options) if options.correct_scales else None
         inject(model, tensors, opened.stored)
         trial = trials.run(model)
-        target = _target(reference, trial) if reference is not None else None
+        target = None
+        if reference is not None and not (reference.own is None and _is_foreseen(model, trial, reference)):
+            target = _target(reference, trial)
         if target is not None:
             decisions, trial, told = _corrected(trials, model, decisions, target, trial)
             tensors = _tensors(decisions, blocks, options)
@@ -192,6 +196,7 @@ class _Reference:
 
     own: Trial | None  # None: it has none, or they give nothing to compare with
     standard: Callable[[], Trial]
+    estimated: Callable[[], Trial]  # the one with standard weights, without a run
 
 
 def _reference(
@@ -205,17 +210,32 @@ def _reference(
     from onnx_ghn.onnx_io.copying import copy_model
 
     own = None
+    standards = [_as_standard(decision) for decision in decisions]
     if holds_weights([decision.parameter for decision in decisions], opened.stored):
         own = trials.run(opened.model)
         if not any(_TINY < scale < math.inf for scale in own.outputs.values()):
             own = None
     blank = copy_model(opened.model)
 
-    def standard() -> Trial:
-        inject(blank, _tensors([_as_standard(decision) for decision in decisions], blocks, options))
-        return trials.run(blank)
+    inject(blank, _tensors(standards, blocks, options))
 
-    return _Reference(own, standard)
+    def estimated() -> Trial:
+        return Propagation(_drawn(standards)).run(blank)
+
+    def standard() -> Trial:
+        return estimated() if isinstance(trials, Propagation) else trials.run(blank)
+
+    return _Reference(own, standard, estimated)
+
+
+def _drawn(decisions: Sequence[Decision]) -> dict[str, Distribution]:
+    """What the tensors are drawn from that are made by their standard initialisation and by nothing else."""
+    return {
+        maker.stored.name: drawn
+        for maker in (decision.maker for decision in decisions)
+        if maker is not None and maker.is_plainly_standard
+        if (drawn := standard_distribution(maker.parameter)) is not None
+    }
 
 
 def _as_standard(decision: Decision) -> Decision:
@@ -243,6 +263,41 @@ def _target(reference: _Reference, trial: Trial) -> Trial | None:
             return None
     standard = reference.standard()
     return standard if _is_larger(trial, standard) or _is_larger(standard, trial) else None
+
+
+def _is_foreseen(model: ir.Model, trial: Trial, reference: _Reference) -> bool:
+    """Whether estimates tell that the scales are those of standard weights, so that a run with these tells no more.
+
+    An estimate for the weights at hand that is close to what was measured shows that estimates hold for this model; one
+    for standard weights that is close to it shows that these give the same scales. Both together lie within the limits
+    that a run is held to.
+    """
+    here, there = Propagation().run(model), reference.estimated()
+    return _are_near(_FAR, trial.outputs, here.outputs, there.outputs) and _are_near(
+        _FAR_INSIDE, trial.operators, here.operators, there.operators
+    )
+
+
+def _are_near(
+    limit: float, measured: Mapping[Key, float], estimated: Mapping[Key, float], standard: Mapping[Key, float]
+) -> bool:
+    """Whether each measured scale is within the limit of an estimated one for standard weights, by way of one for its
+    own.
+    """
+    step = math.sqrt(limit)
+    return all(
+        _is_within(step, scale, estimated.get(key)) and _is_within(step, estimated[key], standard.get(key))
+        for key, scale in measured.items()
+    )
+
+
+def _is_within(factor: float, scale: float, other: float | None) -> bool:
+    """Whether two scales are numbers, and no further apart."""
+    return (
+        other is not None
+        and all(_TINY < each < math.inf for each in (scale, other))
+        and max(scale / other, other / scale) <= factor
+    )
 
 
 def _is_larger(trial: Trial, other: Trial) -> bool:

@@ -92,7 +92,7 @@ class Trials:
         try:
             with scratch_folder() as folder:
                 # Beside the model, onnxruntime maps weights into memory; within it, it reads and copies them.
-                write_model(copy, path := Path(folder) / "model.onnx", external=True)
+                write_model(copy, path := Path(folder) / "model.onnx", external=True, scratch=True)
                 runs = self._run(open_session(path, packed=False), shapes, wanted)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.installed_runtime import require_onnxruntime
-from onnx_ghn.profiling.settings import OPTIMIZATIONS, Point, Settings
+from onnx_ghn.profiling.optimization_levels import OPTIMIZATIONS
+from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.runtime import failures, load_as_known
 
 if TYPE_CHECKING:

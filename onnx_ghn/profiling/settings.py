@@ -8,18 +8,11 @@ from collections.abc import Mapping
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.limits import available_cores
+from onnx_ghn.profiling.optimization_levels import OPTIMIZATIONS
 from onnx_ghn.settings import Settings as _Settings
 from onnx_ghn.settings import setting
 
-__all__ = ["OPTIMIZATIONS", "Axes", "Point", "Settings"]
-
-#: onnxruntime's levels of graph optimisation, by the name of its GraphOptimizationLevel.
-OPTIMIZATIONS = {
-    "none": "ORT_DISABLE_ALL",
-    "basic": "ORT_ENABLE_BASIC",
-    "extended": "ORT_ENABLE_EXTENDED",
-    "all": "ORT_ENABLE_ALL",
-}
+__all__ = ["Axes", "Point", "Settings"]
 
 
 @dataclasses.dataclass(frozen=True)

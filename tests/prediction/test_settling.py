@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from typing import Literal
 
 import ml_dtypes
 import numpy as np
@@ -15,10 +17,17 @@ from torch import nn
 
 from onnx_ghn import predict, strip
 from onnx_ghn.ghn import GHN, GHNConfig, new_ghn
-from onnx_ghn.onnx_io import read_model, stored_tensors
+from onnx_ghn.graph import build_graph
+from onnx_ghn.onnx_io import inject, read_model, stored_tensors
+from onnx_ghn.passes import open_model
 from onnx_ghn.passes.output_scales import CorrectScales
-from onnx_ghn.prediction.trials import Trials
+from onnx_ghn.prediction import settling
+from onnx_ghn.prediction.fallback import standard_distribution, standard_init
+from onnx_ghn.prediction.propagation import Propagation
+from onnx_ghn.prediction.trials import Trial, Trials
 from onnx_ghn.runtime import open_session
+
+EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
 
 
 def loud_ghn() -> GHN:
@@ -268,3 +277,54 @@ def test_bfloat16_is_estimated_and_comes_to_its_own_scale(tmp_path: Path) -> Non
             hidden = np.maximum(hidden @ stored[f"w{i}"].numpy().astype(np.float64), 0)
         scales.append(float(np.sqrt(np.mean(np.square(hidden)))))
     assert scales[0] / 10 < scales[1] < 10 * scales[0]
+
+
+@pytest.mark.parametrize("name", ["resnet18_cifar10", "audio_m5", "bert_like", "convnet_flax"])
+@pytest.mark.parametrize("policy", ["auto", "all"])
+def test_a_run_with_standard_weights_is_spared_only_where_it_would_change_nothing(
+    name: str, policy: Literal["auto", "all"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files without weights are compared with standard ones: run all the same here, to see what the run tells."""
+    spared: list[bool] = []
+    was = settling._is_foreseen
+
+    def recorded(model: ir.Model, trial: Trial, reference: settling._Reference) -> bool:
+        spared.append(was(model, trial, reference))
+        assert not (spared[-1] and settling._target(reference, trial) is not None)
+        return spared[-1]
+
+    monkeypatch.setattr(settling, "_is_foreseen", recorded)
+    predict(EXAMPLES / f"{name}.onnx", policy=policy)
+    assert len(spared) == 1
+    if policy == "auto" and name != "convnet_flax":
+        assert spared == [True]
+
+
+def test_of_a_file_without_weights_one_run_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+    was = Trials.run
+
+    def counted(self: Trials, model: ir.Model, correct: CorrectScales | None = None) -> Trial:
+        runs.append(1)
+        return was(self, model, correct)
+
+    monkeypatch.setattr(Trials, "run", counted)
+    predict(EXAMPLES / "resnet18_cifar10.onnx")
+    assert len(runs) == 1
+
+
+def test_what_is_drawn_has_the_scale_that_it_has_when_drawn() -> None:
+    """Kaiming's weights in a ResNet, by their distribution and by their values."""
+    opened = open_model(EXAMPLES / "resnet18_cifar10.onnx")
+    graph = build_graph(EXAMPLES / "resnet18_cifar10.onnx")
+    drawn, makers = {}, {}
+    for parameter in graph.parameters:
+        distribution = standard_distribution(parameter)
+        if distribution is not None:
+            drawn[parameter.name] = distribution
+            makers[parameter.name] = functools.partial(standard_init, parameter, 0)
+    inject(opened.model, makers)
+    by_values, by_distribution = Propagation().run(opened.model), Propagation(drawn).run(opened.model)
+    assert by_distribution.operators.keys() == by_values.operators.keys()
+    for number, scale_ in by_values.operators.items():
+        assert by_distribution.operators[number] == pytest.approx(scale_, rel=0.1)
