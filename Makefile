@@ -18,10 +18,19 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
+# The core and what runs models: without torch.
+CORE := $(VENV)/.core
+$(CORE): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "onnx-ghn needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
+	@touch $@
+
 install: $(READY)  ## make .venv with onnx-ghn and what its tests need
 
-demo: $(READY)  ## predict the weights of a bundled ResNet-18, draw its graph, measure it where CIFAR-10 is at hand
+demo: $(if $(wildcard $(READY)),$(READY),$(CORE))  ## predict the weights of a bundled ResNet-18, draw its graph, measure it where CIFAR-10 is at hand
 	@mkdir -p out
+	$(BIN)/onnx-ghn predict $(EXAMPLE) --policy none -o out/resnet18_random.onnx --force
 	$(BIN)/onnx-ghn predict $(EXAMPLE) --policy all -o out/resnet18.onnx --force
 	$(BIN)/onnx-ghn draw $(EXAMPLE) -o out/resnet18.svg --force
 	@$(BIN)/python -c 'import os; print("out/resnet18.onnx: {:,} bytes of architecture in, {:,} bytes with weights out".format(os.path.getsize("$(EXAMPLE)"), os.path.getsize("out/resnet18.onnx")))'
@@ -29,7 +38,7 @@ demo: $(READY)  ## predict the weights of a bundled ResNet-18, draw its graph, m
 	  echo "no CIFAR-10 in data/cifar10, so its accuracy is not measured"; \
 	else \
 	  echo "before: random weights (Kaiming)"; \
-	  $(BIN)/onnx-ghn eval -D $(IMAGES) --arch resnet18 --init kaiming --n-images 1024; \
+	  $(BIN)/onnx-ghn eval -D $(IMAGES) --model out/resnet18_random.onnx --statistics batch --n-images 1024; \
 	  echo "after: predicted weights, the file as it is written (running statistics from drawn pictures)"; \
 	  $(BIN)/onnx-ghn eval -D $(IMAGES) --model out/resnet18.onnx --n-images 1024; \
 	  echo "after: predicted weights, with the statistics of each batch, as a network in training has them"; \

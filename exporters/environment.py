@@ -24,17 +24,15 @@ class Environment:
         frameworks: their names, as in `onnx_ghn.exporters.registry`.
         extras: the extras of onnx-ghn that it installs.
         backends: packages that users of the frameworks install themselves.
-        torch: whether it has torch.
     """
 
     frameworks: tuple[str, ...]
     extras: tuple[str, ...]
     backends: tuple[str, ...] = ()
-    torch: bool = False
 
 
 ENVIRONMENTS = {
-    "torch": Environment(("torch", "torchvision", "timm", "hf", "sklearn"), ("torch", "hf", "sklearn"), torch=True),
+    "torch": Environment(("torch", "torchvision", "timm", "hf", "sklearn"), ("torch", "hf", "sklearn")),
     "keras": Environment(("keras", "tensorflow"), ("keras", "tensorflow"), ("tensorflow-cpu>=2.18",)),
     "flax": Environment(("flax", "equinox"), ("flax", "equinox", "keras"), ("jax>=0.4.38",)),
     "paddle": Environment(("paddle",), ("paddle",)),
@@ -46,11 +44,22 @@ def requirements(name: str) -> str:
     """The content of an environment's requirements file."""
     environment = ENVIRONMENTS[name]
     project = tomllib.loads(_PYPROJECT.read_text(encoding="utf-8"))["project"]
-    core = [line for line in project["dependencies"] if environment.torch or not line.startswith("torch")]
-    extras = [line for extra in environment.extras for line in project["optional-dependencies"][extra]]
-    lines = dict.fromkeys([*core, *environment.backends, *extras])
+    extras = project["optional-dependencies"]
+    chosen = [line for extra in ("cpu", *environment.extras) for line in _expanded(extras, extra)]
+    lines = dict.fromkeys([*project["dependencies"], *environment.backends, *chosen])
     header = f"# {', '.join(environment.frameworks)}. Written by exporters/environment.py; do not edit.\n"
     return header + "".join(f"{line}\n" for line in lines)
+
+
+def _expanded(extras: dict[str, list[str]], name: str) -> list[str]:
+    """The requirements of an extra, and of those that it names (`onnx-ghn[torch]`)."""
+    found: list[str] = []
+    for line in extras[name]:
+        if line.startswith("onnx-ghn["):
+            found += [each for inner in line[len("onnx-ghn[") : -1].split(",") for each in _expanded(extras, inner)]
+        else:
+            found.append(line)
+    return found
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 from importlib import metadata
 
 from onnx_ghn.errors import RuntimeFailure
+from onnx_ghn.installing import install_command
 
 __all__ = ["require_onnxruntime"]
 
@@ -47,7 +48,7 @@ def _why_not(error: Exception | None) -> str:
     installed = _installed()
     told = "the module is empty" if error is None else " ".join(str(error).split())[:200]
     if isinstance(error, ModuleNotFoundError) and not installed:
-        return "onnxruntime is not installed, and running a model needs it; install it: pip install onnxruntime"
+        return f"onnxruntime is not installed, and running a model needs it; install it: {install_command('cpu')}"
     if library := _CUDA_LIBRARY.search(told):
         found = re.search(r"\.so\.(\d+)|64_(\d+)", library[0])
         version = f" {found[1] or found[2]}" if found and "cudnn" not in library[0].lower() else ""

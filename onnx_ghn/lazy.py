@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 
+from onnx_ghn.installing import not_installed
+
 __all__ = ["lazy_names"]
 
 
@@ -19,12 +21,20 @@ def lazy_names(
         package: its `__name__`.
         homes: by name, the module that defines it, below the package.
         names: its `__all__`.
+
+    Where a module needs a package that is absent, and that an extra of onnx-ghn brings, NotInstalledError says so.
     """
 
     def get(name: str) -> object:
         home = homes.get(name)
         if home is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{home}"), name)
+        try:
+            return getattr(importlib.import_module(f"{package}.{home}"), name)
+        except ModuleNotFoundError as error:
+            told = not_installed(error, f"{package}.{name}")
+            if told is None:
+                raise
+            raise told from error
 
     return get, lambda: sorted(names)

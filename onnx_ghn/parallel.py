@@ -15,6 +15,7 @@ from concurrent.futures import BrokenExecutor
 from typing import Any, TypeVar
 
 from onnx_ghn.errors import OptionError
+from onnx_ghn.installing import install_command
 from onnx_ghn.settings import Settings, setting
 from onnx_ghn.workers import end_with
 
@@ -79,7 +80,7 @@ def _check_installed(backend: str) -> None:
         importlib.import_module({"ray": "ray", "dask": "distributed"}.get(backend, "joblib"))
     except ImportError as error:
         if backend in ("loky", "threading"):
-            raise OptionError("several workers need joblib: pip install 'onnx-ghn[train]', or take one") from error
+            raise OptionError(f"several workers need joblib: {install_command('train')}, or take one") from error
         package = "ray" if backend == "ray" else "distributed"
         raise OptionError(f"`backend` {backend} needs {package}: pip install {package}") from error
 

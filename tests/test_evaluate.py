@@ -176,7 +176,7 @@ def test_onnxruntime_runs_where_it_is_told(
     given: list[list[str]] = []
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: available)
     monkeypatch.setattr("onnx_ghn.runtime.open_session", lambda path, wanted: given.append(wanted))
-    monkeypatch.setattr("onnx_ghn.evaluate._session_logits", lambda session: None)
+    monkeypatch.setattr("onnx_ghn.evaluate.onnx_files._scores_of", lambda session: None)
     with onnx_logits("net.onnx", device=device):
         assert given == [providers]
 

@@ -79,7 +79,7 @@ CASES = [
     (
         "raise ModuleNotFoundError(\"No module named 'onnxruntime'\")",
         (),
-        ("is not installed", "pip install onnxruntime"),
+        ("is not installed", "pip install", "[cpu]"),
     ),
     (
         f"raise ImportError({CUDA!r})",

@@ -43,14 +43,19 @@ def eval_ghn(
     _check(model, config, only_networks | {"results": results})
     if model is not None:
         check_model(model)
-    place = machine.set_up()
-
-    from onnx_ghn.ghn import load_ghn
-    from onnx_ghn.training.evaluation import evaluate_model, evaluate_networks, summary
+    from onnx_ghn.training.summary import summary
 
     if model:
+        from onnx_ghn.training.file_evaluation import evaluate_model
+
+        if config.backend == "torch":
+            machine.set_up()
         rows = evaluate_model(model, images, config, machine.device)
     else:
+        place = machine.set_up()
+        from onnx_ghn.ghn import load_ghn
+        from onnx_ghn.training.evaluation import evaluate_networks
+
         ghn = None if networks.init == "kaiming" else load_ghn(ckpt)
         rows = evaluate_networks(networks, images, ghn, device=place, results=results, bar=bar)
     if as_json:

@@ -16,6 +16,7 @@ import click
 
 from onnx_ghn.cli.terminal import say
 from onnx_ghn.errors import OnnxGhnError, printable
+from onnx_ghn.installing import not_installed
 
 __all__ = ["run_command"]
 
@@ -131,6 +132,8 @@ def _silence_libraries() -> None:
 def _one_line(error: Exception) -> str:
     if isinstance(error, OnnxGhnError):
         return f"error: {error}"
+    if isinstance(error, ModuleNotFoundError) and (told := not_installed(error, "this command")) is not None:
+        return f"error: {told}"
     if isinstance(error, MemoryError):
         return "error: out of memory; close other programs, or use a machine with more"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:

@@ -14,6 +14,7 @@ from onnx_ghn.drawing.palette import look_of, outline
 from onnx_ghn.drawing.scene import compose
 from onnx_ghn.errors import OptionError
 from onnx_ghn.graph.model import ComputationGraph
+from onnx_ghn.installing import install_command
 from onnx_ghn.onnx_io.transaction import check_target, write_file
 
 __all__ = ["draw"]
@@ -135,7 +136,7 @@ def _png(scene: Scene, target: Path) -> bytes:
         from matplotlib.path import Path as Outline
     except ImportError:
         raise OptionError(
-            f"{target}: PNG needs matplotlib; run pip install 'onnx-ghn[plot]', or write an .svg file"
+            f"{target}: PNG needs matplotlib; run {install_command('plot')}, or write an .svg file"
         ) from None
     # One unit of the scene is a CSS pixel, 1/96 inch; matplotlib measures lines and fonts in points.
     point = 72 / 96

@@ -13,9 +13,9 @@ from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters import jax_arrays
 from onnx_ghn.exporters.bridge import Bridge
 from onnx_ghn.exporters.live import LiveModel
-from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import quiet
 from onnx_ghn.exporters.weight_map import Array
+from onnx_ghn.installing import require
 
 if TYPE_CHECKING:
     from flax import linen, nnx

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Unpack
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters.bridge import Bridge
-from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.pytorch import LiveModule, ModuleOptions, save_weights
+from onnx_ghn.installing import require
 
 if TYPE_CHECKING:
     import torch

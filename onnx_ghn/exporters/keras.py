@@ -14,11 +14,11 @@ import numpy as np
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters.bridge import Bridge, converting
 from onnx_ghn.exporters.live import LiveModel
-from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import quiet
 from onnx_ghn.exporters.roundtrip import unique_name
 from onnx_ghn.exporters.tensorflow import unfolded
 from onnx_ghn.exporters.weight_map import Array
+from onnx_ghn.installing import require
 
 if TYPE_CHECKING:
     import keras

@@ -11,9 +11,9 @@ import numpy as np
 from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.exporters.bridge import Bridge, converting, input_list, restored_modes
 from onnx_ghn.exporters.live import LiveModel
-from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import captured
 from onnx_ghn.exporters.weight_map import Array
+from onnx_ghn.installing import require
 
 if TYPE_CHECKING:
     import paddle

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from onnx_ghn.errors import OptionError
-from onnx_ghn.exporters.optional_imports import require
+from onnx_ghn.installing import require
 from onnx_ghn.limits import gib, memory_bytes
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters.bridge import Bridge, converting
 from onnx_ghn.exporters.live import LiveModel
-from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.weight_map import Array
+from onnx_ghn.installing import require
 
 if TYPE_CHECKING:
     import onnx

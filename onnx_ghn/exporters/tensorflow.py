@@ -13,10 +13,10 @@ import numpy as np
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters.bridge import Bridge, converting, input_list, is_shape
 from onnx_ghn.exporters.live import LiveModel
-from onnx_ghn.exporters.optional_imports import require
 from onnx_ghn.exporters.output import quiet
 from onnx_ghn.exporters.roundtrip import unique_name
 from onnx_ghn.exporters.weight_map import Array
+from onnx_ghn.installing import require
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -20,6 +20,7 @@ from onnx_ghn.finetuning.endings import Ending
 from onnx_ghn.finetuning.operators import register_operators
 from onnx_ghn.finetuning.rewriting import ForTraining, check_operators, rewrite_for_training
 from onnx_ghn.images.inputs import ImageInput
+from onnx_ghn.installing import install_command
 from onnx_ghn.onnx_io import write_model
 from onnx_ghn.scratch import scratch_folder
 
@@ -136,7 +137,7 @@ def as_classifier(
     try:
         import onnx2fx
     except ModuleNotFoundError as error:
-        raise OptionError("finetune needs onnx2fx: pip install 'onnx-ghn[finetune]'") from error
+        raise OptionError(f"finetune needs onnx2fx: {install_command('finetune')}") from error
     failures: tuple[type[Exception], ...] = (onnx2fx.Onnx2FxError, *_FAILURES)
     register_operators()
     rewritten = rewrite_for_training(os.fspath(path), freeze, train)

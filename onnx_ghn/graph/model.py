@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import heapq
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -339,15 +340,21 @@ class ComputationGraph:
         Of all topological orders this takes the one nearest to the given order (the smallest ready index
         first), so that the classifier, last in a file, stays last.
         """
-        import networkx as nx
-
-        graph: nx.DiGraph[int] = nx.DiGraph()
-        graph.add_nodes_from(range(len(nodes)))
-        graph.add_edges_from(edges)
-        try:
-            order = list(nx.lexicographical_topological_sort(graph))
-        except nx.NetworkXUnfeasible as error:
-            raise GraphError(f"graph {name!r} has a cycle; ONNX graphs are acyclic: export the model again") from error
+        readers: list[list[int]] = [[] for _ in nodes]
+        waits = [0] * len(nodes)  # for how many nodes each one waits
+        for source, reader in dict.fromkeys(edges):
+            readers[source].append(reader)
+            waits[reader] += 1
+        ready = [i for i, count in enumerate(waits) if not count]  # in order, so it is a heap
+        order: list[int] = []
+        while ready:
+            order.append(heapq.heappop(ready))
+            for reader in readers[order[-1]]:
+                waits[reader] -= 1
+                if not waits[reader]:
+                    heapq.heappush(ready, reader)
+        if len(order) < len(nodes):
+            raise GraphError(f"graph {name!r} has a cycle; ONNX graphs are acyclic: export the model again")
         position = {old: new for new, old in enumerate(order)}
         return ComputationGraph(
             nodes=tuple(nodes[i] for i in order),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnx_ghn.errors import OptionError
+from onnx_ghn.installing import install_command
 from onnx_ghn.profiling.report import Operator, PointResult, ProfileReport
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def check_picture(path: str | os.PathLike[str]) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise OptionError(f"{path}: a picture needs matplotlib; run pip install 'onnx-ghn[plot]'") from None
+        raise OptionError(f"{path}: a picture needs matplotlib; run {install_command('plot')}") from None
 
 
 def draw_profile(report: ProfileReport, path: str | os.PathLike[str]) -> bytes:

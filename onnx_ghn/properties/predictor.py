@@ -128,7 +128,5 @@ class PropertyPredictor:
 
 def _distances(a: Floats, b: Floats) -> Floats:
     """(n, d), (m, d) -> (n, m) Euclidean distances."""
-    from scipy.spatial.distance import cdist
-
-    found: Floats = cdist(a, b)
-    return found
+    # Row by row: all differences at once would be n × m × d numbers.
+    return np.stack([np.linalg.norm(b - row, axis=1) for row in a]) if len(a) else np.empty((0, len(b)))

@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import statistics
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from onnx_ghn.deepnets1m import Architecture
 from onnx_ghn.errors import GraphError
-from onnx_ghn.evaluate import Logits, accuracy, architecture_logits, batch_statistics_mode, onnx_logits
+from onnx_ghn.evaluate import Logits, accuracy, architecture_logits, batch_statistics_mode
 from onnx_ghn.json_types import Json
 from onnx_ghn.progress import Bar, no_bar
-from onnx_ghn.training.evaluation_settings import Images, ModelConfig, Networks
+from onnx_ghn.training.evaluation_settings import Images, Networks
+from onnx_ghn.training.file_evaluation import Row, measured
 from onnx_ghn.training.nets.networks import Choice, choose, make_module, n_nets
 from onnx_ghn.training.results import ResultsFile
 from onnx_ghn.training.weights import kaiming_, load_tensors, predict_architecture, predict_net
@@ -26,12 +25,10 @@ if TYPE_CHECKING:
 
     from onnx_ghn.ghn import GHN
 
-__all__ = ["evaluate_model", "evaluate_networks", "summary"]
-
-Row = dict[str, Any]
+__all__ = ["Judge", "evaluate_networks"]
 
 
-class _Judge:
+class Judge:
     """Measures classifiers on the same images."""
 
     def __init__(self, config: Images) -> None:
@@ -41,13 +38,7 @@ class _Judge:
 
     def measure(self, logits: Logits) -> Row:
         """Accuracies in percent: top1, top5 and n_images; noisy_top1 and noisy_top5 where noise is wanted."""
-        found: Row = {}
-        for prefix, noisy in (("", False), ("noisy_", True))[: 1 + self._config.noise]:
-            one = accuracy(logits, self._batches(noisy))
-            found |= {f"{prefix}top1": round(one.top1, 4), f"{prefix}top5": round(one.top5, 4)}
-            if not noisy:
-                found["n_images"] = one.n_images
-        return found
+        return measured(self._config, lambda noisy: accuracy(logits, self._batches(noisy)))
 
     def _batches(self, noisy: bool) -> Iterable[Batch]:
         size, limit = self._config.batch_size, self._config.n_images
@@ -77,7 +68,7 @@ def evaluate_networks(
         OptionError, DataError: no such networks or images, or a file of results of other settings.
         GraphError: the graph of the only network cannot be built.
     """
-    judge = _Judge(images)
+    judge = Judge(images)
     chosen = choose(
         networks.split, n=networks.count, large_images=images.large, arch=networks.arch, file=networks.file,
         seed=networks.seed, width=networks.width,
@@ -101,23 +92,7 @@ def evaluate_networks(
     return rows
 
 
-def evaluate_model(
-    path: str | os.PathLike[str], images: Images, config: ModelConfig, device: str | None = None
-) -> list[Row]:
-    """Accuracy of an ONNX file, as one row.
-
-    Args:
-        device: cpu or cuda; cuda where there is one and None is given.
-
-    Raises:
-        OptionError, DataError, ModelReadError, RuntimeFailure: see `evaluate.onnx_logits`, and unreadable images.
-    """
-    judge = _Judge(images)
-    with onnx_logits(path, statistics=config.statistics or "stored", backend=config.backend, device=device) as logits:
-        return [{"name": Path(path).name, **judge.measure(logits)}]
-
-
-def _evaluate(choice: Choice, ghn: GHN | None, networks: Networks, images: Images, judge: _Judge, device: str) -> Row:
+def _evaluate(choice: Choice, ghn: GHN | None, networks: Networks, images: Images, judge: Judge, device: str) -> Row:
     if isinstance(choice.net, Architecture):
         tensors = _tensors(choice, choice.net, ghn, networks, images, judge.n_classes)
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
@@ -150,15 +125,3 @@ def _settings(networks: Networks, images: Images, ghn: GHN | None) -> Json:
     told = dataclasses.asdict(networks) | dataclasses.asdict(images)
     del told["count"], told["data_dir"]
     return told | ({"ghn": fingerprint(ghn)} if ghn is not None else {})
-
-
-def summary(rows: Sequence[Row]) -> Json:
-    """How many networks there are and how many failed; mean, standard deviation and maximum of each accuracy."""
-    good = [row for row in rows if "top1" in row]
-    found: dict[str, Any] = {"networks": len(good), "failed": len(rows) - len(good)}
-    for key in ("top1", "top5", "noisy_top1", "noisy_top5"):
-        values = [row[key] for row in good if key in row]
-        if values:
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            found[key] = {"mean": statistics.fmean(values), "std": spread, "max": max(values)}
-    return found

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_ghn.errors import ModelWriteError
+from onnx_ghn.installing import install_command
 from onnx_ghn.onnx_io import write_file
 from onnx_ghn.onnx_io.continuing import open_to_continue
 
@@ -79,7 +80,7 @@ class RunLog:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError:
-            logger.warning("no TensorBoard, so %s alone is written: pip install 'onnx-ghn[train]'", path)
+            logger.warning("no TensorBoard, so %s alone is written: %s", path, install_command("train"))
             return
         self._board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=self._resumed_at + 1)
 

@@ -19,6 +19,11 @@ __all__ = ["ORIGINALS", "find_original", "original_files", "read_original"]
 
 #: The names of the data sets, and of torchvision's classes for them.
 ORIGINALS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+#: Their folder and their archive, as torchvision's classes name them: to look for them takes no torchvision.
+_PLACES = {
+    "cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz"),
+    "cifar100": ("cifar-100-python", "cifar-100-python.tar.gz"),
+}
 
 
 def _torchvision_class(name: str) -> type[CIFAR10]:
@@ -30,9 +35,9 @@ def _torchvision_class(name: str) -> type[CIFAR10]:
 
 def find_original(name: str, folders: list[Path]) -> Path | None:
     """The first of `folders` that holds torchvision's files, unpacked or not."""
-    kind = _torchvision_class(name)
+    inside, archive = _PLACES[name]
     for folder in folders:
-        if (folder / kind.base_folder).is_dir() or (folder / kind.filename).is_file():
+        if (folder / inside).is_dir() or (folder / archive).is_file():
             return folder
     return None
 

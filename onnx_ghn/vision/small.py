@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from onnx_ghn.errors import OptionError
-from onnx_ghn.vision.pixels import add_noise, blank_squares, normalise, resized, to_float, windows
-from onnx_ghn.vision.seeds import AUGMENT, EVAL_ORDER, NOISE, rng_for
-from onnx_ghn.vision.sets import IMAGENET_NORM, ImageSet, Normalisation
+from onnx_ghn.vision.arrays import check_sizes, eval_arrays, norm_for
+from onnx_ghn.vision.pixels import blank_squares, normalise, resized, to_float, windows
+from onnx_ghn.vision.seeds import AUGMENT, rng_for
+from onnx_ghn.vision.sets import ImageSet
 from onnx_ghn.vision.streams import Batch, EvalOptions, Stream, StreamOptions
 
-__all__ = ["BatchStream", "eval_order", "eval_small"]
+__all__ = ["BatchStream", "eval_small"]
 
 
 class BatchStream(Stream):
@@ -41,7 +41,7 @@ class BatchStream(Stream):
         resize_to: int | None = None,
         **options: Unpack[StreamOptions],
     ) -> None:
-        _check_sizes(resize_to, cutout)
+        check_sizes(resize_to, cutout)
         super().__init__(len(images), batch_size, **options)
         self._images = images
         self._cutout = cutout
@@ -58,46 +58,20 @@ class BatchStream(Stream):
         if self._augment:
             pixels = windows(pixels, down, right, mirror < 0.5)
         images = resized(to_float(pixels, channels_last=self._channels_last), self._resize_to)
-        normalise(images, _norm_for(self._images, self._resize_to))
+        normalise(images, norm_for(self._images, self._resize_to))
         if self._cutout:
             blank_squares(images, row, column, self._cutout)
         return _batch(images, self._images.labels[mine], self._device)
 
 
 def eval_small(images: ImageSet, options: EvalOptions, resize_to: int | None = None) -> Iterator[Batch]:
-    """Iterate over every image once, without augmentation.
-
-    Images come in the set's own order, or in a random one where the set is sorted by class: networks that are judged
-    with the statistics of the batch need batches of mixed classes. The noise (published: a std of 0.08 of the range for
-    CIFAR) of an image does not depend on the batch size.
-    """
-    _check_sizes(resize_to, 0)
-    order = eval_order(images.labels, options.seed)
-    norm = _norm_for(images, resize_to)
-    for start in range(0, len(order), options.batch_size):
-        mine = order[start : start + options.batch_size]
-        pixels = resized(to_float(images.images[mine], channels_last=options.channels_last), resize_to)
-        if options.noise:
-            for image, index in zip(pixels, mine, strict=True):
-                add_noise(image, images.norm.noise_std, rng_for(options.seed, NOISE, int(index)))
-        normalise(pixels, norm)
-        yield _batch(pixels, images.labels[mine], options.device)
-
-
-def eval_order(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-    """The set's own order, or a random order where the labels are sorted."""
-    if np.all(np.diff(labels) >= 0):
-        return rng_for(seed, EVAL_ORDER).permutation(len(labels))
-    return np.arange(len(labels))
-
-
-def _check_sizes(resize_to: int | None, cutout: int) -> None:
-    if (resize_to is not None and resize_to < 1) or cutout < 0:
-        raise OptionError(f"`resize_to` is {resize_to}, `cutout` {cutout}; choose positive sizes")
-
-
-def _norm_for(images: ImageSet, resize_to: int | None) -> Normalisation:
-    return IMAGENET_NORM if (resize_to or 0) > images.images.shape[1] else images.norm
+    """Iterate over every image once, without augmentation: see `eval_arrays`."""
+    found = eval_arrays(
+        images, options.batch_size, noise=options.noise, seed=options.seed, resize_to=resize_to,
+        channels_last=options.channels_last,
+    )  # fmt: skip
+    for pixels, labels in found:
+        yield _batch(pixels, labels, options.device)
 
 
 def _batch(images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], device: torch.device) -> Batch:

@@ -107,7 +107,7 @@ def test_absent_frameworks_name_their_extra() -> None:
     ]
     for framework, module in (("keras", "keras"), ("paddle", "paddle")):
         if importlib.util.find_spec(module) is None:
-            with pytest.raises(OptionError, match=rf"pip install 'onnx-ghn\[{framework}\]'"):
+            with pytest.raises(OptionError, match=rf"pip install .*\[{framework}\]"):
                 resolve(f"{framework}:ResNet50")
         assert framework in extras
     assert {"flax", "equinox", "sklearn", "hf", "torch"} <= set(extras)

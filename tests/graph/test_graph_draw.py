@@ -100,7 +100,7 @@ def test_png_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch
     for name in [m for m in sys.modules if m.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(OptionError, match=r"pip install 'onnx-ghn\[plot\]'"):
+    with pytest.raises(OptionError, match=r"pip install .*\[plot\]"):
         draw(random_graph(5), tmp_path / "net.png")
     assert not list(tmp_path.iterdir())
 

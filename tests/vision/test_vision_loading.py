@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision import datasets
 
 from onnx_ghn.errors import DataError, OptionError
 from onnx_ghn.vision import ImageFiles, ImageSet, few_shot, load_dataset
+from onnx_ghn.vision import original as original_files_of
 
 COUNTS = {"cat": 12, "ant": 10, "bee": 21}
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "datasets"
@@ -462,3 +464,9 @@ def test_the_jpeg_cifar10(tmp_path):
 def test_reading_images_loads_no_torch():
     code = "import sys, onnx_ghn.prediction.calibration_inputs, onnx_ghn.images.files; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_originals_lie_where_torchvision_puts_them() -> None:
+    for name, kind in original_files_of.ORIGINALS.items():
+        found = getattr(datasets, kind)
+        assert original_files_of._PLACES[name] == (found.base_folder, found.filename)

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from onnx_ghn.errors import OptionError
+from onnx_ghn.installing import install_command
 from onnx_ghn.json_types import Json
 
 __all__ = ["METRICS", "coco_metrics", "need_pycocotools"]
@@ -24,7 +25,7 @@ def need_pycocotools() -> None:
     try:
         import pycocotools.cocoeval  # noqa: F401
     except ModuleNotFoundError as error:
-        raise OptionError("detection needs pycocotools: pip install 'onnx-ghn[detect]'") from error
+        raise OptionError(f"detection needs pycocotools: {install_command('detect')}") from error
 
 
 def coco_metrics(
