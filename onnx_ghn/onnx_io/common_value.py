@@ -24,6 +24,6 @@ def common_value(tensor: StoredTensor) -> float | None:
         return None
     if isinstance(tensor.tensor, FillTensor):  # one value, however large it is declared
         return float(tensor.tensor.fill)
-    values = np.asarray(tensor.numpy()).reshape(-1)
-    first = values[0]
-    return float(first) if bool((values[:_SAMPLE] == first).all() and (values == first).all()) else None
+    sample = tensor.sample(1, _SAMPLE)
+    first = sample[0]
+    return float(first) if bool((sample == first).all() and (np.asarray(tensor.numpy()) == first).all()) else None

@@ -94,6 +94,13 @@ class FileSlice:
         """The bytes, read into memory."""
         return self.file.view(self.offset, self.length)
 
+    def read(self, start: int, length: int) -> bytes:
+        """`length` bytes from byte `start` on, without the others. Raises ModelReadError: the file has shrunk."""
+        found = self.file.read(self.offset + start, length)
+        if len(found) < length:
+            raise ModelReadError(f"{self.file.path}: the file has shrunk since it was read; read the model again")
+        return found
+
 
 class AbsentData:
     """What stands for bytes that a data file should hold and does not: whoever asks for them gets the reason."""

@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_ghn.arrays import Array
+from onnx_ghn.onnx_io.attributes import attribute_tensor
 from onnx_ghn.onnx_io.sites import Site, sites
 from onnx_ghn.onnx_io.tensors import AbsentTensor, FillTensor, RawTensor, SparseTensor
 
@@ -58,6 +59,13 @@ class StoredTensor:
     def numpy(self) -> Array:
         """The content, read when asked for; mostly read-only."""
         return self.tensor.numpy()
+
+    def sample(self, step: int, count: int) -> Array:
+        """Every `step`-th element in the order of the file, at most `count`; of a data file no more is read."""
+        if isinstance(self.tensor, RawTensor):
+            return self.tensor.sample(step, count)
+        found: Array = self.numpy().reshape(-1)[: step * count : step]
+        return found
 
 
 def stored_tensors(model: ir.Model) -> dict[str, StoredTensor]:
@@ -162,13 +170,7 @@ def _filled(node: ir.Node) -> FillTensor | None:
     attribute = node.attributes.get("value")
     if attribute is not None and attribute.is_ref():
         return None
-    fill: ir.TensorProtocol
-    if attribute is None:
-        fill = ir.Tensor(np.zeros(1, np.float32))
-    elif attribute.type == ir.AttributeType.TENSOR:
-        fill = attribute.value  # `as_tensor` takes a hundred times as long: it asks for each method of the protocol
-    else:
-        raise TypeError(f"attribute {attribute.name!r} of {node.op_type} {node.name!r} is no tensor")
+    fill = ir.Tensor(np.zeros(1, np.float32)) if attribute is None else attribute_tensor(attribute)
     if (
         any(d < 0 for d in shape)
         or math.prod(d or 1 for d in shape) > _MAX_ELEMENTS

@@ -93,6 +93,11 @@ class RawTensor(ir.TensorProtocol):
             return ir.PackedTensor(packed, self.dtype, shape=shape).numpy()
         return np.frombuffer(self.buffer(), self.dtype.numpy().newbyteorder("<")).reshape(shape)
 
+    def sample(self, step: int, count: int) -> Array:
+        """Every `step`-th of the elements in the order of the file, from the first one on: at most `count` of them."""
+        found: Array = self.numpy().reshape(-1)[: step * count : step]
+        return found
+
     def tobytes(self) -> bytes:
         """The bytes of the tensor, copied."""
         return bytes(self.buffer())
@@ -137,6 +142,17 @@ class FileTensor(_Sourced[FileSlice]):
 
     def buffer(self) -> memoryview:
         return self.source.view()
+
+    def sample(self, step: int, count: int) -> Array:
+        """As of any tensor, without reading the others from the disk."""
+        if self.dtype.bitwidth < 8 or self.size == 0:
+            return super().sample(step, count)
+        size_bytes, count = self.dtype.bitwidth // 8, min(count, -(-self.size // step))
+        if step == 1:
+            data = self.source.read(0, count * size_bytes)
+        else:
+            data = b"".join(self.source.read(i * step * size_bytes, size_bytes) for i in range(count))
+        return np.frombuffer(data, self.dtype.numpy().newbyteorder("<"))
 
 
 class AbsentTensor(_Sourced[AbsentData]):

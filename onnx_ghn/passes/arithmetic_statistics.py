@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from onnx_ghn.onnx_io.attributes import attribute_tensor
 from onnx_ghn.passes.measuring import Layer, MeasuredModel, Measuring, drop_if_unused, stored_name
 
 __all__ = ["ArithmeticNorm", "UseBatchStatisticsInArithmetic"]
@@ -148,14 +149,14 @@ def _content(value: ir.Value) -> tuple[list[int], int] | None:
             if shape is None and node.inputs and node.inputs[0] is not None:
                 inner = node.inputs[0].producer()
                 given = inner.attributes.get("value") if inner is not None and inner.op_type == "Constant" else None
-                shape = given.as_tensor() if given is not None else None
+                shape = attribute_tensor(given) if given is not None else None
             if shape is None:
                 return None
-            dtype = ir.DataType.FLOAT if attribute is None else attribute.as_tensor().dtype
+            dtype = ir.DataType.FLOAT if attribute is None else attribute_tensor(attribute).dtype
             return [int(dim) for dim in shape.numpy().reshape(-1)], int(dtype)
         if node.op_type != "Constant" or attribute is None or attribute.type != ir.AttributeType.TENSOR:
             return None
-        tensor = attribute.as_tensor()
+        tensor = attribute_tensor(attribute)
     if tensor is None:
         return None
     return [int(dim) for dim in tensor.shape.numpy()], int(tensor.dtype)

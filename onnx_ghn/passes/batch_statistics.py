@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import onnx_ir as ir
 
+from onnx_ghn.onnx_io.attributes import attribute_tensor
 from onnx_ghn.passes.measuring import Layer, MeasuredModel, Measuring, drop_if_unused, stored_name
 
 __all__ = ["UseBatchStatistics"]
@@ -95,7 +96,7 @@ def _origin(value: ir.Value | None) -> _Origin | None:
             content = node.attributes.get("value")
             stored = ir.DataType.FLOAT
             if content is not None and content.type == ir.AttributeType.TENSOR:
-                stored = content.as_tensor().dtype
+                stored = attribute_tensor(content).dtype
             return _Origin(stored_name(value), arrives or int(stored))
         if node.op_type not in ("Identity", "Cast", *_REPEATING):
             return None

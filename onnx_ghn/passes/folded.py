@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_ghn.arrays import Array
+from onnx_ghn.onnx_io.attributes import attribute_tensor
 from onnx_ghn.onnx_io.tensors import AbsentTensor
 
 __all__ = ["find_folded", "stored_tensor"]
@@ -105,7 +106,7 @@ def stored_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
     attribute = node.attributes.get("value") if node.op_type == "Constant" and not node.domain else None
     if attribute is None or attribute.type != ir.AttributeType.TENSOR:
         return None
-    return attribute.as_tensor()
+    return attribute_tensor(attribute)
 
 
 def _input(node: ir.Node, index: int) -> ir.Value | None:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from onnx_ghn.onnx_io.attributes import attribute_tensor
 from onnx_ghn.passes.results import Rewrite
 
 __all__ = [
@@ -190,7 +191,7 @@ def _element_type(value: ir.Value) -> ir.DataType:
             return ir.DataType(node.attributes["to"].as_int())
         if node.op_type in ("Constant", "ConstantOfShape"):
             attribute = node.attributes.get("value")
-            return ir.DataType.FLOAT if attribute is None else attribute.as_tensor().dtype
+            return ir.DataType.FLOAT if attribute is None else attribute_tensor(attribute).dtype
         before = node.inputs[0]
         assert before is not None  # it is a view, as `_stored` found
         value = before

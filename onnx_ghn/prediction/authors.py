@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from onnx_ghn.graph import Parameter, Role
-from onnx_ghn.prediction.fixed_tables import fixed_table
+from onnx_ghn.prediction.fixed_tables import LARGEST_TABLE, fixed_table
 
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io import StoredTensor
@@ -50,7 +50,9 @@ def authors_start(parameter: Parameter, tensor: StoredTensor) -> str:
     value = common_value(tensor)
     if value is None:
         is_table = not (tensor.is_sparse or tensor.is_string or tensor.is_absent)
-        return fixed_table(parameter, tensor.numpy()) if is_table else ""
+        if not is_table or parameter.size > LARGEST_TABLE:  # a gigabyte need not be read for that
+            return ""
+        return fixed_table(parameter, tensor.numpy())
     match parameter.role:
         case Role.norm_scale if value != 1:
             return f"a scale that begins at {value:g}"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from onnx_ghn.graph import Role
 from onnx_ghn.prediction.options import PredictOptions
 from onnx_ghn.prediction.plan import Decision
@@ -57,5 +55,5 @@ def _distinct_units(block: Block) -> int | None:
     shape = block.shape  # out × in (× kh × kw)
     if len(shape) < 2 or 0 in shape or block.tiled[0] != shape[0] or (len(shape) > 2 and shape[1] == 1):
         return None
-    rows = block.values.reshape(len(block.values), -1)  # (decoded units, fan_in)
-    return len(np.unique(rows, axis=0))
+    rows = block.values.reshape(len(block.values), -1) + 0.0  # (decoded units, fan_in); without zeros below zero
+    return len({row.tobytes() for row in rows})

@@ -7,19 +7,21 @@ coincidence in weights.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.graph import Parameter, Role
 
-__all__ = ["fixed_table"]
+__all__ = ["LARGEST_TABLE", "fixed_table"]
 
 _SAMPLE = 4096  # elements that mostly settle whether a table is sparse
 _SMALLEST = 16  # elements; of fewer, half may be zero by rounding
-_LARGEST = 1 << 24  # elements of the tables that are looked at as a whole
+LARGEST_TABLE = 1 << 24  # elements of the tables that are looked at as a whole
 _WINDOW = 8  # elements of the shortest window
 _PAIRS = 3  # of sines and cosines, the fewest that are no coincidence
+_COLUMNS = 4  # that mostly settle whether rows are sines
 _CLOSE = 1e-4
 
 
@@ -30,7 +32,11 @@ def fixed_table(parameter: Parameter, values: Array) -> str:
         values: of the tensor's stored shape, in floats.
     """
     shape = parameter.layout.canonical
-    if values.size > _LARGEST or not np.issubdtype(values.dtype, np.floating) or not bool(np.isfinite(values).all()):
+    if (
+        values.size > LARGEST_TABLE
+        or not np.issubdtype(values.dtype, np.floating)
+        or not bool(np.isfinite(values).all())
+    ):
         return ""
     if parameter.role is Role.norm_scale:
         return "a window: it reads the same from both ends" if _is_window(values.reshape(-1)) else ""
@@ -41,7 +47,6 @@ def fixed_table(parameter: Parameter, values: Array) -> str:
     table = np.asarray(parameter.layout.to_canonical(values)).reshape(shape[0], -1)
     if parameter.role is Role.position and shape[0] == 1 and len(shape) > 2:
         table = table.reshape(shape[1], -1)
-    table = table.astype(np.float64)
     if _has_one_row(table):
         return "all its rows are the same, as in a fixed filter"
     if _is_sines(table) or _is_sines(table.T):
@@ -72,14 +77,21 @@ def _is_sines(table: Array) -> bool:
     rows, columns = table.shape
     if rows % 2 or rows < 2 * _PAIRS or columns < 4 or float(np.abs(table[0]).max()) > 1 + _CLOSE:
         return False
-    half = rows // 2
-    pairs = ((table[:half], table[half:]), (table[0::2], table[1::2]))
-    for first, second in pairs:
-        envelope = first**2 + second**2
-        largest = float(envelope.max())
-        if largest > 0 and float(np.abs(envelope - envelope[1]).max()) < _CLOSE * largest:
-            return True
-    return False
+    few = _envelopes(table[:, :: max(1, columns // _COLUMNS)])
+    largest = 2 * max(float(table.max()), -float(table.min())) ** 2  # that an envelope can have
+    if all(float(np.abs(envelope - envelope[1]).max()) >= _CLOSE * largest for envelope in few):
+        return False  # mostly: no envelope of all columns need be worked out
+    return any(
+        float(envelope.max()) > 0 and float(np.abs(envelope - envelope[1]).max()) < _CLOSE * float(envelope.max())
+        for envelope in _envelopes(table)
+    )
+
+
+def _envelopes(table: Array) -> Iterator[Array]:
+    """(2 n, columns) -> (n, columns) sums of squares of pairs of rows: those of the two halves, then neighbours."""
+    half = len(table) // 2
+    for first, second in ((table[:half], table[half:]), (table[0::2], table[1::2])):
+        yield first.astype(np.float64) ** 2 + second.astype(np.float64) ** 2
 
 
 def _is_window(values: Array) -> bool:

@@ -134,7 +134,17 @@ def _scaled(make: Make, factor: float) -> Array:
 
 
 def _as_stored(block: Block, parameter: Parameter) -> Array:
-    return parameter.layout.from_canonical(block.array())
+    """Where a layout only orders the axes, the small block is put in order: what it is repeated to is then written as
+    it lies in memory.
+    """
+    layout, rank = parameter.layout, len(block.shape)
+    is_whole = block.tiled == (*block.shape, *[1] * (len(block.tiled) - rank))  # a matrix may be decoded as a kernel
+    if is_whole and [kind for kind, _ in layout.steps] == ["transpose"]:
+        order = np.argsort(layout.steps[0][1])
+        shape = tuple(block.shape[axis] for axis in order)
+        values = block.values.reshape(block.values.shape[:rank]).transpose(order)
+        return dataclasses.replace(block, values=values, tiled=shape, shape=shape).array()
+    return layout.from_canonical(block.array())
 
 
 def _separated(block: Block, parameter: Parameter, post: Post, options: PredictOptions) -> Array:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["predict", "resolve_ghn"]
 
 
+@no_garbage_collection()
 def predict(
     source: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
     output: str | os.PathLike[str] | None = None,
@@ -68,11 +69,10 @@ def predict(
     if output is not None:
         check_target(os.fspath(output), force, inputs=(source, ghn, options.calibrate))  # before the work, not after it
     network = resolve_ghn(ghn)
-    with no_garbage_collection():
-        opened = open_model(source, base_dir=base_dir, unfold_batchnorm=options.unfold_batchnorm)
-        graph = graph_of(opened.model, opened.stored, network.config.graph_rules)
-        check_shapes(opened.model, opened.stored)
-        lost = check_frozen(opened.model, opened.stored)
+    opened = open_model(source, base_dir=base_dir, unfold_batchnorm=options.unfold_batchnorm)
+    graph = graph_of(opened.model, opened.stored, network.config.graph_rules)
+    check_shapes(opened.model, opened.stored)
+    lost = check_frozen(opened.model, opened.stored)
     _check(graph, options)
     ghn_name = network.config.name or "unnamed GHN"
     choice = choose(options.policy, network.policy_file, ghn_name, opened.model, graph, opened.stored)
@@ -97,8 +97,7 @@ def predict(
     prediction = Prediction(opened.model, graph, tensors, coverage, ghn_name)
     if output is not None:
         require_values(stored_tensors(opened.model).values())  # statistics that calibration could not measure
-        with no_garbage_collection():
-            prediction.save(output, force=force)
+        prediction.save(output, force=force)
     return prediction
 
 

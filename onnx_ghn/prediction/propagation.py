@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from onnx_ghn.onnx_io.attributes import attribute_tensor
 from onnx_ghn.onnx_io.tensors import AbsentTensor
 from onnx_ghn.prediction.fallback import Distribution
 from onnx_ghn.prediction.trials import Trial
@@ -258,10 +259,10 @@ class _Values:
     def _constant(self, node: ir.Node) -> _Scale | None:
         attribute, name = node.attributes.get("value"), node.outputs[0].name or ""
         if node.op_type == "ConstantOfShape":
-            fill = 0.0 if attribute is None else float(attribute.as_tensor().numpy().reshape(-1)[0])
+            fill = 0.0 if attribute is None else float(attribute_tensor(attribute).numpy().reshape(-1)[0])
             scale: _Scale | None = _Scale(abs(fill), fill == 0)
         else:
-            scale = self._stored(attribute.as_tensor(), name) if attribute is not None else _Scale(1.0)
+            scale = self._stored(attribute_tensor(attribute), name) if attribute is not None else _Scale(1.0)
         factor = self._factors.get(name, 1.0)
         return scale if scale is None else _Scale(scale.size * factor, scale.centred)
 
@@ -323,7 +324,7 @@ def _shape(value: ir.Value | None, linear: Linear) -> tuple[int, ...] | None:
     stored = linear.weight.const_value
     node = linear.weight.producer()
     if node is not None and node.op_type == "Constant" and "value" in node.attributes:
-        stored = node.attributes["value"].as_tensor()
+        stored = attribute_tensor(node.attributes["value"])
     if value is linear.weight and stored is not None:
         return tuple(int(dim) for dim in stored.shape.numpy())
     before = value.producer()

@@ -92,9 +92,10 @@ def settle(
         if own is None:
             return Settled(tensors)
         before = dataclasses.replace(opened, model=own)
-        decisions, told, doubt = _estimated(before, model, decisions, blocks, options)
-        tensors = _tensors(decisions, blocks, options)
-        inject(model, tensors)
+        scaled, told, doubt = _estimated(before, model, decisions, blocks, options)
+        if scaled is not decisions:
+            tensors = _tensors(scaled, blocks, options)
+            inject(model, tensors)
         return Settled(tensors, (f"{doubt}: nothing was run",) if doubt else tuple(told))
     batch = _STATISTICS_BATCH if n_statistics(graph) else _SCALE_BATCH
     trials = Trials(options.calibrate, options.seed, batch, arithmetic_norms(graph))

@@ -37,31 +37,50 @@ def find_ties(parameters: Sequence[Parameter], stored: Mapping[str, StoredTensor
     by_size: dict[int, list[int]] = {}
     for index, parameter in enumerate(parameters):
         tensor = stored[parameter.name]
-        is_weight = parameter.role in (Role.weight, Role.embedding) and len(parameter.shape) == 2
+        is_weight = parameter.role in (Role.weight, Role.embedding) and len(parameter.shape) == 2 and parameter.size > 0
         if is_weight and parameter.scale_name is None and not parameter.frozen and not tensor.is_absent:
             by_size.setdefault(parameter.size, []).append(index)
     ties: dict[int, Tie] = {}
     for group in by_size.values():
-        originals: list[tuple[int, Array]] = []
+        originals: list[tuple[int, _Edges]] = []
         for index in sorted(group, key=lambda i: (parameters[i].role is not Role.embedding, i)) if group[1:] else ():
             tensor = stored[parameters[index].name]
             if common_value(tensor) is not None:
                 continue
-            values = tensor.numpy()
+            edges = _Edges.of(tensor)
             for original, others in originals:
-                if _equal(values, others):
-                    ties[index] = Tie(original, transposed=False)
-                elif _equal(values, others.T):
-                    ties[index] = Tie(original, transposed=True)
-                else:
-                    continue
-                break
+                tie = _tie(tensor, edges, stored[parameters[original].name], others)
+                if tie is not None:
+                    ties[index] = Tie(original, transposed=tie)
+                    break
             else:
-                originals.append((index, values))
+                originals.append((index, edges))
     return ties
 
 
-def _equal(values: Array, others: Array) -> bool:
-    if values.shape != others.shape or values.dtype != others.dtype:
+class _Edges(NamedTuple):
+    """The beginnings of the first row and of the first column of a matrix, which mostly tell two apart: no matrix of a
+    gigabyte is read, or held, to be compared with another one.
+    """
+
+    row: Array
+    column: Array
+
+    @classmethod
+    def of(cls, tensor: StoredTensor) -> _Edges:
+        rows, columns = tensor.shape
+        return cls(tensor.sample(1, min(columns, _SAMPLE)), tensor.sample(columns, min(rows, _SAMPLE)))
+
+
+def _tie(tensor: StoredTensor, edges: _Edges, other: StoredTensor, others: _Edges) -> bool | None:
+    """Whether a matrix is another one transposed; False where it is that one as it is, None where it is neither."""
+    if tensor.dtype != other.dtype:
+        return None
+    if (
+        tensor.shape == other.shape
+        and np.array_equal(edges.row, others.row)
+        and np.array_equal(tensor.numpy(), other.numpy())
+    ):
         return False
-    return np.array_equal(values[0, :_SAMPLE], others[0, :_SAMPLE]) and np.array_equal(values, others)
+    transposed = tensor.shape == other.shape[::-1] and np.array_equal(edges.row, others.column)
+    return True if transposed and np.array_equal(tensor.numpy(), other.numpy().T) else None
