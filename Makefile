@@ -109,6 +109,7 @@ docs: $(READY)  ## build the documentation into out/site/
 	$(BIN)/mkdocs build --strict
 
 bench: $(READY)  ## the speed tables of the README
+	$(BIN)/python benchmarks/whole_process.py
 	$(BIN)/python benchmarks/predict_speed.py
 	$(BIN)/python benchmarks/train_step.py --modules
 

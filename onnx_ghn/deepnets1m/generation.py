@@ -14,6 +14,7 @@ from onnx_ghn.deepnets1m.official_write import write_official
 from onnx_ghn.deepnets1m.sampler import split_rules
 from onnx_ghn.deepnets1m.sampling_stream import JOB_SIZE, draw_job
 from onnx_ghn.errors import DataError, ModelWriteError, OptionError
+from onnx_ghn.installing import require
 from onnx_ghn.onnx_io.continuing import open_to_continue
 from onnx_ghn.parallel import in_order
 
@@ -50,7 +51,7 @@ def generate(
         how many architectures the file held before.
 
     Raises:
-        OptionError: no such split, numbers out of range, or a backend that is not installed.
+        OptionError: no such split, numbers out of range, or a package that is not installed.
         ModelWriteError: the file cannot be written, or holds something else.
     """
     out = os.fspath(out)
@@ -59,6 +60,7 @@ def generate(
         raise OptionError(f"{n} architectures from seed {seed}: there must be at least one, from a seed of at least 0")
     if not is_official(out):
         return _generate_compact(split, n, seed, out, workers, backend, force, progress)
+    require("h5py", "train")  # before the work, not after it
     check_outputs([out, meta_path(out)], force)
     partial = f"{os.path.splitext(out)[0]}.partial.jsonl"
     n_before = _generate_compact(split, n, seed, partial, workers, backend, force, progress)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from onnx_ghn.arrays import Array
+from onnx_ghn.installing import require
 from onnx_ghn.reading import open_regular
 
 __all__ = ["group_names", "open_hdf5", "read_matrix"]
@@ -25,9 +26,8 @@ _MAX_FILE_RATIO = 1100  # deflate makes a byte out of a thousand at most; what i
 
 
 def open_hdf5(path: str) -> Any:
-    """An h5py.File of a regular file. Raises OSError."""
-    import h5py
-
+    """An h5py.File of a regular file. Raises OSError; NotInstalledError: there is no h5py."""
+    h5py = require("h5py", "train")
     os.close(open_regular(path))
     return h5py.File(path, "r")
 

@@ -20,6 +20,7 @@ from onnx_ghn.deepnets1m.official import meta_path
 from onnx_ghn.deepnets1m.symbolic import count_trainable, n_trainable, symbolic_graph
 from onnx_ghn.errors import ModelWriteError, OptionError
 from onnx_ghn.graph.model import ComputationGraph
+from onnx_ghn.installing import require
 from onnx_ghn.onnx_io.transaction import NewFile, Transaction
 
 __all__ = ["write_official"]
@@ -48,8 +49,7 @@ def write_official(
         GraphError: an architecture whose output does not depend on its input.
         ModelWriteError: the files cannot be written, or exist; nothing was changed.
     """
-    import h5py
-
+    h5py = require("h5py", "train")
     path = os.fspath(path)
     if not is_official(path):
         raise OptionError(f"{path}: the official file must end in .hdf5")
