@@ -57,7 +57,7 @@ def _check_there(path: str, kind: type[OnnxGhnError]) -> None:
 def check_ghn(name: str) -> None:
     """Refuse a GHN that is neither a shipped name nor a path. Raises CheckpointError."""
     shipped = _shipped_names()
-    if name in shipped:
+    if name in shipped or name.startswith("hf://"):  # the hub is asked when it is needed
         return
     try:
         found = bool(name) and Path(name).expanduser().exists()

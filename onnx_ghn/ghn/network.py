@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +21,11 @@ from onnx_ghn.ghn.decoders import ConvDecoder, DecoderBlocks, MLPDecoder, decode
 from onnx_ghn.ghn.dirac import DiracHead
 from onnx_ghn.ghn.gatedgnn import GatedGNN
 from onnx_ghn.ghn.graphormer import Graphormer
+from onnx_ghn.ghn.hub import SCHEME, Address, upload
 from onnx_ghn.ghn.lookup import LookupTable
 from onnx_ghn.ghn.memory import check_attention, memory_told
 from onnx_ghn.ghn.mlp import MLP, layer_at
+from onnx_ghn.ghn.module_files import load_module, save_with_card
 from onnx_ghn.ghn.shape_encoder import ShapeEncoder
 from onnx_ghn.ghn.sizes import LARGE, MAX_DISTANCE, N_PRIMITIVES
 from onnx_ghn.ghn.sweeps import sweep_of
@@ -29,6 +34,7 @@ from onnx_ghn.ghn.tensor_tiling import fit_kernel, position_rows, tile
 from onnx_ghn.ghn.threads import one_thread
 from onnx_ghn.ghn.tiling import Block, position_grid
 from onnx_ghn.graph.model import ComputationGraph
+from onnx_ghn.scratch import scratch_folder
 
 __all__ = ["GHN"]
 
@@ -67,6 +73,63 @@ class GHN(nn.Module):
             self.dirac = DiracHead(hid, config.max_shape[1])
         self.decoder_1d = MLP(hid, (2 * hid, 2 * channels), last_relu=False)
         self.bias_class = nn.Sequential(nn.ReLU(), nn.Linear(channels, config.num_classes))
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | os.PathLike[str], *, revision: str | None = None, device: str | torch.device = "cpu"
+    ) -> Self:
+        """A GHN of a folder, or of a repository of the Hugging Face hub, in evaluation mode.
+
+        Args:
+            source: a folder; owner/name; or what `load_ghn` takes.
+            revision: of the repository: a branch, a tag or a commit.
+            device: of the weights.
+
+        Raises:
+            CheckpointError: absent, damaged, not a GHN, or tensors that its config does not have.
+            OptionError: a device that is not there, or a hub without its extra.
+        """
+        text = os.fspath(source)
+        if not text.startswith(SCHEME) and text.count("/") == 1 and not Path(text).exists():
+            text = SCHEME + text
+        if revision is not None:
+            owner, name = Address.of(text).repository.split("/")
+            text = f"{SCHEME}{owner}/{name}@{quote(revision, safe='')}"
+        return load_module(cls, text, device)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the weights, the config, the policy that it was read with, and a model card where there is none.
+
+        Raises:
+            CheckpointError: the folder cannot be written.
+        """
+        return save_with_card(self, folder)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload a graph hypernetwork",
+    ) -> str:
+        """Write what `save_pretrained` writes into a repository of the Hugging Face hub.
+
+        Args:
+            repository: owner/name; it is made where there is none.
+            private: whether a new repository is; None leaves it to the owner's settings.
+            revision: the branch to write to.
+
+        Returns:
+            the address of the commit.
+
+        Raises:
+            CheckpointError: no such owner, no right to write, or no connection.
+            OptionError: a hub without its extra.
+        """
+        with scratch_folder() as folder:
+            files = self.save_pretrained(folder / "ghn")
+            return upload(files, repository, private=private, revision=revision, message=commit_message)
 
     def __repr__(self) -> str:
         config = self.config

@@ -16,6 +16,7 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.errors import CheckpointError
 from onnx_ghn.ghn.config import GHNConfig
 from onnx_ghn.ghn.config_files import CONFIG, read_config
+from onnx_ghn.ghn.hub import SCHEME, download
 from onnx_ghn.ghn.published import infer_config, renamed
 from onnx_ghn.ghn.weight_shapes import weight_shapes
 from onnx_ghn.reading import open_regular
@@ -50,7 +51,7 @@ def read_ghn(source: str | os.PathLike[str] | None = None) -> StoredGHN:
     Args:
         source: the name of a shipped GHN, None for the default one; a folder with model.safetensors and config.json; a
             .safetensors file, with <same stem>.config.json or config.json beside it; a published .pt file, which takes
-            torch.
+            torch; an address of any of these on the Hugging Face hub, hf://owner/name[@revision][/file].
 
     Raises:
         CheckpointError: absent, damaged, not a GHN, or tensors that its config does not have.
@@ -81,6 +82,8 @@ def _resolve(source: str | os.PathLike[str] | None) -> Path:
     text = os.fspath(source)
     if text in shipped:
         return shipped[text]
+    if text.startswith(SCHEME):
+        return download(text)
     try:
         path = Path(text).expanduser()
         found = bool(text) and path.exists()
