@@ -106,7 +106,9 @@ def required(help: str, flag: str = "", **told: Any) -> Any:
 
 def ghn_setting(help: str, check: str = "ghn") -> str | None:
     """A GHN: a shipped name, a folder, or a published file; see `Setting` for `check`."""
-    text = f"{help}: a shipped name (see `ghns`), a folder, a published .pt file, or hf://owner/name[@revision][/file]."
+    text = (
+        f"{help}: a shipped name (see `ghns`), a folder, a published .pt file, or `hf://owner/name[@revision][/file]`."
+    )
     return setting(None, text, "-C", option="--ghn", aliases=["--ckpt"], metavar="GHN", check=check)
 
 

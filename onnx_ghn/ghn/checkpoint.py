@@ -18,7 +18,7 @@ def load_ghn(source: str | os.PathLike[str] | None = None, device: str | torch.d
     """A GHN, in evaluation mode.
 
     Args:
-        source: as of `read_ghn`: a shipped name, a folder, a file, or an address hf://owner/name[@revision][/file].
+        source: as of `read_ghn`: a shipped name, a folder, a file, or an address `hf://owner/name[@revision][/file]`.
         device: of the weights.
 
     Raises:

@@ -34,7 +34,7 @@ class Address(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> Address:
-        """Read hf://owner/name[@revision][/file]; a slash in a revision is written %2F. Raises CheckpointError."""
+        """Read `hf://owner/name[@revision][/file]`; a slash in a revision is written %2F. Raises CheckpointError."""
         found = _FORM.fullmatch(text)
         if found is None:
             raise CheckpointError(f"{text}: not an address of the hub; write hf://owner/name[@revision][/file]")

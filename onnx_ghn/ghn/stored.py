@@ -51,7 +51,7 @@ def read_ghn(source: str | os.PathLike[str] | None = None) -> StoredGHN:
     Args:
         source: the name of a shipped GHN, None for the default one; a folder with model.safetensors and config.json; a
             .safetensors file, with <same stem>.config.json or config.json beside it; a published .pt file, which takes
-            torch; an address of any of these on the Hugging Face hub, hf://owner/name[@revision][/file].
+            torch; an address of any of these on the Hugging Face hub, `hf://owner/name[@revision][/file]`.
 
     Raises:
         CheckpointError: absent, damaged, not a GHN, or tensors that its config does not have.
