@@ -6,7 +6,7 @@
 
 The networks are split into halves. The rules are fitted on the first and judged on the second; then the other way
 round, so that each network is judged by rules that it had no part in, and it shows whether the same rules come out.
-What is written is fitted on all of them, but on none of the suite `further`, which judges it.
+What is written is fitted on all of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from onnx_ghn.passes import open_model
 from onnx_ghn.prediction.features import ModelFeatures, model_features
 
 _MODES = ("auto", "early")
-_JUDGES = "further"  # the suite that nothing is fitted on
 
 
 def features_of(name: str) -> ModelFeatures:
@@ -66,27 +65,21 @@ def main(rows: tuple[Path, ...], output: Path | None, knows: str) -> None:
         features = {name: features_of(name) for name in found}
     except OnnxGhnError as error:
         raise click.ClickException(str(error)) from error
-    fit_on = {name: of for name, of in features.items() if _JUDGES not in ENTRANTS[name].suites}
-    first, second = halves(fit_on)
+    first, second = halves(features)
     policies = [fitted(found, features, half) for half in (first, second)]
-    whole = fitted(found, features, list(fit_on))
-    judges = [name for name in features if name not in fit_on]
+    whole = fitted(found, features, list(features))
     for mode in _MODES:
         click.echo(_rules_table(mode, [*policies, whole]))
-        for words, judged in (
-            ("each half by the rules of the other", [(policies[0], second), (policies[1], first)]),
-            (f"the suite {_JUDGES}, by the rules of both halves together", [(whole, judges)]),
-        ):
-            starts = {name: _start(mode, of, features[name]) for of, names in judged for name in names}
-            if starts:
-                click.echo(judged_table(f"{mode}, {words}", found, starts, list(starts)))
-    members = [[name for name in fit_on if cell.holds(features[name])] for cell in SCALED_CELLS]
+        judged = [(policies[0], second), (policies[1], first)]
+        starts = {name: _start(mode, of, features[name]) for of, names in judged for name in names}
+        click.echo(judged_table(f"{mode}, each half by the rules of the other", found, starts, list(starts)))
+    members = [[name for name in features if cell.holds(features[name])] for cell in SCALED_CELLS]
     gains = [gain_by_scaling(found, names) for names in members]
     click.echo(_scaled_table([len(names) for names in members], gains))
     if output is not None:
         scaled = [cell for cell, gain in zip(SCALED_CELLS, gains, strict=True) if gain is not None]
         output.write_text(json.dumps(policy_of(knows, whole, scaled), indent=1) + "\n", encoding="utf-8")
-        click.echo(f"wrote {output}: fitted on {len(fit_on)} networks")
+        click.echo(f"wrote {output}: fitted on {len(features)} networks")
 
 
 def _start(mode: str, of: Mapping[str, Mapping[str, Chosen]], features: ModelFeatures) -> str:

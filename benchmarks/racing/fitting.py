@@ -74,19 +74,33 @@ class Cell:
 
 _CLASSES = {"least": 2, "most": 2}  # axes of the output: batch and classes
 _PICTURES = {"least": 3, "most": 5}
+_CLASSIFIERS: Mapping[str, Any] = {"data": ["image"], "attention": [False], "output_axes": _CLASSES}
+_HARDLY = 0.02  # share of the weights' elements
 
 CELLS: Sequence[Cell] = (
     Cell(
-        "convolutional image classifiers with batch norms",
-        {"data": ["image"], "attention": [False], "output_axes": _CLASSES, "norm": ["batch"]},
+        "convolutional classifiers of colour images with batch norms",
+        {**_CLASSIFIERS, "norm": ["batch"], "channels": {"least": 3}},
+    ),
+    Cell(
+        "convolutional classifiers of images of one channel with batch norms",
+        {**_CLASSIFIERS, "norm": ["batch"], "channels": {"most": 2}},
     ),
     Cell(
         "convolutional image classifiers without batch norms",
-        {"data": ["image"], "attention": [False], "output_axes": _CLASSES, "norm": ["layer", "none"]},
+        {**_CLASSIFIERS, "norm": ["layer", "none"], "conv2d_share": {"least": _HARDLY}},
     ),
     Cell(
-        "convolutional networks from images to images or boxes",
-        {"data": ["image"], "attention": [False], "output_axes": _PICTURES},
+        "image classifiers with hardly a weight in convolutions",
+        {**_CLASSIFIERS, "norm": ["layer", "none"], "conv2d_share": {"most": _HARDLY}},
+    ),
+    Cell(
+        "convolutional networks from images to images of their size",
+        {"data": ["image"], "attention": [False], "output_axes": _PICTURES, "full_size": [True]},
+    ),
+    Cell(
+        "convolutional networks from images to coarser maps or boxes",
+        {"data": ["image"], "attention": [False], "output_axes": _PICTURES, "full_size": [False]},
     ),
     Cell("image networks with attention", {"data": ["image"], "attention": [True]}),
     Cell("networks of series and sound", {"data": ["series"]}),
@@ -204,7 +218,7 @@ def policy_of(knows: str, chosen: Mapping[str, Mapping[str, Chosen]], scaled: Se
             if start == BASELINE:
                 continue
             conditions, why, post = CANDIDATES[start]
-            rule = {"model": dict(cell.conditions), "tensor": conditions, "take": True, "why": f"{why} of {cell.words}"}
+            rule = {"model": dict(cell.conditions), "tensor": conditions, "take": True, "why": why}
             rules[mode].append(rule if post == "none" else {**rule, "post": post})
     unit_scales = [{"model": dict(cell.conditions), "take": True, "why": cell.words} for cell in scaled]
     return {"knows": knows, "rules": rules, **({"unit_scales": unit_scales} if unit_scales else {})}

@@ -53,6 +53,8 @@ class ModelFeatures:
         trained: whether it holds what no framework draws: norms whose scales differ, or, where it has none, weights
             with heavy tails.
         n_outputs: along the last axis of its first output; 0 where it is unknown.
+        channels: of its first input, where that is an image, 3 for colour; 0 where it is none, or they are unknown.
+        full_size: its first output has the height, or the width, of that image, as of a segmentation.
     """
 
     data: Data
@@ -65,6 +67,8 @@ class ModelFeatures:
     recurrent_share: float
     trained: bool
     n_outputs: int = 0
+    channels: int = 0
+    full_size: bool = False
 
     @property
     def words(self) -> str:
@@ -111,8 +115,11 @@ def model_features(model: ir.Model, graph: ComputationGraph, stored: Mapping[str
     norm: Norm = "none" if not n_batch + n_layer else "batch" if n_batch >= n_layer else "layer"
     outputs = model.graph.outputs
     shape = outputs[0].shape if outputs else None
+    data, given = _first_input(model)
     return ModelFeatures(
-        data=_data(model),
+        data=data,
+        channels=_channels(given) if data == "image" else 0,
+        full_size=data == "image" and shape is not None and _is_full_size(given, tuple(shape)),
         output_axes=len(shape) if shape is not None else 0,
         n_outputs=shape[-1] if shape is not None and len(shape) and isinstance(shape[-1], int) else 0,
         attention=Primitive.msa in primitives,
@@ -180,19 +187,29 @@ def _kind(parameter: Parameter) -> Kind:
             return "other"
 
 
-def _data(model: ir.Model) -> Data:
-    """What the first input looks like that has a shape."""
+def _channels(shape: Sequence[object]) -> int:
+    """Of images, (N, C, H, W) or (N, H, W, C): the smaller of the axes that may be theirs; 0 where none is known."""
+    return min((size for size in (shape[1], shape[3]) if isinstance(size, int) and size > 0), default=0)
+
+
+def _is_full_size(given: Sequence[object], output: Sequence[object]) -> bool:
+    """Whether images, (N, C, H, W) or (N, H, W, C), become maps of their height or width: axis 2 is one of both."""
+    return len(output) == 4 and isinstance(output[2], int) and output[2] == given[2]
+
+
+def _first_input(model: ir.Model) -> tuple[Data, Sequence[object]]:
+    """What the first input looks like that has a shape, and its shape."""
     initializers = model.graph.initializers
     for value in model.graph.inputs:
         if value.name in initializers or value.shape is None or value.dtype is None:
             continue
         axes = len(value.shape)
         if value.dtype.name in _TOKEN_TYPES and axes <= 2:
-            return "tokens"
+            return "tokens", ()
         kinds: Mapping[int, Data] = {2: "table", 3: "series", 4: "image", 5: "video"}
         if axes in kinds:
-            return kinds[axes]
-    return "other"
+            return kinds[axes], tuple(value.shape)
+    return "other", ()
 
 
 def _is_trained(parameters: Sequence[Parameter], stored: Mapping[str, StoredTensor]) -> bool:

@@ -292,7 +292,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "data" / "examples"
     [
         ("resnet18_cifar10", {"conv2d"}),
         ("mobilenet_keras", {"conv2d"}),
-        ("detector_fpn", {"conv2d"}),
+        ("detector_fpn", set()),
         ("vit_small_torch", set()),
         ("gpt_like", set()),
         ("bert_like", set()),
@@ -310,6 +310,44 @@ def test_what_the_shipped_policy_predicts_of_the_examples(name: str, kinds: set[
     assert predicted == (spatial if kinds else set())
     early = {e.parameter.name for e in inspect_model(path, policy="early").coverage.entries if e.outcome == "predicted"}
     assert early >= predicted
+
+
+class _Maps(nn.Module):
+    """Convolutions with batch norms, whose maps have the size of the images or half of it, or end in classes."""
+
+    def __init__(self, channels: int, stride: int, classes: bool, norm: bool = True) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 16, 3, stride, padding=1)
+        self.norm = nn.BatchNorm2d(16) if norm else nn.Identity()
+        self.last = nn.Linear(16, 10) if classes else nn.Conv2d(16, 4, 3, padding=1)
+        self.classes = classes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        return self.last(x.mean((2, 3)) if self.classes else x)
+
+
+@pytest.mark.parametrize(
+    ("net", "side", "n_predicted"),
+    [
+        ((3, 1, True), 32, 1),
+        ((1, 1, True), 32, 0),  # spectrograms: there kernels end lower
+        ((1, 1, True, False), 32, 1),  # as LeNet
+        ((3, 1, False), 32, 2),  # as a U-Net
+        ((3, 2, False), 32, 0),  # as a detector
+    ],
+    ids=["colour", "one channel", "one channel, no norm", "maps of full size", "coarser maps"],
+)
+def test_where_the_default_keeps_the_authors_start(
+    net: tuple[Any, ...], side: int, n_predicted: int, tmp_path: Path
+) -> None:
+    """As measured: docs/race.md."""
+    torch.manual_seed(0)
+    path = tmp_path / "net.onnx"
+    onnx.save(export(_Maps(*net), torch.randn(1, net[0], side, side)), path)
+    for policy, n in (("auto", n_predicted), ("none", 0)):
+        entries = inspect_model(path, policy=policy).coverage.entries
+        assert sum(entry.outcome == "predicted" for entry in entries) == n
 
 
 def test_the_shipped_policy_leaves_networks_with_attention_alone() -> None:
