@@ -48,7 +48,7 @@ def test_commands_there_and_back(net: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     report = json.loads(done.output)
     assert (report["n_weights"], report["share"], report["left"]) == (6, 1.0, [])
-    assert run("predict", model, "-o", init).exit_code == 0
+    assert run("predict", model, "-o", init, "--policy", "all").exit_code == 0
     done = run("load", f"torch:{net}:build", init, "-o", weights, "--set", "width=6")
     assert done.exit_code == 0, done.output
     assert "6 of 6 weights loaded (100.00% of" in done.output

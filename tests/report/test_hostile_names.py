@@ -66,7 +66,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
     path = model(folder)
     for arguments in (
-        ("report", path, "-o", folder / "page.html"),
+        ("report", path, "-o", folder / "page.html", "--policy", "all"),
         ("draw", path, "-o", folder / "net.svg"),
         ("draw", path, "-o", folder / "net.dot"),
     ):
