@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelFeatures", "TensorFeatures", "model_features", "tensor_features"]
 
+Dim = TypeVar("Dim")
 Data = Literal["image", "video", "series", "table", "tokens", "other"]
 Norm = Literal["batch", "layer", "none"]
 Kind = Literal["conv1d", "conv2d", "conv3d", "linear", "recurrent", "embedding", "position", "norm", "bias", "other"]
@@ -44,7 +45,7 @@ class ModelFeatures:
     Attributes:
         data: what its first input looks like: four axes are an image, five a video, three a series, two a table,
             integers tokens.
-        output_axes: of its first output, the batch counted; 0 where it is unknown.
+        output_axes: of its first output, the batch counted; 0 where it is unknown. (N, C, 1, 1) are two: pooled maps.
         attention: whether some node is attention.
         recurrent: whether it has recurrent cells.
         norm: the kind that most of its norms are of.
@@ -114,12 +115,12 @@ def model_features(model: ir.Model, graph: ComputationGraph, stored: Mapping[str
     n_batch, n_layer = primitives.count(Primitive.bn), primitives.count(Primitive.ln)
     norm: Norm = "none" if not n_batch + n_layer else "batch" if n_batch >= n_layer else "layer"
     outputs = model.graph.outputs
-    shape = outputs[0].shape if outputs else None
+    shape = _without_last_ones(tuple(outputs[0].shape)) if outputs and outputs[0].shape is not None else None
     data, given = _first_input(model)
     return ModelFeatures(
         data=data,
         channels=_channels(given) if data == "image" else 0,
-        full_size=data == "image" and shape is not None and _is_full_size(given, tuple(shape)),
+        full_size=data == "image" and shape is not None and _is_full_size(given, shape),
         output_axes=len(shape) if shape is not None else 0,
         n_outputs=shape[-1] if shape is not None and len(shape) and isinstance(shape[-1], int) else 0,
         attention=Primitive.msa in primitives,
@@ -190,6 +191,13 @@ def _kind(parameter: Parameter) -> Kind:
 def _channels(shape: Sequence[object]) -> int:
     """Of images, (N, C, H, W) or (N, H, W, C): the smaller of the axes that may be theirs; 0 where none is known."""
     return min((size for size in (shape[1], shape[3]) if isinstance(size, int) and size > 0), default=0)
+
+
+def _without_last_ones(shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """The shape of an output without axes of length 1 at its end, but for the first two."""
+    while len(shape) > 2 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
 
 
 def _is_full_size(given: Sequence[object], output: Sequence[object]) -> bool:

@@ -315,15 +315,17 @@ def test_what_the_shipped_policy_predicts_of_the_examples(name: str, kinds: set[
 class _Maps(nn.Module):
     """Convolutions with batch norms, whose maps have the size of the images or half of it, or end in classes."""
 
-    def __init__(self, channels: int, stride: int, classes: bool, norm: bool = True) -> None:
+    def __init__(self, channels: int, stride: int, classes: bool, norm: bool = True, pooled: bool = False) -> None:
         super().__init__()
         self.stem = nn.Conv2d(channels, 16, 3, stride, padding=1)
         self.norm = nn.BatchNorm2d(16) if norm else nn.Identity()
         self.last = nn.Linear(16, 10) if classes else nn.Conv2d(16, 4, 3, padding=1)
-        self.classes = classes
+        self.classes, self.pooled = classes, pooled
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.norm(self.stem(x)))
+        if self.pooled:  # (N, 10, 1, 1), as of SqueezeNet before it is flattened
+            return nn.functional.adaptive_avg_pool2d(nn.functional.conv2d(x, self.last.weight[:, :, None, None]), 1)
         return self.last(x.mean((2, 3)) if self.classes else x)
 
 
@@ -333,10 +335,11 @@ class _Maps(nn.Module):
         ((3, 1, True), 32, 1),
         ((1, 1, True), 32, 0),  # spectrograms: there kernels end lower
         ((1, 1, True, False), 32, 1),  # as LeNet
+        ((3, 1, True, True, True), 32, 1),  # as SqueezeNet
         ((3, 1, False), 32, 2),  # as a U-Net
         ((3, 2, False), 32, 0),  # as a detector
     ],
-    ids=["colour", "one channel", "one channel, no norm", "maps of full size", "coarser maps"],
+    ids=["colour", "one channel", "one channel, no norm", "pooled", "maps of full size", "coarser maps"],
 )
 def test_where_the_default_keeps_the_authors_start(
     net: tuple[Any, ...], side: int, n_predicted: int, tmp_path: Path
