@@ -282,6 +282,8 @@ def _superseded(target: str, model: ir.Model) -> list[str]:
         return []
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         return []
+    if not data_locations(target, damaged=True):  # a look that is soon done: mostly there are none
+        return []
     name, folder = os.path.basename(target), os.path.dirname(target) or os.curdir
     found = {os.path.join(os.path.realpath(folder), location) for location in data_locations(target)
              if os.path.basename(location) == location and _is_data_name(location, name)}  # fmt: skip
