@@ -1,6 +1,8 @@
-"""Speed of the main job: graph + GHN, whole predict against onnx.load + onnx.save, start-up, peak memory.
+"""Speed of the main job in one process: graph + GHN, whole predict against onnx.load + onnx.save.
 
-    python benchmarks/predict_speed.py [--large-gib 4] [--repeats 7]
+    python benchmarks/predict_speed.py [--repeats 7]
+
+Start-up, memory and large models are those of benchmarks/whole_process.py.
 
 Networks come from torchvision (untrained), exported here; the GHN is GHN-2 (hid 32, ImageNet). Two threads.
 Medians of repeated runs in one process, after one warm-up run; the cold figures are the first runs.
@@ -14,8 +16,6 @@ import io
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -97,65 +97,10 @@ def whole_predict(folder: Path, repeats: int) -> None:
         print(f"| {name} | {megabytes:.0f} | {theirs:.3f} | {ours:.3f} | {ours / theirs:.2f} |")
 
 
-def start_up(repeats: int) -> None:
-    """`onnx-ghn --help` as a process."""
-    command = [sys.executable, "-m", "onnx_ghn", "--help"]
-    first, median = timed(lambda: subprocess.run(command, check=True, capture_output=True), repeats)
-    print(f"\n`onnx-ghn --help`: first {first:.2f} s, median {median:.2f} s")
-
-
-_LARGE = """
-import sys
-import onnx_ghn
-ghn = onnx_ghn.new_ghn("ghn2", seed=0)
-onnx_ghn.predict(sys.argv[1], sys.argv[2], ghn=ghn, calibrate="none", correct_scales=False, force=True)
-# Not ru_maxrss: a child process inherits its parent's there.
-status = open("/proc/self/status").read()
-print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
-"""
-
-
-def large_model(folder: Path, gib: float) -> None:
-    """A chain of 8192 × 8192 matrices in external data: peak memory of a whole predict process."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    side, name = 8192, "large.onnx"
-    tensor_bytes = side * side * 4
-    count = max(1, round(gib * 2**30 / tensor_bytes))
-    with open(folder / f"{name}.data", "wb") as data:  # a file with holes: the weights' values don't matter
-        data.truncate(count * tensor_bytes)
-    weights, nodes = [], []
-    for i in range(count):
-        tensor = TensorProto(name=f"w{i}", dims=[side, side], data_type=TensorProto.FLOAT)
-        tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (
-            ("location", f"{name}.data"),
-            ("offset", i * tensor_bytes),
-            ("length", tensor_bytes),
-        ):
-            tensor.external_data.add(key=key, value=str(value))
-        weights.append(tensor)
-        nodes.append(helper.make_node("MatMul", [f"x{i}", f"w{i}"], [f"x{i + 1}"]))
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", side]) for n in ("x0", f"x{count}")]
-    graph = helper.make_graph(nodes, "large", ends[:1], ends[1:], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / name)
-    start = time.perf_counter()
-    command = [sys.executable, "-c", _LARGE, str(folder / name), str(folder / "large_out.onnx")]
-    peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    seconds = time.perf_counter() - start
-    limit = 0.8 * 2**30 + 2 * tensor_bytes
-    print(
-        f"\n{count * tensor_bytes / 2**30:.1f} GiB in external data: {seconds:.1f} s, peak {peak / 2**30:.2f} GiB "
-        f"(0.8 GiB + twice the largest tensor: {limit / 2**30:.2f} GiB)"
-    )
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--large-gib", type=float, default=4.0, help="0 leaves that part out")
     options = parser.parse_args()
     import torch
 
@@ -167,9 +112,6 @@ def main() -> None:
             export(net, folder)
         graph_and_ghn(folder, options.repeats)
         whole_predict(folder, options.repeats)
-        start_up(options.repeats)
-        if options.large_gib:
-            large_model(folder, options.large_gib)
 
 
 if __name__ == "__main__":

@@ -55,9 +55,14 @@ def _check_there(path: str, kind: type[OnnxGhnError]) -> None:
 
 
 def check_ghn(name: str) -> None:
-    """Refuse a GHN that is neither a shipped name nor a path. Raises CheckpointError."""
+    """Refuse a GHN that is no shipped name, no path and no address of the hub. Raises CheckpointError."""
+    from onnx_ghn.ghn.hub import SCHEME, Address
+
     shipped = _shipped_names()
-    if name in shipped or name.startswith("hf://"):  # the hub is asked when it is needed
+    if name in shipped:
+        return
+    if name.startswith(SCHEME):
+        Address.of(name)  # the hub is asked when it is needed
         return
     try:
         found = bool(name) and Path(name).expanduser().exists()

@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from onnx_ghn.errors import CheckpointError
-from onnx_ghn.ghn.config_files import CONFIG
+from onnx_ghn.ghn.config_files import CONFIG, WEIGHTS, config_names
 from onnx_ghn.installing import require
 from onnx_ghn.shipped import POLICY_FILE
 
 __all__ = ["SCHEME", "Address", "download", "upload"]
 
 SCHEME = "hf://"
-_WEIGHTS = "model.safetensors"
 _FORM = re.compile(r"hf://(?P<owner>[^/@]+)/(?P<name>[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?")
 
 
@@ -98,9 +97,9 @@ def upload(folder: Path, repository: str, *, private: bool | None, revision: str
 def _files(file: str | None) -> list[str]:
     """What is fetched for a file, itself first: its config may lie beside it, and its policy."""
     if file is None:
-        return [_WEIGHTS, CONFIG, POLICY_FILE]
+        return [WEIGHTS, CONFIG, POLICY_FILE]
     path = PurePosixPath(file)
-    return [file, *(str(path.parent / name) for name in (f"{path.stem}.{CONFIG}", CONFIG, POLICY_FILE))]
+    return [file, *(str(path.parent / name) for name in (*config_names(path.name), POLICY_FILE))]
 
 
 def _checkpoints(hub: Any, address: Address) -> list[str]:

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from onnx_ghn.ghn.config import GHNConfig
-from onnx_ghn.ghn.config_files import CONFIG, read_config
+from onnx_ghn.ghn.config_files import CARD, CONFIG, read_config
 from onnx_ghn.shipped import shipped_checkpoints, shipped_ghns
 
 __all__ = ["CheckpointInfo", "list_ghns"]
-
-_CARD = "README.md"
 
 
 class CheckpointInfo(NamedTuple):
@@ -30,7 +28,7 @@ def list_ghns() -> list[CheckpointInfo]:
         CheckpointError: a damaged config among them.
     """
     return [
-        CheckpointInfo(folder.name, folder, read_config(folder / CONFIG), _describe(folder / _CARD))
+        CheckpointInfo(folder.name, folder, read_config(folder / CONFIG), _describe(folder / CARD))
         for folder in shipped_ghns(shipped_checkpoints())
     ]
 

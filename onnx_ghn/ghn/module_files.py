@@ -16,14 +16,12 @@ from torch import Tensor
 from onnx_ghn.errors import CheckpointError, ModelWriteError, OptionError
 from onnx_ghn.ghn.card import card
 from onnx_ghn.ghn.config import GHNConfig
-from onnx_ghn.ghn.config_files import CONFIG
-from onnx_ghn.ghn.stored import CONFIG_KEY, WEIGHTS, read_ghn
+from onnx_ghn.ghn.config_files import CARD, CONFIG, WEIGHTS
+from onnx_ghn.ghn.stored import CONFIG_KEY, read_ghn
 from onnx_ghn.onnx_io import write_file
 from onnx_ghn.shipped import POLICY_FILE
 
 __all__ = ["file_of", "load_module", "save_module", "save_with_card"]
-
-_CARD = "README.md"
 
 
 class _Module(Protocol):
@@ -72,17 +70,7 @@ def load_module(
 
 
 def save_module(ghn: _Module, folder: str | os.PathLike[str]) -> Path:
-    """Write model.safetensors and config.json into a folder (made if absent), each whole or not at all.
-
-    The config is also in the metadata of model.safetensors, so that file alone is a GHN. The same GHN gives
-    the same bytes.
-
-    Returns:
-        The folder.
-
-    Raises:
-        CheckpointError: the folder cannot be written.
-    """
+    """See `checkpoint.save_ghn`."""
     target = Path(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -105,9 +93,9 @@ def save_with_card(ghn: _Module, folder: str | os.PathLike[str]) -> Path:
     try:
         if ghn.policy_file is not None and ghn.policy_file.is_file():
             write_file(target / POLICY_FILE, ghn.policy_file.read_bytes(), force=True)
-        if not (target / _CARD).exists():
+        if not (target / CARD).exists():
             n_weights = sum(tensor.numel() for tensor in ghn.state_dict().values())
-            write_file(target / _CARD, card(ghn.config, n_weights), what="a card")
+            write_file(target / CARD, card(ghn.config, n_weights), what="a card")
     except (OSError, ModelWriteError) as error:
         raise CheckpointError(f"{target}: cannot be written ({error.__cause__ or error})") from error
     return target

@@ -15,16 +15,15 @@ from safetensors import SafetensorError, safe_open
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import CheckpointError
 from onnx_ghn.ghn.config import GHNConfig
-from onnx_ghn.ghn.config_files import CONFIG, read_config
+from onnx_ghn.ghn.config_files import CONFIG, WEIGHTS, config_names, read_config
 from onnx_ghn.ghn.hub import SCHEME, download
 from onnx_ghn.ghn.published import infer_config, renamed
 from onnx_ghn.ghn.weight_shapes import weight_shapes
 from onnx_ghn.reading import open_regular
 from onnx_ghn.shipped import POLICY_FILE, shipped_checkpoints, shipped_ghns
 
-__all__ = ["CONFIG_KEY", "WEIGHTS", "StoredGHN", "read_ghn"]
+__all__ = ["CONFIG_KEY", "StoredGHN", "read_ghn"]
 
-WEIGHTS = "model.safetensors"
 CONFIG_KEY = "onnx_ghn.config"  # in the metadata of the weights
 # GHN-3-XL/m16, the largest published, is 2.6 GB.
 _MAX_WEIGHT_BYTES = 32 * 2**30
@@ -108,13 +107,9 @@ def _check_size(path: Path) -> None:
 
 
 def _config_beside(weights: Path) -> Path | None:
-    """<stem>.config.json (for a stem a.b also a.config.json), or else config.json, in the same folder."""
-    parts = weights.name.removesuffix(".safetensors").split(".")
-    stems = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
-    for candidate in (*(f"{stem}.{CONFIG}" for stem in stems), CONFIG):
-        if (weights.parent / candidate).is_file():
-            return weights.parent / candidate
-    return None
+    """Its config in the same folder; None where there is none."""
+    candidates = (weights.parent / name for name in config_names(weights.name))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def _read_safetensors(path: Path) -> tuple[GHNConfig, dict[str, Array]]:

@@ -107,7 +107,7 @@ def _is_colour(table: Array) -> bool:
     rows, columns = table.shape
     if columns != 3 or rows not in (1, 3):
         return False
-    sums = table.sum(axis=1)
+    sums = table.astype(np.float64).sum(axis=1)
     return math.isclose(float(sums[0]), 1, abs_tol=1e-3) and all(
         min(abs(float(total)), abs(float(total) - 1)) < 1e-3 for total in sums
     )

@@ -14,6 +14,12 @@ for text in {_EXPRESSIONS!r}:
     found += [str(each) for each in (size + 1, size * 2, size // 3, size.simplify(), size.evaluate({{"N": 9, "M": 4}}))]
 print(found)
 """
+_LIGHT = """
+import sys
+from onnx_ghn.cli import light_imports
+light_imports.import_onnx_ir()
+print('sympy' in sys.modules)
+"""
 
 
 def _run(code: str) -> list[str]:
@@ -22,13 +28,7 @@ def _run(code: str) -> list[str]:
 
 
 def test_sizes_are_computed_as_with_sympy() -> None:
-    light = (
-        "import sys\n"
-        "from onnx_ghn.cli.light_imports import import_onnx_ir\n"
-        "import_onnx_ir()\n"
-        "print('sympy' in sys.modules)\n"
-    )
-    is_imported, found = _run(light + _COMPUTE)
+    is_imported, found = _run(_LIGHT + _COMPUTE)
     assert is_imported == "False"
     assert [found] == _run(_COMPUTE)
 
@@ -47,13 +47,7 @@ def test_sympy_is_itself_for_whoever_imports_it_afterwards() -> None:
 
 def test_an_onnx_ir_that_asks_for_more_is_imported_with_sympy() -> None:
     """A later version may name what cannot stand in: then both are imported as they are."""
-    code = (
-        "import sys\n"
-        "from onnx_ghn.cli import light_imports\n"
-        "light_imports._FUNCTIONS = frozenset({'Max'})\n"
-        "light_imports.import_onnx_ir()\n"
-        "print('sympy' in sys.modules)\n"
-    )
-    is_imported, found = _run(code + _COMPUTE)
+    narrow = "from onnx_ghn.cli import light_imports\nlight_imports._FUNCTIONS = frozenset({'Max'})\n"
+    is_imported, found = _run(narrow + _LIGHT + _COMPUTE)
     assert is_imported == "True"
     assert [found] == _run(_COMPUTE)
