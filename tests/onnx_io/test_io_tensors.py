@@ -10,6 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnx_ghn.errors import ModelWriteError
+from onnx_ghn.onnx_io import external as external_data
 from onnx_ghn.onnx_io import inject, read_model, stored_tensors, write_model
 
 KINDS = {
@@ -170,3 +171,26 @@ def test_narrow_types(tmp_path):
             np.testing.assert_array_equal(back.numpy().astype(float), new.astype(float))
             loaded = numpy_helper.to_array(onnx.load(str(paths[0])).graph.initializer[0])
             np.testing.assert_array_equal(loaded.astype(float), new.astype(float))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64, np.uint8])
+@pytest.mark.parametrize("external", [False, True])
+def test_a_sample_is_what_the_whole_tensor_holds(tmp_path, dtype, external, monkeypatch):
+    """Of a data file no more is read: not the megabyte that lies between."""
+    values = np.random.default_rng(0).integers(0, 100, (64, 96)).astype(dtype)
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["w"], ["y"])],
+        "g",
+        [],
+        [helper.make_tensor_value_info("y", helper.np_dtype_to_tensor_dtype(values.dtype), None)],
+        [numpy_helper.from_array(values, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=external, location="d", size_threshold=0)
+    (tensor,) = stored_tensors(read_model(tmp_path / "m.onnx")).values()
+    if external:
+        monkeypatch.setattr(external_data.DataFile, "view", lambda *arguments: pytest.fail("read whole"))
+    for step, count in ((1, 7), (96, 64), (96, 1000), (5, 3), (1, 10**6)):
+        found = tensor.sample(step, count)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, values.reshape(-1)[::step][:count])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 import pytest
@@ -9,7 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 from predict_models import tiny_ghn
 
 from onnx_ghn import predict
+from onnx_ghn.ghn import Block
 from onnx_ghn.graph.builder import build_graph
+from onnx_ghn.graph.layout import Layout
+from onnx_ghn.prediction import making
 
 N = helper.make_node
 
@@ -112,3 +117,13 @@ def test_a_vector_dotted_with_data_is_a_weight(axes: int, shape: tuple[int, ...]
     model = onnx.shape_inference.infer_shapes(_model(nodes, tensors, ["N", 4]))
     parameter = next(p for p in build_graph(model).parameters if p.name == "v")
     assert (parameter.role.value, parameter.layout.canonical) == ("weight", (1, 6))
+
+
+@pytest.mark.parametrize("decoded", [(4, 3), (4, 3, 1, 1)])
+def test_a_repeated_matrix_is_laid_out_as_the_file_has_it(decoded: tuple[int, ...]) -> None:
+    """No transposed gigabyte is put in order piece by piece."""
+    layout = Layout((7, 10)).transpose((1, 0))
+    block = Block(_draw(*decoded), (10, 7, 1, 1)[: len(decoded)], (10, 7))
+    found = making._as_stored(block, SimpleNamespace(layout=layout))
+    np.testing.assert_array_equal(found, layout.from_canonical(block.array()))
+    assert found.flags.c_contiguous

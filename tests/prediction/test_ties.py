@@ -13,6 +13,10 @@ from torch import nn
 
 from onnx_ghn import predict
 from onnx_ghn.ghn import load_ghn
+from onnx_ghn.graph import build_graph
+from onnx_ghn.onnx_io.external import FileSlice
+from onnx_ghn.passes import open_model
+from onnx_ghn.prediction.ties import find_ties
 
 
 def language_model(head: str) -> onnx.ModelProto:
@@ -184,3 +188,29 @@ def test_branches_that_are_equal_up_to_rounding_are_told_apart(kind: str, tmp_pa
     assert np.abs(together[other] - together[one]).max() < 1e-3 * spread
     assert (apart[other] - apart[one]).std() == pytest.approx(0.1 * spread, rel=0.3)
     assert any("out equal to one that reads the same values" in note for note in apart.coverage.notes)
+
+
+def test_matrices_in_a_data_file_are_read_only_where_they_may_be_tied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights of gigabytes are told apart by their edges; of those that may be equal every element counts."""
+    net = Net()
+    x = net.input("N", 48)
+    first = net.random("first", 48, 48)
+    values = np.frombuffer(net.tensors[-1].raw_data, np.float32).reshape(48, 48)
+    nearly = values.copy()
+    nearly[40, 41] += 1  # far from the edges
+    others = (net.tensor("turned", values.T.copy()), net.tensor("nearly", nearly), net.random("other", 48, 48))
+    for name in (first, *others):
+        x = net.op("MatMul", x, name, out=f"x_{name}")
+    onnx.save(net.model(x), tmp_path / "m.onnx", save_as_external_data=True, location="d", size_threshold=0)
+    opened = open_model(tmp_path / "m.onnx")
+    graph = build_graph(tmp_path / "m.onnx")
+    read: list[int] = []
+    was = FileSlice.view
+    monkeypatch.setattr(FileSlice, "view", lambda self: read.append(self.offset) or was(self))
+    ties = find_ties(graph.parameters, opened.stored)
+    names = [parameter.name for parameter in graph.parameters]
+    assert {names[i]: (names[tie.original], tie.transposed) for i, tie in ties.items()} == {"turned": ("first", True)}
+    assert opened.stored["other"].tensor.source.offset not in read
+    assert opened.stored["nearly"].tensor.source.offset in read
