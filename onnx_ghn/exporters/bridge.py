@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
+import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import Concatenate, Generic, Protocol, TypeGuard, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Concatenate, Generic, Protocol, TypeGuard, TypeVar
 
 from onnx_ghn.errors import GraphError, OnnxGhnError, OptionError
+from onnx_ghn.exporters.initializing import Initialization, initialize_live, split_keywords
 from onnx_ghn.exporters.live import LiveModel
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
 from onnx_ghn.exporters.roundtrip import export_live, load_live
+from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 
-__all__ = ["Bridge", "converting", "input_list", "is_shape", "restored_modes"]
+if TYPE_CHECKING:
+    from onnx_ghn.ghn import GHN, ArrayGHN
+
+__all__ = ["Bridge", "check_options", "converting", "input_list", "is_shape", "restored_modes"]
 
 _Model = TypeVar("_Model")
 
 
 @dataclasses.dataclass(frozen=True)
 class Bridge(Generic[_Model]):
-    """`export` and `load` for the models that an adapter takes.
+    """`export`, `load` and `initialize` for the models that an adapter takes.
 
     Attributes:
         adapter: makes a `LiveModel` of a model, example inputs and options. Its class says what these may be.
@@ -49,7 +56,7 @@ class Bridge(Generic[_Model]):
             ModelWriteError: the file exists, or cannot be written.
             OptionError: it is no model of the framework, lacks inputs or weights, or a package is not installed.
         """
-        return export_live(self.adapter(model, example_inputs, **options), path, force=force)
+        return export_live(self._live(model, example_inputs, options), path, force=force)
 
     def load(
         self, model: _Model, onnx_path: str | os.PathLike[str], example_inputs: object = None, **options: object
@@ -63,7 +70,62 @@ class Bridge(Generic[_Model]):
             CheckpointError: the file is of another model; this one is unchanged.
             ModelReadError: the file cannot be read.
         """
-        return load_live(self.adapter(model, example_inputs, **options), onnx_path)
+        return load_live(self._live(model, example_inputs, options), onnx_path)
+
+    def initialize(
+        self,
+        model: _Model,
+        example_inputs: object = None,
+        options: PredictOptions | None = None,
+        *,
+        ghn: str | os.PathLike[str] | GHN | ArrayGHN | None = None,
+        **keywords: object,
+    ) -> Initialization:
+        """Fill a model with predicted weights in place: an export, a prediction and a load, of which no file stays.
+
+        Weights that the prediction keeps stay bit for bit.
+
+        Args:
+            example_inputs: as for `export`.
+            options: how to predict; None takes the defaults.
+            ghn: see `onnx_ghn.predict`.
+            keywords: single fields of `PredictOptions` (policy, include, exclude, calibrate, seed, …), and options of
+                the framework's exporter.
+
+        Returns:
+            the coverage of the prediction, and the report that `load` gives.
+
+        Raises:
+            OnnxGhnError: see `onnx_ghn.predict` and `export`. The model is then unchanged.
+        """
+        changes, export_options = split_keywords(keywords)
+        options = PredictOptions.of(options, **changes)
+        return initialize_live(self._live(model, example_inputs, export_options), options, ghn)
+
+    def _live(self, model: _Model, example_inputs: object, options: Mapping[str, object]) -> LiveModel:
+        """Raises OptionError: the adapter has no option of such a name."""
+        taken = inspect.signature(self.adapter).parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+            own = [name for name, parameter in taken.items() if parameter.kind is parameter.KEYWORD_ONLY]
+            check_options(options, own)
+        return self.adapter(model, example_inputs, **options)
+
+
+def check_options(options: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse an option that neither an export nor a prediction has.
+
+    Args:
+        options: names that are given for an export.
+        known: the options of this framework's exporter.
+
+    Raises:
+        OptionError: the first that is not among them, and what may have been meant.
+    """
+    names = [*known, *PredictKeywords.__annotations__]
+    for option in options:
+        if option not in names:
+            meant = "".join(f"; did you mean `{close}`?" for close in difflib.get_close_matches(option, names, 1))
+            raise OptionError(f"`{option}` is no option of a prediction, nor of this framework's exporter{meant}")
 
 
 @contextlib.contextmanager

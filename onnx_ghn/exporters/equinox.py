@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Set
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters import jax_arrays
 from onnx_ghn.exporters.bridge import Bridge
+from onnx_ghn.exporters.initializing import Initialization
+from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 
 if TYPE_CHECKING:
     import equinox
 
-__all__ = ["EquinoxModel", "LiveEquinox", "export", "load", "save_weights"]
+    from onnx_ghn.ghn import GHN, ArrayGHN
+
+__all__ = ["EquinoxModel", "LiveEquinox", "export", "initialize", "initialized", "load", "save_weights"]
 
 
 @dataclasses.dataclass
@@ -69,7 +74,31 @@ class LiveEquinox(jax_arrays.LiveTree["equinox.Module"]):
 
 
 _bridge = Bridge(LiveEquinox)
-export, load = _bridge.export, _bridge.load
+export, load, initialize = _bridge.export, _bridge.load, _bridge.initialize
+
+
+def initialized(
+    module: equinox.Module,
+    example_inputs: object,
+    options: PredictOptions | None = None,
+    *,
+    ghn: str | os.PathLike[str] | GHN | ArrayGHN | None = None,
+    batched: bool = True,
+    **changes: Unpack[PredictKeywords],
+) -> tuple[equinox.Module, Initialization]:
+    """A new module with predicted weights, and what was predicted. The given module stays as it is.
+
+    Args:
+        example_inputs: an array or a shape, or a list of them. The batch comes first where the model is `batched`.
+        options, ghn, changes: as for `initialize`.
+        batched: see `EquinoxModel`.
+
+    Raises:
+        OnnxGhnError: see `initialize`.
+    """
+    model = EquinoxModel(module, batched)
+    report = initialize(model, example_inputs, options, ghn=ghn, **changes)
+    return model.module, report
 
 
 def save_weights(model: EquinoxModel, path: Path) -> None:

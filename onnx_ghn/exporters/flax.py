@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters import jax_arrays
 from onnx_ghn.exporters.bridge import Bridge
+from onnx_ghn.exporters.initializing import Initialization
 from onnx_ghn.exporters.live import LiveModel
 from onnx_ghn.exporters.output import quiet
 from onnx_ghn.exporters.weight_map import Array
 from onnx_ghn.installing import require
+from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 
 if TYPE_CHECKING:
     from flax import linen, nnx
 
-__all__ = ["LinenModel", "LiveLinen", "LiveNNX", "export", "load", "save_weights"]
+    from onnx_ghn.ghn import GHN, ArrayGHN
+
+__all__ = ["LinenModel", "LiveLinen", "LiveNNX", "export", "initialize", "initialized", "load", "save_weights"]
 
 
 @dataclasses.dataclass
@@ -159,5 +164,33 @@ def _live(model: nnx.Module | LinenModel, example_inputs: object = None) -> Live
     raise OptionError(f"a {type(model).__name__} is neither an nnx.Module nor a LinenModel(module, variables)")
 
 
+def initialized(
+    module: linen.Module,
+    variables: Mapping[str, object],
+    example_inputs: object,
+    options: PredictOptions | None = None,
+    *,
+    ghn: str | os.PathLike[str] | GHN | ArrayGHN | None = None,
+    apply_options: Mapping[str, object] | None = None,
+    **changes: Unpack[PredictKeywords],
+) -> tuple[Mapping[str, object], Initialization]:
+    """New variables of a linen module with predicted weights, as `module.init` gives them, and what was predicted.
+
+    The given variables stay as they are, as is the way of JAX.
+
+    Args:
+        variables: what `module.init` gave.
+        example_inputs: an array or a shape, or a list of them.
+        options, ghn, changes: as for `initialize`.
+        apply_options: see `LinenModel`.
+
+    Raises:
+        OnnxGhnError: see `initialize`.
+    """
+    model = LinenModel(module, variables, apply_options or {})
+    report = initialize(model, example_inputs, options, ghn=ghn, **changes)
+    return model.variables, report
+
+
 _bridge = Bridge(_live)
-export, load = _bridge.export, _bridge.load
+export, load, initialize = _bridge.export, _bridge.load, _bridge.initialize

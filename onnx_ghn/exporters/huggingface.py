@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PretrainedConfig, PreTrainedModel
 
-__all__ = ["LiveTransformer", "example_inputs", "export", "load", "save_weights"]
+__all__ = ["LiveTransformer", "example_inputs", "export", "initialize", "load", "save_weights"]
 
 _LENGTH = 8  # tokens of an example text
 _SAMPLES = 16_000  # samples of an example sound, which is one second long
@@ -58,7 +58,7 @@ class LiveTransformer(LiveModule):
 
 
 _bridge = Bridge(LiveTransformer)
-export, load = _bridge.export, _bridge.load
+export, load, initialize = _bridge.export, _bridge.load, _bridge.initialize
 
 
 def example_inputs(model: PreTrainedModel) -> dict[str, torch.Tensor]:

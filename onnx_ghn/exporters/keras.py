@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import numpy as np
 
 from onnx_ghn.errors import OptionError
-from onnx_ghn.exporters.bridge import Bridge, converting
+from onnx_ghn.exporters.bridge import Bridge, check_options, converting, is_shape
 from onnx_ghn.exporters.live import LiveModel
 from onnx_ghn.exporters.output import quiet
 from onnx_ghn.exporters.roundtrip import unique_name
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
     import torch
 
-__all__ = ["KerasExportOptions", "LiveKeras", "export", "load", "save_weights"]
+__all__ = ["KerasExportOptions", "LiveKeras", "export", "initialize", "load", "save_weights"]
 
 _patching = threading.Lock()
 
@@ -42,8 +42,8 @@ class LiveKeras(LiveModel):
 
     Args:
         model: the model.
-        example_inputs: inputs to call the model on. Only a model that was never called, and so has no weights yet,
-            needs them.
+        example_inputs: inputs to call the model on, or a shape (None for a free axis), or a list of shapes. Only a
+            model that was never called, and so has no weights yet, needs them.
         options: options of `keras.Model.export`.
     """
 
@@ -57,10 +57,11 @@ class LiveKeras(LiveModel):
         keras = require("keras", "keras")
         if not isinstance(model, keras.Model):
             raise OptionError(f"a {type(model).__name__} is no keras.Model")
+        check_options(options, KerasExportOptions.__annotations__)
         self._model = model
         self._options = options
         if example_inputs is not None:
-            model(example_inputs, training=False)
+            model(_given(example_inputs), training=False)
         elif not getattr(model, "_called", True):
             model(_zeros(model), training=False)
         self._backend = keras.backend.backend()
@@ -120,7 +121,7 @@ class LiveKeras(LiveModel):
 
 
 _bridge = Bridge(LiveKeras)
-export, load = _bridge.export, _bridge.load
+export, load, initialize = _bridge.export, _bridge.load, _bridge.initialize
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
@@ -132,6 +133,15 @@ def _to_numpy(weight: keras.Variable) -> Array:
     import keras
 
     return np.asarray(keras.ops.convert_to_numpy(weight))
+
+
+def _given(example_inputs: object) -> object:
+    """Example inputs, with zeros in the place of shapes."""
+    if is_shape(example_inputs):
+        return np.zeros([n if isinstance(n, int) else 1 for n in example_inputs], "float32")
+    if isinstance(example_inputs, list | tuple) and any(is_shape(given) for given in example_inputs):
+        return [_given(given) for given in example_inputs]
+    return example_inputs
 
 
 def _zeros(model: keras.Model) -> object:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnx_ghn.errors import GraphError, OptionError
-from onnx_ghn.exporters.bridge import Bridge, input_list, restored_modes
+from onnx_ghn.exporters.bridge import Bridge, input_list, is_shape, restored_modes
 from onnx_ghn.exporters.live import LiveModel
 from onnx_ghn.exporters.output import captured
 from onnx_ghn.exporters.weight_map import Array
@@ -18,14 +18,14 @@ from onnx_ghn.installing import require
 if TYPE_CHECKING:
     from mindspore import nn
 
-__all__ = ["LiveCell", "export", "load", "save_weights"]
+__all__ = ["LiveCell", "export", "initialize", "load", "save_weights"]
 
 
 class LiveCell(LiveModel):
     """Adapts a MindSpore cell to `roundtrip.LiveModel`.
 
     Args:
-        example_inputs: a mindspore.Tensor, or a list of them.
+        example_inputs: a mindspore.Tensor or a shape, or a list of them.
     """
 
     framework = "mindspore"
@@ -57,7 +57,7 @@ class LiveCell(LiveModel):
         """Convert the cell in inference mode, by MindSpore's exporter."""
         import mindspore
 
-        inputs = input_list(self._inputs)
+        inputs = [mindspore.ops.zeros(tuple(given)) if is_shape(given) else given for given in input_list(self._inputs)]
         path = folder / "model.onnx"
         try:
             with captured(), restored_modes(cell for _, cell in self._model.cells_and_names()):
@@ -71,7 +71,7 @@ class LiveCell(LiveModel):
 
 
 _bridge = Bridge(LiveCell)
-export, load = _bridge.export, _bridge.load
+export, load, initialize = _bridge.export, _bridge.load, _bridge.initialize
 
 
 def save_weights(model: nn.Cell, path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from onnx_ghn.errors import GraphError, OptionError
-from onnx_ghn.exporters.bridge import Bridge, converting, input_list, restored_modes
+from onnx_ghn.exporters.bridge import Bridge, converting, input_list, is_shape, restored_modes
 from onnx_ghn.exporters.live import LiveModel
 from onnx_ghn.exporters.output import captured
 from onnx_ghn.exporters.weight_map import Array
@@ -18,7 +18,7 @@ from onnx_ghn.installing import require
 if TYPE_CHECKING:
     import paddle
 
-__all__ = ["LivePaddle", "export", "load", "save_weights"]
+__all__ = ["LivePaddle", "export", "initialize", "load", "save_weights"]
 
 _OPSET = 17
 
@@ -27,7 +27,8 @@ class LivePaddle(LiveModel):
     """Adapts a paddle.nn.Layer to `roundtrip.LiveModel`.
 
     Args:
-        example_inputs: a tensor (whose first axis becomes free) or a paddle.static.InputSpec, or a list of them.
+        example_inputs: a tensor (whose first axis becomes free), a shape (None for a free axis) or a
+            paddle.static.InputSpec, or a list of them.
     """
 
     framework = "paddle"
@@ -91,17 +92,21 @@ class LivePaddle(LiveModel):
     def _specs(self) -> list[paddle.static.InputSpec]:
         import paddle
 
-        inputs = cast("list[paddle.Tensor]", input_list(self._inputs))
-        return [
-            example
-            if isinstance(example, paddle.static.InputSpec)
-            else paddle.static.InputSpec([None, *example.shape[1:]], example.dtype, f"input_{i}")
-            for i, example in enumerate(inputs)
-        ]
+        specs = []
+        for number, example in enumerate(input_list(self._inputs)):
+            name = f"input_{number}"
+            if isinstance(example, paddle.static.InputSpec):
+                specs.append(example)
+            elif is_shape(example):
+                specs.append(paddle.static.InputSpec(list(example), "float32", name))
+            else:
+                tensor = cast("paddle.Tensor", example)
+                specs.append(paddle.static.InputSpec([None, *tensor.shape[1:]], tensor.dtype, name))
+        return specs
 
 
 _bridge = Bridge(LivePaddle)
-export, load = _bridge.export, _bridge.load
+export, load, initialize = _bridge.export, _bridge.load, _bridge.initialize
 
 
 def save_weights(model: paddle.nn.Layer, path: Path) -> None:

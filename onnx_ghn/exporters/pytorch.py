@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import logging
 import os
 from collections.abc import Iterator, Mapping, Set
@@ -13,11 +12,13 @@ from typing import TYPE_CHECKING, Literal, Unpack, cast
 import numpy as np
 
 from onnx_ghn.errors import GraphError, OptionError
+from onnx_ghn.exporters.bridge import check_options
+from onnx_ghn.exporters.initializing import Initialization, initialize_live, split_keywords
 from onnx_ghn.exporters.live import LiveModel
 from onnx_ghn.exporters.loadable import check_loads
 from onnx_ghn.exporters.module_inputs import n_tensors, n_tensors_read
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
-from onnx_ghn.exporters.roundtrip import export_live, load_live, to_model
+from onnx_ghn.exporters.roundtrip import export_live, load_live
 from onnx_ghn.exporters.weight_map import Array
 from onnx_ghn.onnx_io import read_model
 from onnx_ghn.onnx_io.inputs_read import inputs_read
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from onnx_ghn.ghn import GHN
-    from onnx_ghn.prediction.coverage import CoverageReport
+    from onnx_ghn.ghn import GHN, ArrayGHN
 
 __all__ = ["Initialization", "LiveModule", "ModuleOptions", "export", "initialize", "load", "save_weights"]
 
@@ -151,7 +151,8 @@ class LiveModule(LiveModel):
                 self._check_inputs(path, exporter)
             except GraphError as error:
                 if self._choice != "auto" or first is not None:
-                    raise GraphError(f"{first}; its second exporter: {error}" if first else str(error)) from error
+                    is_new = first is not None and str(first) != str(error)
+                    raise GraphError(f"{first}; its second exporter: {error}" if is_new else str(error)) from error
                 logger.info("%s; trying the second exporter", error)
                 first = error
             else:
@@ -239,20 +240,6 @@ def load(
     return load_live(LiveModule(model, () if example_inputs is None else example_inputs, **options), onnx_path)
 
 
-@dataclasses.dataclass(frozen=True)
-class Initialization:
-    """What `initialize` did: the coverage of the prediction, and the report of the load."""
-
-    coverage: CoverageReport
-    load: LoadReport
-    ghn_name: str
-
-    def __repr__(self) -> str:
-        n_unchanged = len(self.load.unmatched)
-        unchanged = f", {n_unchanged} weights kept" if n_unchanged else ""
-        return f"Initialization(by {self.ghn_name}: {self.coverage!r}{unchanged})"
-
-
 class InitializeKeywords(PredictKeywords, ModuleOptions, total=False):
     """The keyword arguments of `initialize`: those of `onnx_ghn.predict`, and those of an export."""
 
@@ -262,7 +249,7 @@ def initialize(
     example_inputs: object,
     options: PredictOptions | None = None,
     *,
-    ghn: str | os.PathLike[str] | GHN | None = None,
+    ghn: str | os.PathLike[str] | GHN | ArrayGHN | None = None,
     **keywords: Unpack[InitializeKeywords],
 ) -> Initialization:
     """Fill a module with predicted weights in place, by an export, a prediction and a load in memory.
@@ -277,17 +264,11 @@ def initialize(
     Raises:
         OnnxGhnError: see `onnx_ghn.predict` and `export`. The module is then unchanged.
     """
-    from onnx_ghn.prediction.predicting import predict
-
-    names = PredictKeywords.__annotations__
-    changes = cast(PredictKeywords, {name: value for name, value in keywords.items() if name in names})
-    export_options = cast(ModuleOptions, {name: value for name, value in keywords.items() if name not in names})
+    changes, export_options = split_keywords(keywords)
+    check_options(export_options, ModuleOptions.__annotations__)
     options = PredictOptions.of(options, **changes)
-    live = LiveModule(module, example_inputs, **export_options)
-    with to_model(live) as exported:
-        prediction = predict(exported.model, ghn=ghn, options=options)
-        report = load_live(live, prediction.model)
-    return Initialization(prediction.coverage, report, prediction.ghn_name)
+    live = LiveModule(module, example_inputs, **cast(ModuleOptions, export_options))
+    return initialize_live(live, options, ghn)
 
 
 def _inputs(example_inputs: object) -> tuple[tuple[object, ...], dict[str, object]]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnx
     from sklearn.base import BaseEstimator
 
-__all__ = ["LiveEstimator", "export", "load", "save_weights"]
+__all__ = ["LiveEstimator", "export", "initialize", "load", "save_weights"]
 
 
 class LiveEstimator(LiveModel):
@@ -81,7 +81,7 @@ class LiveEstimator(LiveModel):
 
 
 _bridge = Bridge(LiveEstimator)
-export, load = _bridge.export, _bridge.load
+export, load, initialize = _bridge.export, _bridge.load, _bridge.initialize
 
 
 def save_weights(model: BaseEstimator, path: Path) -> None:

@@ -21,7 +21,7 @@ from onnx_ghn.installing import require
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["LiveTensorFlow", "export", "load", "save_weights", "unfolded"]
+__all__ = ["LiveTensorFlow", "export", "initialize", "load", "save_weights", "unfolded"]
 
 _OPSET = 18
 _SIGNATURE = "serving_default"
@@ -106,7 +106,7 @@ class LiveTensorFlow(LiveModel):
 
 
 _bridge = Bridge(LiveTensorFlow)
-export, load = _bridge.export, _bridge.load
+export, load, initialize = _bridge.export, _bridge.load, _bridge.initialize
 
 
 def save_weights(model: tf.Module, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,10 +16,10 @@ import onnx
 import onnxruntime
 import pytest
 
-from onnx_ghn.errors import CheckpointError
+from onnx_ghn.errors import CheckpointError, OptionError
 from onnx_ghn.graph import build_graph
 
-__all__ = ["check_round_trip", "flattened_maps", "predict_file", "run"]
+__all__ = ["check_initialize", "check_round_trip", "flattened_maps", "predict_file", "run"]
 
 
 def run(path: Path, *inputs: np.ndarray) -> np.ndarray:
@@ -110,6 +111,59 @@ def check_round_trip(
     for name, value in weights(model).items():
         np.testing.assert_array_equal(value, kept[name])
     return other
+
+
+def check_initialize(
+    exporter: ModuleType,
+    make: Callable[[int], Any],
+    weights: Callable[[Any], dict[str, np.ndarray]],
+    example: Any,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`initialize` does what an export, a prediction and a load do, and leaves nothing behind.
+
+    Args:
+        exporter, make, weights, example: as for `check_round_trip`.
+        folder: an empty one, which stands in for that of temporary files.
+    """
+    import onnx_ghn
+
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    kept = make(0)
+    start = weights(kept)
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(scratch))
+        options = onnx_ghn.PredictOptions(policy="none", fallback="keep", calibrate="none", correct_scales=False)
+        told = exporter.initialize(kept, example, options)
+        assert told.coverage.count("kept") > 0
+        assert told.coverage.count("predicted") == 0
+        assert told.load.complete, told.load.unmatched
+        for name, value in weights(kept).items():
+            assert value.tobytes() == start[name].tobytes(), name
+        filled = make(0)
+        told = exporter.initialize(filled, example, policy="all", seed=3, calibrate="none", correct_scales=False)
+    # TensorFlow removes what it compiled at the end of the process.
+    assert [path for path in scratch.iterdir() if not path.name.startswith("__autograph")] == []
+    exporter.export(make(0), folder / "m.onnx", example)
+    prediction = onnx_ghn.predict(
+        folder / "m.onnx", folder / "p.onnx", policy="all", seed=3, calibrate="none", correct_scales=False
+    )
+    by_file = make(0)
+    exporter.load(by_file, folder / "p.onnx", example)
+    expected = weights(by_file)
+    for name, value in weights(filled).items():
+        np.testing.assert_array_equal(value, expected[name])
+    assert sum(not np.array_equal(value, start[name]) for name, value in expected.items()) > 0.3 * len(start)
+    assert told.ghn_name == prediction.ghn_name
+    assert told.coverage.count("predicted") == prediction.coverage.count("predicted") > 0
+    for name in (folder / "m.onnx", folder / "p.onnx"):
+        name.unlink()
+    with pytest.raises(OptionError, match=r"`polcy` is no option .*did you mean `policy`\?"):
+        exporter.initialize(filled, example, polcy="all")
+    for name, value in weights(filled).items():
+        np.testing.assert_array_equal(value, expected[name])
 
 
 def flattened_maps(path: Path) -> list[tuple[int, bool]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from round_trip import check_round_trip
+from round_trip import check_initialize, check_round_trip
 
 equinox = pytest.importorskip("equinox", reason="Equinox is not installed: make test-exporters")
 jax = pytest.importorskip("jax")
@@ -56,3 +56,17 @@ def test_there_and_back(tmp_path: Path) -> None:
     exporter.save_weights(model, tmp_path / "w.eqx")
     restored = equinox.tree_deserialise_leaves(tmp_path / "w.eqx", make(5).module)
     np.testing.assert_array_equal(restored.head.weight, model.module.head.weight)
+
+
+def test_initialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_initialize(exporter, make, weights, X, tmp_path, monkeypatch)
+
+
+def test_a_new_module_is_given_and_the_old_one_stays() -> None:
+    module = make(0).module
+    kernel = np.array(module.conv.weight)
+    filled, told = exporter.initialized(module, ("batch", 3, 8, 8), policy="all", calibrate="none")
+    assert told.coverage.share("predicted") > 0.99
+    np.testing.assert_array_equal(module.conv.weight, kernel)
+    assert not np.array_equal(filled.conv.weight, kernel)
+    np.testing.assert_allclose(call(exporter.EquinoxModel(filled), X).shape, (2, 10))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from round_trip import check_round_trip, flattened_maps
+from round_trip import check_initialize, check_round_trip, flattened_maps
 
 nnx = pytest.importorskip("flax.nnx", reason="Flax is not installed: make test-exporters")
 jax = pytest.importorskip("jax")
@@ -134,3 +134,25 @@ class Recurrent(nnx.Module):
 def test_a_module_that_scans_goes_there_and_back(tmp_path: Path) -> None:
     steps = X[:, 0]  # (2, 8, 3)
     check_round_trip(exporter, lambda seed: Recurrent(nnx.Rngs(seed)), call, weights, steps, steps, tmp_path)
+
+
+def test_initialize_nnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_initialize(exporter, lambda seed: Net(nnx.Rngs(seed)), weights, X, tmp_path, monkeypatch)
+
+
+def test_initialize_linen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(seed: int) -> exporter.LinenModel:
+        return exporter.LinenModel(Linen(), Linen().init(jax.random.key(seed), X), {"train": False})
+
+    check_initialize(exporter, make, weights, X, tmp_path, monkeypatch)
+
+
+def test_new_variables_are_given_and_the_old_ones_stay() -> None:
+    variables = Linen().init(jax.random.key(0), X)
+    kernel = np.array(variables["params"]["Conv_0"]["kernel"])
+    filled, told = exporter.initialized(Linen(), variables, X, policy="all", apply_options={"train": False})
+    assert told.coverage.share("predicted") > 0.99
+    np.testing.assert_array_equal(variables["params"]["Conv_0"]["kernel"], kernel)
+    assert not np.array_equal(filled["params"]["Conv_0"]["kernel"], kernel)
+    assert jax.tree.structure(filled) == jax.tree.structure(variables)
+    assert Linen().apply(filled, X).shape == (2, 10)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from round_trip import check_round_trip, flattened_maps, run
+from round_trip import check_initialize, check_round_trip, flattened_maps, run
 
 BACKENDS = ("tensorflow", "jax", "torch")
 os.environ.setdefault("KERAS_BACKEND", next((b for b in BACKENDS if importlib.util.find_spec(b)), "torch"))
@@ -179,3 +179,18 @@ def test_trainable_elements_are_those_of_keras(kind: str, tmp_path: Path) -> Non
     assert coverage.n_trainable == sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     if "group" in kind or kind.startswith("gru"):
         assert coverage.share("predicted") == 1
+
+
+def test_initialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def renumbered(seed: int) -> keras.Model:
+        keras.backend.clear_session()  # or names, from which noise is drawn, go on counting: conv2d_1
+        return make(seed)
+
+    check_initialize(exporter, renumbered, weights, None, tmp_path, monkeypatch)
+
+
+def test_a_shape_builds_a_model_without_weights() -> None:
+    model = keras.Sequential([keras.layers.Dense(8, activation="relu"), keras.layers.Dense(4)])
+    told = exporter.initialize(model, (None, 12), policy="all")
+    assert told.coverage.count("predicted") == 4
+    assert model.layers[0].kernel.shape == (12, 8)

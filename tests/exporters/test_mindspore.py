@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from round_trip import check_round_trip
+from round_trip import check_initialize, check_round_trip
 
 mindspore = pytest.importorskip("mindspore", reason="MindSpore is not installed: make test-exporters")
 
@@ -66,3 +66,7 @@ def test_there_and_back(tmp_path: Path) -> None:
 def test_other_objects_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"no mindspore\.nn\.Cell"):
         exporter.export(object(), tmp_path / "m.onnx", None)
+
+
+def test_initialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_initialize(exporter, make, weights, (2, 3, 8, 8), tmp_path, monkeypatch)

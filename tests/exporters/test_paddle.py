@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from round_trip import check_round_trip, flattened_maps
+from round_trip import check_initialize, check_round_trip, flattened_maps, run
 
 paddle = pytest.importorskip("paddle", reason="Paddle is not installed: make test-exporters")
 
@@ -76,3 +76,16 @@ def test_a_flattened_map_is_known_for_one(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2D(3, 12, 3), nn.ReLU(), nn.MaxPool2D(2), nn.Flatten(), nn.Linear(108, 10))
     exporter.export(net, tmp_path / "m.onnx", paddle.to_tensor(X))
     assert flattened_maps(tmp_path / "m.onnx") == [(9, False)]
+
+
+def test_initialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def renumbered(seed: int) -> Net:
+        with paddle.utils.unique_name.guard():  # or names, from which noise is drawn, go on counting: linear_1.w_0
+            return make(seed)
+
+    check_initialize(exporter, renumbered, weights, paddle.to_tensor(X), tmp_path, monkeypatch)
+
+
+def test_a_shape_stands_for_inputs(tmp_path: Path) -> None:
+    exporter.export(make(0), tmp_path / "m.onnx", (None, 3, 8, 8))
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", X), call(make(0), X), rtol=1e-3, atol=1e-5)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from round_trip import check_round_trip
+from round_trip import check_initialize, check_round_trip
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 pytest.importorskip("skl2onnx", reason="skl2onnx is not installed")
@@ -74,3 +74,11 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         exporter.export(MLPClassifier(), tmp_path / "m.onnx")
     with pytest.raises(OptionError, match="LogisticRegression has no layers"):
         exporter.export(LogisticRegression().fit(X, Y), tmp_path / "m.onnx")
+
+
+def test_initialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(seed: int) -> object:
+        return MLPRegressor(hidden_layer_sizes=(16, 8), max_iter=2, random_state=seed).fit(X.astype(np.float64), Y)
+
+    assert make(0).coefs_[0].dtype == np.float64  # which stays to its last digit, though the file is of float32
+    check_initialize(exporter, make, weights, None, tmp_path, monkeypatch)

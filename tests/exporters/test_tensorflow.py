@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from round_trip import check_round_trip, run
+from round_trip import check_initialize, check_round_trip, run
 
 tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed: make test-exporters")
 pytest.importorskip("tf2onnx", reason="tf2onnx is not installed: make test-exporters")
@@ -105,3 +105,7 @@ def test_commands(tmp_path: Path) -> None:
 def test_other_objects_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"neither a tf\.Module"):
         exporter.export(object(), tmp_path / "m.onnx")
+
+
+def test_initialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_initialize(exporter, Net, weights, (None, 8, 8, 3), tmp_path, monkeypatch)
