@@ -7,8 +7,10 @@ their tensors' data: a few reads for each tensor, whatever its size.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 
 __all__ = ["data_locations", "naming_model"]
@@ -20,6 +22,8 @@ _MAX_FIELDS = 5_000_000  # of one file
 _MAX_DEPTH = 100
 _MAX_FILES = 20_000  # of one folder
 _MAX_LOCATION_BYTES = 1 << 14
+_MAX_VARINT_BYTES = 10
+_SETTLED_NS = 2_000_000_000  # a file that was changed less long ago may change again without another time of change
 _LEVELS_ABOVE = 4  # external data may lie in folders below the model's
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -107,8 +111,25 @@ def data_locations(path: str, *, damaged: bool = False) -> frozenset[str]:
         damaged: give what a damaged or truncated file names before its fault, too.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # through a link: that names data beside itself
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # through a link: that names data beside itself
             return frozenset()
+    except (OSError, ValueError):
+        return frozenset()
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _SETTLED_NS:
+        return _locations(path, damaged)
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return _known_locations(path, damaged, identity)
+
+
+@functools.lru_cache(maxsize=2 * _MAX_FILES)
+def _known_locations(path: str, damaged: bool, identity: tuple[int, ...]) -> frozenset[str]:
+    """What a file names that is as it was: one command asks before its work, and again before it writes."""
+    return _locations(path, damaged)
+
+
+def _locations(path: str, damaged: bool) -> frozenset[str]:
+    try:
         fd = os.open(path, _FLAGS)
     except (OSError, ValueError):
         return frozenset()
@@ -142,13 +163,14 @@ class _Walk:
         self._fd = fd
         self._start = 0
         self._window = b""
+        self._is_plain = True  # the window does not hold the word
         self._n_fields = 0
 
     def message(self, at: int, end: int, schema: _Schema, depth: int) -> None:
         """Collect the locations in a message at bytes `at` to `end`."""
         if depth > _MAX_DEPTH:
             raise _NoModelError
-        if self._skips and end - at <= _SKIPPED_BYTES and _KEY not in self._bytes(at, end - at):
+        if self._skips and self._holds_none(at, end):
             return
         key = ""
         while at < end:
@@ -175,7 +197,11 @@ class _Walk:
                         key = text
                     elif tag >> 3 == 2 and key == _KEY.decode():
                         self.locations.add(text)
-                elif schema is not _ENTRY and (inner := schema.get(tag >> 3)) is not None:
+                elif (
+                    schema is not _ENTRY
+                    and (inner := schema.get(tag >> 3)) is not None
+                    and (not self._skips or not self._holds_none(at, at + length))
+                ):
                     self.message(at, at + length, inner, depth + 1)
                 at += length
             else:
@@ -183,22 +209,35 @@ class _Walk:
         if at != end:
             raise _NoModelError
 
+    def _holds_none(self, at: int, end: int) -> bool:
+        """Whether a message, one that is not too large to be read for that, does not hold the word."""
+        if self._is_plain and self._start <= at and end <= self._start + len(self._window):
+            return True
+        return end - at <= _SKIPPED_BYTES and _KEY not in self._bytes(at, end - at)
+
     def _bytes(self, at: int, length: int) -> bytes:
         begin = at - self._start
         if begin < 0 or begin + length > len(self._window):
-            os.lseek(self._fd, at, os.SEEK_SET)
-            self._window, self._start, begin = os.read(self._fd, max(_WINDOW_BYTES, length)), at, 0
+            self._look(at, length)
+            begin = 0
         return self._window[begin : begin + length]
 
+    def _look(self, at: int, length: int) -> None:
+        """Move the window to a byte, and make it at least as long as is asked for."""
+        os.lseek(self._fd, at, os.SEEK_SET)
+        self._window, self._start = os.read(self._fd, max(_WINDOW_BYTES, length)), at
+        self._is_plain = _KEY not in self._window
+
     def _varint(self, at: int, end: int) -> tuple[int, int]:
+        begin = at - self._start
+        if begin < 0 or begin + _MAX_VARINT_BYTES > len(self._window):
+            self._look(at, _MAX_VARINT_BYTES)
+            begin = 0
         found = shift = 0
-        while at < end and shift < 64:
-            byte = self._bytes(at, 1)
-            if not byte:
-                break
+        for byte in self._window[begin : min(begin + _MAX_VARINT_BYTES, begin + end - at)]:
             at += 1
-            found |= (byte[0] & 0x7F) << shift
-            if byte[0] < 0x80:
+            found |= (byte & 0x7F) << shift
+            if byte < 0x80:
                 return found, at
             shift += 7
         raise _NoModelError

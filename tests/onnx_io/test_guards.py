@@ -16,7 +16,7 @@ from onnx import numpy_helper
 
 from onnx_ghn.errors import ModelWriteError
 from onnx_ghn.locks import try_lock
-from onnx_ghn.onnx_io import check_target, read_model, stored_tensors, write_file, write_model
+from onnx_ghn.onnx_io import check_target, read_model, references, stored_tensors, write_file, write_model
 from onnx_ghn.onnx_io.continuing import open_to_continue
 from onnx_ghn.onnx_io.references import data_locations, naming_model
 from onnx_ghn.onnx_io.strays import create_stray, fitting, stray_name
@@ -159,6 +159,29 @@ def test_locations_wherever_a_tensor_may_lie(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         assert data_locations(str(path), damaged=True) == frozenset()
     assert data_locations(str(tmp_path)) == data_locations("/dev/zero") == data_locations("a\0b") == frozenset()
+
+
+def test_a_file_that_stays_is_walked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written a moment ago is walked each time, for its time of change may not tell a second change."""
+    path = tmp_path / "m.onnx"
+    m.save_external(m.mlp(), path)
+    content = path.read_bytes()
+    walks = []
+    walk = references._locations
+    monkeypatch.setattr(references, "_locations", lambda *given: walks.append(given) or walk(*given))
+    for _ in range(2):
+        assert data_locations(str(path)) == {"m.onnx.data"}
+    assert len(walks) == 2
+    now = references.time.time_ns() + 10**10
+    monkeypatch.setattr(references.time, "time_ns", lambda: now)
+    for _ in range(3):
+        assert data_locations(str(path)) == {"m.onnx.data"}
+    assert len(walks) == 3
+    path.write_bytes(content.replace(b"m.onnx.data", b"n.onnx.data"))
+    os.utime(path, ns=(1, 1))
+    for _ in range(2):
+        assert data_locations(str(path)) == {"n.onnx.data"}
+    assert len(walks) == 4
 
 
 # -- inputs --------------------------------------------------------------------------------------------------
