@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
-
-import psutil
 
 __all__ = ["available_cores", "gib", "memory_bytes"]
 
@@ -19,7 +18,18 @@ def memory_bytes() -> int:
     """Memory that this process may use at most: that of the machine, of its container or group of processes, or what
     its own limits (`ulimit -v`, `ulimit -d`) leave, whichever is least.
     """
-    return min([int(psutil.virtual_memory().total), *_cgroup_limits(), *_own_limits()])
+    return min([_machine_bytes(), *_cgroup_limits(), *_own_limits()])
+
+
+def _machine_bytes() -> int:
+    """Where the system tells it psutil is not imported for it, which takes longer than much else at start-up."""
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows has none, others may not know the names
+        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if found > 0:
+            return found
+    import psutil
+
+    return int(psutil.virtual_memory().total)
 
 
 def _cgroup_limits() -> Iterator[int]:
@@ -48,6 +58,8 @@ def _own_limits() -> Iterator[int]:
         yield data
     space = resource.getrlimit(resource.RLIMIT_AS)[0]
     if space != resource.RLIM_INFINITY:
+        import psutil
+
         # Libraries reserve far more addresses than they use memory.
         used = psutil.Process().memory_info()
         yield max(0, space - used.vms) + used.rss
@@ -55,6 +67,8 @@ def _own_limits() -> Iterator[int]:
 
 def available_cores() -> list[int]:
     """The processor cores that this process may use."""
+    import psutil
+
     process = psutil.Process()
     if hasattr(process, "cpu_affinity"):  # not on macOS
         return sorted(process.cpu_affinity())

@@ -31,13 +31,17 @@ def fixed_table(parameter: Parameter, values: Array) -> str:
     Args:
         values: of the tensor's stored shape, in floats.
     """
-    shape = parameter.layout.canonical
-    if (
-        values.size > LARGEST_TABLE
-        or not np.issubdtype(values.dtype, np.floating)
-        or not bool(np.isfinite(values).all())
-    ):
+    if values.size > LARGEST_TABLE or not np.issubdtype(values.dtype, np.floating):
         return ""
+    with np.errstate(all="ignore"):  # damaged values
+        kind = _kind(parameter, values)
+    # Mostly it is none, and most of the elements were not looked at.
+    return kind if kind and bool(np.isfinite(values).all()) else ""
+
+
+def _kind(parameter: Parameter, values: Array) -> str:
+    """What kind of table a tensor would be, if all its values were numbers."""
+    shape = parameter.layout.canonical
     if parameter.role is Role.norm_scale:
         return "a window: it reads the same from both ends" if _is_window(values.reshape(-1)) else ""
     if parameter.role not in (Role.weight, Role.embedding, Role.position):
@@ -77,21 +81,32 @@ def _is_sines(table: Array) -> bool:
     rows, columns = table.shape
     if rows % 2 or rows < 2 * _PAIRS or columns < 4 or float(np.abs(table[0]).max()) > 1 + _CLOSE:
         return False
-    few = _envelopes(table[:, :: max(1, columns // _COLUMNS)])
-    largest = 2 * max(float(table.max()), -float(table.min())) ** 2  # that an envelope can have
-    if all(float(np.abs(envelope - envelope[1]).max()) >= _CLOSE * largest for envelope in few):
-        return False  # mostly: no envelope of all columns need be worked out
-    return any(
-        float(envelope.max()) > 0 and float(np.abs(envelope - envelope[1]).max()) < _CLOSE * float(envelope.max())
-        for envelope in _envelopes(table)
-    )
+    return any(_have_one_envelope(*pairs) for pairs in _pairs(table))
 
 
-def _envelopes(table: Array) -> Iterator[Array]:
-    """(2 n, columns) -> (n, columns) sums of squares of pairs of rows: those of the two halves, then neighbours."""
+def _have_one_envelope(first: Array, second: Array) -> bool:
+    """Whether the sums of squares of pairs of rows are the same for all pairs, within a share of the largest sum."""
+    # (pairs, columns); mostly a few columns tell, and the sums of all need not be worked out. Where the sums are the
+    # same, those of one pair tell how large they are.
+    step = max(1, first.shape[1] // _COLUMNS)
+    few, one = _envelope(first[:, ::step], second[:, ::step]), _envelope(first[1], second[1])
+    if float(np.abs(few - few[1]).max()) >= 2 * _CLOSE * float(one.max()):
+        return False
+    envelope = _envelope(first, second)
+    largest = float(envelope.max())
+    return largest > 0 and float(np.abs(envelope - envelope[1]).max()) < _CLOSE * largest
+
+
+def _pairs(table: Array) -> Iterator[tuple[Array, Array]]:
+    """(2 n, columns) -> the rows of the two halves, then neighbours."""
     half = len(table) // 2
-    for first, second in ((table[:half], table[half:]), (table[0::2], table[1::2])):
-        yield first.astype(np.float64) ** 2 + second.astype(np.float64) ** 2
+    yield table[:half], table[half:]
+    yield table[0::2], table[1::2]
+
+
+def _envelope(first: Array, second: Array) -> Array:
+    envelope: Array = first.astype(np.float64) ** 2 + second.astype(np.float64) ** 2
+    return envelope
 
 
 def _is_window(values: Array) -> bool:

@@ -12,12 +12,10 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from onnx_ghn.onnx_io.attributes import attribute_tensor
 from onnx_ghn.onnx_io.tensors import AbsentTensor
 from onnx_ghn.prediction.fallback import Distribution
+from onnx_ghn.prediction.tensor_scales import Rows, TensorScales
 from onnx_ghn.prediction.trials import Trial
 
 if TYPE_CHECKING:
@@ -60,12 +58,15 @@ class Propagation:
 
     Args:
         drawn: what tensors are drawn from, by stored name, where that is known: they need not be drawn.
+        scales: of stored tensors, where others ask for those of the same ones.
 
     Attributes:
+        scales: of the tensors that were met.
         unknown: operators of which it is not known what they do to a scale, where one was met.
     """
 
-    def __init__(self, drawn: Mapping[str, Distribution] | None = None) -> None:
+    def __init__(self, drawn: Mapping[str, Distribution] | None = None, scales: TensorScales | None = None) -> None:
+        self.scales = TensorScales() if scales is None else scales
         self.unknown: set[str] = set()
         self._drawn = drawn or {}
 
@@ -75,8 +76,6 @@ class Propagation:
         Args:
             correct: scale weights on the way. Then the scales of operators are not told.
         """
-        from onnx_ir.passes.common import InlinePass
-
         from onnx_ghn.onnx_io.copying import copy_model
         from onnx_ghn.passes.output_scales import (
             is_normalised,
@@ -87,10 +86,12 @@ class Propagation:
         )
 
         if model.functions:
+            from onnx_ir.passes.common import InlinePass
+
             model = copy_model(model)
             InlinePass()(model)
         graph = model.graph
-        found = _Values(graph, self._drawn)
+        found = _Values(graph, self._drawn, self.scales)
         linear = {each.node: each for each in linear_operators(graph)}
         wanted = [each for each in linear.values() if correct is not None and each.weight.name in correct.scalable]
         alone = read_by_these_alone(wanted)
@@ -129,11 +130,12 @@ class Propagation:
 class _Values:
     """The scales of a graph's values, as far as operators were visited."""
 
-    def __init__(self, graph: ir.Graph, drawn: Mapping[str, Distribution]) -> None:
+    def __init__(self, graph: ir.Graph, drawn: Mapping[str, Distribution], tensors: TensorScales) -> None:
         import onnx_ir as ir
 
         self.unknown: set[str] = set()
         self._drawn = drawn
+        self._tensors = tensors
         self._floats = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
         self._scales: dict[int, _Scale | None] = {id(value): _Scale(1.0) for value in graph.inputs}
         self._factors: dict[str, float] = {}
@@ -167,31 +169,55 @@ class _Values:
         if name in self._drawn:
             drawn = self._drawn[name]
             return _Scale(math.hypot(drawn.mean, drawn.std), abs(drawn.mean) < 0.5 * drawn.std)
-        if tensor.dtype not in self._floats or tensor.size == 0:
+        if not self._is_measured(tensor):
             return _Scale(1.0)  # numbers of indices and shapes play no part
         if isinstance(tensor, AbsentTensor):
             return None
-        with np.errstate(over="ignore", invalid="ignore"):  # damaged values: then the scale is not known
-            values = np.asarray(tensor.numpy()).reshape(-1).astype(np.float32, copy=False)  # a gigabyte is not copied
-            size = float(np.linalg.norm(values)) / math.sqrt(values.size)
-            return _Scale(size, abs(float(values.mean())) < 0.5 * size) if math.isfinite(size) else None
+        size = self._tensors.size(tensor)
+        if not math.isfinite(size):  # damaged values: then the scale is not known
+            return None
+        return _Scale(size, abs(self._tensors.mean(tensor)) < 0.5 * size)
+
+    def _weight(self, value: ir.Value | None) -> float | None:
+        """The size of a weight: its mean, which nobody asks for, is not worked out."""
+        tensor = None if value is None or value.producer() is not None else value.const_value
+        name = "" if value is None else value.name or ""
+        if tensor is None or name in self._drawn or isinstance(tensor, AbsentTensor) or not self._is_measured(tensor):
+            scale = self.of(value)
+            return None if scale is None else scale.size
+        size = self._tensors.size(tensor) * self._factors.get(name, 1.0)
+        return size if math.isfinite(size) else None
+
+    def _is_measured(self, tensor: ir.TensorProtocol) -> bool:
+        return tensor.dtype in self._floats and tensor.size > 0
 
     def _linear(self, node: ir.Node, linear: Linear) -> _Scale | None:
-        weight = self.of(node.inputs[linear.place])
         if node.op_type == "Gather":
-            return weight
+            return self.of(node.inputs[linear.place])
+        weight = self._weight(node.inputs[linear.place])
         data = self.of(node.inputs[1 - linear.place])
         fan_in = _fan_in(node, linear)
         if weight is None or data is None or fan_in is None:
             return None
-        scale = math.sqrt(fan_in) * weight.size * data.size
+        scale = math.sqrt(fan_in) * weight * data.size
         if not data.centred:  # what all inputs have in common is multiplied by the sum of a row's weights
             # Rows that are drawn have signs at random.
-            agreement = 1.0 if linear.weight.name in self._drawn else _agreement(node, linear)
+            agreement = 1.0 if linear.weight.name in self._drawn else self._agreement(node, linear)
             scale *= math.sqrt(1 - _COMMON + _COMMON * agreement)
         biased = node.inputs[2] if len(node.inputs) > 2 and node.op_type != "DeformConv" else None
         bias = self.of(biased)
         return _Scale(math.hypot(scale, bias.size if bias is not None else 0.0))
+
+    def _agreement(self, node: ir.Node, linear: Linear) -> float:
+        """Mean square of the sums of a weight's rows over that of random ones; 1 where it is not known."""
+        stored = linear.weight.const_value
+        if node.inputs[linear.place] is not linear.weight or stored is None or node.op_type == "ConvTranspose":
+            return 1.0
+        if isinstance(stored, AbsentTensor):
+            return 1.0
+        rows: Rows = "rows" if _is_turned(node, linear) else "columns"
+        agreement = self._tensors.agreement(stored, "kernels" if node.op_type.endswith("Conv") else rows)
+        return agreement if math.isfinite(agreement) else 1.0
 
     def _other(self, node: ir.Node) -> _Scale | None:
         kind = node.op_type
@@ -273,27 +299,6 @@ _KNOWN = (
     _PASSES | _CENTRING | _UNCENTRED | _GAINS.keys() | _POOLS.keys() | _MEANS | _BOUNDED.keys() | _JOINS
     | {"Gather", "Tanh", "Erf", "Sqrt", "Reciprocal"}
 )  # fmt: skip
-
-
-def _agreement(node: ir.Node, linear: Linear) -> float:
-    """Mean square of the sums of a weight's rows over that of rows whose signs are random; 1 where it is not known."""
-    stored = linear.weight.const_value
-    if node.inputs[linear.place] is not linear.weight or stored is None or node.op_type == "ConvTranspose":
-        return 1.0
-    if isinstance(stored, AbsentTensor):
-        return 1.0
-    with np.errstate(over="ignore", invalid="ignore"):  # as in `_stored`
-        agreement = _agreement_of_rows(np.asarray(stored.numpy()).astype(np.float32, copy=False), node, linear)
-    return agreement if math.isfinite(agreement) else 1.0
-
-
-def _agreement_of_rows(values: npt.NDArray[np.float32], node: ir.Node, linear: Linear) -> float:
-    if not node.op_type.endswith("Conv"):
-        values = values if _is_turned(node, linear) else np.swapaxes(values, -1, -2)
-        values = values.reshape(-1, values.shape[-1])
-    rows = values.reshape(len(values), -1)
-    power = float(np.linalg.norm(rows)) ** 2  # sum over all rows, as the next line's
-    return float(np.linalg.norm(rows.sum(1))) ** 2 / power if power > 0 else 1.0
 
 
 def _is_turned(node: ir.Node, linear: Linear) -> bool:

@@ -221,7 +221,8 @@ def _reference(
     inject(blank, _tensors(standards, blocks, options))
 
     def estimated() -> Trial:
-        return Propagation(_drawn(standards)).run(blank)
+        scales = trials.scales if isinstance(trials, Propagation) else None  # of what both models hold
+        return Propagation(_drawn(standards), scales).run(blank)
 
     def standard() -> Trial:
         return estimated() if isinstance(trials, Propagation) else trials.run(blank)

@@ -66,8 +66,6 @@ class Trials:
         Raises:
             OptionError: a folder without images. RuntimeFailure: onnxruntime cannot run the model.
         """
-        from onnx_ir.passes.common import InlinePass
-
         from onnx_ghn.onnx_io import write_model
         from onnx_ghn.onnx_io.copying import copy_model
         from onnx_ghn.passes.arithmetic_statistics import UseBatchStatisticsInArithmetic
@@ -80,6 +78,8 @@ class Trials:
         copy = copy_model(model)
         mark_stored(copy, {name for norm in self._norms for name in (norm.mean, norm.variance)})
         if copy.functions:
+            from onnx_ir.passes.common import InlinePass
+
             InlinePass()(copy)
         factors = correct.call(copy).factors if correct is not None else {}
         scales = MeasureScales(operators=correct is None).call(copy)
