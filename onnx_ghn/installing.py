@@ -33,6 +33,9 @@ _EXTRAS = {
     "onnx2fx": "finetune",
     "pycocotools": "detect",
     "huggingface_hub": "hub",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
+    "trackio": "trackio",
 }
 
 

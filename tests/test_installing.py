@@ -101,7 +101,7 @@ def test_not_installed_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_module_has_an_extra_that_brings_its_package() -> None:
-    distributions = {"sklearn": "scikit-learn", "huggingface_hub": "huggingface-hub"}
+    distributions = {"sklearn": "scikit-learn", "huggingface_hub": "huggingface-hub", "mlflow": "mlflow-skinny"}
     for module, extra in installing._EXTRAS.items():
         names = _names(extra)
         assert distributions.get(module, module) in names, (module, extra)

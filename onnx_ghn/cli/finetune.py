@@ -17,6 +17,7 @@ from onnx_ghn.cli.terminal import begun, console, loop_progress, spinner, tell
 from onnx_ghn.errors import printable
 from onnx_ghn.finetuning.settings import FinetuneOptions
 from onnx_ghn.settings import required, setting
+from onnx_ghn.training.trackers import Tracking
 
 if TYPE_CHECKING:
     from onnx_ghn.finetuning import FinetuneResult
@@ -29,6 +30,7 @@ __all__ = ["finetune"]
 def finetune(
     model: str,
     options: FinetuneOptions,
+    tracking: Tracking,
     machine: Machine,
     data: str = required(
         "Images: class folders or a zip archive of them, or cifar10 or cifar100.", "-d", metavar="FOLDER|ZIP"
@@ -53,6 +55,7 @@ def finetune(
     folder = Path(save_dir) / (name or Path(output).stem)
     with spinner(printable(f"reading, converting and judging {model}")):
         tuning = Finetuning(model, data, output, options, data_dir=data_dir, run_folder=folder, force=force)
+    tuning.loop.track(tracking, {"model": model, "data": data, **dataclasses.asdict(options)})
     if not as_json:
         for note in tuning.notes:
             tell(note)

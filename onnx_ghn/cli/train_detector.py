@@ -12,6 +12,7 @@ interrupted goes on from its last checkpoint in <save_dir>/<name> when the same 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import click
@@ -21,13 +22,18 @@ from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.options import Machine
 from onnx_ghn.cli.terminal import begun, loop_progress, tell
 from onnx_ghn.training.detection.settings import DetectorRunFolder, DetectorSettings
+from onnx_ghn.training.trackers import Tracking
 
 __all__ = ["train_detector"]
 
 
 @click.command("train-detector", cls=Command, short_help="Train a detector on a predicted or other backbone.")
 def train_detector(
-    settings: DetectorSettings, run: DetectorRunFolder, machine: Machine, as_json: bool = cli_options.as_json()
+    settings: DetectorSettings,
+    run: DetectorRunFolder,
+    tracking: Tracking,
+    machine: Machine,
+    as_json: bool = cli_options.as_json(),
 ) -> None:
     """Train a detector on a predicted, random or pretrained backbone, and measure COCO's average precision."""
     from onnx_ghn.training.detection.metrics import need_pycocotools
@@ -35,6 +41,7 @@ def train_detector(
 
     need_pycocotools()
     training = DetectorRun(settings, run.folder, machine.set_up())
+    training.trainer.track(tracking, dataclasses.asdict(settings))
     if not as_json:
         n_params = sum(p.numel() for p in training.trainer.net.parameters())
         told = begun(training.trainer, training.resumed)

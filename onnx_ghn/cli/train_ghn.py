@@ -18,12 +18,13 @@ from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.options import Machine
 from onnx_ghn.cli.terminal import begun, loop_progress, tell
 from onnx_ghn.training.ghn.settings import GHNRun, GHNSettings
+from onnx_ghn.training.trackers import Tracking
 
 __all__ = ["train_ghn"]
 
 
 @click.command("train", cls=Command)
-def train_ghn(settings: GHNSettings, run: GHNRun, machine: Machine) -> None:
+def train_ghn(settings: GHNSettings, run: GHNRun, tracking: Tracking, machine: Machine) -> None:
     """Train a GHN on architectures drawn on the fly."""
     from onnx_ghn.training.ghn.recipe import ghn_trainer
     from onnx_ghn.training.group import join_group
@@ -31,6 +32,7 @@ def train_ghn(settings: GHNSettings, run: GHNRun, machine: Machine) -> None:
 
     group = join_group()  # first: it chooses the GPU of this process
     trainer = ghn_trainer(settings, run.folder, machine.set_up(), group, given=_given())
+    trainer.track(tracking, dataclasses.asdict(settings))
     if trainer.resume() and group.rank == 0:
         tell(f"{run.folder}: {begun(trainer, resumed=True)}")
     elif group.rank == 0:

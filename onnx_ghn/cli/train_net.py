@@ -11,6 +11,7 @@ interrupted goes on from its last checkpoint in <save_dir>/<name> when the same 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.options import Machine
 from onnx_ghn.cli.terminal import begun, loop_progress, tell
 from onnx_ghn.training.nets.settings import NetRunFolder, NetSettings
+from onnx_ghn.training.trackers import Tracking
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,19 +32,29 @@ __all__ = ["train_and_tell", "train_net"]
 
 @click.command("train-net", cls=Command, short_help="Train a network from predicted or other weights.")
 def train_net(
-    settings: NetSettings, run: NetRunFolder, machine: Machine, as_json: bool = cli_options.as_json()
+    settings: NetSettings,
+    run: NetRunFolder,
+    tracking: Tracking,
+    machine: Machine,
+    as_json: bool = cli_options.as_json(),
 ) -> None:
     """Train a network from predicted, random or pretrained weights, and measure its accuracy."""
-    train_and_tell(settings, run.folder, machine.set_up(), run.until, as_json)
+    train_and_tell(settings, run.folder, machine.set_up(), run.until, as_json, tracking)
 
 
 def train_and_tell(
-    settings: NetSettings, folder: Path, device: str, until: int | None, as_json: bool = cli_options.as_json()
+    settings: NetSettings,
+    folder: Path,
+    device: str,
+    until: int | None,
+    as_json: bool,
+    tracking: Tracking | None = None,
 ) -> None:
     """Train a network, and print what it reaches."""
     from onnx_ghn.training.nets.recipe import NetRun
 
     run = NetRun(settings, folder, device)
+    run.trainer.track(tracking or Tracking(), dataclasses.asdict(settings))
     if not as_json:
         n_params = sum(p.numel() for p in run.trainer.net.parameters())
         told = begun(run.trainer, run.resumed)

@@ -1,4 +1,4 @@
-"""The figures of a run by step: as JSON lines, and for TensorBoard."""
+"""The figures of a run by step: as JSON lines, and for a tracker."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Self
 
-from onnx_ghn.errors import ModelWriteError
-from onnx_ghn.installing import install_command
+from onnx_ghn.errors import ModelWriteError, RuntimeFailure
 from onnx_ghn.onnx_io import write_file
 from onnx_ghn.onnx_io.continuing import open_to_continue
+from onnx_ghn.training.trackers import OpenTracker, Tracker, Tracking
 
 __all__ = ["Report", "RunLog", "mean_figures", "write_record"]
 
@@ -40,49 +41,66 @@ def write_record(path: Path, record: Mapping[str, object]) -> None:
 
 
 class RunLog:
-    """log.jsonl in a run's folder, and TensorBoard's events beside it where that is installed.
+    """log.jsonl in a run's folder, and a tracker that shows the same figures. A context: it closes the tracker.
 
     Args:
         folder: the run's; None keeps nothing.
         resumed_at: the step of the checkpoint that the run goes on from; lines of later steps are dropped.
+        open_tracker: opens the tracker; None takes TensorBoard where that is installed.
+
+    Raises:
+        ModelWriteError: the log cannot be written.
+        RuntimeFailure, NotInstalledError: the tracker cannot be opened.
     """
 
-    def __init__(self, folder: Path | None, resumed_at: int = 0) -> None:
+    def __init__(self, folder: Path | None, resumed_at: int = 0, open_tracker: OpenTracker | None = None) -> None:
         self.path = None if folder is None else folder / "log.jsonl"
         self._resumed_at = resumed_at
-        self._board: Any = None
-        self._begun = False
+        self._open_tracker = open_tracker or Tracking().opener({})
+        self._tracker: Tracker | None = None
+
+    def __enter__(self) -> Self:
+        if self.path is not None:
+            try:
+                self._begin(self.path)
+            except OSError as error:
+                raise self._unwritable(error) from error
+            self._tracker = self._open_tracker(self.path.parent, self._resumed_at)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._tracker is not None:
+            try:
+                self._tracker.close(failed=kind is not None)
+            except RuntimeFailure as failure:
+                logger.warning("%s", failure)  # nothing is lost but what the tracker shows
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """Keep the figures of a step. Raises ModelWriteError."""
+        """Keep the figures of a step. A tracker that fails is told and left out. Raises ModelWriteError."""
         if self.path is None:
             return
         try:
-            if not self._begun:
-                self._begin(self.path)
             line = json.dumps({"step": step, **{k: round(v, 6) for k, v in figures.items()}}) + "\n"
             with open_to_continue(self.path) as fd:
                 os.lseek(fd, 0, os.SEEK_END)
                 os.write(fd, line.encode())
         except OSError as error:
-            raise ModelWriteError(f"{self.path}: cannot be written ({error.strerror}); free some space") from error
-        if self._board is not None:
-            for name, value in figures.items():
-                self._board.add_scalar(name, value, step)
-            self._board.flush()
+            raise self._unwritable(error) from error
+        if self._tracker is not None:
+            try:
+                self._tracker.log(step, figures)
+            except RuntimeFailure as error:
+                logger.warning("%s; the run goes on without it, and %s has all figures", error, self.path)
+                self._tracker = None
 
     def _begin(self, path: Path) -> None:
-        self._begun = True
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             lines = [line for line in path.read_text("utf-8").splitlines() if _step_of(line) <= self._resumed_at]
             write_file(path, "".join(f"{line}\n" for line in lines), force=True, what="a log")
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ModuleNotFoundError:
-            logger.warning("no TensorBoard, so %s alone is written: %s", path, install_command("train"))
-            return
-        self._board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=self._resumed_at + 1)
+
+    def _unwritable(self, error: OSError) -> ModelWriteError:
+        return ModelWriteError(f"{self.path}: cannot be written ({error.strerror}); free some space")
 
 
 def _step_of(line: str) -> float:

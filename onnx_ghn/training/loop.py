@@ -17,6 +17,7 @@ from onnx_ghn.training.logs import Report, RunLog, mean_figures, write_record
 from onnx_ghn.training.schedule import Schedule
 from onnx_ghn.training.settings import RunConfig
 from onnx_ghn.training.state import TrainingState
+from onnx_ghn.training.trackers import OpenTracker, Tracking
 
 __all__ = ["TakeStep", "TrainingLoop"]
 
@@ -63,6 +64,16 @@ class TrainingLoop:
         self.state, self.steps, self.folder, self.group = state, steps, folder, group or Group()
         self._take_step, self._schedule, self._run_config = take_step, schedule, config
         self._weights_name = weights_name
+        self._open_tracker: OpenTracker | None = None
+
+    def track(self, tracking: Tracking, config: Mapping[str, object]) -> None:
+        """Show the figures of the run at a tracker, too; without this call TensorBoard has them, where it is installed.
+
+        Args:
+            tracking: names the tracker.
+            config: the settings of the run, which the tracker shows.
+        """
+        self._open_tracker = tracking.opener(config)
 
     @property
     def step(self) -> int:
@@ -118,20 +129,21 @@ class TrainingLoop:
         """
         config, state = self._run_config, self.state
         last = self.steps if until is None else min(until, self.steps)
-        log = RunLog(None if self.group.rank else self.folder, state.step)
+        folder = None if self.group.rank or state.step >= last else self.folder
         window: deque[dict[str, float]] = deque(maxlen=config.log_interval)
-        while state.step < last:
-            window.append(self._timed_step())
-            state.step += 1
-            if report is not None:
-                report(state.step, window[-1])
-            more = self.after_step()
-            is_due = more is not None or state.step == last
-            if is_due or state.step % config.log_interval == 0:
-                log.write(state.step, mean_figures(window) | dict(more or {}))
-            if is_due or state.step % config.save_interval == 0:
-                self.save()
-            self._check_patience()
+        with RunLog(folder, state.step, self._open_tracker) as log:
+            while state.step < last:
+                window.append(self._timed_step())
+                state.step += 1
+                if report is not None:
+                    report(state.step, window[-1])
+                more = self.after_step()
+                is_due = more is not None or state.step == last
+                if is_due or state.step % config.log_interval == 0:
+                    log.write(state.step, mean_figures(window) | dict(more or {}))
+                if is_due or state.step % config.save_interval == 0:
+                    self.save()
+                self._check_patience()
         return mean_figures(window)
 
     def _timed_step(self) -> dict[str, float]:

@@ -39,12 +39,13 @@ def test_other_settings_and_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_log_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:
-    log = RunLog(tmp_path)
-    for step in (10, 20, 30):
-        log.write(step, {"loss": step / 7})
+    with RunLog(tmp_path) as log:
+        for step in (10, 20, 30):
+            log.write(step, {"loss": step / 7})
     with open(tmp_path / "log.jsonl", "a") as file:
         file.write('{"step": 4')
-    RunLog(tmp_path, resumed_at=20).write(25, {"loss": 0.5})
+    with RunLog(tmp_path, resumed_at=20) as log:
+        log.write(25, {"loss": 0.5})
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ['{"step": 10', '{"step": 20', '{"step": 25']
 
