@@ -81,7 +81,7 @@ def _outputs(
     if names != list(shapes) or len(first.get_outputs()) != len(second.get_outputs()):
         raise RuntimeFailure("its inputs and outputs are others than those of an export of this model")
     failure: RuntimeFailure | None = None
-    for feeds in input_batches(second, shapes, "noise", 0, _BATCH):
+    for feeds in input_batches({entry.name: entry.type for entry in second.get_inputs()}, shapes, "noise", 0, _BATCH):
         feed: Feed = feeds[0]
         try:
             return run_session(first, feed), run_session(second, feed)

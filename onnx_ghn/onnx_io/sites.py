@@ -13,6 +13,7 @@ from onnx_ghn.onnx_io.tensors import SparseTensor
 __all__ = ["Site", "Slot", "sites", "slots"]
 
 _AttributeType = ir.AttributeType
+_TENSOR_TYPES = (ir.AttributeType.TENSOR, ir.AttributeType.TENSORS, ir.AttributeType.SPARSE_TENSOR)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,9 +44,12 @@ def sites(model: ir.Model) -> Iterator[Site]:
 def _below(graph: ir.Graph, function: ir.Function | None, path: str) -> Iterator[Site]:
     yield Site(graph, function, path)
     for node in graph:
-        if node.attributes:
-            where = f"{path}/{node.name}" if path else node.name or ""
-            yield from _of_attributes(node.attributes.values(), function, where)
+        # Most nodes have no body: `data` is the plain dictionary, which is read several times faster.
+        for attribute in node.attributes.data.values():
+            if attribute.type is _AttributeType.GRAPH or attribute.type is _AttributeType.GRAPHS:
+                where = f"{path}/{node.name}" if path else node.name or ""
+                yield from _of_attributes(node.attributes.values(), function, where)
+                break
 
 
 def _of_attributes(attributes: Iterable[ir.Attr], function: ir.Function | None, path: str) -> Iterator[Site]:
@@ -115,7 +119,7 @@ def slots(model: ir.Model) -> Iterator[Slot]:
             if value.const_value is not None:
                 yield Slot(value)
         for node in site.graph:
-            if node.attributes:
+            if any(attribute.type in _TENSOR_TYPES for attribute in node.attributes.data.values()):
                 yield from _slots_of(node.attributes)
     for function in model.functions.values():
         yield from _slots_of(function.attributes)

@@ -66,7 +66,8 @@ def open_model(
             f"{len(folded)} convolutions look as if batch norms had been folded into them: keep those in the export "
             "(see the README), or put them back with `unfold_batchnorm`",
         )
-    if shared := shared_fills(model):
+    stored = stored_tensors(model)
+    if shared := shared_fills(stored):
         name, n_readers = next(iter(shared.items()))
         what = "1 matrix" if len(shared) == 1 else f"{len(shared)} matrices"
         notes = (
@@ -74,7 +75,6 @@ def open_model(
             f"{what} of one value, first {name}, read by {n_readers} layers, will be one weight for all of these: if a "
             "simplifier merged the layers of a stripped file, predict first and simplify afterwards",
         )
-    stored = stored_tensors(model)
     if absent := absent_note(stored.values()):
         notes = (absent, *notes)
     return OpenedModel(model, stored, notes, (*untied.origins, *untied.changes))

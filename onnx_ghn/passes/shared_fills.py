@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
 
 from onnx_ghn.onnx_io.common_value import common_value
-from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
+from onnx_ghn.onnx_io.stored import StoredTensor
 from onnx_ghn.passes.fills import plain
 
 __all__ = ["shared_fills"]
@@ -17,14 +18,17 @@ _VIEWS = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsq
 _LAYERS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Gather", "LSTM", "GRU", "RNN"})
 
 
-def shared_fills(model: ir.Model) -> dict[str, int]:
+def shared_fills(tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
     """How many layers read a matrix or kernel whose elements are all equal, by its name, where these are several.
 
     A fill that `strip` gave to one matrix alone is none of these: its layers were tied before.
+
+    Args:
+        tensors: all that a model stores.
     """
     return {
         name: n_readers
-        for name, stored in stored_tensors(model).items()
+        for name, stored in tensors.items()
         if len(stored.shape) > 1 and (n_readers := _n_readers(stored.value)) > 1 and _is_filled(stored)
     }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import onnx_ir as ir
@@ -63,8 +64,8 @@ class UntieMergedTensors(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> Untied:
         """Rewrite the model in place."""
-        said = notes(model)
-        if said and not lost_tensors(model, stored_tensors(model)):
+        said, tensors = notes(model), stored_tensors(model)
+        if said and not lost_tensors(model, tensors):
             # Exported with no two tensors equal, and all are there: what is shared is meant to be.
             return Untied(model, modified=False)
         if model.ir_version < 4:  # there an initializer has to be a graph input: the file's interface would change
@@ -72,18 +73,22 @@ class UntieMergedTensors(ir.passes.InPlacePass):
         taken = _names(model)
         new: list[str] = []
         origins: dict[str, None] = {}
-        for stored in stored_tensors(model).values() if model.producer_name == "pytorch" else ():
+        for stored in tensors.values() if model.producer_name == "pytorch" else ():
             for node, index in _named_apart(model, stored):
                 name = node.outputs[0].name or ""
                 node.outputs[0].name = _free(taken, f"{name}_identity")
                 node.replace_input_with(index, _initializer(model, stored, name))
                 new.append(name)
                 origins[stored.name] = None
-        merged = [stored for stored in stored_tensors(model).values() if _may_be_merged(model, stored)]
-        by_value = any(len(_places(stored)) > 1 for stored in merged) or (bool(merged) and _reads_matrices_once(model))
+        if new:
+            tensors = stored_tensors(model)
+        merged = [stored for stored in tensors.values() if _may_be_merged(model, stored)]
+        by_value = any(len(_places(stored)) > 1 for stored in merged) or (
+            bool(merged) and _reads_matrices_once(tensors.values())
+        )
         roots: dict[int, str] = {}
         if merged:
-            roots = {id(stored.value): stored.name for stored in stored_tensors(model).values() if not _is_zero(stored)}
+            roots = {id(stored.value): stored.name for stored in tensors.values() if not _is_zero(stored)}
         for stored in merged:
             first = True
             of_layer: dict[str, ir.Value] = {}  # the bias of each layer by the name of its matrix
@@ -204,10 +209,10 @@ def _places(stored: StoredTensor) -> set[tuple[str, int]]:
     return {(use.node.op_type, use.idx) for use in stored.value.uses() if not _is_identity(use.node)}
 
 
-def _reads_matrices_once(model: ir.Model) -> bool:
+def _reads_matrices_once(tensors: Iterable[StoredTensor]) -> bool:
     """Whether there are several matrices, and none by which two operators multiply, as a layer used twice does."""
     n_matrices = 0
-    for stored in stored_tensors(model).values():
+    for stored in tensors:
         if len(stored.shape) > 1 and stored.dtype in _FLOATS:
             readers = [use.node for value in _views(stored.value) for use in value.uses()]
             times = sum(node.op_type in ("MatMul", "Gemm", "Conv", "ConvTranspose") for node in readers)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx_ir as ir
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
@@ -23,7 +24,7 @@ from onnx_ghn.prediction.options import DRAWN
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Feed", "check_source", "input_batches"]
+__all__ = ["Feed", "check_source", "input_batches", "input_types"]
 
 Feed = dict[str, Array]
 
@@ -48,14 +49,40 @@ _NUMPY_TYPES: dict[str, type[np.generic]] = {
 }
 
 
+#: What onnxruntime calls these types.
+_NAMES = {
+    ir.DataType.FLOAT: "tensor(float)",
+    ir.DataType.FLOAT16: "tensor(float16)",
+    ir.DataType.DOUBLE: "tensor(double)",
+    ir.DataType.INT64: "tensor(int64)",
+    ir.DataType.INT32: "tensor(int32)",
+    ir.DataType.INT8: "tensor(int8)",
+    ir.DataType.UINT8: "tensor(uint8)",
+    ir.DataType.BOOL: "tensor(bool)",
+}
+
+
+def input_types(model: ir.Model) -> dict[str, str] | None:
+    """The types of a model's inputs by name, as a session will tell them; None where one is of another kind."""
+    found = {}
+    for value in model.graph.inputs:
+        if value.name in model.graph.initializers:
+            continue
+        name = _NAMES.get(value.type.dtype) if isinstance(value.type, ir.TensorType) else None
+        if name is None or not value.name:
+            return None
+        found[value.name] = name
+    return found
+
+
 def input_batches(
-    session: Any, shapes: dict[str, list[int]], source: str | os.PathLike[str], seed: int, batch: int
+    types: Mapping[str, str], shapes: dict[str, list[int]], source: str | os.PathLike[str], seed: int, batch: int
 ) -> Iterator[list[Feed]]:
     """Rounds of input batches, to be tried in turn: one batch of a good size, many of the size that the file declares
     (one sample where it declares none), then other sizes of what is free.
 
     Args:
-        session: of onnxruntime; its inputs say names and types.
+        types: of the inputs by name, as onnxruntime calls them.
         shapes: the declared shape of each input, 0 where a dimension is free.
         source: "noise" (standard normal; integers 0 and 1), "synthetic" (drawn pictures for image inputs, noise for
             others), a folder or zip archive of images for the first image input, or a file of samples for all inputs
@@ -67,7 +94,6 @@ def input_batches(
         OptionError: a folder or archive that is absent or holds no images, a model without an image input, samples
             that are not the model's inputs.
     """
-    types = {entry.name: entry.type for entry in session.get_inputs()}
     declared = {name: shapes.get(name, []) for name in types}
     given = GivenSamples(source, _numpy_types(types), declared) if is_input_file(source) else None
     images = None if given is not None or str(source) in DRAWN else _Pictures(_find_images(Path(source)))
@@ -107,7 +133,7 @@ def check_source(source: str | os.PathLike[str]) -> None:
         raise OptionError(f"`calibrate`: {error}") from error
 
 
-def _numpy_types(types: dict[str, str]) -> dict[str, type[np.generic]]:
+def _numpy_types(types: Mapping[str, str]) -> dict[str, type[np.generic]]:
     """Of inputs, from onnxruntime's names. Raises OptionError: numpy has no such type."""
     found: dict[str, type[np.generic]] = {}
     for name, kind in types.items():
@@ -124,7 +150,7 @@ def _sized(shape: list[int], attempt: int) -> list[int]:
 
 
 def _feed(
-    types: dict[str, str],
+    types: Mapping[str, str],
     shapes: dict[str, list[int]],
     batch: int,
     images: _Pictures | None,

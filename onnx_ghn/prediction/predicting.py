@@ -96,7 +96,8 @@ def predict(
     tensors = {**{name: opened.stored[name].numpy for name in sorted(new)}, **settled.tensors}
     prediction = Prediction(opened.model, graph, tensors, coverage, ghn_name)
     if output is not None:
-        require_values(stored_tensors(opened.model).values())  # statistics that calibration could not measure
+        if any(one.is_absent for one in opened.stored.values()):
+            require_values(stored_tensors(opened.model).values())  # statistics that calibration could not measure
         prediction.save(output, force=force)
     return prediction
 

@@ -87,12 +87,10 @@ def settle(
         check_source(options.calibrate)
         return Settled(tensors, (f"{options.calibrate} is not used: no weight changes, and statistics stay with them",))
     if not options.calibrates:
-        own = copy_model(model) if options.correct_scales else None
-        inject(model, tensors, opened.stored)
-        if own is None:
+        if not options.correct_scales:
+            inject(model, tensors, opened.stored)
             return Settled(tensors)
-        before = dataclasses.replace(opened, model=own)
-        scaled, told, doubt = _estimated(before, model, decisions, blocks, options)
+        scaled, told, doubt = _estimated(opened, model, decisions, blocks, options)
         if scaled is not decisions:
             tensors = _tensors(scaled, blocks, options)
             inject(model, tensors)
@@ -166,10 +164,14 @@ def _estimated(
 
     Args:
         own: the model with the weights that it had before.
-        model: with its predicted weights.
+        model: with its predicted weights; where it is that of `own`, these are injected.
     """
+    from onnx_ghn.onnx_io import inject
+
     estimates = Propagation()
     reference = _reference(estimates, own, decisions, blocks, options)
+    if own.model is model:
+        inject(model, _tensors(decisions, blocks, options), own.stored)
     trial = estimates.run(model)
     target = _target(reference, trial)
     if target is None:
@@ -216,16 +218,19 @@ def _reference(
         own = trials.run(opened.model)
         if not any(_TINY < scale < math.inf for scale in own.outputs.values()):
             own = None
-    blank = copy_model(opened.model)
 
-    inject(blank, _tensors(standards, blocks, options))
+    def blank() -> ir.Model:
+        """Of whatever the model holds by now: all that is predicted is standard in it."""
+        model = copy_model(opened.model)
+        inject(model, _tensors(standards, blocks, options))
+        return model
 
     def estimated() -> Trial:
         scales = trials.scales if isinstance(trials, Propagation) else None  # of what both models hold
-        return Propagation(_drawn(standards), scales).run(blank)
+        return Propagation(_drawn(standards), scales).run(blank())
 
     def standard() -> Trial:
-        return estimated() if isinstance(trials, Propagation) else trials.run(blank)
+        return estimated() if isinstance(trials, Propagation) else trials.run(blank())
 
     return _Reference(own, standard, estimated)
 

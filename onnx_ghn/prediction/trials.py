@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ import numpy as np
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
-from onnx_ghn.prediction.calibration_inputs import Feed, input_batches
+from onnx_ghn.prediction.calibration_inputs import Feed, input_batches, input_types
+from onnx_ghn.prediction.options import DRAWN
 from onnx_ghn.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Trials:
         self._seed = seed
         self._batch = batch
         self._feeds: list[Feed] | None = None
+        self._begun: _Begun | None = None
 
     def run(self, model: ir.Model, correct: CorrectScales | None = None) -> Trial:
         """Run a model, whose batch norms normalise by the statistics of the batch.
@@ -89,6 +92,10 @@ class Trials:
         wanted = list(dict.fromkeys((*norms.changes, *written.changes, *factors.values(), *scales.changes)))
         if not wanted:
             return Trial({}, {}, {}, {})
+        if self._feeds is None and self._begun is None and str(self._source) in DRAWN:
+            types = input_types(copy)
+            if types is not None:
+                self._begun = _Begun(types, self._rounds(types, shapes))
         try:
             with scratch_folder() as folder:
                 # Beside the model, onnxruntime maps weights into memory; within it, it reads and copies them.
@@ -114,7 +121,10 @@ class Trials:
 
         rounds: Iterable[list[Feed]] = [self._feeds] if self._feeds is not None else ()
         if self._feeds is None:
-            rounds = input_batches(session, shapes, self._source, self._seed, self._batch)
+            types = {entry.name: entry.type for entry in session.get_inputs()}
+            is_begun = self._begun is not None and list(self._begun.types.items()) == list(types.items())
+            rounds = self._begun.rounds() if self._begun and is_begun else self._rounds(types, shapes)
+            self._begun = None
         failure: RuntimeFailure | None = None
         for feeds in rounds:
             try:
@@ -127,6 +137,39 @@ class Trials:
                 self._feeds = feeds
                 return runs
         raise RuntimeFailure(f"calibration: {failure}; choose `calibrate` none, or give images") from failure
+
+    def _rounds(self, types: Mapping[str, str], shapes: dict[str, list[int]]) -> Iterator[list[Feed]]:
+        return input_batches(types, shapes, self._source, self._seed, self._batch)
+
+
+class _Begun:
+    """Rounds of inputs of which the first is drawn in a thread, while the model is written and loaded.
+
+    Attributes:
+        types: of the inputs, in their order.
+    """
+
+    def __init__(self, types: Mapping[str, str], rounds: Iterator[list[Feed]]) -> None:
+        self.types = types
+        self._rounds = rounds
+        self._first: list[list[Feed]] = []
+        self._errors: list[BaseException] = []
+        self._thread = threading.Thread(target=self._draw, name="onnx-ghn inputs", daemon=True)
+        self._thread.start()
+
+    def _draw(self) -> None:
+        try:
+            self._first.append(next(self._rounds))
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            self._errors.append(error)
+
+    def rounds(self) -> Iterator[list[Feed]]:
+        """All of them, once. What drawing the first raised is raised here."""
+        self._thread.join()
+        if self._errors:
+            raise self._errors[0]
+        yield from self._first
+        yield from self._rounds
 
 
 def _few(feed: Feed, shapes: Mapping[str, list[int]]) -> Feed | None:

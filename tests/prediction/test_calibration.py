@@ -17,6 +17,10 @@ from torch.nn import functional as F
 
 from onnx_ghn import predict, runtime
 from onnx_ghn.errors import OptionError
+from onnx_ghn.onnx_io import read_model
+from onnx_ghn.prediction.calibration_inputs import input_types
+
+EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
 
 Feed = dict[str, np.ndarray]
 
@@ -46,6 +50,27 @@ def assert_statistics(stored: dict[str, np.ndarray], name: str, mean: Any, varia
         stored[f"{name}.mean"].astype(np.float64), np.asarray(mean), rtol=rtol, atol=rtol * spread
     )
     np.testing.assert_allclose(stored[f"{name}.var"].astype(np.float64), np.asarray(variance), rtol=rtol)
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.onnx")))
+def test_types_of_inputs_are_told_before_there_is_a_session(example: str) -> None:
+    model = read_model(EXAMPLES / example)
+    told = [(entry.name, entry.type) for entry in session(EXAMPLES / example).get_inputs()]
+    assert list((input_types(model) or {}).items()) == told
+
+
+def test_inputs_of_other_types_are_left_to_the_session() -> None:
+    """A string, a sequence, and an input with a default, which a session does not count."""
+    for kind in (
+        helper.make_tensor_type_proto(TensorProto.STRING, [1]),
+        helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, None)),
+    ):
+        graph = helper.make_graph([], "g", [helper.make_value_info("x", kind)], [])
+        assert input_types(read_model(helper.make_model(graph, ir_version=8))) is None
+    values = [helper.make_tensor_value_info(name, TensorProto.INT64, [1]) for name in "ab"]
+    default = numpy_helper.from_array(np.zeros(1, np.int64), "a")
+    graph = helper.make_graph([], "g", values, [], [default])
+    assert input_types(read_model(helper.make_model(graph, ir_version=8))) == {"b": "tensor(int64)"}
 
 
 @pytest.mark.parametrize("opset", [7, 9, 13, 15, 17, 18, 21])
