@@ -12,6 +12,7 @@ from onnx_ghn.json_types import Json
 from onnx_ghn.prediction.choosing import choose
 from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
+from onnx_ghn.prediction.origins import inheritance_notes, inheritance_of, origins_of
 from onnx_ghn.prediction.plan import constants_of, plan, uncertain_of
 from onnx_ghn.shipped import default_policy
 
@@ -84,6 +85,9 @@ def inspect_model(
     graph = graph_of(opened.model, opened.stored, rules)
     check_shapes(opened.model, opened.stored)
     notes = [*opened.notes, *check_frozen(opened.model, opened.stored)]
+    inheritance = inheritance_of(opened, graph, options)
+    notes += inheritance_notes(inheritance, options)
     choice = choose(options.policy, policy_file, name, opened.model, graph, opened.stored)
-    decisions = [*plan(graph, opened.stored, options, verdicts=choice.verdicts), *uncertain_of(graph)]
+    planned = plan(graph, opened.stored, options, verdicts=choice.verdicts, origins=origins_of(inheritance))
+    decisions = [*planned, *uncertain_of(graph)]
     return Inspection(graph, CoverageReport(decisions, notes, constants_of(graph), choice, name))

@@ -36,6 +36,7 @@ __all__ = [
 
 _STYLES = {
     "predicted": "green",
+    "inherited": "green",
     "fallback": "yellow",
     "kept": "yellow",
     "statistic": "dim",
@@ -56,7 +57,7 @@ def new_table(*columns: tuple[str, str], title: str = "") -> Table:
 def coverage_table(coverage: CoverageReport) -> Table:
     """Tensors and elements by outcome, and the reasons of what was not predicted."""
     table = new_table(("", "left"), ("tensors", "right"), ("elements", "right"), ("share", "right"), ("why", "left"))
-    outcomes: tuple[Outcome, ...] = ("predicted", "fallback", "kept")
+    outcomes: tuple[Outcome, ...] = ("predicted", "inherited", "fallback", "kept")
     for outcome in outcomes:
         if not coverage.count(outcome) and outcome != "predicted":
             continue

@@ -71,9 +71,15 @@ class CoverageReport:
     @property
     def sentence(self) -> str:
         """How many tensors have weights of the GHN, and where they are few, why."""
+        n_inherited = self.count("inherited")
         n_predicted, n = self.count("predicted"), sum(entry.outcome not in _NOT_TRAINED for entry in self.learned)
         told = self.choice.told if self.choice is not None else ""
         share = f"{n_predicted:,} of {n:,} tensors"
+        if n_inherited:
+            donors = dict.fromkeys(entry.origin.donor for entry in self.learned if entry.origin is not None)
+            return f"{n_inherited:,} tensors inherited from {', '.join(donors)}, " + (
+                f"weights by {self.ghn_name} for {share}" if n_predicted and self.ghn_name else f"{share} predicted"
+            )
         weights = f"weights by {self.ghn_name} for {share}" if self.ghn_name else f"new weights for {share}"
         if self.choice is None or self.choice.name == "all" or n_predicted == n:
             return weights + (f" ({told})" if told else "")
@@ -82,6 +88,12 @@ class CoverageReport:
         if n_predicted:
             return f"{weights} ({told}), {others}"
         return f"{told}: {share} predicted, {others}"
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What may become of a parameter: inherited only where there is a donor."""
+        without_donors = not any(entry.origin is not None for entry in self.entries)
+        return [o for o in OUTCOMES if o != "constant" and not (o == "inherited" and without_donors)]
 
     def reasons(self) -> dict[str, list[Decision]]:
         """The decisions on tensors that no GHN predicts, by reason, the heaviest reason first."""
@@ -95,8 +107,8 @@ class CoverageReport:
         """For JSON."""
         return {
             "n_trainable_elements": self.n_trainable,
-            "tensors": {outcome: self.count(outcome) for outcome in OUTCOMES if outcome != "constant"},
-            "elements": {outcome: self.n_elements(outcome) for outcome in OUTCOMES if outcome != "constant"},
+            "tensors": {outcome: self.count(outcome) for outcome in self.outcomes},
+            "elements": {outcome: self.n_elements(outcome) for outcome in self.outcomes},
             "share_predicted": self.share("predicted"),
             "may_be_learned": {
                 "tensors": len(self.uncertain),
@@ -112,7 +124,7 @@ class CoverageReport:
     def __repr__(self) -> str:
         parts = [
             f"{self.count(outcome)} {outcome} ({self.share(outcome):.2%})"
-            for outcome in ("predicted", "fallback", "kept")
+            for outcome in ("predicted", "inherited", "fallback", "kept")
             if self.count(outcome)
         ]
         return f"CoverageReport({self.n_trainable:,} trainable elements: {', '.join(parts) or 'none'})"

@@ -26,14 +26,14 @@ __all__ = ["TWIN_NOISE", "Maker", "Source"]
 TWIN_NOISE = 0.1  # of a tensor's spread: that of `post` noise
 
 Make = Callable[[], Array]
-Source = Literal["ghn", "standard", "own"]
+Source = Literal["ghn", "standard", "own", "donor"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Maker:
     """How to make the values of one tensor."""
 
-    source: Source  # the GHN, the standard initialisation of its role, or what the model stores now
+    source: Source  # the GHN, the standard initialisation of its role, what the model stores now, or a donor
     parameter: Parameter
     index: int | None  # of the parameter among those that the GHN decodes
     stored: StoredTensor  # what the model stores now
@@ -44,6 +44,8 @@ class Maker:
     original: Maker | None = None  # of the tensor that this one repeats
     transposed: bool = False  # against the original
     magnitude: Maker | None = None  # of the weight whose norms it holds
+    given: Make | None = None  # what a donor gives
+    blend: float = 0.0  # how far that goes towards what the GHN decodes
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,6 +65,11 @@ class Maker:
         elif self.source == "ghn":
             assert self.index is not None
             make = self._decoded(blocks[self.index], options)
+        elif self.source == "donor":
+            assert self.given is not None
+            make = self.given
+            if self.blend and self.index is not None:
+                make = functools.partial(_blended, make, self._decoded(blocks[self.index], options), self.blend)
         if self.original is not None:
             (make,) = self.original.tensors(blocks, options).values()
             return {self.stored.name: functools.partial(_transposed, make) if self.transposed else make}
@@ -113,6 +120,11 @@ def _standard(parameter: Parameter, seed: int) -> Array:
 def _told_apart(block: Block, parameter: Parameter, seed: int) -> Array:
     values = separate_copies(block.array(), parameter.name, "noise", TWIN_NOISE, seed)
     return parameter.layout.from_canonical(values)
+
+
+def _blended(make: Make, other: Make, share: float) -> Array:
+    blended: Array = (1 - share) * make() + share * other().astype(np.float32)
+    return blended
 
 
 def _transposed(make: Make) -> Array:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, Self, TypedDict, Unpack
 
 from onnx_ghn.errors import OptionError
+from onnx_ghn.inheritance.selections import Selection
 from onnx_ghn.settings import Settings, patterns_setting, setting
 
 __all__ = [
@@ -59,6 +60,9 @@ class PredictKeywords(TypedDict, total=False):
     overwrite_special: bool
     correct_scales: bool
     tell_apart: bool
+    donors: Sequence[str | os.PathLike[str]]
+    blend: float
+    selection: Selection
     seed: int
 
 
@@ -108,17 +112,38 @@ class PredictOptions(Settings):
         True,
         "Add a little noise to a weight that comes out equal to one beside it, so that they learn different things.",
     )
+    donors: Sequence[str] = setting(
+        (),
+        "A trained ONNX file of any architecture to inherit weights from; may be given several times. What no donor "
+        "has a counterpart of gets what it would get without.",
+        option="--from",
+        metavar="DONOR.onnx",
+        check="file",
+    )
+    blend: float = setting(
+        0.0, "How far inherited weights go towards the GHN's: 0 keeps the donor's, 1 takes the GHN's.", least=0, most=1
+    )
+    selection: Selection = setting(
+        "uniform",
+        "Which channels of a wider donor are taken: evenly spaced ones, the first, or those with the largest weights.",
+    )
     seed: int = setting(0, "Random seed.", least=0, below=2**63)
 
     @classmethod
     def of(cls, options: Self | None = None, **changes: Unpack[PredictKeywords]) -> Self:
         """Options (the defaults where there are none) with some of them changed."""
-        return dataclasses.replace(options or cls(), **changes)
+        made = options or cls()
+        donors = changes.get("donors", made.donors)
+        names = (donors,) if isinstance(donors, str | os.PathLike) else donors
+        others = {name: value for name, value in changes.items() if name != "donors"}
+        return dataclasses.replace(made, donors=tuple(map(os.fspath, names)), **others)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
         for name in ("include", "exclude"):
             expressions: str | Sequence[str] = getattr(self, name)
             object.__setattr__(self, name, (expressions,) if isinstance(expressions, str) else tuple(expressions))
+        given = (self.donors,) if isinstance(self.donors, str | os.PathLike) else self.donors
+        object.__setattr__(self, "donors", tuple(os.fspath(donor) for donor in given))
         _ = self._patterns  # says what is wrong with them before any work is done
         super().__post_init__()
         if self.post == "none" and self.post_strength:
@@ -126,6 +151,8 @@ class PredictOptions(Settings):
                 f"`post_strength` {self.post_strength} has no meaning without `post` noise, orthogonal or differences"
             )
         check_strength(self.post, self.strength)
+        if self.blend and not self.donors:
+            raise OptionError(f"`blend` {self.blend} has no meaning without `donors`: name a trained file")
 
     @property
     def strength(self) -> float:

@@ -12,6 +12,7 @@ from onnx_ghn.prediction.authors import authors_start, holds_weights
 from onnx_ghn.prediction.fallback import has_standard
 from onnx_ghn.prediction.making import Maker, Source
 from onnx_ghn.prediction.options import PredictOptions
+from onnx_ghn.prediction.origins import Origin
 from onnx_ghn.prediction.policy import Verdict
 from onnx_ghn.prediction.quantization import quantization_of
 from onnx_ghn.prediction.ties import Tie, find_ties
@@ -21,20 +22,21 @@ if TYPE_CHECKING:
 
 __all__ = ["OUTCOMES", "Decision", "Outcome", "constants_of", "plan", "uncertain_of"]
 
-Outcome = Literal["predicted", "fallback", "kept", "statistic", "frozen", "constant"]
-OUTCOMES: tuple[Outcome, ...] = ("predicted", "fallback", "kept", "statistic", "frozen", "constant")
+Outcome = Literal["predicted", "inherited", "fallback", "kept", "statistic", "frozen", "constant"]
+OUTCOMES: tuple[Outcome, ...] = ("predicted", "inherited", "fallback", "kept", "statistic", "frozen", "constant")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decision:
-    """One tensor: predicted by the GHN, given a standard initialisation, kept as it was, a running statistic, frozen
-    (a layer that the exported model does not train), or a constant, which nobody trains.
+    """One tensor: predicted by the GHN, inherited from a donor, given a standard initialisation, kept as it was, a
+    running statistic, frozen (a layer that the exported model does not train), or a constant, which nobody trains.
     """
 
     parameter: Parameter
     outcome: Outcome
     reason: str = ""
     maker: Maker | None = dataclasses.field(default=None, repr=False)  # of its new values; None: it keeps its own
+    origin: Origin | None = None  # of one that is inherited
     by_policy: bool = False  # a parameter that keeps its values because the policy says so
 
     def to_dict(self) -> Json:
@@ -50,6 +52,7 @@ class Decision:
             "op": parameter.op,
             "outcome": self.outcome,
             "reason": self.reason,
+            **({"origin": self.origin.to_dict()} if self.origin is not None else {}),
         }
 
 
@@ -59,6 +62,7 @@ def plan(
     options: PredictOptions,
     decoded: Collection[int] | None = None,
     verdicts: Sequence[Verdict] | None = None,
+    origins: Mapping[str, Origin] | None = None,
 ) -> list[Decision]:
     """Decide on each parameter of a graph, in its order. Nothing is computed and nothing is changed.
 
@@ -66,6 +70,7 @@ def plan(
         stored: the tensors of the model that the graph was read from.
         decoded: indices of the parameters that the GHN decodes; None: all that a node of the graph decodes.
         verdicts: of the policy, on each parameter; None: all are predicted.
+        origins: of the parameters that a donor has a counterpart of, by name.
     """
     if decoded is None:
         decoded = graph.decoded_parameters()
@@ -84,11 +89,34 @@ def plan(
                 decision = dataclasses.replace(decision, maker=dataclasses.replace(decision.maker, post=verdict.post))
         else:
             decision = _left(parameter, stored, options, verdict.why, holds)
+        if origins is not None and parameter.name in origins and not parameter.frozen:
+            decoded_as = index if index in decoded else None
+            decision = _inherited(parameter, origins[parameter.name], stored, options, decoded_as) or decision
         decisions.append(decision)
     for index, tie in ties.items():
         decisions[index] = _tied(decisions[index], decisions[tie.original], tie)
     by_name = {decision.parameter.name: decision for decision in decisions}
     return [_as_magnitude(d, by_name.get(d.parameter.magnitude_of), stored, options) for d in decisions]
+
+
+def _inherited(
+    parameter: Parameter,
+    origin: Origin,
+    stored: Mapping[str, StoredTensor],
+    options: PredictOptions,
+    decoded_as: int | None,
+) -> Decision | None:
+    """The decision on a parameter that a donor has a counterpart of; None where it is not to be filled."""
+    if not options.wants(parameter.name):
+        return None
+    quantization = quantization_of(stored, parameter) if parameter.scale_name is not None else None
+    if isinstance(quantization, str):
+        return Decision(parameter, "kept", quantization)
+    maker = Maker(
+        "donor", parameter, decoded_as, stored[parameter.name], quantization, given=origin.values, blend=options.blend
+    )
+    outcome: Outcome = "statistic" if parameter.role is Role.statistic else "inherited"
+    return Decision(parameter, outcome, origin.reason, maker, origin)
 
 
 def uncertain_of(graph: ComputationGraph) -> list[Decision]:

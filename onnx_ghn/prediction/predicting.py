@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import TYPE_CHECKING, Unpack
 
@@ -14,6 +15,7 @@ from onnx_ghn.prediction.choosing import choose
 from onnx_ghn.prediction.copies import note_copies
 from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
+from onnx_ghn.prediction.origins import inheritance_notes, inheritance_of, mark_origins, origins_of, unmeasured
 from onnx_ghn.prediction.plan import constants_of, plan, uncertain_of
 from onnx_ghn.prediction.result import Prediction
 from onnx_ghn.prediction.settling import settle
@@ -51,7 +53,7 @@ def predict(
             obstacle where all their tensors get new values.
         options: how to predict; None takes the defaults.
         changes: single fields of `PredictOptions`: policy, include, exclude, fallback, post, post_strength, calibrate,
-            unfold_batchnorm, overwrite_special, correct_scales, tell_apart, seed.
+            unfold_batchnorm, overwrite_special, correct_scales, tell_apart, donors, blend, selection, seed.
 
     Returns:
         the prediction: arrays by name, the coverage report, the graph.
@@ -67,7 +69,9 @@ def predict(
 
     options = PredictOptions.of(options, **changes)
     if output is not None:
-        check_target(os.fspath(output), force, inputs=(source, ghn, options.calibrate))  # before the work, not after it
+        check_target(
+            os.fspath(output), force, inputs=(source, ghn, options.calibrate, *options.donors)
+        )  # before the work, not after it
     network = resolve_ghn(ghn)
     opened = open_model(source, base_dir=base_dir, unfold_batchnorm=options.unfold_batchnorm)
     graph = graph_of(opened.model, opened.stored, network.config.graph_rules)
@@ -76,8 +80,10 @@ def predict(
     _check(graph, options)
     ghn_name = network.config.name or "unnamed GHN"
     choice = choose(options.policy, network.policy_file, ghn_name, opened.model, graph, opened.stored)
+    inheritance = inheritance_of(opened, graph, options)
+    origins = origins_of(inheritance)
     blocks = network.blocks(graph)
-    decisions = plan(graph, opened.stored, options, blocks.keys(), choice.verdicts)
+    decisions = plan(graph, opened.stored, options, blocks.keys(), choice.verdicts, origins)
     equal_weights: list[str] = []
     if options.tell_apart:
         decisions, equal_weights = tell_apart(graph, blocks, decisions, options)
@@ -85,9 +91,17 @@ def predict(
         filled = {name for decision in decisions if decision.maker is not None for name in decision.maker.names}
         filled |= {p.name for p in graph.parameters if p.role is Role.statistic} if options.calibrates else set()
         require_values(opened.stored.values(), filled)  # before the work that calibration is
-    settled = settle(opened, graph, decisions, blocks, options, unit_scales=choice.unit_scales)
+    to_measure, settling = graph, options
+    if inheritance is not None:
+        # Inherited weights have the scales that training gave them, and statistics that go with them.
+        inherited = [d.parameter.name for d in decisions if d.origin is not None]
+        to_measure, settling = unmeasured(graph, inherited), dataclasses.replace(options, correct_scales=False)
+    unit_scales = choice.unit_scales and inheritance is None
+    settled = settle(opened, to_measure, decisions, blocks, settling, unit_scales=unit_scales)
     copies = note_copies(decisions, blocks, options)
-    notes = [*opened.notes, *lost, *equal_weights, *copies, *settled.notes]
+    if inheritance is not None:
+        mark_origins(opened.model, {d.parameter.name: d.origin for d in decisions if d.origin is not None})
+    notes = [*opened.notes, *lost, *inheritance_notes(inheritance, options), *equal_weights, *copies, *settled.notes]
     coverage = CoverageReport([*decisions, *uncertain_of(graph)], notes, constants_of(graph), choice, ghn_name)
     # Tensors that were one with another are new in the file, be it that they keep the values of that one.
     new = {d.parameter.name for d in decisions if d.outcome == "kept"} & set(opened.untied)

@@ -20,6 +20,7 @@ function showHead() {
 
 const WHY = {
   predicted: "decoded by the GHN",
+  inherited: "a donor's weights",
   fallback: "the standard initialisation of its role",
   kept: "its own values",
   statistic: "running means and variances: calibrated by predict, not trained",
@@ -27,7 +28,7 @@ const WHY = {
 };
 function showCoverage(visit) {
   const { n_trainable, outcomes, reasons, notes } = DATA.coverage;
-  const trained = outcomes.filter(({ outcome, elements }) => ["predicted", "fallback", "kept"].includes(outcome) && elements);
+  const trained = outcomes.filter(({ outcome, elements }) => ["predicted", "inherited", "fallback", "kept"].includes(outcome) && elements);
   const words = trained.map(({ outcome, elements }) => `${outcome} ${percent(elements / n_trainable)}`).join(", ");
   if (trained.length) into("coverage", element("div", { class: "share", role: "img", "aria-label": `Share of trainable elements: ${words}` },
     ...trained.map(({ outcome, elements }) => element("div", { class: `tone-${outcome}`, title: `${outcome}: ${percent(elements / n_trainable)}`, style: { "flex-grow": elements } }))));

@@ -1,0 +1,1 @@
+"""Inheriting weights from trained models of other sizes and kinds. No torch."""

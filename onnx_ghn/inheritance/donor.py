@@ -1,0 +1,141 @@
+"""A donor: a trained model whose weights another one inherits."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnx_ghn.arrays import Array
+from onnx_ghn.errors import OptionError
+from onnx_ghn.graph import ComputationGraph, Parameter, Role
+from onnx_ghn.graph.builder import graph_of
+from onnx_ghn.inheritance.following import follow
+from onnx_ghn.inheritance.structure import Structure, structure_of
+from onnx_ghn.inheritance.tracing import Trace
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+    from onnx_ghn.passes import OpenedModel
+
+__all__ = ["Donor", "open_donor"]
+
+_CHUNK = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Donor:
+    """A trained model, read and understood.
+
+    Attributes:
+        name: of its file, or of its graph.
+        sha256: of its file; "" where it was given as an object.
+        notes: what a user should know of it.
+    """
+
+    name: str
+    sha256: str
+    opened: OpenedModel
+    graph: ComputationGraph
+    trace: Trace
+    structure: Structure
+    notes: tuple[str, ...] = ()
+
+    def values(self, name: str) -> Array:
+        """What one of its parameters holds; what is stored quantised, as floats."""
+        stored = self.opened.stored[name]
+        parameter = self.trace.parameters[name]
+        array = stored.numpy()
+        if parameter.scale_name is None:
+            return array.astype(np.float32) if array.dtype != np.float64 else array
+        return _dequantised(array, parameter, self)
+
+
+def open_donor(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rules: str = "onnx") -> Donor:
+    """Read a donor.
+
+    Args:
+        rules: of its computational graph.
+
+    Raises:
+        ModelReadError: the file cannot be read.
+        OptionError: it holds no weights, looks as if nobody had trained it, or stores weights in a form that holds
+            nothing of its floats.
+    """
+    from onnx_ghn.onnx_io.absent import require_values
+    from onnx_ghn.passes import open_model
+
+    is_file = isinstance(source, str | os.PathLike)
+    opened = open_model(source)
+    graph = graph_of(opened.model, opened.stored, rules)
+    name = os.path.basename(os.fspath(source)) if isinstance(source, str | os.PathLike) else graph.name or "donor"
+    require_values(opened.stored.values())
+    if why := _untrained(graph, opened):
+        raise OptionError(f"donor {name} {why}: give a trained file with `donors`")
+    notes = []
+    quantised = [p for p in graph.parameters if p.scale_name is not None]
+    if quantised:
+        notes.append(f"{len(quantised)} quantised tensors of {name} are inherited as floats, first {quantised[0].name}")
+    closed = [p.name for p in graph.parameters if p.reason.startswith("quantised weights")]
+    if closed:
+        raise OptionError(
+            f"donor {name} stores {len(closed)} weights as integers that no DequantizeLinear reads, first {closed[0]}: "
+            "give the file from before quantisation with `donors`"
+        )
+    trace = follow(opened.model, opened.stored, graph)
+    if trace.unknown:
+        kinds = ", ".join(sorted(trace.unknown)[:6])
+        notes.append(f"channels of {name} are not followed through {kinds}")
+    digest = _digest(os.fspath(source)) if is_file and isinstance(source, str | os.PathLike) else ""
+    return Donor(name, digest, opened, graph, trace, structure_of(trace), tuple(notes))
+
+
+def _untrained(graph: ComputationGraph, opened: OpenedModel) -> str:
+    """Why a model looks as if nobody had trained it; "" where it does not."""
+    from onnx_ghn.onnx_io.common_value import common_value
+
+    weights = [p for p in graph.parameters if p.role in (Role.weight, Role.embedding) and p.size > 1]
+    if not weights:
+        return "has no weights"
+    if all(common_value(opened.stored[p.name]) is not None for p in weights):
+        return "holds no weights, only their shapes"
+    scales = [p for p in graph.parameters if p.role is Role.norm_scale and p.size > 1 and not p.magnitude_of]
+    shifts = [p for p in graph.parameters if p.role is Role.norm_bias and p.size > 1]
+    if scales and all(common_value(opened.stored[p.name]) is not None for p in (*scales, *shifts)):
+        return f"looks untrained, as all elements of each of its {len(scales)} scales of norms are equal"
+    return ""
+
+
+def _digest(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(_CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _dequantised(array: Array, parameter: Parameter, donor: Donor) -> Array:
+    """(integers - zero point) × scale, along the axis of the scales."""
+    stored = donor.opened.stored
+    if parameter.scale_name not in stored:
+        raise OptionError(
+            f"donor {donor.name}: the scale of {parameter.name} is not stored, so its floats are not known: "
+            "give the file from before quantisation with `donors`"
+        )
+    scale = np.asarray(stored[parameter.scale_name].numpy(), np.float32)
+    zero: Array = np.zeros_like(scale)
+    if parameter.zero_point_name in stored:
+        zero = np.asarray(stored[parameter.zero_point_name].numpy(), np.float32)
+    if scale.size > 1:
+        shape = [1] * array.ndim
+        shape[(parameter.quantization_axis or 0) % array.ndim] = -1
+        scale, zero = scale.reshape(shape), zero.reshape(shape)
+    if array.dtype.kind == "f":  # the file quantises its floats itself
+        return array.astype(np.float32)
+    values: Array = (array.astype(np.float32) - zero) * scale
+    return values

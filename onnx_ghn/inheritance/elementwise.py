@@ -1,0 +1,309 @@
+"""Operators that keep channels in their places: sums, products, activations, norms, means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from onnx_ghn.graph.flat import Op, Tensor
+from onnx_ghn.inheritance.fields import Field, Shape, axes_of, only_axis, vector
+from onnx_ghn.inheritance.products import tie_vector
+from onnx_ghn.inheritance.sizes import float_attr
+from onnx_ghn.inheritance.tracing import Trace
+
+__all__ = ["ELEMENTWISE"]
+
+Rule = Callable[[Trace, Op], None]
+
+_HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "Identity", "Cast", "CastLike", "Dropout", "Neg", "Abs", "PRelu"})
+
+
+def unary(trace: Trace, op: Op) -> None:
+    """What gives each element by itself."""
+    given = op.input(0)
+    writers = trace.writers.get(given, ()) if given is not None and op.op_type in _HOMOGENEOUS else ()
+    owner = trace.owner(given)
+    for out in op.outputs:
+        trace.give(out, trace.shape(given), trace.of(given), writers, owner)
+    trace.small(op)
+
+
+def broadcast(trace: Trace, op: Op) -> None:
+    """Arithmetic of several values: where their channels meet they are one."""
+    given = [tensor for tensor in op.inputs if tensor is not None]
+    if op.op_type == "Where":
+        given = given[1:]
+    shapes = [trace.shape(tensor) for tensor in given]
+    known = [shape for shape in shapes if shape is not None]
+    out = op.outputs[0]
+    if len(known) < len(shapes):
+        trace.give(out, None)
+        trace.small(op)
+        return
+    try:
+        after = np.broadcast_shapes(*known)
+    except ValueError:
+        trace.give(out, None)
+        return
+    # A number that the model computes from sizes (attention's scale) is as good as a constant.
+    is_const = [
+        t.is_const or (not trace.of(t) and math.prod(shape) == 1) for t, shape in zip(given, known, strict=True)
+    ]
+    data = [tensor for tensor, const in zip(given, is_const, strict=True) if not const]
+    consts = [tensor for tensor, const in zip(given, is_const, strict=True) if const]
+    fields = _met(trace, [_aligned(field, len(after)) for t in (data or consts) for field in trace.of(t)], after)
+    if data:
+        vectors = [_aligned(field, len(after)) for t in consts for field in trace.of(t)]
+        has_channels = bool(fields)
+        for field in vectors:
+            partner = next((other for other in fields if axes_of(other) & axes_of(field)), None)
+            if partner is not None:
+                trace.roles(field, "channel")
+                if all(size in (1, dim) for size, dim in zip(field.shape, after, strict=True)):
+                    trace.labels.unite(*_spread(partner, field))
+            elif has_channels:
+                trace.roles(field, "place")
+            else:
+                trace.roles(field, "channel")
+                fields.append(field)
+        for tensor in consts:
+            if name := trace.owner(tensor):
+                rank = len(trace.shape(tensor) or ())
+                is_table = sum(size > 1 for size in (trace.shape(tensor) or ())) > 1
+                trace.use(name, "place" if is_table else "factor" if op.op_type in ("Mul", "Div") else "vector", rank)
+    if op.op_type == "Add" and len(data) > 1:
+        trace.skipped_norms.update(name for tensor in data for name in trace.writers.get(tensor, ()))
+    trace.give(out, tuple(after), fields, _writers_of(trace, op, data, consts), _owner_of(trace, consts, data))
+    trace.small(op)
+
+
+def _met(trace: Trace, found: list[Field], shape: Shape) -> list[Field]:
+    """Fields of a result: those that cover the same axes are united."""
+    fields: list[Field] = []
+    for field in sorted(found, key=lambda f: -len(axes_of(f))):
+        if any(size not in (1, dim) for size, dim in zip(field.shape, shape, strict=True)):
+            continue
+        partner = next((other for other in fields if axes_of(other) & axes_of(field)), None)
+        if partner is None:
+            fields.append(field)
+        else:
+            trace.labels.unite(*_spread(partner, field))
+    return fields
+
+
+def _spread(first: Field, second: Field) -> tuple[Field, Field]:
+    a, b = np.broadcast_arrays(first, second)
+    return a, b
+
+
+def _aligned(field: Field, rank: int) -> Field:
+    return field.reshape([1] * (rank - field.ndim) + list(field.shape))
+
+
+def _writers_of(trace: Trace, op: Op, data: list[Tensor], consts: list[Tensor]) -> tuple[str, ...]:
+    """Tensors that, scaled together, scale what comes out."""
+    owners = [trace.owner(tensor) for tensor in consts]
+    if op.op_type == "Mul" and len(data) == 1 and any(owners):
+        return tuple(filter(None, owners))
+    before = {trace.writers.get(tensor, ()) for tensor in data}
+    if len(before) != 1:
+        return ()
+    writers = before.pop()
+    if not writers:
+        return ()
+    if op.op_type in ("Add", "Sub"):
+        if len(data) > 1:
+            return writers
+        return (*writers, *owners) if all(owners) else ()
+    if op.op_type in ("Mul", "Div") and len(data) == 1:
+        return writers
+    return ()
+
+
+def _owner_of(trace: Trace, consts: list[Tensor], data: list[Tensor]) -> str:
+    return "" if data else next((owner for tensor in consts if (owner := trace.owner(tensor))), "")
+
+
+def batch_norm(trace: Trace, op: Op) -> None:
+    """BatchNormalization."""
+    data = op.input(0)
+    shape = trace.shape(data)
+    labels = trace.channel(data, 1)
+    epsilon = float_attr(op, "epsilon", 1e-5)
+    for index, kind in enumerate(("norm_scale", "norm_shift", "norm_mean", "norm_variance"), start=1):
+        tie_vector(trace, op.input(index), labels, kind, epsilon)
+    if scale := trace.owner(op.input(1)):
+        trace.batch_norms[scale] = (trace.owner(op.input(4)), epsilon)
+    fields = trace.of(data)
+    if labels is None and shape is not None and len(shape) > 1:
+        own = next(iter(trace.of(op.input(1))), None)
+        if own is not None:
+            fields = [*fields, vector(own).reshape([-1 if i == 1 else 1 for i in range(len(shape))])]
+    writers = tuple(filter(None, (trace.owner(op.input(1)), trace.owner(op.input(2)))))
+    for i, out in enumerate(op.outputs):
+        trace.give(out, shape if i == 0 else None, fields if i == 0 else (), writers)
+
+
+def group_norm(trace: Trace, op: Op) -> None:
+    """InstanceNormalization and GroupNormalization."""
+    data = op.input(0)
+    shape = trace.shape(data)
+    labels = trace.channel(data, 1)
+    epsilon = float_attr(op, "epsilon", 1e-5)
+    if labels is not None:
+        groups = max(1, op.attr("num_groups", len(labels)))
+        if op.op_type == "GroupNormalization" and len(labels) % groups == 0:
+            trace.cut(labels, len(labels) // groups)
+            trace.averaged += list(labels.reshape(groups, -1)) if groups < len(labels) else []
+    if op.op_type == "InstanceNormalization" and shape is not None:
+        for field in trace.of(data):
+            trace.averaged += _along(field, set(range(2, len(shape)))) if axes_of(field) - {0, 1} else []
+    for index, kind in ((1, "norm_scale"), (2, "norm_shift")):
+        tie_vector(trace, op.input(index), labels, kind, epsilon)
+    writers = tuple(filter(None, (trace.owner(op.input(1)), trace.owner(op.input(2)))))
+    if trace.number and op.op_type == "InstanceNormalization":  # within a group norm its scales are ones
+        writers = writers if len(writers) == 2 else ()
+    trace.give(op.outputs[0], shape, trace.of(data), writers)
+
+
+def layer_norm(trace: Trace, op: Op) -> None:
+    """LayerNormalization, RMSNormalization and what adds before it normalises."""
+    skips = op.op_type.startswith("Skip")
+    data = op.input(0)
+    shape = trace.shape(data)
+    if shape is None:
+        for out in op.outputs:
+            trace.give(out, None)
+        return
+    axis = op.attr("axis", -1)
+    fields = trace.of(data)
+    if skips:
+        fields = _met(trace, [*fields, *trace.of(op.input(1))], shape)
+    labels = trace.channel(data, -1) if axis in (-1, len(shape) - 1) else None
+    is_plain = "Simplified" in op.op_type or op.op_type.startswith("RMS")
+    epsilon = float_attr(op, "epsilon", 1e-5)
+    scale = op.input(2 if skips else 1)
+    shift = None if is_plain else op.input(3 if skips else 2)
+    added = op.input(3 if is_plain else 4) if skips else None
+    tie_vector(trace, scale, labels, "norm_scale", epsilon)
+    tie_vector(trace, shift, labels, "norm_shift", epsilon)
+    tie_vector(trace, added, labels, "vector")
+    names = tuple(filter(None, (trace.owner(scale), trace.owner(shift))))
+    if labels is not None:
+        trace.averaged.append(labels)
+        trace.norms.append((labels, names, epsilon, not is_plain))
+    for i, out in enumerate(op.outputs):
+        is_whole = i == 0 or (skips and i == 3)
+        trace.give(out, shape if is_whole else None, fields if is_whole else (), names if i == 0 else ())
+
+
+def reduce(trace: Trace, op: Op) -> None:
+    """Means and sums along axes; of channels, where it takes them."""
+    data, out = op.input(0), op.outputs[0]
+    shape = trace.shape(data)
+    axes = trace.ints(op, 1, "axes")
+    if op.op_type.startswith("Global"):
+        axes = list(range(2, len(shape))) if shape is not None else None
+    if op.op_type.startswith("Arg"):
+        axes = [op.attr("axis", 0)]
+    if shape is None:
+        trace.give(out, None)
+        return
+    taken = set(range(len(shape))) if axes is None else {axis % len(shape) for axis in axes}
+    keeps = bool(op.attr("keepdims", 1)) or op.op_type.startswith("Global")
+    fields = []
+    for field in trace.of(data):
+        if taken & axes_of(field):
+            trace.averaged += _along(field, taken)
+            for axis in taken:
+                field = field.take([0], axis)
+        fields.append(field)
+    after = tuple(1 if i in taken else dim for i, dim in enumerate(shape))
+    if not keeps:
+        after = tuple(dim for i, dim in enumerate(shape) if i not in taken)
+        fields = [
+            field.reshape([size for i, size in enumerate(field.shape) if i not in taken])
+            for field in fields
+            if not taken & axes_of(field)
+        ]
+    writers = trace.writers.get(data, ()) if data is not None and "Mean" in op.op_type else ()
+    trace.give(out, after, fields, writers, trace.owner(data))
+    trace.small(op)
+
+
+def _along(field: Field, taken: set[int]) -> list[Field]:
+    """Rows of labels that are averaged together."""
+    width = 1
+    order = [axis for axis in range(field.ndim) if axis not in taken] + sorted(taken)
+    for axis in taken:
+        width *= field.shape[axis]
+    rows = field.transpose(order).reshape(-1, width)
+    return list(rows) if len(rows) <= 4096 else []
+
+
+def softmax(trace: Trace, op: Op) -> None:
+    """Softmax: sums over an axis."""
+    data = op.input(0)
+    shape = trace.shape(data)
+    if shape is not None:
+        for field in trace.of(data):
+            if only_axis(field, op.attr("axis", -1)):
+                trace.averaged.append(vector(field))
+    trace.give(op.outputs[0], shape, trace.of(data))
+
+
+def resize(trace: Trace, op: Op) -> None:
+    """Resize and Upsample: channels stay."""
+    data = op.input(0)
+    shape = trace.shape(data)
+    out = op.outputs[0]
+    sizes = trace.ints(op, 3, "") if op.input(3) is not None else None
+    after: Shape | None = None
+    if shape is not None and sizes is not None and len(sizes) == len(shape):
+        after = tuple(sizes)
+    elif shape is not None:
+        scales = trace.value(op.input(2 if op.op_type == "Resize" and len(op.inputs) > 2 else 1))
+        if scales is not None and scales.size == len(shape):
+            after = tuple(int(dim * float(times)) for dim, times in zip(shape, scales.reshape(-1), strict=True))
+    trace.give(out, after, trace.of(data) if after is not None else ())
+
+
+def sizes_alone(trace: Trace, op: Op) -> None:
+    """What gives sizes or numbers that no channel enters."""
+    for out in op.outputs:
+        trace.give(out, None)
+    trace.small(op)
+
+
+_UNARY = """
+    Relu LeakyRelu Identity Cast CastLike Dropout Neg Abs Sigmoid Tanh Erf Gelu QuickGelu FastGelu Exp Log Sqrt
+    Reciprocal Sin Cos Softplus Softsign Elu Selu Celu HardSigmoid HardSwish Mish Clip Floor Ceil Round Sign Not
+    ThresholdedRelu Trilu CumSum Rsqrt Shrink Swish LRN IsNaN IsInf Acos Asin Atan Sinh Cosh Tan
+""".split()  # noqa: SIM905 (a page of words, not of quotes)
+_BROADCAST = "Add Sub Mul Div Pow Max Min Mean Sum Where PRelu Mod Equal Less Greater And Or".split()  # noqa: SIM905
+_SIZES = "Shape Size Range ConstantOfShape NonZero".split()  # noqa: SIM905
+_REDUCE = """
+    ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSumExp
+    GlobalAveragePool GlobalMaxPool ArgMax ArgMin
+""".split()  # noqa: SIM905 (a page of words, not of quotes)
+
+ELEMENTWISE: dict[str, Rule] = {
+    **dict.fromkeys(_UNARY, unary),
+    **dict.fromkeys(_BROADCAST, broadcast),
+    **dict.fromkeys(_SIZES, sizes_alone),
+    **dict.fromkeys(_REDUCE, reduce),
+    "Softmax": softmax,
+    "LogSoftmax": softmax,
+    "BatchNormalization": batch_norm,
+    "InstanceNormalization": group_norm,
+    "GroupNormalization": group_norm,
+    "LayerNormalization": layer_norm,
+    "RMSNormalization": layer_norm,
+    "SimplifiedLayerNormalization": layer_norm,
+    "SkipLayerNormalization": layer_norm,
+    "SkipSimplifiedLayerNormalization": layer_norm,
+    "Resize": resize,
+    "Upsample": resize,
+}

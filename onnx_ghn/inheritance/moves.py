@@ -1,0 +1,361 @@
+"""Operators that move channels: views, pieces, joins. Their labels move with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from onnx_ghn.graph.flat import Op, Tensor
+from onnx_ghn.inheritance.fields import Field, Shape, along, axes_of, compressed, reshaped, vector
+from onnx_ghn.inheritance.tracing import Trace
+
+__all__ = ["MOVES"]
+
+Rule = Callable[[Trace, Op], None]
+
+
+def _view(trace: Trace, op: Op, after: Shape | None) -> None:
+    """What a reshape gives."""
+    given, out = op.inputs[0], op.outputs[0]
+    before = trace.shape(given)
+    if before is None or after is None or math.prod(before) != math.prod(after):
+        trace.give(out, after)
+        return
+    fields = [made for field in trace.of(given) if (made := reshaped(field, before, after)) is not None]
+    for old in trace.of(given):
+        _note_cut(trace, old, before, after)
+    trace.give(out, after, fields, _writers(trace, given), trace.owner(given))
+
+
+def _note_cut(trace: Trace, field: Field, before: Shape, after: Shape) -> None:
+    """Where one axis of channels becomes several, its parts are as long as these say."""
+    covered = axes_of(field)
+    if len(covered) != 1:
+        return
+    axis = next(iter(covered))
+    ahead = math.prod(before[:axis])
+    labels = vector(field)
+    size = 1
+    for i, dim in enumerate(after):
+        if size == ahead and dim > 1:
+            parts = 1
+            for part in after[i:]:
+                parts *= part
+                if parts >= len(labels) or len(labels) % parts:
+                    return
+                trace.cut(labels, len(labels) // parts)
+            return
+        size *= dim
+
+
+def reshape(trace: Trace, op: Op) -> None:
+    """Reshape: 0 copies a size, -1 is what is left."""
+    before = trace.shape(op.input(0))
+    wanted = trace.ints(op, 1, "shape")
+    after: Shape | None = None
+    if wanted is not None and before is not None:
+        copies = not op.attr("allowzero", 0)
+        sizes = [before[i] if dim == 0 and copies and i < len(before) else dim for i, dim in enumerate(wanted)]
+        if -1 in sizes:
+            rest = math.prod(dim for dim in sizes if dim != -1)
+            sizes[sizes.index(-1)] = math.prod(before) // rest if rest else 0
+        after = tuple(sizes)
+    _view(trace, op, after if after is not None else trace.shape(None))
+    trace.small(op)
+
+
+def flatten(trace: Trace, op: Op) -> None:
+    """Flatten to two axes."""
+    before = trace.shape(op.input(0))
+    after = None
+    if before is not None:
+        axis = op.attr("axis", 1)
+        axis = axis + len(before) if axis < 0 else axis
+        after = (math.prod(before[:axis]), math.prod(before[axis:]))
+    _view(trace, op, after)
+
+
+def squeeze(trace: Trace, op: Op) -> None:
+    """Squeeze and Unsqueeze."""
+    before = trace.shape(op.input(0))
+    axes = trace.ints(op, 1, "axes")
+    after: Shape | None = None
+    if before is not None:
+        if op.op_type == "Squeeze":
+            drop = (
+                {i for i, dim in enumerate(before) if dim == 1}
+                if axes is None
+                else {axis % len(before) for axis in axes}
+            )
+            after = tuple(dim for i, dim in enumerate(before) if i not in drop)
+        elif axes is not None:
+            rank = len(before) + len(axes)
+            added = {axis % rank for axis in axes}
+            rest = iter(before)
+            after = tuple(1 if i in added else next(rest) for i in range(rank))
+    _view(trace, op, after)
+    trace.small(op)
+
+
+def transpose(trace: Trace, op: Op) -> None:
+    """Transpose."""
+    given = op.input(0)
+    shape = trace.shape(given)
+    if shape is None:
+        trace.give(op.outputs[0], None)
+        return
+    perm = op.attr("perm") or list(range(len(shape)))[::-1]
+    fields = [field.transpose(perm) for field in trace.of(given)]
+    after = tuple(shape[axis] for axis in perm)
+    trace.give(op.outputs[0], after, fields, _writers(trace, given), trace.owner(given))
+
+
+def concat(trace: Trace, op: Op) -> None:
+    """Concat: channels side by side; channels of other axes are one."""
+    shapes = [trace.shape(given) for given in op.inputs]
+    known = [shape for shape in shapes if shape is not None]
+    if not known or len(known) < len(shapes):
+        trace.give(op.outputs[0], None)
+        trace.small(op)
+        return
+    rank = len(known[0])
+    axis = op.attr("axis", 0) % max(rank, 1)
+    after = tuple(sum(shape[axis] for shape in known) if i == axis else known[0][i] for i in range(rank))
+    joined: list[list[Field]] = []
+    fields: list[Field] = []
+    for given in op.inputs:
+        mine = [field for field in trace.of(given) if axis in axes_of(field)]
+        joined.append(mine)
+        for field in trace.of(given):
+            if axis in axes_of(field):
+                continue
+            partner = next((other for other in fields if axes_of(other) == axes_of(field)), None)
+            if partner is None:
+                fields.append(field)
+            elif partner.shape == field.shape:
+                trace.labels.unite(partner, field)
+                if op.outputs[0].is_const:
+                    trace.alias(partner, field)
+    if any(joined):
+        covered = sorted({i for mine in joined for field in mine for i in axes_of(field)})
+        if math.prod(after[i] for i in covered) <= 1 << 22:
+            pieces = []
+            for mine, shape in zip(joined, known, strict=True):
+                full = [shape[i] if i in covered else 1 for i in range(rank)]
+                if mine and all(s in (1, f) for s, f in zip(mine[0].shape, full, strict=True)):
+                    pieces.append(np.broadcast_to(mine[0], full))
+                else:  # nothing is known of these channels: labels that no tensor makes
+                    pieces.append(trace.labels.new(math.prod(full)).labels.reshape(full))
+            fields.append(np.concatenate(pieces, axis))
+    if not op.outputs[0].is_const:  # a class token before what it is read with
+        for given in op.inputs:
+            if name := trace.owner(given):
+                trace.use(name, "place")
+                for field in trace.of(given):
+                    trace.roles(field, "place" if axis in axes_of(field) else "channel")
+    made = {trace.writers.get(given, ()) for given in op.inputs if given is not None}
+    writers = made.pop() if len(made) == 1 else ()
+    trace.give(op.outputs[0], after, fields, writers, _first_owner(trace, op))
+    trace.small(op)
+
+
+def split(trace: Trace, op: Op) -> None:
+    """Split."""
+    given = op.input(0)
+    shape = trace.shape(given)
+    if shape is None:
+        for out in op.outputs:
+            trace.give(out, None)
+        return
+    axis = op.attr("axis", 0) % len(shape)
+    sizes = trace.ints(op, 1, "split")
+    n = len(op.outputs)
+    if sizes is None:
+        part = -(-shape[axis] // n)
+        sizes = [part] * (n - 1) + [shape[axis] - part * (n - 1)]
+    first = 0
+    for out, size in zip(op.outputs, sizes, strict=False):
+        _piece(trace, given, out, axis, np.arange(first, first + size))
+        first += size
+
+
+def slice_(trace: Trace, op: Op) -> None:
+    """Slice."""
+    given, out = op.input(0), op.outputs[0]
+    shape = trace.shape(given)
+    starts, ends = trace.ints(op, 1, "starts"), trace.ints(op, 2, "ends")
+    if shape is None or starts is None or ends is None:
+        trace.give(out, None)
+        return
+    axes = trace.ints(op, 3, "axes") or list(range(len(starts)))
+    steps = trace.ints(op, 4, "steps") or [1] * len(starts)
+    fields = trace.of(given)
+    after = list(shape)
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        axis %= len(shape)
+        stop = None if step < 0 and end < -shape[axis] else end
+        index = np.arange(shape[axis])[slice(start, stop, step)]
+        after[axis] = len(index)
+        fields = [_taken(field, axis, index) for field in fields]
+        _cut_at(trace, trace.of(given), axis, index)
+    trace.give(out, tuple(after), fields, _writers(trace, given), trace.owner(given))
+    trace.small(op)
+
+
+def gather(trace: Trace, op: Op) -> None:
+    """Gather: rows of a table, or pieces of a value by known indices."""
+    given, out = op.input(0), op.outputs[0]
+    shape, index_shape = trace.shape(given), trace.shape(op.input(1))
+    index = trace.value(op.input(1))
+    if shape is None or index_shape is None:
+        if shape is not None and index is not None:
+            index_shape = tuple(np.shape(index))
+        else:
+            trace.give(out, None)
+            trace.small(op)
+            return
+    axis = op.attr("axis", 0) % max(len(shape), 1)
+    after = (*shape[:axis], *index_shape, *shape[axis + 1 :])
+    is_table = bool(trace.owner(given)) and index is None
+    if is_table:
+        name = trace.owner(given)
+        trace.use(name, "table")
+    fields = []
+    for field in trace.of(given):
+        covered = axes_of(field)
+        if is_table:
+            trace.roles(field, "rows" if axis in covered else "out")
+        if axis in covered and (index is None or len(np.shape(index)) > 1):
+            if is_table:
+                trace.roles(field, "rows")
+            continue
+        piece = field
+        if axis in covered and index is not None:
+            piece = np.take(field, np.mod(np.asarray(index, np.int64).reshape(-1), shape[axis]), axis)
+            _cut_at(trace, trace.of(given), axis, np.mod(np.asarray(index, np.int64).reshape(-1), shape[axis]))
+        new = (*field.shape[:axis], *([1] * len(index_shape)), *field.shape[axis + 1 :])
+        if axis in covered:
+            new = (*field.shape[:axis], *index_shape, *field.shape[axis + 1 :])
+        fields.append(compressed(piece.reshape(new)))
+    writers = (trace.owner(given),) if is_table else _writers(trace, given)
+    trace.give(out, after, fields, writers, "" if is_table else trace.owner(given))
+    trace.small(op)
+
+
+def expand(trace: Trace, op: Op) -> None:
+    """Expand and Tile."""
+    given, out = op.input(0), op.outputs[0]
+    shape = trace.shape(given)
+    sizes = trace.ints(op, 1, "shape")
+    if shape is None or sizes is None:
+        trace.give(out, None)
+        return
+    if op.op_type == "Tile":
+        after = tuple(dim * times for dim, times in zip(shape, sizes, strict=True))
+        fields = [
+            np.tile(field, [times if field.shape[i] > 1 else 1 for i, times in enumerate(sizes)])
+            for field in trace.of(given)
+        ]
+    else:
+        after = np.broadcast_shapes(shape, tuple(sizes))
+        pad = len(after) - len(shape)
+        fields = [field.reshape([1] * pad + list(field.shape)) for field in trace.of(given)]
+    trace.give(out, after, fields, _writers(trace, given), trace.owner(given))
+    trace.small(op)
+
+
+def depth_to_space(trace: Trace, op: Op) -> None:
+    """DepthToSpace and SpaceToDepth: channels become places, or places channels."""
+    given, out = op.input(0), op.outputs[0]
+    shape = trace.shape(given)
+    if shape is None or len(shape) != 4:
+        trace.give(out, None)
+        return
+    side = max(1, op.attr("blocksize", 1))
+    batch, channels, height, width = shape
+    labels = trace.channel(given, 1)
+    fields: list[Field] = []
+    if op.op_type == "DepthToSpace":
+        after = (batch, channels // side**2, height * side, width * side)
+        if labels is not None:
+            first = labels.reshape(-1, side**2)[:, 0] if op.attr("mode", "DCR") == "CRD" else labels[: after[1]]
+            fields = [along(first, 4, 1)]
+            trace.cut(labels, side**2 if op.attr("mode", "DCR") == "CRD" else after[1])
+    else:
+        after = (batch, channels * side**2, height // side, width // side)
+        if labels is not None:
+            fields = [along(np.tile(labels, side**2), 4, 1)]
+    trace.give(out, after, fields)
+
+
+def pad(trace: Trace, op: Op) -> None:
+    """Pad: padded channels are labels that no tensor makes."""
+    given, out = op.input(0), op.outputs[0]
+    shape, pads = trace.shape(given), trace.ints(op, 1, "pads")
+    if shape is None or pads is None:
+        trace.give(out, None)
+        return
+    axes = trace.ints(op, 3, "") if op.input(3) is not None else None
+    full = [0] * (2 * len(shape))
+    named = list(range(len(shape))) if axes is None else [axis % len(shape) for axis in axes]
+    for i, axis in enumerate(named):
+        full[axis], full[len(shape) + axis] = pads[i], pads[len(named) + i]
+    after = tuple(dim + full[i] + full[len(shape) + i] for i, dim in enumerate(shape))
+    fields = []
+    for field in trace.of(given):
+        padded = [axis for axis in axes_of(field) if full[axis] or full[len(shape) + axis]]
+        if not padded:
+            fields.append(field)
+        elif len(axes_of(field)) == 1 and min(full) >= 0:
+            axis = padded[0]
+            ahead, behind = (trace.labels.new(n).labels for n in (full[axis], full[len(shape) + axis]))
+            fields.append(along(np.concatenate([ahead, vector(field), behind]), len(shape), axis))
+    trace.give(out, after, fields, _writers(trace, given), trace.owner(given))
+
+
+def _piece(trace: Trace, given: Tensor | None, out: Tensor, axis: int, index: np.ndarray) -> None:
+    shape = trace.shape(given)
+    assert shape is not None
+    after = tuple(len(index) if i == axis else dim for i, dim in enumerate(shape))
+    fields = [_taken(field, axis, index) for field in trace.of(given)]
+    _cut_at(trace, trace.of(given), axis, index)
+    trace.give(out, after, fields, _writers(trace, given), trace.owner(given))
+
+
+def _cut_at(trace: Trace, fields: Sequence[Field], axis: int, index: np.ndarray) -> None:
+    """A piece of an axis is a part of its channels."""
+    for field in fields:
+        if axes_of(field) == {axis} and len(index) > 1:
+            trace.cut(vector(_taken(field, axis, index)), len(index))
+
+
+def _taken(field: Field, axis: int, index: np.ndarray) -> Field:
+    return np.take(field, index, axis) if field.shape[axis] > 1 else field
+
+
+def _writers(trace: Trace, given: Tensor | None) -> tuple[str, ...]:
+    return () if given is None else trace.writers.get(given, ())
+
+
+def _first_owner(trace: Trace, op: Op) -> str:
+    return next((owner for given in op.inputs if (owner := trace.owner(given))), "") if op.outputs[0].is_const else ""
+
+
+MOVES: dict[str, Rule] = {
+    "Reshape": reshape,
+    "Flatten": flatten,
+    "Squeeze": squeeze,
+    "Unsqueeze": squeeze,
+    "Transpose": transpose,
+    "Concat": concat,
+    "Split": split,
+    "Slice": slice_,
+    "Gather": gather,
+    "Expand": expand,
+    "Tile": expand,
+    "DepthToSpace": depth_to_space,
+    "SpaceToDepth": depth_to_space,
+    "Pad": pad,
+}

@@ -1,0 +1,399 @@
+"""Operators that sum over channels: matrix products, convolutions, recurrent layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from onnx_ghn.graph.flat import Op, Tensor
+from onnx_ghn.inheritance.fields import Field, Shape, along, axes_of, only_axis, vector
+from onnx_ghn.inheritance.labels import Ints
+from onnx_ghn.inheritance.tracing import Grouped, Heads, Trace
+
+__all__ = ["PRODUCTS"]
+
+Rule = Callable[[Trace, Op], None]
+
+_NORMALISE = frozenset(
+    {"ReduceMean", "BatchNormalization", "ReduceL2", "LpNormalization", "ReduceSumSquare", "InstanceNormalization"}
+)
+_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+
+def matmul(trace: Trace, op: Op) -> None:
+    """MatMul."""
+    _product(trace, op, op.input(0), op.input(1), trace.of(op.input(0)), trace.of(op.input(1)))
+
+
+def gemm(trace: Trace, op: Op) -> None:
+    """Gemm: a matrix product of matrices that may be transposed, and a bias."""
+    first, second, bias = op.input(0), op.input(1), op.input(2)
+    turned = [
+        [field.T if op.attr(name, 0) else field for field in trace.of(tensor)]
+        for name, tensor in (("transA", first), ("transB", second))
+    ]
+    shapes = [trace.shape(first), trace.shape(second)]
+    for i, name in enumerate(("transA", "transB")):
+        shape = shapes[i]
+        if shape is not None and op.attr(name, 0):
+            shapes[i] = shape[::-1]
+    _product(trace, op, first, second, turned[0], turned[1], shapes)
+    out = op.outputs[0]
+    if bias is not None:
+        tie_vector(trace, bias, trace.channel(out, -1), "vector")
+        trace.writers[out] = (*trace.writers.get(out, ()), *filter(None, [trace.owner(bias)]))
+
+
+def tie_vector(
+    trace: Trace, tensor: Tensor | None, labels: Ints | None, kind: str, epsilon: float | None = None
+) -> None:
+    """Note a constant with one number for each channel: its channels are those."""
+    if tensor is None:
+        return
+    trace.use(trace.owner(tensor), kind, epsilon=epsilon)
+    for field in trace.of(tensor):
+        trace.roles(field, "channel")
+        if labels is not None and field.size == len(labels):
+            trace.labels.unite(vector(field), labels)
+
+
+def _product(
+    trace: Trace,
+    op: Op,
+    first: Tensor | None,
+    second: Tensor | None,
+    left: list[Field],
+    right: list[Field],
+    shapes: list[Shape | None] | None = None,
+) -> None:
+    """first @ second: (..., m, k) x (..., k, n) -> (..., m, n)."""
+    out = op.outputs[0]
+    a, b = shapes if shapes is not None else (trace.shape(first), trace.shape(second))
+    assert first is not None
+    assert second is not None
+    if a is None or b is None or not a or not b:
+        trace.give(out, None)
+        return
+    if len(a) == 1:
+        a, left = (1, *a), [field.reshape(1, *field.shape) for field in left]
+    if len(b) == 1:
+        b, right = (*b, 1), [field.reshape(*field.shape, 1) for field in right]
+    rank = max(len(a), len(b))
+    left = [field.reshape([1] * (rank - len(a)) + list(field.shape)) for field in left]
+    right = [field.reshape([1] * (rank - len(b)) + list(field.shape)) for field in right]
+    batch = np.broadcast_shapes(a[:-2], b[:-2])
+    positions = math.prod(batch) * a[-2]
+    summed_a = next((field for field in left if rank - 1 in axes_of(field)), None)
+    summed_b = next((field for field in right if rank - 2 in axes_of(field)), None)
+    const_a, const_b = first.is_const and bool(trace.owner(first)), second.is_const and bool(trace.owner(second))
+    if summed_a is not None and summed_b is not None:
+        if only_axis(summed_a, rank - 1) and only_axis(summed_b, rank - 2):
+            if const_a or const_b:
+                trace.labels.unite(vector(summed_a), vector(summed_b))
+        elif const_b and only_axis(summed_b, rank - 2) and summed_a.shape[-1] == summed_b.shape[-2]:
+            pass  # each head has its own channels, and one weight for all: nothing is one
+        if not (first.is_const or second.is_const):
+            width = a[-1]
+            queries = vector(np.moveaxis(summed_a, rank - 1, -1))
+            keys = vector(np.moveaxis(summed_b, rank - 2, -1))
+            trace.cut(queries, width)
+            trace.cut(keys, width)
+            repeat = _repeats(keys, width)
+            if repeat > 1 and len(queries) == len(keys):  # keys that several queries share
+                trace.cut(queries, repeat * width)
+            trace.heads.append(
+                Heads(
+                    queries,
+                    keys,
+                    width,
+                    trace.writers.get(first, ()),
+                    trace.writers.get(second, ()),
+                    trace.number,
+                )
+            )
+    for tensor, is_const, fields, summed, other in (
+        (first, const_a, left, summed_a, rank - 2),
+        (second, const_b, right, summed_b, rank - 1),
+    ):
+        if not is_const:
+            continue
+        name = trace.owner(tensor)
+        trace.use(name, "linear", positions)
+        if tensor is second:
+            trace.fed_by.setdefault(name, trace.writers.get(first, ()))
+        if any(t in _NORMALISE for t in _constant_ops(tensor)):
+            trace.standardised.add(name)
+        if summed is not None:
+            trace.roles(summed, "in", contracted=True)
+        for field in fields:
+            if field is not summed:
+                trace.roles(field, "out" if other in axes_of(field) else "part")
+    rest_a = [_first_along(field, rank - 1) for field in left]
+    rest_b = [_first_along(field, rank - 2) for field in right]
+    kept: list[Field] = []
+    for field in (*rest_b, *rest_a):
+        covered = axes_of(field)
+        if covered and not any(covered & axes_of(other) for other in kept):
+            kept.append(field)
+    shape = (*batch, a[-2], b[-1])
+    kept = [field for field in kept if all(s in (1, dim) for s, dim in zip(field.shape, shape, strict=True))]
+    writers = tuple(trace.owner(t) for t, const in ((first, const_a), (second, const_b)) if const)
+    trace.give(out, shape, kept, writers)
+
+
+def _first_along(field: Field, axis: int) -> Field:
+    """A field of what is left when an axis is summed over: the first label stands for its part."""
+    return field.take([0], axis)
+
+
+def _repeats(keys: Ints, width: int) -> int:
+    """How many heads in a row are the same."""
+    heads = keys.reshape(-1, width)[:, 0]
+    changes = np.flatnonzero(np.diff(heads))
+    return int(changes[0]) + 1 if len(changes) and len(heads) > 1 else (len(heads) if not len(changes) else 1)
+
+
+def _constant_ops(tensor: Tensor) -> set[str]:
+    """Types of the operators that make a constant."""
+    pending, seen, types = [tensor], {tensor}, set()
+    while pending:
+        op = pending.pop().producer
+        if op is None:
+            continue
+        types.add(op.op_type)
+        for given in op.inputs:
+            if given is not None and given not in seen:
+                seen.add(given)
+                pending.append(given)
+    return types
+
+
+def convolution(trace: Trace, op: Op) -> None:
+    """Conv and ConvTranspose."""
+    data, weight, bias, out = op.input(0), op.input(1), op.input(2), op.outputs[0]
+    shape, kernel = trace.shape(data), trace.shape(weight)
+    assert weight is not None
+    if kernel is None or len(kernel) < 3:
+        trace.give(out, None)
+        return
+    is_transposed = op.op_type == "ConvTranspose"
+    groups = max(1, op.attr("group", 1))
+    n_in, n_out = (kernel[0], kernel[1] * groups) if is_transposed else (kernel[1] * groups, kernel[0])
+    rank = len(kernel)
+    name = trace.owner(weight)
+    incoming = trace.channel(data, 1)
+    if incoming is not None and len(incoming) != n_in:
+        incoming = None
+    by_axis = {next(iter(axes_of(field))): field for field in trace.of(weight) if len(axes_of(field)) == 1}
+    axis_in, axis_out = (0, 1) if is_transposed else (1, 0)
+    made = by_axis.get(axis_out)
+    is_depthwise = groups == n_in and groups > 1
+    after = _map_after(trace, op, shape, kernel, n_out, is_transposed)
+    positions = math.prod(after[2:]) if after is not None else 0
+    size = max(kernel[2:])
+    kind = "depthwise" if is_depthwise else "grouped" if groups > 1 else "conv" if size > 1 else "linear"
+    trace.use(name, "transposed" if is_transposed else kind, positions)
+    if data is not None:
+        trace.fed_by.setdefault(name, trace.writers.get(data, ()))
+    if any(t in _NORMALISE for t in _constant_ops(weight)):
+        trace.standardised.add(name)
+    for axis in range(2, rank):
+        trace.roles(by_axis.get(axis), f"kernel{axis - 2}")
+    outgoing: Ints | None = vector(made) if made is not None else None
+    read = by_axis.get(axis_in)
+    if groups == 1:
+        trace.roles(made, "out")
+        if read is not None:
+            trace.roles(read, "in", contracted=True)
+            if incoming is not None:
+                trace.labels.unite(vector(read), incoming)
+    elif is_depthwise and n_out == n_in:
+        field = by_axis.get(0)
+        trace.roles(field, "out")
+        outgoing = vector(field) if field is not None else None
+        if outgoing is not None and incoming is not None:
+            trace.labels.unite(outgoing, incoming)
+    else:
+        trace.roles(made, "out")
+        trace.roles(read, "in", contracted=not is_transposed)
+        if is_transposed:
+            outgoing = None
+        if incoming is not None and outgoing is not None:
+            trace.cut(incoming, n_in // groups)
+            trace.cut(outgoing, n_out // groups)
+            trace.grouped.setdefault(name, Grouped(name, groups, incoming, outgoing))
+    if outgoing is None and n_out > 1:
+        outgoing = trace.labels.new(n_out).labels
+    fields = [] if outgoing is None or len(outgoing) != n_out else [along(outgoing, rank, 1)]
+    tie_vector(trace, bias, outgoing, "vector")
+    trace.give(out, after, fields, tuple(filter(None, [name, trace.owner(bias)])))
+
+
+def _map_after(
+    trace: Trace, op: Op, shape: Shape | None, kernel: Shape, n_out: int, is_transposed: bool
+) -> Shape | None:
+    """Sizes of what a convolution gives."""
+    if shape is None or len(shape) != len(kernel):
+        return None
+    sides = _sides(op, shape[2:], kernel[2:], is_transposed)
+    return None if sides is None else (shape[0], n_out, *sides)
+
+
+def _sides(op: Op, sides: Shape, kernel: Shape, is_transposed: bool, ceil: bool = False) -> Shape | None:
+    n = len(sides)
+    strides = op.attr("strides") or [1] * n
+    dilations = op.attr("dilations") or [1] * n
+    pads = op.attr("pads") or [0] * 2 * n
+    auto = op.attr("auto_pad", "NOTSET")
+    found = []
+    for i in range(n):
+        reach = dilations[i] * (kernel[i] - 1) + 1
+        if is_transposed:
+            more = (op.attr("output_padding") or [0] * n)[i]
+            if auto.startswith("SAME"):
+                found.append(sides[i] * strides[i])
+            else:
+                found.append(strides[i] * (sides[i] - 1) + more + reach - pads[i] - pads[n + i])
+        elif auto.startswith("SAME"):
+            found.append(-(-sides[i] // strides[i]))
+        else:
+            room = sides[i] + (0 if auto == "VALID" else pads[i] + pads[n + i]) - reach
+            found.append((-(-room // strides[i]) if ceil else room // strides[i]) + 1)
+    return tuple(found) if all(side > 0 for side in found) else None
+
+
+def pool(trace: Trace, op: Op) -> None:
+    """MaxPool and its kin: each channel by itself."""
+    data = op.input(0)
+    shape, kernel = trace.shape(data), op.attr("kernel_shape")
+    after = None
+    if shape is not None and kernel is not None:
+        sides = _sides(op, shape[2:], tuple(kernel), False, bool(op.attr("ceil_mode", 0)))
+        after = None if sides is None else (*shape[:2], *sides)
+    fields = trace.of(data)
+    for out in op.outputs:
+        trace.give(out, after, fields, trace.writers.get(data, ()) if data is not None else ())
+
+
+def recurrent(trace: Trace, op: Op) -> None:
+    """LSTM, GRU, RNN: gates × hidden in one axis; all gates have the same channels."""
+    data, weight, state, bias = (op.input(i) for i in range(4))
+    shape = trace.shape(data)
+    sizes = trace.shape(weight)
+    gates = _GATES[op.op_type]
+    if shape is None or sizes is None or len(sizes) != 3:
+        for out in op.outputs:
+            trace.give(out, None)
+        return
+    directions, hidden = sizes[0], sizes[1] // gates
+    labels = trace.labels.new(hidden).labels
+    incoming = trace.channel(data, 2)
+    for tensor, read, kind in ((weight, incoming, "recurrent_in"), (state, labels, "recurrent_state")):
+        for name in _owners(tensor):
+            trace.use(name, kind)
+        for field in trace.of(tensor):
+            covered = axes_of(field)
+            if 1 in covered and field.shape[1] == gates * hidden:
+                trace.roles(field, "out")
+                _gates(trace, field, 1, labels, gates)
+            elif covered == {2}:
+                trace.roles(field, "in", contracted=True)
+                if read is not None and len(read) == field.size:
+                    trace.labels.unite(vector(field), read)
+            elif covered == {0}:
+                trace.roles(field, "direction")
+    for name in _owners(bias):
+        trace.use(name, "recurrent_bias")
+    for field in trace.of(bias):
+        if 1 in axes_of(field) and field.shape[1] == 2 * gates * hidden:
+            trace.roles(field, "out")
+            _gates(trace, field, 1, labels, 2 * gates)
+        elif axes_of(field) == {0}:
+            trace.roles(field, "direction")
+    by_sample = bool(op.attr("layout", 0))
+    steps, batch = (shape[1], shape[0]) if by_sample else (shape[0], shape[1])
+    whole = (batch, steps, directions, hidden) if by_sample else (steps, directions, batch, hidden)
+    last = (batch, directions, hidden) if by_sample else (directions, batch, hidden)
+    for i, out in enumerate(op.outputs):
+        after = whole if i == 0 else last
+        trace.give(out, after, [along(labels, len(after), len(after) - 1)])
+
+
+def _owners(tensor: Tensor | None) -> list[str]:
+    """Stored tensors that a constant is made of."""
+    if tensor is None or not tensor.is_const:
+        return []
+    pending, seen, names = [tensor], {tensor}, []
+    while pending:
+        value = pending.pop()
+        if value.stored is not None:
+            names.append(value.stored.name)
+        for given in value.producer.inputs if value.producer is not None else ():
+            if given is not None and given not in seen:
+                seen.add(given)
+                pending.append(given)
+    return names
+
+
+def _gates(trace: Trace, field: Field, axis: int, labels: Ints, gates: int) -> None:
+    """Unite the channels of all gates, and note which part is which gate."""
+    rows = np.moveaxis(field, axis, -1)
+    rows = rows.reshape(-1, rows.shape[-1])  # (directions or 1, gates · hidden)
+    order = np.repeat(np.arange(gates), len(labels))
+    for row in rows:
+        trace.cut(row, len(labels))
+        trace.labels.unite(row, np.tile(labels, gates))
+        trace.labels.rank(row, order)
+
+
+def einsum(trace: Trace, op: Op) -> None:
+    """Einsum of two values whose letters are plain."""
+    equation = op.attr("equation", "").replace(" ", "")
+    out = op.outputs[0]
+    given, _, after = equation.partition("->")
+    terms = given.split(",")
+    shapes = [trace.shape(tensor) for tensor in op.inputs]
+    if len(terms) != 2 or "." in equation or not after or any(shape is None for shape in shapes):
+        trace.give(out, None)
+        return
+    sizes = {
+        letter: size
+        for term, shape in zip(terms, shapes, strict=True)
+        for letter, size in zip(term, shape or (), strict=True)
+    }
+    found: dict[str, list[Ints]] = {}
+    for term, tensor in zip(terms, op.inputs, strict=True):
+        is_const = tensor is not None and tensor.is_const and bool(trace.owner(tensor))
+        if is_const:
+            trace.use(trace.owner(tensor), "linear", math.prod(sizes[letter] for letter in after[:-1]))
+        for field in trace.of(tensor):
+            covered = axes_of(field)
+            letters = [term[axis] for axis in sorted(covered)]
+            if is_const:
+                role = "in" if letters[0] not in after else "out"
+                trace.roles(field, role, contracted=role == "in")
+            if len(letters) == 1:
+                found.setdefault(letters[0], []).append(vector(field))
+    consts = any(tensor is not None and tensor.is_const for tensor in op.inputs)
+    for labels in found.values():
+        if len(labels) == 2 and consts:
+            trace.labels.unite(labels[0], labels[1])
+    fields = [along(found[letter][-1], len(after), i) for i, letter in enumerate(after) if letter in found]
+    trace.give(out, tuple(sizes[letter] for letter in after), fields)
+
+
+PRODUCTS: dict[str, Rule] = {
+    "MatMul": matmul,
+    "Gemm": gemm,
+    "Conv": convolution,
+    "ConvTranspose": convolution,
+    "MaxPool": pool,
+    "AveragePool": pool,
+    "LpPool": pool,
+    "LSTM": recurrent,
+    "GRU": recurrent,
+    "RNN": recurrent,
+    "Einsum": einsum,
+}

@@ -1,0 +1,248 @@
+"""The layers of a model as alignment sees them: what each tensor is, in which block, how deep, on which map."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from onnx_ghn.graph.flat import Op, Tensor
+from onnx_ghn.inheritance.labels import Ints
+from onnx_ghn.inheritance.tracing import Trace
+
+__all__ = ["MATRICES", "Block", "Piece", "Structure", "structure_of"]
+
+MATRICES = frozenset(
+    {"conv", "linear", "depthwise", "grouped", "transposed", "table", "recurrent_in", "recurrent_state"}
+)
+_MERGES = frozenset({"Add", "Sum", "Concat", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"})
+_BARE = frozenset({"norm_scale", "norm_shift", "norm_mean", "norm_variance", "vector", "factor"})
+_ORDER = """
+    vector factor place norm_scale norm_shift norm_mean norm_variance table conv linear depthwise grouped transposed
+    recurrent_in recurrent_state recurrent_bias
+"""
+_RANK = {kind: number for number, kind in enumerate(_ORDER.split())}
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """One stored tensor.
+
+    Attributes:
+        kind: see `tracing.Use`.
+        part: of attention: q, k, v, several of them where they are packed, or "".
+        level: how many weights lie before it in its block, on the longest way.
+        height: how many lie behind it in its block.
+        kernel: the longest side of its kernel.
+        sizes: of its axes by role.
+        is_last: no weight comes behind it.
+        is_first: no weight comes before it.
+    """
+
+    name: str
+    kind: str
+    part: str
+    level: int
+    height: int
+    kernel: int
+    sizes: tuple[tuple[str, int], ...]
+    is_last: bool
+    is_first: bool
+
+    @property
+    def signature(self) -> tuple[object, ...]:
+        """All but its name."""
+        return (self.kind, self.part, self.level, self.height, self.kernel, self.sizes, self.is_last, self.is_first)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Tensors that stand together: a branch up to where it joins another one, or a layer of the main path.
+
+    Attributes:
+        stage: how many times the map has been halved before it.
+        place: where it stands in its stage, 0 to 1.
+        merge: number of the operator that ends the branch, -1 for a layer of the main path.
+        branch: tensors that scale what the branch adds; () where both ways have weights.
+        is_sum: the branch ends in a sum.
+    """
+
+    pieces: tuple[Piece, ...]
+    stage: float
+    place: float
+    merge: int = -1
+    branch: tuple[str, ...] = ()
+    is_sum: bool = False
+
+    @property
+    def signature(self) -> tuple[object, ...]:
+        """Equal for blocks that are alike, wherever they stand."""
+        return tuple(piece.signature for piece in self.pieces)
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """The blocks of a model in order."""
+
+    blocks: tuple[Block, ...]
+
+
+def structure_of(trace: Trace) -> Structure:
+    """The blocks of a model whose channels were followed."""
+    ops = trace.flat.ops
+    users: dict[int, list[str]] = {}
+    for name, use in trace.uses.items():
+        users.setdefault(use.op, []).append(name)
+    weighs = [any(trace.uses[name].kind in MATRICES for name in users.get(i, ())) for i in range(len(ops))]
+    number = {op: i for i, op in enumerate(ops)}
+    level, before = _levels(ops, number, weighs, users)
+    height = _heights(ops, number, weighs)
+    merged, branches, sums = _merges(trace, ops, number, before)
+    parts = _parts(trace)
+    most = max((use.positions for use in trace.uses.values() if use.kind in MATRICES), default=0)
+    groups: dict[tuple[int, int], list[str]] = {}
+    for name, use in sorted(trace.uses.items(), key=lambda item: item[1].op):
+        merge = merged.get(use.op, -1)
+        groups.setdefault((merge, -1 if merge >= 0 else use.op), []).append(name)
+    joined: list[tuple[int, list[str]]] = []
+    for (merge, _), names in sorted(groups.items(), key=lambda item: trace.uses[item[1][0]].op):
+        is_bare = merge < 0 and all(trace.uses[name].kind in _BARE for name in names)
+        if is_bare and joined and all(trace.uses[name].op > joined[-1][0] for name in names):
+            joined[-1][1].extend(names)  # a norm behind a sum belongs to the branch before it
+        else:
+            joined.append((merge, list(names)))
+    n_levels = max(level, default=0)
+    made: list[tuple[int, float, Block]] = []
+    stage = 0.0
+    for merge, names in joined:
+        lowest = min(level[trace.uses[name].op] for name in names)
+        least = min(height[trace.uses[name].op] for name in names)
+        pieces = []
+        for name in names:
+            use = trace.uses[name]
+            is_matrix = use.kind in MATRICES
+            sizes = _sizes(trace, name)
+            pieces.append(
+                Piece(
+                    name,
+                    use.kind,
+                    parts.get(name, ""),
+                    level[use.op] - lowest,
+                    height[use.op] - least,
+                    max((size for role, size in sizes if role.startswith("kernel")), default=1),
+                    sizes,
+                    height[use.op] <= (1 if is_matrix else 0),
+                    level[use.op] == 0 and is_matrix,
+                )
+            )
+        pieces.sort(key=lambda p: (p.level, -p.height, p.part, _RANK.get(p.kind, 99), trace.uses[p.name].op))
+        positions = max((trace.uses[name].positions for name in names if trace.uses[name].kind in MATRICES), default=0)
+        if positions and most:
+            stage = round(math.log2(most / positions) / 2, 1)
+        first = trace.uses[names[0]].op
+        depth = level[first] / max(1, n_levels)
+        made.append((first, depth, Block(tuple(pieces), stage, depth, merge, branches.get(merge, ()), merge in sums)))
+    return Structure(tuple(_placed([block for _, _, block in made])))
+
+
+def _placed(blocks: list[Block]) -> list[Block]:
+    """Blocks with their places within their stages."""
+    placed: list[Block] = []
+    first = 0
+    while first < len(blocks):
+        last = first
+        while last + 1 < len(blocks) and blocks[last + 1].stage == blocks[first].stage:
+            last += 1
+        n = last - first + 1
+        placed += [dataclasses.replace(blocks[first + i], place=i / max(1, n - 1) if n > 1 else 0.5) for i in range(n)]
+        first = last + 1
+    return placed
+
+
+def _data(op: Op) -> list[Tensor]:
+    return [tensor for tensor in op.inputs if tensor is not None and not tensor.is_const]
+
+
+def _levels(
+    ops: list[Op], number: dict[Op, int], weighs: list[bool], users: dict[int, list[str]]
+) -> tuple[list[int], list[int]]:
+    """For each operator, how many weights lie before it on the longest way, and which users of parameters, as bits."""
+    level = [0] * len(ops)
+    before = [0] * len(ops)
+    bit = {i: n for n, i in enumerate(sorted(users))}
+    for i, op in enumerate(ops):
+        for tensor in _data(op):
+            j = number.get(tensor.producer) if tensor.producer is not None else None
+            if j is not None and j < i:
+                level[i] = max(level[i], level[j] + weighs[j])
+                before[i] |= before[j]
+        if i in bit:
+            before[i] |= 1 << bit[i]
+    return level, before
+
+
+def _heights(ops: list[Op], number: dict[Op, int], weighs: list[bool]) -> list[int]:
+    """For each operator, how many weights lie at and behind it on the longest way."""
+    height = [0] * len(ops)
+    for i in range(len(ops) - 1, -1, -1):
+        height[i] += weighs[i]
+        for tensor in _data(ops[i]):
+            j = number.get(tensor.producer) if tensor.producer is not None else None
+            if j is not None and j < i:
+                height[j] = max(height[j], height[i])
+    return height
+
+
+def _merges(
+    trace: Trace, ops: list[Op], number: dict[Op, int], before: list[int]
+) -> tuple[dict[int, int], dict[int, tuple[str, ...]], set[int]]:
+    """For users of parameters, the operator that ends their branch; what scales a branch beside a bare skip; sums."""
+    users = sorted({use.op for use in trace.uses.values()})
+    merged: dict[int, int] = {}
+    branches: dict[int, tuple[str, ...]] = {}
+    sums: set[int] = set()
+    taken = 0
+    for i, op in enumerate(ops):
+        if op.op_type not in _MERGES:
+            continue
+        data = _data(op)
+        sets = [before[number[t.producer]] if t.producer in number else 0 for t in data]
+        if len(sets) < 2:
+            continue
+        common = sets[0]
+        union = 0
+        for ways in sets:
+            common &= ways
+            union |= ways
+        own = union & ~common & ~taken
+        if not own:
+            continue
+        taken |= own
+        for n, user in enumerate(users):
+            if own >> n & 1:
+                merged[user] = i
+        if op.op_type != "Concat":
+            sums.add(i)
+            busy = [t for t, ways in zip(data, sets, strict=True) if ways & own]
+            if len(busy) == 1 and len(data) == 2:
+                branches[i] = trace.writers.get(busy[0], ())
+    return merged, branches, sums
+
+
+def _parts(trace: Trace) -> dict[str, str]:
+    """What tensors give to attention: q and k by the product of both; v is what stands beside them."""
+    parts: dict[str, str] = {}
+    for heads in trace.heads:
+        for labels, part in ((heads.left, "q"), (heads.right, "k")):
+            for name in _makers(trace, labels):
+                parts[name] = parts.get(name, "") + (part if part not in parts.get(name, "") else "")
+    return parts
+
+
+def _makers(trace: Trace, labels: Ints) -> list[str]:
+    """The tensor whose axis these labels were made for."""
+    span = trace.labels.span_of(int(labels.reshape(-1)[0]))
+    return [span.name] if span.name else []
+
+
+def _sizes(trace: Trace, name: str) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((span.role or "channel", span.size) for span in trace.axes.get(name, ()) if span is not None))

@@ -1,0 +1,286 @@
+"""The channels of a model, followed from operator to operator: which axes of which tensors are one channel group."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnx_ghn.arrays import Array
+from onnx_ghn.errors import GraphError
+from onnx_ghn.graph.flat import FlatGraph, Op, Tensor
+from onnx_ghn.inheritance.fields import LARGEST, Field, Shape, axes_of, only_axis, vector
+from onnx_ghn.inheritance.labels import Ints, Labels, Span
+from onnx_ghn.inheritance.sizes import computed
+
+if TYPE_CHECKING:
+    from onnx_ghn.graph import Parameter
+
+__all__ = ["Grouped", "Heads", "Trace", "Use"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Grouped:
+    """A grouped convolution: whose weight reads, in each group of its outputs, the channels of that group alone.
+
+    Attributes:
+        inputs: labels of all channels that it reads, (in,).
+        outputs: labels of all that it gives, (out,).
+    """
+
+    weight: str
+    groups: int
+    inputs: Ints
+    outputs: Ints
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Heads:
+    """A product of two values over their channels: attention's scores of queries and keys.
+
+    Attributes:
+        left, right: labels of what is multiplied, (heads × width,) each; `width` of them are summed over.
+        left_writers: tensors that, scaled together, scale the left value.
+        op: number of the operator.
+    """
+
+    left: Ints
+    right: Ints
+    width: int
+    left_writers: tuple[str, ...]
+    right_writers: tuple[str, ...]
+    op: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Use:
+    """Where a stored tensor is read first.
+
+    Attributes:
+        op: number of the operator among those of the flat graph.
+        kind: what the tensor is to it: conv, depthwise, grouped, linear, vector, table, place, recurrent ...
+        positions: of the map or the sequence that it works on; 0 where that is unknown.
+        epsilon: of a norm.
+    """
+
+    op: int
+    kind: str
+    positions: int = 0
+    epsilon: float | None = None
+
+
+class Trace:
+    """What following the channels of a model found.
+
+    Attributes:
+        labels: of all channels.
+        axes: for each stored parameter, the span of each of its axes, in the order in which it is stored.
+        uses: where each parameter is read first.
+        grouped, heads: see there.
+        averaged: channels that a norm averages over: each has to be copied equally often.
+        norms: of those that average, (labels of the channels, names of scale and shift, epsilon, whether the mean is
+            taken off).
+        standardised: weights that the model itself normalises before it uses them.
+        batch_norms: by the name of a scale, the name of the variance and what is added to it.
+        fed_by: for weights, the tensors that, scaled together, scale what the weight is multiplied by.
+        skipped_norms: scales and shifts of norms whose outputs are added to a branch as they are (post-norm).
+        unknown: operators whose way of moving channels is not known, by type.
+    """
+
+    def __init__(self, flat: FlatGraph, parameters: Sequence[Parameter], free: Mapping[str, Shape]) -> None:
+        self.flat = flat
+        self.labels = Labels()
+        self.axes: dict[str, tuple[Span | None, ...]] = {}
+        self.uses: dict[str, Use] = {}
+        self.grouped: dict[str, Grouped] = {}
+        self.heads: list[Heads] = []
+        self.averaged: list[Ints] = []
+        self.norms: list[tuple[Ints, tuple[str, ...], float, bool]] = []
+        self.standardised: set[str] = set()
+        self.batch_norms: dict[str, tuple[str, float]] = {}
+        self.skipped_norms: set[str] = set()
+        self.fed_by: dict[str, tuple[str, ...]] = {}
+        self.unknown: dict[str, int] = {}
+        self.parameters = {parameter.name: parameter for parameter in parameters}
+        self.shapes: dict[Tensor, Shape | None] = {}
+        self.values: dict[Tensor, Array | None] = {}
+        self.fields: dict[Tensor, list[Field]] = {}
+        self.writers: dict[Tensor, tuple[str, ...]] = {}
+        self.owners: dict[Tensor, str] = {}
+        self.number = 0
+        self._aliases: dict[int, list[Span]] = {}
+        for tensor in flat.inputs:
+            self.shapes[tensor] = free.get(tensor.name)
+            self.fields[tensor] = []
+
+    # -- what is known of a value ------------------------------------------------------------------------
+
+    def shape(self, tensor: Tensor | None) -> Shape | None:
+        """Sizes of a value, None where they are not known."""
+        if tensor is None:
+            return None
+        if tensor not in self.shapes:
+            self._enter(tensor)
+        return self.shapes[tensor]
+
+    def value(self, tensor: Tensor | None) -> Array | None:
+        """What a small value holds, where that is known."""
+        if tensor is None:
+            return None
+        if tensor not in self.shapes:
+            self._enter(tensor)
+        return self.values.get(tensor)
+
+    def of(self, tensor: Tensor | None) -> list[Field]:
+        """The fields of a value."""
+        if tensor is None:
+            return []
+        if tensor not in self.shapes:
+            self._enter(tensor)
+        return self.fields.get(tensor, [])
+
+    def ints(self, op: Op, index: int, name: str) -> list[int] | None:
+        """Numbers that an operator takes as an input or, in old opsets, as an attribute."""
+        given = op.input(index)
+        if given is None:
+            return op.attr(name)
+        array = self.value(given)
+        return None if array is None else [int(number) for number in np.asarray(array).reshape(-1)]
+
+    def channel(self, tensor: Tensor | None, axis: int) -> Ints | None:
+        """The labels along one axis of a value, where they depend on no other."""
+        for field in self.of(tensor):
+            if field.ndim and only_axis(field, axis):
+                return vector(field)
+        return None
+
+    def owner(self, tensor: Tensor | None) -> str:
+        """The stored parameter that a constant value is made of, "" where there is none."""
+        if tensor is None:
+            return ""
+        if tensor not in self.shapes:
+            self._enter(tensor)
+        return self.owners.get(tensor, "")
+
+    def _enter(self, tensor: Tensor) -> None:
+        """What is known of a stored tensor, or of a value that nothing was said of."""
+        stored = tensor.stored
+        if stored is None:
+            shape = tensor.shape
+            self.shapes[tensor] = (
+                tuple(int(dim) for dim in shape if dim is not None)
+                if shape is not None and all(isinstance(dim, int) for dim in shape)
+                else None
+            )
+            return
+        shape = tuple(stored.shape)
+        self.shapes[tensor] = shape
+        if math.prod(shape) <= 4096 and not stored.is_string and not stored.is_absent and not stored.is_sparse:
+            self.values[tensor] = np.asarray(stored.numpy())
+        if stored.name in self.parameters:
+            spans = [
+                self.labels.new(size, stored.name, axis) if 1 < size <= LARGEST else None
+                for axis, size in enumerate(shape)
+            ]
+            self.axes[stored.name] = tuple(spans)
+            self.owners[tensor] = stored.name
+            self.fields[tensor] = [
+                span.labels.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+                for axis, span in enumerate(spans)
+                if span is not None
+            ]
+
+    # -- what operators say ------------------------------------------------------------------------------
+
+    def give(
+        self,
+        tensor: Tensor,
+        shape: Shape | None,
+        fields: Sequence[Field] = (),
+        writers: tuple[str, ...] = (),
+        owner: str = "",
+    ) -> None:
+        """Say what an operator gives."""
+        if shape is None:
+            shape = self._declared(tensor)
+        self.shapes[tensor] = shape
+        self.fields[tensor] = [f for f in fields if shape is not None and f.ndim == len(shape) and axes_of(f)]
+        self.writers[tensor] = writers
+        if owner:
+            self.owners[tensor] = owner
+
+    def _declared(self, tensor: Tensor) -> Shape | None:
+        shape = tensor.shape
+        if shape is None or not all(isinstance(dim, int) and dim > 0 for dim in shape):
+            return None
+        return tuple(int(dim) for dim in shape if dim is not None)
+
+    def use(self, name: str, kind: str, positions: int = 0, epsilon: float | None = None) -> None:
+        """Note where a parameter is read first."""
+        if name in self.parameters and name not in self.uses:
+            self.uses[name] = Use(self.number, kind, positions, epsilon)
+
+    def roles(self, field: Field | None, role: str, *, contracted: bool = False) -> None:
+        """Note what the axes behind a field of a weight are to the operator that reads it."""
+        if field is None or not field.size:
+            return
+        flat = vector(field)
+        for start in dict.fromkeys(self.labels.span_of(int(label)).start for label in (flat[0], flat[-1])):
+            span = self.labels.span_of(start)
+            if span.axis < 0:
+                continue
+            for one in (span, *self._aliases.get(span.start, ())):
+                one.role = one.role or role
+                if contracted:
+                    one.contracted = True
+                else:
+                    one.made = True
+
+    def alias(self, field: Field, other: Field) -> None:
+        """Note that a weight is joined of several tensors: what one axis is, so is the other."""
+        for label, also in ((vector(field)[0], vector(other)[0]),):
+            self._aliases.setdefault(self.labels.span_of(int(label)).start, []).append(self.labels.span_of(int(also)))
+
+    def cut(self, field: Ints, stride: int) -> None:
+        """Note that the channels are read in parts of that length."""
+        self.labels.cut(field, stride)
+
+    def small(self, op: Op) -> None:
+        """Compute what an operator gives of small arrays, where that is simple."""
+        array = computed(op, [self.value(t) for t in op.inputs], [self.shape(t) for t in op.inputs])
+        if array is not None:
+            self.values[op.outputs[0]] = array
+            self.shapes[op.outputs[0]] = tuple(array.shape)
+
+    def unknown_op(self, op: Op) -> None:
+        """Note an operator of which nothing is known."""
+        self.unknown[op.op_type] = self.unknown.get(op.op_type, 0) + 1
+        for tensor in op.outputs:
+            self.give(tensor, None)
+
+    # -- at the end --------------------------------------------------------------------------------------
+
+    def roots(self, name: str) -> list[Ints | None]:
+        """The united labels of each axis of a parameter; None for axes of length 1."""
+        return [None if span is None else self.labels.roots(span.labels) for span in self.axes.get(name, ())]
+
+    def share_strides(self) -> None:
+        """Spans whose labels are united in order have the same parts."""
+        alike: dict[bytes, set[int]] = {}
+        keys = []
+        for span in self.labels.spans:
+            key = self.labels.roots(span.labels).tobytes()
+            keys.append(key)
+            alike.setdefault(key, set()).update(span.strides)
+        for span, key in zip(self.labels.spans, keys, strict=True):
+            span.strides = alike[key]
+
+
+def positive(shape: Sequence[int]) -> Shape:
+    """Sizes of a value. Raises GraphError for one below zero."""
+    if any(size < 0 for size in shape):
+        raise GraphError(f"a value of sizes {list(shape)} cannot be; check the model with onnx.checker")
+    return tuple(int(size) for size in shape)
