@@ -2,7 +2,7 @@
 
     python benchmarks/race.py --suite small --out small.jsonl --start own --start spatial …   # the candidates
     python benchmarks/fit_policy.py small.jsonl                               # prints rules and judgement
-    python benchmarks/fit_policy.py small.jsonl -o checkpoints/NAME/policy.json
+    python benchmarks/fit_policy.py small.jsonl -o checkpoints/NAME/policy.json --judged judged.json
 
 The networks are split into halves. The rules are fitted on the first and judged on the second; then the other way
 round, so that each network is judged by rules that it had no part in, and it shows whether the same rules come out.
@@ -57,7 +57,13 @@ def fitted(found: Results, features: Mapping[str, ModelFeatures], names: Sequenc
 @click.argument("rows", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the policy.")
 @click.option("--knows", default="image classifiers", show_default=True, help="What the GHN was trained on.")
-def main(rows: tuple[Path, ...], output: Path | None, knows: str) -> None:
+@click.option(
+    "--judged",
+    "judged_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write as JSON what each network gets by the rules of the other half.",
+)
+def main(rows: tuple[Path, ...], output: Path | None, knows: str, judged_file: Path | None) -> None:
     """Fit a policy on the ROWS of a race."""
     try:
         read_rows = [row for path in rows for row in read(path) if row.network in ENTRANTS]
@@ -68,14 +74,18 @@ def main(rows: tuple[Path, ...], output: Path | None, knows: str) -> None:
     first, second = halves(features)
     policies = [fitted(found, features, half) for half in (first, second)]
     whole = fitted(found, features, list(features))
+    by_other_half: dict[str, dict[str, str]] = {}
     for mode in _MODES:
         click.echo(_rules_table(mode, [*policies, whole]))
         judged = [(policies[0], second), (policies[1], first)]
         starts = {name: _start(mode, of, features[name]) for of, names in judged for name in names}
+        by_other_half[mode] = starts
         click.echo(judged_table(f"{mode}, each half by the rules of the other", found, starts, list(starts)))
     members = [[name for name in features if cell.holds(features[name])] for cell in SCALED_CELLS]
     gains = [gain_by_scaling(found, names) for names in members]
     click.echo(_scaled_table([len(names) for names in members], gains))
+    if judged_file is not None:
+        judged_file.write_text(json.dumps(by_other_half, indent=1) + "\n", encoding="utf-8")
     if output is not None:
         scaled = [cell for cell, gain in zip(SCALED_CELLS, gains, strict=True) if gain is not None]
         output.write_text(json.dumps(policy_of(knows, whole, scaled), indent=1) + "\n", encoding="utf-8")

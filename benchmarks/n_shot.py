@@ -7,7 +7,8 @@
 The protocol is that of facebookresearch/ppuda (100-shot CIFAR-10): the training images are the first n of each class.
 A fifth of them, 200 of 1,000, is held out to choose the rate and the decay, from one seed; then each seed trains on all
 of them with that choice and is judged on test images by running statistics. Every network and initialisation has the
-same grid, steps, batches and seeds. Each run is a line of --out, so that a benchmark that was stopped goes on.
+same grid, steps, batches and seeds. "Before" is judged on the same test images, by statistics of the batch, before any
+training. Each run is a line of --out, so that a benchmark that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -17,17 +18,15 @@ import functools
 import itertools
 import json
 import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from onnx_ghn.deepnets1m import Architecture
-from onnx_ghn.evaluate import accuracy
+from onnx_ghn.evaluate import accuracy, batch_statistics_mode
 from onnx_ghn.ghn import load_ghn
 from onnx_ghn.training.nets.networks import Choice, choose, make_module
 from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer
@@ -74,7 +73,7 @@ def sizes(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
 @click.option("--steps", default=64, show_default=True)
 @click.option("-b", "--batch-size", default=32, show_default=True)
 @click.option("--opt", default="sgd", show_default=True)
-@click.option("--lr", "rates", multiple=True, type=float, default=(0.1, 0.025), show_default=True)
+@click.option("--lr", "rates", multiple=True, type=float, default=(0.1, 0.025, 0.00625), show_default=True)
 @click.option("--wd", "decays", multiple=True, type=float, default=(1e-3, 1e-4), show_default=True)
 @click.option("--seeds", default=3, show_default=True)
 @click.option(
@@ -146,6 +145,9 @@ class Benchmark:
             train, self.protocol.batch_size, seed=seed, resize_to=size, drop_last=True, channels_last=True
         )
         module = self.module(net, init, seed).to(memory_format=torch.channels_last)
+        batches = eval_batches(judged, 64, resize_to=size, channels_last=True)
+        with batch_statistics_mode(module) as run:  # running statistics are not predicted
+            before = accuracy(run, batches).top1
         config = NetTrainConfig(
             # An "epoch" of one step: the published cosine then moves with every step.
             epochs=self.protocol.steps, steps_per_epoch=1, opt=self.protocol.opt, lr=lr, wd=wd, amp=self.amp, seed=seed,
@@ -153,7 +155,13 @@ class Benchmark:
         figures = NetTrainer(module, stream, config).run()
         batches = eval_batches(judged, 64, resize_to=size, channels_last=True)
         top1 = accuracy(module.eval(), batches).top1
-        row = {**key, "top1": top1, "loss": figures["loss"], "protocol": dataclasses.asdict(self.protocol)}
+        row = {
+            **key,
+            "before": before,
+            "top1": top1,
+            "loss": figures["loss"],
+            "protocol": dataclasses.asdict(self.protocol),
+        }
         self.rows.append(row)
         with self.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -180,29 +188,37 @@ class Benchmark:
         return found["lr"], found["wd"]
 
     def show(self) -> None:
-        """Mean and spread of what has been judged on test images."""
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for header in ("network", "weights", "lr", "wd"):
-            table.add_column(header)
-        for header in ("held-out %", "test top-1 %", "seeds"):
-            table.add_column(header, justify="right")
-        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for row in self.rows:
-            if row["part"] == "test":
-                groups.setdefault((row["net"], row["init"]), []).append(row)
-        for (net, init), rows in groups.items():
-            tops = [row["top1"] for row in rows]
-            chosen = {"net": net, "init": init, "part": "choose", "lr": rows[0]["lr"], "wd": rows[0]["wd"]}
-            held_out = next(row["top1"] for row in self.rows if all(row[k] == v for k, v in chosen.items()))
-            spread = f" ± {statistics.stdev(tops):.2f}" if len(tops) > 1 else ""
-            cells = [
-                f"{rows[0]['lr']:g}",
-                f"{rows[0]['wd']:g}",
-                f"{held_out:.1f}",
-                f"{statistics.mean(tops):.2f}{spread}",
-            ]
-            table.add_row(net, init, *cells, str(len(tops)))
-        Console().print(table)
+        """Mean and spread of what has been judged on test images, in Markdown."""
+        click.echo(table(self.rows))
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line a network and initialisation: the setting that was chosen, and the test images before and after."""
+    lines = [
+        "| network | weights | rate | decay | held out, % | before any training, % | after two epochs, % | seeds |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["part"] == "test":
+            groups.setdefault((row["net"], row["init"]), []).append(row)
+    best = {net: max(_mean(group) for (other, _), group in groups.items() if other == net) for net, _ in groups}
+    for (net, init), group in groups.items():
+        chosen = {"net": net, "init": init, "part": "choose", "lr": group[0]["lr"], "wd": group[0]["wd"]}
+        held_out = next(row["top1"] for row in rows if all(row[key] == value for key, value in chosen.items()))
+        before = statistics.mean(row["before"] for row in group)
+        spread = f" ± {statistics.stdev(row['top1'] for row in group):.1f}" if len(group) > 1 else ""
+        after = f"{_mean(group):.1f}{spread}"
+        after = f"**{after}**" if _mean(group) == best[net] else after
+        lines.append(
+            f"| {net} | {init} | {group[0]['lr']:g} | {group[0]['wd']:g} "
+            f"| {held_out:.1f} | {before:.1f} | {after} | {len(group)} |"
+        )
+    return "\n".join(lines)
+
+
+def _mean(group: Sequence[Mapping[str, Any]]) -> float:
+    return statistics.mean(float(row["top1"]) for row in group)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from racing.rows import Row
 from racing.summary import BASELINE, MARKS, Results, compare
 
-__all__ = ["tables"]
+__all__ = ["beside_table", "edges_line", "networks_table", "starts_of", "tables"]
 
 
 def tables(found: Results, rows: Sequence[Row] = ()) -> str:
@@ -21,18 +21,29 @@ def tables(found: Results, rows: Sequence[Row] = ()) -> str:
     listed = ["\n".join(["Failed:", "", *failed])] if failed else []
     if not found:
         return "\n\n".join(["There is no network yet with all rates of a start.", *listed])
-    starts = list(dict.fromkeys(start for of in found.values() for start in of))
-    starts.sort(key=lambda start: start != BASELINE)
-    parts = [_networks(found, starts, i) for i in range(len(MARKS))]
+    starts = starts_of(found)
+    parts = [
+        f"### After {MARKS[i]} % of the budget: mean ± standard error over seeds\n\n{networks_table(found, starts, i)}"
+        for i in range(len(MARKS))
+    ]
     if len(starts) > 1 and BASELINE in starts:
-        parts.append(_comparisons(found, starts))
-    return "\n\n".join([*parts, _edges(found), *listed])
+        explained = (
+            f"### Beside {BASELINE}\n\nAt {' / '.join(map(str, MARKS))} % of the budget. Not below, above: by more "
+            "than one standard error of the difference. Regret: the largest loss, in points."
+        )
+        parts += [explained, beside_table(found, starts)]
+    return "\n\n".join([*parts, edges_line(found), *listed])
 
 
-def _networks(found: Results, starts: Sequence[str], mark: int) -> str:
+def starts_of(found: Results) -> list[str]:
+    """All that were raced, the own one first."""
+    starts = list(dict.fromkeys(start for of in found.values() for start in of))
+    return sorted(starts, key=lambda start: start != BASELINE)
+
+
+def networks_table(found: Results, starts: Sequence[str], mark: int) -> str:
+    """A row a network, a column a start, at a mark (its index); the best of a row is bold."""
     lines = [
-        f"### After {MARKS[mark]} % of the budget: mean ± standard error over seeds",
-        "",
         f"| network | of | {' | '.join(starts)} |",
         "|---|---|" + "---:|" * len(starts),
     ]
@@ -51,19 +62,14 @@ def _networks(found: Results, starts: Sequence[str], mark: int) -> str:
     return "\n".join(lines)
 
 
-def _comparisons(found: Results, starts: Sequence[str]) -> str:
-    """Of all networks, of each suite and of each kind."""
+def beside_table(found: Results, starts: Sequence[str]) -> str:
+    """Each start beside the own one: of all networks, of each suite and of each kind."""
     groups: dict[str, list[str]] = {"all": list(found)}
     for network, of in found.items():
         result = next(iter(of.values()))
         groups.setdefault(f"suite {result.suite}", []).append(network)
         groups.setdefault(result.kind, []).append(network)
     lines = [
-        f"### Beside {BASELINE}",
-        "",
-        f"At {' / '.join(map(str, MARKS))} % of the budget. Not below, above: by more than one standard error of the "
-        "difference. Regret: the largest loss, in points.",
-        "",
         "| networks | start | of them | not below, % | above, % | regret | its network, at the end | mean, points |",
         "|---|---|---:|---:|---:|---:|---|---:|",
     ]
@@ -85,7 +91,8 @@ def _comparisons(found: Results, starts: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _edges(found: Results) -> str:
+def edges_line(found: Results) -> str:
+    """In how many cases a better rate may lie beyond those that were tried."""
     every = [result for of in found.values() for result in of.values()]
     n = sum(result.at_edge for result in every)
     return f"The rate that was chosen is the smallest or largest that was tried in {n} of {len(every)} cases."

@@ -76,4 +76,7 @@ def choose(
     told = f"this is {features.words} and {ghn_name} knows {policy.knows}"
     verdicts = policy.verdicts(name, features, tensor_features(graph), told)
     reasons = dict.fromkeys(verdict.why for verdict in verdicts if verdict.take)
+    if reasons:  # the kind of model is no reason then: it is one that something is predicted of
+        alone = f"the policy {name} predicts {', '.join(reasons)} alone"
+        verdicts = [dataclasses.replace(v, why=alone) if not v.take and v.why == told else v for v in verdicts]
     return Choice(name, verdicts, ", ".join(reasons) or told, policy.scales_to_one(features))

@@ -53,7 +53,7 @@ class Block:
 
 def blocks(page: Path) -> Iterator[Block]:
     """Those of a page that hold Python or commands; other blocks show output or files."""
-    lines = page.read_text(encoding="utf-8").splitlines()
+    lines = _without_tabs(page.read_text(encoding="utf-8").splitlines())
     if lines and lines[0] == "---":
         lines[: lines.index("---", 1) + 1] = [""] * (lines.index("---", 1) + 1)
     marks: list[tuple[str, str]] = []
@@ -76,6 +76,19 @@ def blocks(page: Path) -> Iterator[Block]:
             if line.strip():
                 marks = []
             i += 1
+
+
+def _without_tabs(lines: list[str]) -> list[str]:
+    """What stands in the tabs of a page (`=== "NAME"`) as if it stood on the page; the lines keep their numbers."""
+    found, inside = [], False
+    for line in lines:
+        if line.startswith("=== "):
+            inside = True
+            found.append("")
+            continue
+        inside = inside and (line.startswith("    ") or not line.strip())
+        found.append(line[4:] if inside else line)
+    return found
 
 
 def _block(page: Path, number: int, language: str, lines: list[str], marks: list[tuple[str, str]]) -> Iterator[Block]:

@@ -61,7 +61,7 @@ def test_the_api_is_documented(site: Path) -> None:
 
 def test_the_readme_is_the_first_page(site: Path) -> None:
     text = re.sub(r"<[^>]+>", "", (site / "index.html").read_text(encoding="utf-8"))
-    assert "Any ONNX model in, the same model with predicted weights out." in text
+    assert "A better start for training, for any neural network that can be exported to ONNX." in text
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for heading in re.findall(r"^## (.+)$", readme, flags=re.M):
         assert heading in text

@@ -1,0 +1,107 @@
+"""Tables of the race, from its rows."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+
+import numpy as np
+from racing.entrants import ENTRANTS
+from racing.judging import judged_table
+from racing.rows import read
+from racing.summary import BASELINE, MARKS, Results, results
+from racing.table import beside_table, edges_line, networks_table, starts_of
+
+from figures.sources import RESULTS
+
+__all__ = ["by_kind", "judged", "raced", "table_at", "table_beside", "table_edges", "to_the_end"]
+
+_AUTO = "auto"
+
+
+@functools.cache
+def raced(*files: str) -> Results:
+    """What the rows of files in benchmarks/results say together. Raises FileNotFoundError."""
+    for file in files:
+        if not (RESULTS / file).is_file():
+            raise FileNotFoundError(RESULTS / file)
+    rows = [row for file in files for row in read(RESULTS / file) if row.network in ENTRANTS]
+    return results(rows, {name: entrant.rates for name, entrant in ENTRANTS.items()})
+
+
+@functools.cache
+def _judged_starts() -> Mapping[str, str]:
+    """What `--policy auto` gives each network by the rules of the half that it is not in (fit_policy.py --judged)."""
+    read_json = json.loads((RESULTS / "policy_judged.json").read_text(encoding="utf-8"))
+    return {str(name): str(start) for name, start in read_json[_AUTO].items()}
+
+
+def table_at(file: str, mark: int, drop: str = "") -> str:
+    """All networks of a file at a mark (its index). `drop`: a start that is left out."""
+    found = raced(file)
+    return networks_table(found, [start for start in starts_of(found) if start != drop], mark)
+
+
+def table_beside(file: str) -> str:
+    """Every start beside the own one."""
+    found = raced(file)
+    return beside_table(found, starts_of(found))
+
+
+def table_edges(file: str) -> str:
+    """How often the best rate was the smallest or largest."""
+    return edges_line(raced(file))
+
+
+def judged() -> str:
+    """`auto` on networks that its rules were not fitted on."""
+    starts = _judged_starts()
+    whole = judged_table("", raced("race.jsonl", "race_data.jsonl"), starts, list(starts))
+    return whole.partition("\n\n")[2].strip()
+
+
+def by_kind() -> str:
+    """A row a kind of network: what `auto` and `all` gain or lose beside the own start at the end of the budget."""
+    found, starts = raced("race.jsonl", "race_data.jsonl"), _judged_starts()
+    kinds: dict[str, list[str]] = {}
+    for name, of in found.items():
+        if {BASELINE, starts.get(name, ""), "all"} <= set(of):
+            kinds.setdefault(of[BASELINE].kind, []).append(name)
+    lines = [
+        "| kind of network | networks | `auto`, mean | its worst | `all`, mean | its worst |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for kind, names in kinds.items():
+        auto = [float(found[name][starts[name]].beside(found[name][BASELINE])[0][-1]) for name in names]
+        everything = [float(found[name]["all"].beside(found[name][BASELINE])[0][-1]) for name in names]
+        means = [f"{np.mean(auto):+.1f}", f"{np.mean(everything):+.1f}"]
+        best = max(means, key=float)
+        auto_mean, all_mean = (f"**{text}**" if float(text) == float(best) else text for text in means)
+        kept = all(starts[name] == BASELINE for name in names)
+        keeps = "**keeps yours**" if float(best) <= 0 else "keeps yours"
+        cells = [keeps, ""] if kept else [auto_mean, f"{min(auto):+.1f}"]
+        lines.append(f"| {kind} | {len(names)} | {' | '.join(cells)} | {all_mean} | {min(everything):+.1f} |")
+    return "\n".join(lines)
+
+
+def to_the_end() -> str:
+    """A row a network and start that were trained for forty passes over the data, with the rate that was chosen."""
+    found = raced("race_end.jsonl")
+    lines = [
+        "| network | start | rate | " + " | ".join(f"after {mark} %" for mark in MARKS[:-1]) + " | at the end |",
+        "|---|---|---:|" + "---:|" * len(MARKS),
+    ]
+    for network, of in found.items():
+        for start in starts_of(found):
+            if start not in of:
+                continue
+            cells = []
+            for i in range(len(MARKS)):
+                best = max(float(other.mean[i]) for other in of.values())
+                text = f"{of[start].mean[i]:.1f} ± {of[start].error[i]:.1f}"
+                cells.append(f"**{text}**" if f"{best:.1f}" == f"{of[start].mean[i]:.1f}" else text)
+            lines.append(
+                f"| {network.removesuffix(', to the end')} | `{start}` | {of[start].rate} | {' | '.join(cells)} |"
+            )
+    return "\n".join(lines)

@@ -1,0 +1,27 @@
+"""Every table by its name, as a page's mark has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from figures import few_shot, race, speed
+
+__all__ = ["TABLES"]
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "race-by-kind": race.by_kind,
+    "race-at-25": partial(race.table_at, "race.jsonl", 0),
+    "race-at-50": partial(race.table_at, "race.jsonl", 1),
+    "race-at-100": partial(race.table_at, "race.jsonl", 2),
+    "race-beside-own": partial(race.table_beside, "race.jsonl"),
+    "race-edges": partial(race.table_edges, "race.jsonl"),
+    "race-judged": race.judged,
+    "race-to-the-end": race.to_the_end,
+    "race-with-data": partial(race.table_at, "race_data.jsonl", 2),
+    "initialisers": partial(race.table_at, "initialisers.jsonl", 2),
+    "initialisers-edges": partial(race.table_edges, "initialisers.jsonl"),
+    "n-shot": few_shot.table,
+    "speed-processes": speed.processes,
+    "speed-in-process": speed.in_process,
+}
