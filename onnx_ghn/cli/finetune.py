@@ -36,6 +36,7 @@ def finetune(
         "Images: class folders or a zip archive of them, or cifar10 or cifar100.", "-d", metavar="FOLDER|ZIP"
     ),
     data_dir: str = setting("./data", "Folder of named data sets.", "-D"),
+    download: bool = setting(False, "Fetch CIFAR-10 or CIFAR-100 into --data-dir where it is absent."),
     output: str = cli_options.output("File to write the tuned model to, an .onnx file."),
     save_dir: str = setting("./out", "Folder of all runs, each with its log and the state to resume from.", "-S"),
     name: str | None = setting(None, "Name of the run, a folder in --save-dir (default: the name of the output file)."),
@@ -51,6 +52,10 @@ def finetune(
     check_output(output, [".onnx"], "an ONNX model", force, [model, data])
     from onnx_ghn.finetuning import Finetuning
 
+    if download:
+        from onnx_ghn.vision import load_dataset
+
+        load_dataset(data, data_dir, "trainval", download=True)
     options = dataclasses.replace(options, device=machine.set_up())
     folder = Path(save_dir) / (name or Path(output).stem)
     with spinner(printable(f"reading, converting and judging {model}")):

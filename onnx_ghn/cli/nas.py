@@ -52,6 +52,10 @@ def nas(
     # Whatever would fail after the search fails before it.
     if picture:
         check_picture("front.svg")
+    if trained.download and (trained.compare or trained.train):
+        from onnx_ghn.vision import load_dataset
+
+        load_dataset(trained.dataset, trained.data_dir, "trainval", download=True)  # once, before workers read it
     space = space_of(config)
     folder = new_folder(output, force)
     with bar("predicting properties", config.count) as advance:

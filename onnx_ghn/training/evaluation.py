@@ -33,7 +33,7 @@ class Judge:
 
     def __init__(self, config: Images) -> None:
         self._config = config
-        self._images = load_dataset(config.dataset, config.data_dir, config.images)
+        self._images = load_dataset(config.dataset, config.data_dir, config.images, download=config.download)
         self.n_classes = len(self._images.classes)
 
     def measure(self, logits: Logits) -> Row:
@@ -123,5 +123,5 @@ def _settings(networks: Networks, images: Images, ghn: GHN | None) -> Json:
     from onnx_ghn.ghn import fingerprint
 
     told = dataclasses.asdict(networks) | dataclasses.asdict(images)
-    del told["count"], told["data_dir"]
+    del told["count"], told["data_dir"], told["download"]
     return told | ({"ghn": fingerprint(ghn)} if ghn is not None else {})

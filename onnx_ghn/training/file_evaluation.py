@@ -36,7 +36,7 @@ def evaluate_model(
     Raises:
         OptionError, DataError, ModelReadError, RuntimeFailure: see `evaluate.onnx_scores`, and unreadable images.
     """
-    data = load_dataset(images.dataset, images.data_dir, images.images)
+    data = load_dataset(images.dataset, images.data_dir, images.images, download=images.download)
     run = _torch_scores if config.backend == "torch" else onnx_scores
     with run(path, statistics=config.statistics or "stored", device=device) as scores:
         found = measured(images, lambda noise: accuracy_of(scores, _batches(data, images, noise)))

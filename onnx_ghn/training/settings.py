@@ -20,6 +20,7 @@ class ImageData(Settings):
 
     dataset: str = setting("cifar10", "The data set: cifar10, imagenet, or a folder or zip archive.", "-d")
     data_dir: str = setting("./data", "The folder of data sets.", "-D")
+    download: bool = setting(False, "Fetch CIFAR-10 or CIFAR-100 into --data-dir where it is absent.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ def ghn_trainer(
     Raises:
         OnnxGhnError: images or a GHN that cannot be read, or settings that make no sense.
     """
-    data = load_dataset(settings.dataset, settings.data_dir, "train")
+    data = load_dataset(settings.dataset, settings.data_dir, "train", download=settings.download)
     images = train_stream(
         data, settings.batch_size, seed=settings.seed, resize_to=settings.image_size, channels_last=True
     )

@@ -49,7 +49,8 @@ class NetRun:
     def __init__(self, settings: NetSettings, folder: Path, device: torch.device | str) -> None:
         self._settings = settings
         # As published: all training images where the test images judge.
-        images = load_dataset(settings.dataset, settings.data_dir, "train" if settings.images == "val" else "trainval")
+        part = "train" if settings.images == "val" else "trainval"
+        images = load_dataset(settings.dataset, settings.data_dir, part, download=settings.download)
         if settings.n_shots:
             images = few_shot(images, settings.n_shots)  # type: ignore[type-var]  # of the same kind as it is given
         stream = train_stream(
@@ -89,7 +90,7 @@ class NetRun:
     def judge(self) -> dict[str, float]:
         """Accuracies in percent: with running statistics after training, with those of the batch without it."""
         settings, net = self._settings, self.trainer.net
-        images = load_dataset(settings.dataset, settings.data_dir, settings.images)
+        images = load_dataset(settings.dataset, settings.data_dir, settings.images, download=settings.download)
         device = next(net.parameters()).device
         accuracies: dict[str, float] = {}
         for prefix, is_noisy in (("", False), ("noisy_", True))[: 1 + settings.noise]:
