@@ -40,7 +40,7 @@ def main(output: Path) -> None:
     style = {"font.size": 11, "svg.fonttype": "none", "svg.hashsalt": "onnx-ghn", "axes.edgecolor": "#cbd5e1"}
     with plt.rc_context(style):
         rows = _N_NETWORKS // _COLUMNS
-        figure, grid = plt.subplots(rows, _COLUMNS, figsize=(12, 5.6), layout="constrained")
+        figure, grid = plt.subplots(rows, _COLUMNS, figsize=(9.8, 5.4), layout="constrained")
         for axes, network in zip(np.ravel(grid), _networks(), strict=True):
             _panel(axes, network, found[network])
         handles = [plt.Line2D([], [], color=colour, linewidth=width) for _, colour, width in _STARTS.values()]

@@ -17,6 +17,8 @@ _SOURCES = {
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
 }
+_SHIM = "https://unpkg.com/iframe-worker/shim"
+_OWN_SHIM = "javascripts/iframe-worker.js"
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
@@ -32,8 +34,31 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Links from pages of the docs folder to what is outside it."""
+    """Links from pages of the docs folder to what is outside it; a page without siblings has no list of them."""
+    if page.parent is None:
+        page.meta["hide"] = ["navigation"]
     return markdown if page.file.src_uri in _SOURCES else _linked(markdown, f"docs/{page.file.src_uri}")
+
+
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """What the theme leaves out of a page."""
+    return _completed(output, posixpath.relpath(_OWN_SHIM, posixpath.dirname(page.url) or "."))
+
+
+def on_post_template(output_content: str, template_name: str, config: Any) -> str:
+    """The same on the page for addresses that do not exist."""
+    return _completed(output_content, f"/{_OWN_SHIM}")
+
+
+def _completed(page: str, shim: str) -> str:
+    """The search worker's shim from the site itself (the theme fetches it from elsewhere), and names for readers."""
+    page = page.replace(_SHIM, shim)
+    page = page.replace(
+        'data-md-component="search" role="dialog"', 'data-md-component="search" role="dialog" aria-label="Search"'
+    )
+    for toggle in ("search", "drawer"):
+        page = page.replace(f'id="__{toggle}"', f'id="__{toggle}" aria-label="Show the {toggle}"', 1)
+    return page
 
 
 def _linked(text: str, source: str) -> str:

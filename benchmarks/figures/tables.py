@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from figures import few_shot, race, speed
+from figures import race, speed
 
 __all__ = ["TABLES"]
 
@@ -21,7 +21,6 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "race-with-data": partial(race.table_at, "race_data.jsonl", 2),
     "initialisers": partial(race.table_at, "initialisers.jsonl", 2),
     "initialisers-edges": partial(race.table_edges, "initialisers.jsonl"),
-    "n-shot": few_shot.table,
     "speed-processes": speed.processes,
     "speed-in-process": speed.in_process,
 }
