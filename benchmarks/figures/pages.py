@@ -13,7 +13,7 @@ __all__ = ["PAGES", "names_in", "rewritten"]
 #: All pages that may show figures.
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "checkpoints").glob("*/README.md")))
 
-_MARKED = re.compile(r"(<!-- figures: (?P<name>[\w-]+) -->\n\n?)(?P<table>.*?)(\n*<!-- end of figures -->)", re.DOTALL)
+_MARKED = re.compile(r"<!-- figures: (?P<name>[\w-]+) -->\n.*?<!-- end of figures -->", re.DOTALL)
 _BEGINS = re.compile(r"<!-- figures: ")
 
 
@@ -28,4 +28,8 @@ def names_in(page: Path) -> list[str]:
 
 def rewritten(text: str, table: Callable[[str], str]) -> str:
     """The text of a page with each of its tables made anew."""
-    return _MARKED.sub(lambda match: f"{match[1]}{table(match['name'])}{match[4]}", text)
+
+    def marked(match: re.Match[str]) -> str:
+        return f"<!-- figures: {match['name']} -->\n\n{table(match['name'])}\n\n<!-- end of figures -->"
+
+    return _MARKED.sub(marked, text)

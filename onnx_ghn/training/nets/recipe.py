@@ -6,6 +6,7 @@ import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class NetRun:
     def __init__(self, settings: NetSettings, folder: Path, device: torch.device | str) -> None:
         self._settings = settings
         # As published: all training images where the test images judge.
-        part = "train" if settings.images == "val" else "trainval"
+        part: Literal["train", "trainval"] = "train" if settings.images == "val" else "trainval"
         images = load_dataset(settings.dataset, settings.data_dir, part, download=settings.download)
         if settings.n_shots:
             images = few_shot(images, settings.n_shots)  # type: ignore[type-var]  # of the same kind as it is given
