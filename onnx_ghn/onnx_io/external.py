@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from onnx_ghn.arrays import Array
 
-__all__ = ["AbsentData", "DataFile", "DataFolder", "FileSlice"]
+__all__ = ["AbsentData", "DataFile", "DataFolder", "FileSlice", "ModelFile", "OpenFile"]
 
 _KEYS = frozenset({"location", "offset", "length", "checksum"})
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
@@ -32,8 +32,8 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 
 
-class DataFile:
-    """An open data file, of which nothing is read until it is asked for.
+class OpenFile:
+    """An open file, of which nothing is read until it is asked for.
 
     It is read, never mapped into memory: where another program cuts a mapped file off, the process is killed.
     """
@@ -42,17 +42,13 @@ class DataFile:
         self.path = path
         self.fd = fd
         self._close = weakref.finalize(self, os.close, fd)
-        status = os.fstat(fd)
-        self.size = status.st_size
-        self.identity = (status.st_dev, status.st_ino)
+        self.status = os.fstat(fd)
+        self.size = self.status.st_size
+        self.identity = (self.status.st_dev, self.status.st_ino)
         self._held: weakref.WeakValueDictionary[tuple[int, int], Array] = weakref.WeakValueDictionary()
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelReadError(f"{path}: external data must be a regular file; copy it beside the model")
-        if status.st_nlink > 1:
-            raise ModelReadError(
-                f"{path}: external data has {status.st_nlink} hard links, which may expose another file; "
-                "copy it (cp) to a file of its own"
-            )
+
+    def check(self) -> None:
+        """Raise ModelReadError where what was read is not what the file had."""
 
     def read(self, offset: int, length: int) -> bytes:
         """At most `length` bytes; empty at the end."""
@@ -70,14 +66,46 @@ class DataFile:
             held = np.empty(length, np.uint8)
             rest, at = held.data, offset
             while rest:
-                piece = self.read(at, min(len(rest), _PIECE_BYTES))
-                if not piece:
+                count = self._read_into(rest[:_PIECE_BYTES], at)
+                if not count:
                     raise ModelReadError(f"{self.path}: the file has shrunk since it was read; read the model again")
-                rest[: len(piece)] = piece
-                rest, at = rest[len(piece) :], at + len(piece)
+                rest, at = rest[count:], at + count
+            self.check()
             held.flags.writeable = False
             self._held[offset, length] = held
         return held.data
+
+    def _read_into(self, target: memoryview, offset: int) -> int:
+        """How many bytes were read; 0 at the end."""
+        if hasattr(os, "preadv"):  # without a copy on the way
+            return os.preadv(self.fd, [target], offset)
+        piece = self.read(offset, len(target))
+        target[: len(piece)] = piece
+        return len(piece)
+
+
+class DataFile(OpenFile):
+    """A file of external data."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        super().__init__(fd, path)
+        if not stat.S_ISREG(self.status.st_mode):
+            raise ModelReadError(f"{path}: external data must be a regular file; copy it beside the model")
+        if self.status.st_nlink > 1:
+            raise ModelReadError(
+                f"{path}: external data has {self.status.st_nlink} hard links, which may expose another file; "
+                "copy it (cp) to a file of its own"
+            )
+
+
+class ModelFile(OpenFile):
+    """A model file that is left on the disk while its model is in use."""
+
+    def check(self) -> None:
+        """Raises ModelReadError: another program has written to it, so that a tensor may be any bytes."""
+        status = os.fstat(self.fd)
+        if (status.st_size, status.st_mtime_ns) != (self.status.st_size, self.status.st_mtime_ns):
+            raise ModelReadError(f"{self.path}: the file has changed since it was read; read the model again")
 
 
 class FileSlice:
@@ -85,7 +113,7 @@ class FileSlice:
 
     __slots__ = ("file", "length", "offset")
 
-    def __init__(self, file: DataFile, offset: int, length: int) -> None:
+    def __init__(self, file: OpenFile, offset: int, length: int) -> None:
         self.file = file
         self.offset = offset
         self.length = length
@@ -99,6 +127,7 @@ class FileSlice:
         found = self.file.read(self.offset + start, length)
         if len(found) < length:
             raise ModelReadError(f"{self.file.path}: the file has shrunk since it was read; read the model again")
+        self.file.check()
         return found
 
 

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import wire
 from onnx_ghn.onnx_io.checks import ModelChecks
-from onnx_ghn.onnx_io.external import AbsentData, DataFolder, FileSlice
+from onnx_ghn.onnx_io.external import AbsentData, DataFolder, FileSlice, ModelFile
 from onnx_ghn.onnx_io.map_types import adopt_map_types
 from onnx_ghn.onnx_io.sites import sites, slots
 from onnx_ghn.onnx_io.tensor_checks import Held, TensorChecks
@@ -30,6 +30,8 @@ EXTERNAL = "onnx_ghn.external"  # model.meta: the real paths of its external dat
 DECLARED = "onnx_ghn.declared"  # graph.meta: the initializers that had a value_info
 
 _PROTOBUF_LIMIT = 2**31 - 1
+_READ_WHOLE = 8 << 20  # bytes; a file up to this is read at once
+_HELD = 1 << 16  # bytes; a tensor up to this is read with what is around it
 # What libraries below may raise on contents that the checks did not foresee. SerdeError and RecursionError
 # are RuntimeErrors, a UnicodeDecodeError is a ValueError, DecodeError is looked up when needed.
 EXPECTED = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -52,17 +54,21 @@ def read_model(
     *,
     base_dir: str | os.PathLike[str] | None = None,
     allow_absent: bool = False,
+    leave_on_disk: bool = False,
 ) -> ir.Model:
     """Read a model from a file, a ModelProto (never changed) or the bytes of a file.
 
     Weights stay where they are: in the bytes of the file, read once, or in its external data files, which
     are opened and checked but not read. `base_dir` is where external data may lie; for a file, its folder.
+    With `leave_on_disk` the large weights of a large file are not read either: each is when it is asked for, and
+    raises ModelReadError where the file has been written to by then.
     With `allow_absent` a data file may be lost: its tensors have shapes, and raise when asked for values.
     The nodes of the result are in topological order.
     """
     from google.protobuf.message import Error as ProtobufError  # type: ignore[import-untyped]
 
     path = ""
+    data: bytes | ModelFile
     folder = None if base_dir is None else os.fspath(base_dir)
     if isinstance(source, bytes | bytearray | memoryview):
         label, data = "the given bytes", bytes(source)
@@ -70,7 +76,7 @@ def read_model(
         label, data = "the given ModelProto", _serialized(cast("onnx.ModelProto", source))
     else:
         label = path = os.fspath(source)
-        data = _file_bytes(path)
+        data = _file_bytes(path, leave_on_disk)
         folder = folder or os.path.dirname(path) or os.curdir
     try:
         model = _parse(data, label, DataFolder(folder, label, allow_absent=allow_absent))
@@ -78,6 +84,8 @@ def read_model(
         raise ModelReadError(f"{label}: nests types or graphs too deeply; simplify the model") from error
     except MemoryError as error:
         raise ModelReadError(f"{label}: not enough memory to read it; close other programs") from error
+    except OSError as error:  # of a file that is left on the disk
+        raise _unreadable(label, error) from error
     except (*EXPECTED, ProtobufError) as error:
         raise ModelReadError(f"{label}: {reason_of(error)}; the file is damaged or unusual, re-export it") from error
     model.meta[SOURCE] = path and os.path.realpath(path)
@@ -93,7 +101,8 @@ def reason_of(error: BaseException) -> str:
     return f"cannot be understood ({str(error).strip()[:200] or type(error).__name__})"
 
 
-def _file_bytes(path: str) -> bytes:
+def _file_bytes(path: str, leave_on_disk: bool) -> bytes | ModelFile:
+    """The bytes of a model file, or the open file where it is large and may be left on the disk."""
     try:
         # O_NONBLOCK: opening a FIFO must not wait for somebody to write to it.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -110,12 +119,18 @@ def _file_bytes(path: str) -> bytes:
                     f"{path}: has {status.st_size / 2**30:.1f} GiB, more than the 2 GiB of a protobuf file; "
                     "save the model with external data (onnx.save with save_as_external_data=True)"
                 )
+            if leave_on_disk and status.st_size > _READ_WHOLE and hasattr(os, "pread"):
+                return ModelFile(os.dup(file.fileno()), path)
             return file.read()
     except ValueError as error:
         raise ModelReadError(f"{path!r}: not a path ({error}); name an .onnx file") from error
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ModelReadError(f"{path}: cannot be read ({reason}); check path and permissions") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: OSError) -> ModelReadError:
+    reason = (error.strerror or str(error)).lower()
+    return ModelReadError(f"{path}: cannot be read ({reason}); check path and permissions")
 
 
 def _serialized(proto: onnx.ModelProto) -> bytes:
@@ -130,23 +145,23 @@ def _serialized(proto: onnx.ModelProto) -> bytes:
     return data
 
 
-def _parse(data: bytes, label: str, data_folder: DataFolder) -> ir.Model:
+def _parse(source: bytes | ModelFile, label: str, data_folder: DataFolder) -> ir.Model:
     import onnx
     from google.protobuf.message import DecodeError
 
     payloads: wire.Payloads[Held] = wire.Payloads()
     skeleton: bytes
     try:
-        skeleton = wire.take_out(memoryview(data), payloads)
-    except wire.WireError:
-        skeleton = data  # for protobuf to accept or to refuse
+        skeleton = _skeleton(source, payloads)
+    except wire.WireError:  # for protobuf to accept or to refuse
+        skeleton = source if isinstance(source, bytes) else source.read(0, source.size)
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(skeleton)
     except DecodeError as error:
-        raise ModelReadError(f"{label}: {_lookalike(data)}") from error
+        raise ModelReadError(f"{label}: {_lookalike(source)}") from error
     if not proto.HasField("graph"):
-        raise ModelReadError(f"{label}: {_lookalike(data)}")
+        raise ModelReadError(f"{label}: {_lookalike(source)}")
     tensors = TensorChecks(label, payloads, data_folder)
     checks = ModelChecks(label, tensors)
     checks.model(proto, int(onnx.IR_VERSION))
@@ -168,7 +183,23 @@ def _parse(data: bytes, label: str, data_folder: DataFolder) -> ir.Model:
     return model
 
 
-def _lookalike(data: bytes) -> str:
+def _skeleton(source: bytes | ModelFile, payloads: wire.Payloads[Held]) -> bytes:
+    """The model without its large tensors, which go to `payloads`."""
+    if isinstance(source, ModelFile):
+        window = wire.Window(source.read, source.size)
+
+        def left(start: int, stop: int) -> bytes:
+            small = stop - start <= _HELD
+            return payloads.add(memoryview(window[start:stop]) if small else FileSlice(source, start, stop - start))
+
+        skeleton = wire.take_out_parts(window, left)
+        source.check()
+        return skeleton
+    return wire.take_out(memoryview(source), payloads)
+
+
+def _lookalike(source: bytes | ModelFile) -> str:
+    data = source if isinstance(source, bytes) else source.read(0, 512)
     for at, magic, what in _LOOKALIKES:
         if data[at : at + len(magic)] == magic:
             return f"is not an ONNX model but {what}"

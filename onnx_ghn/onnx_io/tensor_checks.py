@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import onnx_ir as ir
 
 from onnx_ghn.errors import ModelReadError
-from onnx_ghn.onnx_io.external import AbsentData, DataFolder, FileSlice
+from onnx_ghn.onnx_io.external import AbsentData, DataFolder, FileSlice, ModelFile
 from onnx_ghn.onnx_io.wire import Payloads
 
 if TYPE_CHECKING:
@@ -63,7 +63,11 @@ class TensorChecks:
         elif tensor.HasField("raw_data"):
             raw = tensor.raw_data
             payload = self._payloads.get(raw)
-            held = len(payload if isinstance(payload, memoryview) else raw)
+            held = (
+                payload.length
+                if isinstance(payload, FileSlice)
+                else len(payload if isinstance(payload, memoryview) else raw)
+            )
             if filled or dtype == ir.DataType.STRING:
                 raise self._error(what, "holds its data twice or in the wrong field", _DAMAGED)
             if held != nbytes:
@@ -114,6 +118,8 @@ class TensorChecks:
             self.dense(part, f"the {role} of {what}")
             payload = self._payloads.get(part.raw_data) if part.HasField("raw_data") else None
             if payload is not None:
+                if isinstance(payload, FileSlice) and isinstance(payload.file, ModelFile):
+                    payload = payload.view()
                 if not isinstance(payload, memoryview):
                     raise self._error(what, "is sparse with external data", "save it inside the file")
                 part.raw_data = bytes(payload)

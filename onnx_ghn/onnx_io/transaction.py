@@ -153,6 +153,7 @@ class NewFile:
                 count = len(chunk)
             at += count
             remaining -= count
+        source.file.check()
 
 
 class Transaction:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import bisect
 import secrets
-from collections.abc import Iterator, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, Protocol, TypeAlias, TypeVar, overload
 
-__all__ = ["EXTRACT_BYTES", "Payloads", "WireError", "put_back", "take_out"]
+__all__ = ["EXTRACT_BYTES", "Payloads", "Window", "WireError", "put_back", "take_out", "take_out_parts"]
 
 EXTRACT_BYTES = 1024  # a raw_data field larger than this is taken out
+_WINDOW_BYTES = 1 << 15
 _MAX_DEPTH = 100  # as protobuf's own parser; deeper messages are left for it to refuse
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -71,7 +72,42 @@ class Payloads(Generic[Item]):
         return None if place is None else self.items[place]
 
 
-def _read_varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
+class Window:
+    """The bytes of a file by their place, of which some that lie together are in memory at a time.
+
+    Args:
+        read: gives so many bytes from a place on; fewer at the end of the file.
+        size: of the file.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        self._read = read
+        self._size = size
+        self._start = 0
+        self._held = b""
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, place: int) -> int: ...
+    @overload
+    def __getitem__(self, place: slice) -> bytes: ...
+    def __getitem__(self, place: int | slice) -> int | bytes:
+        """Raises WireError: the file ends before."""
+        start, length = (place, 1) if isinstance(place, int) else (place.start, place.stop - place.start)
+        begin = start - self._start
+        if begin < 0 or begin + length > len(self._held):
+            self._held, self._start, begin = self._read(start, max(length, _WINDOW_BYTES)), start, 0
+            if len(self._held) < length:
+                raise WireError("the file has shrunk")
+        return self._held[begin] if isinstance(place, int) else self._held[begin : begin + length]
+
+
+_Bytes: TypeAlias = memoryview | Window
+
+
+def _read_varint(data: _Bytes, at: int, end: int) -> tuple[int, int]:
     result = shift = 0
     while True:
         if at >= end or shift > 63:
@@ -93,7 +129,7 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-def _fields(data: memoryview, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+def _fields(data: _Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
     """(tag, start of field, start of length, start of payload, end) of each length-delimited field."""
     at = start
     while at < end:
@@ -122,10 +158,21 @@ def _fields(data: memoryview, start: int, end: int) -> Iterator[tuple[int, int, 
 
 def take_out(data: memoryview, payloads: _Taker) -> bytes:
     """A serialised ModelProto without its large raw_data fields, which go to `payloads` as views."""
-    return _take_out(data, 0, len(data), _MODEL, payloads, 0)
+    return take_out_parts(data, lambda start, stop: payloads.add(data[start:stop]))
 
 
-def _take_out(data: memoryview, start: int, end: int, schema: _Schema, payloads: _Taker, depth: int) -> bytes:
+def take_out_parts(data: memoryview | Window, add: Callable[[int, int], bytes]) -> bytes:
+    """A serialised ModelProto without its large raw_data fields.
+
+    Args:
+        add: given where such a field starts and ends, returns what is to stand in its place.
+    """
+    return _take_out(data, 0, len(data), _MODEL, add, 0)
+
+
+def _take_out(
+    data: _Bytes, start: int, end: int, schema: _Schema, add: Callable[[int, int], bytes], depth: int
+) -> bytes:
     pieces: list[bytes | memoryview] = []
     done = start
     for tag, _, length_at, payload, stop in _fields(data, start, end):
@@ -134,10 +181,7 @@ def _take_out(data: memoryview, start: int, end: int, schema: _Schema, payloads:
         inner = schema.get(tag >> 3)
         if inner is None or depth >= _MAX_DEPTH:
             continue
-        if inner is _RAW_DATA:
-            body = payloads.add(data[payload:stop])
-        else:
-            body = _take_out(data, payload, stop, inner, payloads, depth + 1)
+        body = add(payload, stop) if inner is _RAW_DATA else _take_out(data, payload, stop, inner, add, depth + 1)
         pieces += (data[done:length_at], _varint(len(body)), body)
         done = stop
     pieces.append(data[done:end])

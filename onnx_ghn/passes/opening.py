@@ -43,7 +43,8 @@ def open_model(
     """Read a model and rewrite it so that each of its parameters is a tensor of its own.
 
     Args:
-        source: a file, a ModelProto or an ir.Model; none of them is changed. An ir.Model's tensors are shared.
+        source: a file, a ModelProto or an ir.Model; none of them is changed. An ir.Model's tensors are shared. The
+            weights of a large file are read from it when they are asked for: it must stay as it is.
         base_dir: where the external data of a ModelProto lie; for a file, its folder. Data that are lost become a note:
             only who asks for their values gets an error.
         unfold_batchnorm: put back the batch norms that an exporter folded into convolutions.
@@ -54,7 +55,7 @@ def open_model(
     if isinstance(source, ir.Model):
         model = copy_model(source)
     else:
-        model = read_model(source, base_dir=base_dir, allow_absent=True)
+        model = read_model(source, base_dir=base_dir, allow_absent=True, leave_on_disk=True)
     RestoreTensors().call(model)
     untied = UntieMergedTensors().call(model)
     notes: tuple[str, ...] = ()
