@@ -45,6 +45,10 @@ def predict(
         "Needs the extra finetune.",
         above=0,
     ),
+    explain: bool = setting(False, "Say for each tensor which donor's tensor it comes from, and by which rule."),
+    alignment: str | None = setting(
+        None, "Where to draw the model beside its donor, block by block, an .svg file.", metavar="FILE.svg"
+    ),
     force: bool = cli_options.force(),
     as_json: bool = cli_options.as_json("the coverage report"),
 ) -> None:
@@ -52,12 +56,16 @@ def predict(
 
     --policy says which: those whose prediction was measured to pay (auto), everything (all), or nothing (none).
     """
+    if (explain or alignment is not None) and not options.donors:
+        raise OptionError("`explain` and `alignment` tell of donors, and there are none: name one with `donors`")
     if data is not None:
         options = _fed_by(data, options, races=budget is not None)
     if budget is not None:
         _race(model, options, output, data, budget, ghn, force, as_json)
         return
-    check_output(output, [".onnx"], "an ONNX model", force, [model, ghn, os.fspath(options.calibrate)])
+    check_output(output, [".onnx"], "an ONNX model", force, [model, ghn, os.fspath(options.calibrate), *options.donors])
+    if alignment is not None:
+        check_output(alignment, [".svg"], "a picture", force, [model, *options.donors])
     import_onnx_ir()
     from onnx_ghn.prediction import predict as run
     from onnx_ghn.prediction import resolve_ghn
@@ -78,6 +86,14 @@ def predict(
         if options.include:
             check_included(options.include, [entry.parameter.name for entry in prediction.coverage.entries])
             prediction.save(output, force=force)
+    if alignment is not None and prediction.inheritance is not None:
+        from onnx_ghn.prediction.explaining import draw_alignment
+
+        draw_alignment(prediction.inheritance, alignment, force=force)
+    if explain and not as_json:
+        from onnx_ghn.cli.tables import origins_table
+
+        console().print(origins_table(prediction.coverage))
     _print(prediction, model, output, as_json)
     filled = prediction.coverage.count("predicted") + prediction.coverage.count("fallback")
     if not as_json and filled and str(options.calibrate) in DRAWN and prediction.coverage.count("statistic"):

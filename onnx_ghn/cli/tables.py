@@ -28,6 +28,7 @@ __all__ = [
     "ghns_table",
     "new_table",
     "nodes_table",
+    "origins_table",
     "parameters_table",
     "print_notes",
     "print_sentence",
@@ -130,6 +131,23 @@ def nodes_table(graph: ComputationGraph) -> Table:
         shape = " × ".join(map(str, node.shape)) if node.shape else ""
         reads = ", ".join(map(str, before[number]))
         table.add_row(str(number), node.primitive.name, shape, printable(node.name), reads)
+    return table
+
+
+def origins_table(coverage: CoverageReport) -> Table:
+    """Every inherited tensor: the donor's tensor, what was done to it, and whether that keeps outputs."""
+    table = new_table(*((name, "left") for name in ("tensor", "shape", "from", "rule", "exact")))
+    for entry in coverage.entries:
+        origin = entry.origin
+        if origin is None:
+            continue
+        table.add_row(
+            printable(entry.parameter.name),
+            " × ".join(map(str, entry.parameter.shape)),
+            printable(f"{origin.tensor} of {origin.donor}" if origin.tensor else "–"),
+            printable(origin.rule),
+            printable(origin.doubt) or "yes",
+        )
     return table
 
 

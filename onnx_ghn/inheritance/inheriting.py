@@ -53,6 +53,7 @@ class Inheritance:
         kept: why others are not inherited, by name.
         doubts: why outputs are not kept exactly, beyond those of single tensors.
         alignments: for each donor, in order.
+        missing: tensors that no donor has a counterpart of.
     """
 
     donors: tuple[Donor, ...]
@@ -60,6 +61,7 @@ class Inheritance:
     kept: Mapping[str, str]
     doubts: tuple[str, ...]
     alignments: tuple[Alignment, ...]
+    missing: tuple[str, ...]
     trace: Trace
     structure: Structure
 
@@ -67,6 +69,11 @@ class Inheritance:
     def is_exact(self) -> bool:
         """Whether the rules keep the first donor's outputs, as far as they tell."""
         return not self.doubts and not any(tensor.doubt for tensor in self.tensors.values())
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything comes from one donor, so that its outputs are what to compare with."""
+        return not self.kept and not self.missing and len({tensor.donor for tensor in self.tensors.values()}) == 1
 
 
 def inherit(
@@ -105,10 +112,11 @@ def inherit(
             elif name not in tensors and name not in frozen and wants(name):
                 tensors[name] = Inherited(name, number, entry.source, entry.rule, entry.doubt, entry.values)
                 kept.pop(name, None)
+    missing: list[str] = []
     if donors and ranked:
         missing = [name for name in trace.uses if name not in tensors and name not in free]
         if missing:
             doubts.append(f"{len(missing)} tensors have no counterpart in a donor, first {missing[0]}")
         if alignments[ranked[0]].skipped:
             doubts.append(f"{len(alignments[ranked[0]].skipped)} blocks of {donors[ranked[0]].name} are left out")
-    return Inheritance(tuple(donors), tensors, kept, tuple(doubts), tuple(alignments), trace, structure)
+    return Inheritance(tuple(donors), tensors, kept, tuple(doubts), tuple(alignments), tuple(missing), trace, structure)

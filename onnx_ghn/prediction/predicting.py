@@ -14,6 +14,7 @@ from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.prediction.choosing import choose
 from onnx_ghn.prediction.copies import note_copies
 from onnx_ghn.prediction.coverage import CoverageReport
+from onnx_ghn.prediction.kept_outputs import outputs_apart
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.prediction.origins import inheritance_notes, inheritance_of, mark_origins, origins_of, unmeasured
 from onnx_ghn.prediction.plan import constants_of, plan, uncertain_of
@@ -99,16 +100,27 @@ def predict(
     unit_scales = choice.unit_scales and inheritance is None
     settled = settle(opened, to_measure, decisions, blocks, settling, unit_scales=unit_scales)
     copies = note_copies(decisions, blocks, options)
+    apart = ""
+    if inheritance is not None and inheritance.is_whole and options.calibrates:
+        apart = outputs_apart(opened.model, inheritance.donors[0].opened.model, options.seed)
     if inheritance is not None:
         mark_origins(opened.model, {d.parameter.name: d.origin for d in decisions if d.origin is not None})
-    notes = [*opened.notes, *lost, *inheritance_notes(inheritance, options), *equal_weights, *copies, *settled.notes]
+    notes = [
+        *opened.notes,
+        *lost,
+        *inheritance_notes(inheritance, options),
+        *filter(None, [apart]),
+        *equal_weights,
+        *copies,
+        *settled.notes,
+    ]
     coverage = CoverageReport([*decisions, *uncertain_of(graph)], notes, constants_of(graph), choice, ghn_name)
     # Tensors that were one with another are new in the file, be it that they keep the values of that one.
     new = {d.parameter.name for d in decisions if d.outcome == "kept"} & set(opened.untied)
     new |= {d.parameter.name for d in decisions if d.by_policy}
     new |= {row.name for row in graph.uncertain if row.size > 1 and "float" in row.dtype}
     tensors = {**{name: opened.stored[name].numpy for name in sorted(new)}, **settled.tensors}
-    prediction = Prediction(opened.model, graph, tensors, coverage, ghn_name)
+    prediction = Prediction(opened.model, graph, tensors, coverage, ghn_name, inheritance)
     if output is not None:
         if any(one.is_absent for one in opened.stored.values()):
             require_values(stored_tensors(opened.model).values())  # statistics that calibration could not measure

@@ -15,6 +15,7 @@ from onnx_ghn.prediction.coverage import CoverageReport
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from onnx_ghn.inheritance.inheriting import Inheritance
     from onnx_ghn.onnx_io import StoredTensor
 
 __all__ = ["Prediction"]
@@ -33,6 +34,7 @@ class Prediction(Mapping[str, Array]):
         coverage: what became of each tensor, and why.
         model: the model with the new tensors in it (an ir.Model; nothing is written yet).
         ghn_name: the name of the GHN.
+        inheritance: what came from donors and how, None without any.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class Prediction(Mapping[str, Array]):
         tensors: Mapping[str, Callable[[], Array]],
         coverage: CoverageReport,
         ghn_name: str,
+        inheritance: Inheritance | None = None,
     ) -> None:
         self.model = model
         self.graph = graph
         self.coverage = coverage
         self.ghn_name = ghn_name
+        self.inheritance = inheritance
         self._tensors = tensors
 
     def __getitem__(self, name: str) -> Array:

@@ -125,3 +125,27 @@ def test_a_blend_without_donors_has_no_meaning() -> None:
 def test_the_output_is_no_donor(donor: Path) -> None:
     with pytest.raises(onnx_ghn.OnnxGhnError, match=r"donor\.onnx"):
         onnx_ghn.predict(_network(8), donor, ghn=tiny_ghn(), donors=[donor], force=True)
+
+
+def test_the_distance_of_outputs_is_measured_where_no_rule_is_exact(donor: Path) -> None:
+    half = onnx_ghn.predict(_network(4, seed=1), ghn=tiny_ghn(), donors=[donor])
+    (note,) = [note for note in half.coverage.notes if note.startswith("outputs lie")]
+    assert float(note.split()[2]) > 1e-3
+    grown = onnx_ghn.predict(_network(24, seed=1), ghn=tiny_ghn(), donors=[donor])
+    (note,) = [note for note in grown.coverage.notes if note.startswith("outputs lie")]
+    assert float(note.split()[2]) < 1e-5
+
+
+def test_the_alignment_is_drawn(donor: Path, tmp_path: Path) -> None:
+    from xml.etree import ElementTree
+
+    from onnx_ghn.prediction.explaining import draw_alignment
+
+    found = onnx_ghn.predict(_network(12, seed=1), ghn=tiny_ghn(), donors=[donor]).inheritance
+    assert found is not None
+    root = ElementTree.parse(draw_alignment(found, tmp_path / "alignment.svg")).getroot()
+    tag = "{http://www.w3.org/2000/svg}"
+    assert len(root.findall(f"{tag}path")) == len(found.structure.blocks)
+    assert len(root.findall(f"{tag}g")) == 2 * len(found.structure.blocks)
+    with pytest.raises(OptionError, match=r"\.svg"):
+        draw_alignment(found, tmp_path / "alignment.png")

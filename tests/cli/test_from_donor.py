@@ -1,0 +1,88 @@
+"""`predict --from`: what the command says of what is inherited."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cli_tools import command
+from onnx import TensorProto, helper, numpy_helper
+
+
+def _network(width: int, seed: int) -> onnx.ModelProto:
+    draw = np.random.default_rng(seed)
+    shapes = {
+        "up.w": (width, 4),
+        "up.b": (width,),
+        "norm.scale": (width,),
+        "norm.shift": (width,),
+        "down.w": (3, width),
+    }
+    tensors = [
+        numpy_helper.from_array(draw.standard_normal(shape).astype(np.float32), name) for name, shape in shapes.items()
+    ]
+    nodes = [
+        helper.make_node("Gemm", ["x", "up.w", "up.b"], ["a"], transB=1),
+        helper.make_node("LayerNormalization", ["a", "norm.scale", "norm.shift"], ["b"]),
+        helper.make_node("Relu", ["b"], ["c"]),
+        helper.make_node("Gemm", ["c", "down.w"], ["y"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
+        tensors,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    onnx.save(_network(8, 0), tmp_path / "donor.onnx")
+    onnx.save(_network(16, 1), tmp_path / "wide.onnx")
+    return tmp_path / "donor.onnx", tmp_path / "wide.onnx"
+
+
+def test_the_table_names_the_rule_of_each_tensor(files: tuple[Path, Path], tmp_path: Path) -> None:
+    donor, wide = files
+    picture = tmp_path / "alignment.svg"
+    told = command("predict", wide, "--from", donor, "-o", tmp_path / "init.onnx", "--explain", "--alignment", picture)
+    assert told.code == 0, told.err
+    words = " ".join(told.out.split())
+    assert "out 8 → 16" in words
+    assert "inherited from donor.onnx" in words
+    assert "are kept" in words
+    assert picture.is_file()
+
+
+def test_json_names_the_donor(files: tuple[Path, Path], tmp_path: Path) -> None:
+    import json
+
+    donor, wide = files
+    told = command("predict", wide, "--from", donor, "-o", tmp_path / "init.onnx", "--json")
+    rows = json.loads(told.out)["parameters"]
+    assert {row["origin"]["donor"] for row in rows} == {"donor.onnx"}
+    assert all(row["origin"]["exact"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--explain"], "--from"),
+        (["--blend", "0.5"], "--from"),
+        (["--from", "absent.onnx"], "cannot be read"),
+        (["--from", "wide.onnx", "--blend", "2"], "--blend"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(
+    files: tuple[Path, Path], options: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = command("predict", "wide.onnx", "-o", "init.onnx", *options)
+    assert told.code != 0
+    assert len(told.lines) == 1, told.err
+    assert words in told.lines[0]
+    assert not (tmp_path / "init.onnx").exists()
