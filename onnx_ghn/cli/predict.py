@@ -15,6 +15,7 @@ from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.light_imports import import_onnx_ir
 from onnx_ghn.cli.terminal import bar, console, say, spinner
 from onnx_ghn.errors import OptionError, printable
+from onnx_ghn.garbage import no_garbage_collection
 from onnx_ghn.prediction.options import DRAWN, PredictOptions
 from onnx_ghn.settings import ghn_setting, setting
 
@@ -66,9 +67,10 @@ def predict(
     check_output(output, [".onnx"], "an ONNX model", force, [model, ghn, os.fspath(options.calibrate), *options.donors])
     if alignment is not None:
         check_output(alignment, [".svg"], "a picture", force, [model, *options.donors])
-    import_onnx_ir()
-    from onnx_ghn.prediction import predict as run
-    from onnx_ghn.prediction import resolve_ghn
+    with no_garbage_collection():  # imports make most of the objects
+        import_onnx_ir()
+        from onnx_ghn.prediction import predict as run
+        from onnx_ghn.prediction import resolve_ghn
 
     with spinner("loading the GHN"):
         network = resolve_ghn(ghn)
