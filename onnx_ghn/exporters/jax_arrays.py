@@ -18,7 +18,7 @@ from onnx_ghn.installing import require
 if TYPE_CHECKING:
     import jax
 
-__all__ = ["LiveTree", "convert", "exporter_name", "is_weight", "like", "path_name"]
+__all__ = ["LiveTree", "convert", "exporter_name", "infer_shapes_anew", "is_weight", "like", "path_name"]
 
 _Tree = TypeVar("_Tree")
 
@@ -49,9 +49,29 @@ def convert(function: Callable[..., object], example_inputs: object, path: Path,
 
     # As jax2onnx takes them: arrays, and shapes of sizes and names of free axes.
     inputs = [tuple(given) if is_shape(given) else np.asarray(given) for given in input_list(example_inputs)]
-    with converting(name, "jax2onnx"), quiet("jax2onnx"):
+    with converting(name, "jax2onnx"), quiet("jax2onnx"), quiet("onnx_ir"):
         jax2onnx.to_onnx(function, inputs, return_mode="file", output_path=str(path))
+    infer_shapes_anew(path)
     return path
+
+
+def infer_shapes_anew(path: Path) -> None:
+    """Put in the place of the shapes that a file gives to values between its nodes those that the nodes give them.
+
+    jax2onnx moves transposes through a graph, and leaves the values on the way the shapes that they had before: an
+    image's of channels last, of which onnx's checker says that it contradicts the operator.
+    """
+    import onnx
+    import onnx_ir as ir
+
+    model = ir.load(path)
+    inner = [node for function in model.functions.values() for node in function.all_nodes()]
+    for node in (*model.graph.all_nodes(), *inner):
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None
+    ir.save(model, path)
+    onnx.shape_inference.infer_shapes_path(str(path), str(path), data_prop=True)
 
 
 class LiveTree(LiveModel, Generic[_Tree]):

@@ -13,6 +13,7 @@ import numpy as np
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters.bridge import Bridge, check_options, converting, is_shape
+from onnx_ghn.exporters.jax_arrays import infer_shapes_anew
 from onnx_ghn.exporters.live import LiveModel
 from onnx_ghn.exporters.output import quiet
 from onnx_ghn.exporters.roundtrip import unique_name
@@ -104,7 +105,7 @@ class LiveKeras(LiveModel):
     def convert(self, folder: Path) -> Path:
         """Convert the model by Keras's own exporter."""
         path = folder / "model.onnx"
-        with converting(self._model.name, "Keras"), _plain_operators(self._backend), quiet("tf2onnx"):
+        with converting(self._model.name, "Keras"), _plain_operators(self._backend), quiet("tf2onnx"), quiet("onnx_ir"):
             self._export(path)
         return path
 
@@ -116,6 +117,8 @@ class LiveKeras(LiveModel):
             module_to_file(self._model, inputs, {}, path, "torchscript")
         else:
             self._model.export(str(path), format="onnx", verbose=False, **self._options)
+            if self._backend == "jax":
+                infer_shapes_anew(path)
             if known := getattr(self._model, "inputs", None):
                 _drop_leftovers(path, [tensor.name for tensor in known])
 
@@ -153,7 +156,7 @@ def _zeros(model: keras.Model) -> object:
     import keras
 
     if not getattr(model, "inputs", None):
-        raise OptionError(f"the model {model.name!r} has no weights yet: give example inputs, or call it on some first")
+        raise OptionError(f"the model {model.name!r} has no weights yet: call it once, or give `example_inputs`")
     # A Sequential has no `input` before its first call.
     inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     return keras.tree.map_structure(

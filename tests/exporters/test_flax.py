@@ -156,3 +156,30 @@ def test_new_variables_are_given_and_the_old_ones_stay() -> None:
     assert not np.array_equal(filled["params"]["Conv_0"]["kernel"], kernel)
     assert jax.tree.structure(filled) == jax.tree.structure(variables)
     assert Linen().apply(filled, X).shape == (2, 10)
+
+
+class TwoConvolutions(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.first, self.second = (nnx.Conv(width, 6, (3, 3), rngs=rngs) for width in (3, 6))
+        self.head = nnx.Linear(6, 4, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.head(nnx.relu(self.second(nnx.relu(self.first(x)))).mean((1, 2)))
+
+
+@pytest.mark.parametrize("example", [X, ("batch", 8, 8, 3)], ids=["array", "shape"])
+def test_shapes_of_values_on_the_way_are_right(tmp_path: Path, example: Any) -> None:
+    """jax2onnx leaves those of channels last where it has taken transposes out."""
+    import onnx
+    from round_trip import predict_file, run
+
+    model = TwoConvolutions(nnx.Rngs(0))
+    exporter.export(model, tmp_path / "m.onnx", example)
+    onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
+    proto = onnx.load(tmp_path / "m.onnx")
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in proto.graph.value_info}
+    relus = [shapes[node.output[0]] for node in proto.graph.node if node.op_type in ("Relu", "Max")]
+    assert relus[0][1:] == [6, 8, 8]  # between two convolutions of channels first
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", X), call(model, X), rtol=1e-3, atol=1e-5)
+    predict_file(tmp_path / "m.onnx", tmp_path / "p.onnx")
+    onnx.checker.check_model(tmp_path / "p.onnx", full_check=True)
