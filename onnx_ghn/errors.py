@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 __all__ = [
     "CheckpointError",
     "DataError",
@@ -11,6 +13,7 @@ __all__ = [
     "OnnxGhnError",
     "OptionError",
     "RuntimeFailure",
+    "did_you_mean",
     "printable",
 ]
 
@@ -23,6 +26,14 @@ def printable(text: str) -> str:
     """
     text = _cut(text, _LONGEST_TEXT)
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence on a name that is not known: the known one that is most like it, if any is like it."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _cut(text: str, longest: int) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from onnx_ghn.errors import CheckpointError, ModelReadError, ModelWriteError, OnnxGhnError, OptionError
+from onnx_ghn.errors import CheckpointError, ModelReadError, ModelWriteError, OnnxGhnError, OptionError, did_you_mean
 from onnx_ghn.shipped import shipped_checkpoints, shipped_ghns
 
 __all__ = [
@@ -70,7 +70,8 @@ def check_ghn(name: str) -> None:
         found = False
     if not found:
         known = ", ".join(shipped) or "none"
-        raise CheckpointError(f"{name}: no such file, folder or shipped GHN; shipped are: {known}")
+        meant = did_you_mean(name, shipped)
+        raise CheckpointError(f"{name}: no such file, folder or shipped GHN; shipped are: {known}{meant}")
 
 
 def _shipped_names() -> list[str]:

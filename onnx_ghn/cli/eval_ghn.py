@@ -19,7 +19,7 @@ from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_model
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.options import Machine
-from onnx_ghn.cli.terminal import bar
+from onnx_ghn.cli.terminal import bar, console
 from onnx_ghn.errors import OptionError
 from onnx_ghn.settings import ghn_setting, setting
 from onnx_ghn.training.evaluation_settings import Images, ModelConfig, Networks
@@ -61,11 +61,10 @@ def eval_ghn(
     if as_json:
         click.echo(json.dumps({"results": rows, "summary": summary(rows)}, indent=2))
         return
-    from rich.console import Console
-
+    from onnx_ghn.cli.narrow import print_table
     from onnx_ghn.cli.tables import accuracies_table
 
-    Console(markup=False, emoji=False).print(accuracies_table(rows, summary(rows)))
+    print_table(console(), accuracies_table(rows, summary(rows)))
 
 
 def _check(model: str | None, config: ModelConfig, of_networks: Mapping[str, object]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -10,7 +10,12 @@ from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.exporting import ModelOptions, files_of, print_report, target
+from onnx_ghn.cli.frameworks import building, framework_at_work
+from onnx_ghn.cli.terminal import spinner
 from onnx_ghn.settings import setting
+
+if TYPE_CHECKING:
+    from onnx_ghn.exporters.reports import ExportReport
 
 __all__ = ["export"]
 
@@ -38,13 +43,23 @@ def export(
     The function in a file returns a model, or a model and its example inputs.
     """
     check_output(output, [".onnx"], "an ONNX model", options.force, files_of(target))
-    from onnx_ghn.exporters.registry import resolve
+    with framework_at_work():
+        report = _export(target, options, output, exporter, auxiliary)
+    print_report(report, f"{output} from {target}, {report.exporter}", "traced", options.as_json)
 
-    found = resolve(target, options.shapes, dict(options.arguments))
+
+def _export(target: str, options: ModelOptions, output: str, exporter: str | None, auxiliary: bool) -> ExportReport:
+    with building(target):
+        from onnx_ghn.exporters.registry import resolve
+
+        found = resolve(target, options.shapes, dict(options.arguments))
     more: dict[str, str | bool] = {"exporter": exporter} if exporter else {}
     if auxiliary:
         more["auxiliary"] = True
     if more and not found.exporter.__name__.endswith(("pytorch", "huggingface")):
         raise click.UsageError("--exporter and --auxiliary are for PyTorch's models")
-    report = found.exporter.export(found.model, output, found.example_inputs, force=options.force, **more)
-    print_report(report, f"{output} from {target}, {report.exporter}", "traced", options.as_json)
+    with spinner(f"exporting {target}"):
+        report: ExportReport = found.exporter.export(
+            found.model, output, found.example_inputs, force=options.force, **more
+        )
+    return report

@@ -81,10 +81,11 @@ def finetune(
 
 
 def _print_accuracies(model: str, output: str, result: FinetuneResult) -> None:
+    from onnx_ghn.cli.narrow import print_table
     from onnx_ghn.cli.tables import new_table
 
     first = f"{result.after.n_images:,} held-out images, by onnxruntime"
     table = new_table((first, "left"), ("top-1 %", "right"), ("top-5 %", "right"))
     for name, measured in ((model, result.before), (output, result.after)):
         table.add_row(printable(name), f"{measured.top1:.2f}", f"{measured.top5:.2f}")
-    console().print(table)
+    print_table(console(), table)

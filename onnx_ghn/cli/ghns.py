@@ -31,6 +31,7 @@ def ghns(as_json: bool = cli_options.as_json()) -> None:
             "no GHN is bundled; predict then uses an untrained GHN-2 (seed 0). --ghn takes a folder or a published .pt"
         )
         return
+    from onnx_ghn.cli.narrow import print_table
     from onnx_ghn.cli.tables import ghns_table
 
-    console().print(ghns_table(found))
+    print_table(console(), ghns_table(found))

@@ -47,13 +47,14 @@ def inspect(
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
         return
+    from onnx_ghn.cli.narrow import print_table
     from onnx_ghn.cli.tables import coverage_table, nodes_table, parameters_table, print_notes, print_sentence
 
     out = console()
     if nodes:
-        out.print(nodes_table(found.graph))
-    out.print(parameters_table(found.coverage))
-    out.print(coverage_table(found.coverage))
+        print_table(out, nodes_table(found.graph))
+    print_table(out, parameters_table(found.coverage))
+    print_table(out, coverage_table(found.coverage))
     print_notes(out, found.coverage)
     print_sentence(out, found.coverage)
     out.print(repr(found.graph), highlight=False)
@@ -67,6 +68,7 @@ def _show_behaviours(model: str, tool: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([finding.to_dict() for finding in found], indent=2))
         return
+    from onnx_ghn.cli.narrow import print_table
     from onnx_ghn.cli.tables import new_table
 
     out = console()
@@ -82,5 +84,5 @@ def _show_behaviours(model: str, tool: str, as_json: bool) -> None:
         table.add_row(
             f"{by.name} {by.version}", finding.behaviour.effect, finding.behaviour.what, str(len(finding.nodes)), first
         )
-    out.print(table)
+    print_table(out, table)
     out.print("as seen in these versions, against onnxruntime on the CPU; other versions may differ", highlight=False)

@@ -7,6 +7,8 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.exporting import ModelOptions, files_of, print_report, target
+from onnx_ghn.cli.frameworks import building, framework_at_work
+from onnx_ghn.cli.terminal import spinner
 
 __all__ = ["load"]
 
@@ -26,11 +28,14 @@ def load(
     TensorFlow checkpoint), .msgpack or .orbax (Flax), .eqx (Equinox), .pdparams (Paddle), .ckpt (MindSpore), .npz
     (scikit-learn).
     """
-    from onnx_ghn.exporters.registry import resolve
-    from onnx_ghn.exporters.weight_files import check_weights_target, write_weights
+    with framework_at_work():
+        with building(target):
+            from onnx_ghn.exporters.registry import resolve
+            from onnx_ghn.exporters.weight_files import check_weights_target, write_weights
 
-    found = resolve(target, options.shapes, dict(options.arguments))
-    check_weights_target(found, output, options.force, [model, *files_of(target)])
-    report = found.exporter.load(found.model, model, found.example_inputs)
-    write_weights(found, output, force=options.force)
+            found = resolve(target, options.shapes, dict(options.arguments))
+        check_weights_target(found, output, options.force, [model, *files_of(target)])
+        with spinner(f"loading {model}"):
+            report = found.exporter.load(found.model, model, found.example_inputs)
+            write_weights(found, output, force=options.force)
     print_report(report, f"{output} for {target}", "loaded", options.as_json)

@@ -86,15 +86,16 @@ def _as_json(config: SearchConfig, found: SearchResult, compared: list[Json] | N
 
 
 def _print(config: SearchConfig, found: SearchResult, compared: list[Json] | None, steps: int, folder: Path) -> None:
+    from onnx_ghn.cli.narrow import print_table
     from onnx_ghn.cli.properties_tables import rows_table
     from onnx_ghn.cli.terminal import console
     from onnx_ghn.training.nas.output import rows
 
     out = console()
     top = rows(found.best, config.split)
-    out.print(rows_table(top, f"the best {len(top)} by predicted {config.by.replace('_', ' ')}"))
+    print_table(out, rows_table(top, f"the best {len(top)} by predicted {config.by.replace('_', ' ')}"))
     if compared is not None:
-        out.print(rows_table(compared, f"trained alike for {steps} steps"))
+        print_table(out, rows_table(compared, f"trained alike for {steps} steps"))
     out.print(
         f"{len(found.every):,} architectures in {found.wall_s:.0f} s, {len(found.good):,} within the limits, "
         f"{len(found.edge)} on the front; {folder}: ranking.csv, front.csv, {len(top)} ONNX files",

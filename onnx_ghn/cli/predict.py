@@ -139,10 +139,11 @@ def _race(
         report = {"input": model, "output": output, "ghn": race.prediction.ghn_name, "race": race.to_dict(), **coverage}
         click.echo(json.dumps(report, indent=2))
         return
+    from onnx_ghn.cli.narrow import print_table
     from onnx_ghn.cli.tables import print_sentence, race_table
 
     out = console()
-    out.print(race_table(race))
+    print_table(out, race_table(race))
     print_sentence(out, race.prediction.coverage, output)
 
 
@@ -152,9 +153,10 @@ def _print(prediction: Prediction, model: str, output: str, as_json: bool) -> No
         report = {"input": model, "output": output, "ghn": prediction.ghn_name, **coverage.to_dict()}
         click.echo(json.dumps(report, indent=2))
         return
+    from onnx_ghn.cli.narrow import print_table
     from onnx_ghn.cli.tables import coverage_table, print_notes, print_sentence
 
     out = console()
-    out.print(coverage_table(coverage))
+    print_table(out, coverage_table(coverage))
     print_notes(out, coverage)
     print_sentence(out, coverage, output)

@@ -89,6 +89,7 @@ class Files(Settings):
 def print_profile(report: ProfileReport, top: int) -> None:
     """Print the tables of a profile."""
     from onnx_ghn.cli import profile_tables as tables
+    from onnx_ghn.cli.narrow import print_table
 
     out = console(_WIDTH)
 
@@ -102,21 +103,21 @@ def print_profile(report: ProfileReport, top: int) -> None:
     sides += [(report.against, report.against_points)] if report.against is not None else []
     for model, points in sides:
         if points:
-            out.print(tables.latency_table(points, os.path.basename(model) if len(sides) > 1 else ""))
+            print_table(out, tables.latency_table(points, os.path.basename(model) if len(sides) > 1 else ""))
     notes = sorted({note for _, points in sides for point in points for note in point.notes})
     for note in {note.partition(":")[0]: note for note in reversed(notes)}.values():  # of each kind the first
         out.print(printable(note), style="dim", highlight=False)
     if report.ratios:
-        out.print(tables.ratios_table(report.ratios, name, os.path.basename(report.against or "")))
+        print_table(out, tables.ratios_table(report.ratios, name, os.path.basename(report.against or "")))
     profiled = [point for point in report.points if point.operators is not None]
     if profiled:
         point = profiled[-1]
         assert point.operators is not None
         if len(profiled) > 1:
             say(f"operators of the last point ({point.point.label}); --json and --operators-csv have all")
-        out.print(tables.operators_table(point.operators, top))
+        print_table(out, tables.operators_table(point.operators, top))
         say(tables.operators_summary(point))
         for machine in dict.fromkeys(entry.machine for entry in profiled if entry.machine is not None):
             say(tables.machine_line(machine))
     if report.comparison is not None:
-        out.print(tables.comparison_table(report.comparison, top))
+        print_table(out, tables.comparison_table(report.comparison, top))

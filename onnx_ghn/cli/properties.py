@@ -41,10 +41,11 @@ def properties(
 
 
 def _print(model: str, found: PropertyReport) -> None:
+    from onnx_ghn.cli.narrow import print_table
     from onnx_ghn.cli.properties_tables import properties_table
 
     out = console()
-    out.print(properties_table(found))
+    print_table(out, properties_table(found))
     out.print(
         f"{printable(model)}: {found.n_params:,} parameters, {found.n_macs / 1e6:,.1f} M multiply-accumulates an image",
         highlight=False,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from onnx_ghn.training.loop import TrainingLoop
     from onnx_ghn.training.settings import RunConfig
 
+_BAR, _LEAST_BAR = 40, 8  # widths in characters
+
 __all__ = ["Bar", "bar", "begun", "console", "loop_progress", "say", "spinner", "tell", "training_progress"]
 
 
@@ -86,7 +88,8 @@ def bar(what: str, total: int | None = None, done: int = 0, *, keep: bool = Fals
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    width = max(_LEAST_BAR, min(_BAR, _console().width // 4))
+    columns = (MofNCompleteColumn(), BarColumn(width), TimeElapsedColumn(), TimeRemainingColumn())
     with _progress(*columns, keep=keep) as progress:
         progress.add_task(printable(what), total=total, completed=done)
         yield Bar(progress)
@@ -163,8 +166,15 @@ def begun(loop: TrainingLoop, resumed: bool) -> str:
 
 
 def _progress(*columns: ProgressColumn, keep: bool = False) -> Progress:
-    from rich.console import Console
     from rich.progress import Progress, TextColumn
+    from rich.table import Column
 
-    text = TextColumn("{task.description}", markup=False)  # names from files are not markup
-    return Progress(text, *columns, console=Console(stderr=True), transient=not keep)
+    # A narrow terminal cuts the text, never the time; names from files are not markup.
+    text = TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True))
+    return Progress(*columns, text, console=_console(), transient=not keep, expand=True)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)

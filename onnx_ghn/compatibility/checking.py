@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from onnx_ghn.compatibility.conditions import holds
-from onnx_ghn.errors import OptionError, printable
+from onnx_ghn.errors import OptionError, did_you_mean, printable
 from onnx_ghn.json_types import Json
 from onnx_ghn.onnx_io import read_model
 
@@ -87,7 +87,8 @@ def find_behaviours(source: str | os.PathLike[str] | ir.Model, tool: str = ALL) 
     """
     key = tool.strip().lower()
     if key != ALL and key not in tools():
-        raise OptionError(f"`tool`: {tool!r} is not in the table; take one of {', '.join(tools())}, or {ALL}")
+        known, meant = ", ".join(tools()), did_you_mean(key, tools())
+        raise OptionError(f"`tool`: {tool!r} is not in the table; take one of {known}, or {ALL}{meant}")
     model = source if isinstance(source, ir.Model) else read_model(source)
     opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
     nodes = list(model.graph.all_nodes())

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Concatenate, Generic, Protocol, TypeGuard, TypeVar
 
-from onnx_ghn.errors import GraphError, OnnxGhnError, OptionError
+from onnx_ghn.errors import GraphError, OnnxGhnError, OptionError, did_you_mean
 from onnx_ghn.exporters.initializing import Initialization, initialize_live, split_keywords
 from onnx_ghn.exporters.live import LiveModel
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
@@ -124,7 +123,7 @@ def check_options(options: Iterable[str], known: Iterable[str]) -> None:
     names = [*known, *PredictKeywords.__annotations__]
     for option in options:
         if option not in names:
-            meant = "".join(f"; did you mean `{close}`?" for close in difflib.get_close_matches(option, names, 1))
+            meant = did_you_mean(option, names)
             raise OptionError(f"`{option}` is no option of a prediction, nor of this framework's exporter{meant}")
 
 

@@ -83,6 +83,8 @@ class LiveModule(LiveModel):
             raise OptionError(f"`exporter` is {exporter!r}; it must be auto, torchscript or dynamo")
         if not isinstance(module, torch.nn.Module):
             raise OptionError(f"a {type(module).__name__} is no torch.nn.Module")
+        if example_inputs is None:
+            raise OptionError("a module cannot be exported without inputs for its forward pass: give `example_inputs`")
         self._module = module
         self._exported = module if wrapper is None else wrapper
         self._args, self._kwargs = _inputs(example_inputs)

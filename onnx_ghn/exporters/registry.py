@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
-from onnx_ghn.errors import OptionError
+from onnx_ghn.errors import OptionError, did_you_mean
 from onnx_ghn.installing import require
 from onnx_ghn.limits import gib, memory_bytes
 
@@ -43,7 +43,7 @@ _TABLE = (
     _Framework("timm", "pytorch", (".safetensors",), ("convnext_atto",)),
     _Framework("torch", "pytorch", (".safetensors",), ("net.py:build",)),
     _Framework("hf", "huggingface", (".safetensors",), ("bert", "FOLDER")),
-    _Framework("keras", "keras", (".weights.h5",), ("ResNet50", "saved.keras", "net.py:build")),
+    _Framework("keras", "keras", (".weights.h5",), ("ResNet50", "saved.keras", "saved.h5", "net.py:build")),
     _Framework("tensorflow", "tensorflow", (".tf",), ("SAVEDMODEL", "net.py:build")),
     _Framework("flax", "flax", (".msgpack", ".orbax"), ("net.py:build",)),
     _Framework("equinox", "equinox", (".eqx",), ("net.py:build",)),
@@ -93,7 +93,9 @@ def resolve(
     """
     framework, colon, model_name = name.partition(":")
     if not colon or not model_name or framework not in FRAMEWORKS:
-        raise OptionError(f"{name!r} must be FRAMEWORK:TARGET with a framework of {', '.join(FRAMEWORKS)}")
+        raise OptionError(
+            f"{name!r} must be FRAMEWORK:TARGET with a framework of {', '.join(FRAMEWORKS)}{_meant(name)}"
+        )
     exporter = importlib.import_module(f"onnx_ghn.exporters.{FRAMEWORKS[framework]}")
     path, _, function = model_name.rpartition(":")
     if path.endswith(".py"):
@@ -123,7 +125,8 @@ def _function(path: Path, name: str) -> Callable[..., object]:
         sys.path.pop(0)
     function: object = getattr(module, name, None)
     if not callable(function):
-        raise OptionError(f"{path}: has no function {name!r}")
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise OptionError(f"{path}: has no function {name!r}{_similar(name, functions)}")
     return function
 
 
@@ -147,7 +150,9 @@ def _inputs(framework: str, shapes: Sequence[tuple[int, ...]]) -> object:
         import mindspore
 
         return [mindspore.ops.zeros(shape) for shape in shapes]
-    if framework in ("flax", "equinox", "tensorflow"):
+    if framework == "keras" and len(shapes) == 1:
+        return shapes[0]  # a list of one stays a list for the model that is called
+    if framework in ("flax", "equinox", "tensorflow", "keras"):
         return [tuple(shape) for shape in shapes]
     raise OptionError(f"{framework} models know their own inputs; leave out `shapes`")
 
@@ -263,7 +268,7 @@ def _check_size(module: object, name: str) -> None:
 
 def _keras(name: str, arguments: Mapping[str, object]) -> object:
     keras = require("keras", "keras")
-    if name.endswith(".keras"):
+    if name.endswith((".keras", ".h5", ".hdf5")):
         if not Path(name).is_file():
             raise OptionError(f"{name}: no such file")
         return _call(lambda: keras.saving.load_model(name, compile=False), {}, name)
@@ -294,6 +299,15 @@ def _paddle(name: str, arguments: Mapping[str, object]) -> object:
 
 def _needs_file(name: str, arguments: Mapping[str, object]) -> object:
     raise OptionError(f"{name!r}: this framework has no library of models; name a function, as in net.py:build")
+
+
+def _meant(name: str) -> str:
+    """What a name may mean whose framework is misspelt or left out."""
+    framework, _, rest = name.partition(":")
+    if framework.endswith(".py"):
+        return f"; did you mean torch:{name}?"
+    meant = did_you_mean(framework, FRAMEWORKS)
+    return f"{meant[:-1]}:{rest}?" if meant and rest else meant
 
 
 def _similar(name: str, known: Sequence[str]) -> str:

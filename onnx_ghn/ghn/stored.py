@@ -13,7 +13,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from onnx_ghn.arrays import Array
-from onnx_ghn.errors import CheckpointError
+from onnx_ghn.errors import CheckpointError, did_you_mean
 from onnx_ghn.ghn.config import GHNConfig
 from onnx_ghn.ghn.config_files import CONFIG, WEIGHTS, config_names, read_config
 from onnx_ghn.ghn.hub import SCHEME, download
@@ -90,7 +90,9 @@ def _resolve(source: str | os.PathLike[str] | None) -> Path:
         found = False
     if not found:
         names = ", ".join(shipped) or "none"
-        raise CheckpointError(f"{text}: no such file, folder or shipped GHN; shipped are: {names}")
+        raise CheckpointError(
+            f"{text}: no such file, folder or shipped GHN; shipped are: {names}{did_you_mean(text, shipped)}"
+        )
     return path
 
 

@@ -13,6 +13,7 @@ from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import wire
 from onnx_ghn.onnx_io.checks import ModelChecks
 from onnx_ghn.onnx_io.external import AbsentData, DataFolder, FileSlice, ModelFile
+from onnx_ghn.onnx_io.lookalikes import folder_told, lookalike
 from onnx_ghn.onnx_io.map_types import adopt_map_types
 from onnx_ghn.onnx_io.sites import sites, slots
 from onnx_ghn.onnx_io.tensor_checks import Held, TensorChecks
@@ -31,22 +32,11 @@ DECLARED = "onnx_ghn.declared"  # graph.meta: the initializers that had a value_
 
 _PROTOBUF_LIMIT = 2**31 - 1
 _READ_WHOLE = 8 << 20  # bytes; a file up to this is read at once
+_TELLING = 1 << 16  # bytes at either end, where archives have their lists
 _HELD = 1 << 16  # bytes; a tensor up to this is read with what is around it
 # What libraries below may raise on contents that the checks did not foresee. SerdeError and RecursionError
 # are RuntimeErrors, a UnicodeDecodeError is a ValueError, DecodeError is looked up when needed.
 EXPECTED = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-
-# How other files that end up with the name of a model begin (where known, at which byte).
-_LOOKALIKES = (
-    (0, b"PK\x03\x04", "a zip archive, such as PyTorch's or Keras's files; export the model to ONNX"),
-    (0, b"\x89HDF", "an HDF5 file, such as Keras's; export the model to ONNX"),
-    (0, b"\x1f\x8b", "compressed with gzip; unpack it"),
-    (0, b"\x80", "a Python pickle, such as old PyTorch files; export the model to ONNX"),
-    (0, b"version https://git-lfs", "a Git LFS pointer; run `git lfs pull`"),
-    (0, b"<", "a web page or XML; download the model again"),
-    (4, b"ORTM", "in onnxruntime's own format; use the .onnx file that it was made from"),
-    (4, b"TFL3", "a TensorFlow Lite model; export the model to ONNX"),
-)
 
 
 def read_model(
@@ -79,7 +69,7 @@ def read_model(
         data = _file_bytes(path, leave_on_disk)
         folder = folder or os.path.dirname(path) or os.curdir
     try:
-        model = _parse(data, label, DataFolder(folder, label, allow_absent=allow_absent))
+        model = _parse(data, label, DataFolder(folder, label, allow_absent=allow_absent), path)
     except RecursionError as error:
         raise ModelReadError(f"{label}: nests types or graphs too deeply; simplify the model") from error
     except MemoryError as error:
@@ -109,7 +99,7 @@ def _file_bytes(path: str, leave_on_disk: bool) -> bytes | ModelFile:
         with open(os.open(path, flags), "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             if stat.S_ISDIR(status.st_mode):
-                raise ModelReadError(f"{path}: is a directory; name the .onnx file in it")
+                raise ModelReadError(f"{path}: {folder_told(path)}")
             if not stat.S_ISREG(status.st_mode):
                 raise ModelReadError(f"{path}: is a device, pipe or socket; name a regular file")
             if status.st_size == 0:
@@ -129,6 +119,8 @@ def _file_bytes(path: str, leave_on_disk: bool) -> bytes | ModelFile:
 
 
 def _unreadable(path: str, error: OSError) -> ModelReadError:
+    if os.path.isdir(path):  # some systems do not open one
+        return ModelReadError(f"{path}: {folder_told(path)}")
     reason = (error.strerror or str(error)).lower()
     return ModelReadError(f"{path}: cannot be read ({reason}); check path and permissions")
 
@@ -145,7 +137,7 @@ def _serialized(proto: onnx.ModelProto) -> bytes:
     return data
 
 
-def _parse(source: bytes | ModelFile, label: str, data_folder: DataFolder) -> ir.Model:
+def _parse(source: bytes | ModelFile, label: str, data_folder: DataFolder, path: str) -> ir.Model:
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -159,9 +151,9 @@ def _parse(source: bytes | ModelFile, label: str, data_folder: DataFolder) -> ir
     try:
         proto.ParseFromString(skeleton)
     except DecodeError as error:
-        raise ModelReadError(f"{label}: {_lookalike(source)}") from error
+        raise ModelReadError(f"{label}: {lookalike(_ends(source), path)}") from error
     if not proto.HasField("graph"):
-        raise ModelReadError(f"{label}: {_lookalike(source)}")
+        raise ModelReadError(f"{label}: {lookalike(_ends(source), path)}")
     tensors = TensorChecks(label, payloads, data_folder)
     checks = ModelChecks(label, tensors)
     checks.model(proto, int(onnx.IR_VERSION))
@@ -198,15 +190,11 @@ def _skeleton(source: bytes | ModelFile, payloads: wire.Payloads[Held]) -> bytes
     return wire.take_out(memoryview(source), payloads)
 
 
-def _lookalike(source: bytes | ModelFile) -> str:
-    data = source if isinstance(source, bytes) else source.read(0, 512)
-    for at, magic, what in _LOOKALIKES:
-        if data[at : at + len(magic)] == magic:
-            return f"is not an ONNX model but {what}"
-    head = data[:512]
-    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
-        return "is text, not a binary ONNX model; export the model again"
-    return "is not an ONNX model, or is damaged or truncated; copy, download or export it again"
+def _ends(source: bytes | ModelFile) -> bytes:
+    """What tells a file of another kind: its beginning and, of one that is left on the disk, its end."""
+    if isinstance(source, bytes):
+        return source
+    return source.read(0, _TELLING) + source.read(max(source.size - _TELLING, 0), _TELLING)
 
 
 def _adopt(model: ir.Model, payloads: wire.Payloads[Held]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.errors import OptionError, RuntimeFailure, did_you_mean
 from onnx_ghn.installed_runtime import require_onnxruntime
 from onnx_ghn.profiling.optimization_levels import OPTIMIZATIONS
 from onnx_ghn.profiling.settings import Point, Settings
@@ -41,7 +41,8 @@ def provider_name(name: str) -> str:
     short = {entry.removesuffix("executionprovider"): full for entry, full in known.items()}
     found = known.get(name.lower()) or short.get(name.lower())
     if found is None:
-        raise OptionError(f"`provider` {name!r}: onnxruntime knows {', '.join(sorted(short))}")
+        meant = did_you_mean(name.lower(), short)
+        raise OptionError(f"`provider` {name!r}: onnxruntime knows {', '.join(sorted(short))}{meant}")
     return found
 
 

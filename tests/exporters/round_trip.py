@@ -160,7 +160,7 @@ def check_initialize(
     assert told.coverage.count("predicted") == prediction.coverage.count("predicted") > 0
     for name in (folder / "m.onnx", folder / "p.onnx"):
         name.unlink()
-    with pytest.raises(OptionError, match=r"`polcy` is no option .*did you mean `policy`\?"):
+    with pytest.raises(OptionError, match=r"`polcy` is no option .*did you mean policy\?"):
         exporter.initialize(filled, example, polcy="all")
     for name, value in weights(filled).items():
         np.testing.assert_array_equal(value, expected[name])

@@ -13,7 +13,7 @@ from torch import nn
 from onnx_ghn.deepnets1m import Architecture, predefined, sample_width, stream_records
 from onnx_ghn.deepnets1m.files import open_deepnets
 from onnx_ghn.deepnets1m.records import as_evaluated
-from onnx_ghn.errors import OptionError
+from onnx_ghn.errors import OptionError, did_you_mean
 from onnx_ghn.training.nets.settings import Width
 
 __all__ = ["Choice", "choose", "make_module", "n_nets"]
@@ -120,7 +120,10 @@ def _torchvision_name(name: str) -> str:
     from torchvision import models
 
     if name not in models.list_models():
-        raise OptionError(f"`arch` {name}: neither an index, nor ResNet-50, ViT, DARTS, PDARTS, nor of torchvision")
+        meant = did_you_mean(name, models.list_models())
+        raise OptionError(
+            f"`arch` {name}: neither an index, nor ResNet-50, ViT, DARTS, PDARTS, nor of torchvision{meant}"
+        )
     return name
 
 

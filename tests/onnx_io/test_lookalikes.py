@@ -1,0 +1,114 @@
+"""Files that are given for an ONNX model, written by the libraries that write them, and what is said of each."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from onnx_ghn.errors import ModelReadError
+from onnx_ghn.onnx_io import read_model
+
+
+def state_dict(path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save(torch.nn.Linear(3, 2).state_dict(), path)
+
+
+def old_state_dict(path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save(torch.nn.Linear(3, 2).state_dict(), path, _use_new_zipfile_serialization=False)
+
+
+def script(path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(3, 2)), path)
+
+
+def safe_tensors(path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    save_file({"weight": np.zeros((2, 3), np.float32)}, path)
+
+
+def keras_file(path: Path) -> None:
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras", reason="Keras is not installed")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    (model.save_weights if path.name.endswith(".weights.h5") else model.save)(path)
+
+
+def lite(path: Path) -> None:
+    path.write_bytes(struct.pack("<I", 28) + b"TFL3" + bytes(64))
+
+
+def frozen_graph(path: Path) -> None:
+    """A GraphDef whose only node is a placeholder x."""
+    path.write_bytes(b"\n\x10\n\x01x\x12\x0bPlaceholder")
+
+
+def saved_model(path: Path) -> None:
+    """The beginning of a SavedModel: its schema's version, and a meta graph."""
+    path.write_bytes(b"\x08\x01\x12\x04\n\x02\x12\x00")
+
+
+def code(path: Path) -> None:
+    path.write_text("def build(): ...\n")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "write", "told"),
+    [
+        ("a.pth", state_dict, "weights of PyTorch, which hold no network: .* `onnx-ghn export torch:net.py:build`"),
+        ("a.pt", old_state_dict, "a Python pickle, .* `onnx-ghn export torch:net.py:build`"),
+        ("s.pt", script, "a TorchScript archive: .* `onnx-ghn export torch:net.py:build`"),
+        (
+            "a.safetensors",
+            safe_tensors,
+            "weights in safetensors, .* `onnx-ghn export torch:net.py:build` or `hf:",
+        ),
+        ("a b.keras", keras_file, "a model of Keras: `onnx-ghn export keras:'.*/a b.keras' -o model.onnx` exports it"),
+        ("a.h5", keras_file, "a model of Keras: `onnx-ghn export keras:.*/a.h5 -o model.onnx` exports it"),
+        ("a.weights.h5", keras_file, "weights in HDF5, .* `onnx-ghn export keras:net.py:build`"),
+        ("a.tflite", lite, "a TensorFlow Lite model: .*`python -m tf2onnx.convert --tflite .*/a.tflite"),
+        ("a.pb", frozen_graph, "a frozen graph of TensorFlow: .*`onnx-ghn export tensorflow:FOLDER`"),
+        ("saved_model.pb", saved_model, "a SavedModel of TensorFlow: `onnx-ghn export tensorflow:.* -o model.onnx`"),
+        ("net.py", code, "Python code: .* `onnx-ghn export torch:.*/net.py:FUNCTION"),
+    ],
+)
+def test_the_command_that_makes_the_model_is_named(
+    tmp_path: Path, name: str, write: Callable[[Path], None], told: str
+) -> None:
+    write(tmp_path / name)
+    with pytest.raises(ModelReadError, match=told) as raised:
+        read_model(tmp_path / name)
+    assert "\n" not in str(raised.value)
+
+
+def test_folders(tmp_path: Path) -> None:
+    with pytest.raises(ModelReadError, match=r"is a directory; name the \.onnx file in it"):
+        read_model(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelReadError, match="`onnx-ghn export hf:"):
+        read_model(tmp_path)
+    (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01")
+    with pytest.raises(ModelReadError, match="`onnx-ghn export tensorflow:"):
+        read_model(tmp_path)
+
+
+def test_an_onnx_model_under_another_ending_is_read(tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "data" / "examples" / "lstm_text.onnx"
+    (tmp_path / "model.pb").write_bytes(example.read_bytes())
+    assert read_model(tmp_path / "model.pb").graph.name == read_model(example).graph.name
+
+
+def test_a_large_file_that_is_left_on_the_disk_is_told_as_well(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save({"weight": torch.zeros(3 << 20)}, tmp_path / "large.pth")
+    with pytest.raises(ModelReadError, match="weights of PyTorch, which hold no network"):
+        read_model(tmp_path / "large.pth", leave_on_disk=True)
