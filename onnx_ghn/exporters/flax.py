@@ -65,6 +65,11 @@ class LiveNNX(LiveModel):
         }
         self._paths = {"/".join(map(str, path)): path for path in flat.paths}
 
+    @property
+    def paths(self) -> Mapping[str, tuple[str | int, ...]]:
+        """Those of the module's state, by our names for them: items of an `nnx.List` are numbers."""
+        return self._paths
+
     def read(self) -> dict[str, Array]:
         """Copies of parameters, batch statistics and other floating-point variables."""
         return {name: np.array(variable.get_value()) for name, variable in self._state().items()}
@@ -141,12 +146,17 @@ class LiveLinen(jax_arrays.LiveTree[Mapping[str, object]]):
 def save_weights(model: nnx.Module | LinenModel, path: Path) -> None:
     """Save the weights as a tree of dicts of arrays.
 
-    The file is msgpack, which `flax.serialization.msgpack_restore` reads. Where the path ends in .orbax, it is a
-    folder, which `orbax.checkpoint.PyTreeCheckpointer().restore` reads.
+    The file is msgpack, which `flax.serialization.msgpack_restore` reads, and `nnx.update` takes as it is. Where the
+    path ends in .orbax, it is a folder, which `orbax.checkpoint.PyTreeCheckpointer().restore` reads. Orbax names the
+    items of an `nnx.List` by text: `nnx.restore_int_paths` makes numbers of them again, which `nnx.update` wants.
     """
     from flax import serialization, traverse_util
 
-    tree = traverse_util.unflatten_dict({tuple(name.split("/")): value for name, value in _live(model).read().items()})
+    live = _live(model)
+    paths = live.paths if isinstance(live, LiveNNX) else {}
+    tree = traverse_util.unflatten_dict(
+        {paths.get(name, tuple(name.split("/"))): value for name, value in live.read().items()}
+    )
     if path.suffix == ".orbax":
         orbax = require("orbax.checkpoint", "flax")
         with quiet("absl"):

@@ -86,6 +86,32 @@ def test_nnx_there_and_back(tmp_path: Path) -> None:
         np.testing.assert_array_equal(value, restored[key])
 
 
+def test_saved_items_of_a_list_come_back(tmp_path: Path) -> None:
+    """nnx knows them by number, and would know no such key if the file named them by text, as Orbax does."""
+
+    class Listed(nnx.Module):
+        def __init__(self, seed: int) -> None:
+            rngs = nnx.Rngs(seed)
+            self.layers = nnx.List([nnx.Linear(3, 4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs)])
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    model, other = Listed(0), Listed(1)
+    exporter.save_weights(model, tmp_path / "w.msgpack")
+    nnx.update(other, serialization.msgpack_restore((tmp_path / "w.msgpack").read_bytes()))
+    x = jax.numpy.ones((1, 3))
+    np.testing.assert_array_equal(other(x), model(x))
+    import orbax.checkpoint
+
+    exporter.save_weights(model, tmp_path / "w.orbax")
+    other = Listed(2)
+    nnx.update(other, nnx.restore_int_paths(orbax.checkpoint.PyTreeCheckpointer().restore(tmp_path / "w.orbax")))
+    np.testing.assert_array_equal(other(x), model(x))
+
+
 def test_linen_there_and_back(tmp_path: Path) -> None:
     module = Linen()
 
