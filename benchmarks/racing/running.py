@@ -53,20 +53,28 @@ class Outcome:
 
 
 def train(
-    module: nn.Module, entrant: Entrant, splits: Splits, rate: float, seed: int, steps: int, device: str = "cpu"
+    module: nn.Module,
+    entrant: Entrant,
+    splits: Splits,
+    rate: float,
+    seed: int,
+    steps: int,
+    device: str = "cpu",
+    shares: tuple[float, ...] = _MARKS,
 ) -> Outcome:
     """Train in place for `steps`, the rate falling to zero along a cosine; the same every time on one machine.
 
     Args:
         splits: the data, on `device` already.
         seed: of batches, augmentation and dropout. The batches are the same for all starts.
+        shares: of the budget, after which the held-out parts are scored.
     """
     began, cpu_began = time.perf_counter(), time.process_time()
     task = TASKS[entrant.task]
     # 2-D convolutions of a CPU take up to half the time so, those of a GPU as well.
     module = module.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     rule = _optimizer(module, entrant.optimizer, rate)
-    marks = [max(1, round(mark * steps)) for mark in _MARKS]
+    marks = [max(1, round(share * steps)) for share in shares]
     found: dict[str, list[tuple[float, float]]] = {"choose": [], "judge": []}
     losses: list[float] = []
     diverged = False
@@ -96,8 +104,8 @@ def train(
             break
     return Outcome(
         tuple(marks),
-        _padded(found["choose"]),
-        _padded(found["judge"]),
+        _padded(found["choose"], len(marks)),
+        _padded(found["judge"], len(marks)),
         tuple(_coarse(losses, steps)),
         diverged,
         time.perf_counter() - began,
@@ -160,10 +168,10 @@ def _mixed(device: str) -> Iterator[None]:
         yield
 
 
-def _padded(scores: list[tuple[float, float]]) -> Scores:
+def _padded(scores: list[tuple[float, float]], n_marks: int) -> Scores:
     def column(which: int) -> tuple[float | None, ...]:
         values = [values[which] if math.isfinite(values[which]) else None for values in scores]
-        return (*values, *[None] * (len(_MARKS) - len(values)))
+        return (*values, *[None] * (n_marks - len(values)))
 
     return Scores(column(0), column(1))
 

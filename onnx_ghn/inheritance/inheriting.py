@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Inheritance", "Inherited", "inherit"]
 
 
+_WHOLE = 0.75  # share of a donor's tensors above which it is what the recipient grows from
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Inherited:
     """One tensor that comes from a donor.
@@ -101,11 +104,14 @@ def inherit(
         donor, alignment = donors[number], alignments[number]
         pairing = Pairing(trace, structure, donor, ChannelMap(trace, donor.trace, selection))
         found = pairing.all(alignment.pairs)
-        if place == 0:
+        used = len(set(alignment.pairs.values())) / max(1, len(donor.trace.uses))
+        if place == 0 and used >= _WHOLE:
             more, told, free = identity_blocks(pairing, alignment)
             for name, entry in more.items():
                 found[name] = entry
-            doubts += [*told, *pairing.doubts]
+            doubts += told
+        if place == 0:
+            doubts += pairing.doubts
         for name, entry in found.items():
             if isinstance(entry, Kept):
                 kept.setdefault(name, entry.reason)
