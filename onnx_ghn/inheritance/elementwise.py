@@ -282,7 +282,9 @@ _UNARY = """
     Reciprocal Sin Cos Softplus Softsign Elu Selu Celu HardSigmoid HardSwish Mish Clip Floor Ceil Round Sign Not
     ThresholdedRelu Trilu CumSum Rsqrt Shrink Swish LRN IsNaN IsInf Acos Asin Atan Sinh Cosh Tan
 """.split()  # noqa: SIM905 (a page of words, not of quotes)
-_BROADCAST = "Add Sub Mul Div Pow Max Min Mean Sum Where PRelu Mod Equal Less Greater And Or".split()  # noqa: SIM905
+_BROADCAST = """
+    Add Sub Mul Div Pow Max Min Mean Sum Where PRelu Mod Equal Less Greater And Or LessOrEqual GreaterOrEqual Xor
+""".split()  # noqa: SIM905 (a page of words, not of quotes)
 _SIZES = "Shape Size Range ConstantOfShape NonZero".split()  # noqa: SIM905
 _REDUCE = """
     ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSumExp

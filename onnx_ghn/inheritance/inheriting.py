@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from onnx_ghn.arrays import Array
 from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.inheritance.alignment import Alignment, align
@@ -120,7 +122,15 @@ def inherit(
                 kept.pop(name, None)
     missing: list[str] = []
     if donors and ranked:
-        missing = [name for name in trace.uses if name not in tensors and name not in free]
+        for name in {parameter.name for parameter in graph.uncertain} & tensors.keys():
+            # They keep their values, as nothing tells them from constants.
+            if not np.array_equal(tensors.pop(name).values(), opened.stored[name].numpy()):
+                doubts.append(f"{name}, learned or a constant, keeps its values, which are not the donor's")
+        names = [parameter.name for parameter in graph.parameters if not parameter.frozen]
+        missing = [name for name in names if name not in tensors and name not in free]
+        grows = any(tensor.rule != "copied" for tensor in tensors.values())
+        if grows and (unknown := {**trace.unknown, **donors[ranked[0]].trace.unknown}):
+            doubts.append(f"channels are not followed through {', '.join(sorted(unknown)[:6])}")
         if missing:
             doubts.append(f"{len(missing)} tensors have no counterpart in a donor, first {missing[0]}")
         if alignments[ranked[0]].skipped:

@@ -110,6 +110,7 @@ def transpose(trace: Trace, op: Op) -> None:
     fields = [field.transpose(perm) for field in trace.of(given)]
     after = tuple(shape[axis] for axis in perm)
     trace.give(op.outputs[0], after, fields, _writers(trace, given), trace.owner(given))
+    trace.small(op)
 
 
 def concat(trace: Trace, op: Op) -> None:
@@ -266,6 +267,59 @@ def expand(trace: Trace, op: Op) -> None:
     trace.small(op)
 
 
+def gather_elements(trace: Trace, op: Op) -> None:
+    """GatherElements and GatherND: which channels are taken is known of a first-axis table alone."""
+    given, index, out = op.input(0), op.input(1), op.outputs[0]
+    shape, index_shape = trace.shape(given), trace.shape(index)
+    if shape is None or index_shape is None:
+        trace.give(out, None)
+        return
+    if op.op_type == "GatherElements":
+        trace.give(out, index_shape)
+        return
+    depth = op.attr("batch_dims", 0) + (index_shape[-1] if index_shape else 0)
+    after = (*index_shape[:-1], *shape[depth:])
+    whole = [field for field in trace.of(given) if all(axis >= depth for axis in axes_of(field))]
+    fields = [field.reshape([1] * (len(index_shape) - 1) + list(field.shape[depth:])) for field in whole]
+    trace.give(out, after, fields)
+
+
+def split_to_sequence(trace: Trace, op: Op) -> None:
+    """SplitToSequence: pieces that SequenceAt takes."""
+    given = op.input(0)
+    shape = trace.shape(given)
+    trace.give(op.outputs[0], None)
+    if shape is None:
+        return
+    axis = op.attr("axis", 0) % len(shape)
+    sizes = trace.ints(op, 1, "")
+    if sizes is None:
+        return
+    given_sizes = trace.value(op.input(1))
+    if len(sizes) == 1 and given_sizes is not None and given_sizes.ndim == 0:
+        sizes = [sizes[0]] * (shape[axis] // max(1, sizes[0]))
+    pieces = []
+    first = 0
+    for size in sizes:
+        index = np.arange(first, first + size)
+        _cut_at(trace, trace.of(given), axis, index)
+        after = tuple(size if i == axis else dim for i, dim in enumerate(shape))
+        pieces.append((after, [_taken(field, axis, index) for field in trace.of(given)], _writers(trace, given)))
+        first += size
+    trace.sequences[op.outputs[0]] = pieces
+
+
+def sequence_at(trace: Trace, op: Op) -> None:
+    """SequenceAt: one of the pieces."""
+    given = op.input(0)
+    pieces = trace.sequences.get(given, []) if given is not None else []
+    index = trace.ints(op, 1, "")
+    if not pieces or index is None:
+        trace.give(op.outputs[0], None)
+        return
+    trace.give(op.outputs[0], *pieces[index[0]])
+
+
 def depth_to_space(trace: Trace, op: Op) -> None:
     """DepthToSpace and SpaceToDepth: channels become places, or places channels."""
     given, out = op.input(0), op.outputs[0]
@@ -353,6 +407,10 @@ MOVES: dict[str, Rule] = {
     "Split": split,
     "Slice": slice_,
     "Gather": gather,
+    "GatherElements": gather_elements,
+    "GatherND": gather_elements,
+    "SplitToSequence": split_to_sequence,
+    "SequenceAt": sequence_at,
     "Expand": expand,
     "Tile": expand,
     "DepthToSpace": depth_to_space,

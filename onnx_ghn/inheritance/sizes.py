@@ -82,6 +82,10 @@ def _result(op: Op, values: list[Any]) -> Array | None:
             return np.asarray(first == second)
         case "Less":
             return np.asarray(first < second)
+        case "LessOrEqual":
+            return np.asarray(first <= second)
+        case "GreaterOrEqual":
+            return np.asarray(first >= second)
         case "Greater":
             return np.asarray(first > second)
         case "Where":
@@ -99,6 +103,8 @@ def _result(op: Op, values: list[Any]) -> Array | None:
             given = op.attributes.get("value")
             fill = np.zeros(1, np.float32) if given is None else given.as_tensor().numpy()
             return np.full([int(size) for size in first], fill.reshape(-1)[0])
+        case "Transpose":
+            return np.asarray(np.transpose(first, op.attr("perm")))
         case "Reshape":
             return np.asarray(first).reshape([int(size) for size in second])
         case "Expand":

@@ -110,6 +110,7 @@ class Trace:
         self.fields: dict[Tensor, list[Field]] = {}
         self.writers: dict[Tensor, tuple[str, ...]] = {}
         self.owners: dict[Tensor, str] = {}
+        self.sequences: dict[Tensor, list[tuple[Shape, list[Field], tuple[str, ...]]]] = {}
         self.number = 0
         self._aliases: dict[int, list[Span]] = {}
         for tensor in flat.inputs:
