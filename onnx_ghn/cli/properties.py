@@ -10,7 +10,7 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.light_imports import import_onnx_ir
-from onnx_ghn.cli.terminal import console
+from onnx_ghn.cli.terminal import console, spinner
 from onnx_ghn.errors import printable
 from onnx_ghn.settings import setting
 
@@ -33,7 +33,8 @@ def properties(
     import_onnx_ir()
     from onnx_ghn.properties import predict_properties
 
-    found = predict_properties(model, predictor)
+    with spinner(f"reading {model}"):
+        found = predict_properties(model, predictor)
     if as_json:
         click.echo(json.dumps({"model": model, **found.to_dict(), "measured": found.report.get("measured")}, indent=2))
         return

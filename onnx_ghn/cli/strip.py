@@ -10,7 +10,7 @@ from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.light_imports import import_onnx_ir
-from onnx_ghn.cli.terminal import tell
+from onnx_ghn.cli.terminal import spinner, tell
 
 __all__ = ["strip"]
 
@@ -31,5 +31,6 @@ def strip(
     import_onnx_ir()
     from onnx_ghn import strip as run
 
-    path = run(model, output, force=force)
+    with spinner(f"stripping {model}"):
+        path = run(model, output, force=force)
     tell(f"{path}: {os.path.getsize(path):,} bytes, from {os.path.getsize(model):,}")
