@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -37,7 +38,33 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Links from pages of the docs folder to what is outside it; a page without siblings has no list of them."""
     if page.parent is None:
         page.meta["hide"] = ["navigation"]
+    if page.file.src_uri == "walkthrough.md":
+        markdown = _with_outputs(_ROOT / "docs/walkthrough.ipynb")
     return markdown if page.file.src_uri in _SOURCES else _linked(markdown, f"docs/{page.file.src_uri}")
+
+
+def _with_outputs(notebook: Path) -> str:
+    """A notebook as a page: its text, its code, and what that printed and drew."""
+    parts = []
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        language = "bash" if source.startswith("%%bash") else "python"
+        parts.append(f"```{language}\n{source.removeprefix('%%bash').strip()}\n```")
+        parts += [text for output in cell["outputs"] if (text := _output(output))]
+    return "\n\n".join(parts)
+
+
+def _output(output: dict[str, Any]) -> str:
+    data = output.get("data", {})
+    if "image/svg+xml" in data:
+        return f'<div class="drawn">{"".join(data["image/svg+xml"]).strip()}</div>'
+    if "image/png" in data:
+        return f"![What the code above draws](data:image/png;base64,{''.join(data['image/png']).strip()})"
+    text = "".join(output.get("text", data.get("text/plain", ""))).rstrip()
+    return f"```text\n{text}\n```" if text else ""
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
