@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -62,7 +64,8 @@ def predict(
     if data is not None:
         options = _fed_by(data, options, races=budget is not None)
     if budget is not None:
-        _race(model, options, output, data, budget, ghn, force, as_json)
+        with _inputs_named("calibrate" if data is None else "data"):
+            _race(model, options, output, data, budget, ghn, force, as_json)
         return
     check_output(output, [".onnx"], "an ONNX model", force, [model, ghn, os.fspath(options.calibrate), *options.donors])
     if alignment is not None:
@@ -77,7 +80,7 @@ def predict(
     if not network.config.trained:
         name = printable(network.config.name) or "this GHN"
         say(f"{name} is untrained (seed {network.config.seed}): a well-scaled random initialisation")
-    with spinner(f"predicting {model}"):
+    with spinner(f"predicting {model}"), _inputs_named("calibrate" if data is None else "data"):
         prediction = run(
             model,
             None if options.include else output,  # patterns that select nothing are told before anything is written
@@ -112,6 +115,17 @@ def _fed_by(data: str, options: PredictOptions, *, races: bool) -> PredictOption
     if not races:
         raise OptionError(f"`data` {data} and `calibrate` {options.calibrate} name inputs for the same: leave one out")
     return options
+
+
+@contextlib.contextmanager
+def _inputs_named(option: str) -> Iterator[None]:
+    """Errors in the inputs by the option that gave them."""
+    try:
+        yield
+    except OptionError as error:
+        if option == "calibrate" or not str(error).startswith("`calibrate`"):
+            raise
+        raise OptionError(f"`{option}`{str(error).removeprefix('`calibrate`')}") from error
 
 
 def _race(
