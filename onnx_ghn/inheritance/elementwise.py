@@ -131,6 +131,9 @@ def batch_norm(trace: Trace, op: Op) -> None:
     data = op.input(0)
     shape = trace.shape(data)
     labels = trace.channel(data, 1)
+    if data is not None and data.is_const:
+        _standardised_weight(trace, op, data)
+        return
     epsilon = float_attr(op, "epsilon", 1e-5)
     for index, kind in enumerate(("norm_scale", "norm_shift", "norm_mean", "norm_variance"), start=1):
         tie_vector(trace, op.input(index), labels, kind, epsilon)
@@ -144,6 +147,24 @@ def batch_norm(trace: Trace, op: Op) -> None:
     writers = tuple(filter(None, (trace.owner(op.input(1)), trace.owner(op.input(2)))))
     for i, out in enumerate(op.outputs):
         trace.give(out, shape if i == 0 else None, fields if i == 0 else (), writers)
+
+
+def _standardised_weight(trace: Trace, op: Op, weight: Tensor) -> None:
+    """A batch norm of a weight: each of its rows has mean 0 and variance 1, times a gain."""
+    name, scale = trace.owner(weight), op.input(1)
+    number = 1.0
+    gain = scale
+    while gain is not None and gain.producer is not None and gain.stored is None:
+        others = [tensor for tensor in gain.producer.inputs if tensor is not None and not trace.owner(tensor)]
+        for other in others if gain.producer.op_type == "Mul" else ():
+            value = trace.value(other)
+            number *= float(np.asarray(value).reshape(-1)[0]) if value is not None and value.size == 1 else 1.0
+        gain = next((tensor for tensor in gain.producer.inputs if tensor is not None and trace.owner(tensor)), None)
+    tie_vector(trace, scale, trace.channel(weight, 1), "factor")
+    trace.standardised.add(name)
+    if trace.owner(scale) and trace.owner(scale) != name:
+        trace.gains[name] = (trace.owner(scale), number)
+    trace.give(op.outputs[0], trace.shape(weight), trace.of(weight), owner=name)
 
 
 def group_norm(trace: Trace, op: Op) -> None:

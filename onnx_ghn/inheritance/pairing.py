@@ -147,15 +147,15 @@ class Pairing:
                 rules.append(f"{mine[axis]} {have} → {shape[axis]} selected")
                 doubts.append("channels of the donor are left out")
             if span.contracted and mine[axis] == "in":
-                divides = self._divides(name, span, chosen, have)
+                divides, doubt = self._divides(name, source, chosen, have)
                 steps.append(columns(axis, chosen.index, name, divides=divides))
-                if not divides and shape[axis] > have and name in self.trace.standardised:
-                    doubts.append("the model standardises the weight, so what follows it has another scale")
+                if doubt:
+                    doubts.append(doubt)
                 if (chosen.counts(have) == 0).any() and shape[axis] >= have:
                     doubts.append("not every channel of the donor is read")
             else:
                 if span.contracted:  # a table that is the weight of a layer, too
-                    self._divides(name, span, chosen, have)
+                    self._divides(name, source, chosen, have)
                 if self._is_centred(name, span, other):
                     centred.append(place)
                 index, factor, told = self._heads(name, source, span, chosen)
@@ -248,20 +248,31 @@ class Pairing:
         norms: Array = np.sqrt((values**2).sum(axis=tuple(i for i in range(values.ndim) if i != axis)))
         return norms
 
-    def _divides(self, name: str, span: Span, chosen: AxisMap, have: int) -> bool:
-        """Whether copies of inputs share what their original gave; else what feeds the weight is scaled."""
-        if name in self.trace.standardised:
-            return False
+    def _divides(self, name: str, source: str, chosen: AxisMap, have: int) -> tuple[bool, str]:
+        """Whether copies of inputs share what their original gave, and a doubt; else something else is scaled.
+
+        What feeds a table that is a layer's weight, too, is divided; a weight that the model standardises is not
+        divided, as that would be standardised away, but its gain is.
+        """
         counts = chosen.counts(have)
-        if not self._is_tied(name) or counts.max(initial=0) <= 1:
-            return True
+        most = float(counts.max(initial=0))
+        if name in self.trace.standardised:
+            if most <= 1:
+                return False, ""
+            gain, theirs = self.trace.gains.get(name), self.donor.trace.gains.get(source)
+            if gain is None or theirs is None or counts.min() != most or not gain[1]:
+                return False, "the model standardises the weight, so what follows it has another scale"
+            self._factors[gain[0]] = theirs[1] / (gain[1] * most)
+            return False, ""
+        if not self._is_tied(name) or most <= 1:
+            return True, ""
         for writer in self.trace.fed_by.get(name, ()):
-            self._factors[writer] = 1 / float(counts.max())
-        if counts.min() != counts.max():
+            self._factors[writer] = 1 / most
+        if counts.min() != most:
             self.doubts.append(f"{name} is tied, and its channels are not copied equally often")
         if not self.trace.fed_by.get(name):
             self.doubts.append(f"{name} is tied, and nothing before it can be scaled")
-        return False
+        return False, ""
 
     def _is_tied(self, name: str) -> bool:
         """Whether a table is the weight of a layer, too."""

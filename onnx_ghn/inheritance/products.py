@@ -123,7 +123,7 @@ def _product(
         trace.use(name, "linear", positions)
         if tensor is second:
             trace.fed_by.setdefault(name, trace.writers.get(first, ()))
-        if any(t in _NORMALISE for t in _constant_ops(tensor)):
+        if name and any(t in _NORMALISE for t in _constant_ops(tensor)):
             trace.standardised.add(name)
         if summed is not None:
             trace.roles(summed, "in", contracted=True)
@@ -197,7 +197,7 @@ def convolution(trace: Trace, op: Op) -> None:
     trace.use(name, "transposed" if is_transposed else kind, positions)
     if data is not None:
         trace.fed_by.setdefault(name, trace.writers.get(data, ()))
-    if any(t in _NORMALISE for t in _constant_ops(weight)):
+    if name and any(t in _NORMALISE for t in _constant_ops(weight)):
         trace.standardised.add(name)
     for axis in range(2, rank):
         trace.roles(by_axis.get(axis), f"kernel{axis - 2}")

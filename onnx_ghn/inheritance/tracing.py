@@ -84,6 +84,7 @@ class Trace:
         norms: of those that average, (labels of the channels, names of scale and shift, epsilon, whether the mean is
             taken off).
         standardised: weights that the model itself normalises before it uses them.
+        gains: of those, the tensor that scales the normalised weight, and a number that does.
         batch_norms: by the name of a scale, the name of the variance and what is added to it.
         fed_by: for weights, the tensors that, scaled together, scale what the weight is multiplied by.
         skipped_norms: scales and shifts of norms whose outputs are added to a branch as they are (post-norm).
@@ -100,6 +101,7 @@ class Trace:
         self.averaged: list[Ints] = []
         self.norms: list[tuple[Ints, tuple[str, ...], float, bool]] = []
         self.standardised: set[str] = set()
+        self.gains: dict[str, tuple[str, float]] = {}
         self.batch_norms: dict[str, tuple[str, float]] = {}
         self.skipped_norms: set[str] = set()
         self.fed_by: dict[str, tuple[str, ...]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,14 +16,33 @@ from onnx_ghn.scratch import scratch_folder
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["outputs_apart"]
+__all__ = ["Apart", "outputs_apart"]
 
 _SAMPLES = 4
+_ROUNDING = 1e-3  # of the largest output, above which a rule was wrong
 _LARGEST = 1 << 29  # bytes of weights above which two runs take longer than they are worth
 
 
-def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> str:
-    """A note on how far the first outputs lie apart; "" where the two take other inputs, or cannot be run here.
+@dataclasses.dataclass(frozen=True)
+class Apart:
+    """How far outputs lie apart at most, and the largest of the donor's."""
+
+    largest: float
+    scale: float
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether floating point may be all that sets them apart."""
+        return self.largest <= _ROUNDING * self.scale
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return f"outputs lie {self.largest:.2g} from the donor's at most on noise, whose largest is {self.scale:.2g}"
+
+
+def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | None:
+    """How far the first outputs lie apart; None where the two take other inputs, or cannot be run here.
 
     Args:
         model: with the inherited weights in it.
@@ -33,12 +53,12 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> str:
     from onnx_ghn.runtime import open_session, run_session
 
     if importlib.util.find_spec("onnxruntime") is None or _interface(model) != _interface(donor):
-        return ""
+        return None
     if any(sum(tensor.nbytes for tensor in stored_tensors(each).values()) > _LARGEST for each in (model, donor)):
-        return ""
+        return None
     types = input_types(donor)
     if types is None or not model.graph.outputs or not donor.graph.outputs:
-        return ""
+        return None
     shapes = {
         value.name or "": [max(dim, 0) if isinstance(dim, int) else 0 for dim in value.shape or ()]
         for value in donor.graph.inputs
@@ -59,12 +79,11 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> str:
                 feed = dict(zip(names, (feeds[0][name] for name in types), strict=True))
                 found.append(run_session(open_session(path, packed=False), feed, outputs)[0])
     except (RuntimeFailure, OSError):
-        return ""  # one of the two does not run on drawn inputs: nothing is measured, and nothing is claimed
+        return None  # one of the two does not run on drawn inputs: nothing is measured, and nothing is claimed
     ours, theirs = (np.asarray(array, np.float64) for array in found)
     if ours.shape != theirs.shape or not np.isfinite(theirs).all():
-        return ""
-    apart, scale = float(np.abs(ours - theirs).max(initial=0)), float(np.abs(theirs).max(initial=0))
-    return f"outputs lie {apart:.2g} from the donor's at most on noise, whose largest is {scale:.2g}"
+        return None
+    return Apart(float(np.abs(ours - theirs).max(initial=0)), float(np.abs(theirs).max(initial=0)))
 
 
 def _interface(model: ir.Model) -> list[tuple[str, tuple[object, ...]]]:

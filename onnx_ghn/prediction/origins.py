@@ -12,6 +12,7 @@ from onnx_ghn.graph import ComputationGraph, Role
 from onnx_ghn.inheritance.donor import Donor, open_donor
 from onnx_ghn.inheritance.inheriting import Inheritance, inherit
 from onnx_ghn.json_types import Json
+from onnx_ghn.prediction.kept_outputs import Apart
 from onnx_ghn.prediction.options import PredictOptions
 
 if TYPE_CHECKING:
@@ -83,8 +84,14 @@ def origins_of(inheritance: Inheritance | None) -> dict[str, Origin]:
     return found
 
 
-def inheritance_notes(inheritance: Inheritance | None, options: PredictOptions) -> list[str]:
-    """What a user should know: of the donors, and whether their outputs are kept."""
+def inheritance_notes(
+    inheritance: Inheritance | None, options: PredictOptions, apart: Apart | None = None
+) -> list[str]:
+    """What a user should know: of the donors, and whether their outputs are kept.
+
+    Args:
+        apart: how far they lie apart, where that was measured.
+    """
     if inheritance is None:
         return []
     told = [note for donor in inheritance.donors for note in donor.notes]
@@ -92,7 +99,11 @@ def inheritance_notes(inheritance: Inheritance | None, options: PredictOptions) 
         share = f"{options.blend:.0%} of the way to the GHN's, and outputs are not kept"
         return [*told, f"inherited weights that the GHN predicts too go {share}"]
     if inheritance.is_exact and not options.include and not options.exclude:
-        return [*told, f"outputs of {inheritance.donors[0].name} are kept, as far as floating point goes"]
+        name = inheritance.donors[0].name
+        if apart is None or apart.is_rounding:
+            measured = "" if apart is None else f": {apart.words}"
+            return [*told, f"outputs of {name} are kept, as far as floating point goes{measured}"]
+        return [*told, f"outputs of {name} are not kept, although each rule is exact by itself: {apart.words}"]
     reasons: dict[str, int] = {}
     for tensor in inheritance.tensors.values():
         if tensor.doubt:
@@ -106,6 +117,8 @@ def inheritance_notes(inheritance: Inheritance | None, options: PredictOptions) 
         f"{names[0]}" + (f" and {len(names) - 1} more are" if len(names) > 1 else " is") + f" not inherited: {reason}"
         for reason, names in list(kept.items())[:4]
     ]
+    if apart is not None:
+        told.append(apart.words)
     return told
 
 

@@ -14,7 +14,7 @@ from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.prediction.choosing import choose
 from onnx_ghn.prediction.copies import note_copies
 from onnx_ghn.prediction.coverage import CoverageReport
-from onnx_ghn.prediction.kept_outputs import outputs_apart
+from onnx_ghn.prediction.kept_outputs import Apart, outputs_apart
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.prediction.origins import inheritance_notes, inheritance_of, mark_origins, origins_of, unmeasured
 from onnx_ghn.prediction.plan import constants_of, plan, uncertain_of
@@ -100,7 +100,7 @@ def predict(
     unit_scales = choice.unit_scales and inheritance is None
     settled = settle(opened, to_measure, decisions, blocks, settling, unit_scales=unit_scales)
     copies = note_copies(decisions, blocks, options)
-    apart = ""
+    apart: Apart | None = None
     if inheritance is not None and inheritance.is_whole and options.calibrates:
         apart = outputs_apart(opened.model, inheritance.donors[0].opened.model, options.seed)
     if inheritance is not None:
@@ -108,8 +108,7 @@ def predict(
     notes = [
         *opened.notes,
         *lost,
-        *inheritance_notes(inheritance, options),
-        *filter(None, [apart]),
+        *inheritance_notes(inheritance, options, apart),
         *equal_weights,
         *copies,
         *settled.notes,

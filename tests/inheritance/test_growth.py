@@ -153,6 +153,30 @@ def test_streams_that_cannot_be_copied_equally_often_grow_by_zeros(
     assert grown.error <= 2e-4 * grown.scale
 
 
+class _Standardised(nn.Module):
+    """Convolutions of timm whose weights the model normalises, without a norm behind them."""
+
+    def __init__(self, width: int, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.first, self.second = kind(3, width, 3, padding=1), kind(width, width, 3, padding=1)
+        self.head = nn.Linear(width, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.second(torch.relu(self.first(x)))).mean((2, 3)))
+
+
+def test_standardised_weights_are_not_divided(tmp_path: Path) -> None:
+    from timm.layers import ScaledStdConv2d, StdConv2d
+
+    scaled = grow(tmp_path, _Standardised(32, ScaledStdConv2d), _Standardised(16, ScaledStdConv2d), _images())
+    assert scaled.inheritance.is_exact  # the gain takes what the weight cannot
+    assert scaled.error <= 1e-6
+    assert "× 0.7071" in scaled.inheritance.tensors["second.gain"].rule
+    bare = grow(tmp_path, _Standardised(32, StdConv2d), _Standardised(16, StdConv2d), _images())
+    assert not bare.inheritance.is_exact
+    assert "standardises" in bare.inheritance.tensors["second.weight"].doubt
+
+
 def test_what_is_not_exact_says_so(tmp_path: Path) -> None:
     smooth = Plain(8, depth=4, activation=nn.SiLU), Plain(8, activation=nn.SiLU)
     grown = grow(tmp_path, *smooth, _images())  # no convolution is the identity behind a SiLU

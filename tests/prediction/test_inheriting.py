@@ -132,8 +132,19 @@ def test_the_distance_of_outputs_is_measured_where_no_rule_is_exact(donor: Path)
     (note,) = [note for note in half.coverage.notes if note.startswith("outputs lie")]
     assert float(note.split()[2]) > 1e-3
     grown = onnx_ghn.predict(_network(24, seed=1), ghn=tiny_ghn(), donors=[donor])
-    (note,) = [note for note in grown.coverage.notes if note.startswith("outputs lie")]
-    assert float(note.split()[2]) < 1e-5
+    (note,) = [note for note in grown.coverage.notes if "are kept" in note]
+    assert float(note.partition("outputs lie ")[2].split()[0]) < 1e-5
+
+
+def test_a_measurement_stands_above_the_rules(donor: Path) -> None:
+    from onnx_ghn.prediction.kept_outputs import Apart
+    from onnx_ghn.prediction.options import PredictOptions
+    from onnx_ghn.prediction.origins import inheritance_notes
+
+    found = onnx_ghn.predict(_network(8, seed=1), ghn=tiny_ghn(), donors=[donor]).inheritance
+    (note,) = inheritance_notes(found, PredictOptions(donors=(str(donor),)), Apart(0.5, 2.0))
+    assert "are not kept" in note
+    assert "0.5" in note
 
 
 def test_the_alignment_is_drawn(donor: Path, tmp_path: Path) -> None:
