@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-_cli = str(Path(__file__).resolve().parents[1] / "cli")
-if _cli not in sys.path:  # cli_tools serves here too
-    sys.path.append(_cli)
+for _folder in ("cli", "report"):  # cli_tools and browser serve here, too
+    _path = str(Path(__file__).resolve().parents[1] / _folder)
+    if _path not in sys.path:
+        sys.path.append(_path)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from browser import chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,6 +66,24 @@ def test_the_readme_is_the_first_page(site: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for heading in re.findall(r"^## (.+)$", readme, flags=re.M):
         assert heading in text
+
+
+def test_in_a_browser_from_a_folder(site: Path) -> None:
+    """Search works, nothing comes from elsewhere, pages fit a telephone, and wide tables take the keyboard."""
+    shown = "getComputedStyle(document.querySelector('.md-search')).display !== 'none'"
+    with chromium() as browser:
+        with browser.visit(site / "index.html", ready=shown) as visit:
+            visit.page.focus(".md-search__input")
+            visit.page.keyboard.type("calibrate")
+            visit.page.wait_for_selector(".md-search-result__item")
+            assert visit.js("document.querySelector('.md-search').getAttribute('aria-label')") == "Search"
+            assert [url for url in visit.requests if not url.startswith("file:")] == []
+            assert visit.messages == []
+        for page in ("index", "quickstart", "predict", "results", "race", "limits", "walkthrough", "cli"):
+            with browser.visit(site / f"{page}.html", ready="document.readyState === 'complete'", width=390) as visit:
+                assert visit.js("document.documentElement.scrollWidth") <= 390, page
+                wraps = "[...document.querySelectorAll('.md-typeset__scrollwrap')]"
+                visit.page.wait_for_function(f"{wraps}.every(wrap => wrap.tabIndex === 0)")
 
 
 def test_the_gallery_is_up_to_date(tmp_path: Path) -> None:
