@@ -55,7 +55,7 @@ def identity_blocks(pairing: Pairing, alignment: Alignment) -> tuple[dict[str, M
             found[name] = _filled(shape, 0.0, "a new block begins as the identity")
         tail = _tail(pairing, block)
         for name in tail:
-            value = 1.0 if pairing.trace.uses[name].kind == "norm_scale" else 0.0
+            value = 1.0 - pairing.trace.offsets.get(name, 0.0) if pairing.trace.uses[name].kind == "norm_scale" else 0.0
             found[name] = _filled(pairing.trace.parameters[name].shape, value, "a new norm begins as the identity")
         is_last = number + 1 not in inserted
         if tail and is_last:
@@ -70,7 +70,11 @@ def identity_blocks(pairing: Pairing, alignment: Alignment) -> tuple[dict[str, M
                 taken = pairing.one(name, alignment.pairs[old])
                 if isinstance(taken, Made):
                     found[name] = taken
-                    value = 1.0 if pairing.trace.uses[old].kind == "norm_scale" else 0.0
+                    value = (
+                        1.0 - pairing.trace.offsets.get(old, 0.0)
+                        if pairing.trace.uses[old].kind == "norm_scale"
+                        else 0.0
+                    )
                     shape = pairing.trace.parameters[old].shape
                     found[old] = _filled(shape, value, f"its own moved to {name}, behind new blocks")
     return found, doubts, free

@@ -75,8 +75,27 @@ def broadcast(trace: Trace, op: Op) -> None:
                 trace.use(name, "place" if is_table else "factor" if op.op_type in ("Mul", "Div") else "vector", rank)
     if op.op_type == "Add" and len(data) > 1:
         trace.skipped_norms.update(name for tensor in data for name in trace.writers.get(tensor, ()))
-    trace.give(out, tuple(after), fields, _writers_of(trace, op, data, consts), _owner_of(trace, consts, data))
+    writers = _writers_of(trace, op, data, consts)
+    _note_numbers(trace, op, data, consts, writers)
+    trace.give(out, tuple(after), fields, writers, _owner_of(trace, consts, data))
     trace.small(op)
+
+
+def _note_numbers(trace: Trace, op: Op, data: list[Tensor], consts: list[Tensor], writers: tuple[str, ...]) -> None:
+    """Numbers of the model that scale a value, or that are added to a parameter."""
+    numbers = [
+        float(np.asarray(value).reshape(-1)[0])
+        for tensor in consts
+        if not trace.owner(tensor) and (value := trace.value(tensor)) is not None and value.size == 1
+    ]
+    if len(numbers) != 1:
+        return
+    if op.op_type in ("Mul", "Div") and len(data) == 1 and writers and numbers[0]:
+        number = numbers[0] if op.op_type == "Mul" else 1 / numbers[0]
+        trace.scaled[writers] = trace.scaled.get(writers, 1.0) * number
+    owners = [trace.owner(tensor) for tensor in consts if trace.owner(tensor)]
+    if op.op_type == "Add" and not data and len(owners) == 1:
+        trace.offsets[owners[0]] = trace.offsets.get(owners[0], 0.0) + numbers[0]
 
 
 def _met(trace: Trace, found: list[Field], shape: Shape) -> list[Field]:

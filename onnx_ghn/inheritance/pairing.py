@@ -74,12 +74,15 @@ class Pairing:
         order = sorted(pairs, key=self._order)
         for name in order:
             found[name] = self.one(name, pairs[name])
+        self._other_numbers(pairs)
         for name, factor in self._factors.items():
             made = found.get(name)
             if isinstance(made, Made):
                 rule = f"{made.rule}, × {factor:.4g}"
                 found[name] = dataclasses.replace(
-                    made, rule=rule, values=functools.partial(_times, made.values, factor)
+                    made,
+                    rule=rule,
+                    values=functools.partial(_times, made.values, factor, self.trace.offsets.get(name, 0.0)),
                 )
         self._check_norms()
         return found
@@ -164,6 +167,8 @@ class Pairing:
                 padded = self._padded_factor(name, span, other)
                 if padded != 1:
                     factor = np.where(index >= 0, padded, 1.0)
+                    if self.trace.offsets.get(name):
+                        return Kept("a norm over zeros whose scale the model adds a number to")
                     rules.append(f"padded with zeros, × √({have}/{shape[axis]})")
                     doubts.append("its epsilon would have to be smaller, too")
                 steps.append(rows(axis, index, factor, self._empty(name)))
@@ -190,6 +195,28 @@ class Pairing:
         """Operators in their order; a matrix chooses channels before the vectors that go with it."""
         use = self.trace.uses[name]
         return use.op, use.kind not in MATRICES, name
+
+    def _other_numbers(self, pairs: Mapping[str, str]) -> None:
+        """Where the models multiply by other numbers (√width behind an embedding), weights make up for it.
+
+        The scale of attention is none of these: queries take that.
+        """
+        of_heads = {
+            name
+            for trace in (self.trace, self.donor.trace)
+            for heads in trace.heads
+            for name in (*heads.left_writers, *heads.right_writers)
+        }
+        for writers, number in self.trace.scaled.items():
+            theirs = self.donor.trace.scaled.get(tuple(pairs.get(name, "") for name in writers))
+            if theirs is None or set(writers) & of_heads or math.isclose(number, theirs, rel_tol=1e-6):
+                continue
+            factor = theirs / number
+            for name in writers:
+                self._factors[name] = self._factors.get(name, 1.0) * factor
+                if self._is_tied(name):  # what reads it as a layer's weight takes it back
+                    for other in self.trace.fed_by.get(name, ()):
+                        self._factors[other] = self._factors.get(other, 1.0) / factor
 
     # -- single questions --------------------------------------------------------------------------------
 
@@ -420,8 +447,9 @@ class Pairing:
             self.doubts.append(f"{uneven} norms average over channels that are not copied equally often")
 
 
-def _times(make: Callable[[], Array], factor: float) -> Array:
-    made: Array = make() * np.float32(factor)
+def _times(make: Callable[[], Array], factor: float, offset: float) -> Array:
+    """What, with the offset that the model adds, is a multiple of what it was."""
+    made: Array = (make() + np.float32(offset)) * np.float32(factor) - np.float32(offset)
     return made
 
 

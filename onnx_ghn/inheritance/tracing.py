@@ -84,6 +84,8 @@ class Trace:
         norms: of those that average, (labels of the channels, names of scale and shift, epsilon, whether the mean is
             taken off).
         standardised: weights that the model itself normalises before it uses them.
+        scaled: numbers of the model that multiply a value, by the tensors that scale it.
+        offsets: what the model adds to a tensor before it uses it (1 + w of a norm).
         gains: of those, the tensor that scales the normalised weight, and a number that does.
         batch_norms: by the name of a scale, the name of the variance and what is added to it.
         fed_by: for weights, the tensors that, scaled together, scale what the weight is multiplied by.
@@ -101,6 +103,8 @@ class Trace:
         self.averaged: list[Ints] = []
         self.norms: list[tuple[Ints, tuple[str, ...], float, bool]] = []
         self.standardised: set[str] = set()
+        self.scaled: dict[tuple[str, ...], float] = {}
+        self.offsets: dict[str, float] = {}
         self.gains: dict[str, tuple[str, float]] = {}
         self.batch_norms: dict[str, tuple[str, float]] = {}
         self.skipped_norms: set[str] = set()

@@ -27,7 +27,7 @@ def trained(module: nn.Module, seed: int = 0) -> nn.Module:
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            if not tensor.dtype.is_floating_point or tensor.numel() < 2:
+            if not tensor.dtype.is_floating_point or tensor.numel() < 2 or "inv_freq" in name:
                 continue
             if tensor.ndim > 1:
                 if not tensor.any():
@@ -99,12 +99,18 @@ def _typed(make: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
 
 
 class RMSNorm(nn.Module):
-    def __init__(self, width: int, eps: float = 1e-6) -> None:
+    """With `offset` 1, the scale is 1 + weight, as Gemma has it."""
+
+    def __init__(self, width: int, eps: float = 1e-6, offset: float = 0.0) -> None:
         super().__init__()
-        self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
+        self.weight, self.eps, self.offset = nn.Parameter(torch.ones(width)), eps, offset
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
+        return (
+            x
+            * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
+            * (self.weight + self.offset if self.offset else self.weight)
+        )
 
 
 class GroupedAttention(nn.Module):
@@ -165,16 +171,18 @@ class Decoder(nn.Module):
         depth: int = 2,
         tied: bool = False,
         norms: bool = False,
+        scaled: bool = False,
     ) -> None:
         super().__init__()
         self.table = nn.Embedding(50, width)
         self.blocks = nn.ModuleList([DecoderBlock(width, heads, shared, each, hidden, norms) for _ in range(depth)])
-        self.norm, self.head = RMSNorm(width), nn.Linear(width, 50, bias=False)
+        self.factor = math.sqrt(width) if scaled else 1.0
+        self.norm, self.head = RMSNorm(width, offset=float(scaled)), nn.Linear(width, 50, bias=False)
         if tied:
             self.head.weight = self.table.weight
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        x = self.table(tokens)
+        x = self.table(tokens) * self.factor if self.factor != 1 else self.table(tokens)
         for block in self.blocks:
             x = block(x)
         return self.head(self.norm(x))

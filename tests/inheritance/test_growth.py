@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -126,6 +127,19 @@ def test_whole_networks_keep_their_outputs(case: str, tmp_path: Path) -> None:
     grown = grow(tmp_path, *nets(), example())
     assert grown.inheritance.is_exact, grown.inheritance.doubts
     assert grown.error <= 1e-4, f"{grown.error} of {grown.scale}"
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_numbers_that_go_with_the_width_are_made_up_for(tied: bool, tmp_path: Path) -> None:
+    """Gemma multiplies embeddings by √width, and its norms scale by 1 + weight."""
+    donor = Decoder(tied=tied, scaled=True)
+    grown = grow(tmp_path, Decoder(64, 8, 4, 8, 128, tied=tied, scaled=True), donor, _tokens())
+    assert grown.inheritance.is_exact
+    assert grown.error <= 2e-6 * grown.scale
+    if tied:
+        weight = donor.norm.weight.detach().numpy()
+        wanted = ((1 + weight) * 2**0.5 / 2 - 1).repeat(2)
+        np.testing.assert_allclose(grown.inheritance.tensors["norm.weight"].values(), wanted, rtol=1e-5)
 
 
 def test_a_tied_table_scales_the_last_norm_instead_of_itself(tmp_path: Path) -> None:
