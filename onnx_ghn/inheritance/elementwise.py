@@ -256,7 +256,11 @@ def reduce(trace: Trace, op: Op) -> None:
     fields = []
     for field in trace.of(data):
         if taken & axes_of(field):
-            trace.averaged += _along(field, taken)
+            averages = "Mean" in op.op_type or "Average" in op.op_type or op.op_type.endswith(("Max", "Min"))
+            if averages or data is None or data.is_const:
+                trace.averaged += _along(field, taken)
+            else:
+                trace.summed += _along(field, taken)
             for axis in taken:
                 field = field.take([0], axis)
         fields.append(field)
@@ -290,7 +294,7 @@ def softmax(trace: Trace, op: Op) -> None:
     if shape is not None:
         for field in trace.of(data):
             if only_axis(field, op.attr("axis", -1)):
-                trace.averaged.append(vector(field))
+                trace.summed.append(vector(field))
     trace.give(op.outputs[0], shape, trace.of(data))
 
 

@@ -443,6 +443,12 @@ class Pairing:
                 continue
             _, counts = np.unique(target, return_counts=True)
             uneven += int(counts.min() != counts.max())
+        doubled = 0
+        for labels in self.trace.summed:
+            target = self.channels.target(labels)
+            doubled += int(len(np.unique(target)) < len(target))
+        if doubled:
+            self.doubts.append(f"{doubled} sums over channels (softmax, L2 norms) count copies several times")
         if uneven:
             self.doubts.append(f"{uneven} norms average over channels that are not copied equally often")
 

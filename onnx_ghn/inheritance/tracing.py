@@ -81,6 +81,7 @@ class Trace:
         uses: where each parameter is read first.
         grouped, heads: see there.
         averaged: channels that a norm averages over: each has to be copied equally often.
+        summed: channels that are summed over without weights: copies would count twice.
         norms: of those that average, (labels of the channels, names of scale and shift, epsilon, whether the mean is
             taken off).
         standardised: weights that the model itself normalises before it uses them.
@@ -101,6 +102,7 @@ class Trace:
         self.grouped: dict[str, Grouped] = {}
         self.heads: list[Heads] = []
         self.averaged: list[Ints] = []
+        self.summed: list[Ints] = []
         self.norms: list[tuple[Ints, tuple[str, ...], float, bool]] = []
         self.standardised: set[str] = set()
         self.scaled: dict[tuple[str, ...], float] = {}

@@ -167,6 +167,23 @@ def test_streams_that_cannot_be_copied_equally_often_grow_by_zeros(
     assert grown.error <= 2e-4 * grown.scale
 
 
+class _Unit(nn.Module):
+    """Features of length 1."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(5, width), nn.Linear(width, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(nn.functional.normalize(self.first(x), dim=-1))
+
+
+def test_sums_over_copied_channels_are_doubted(tmp_path: Path) -> None:
+    grown = grow(tmp_path, _Unit(16), _Unit(8), torch.randn(3, 5))
+    assert not grown.inheritance.is_exact
+    assert any("count copies" in doubt for doubt in grown.inheritance.doubts)
+
+
 class _Standardised(nn.Module):
     """Convolutions of timm whose weights the model normalises, without a norm behind them."""
 
