@@ -64,6 +64,10 @@ def judged() -> str:
 def by_kind() -> str:
     """A row a kind of network: what `auto` and `all` gain or lose beside the own start at the end of the budget."""
     found, starts = raced("race.jsonl", "race_data.jsonl"), _judged_starts()
+    words = {
+        "dense output": "images to maps or boxes",
+        "2-D convolutional classifier": "convolutional image classifier",
+    }
     kinds: dict[str, list[str]] = {}
     for name, of in found.items():
         if {BASELINE, starts.get(name, ""), "all"} <= set(of):
@@ -81,7 +85,9 @@ def by_kind() -> str:
         kept = all(starts[name] == BASELINE for name in names)
         keeps = "**keeps yours**" if float(best) <= 0 else "keeps yours"
         cells = [keeps, ""] if kept else [auto_mean, f"{min(auto):+.1f}"]
-        lines.append(f"| {kind} | {len(names)} | {' | '.join(cells)} | {all_mean} | {min(everything):+.1f} |")
+        lines.append(
+            f"| {words.get(kind, kind)} | {len(names)} | {' | '.join(cells)} | {all_mean} | {min(everything):+.1f} |"
+        )
     return "\n".join(lines)
 
 

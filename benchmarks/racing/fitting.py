@@ -35,10 +35,14 @@ _UNSCALED: Mapping[str, str] = {"auto+data": "auto", "auto+lsuv": "auto", "lsuv"
 
 #: From a start of the race to the tensors that it predicts: conditions, why, post. The race's own names.
 CANDIDATES: Mapping[str, tuple[dict[str, Any], str, str]] = {
-    "spatial": ({"kind": ["conv2d"], "longest": {"least": 2, "most": 7}}, "2-D kernels of 2 to 7 pixels", "none"),
+    "spatial": (
+        {"kind": ["conv2d"], "longest": {"least": 2, "most": 7}},
+        "2-D kernels with sides of 2 to 7 pixels",
+        "none",
+    ),
     "spatial+differences": (
         {"kind": ["conv2d"], "longest": {"least": 2, "most": 7}},
-        "2-D kernels of 2 to 7 pixels",
+        "2-D kernels with sides of 2 to 7 pixels",
         "differences",
     ),
     "conv2d+differences": ({"kind": ["conv2d"]}, "2-D kernels", "differences"),

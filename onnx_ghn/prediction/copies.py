@@ -41,8 +41,8 @@ def note_copies(decisions: Sequence[Decision], blocks: Mapping[int, Block], opti
     name, (n_distinct, n_units) = max(counts.items(), key=lambda entry: entry[1][1] - entry[1][0])
     what = "1 predicted weight has" if len(counts) == 1 else f"{len(counts)} predicted weights have"
     return [
-        f"{what} units that are copies of each other, most in {name}: {n_distinct:,} different ones of {n_units:,}. "
-        "Where the next layer reads copies by equal weights, training cannot tell them apart; `post` noise does"
+        f"{what} units that are copies of each other, most in {name}, where {n_distinct:,} of {n_units:,} differ. "
+        "If the next layer weights copies equally, training cannot separate them; `post` noise does"
     ]
 
 

@@ -87,7 +87,7 @@ def test_what_is_written_is_a_policy_that_predict_reads(tmp_path: Path) -> None:
     tensors = [TensorFeatures("conv2d", longest=3, shortest=3), TensorFeatures("conv2d"), TensorFeatures("norm")]
     auto = policy.verdicts("auto", features(), tensors)
     assert [verdict.take for verdict in auto] == [True, False, False]
-    assert auto[0].why == "2-D kernels of 2 to 7 pixels"
+    assert auto[0].why == "2-D kernels with sides of 2 to 7 pixels"
     early = policy.verdicts("early", features(), tensors)
     assert [(verdict.take, verdict.post) for verdict in early] == [(True, "differences")] * 3
     for other in (features(norm="none"), features("series")):

@@ -76,5 +76,5 @@ def test_the_figures_of_the_text_are_in_the_results() -> None:
         if line.startswith(("| MobileNetV2 on spoken-spectra | `own`", "| MobileNetV2 on spoken-spectra | `spatial`"))
     ]
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert f"ends at {kernels} % instead of {own} %, with `--policy all` at {everything} %" in readme
+    assert f"it ends at {kernels} % instead of {own} %, with `--policy all` at {everything} %" in readme
     assert f"{long[0]} % from its own start and {long[1]} % with predicted kernels" in readme

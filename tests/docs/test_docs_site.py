@@ -62,7 +62,9 @@ def test_the_api_is_documented(site: Path) -> None:
 
 def test_the_readme_is_the_first_page(site: Path) -> None:
     text = re.sub(r"<[^>]+>", "", (site / "index.html").read_text(encoding="utf-8"))
-    assert "A better start for training, for any neural network that can be exported to ONNX." in text
+    assert "Better initial weights for convolutional image networks, from any framework that exports ONNX" in " ".join(
+        text.split()
+    )
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for heading in re.findall(r"^## (.+)$", readme, flags=re.M):
         assert heading in text

@@ -42,8 +42,8 @@ def test_copies_are_counted_as_numpy_counts_them(width: int, transposed: bool, t
     worst = min(copied, key=lambda name: copied[name][0])  # both have as many units
     (note,) = copies(prediction.coverage.notes)
     assert note.startswith(
-        f"2 predicted weights have units that are copies of each other, most in {worst}: {copied[worst][0]} different "
-        f"ones of {width:,}."
+        f"2 predicted weights have units that are copies of each other, most in {worst}, where {copied[worst][0]} of "
+        f"{width:,} differ."
     )
 
 
@@ -56,8 +56,8 @@ def test_convolutions_are_counted_and_depthwise_ones_are_not(tmp_path: Path) -> 
     prediction = predict(net.model(x, shape=["N", 8, 8, 8]), tmp_path / "o.onnx", ghn=tiny_ghn())
     wide = arrays(onnx.load(tmp_path / "o.onnx"))["wide"].reshape(24, -1)
     (note,) = copies(prediction.coverage.notes)
-    assert note.startswith("1 predicted weight has units that are copies of each other, most in wide: ")
-    assert f": {len(np.unique(wide, axis=0))} different ones of 24." in note
+    assert note.startswith("1 predicted weight has units that are copies of each other, most in wide, where ")
+    assert f"where {len(np.unique(wide, axis=0))} of 24 differ." in note
 
 
 @pytest.mark.parametrize(
@@ -76,5 +76,5 @@ def test_what_is_left_out_is_not_counted() -> None:
     prediction = predict(perceptron(64, 300, 300, 10), ghn=load_ghn("ghn-cifar10"), policy="all", exclude="w0")
     n_distinct = len(np.unique(np.asarray(prediction["w1"]).T, axis=0))
     (note,) = copies(prediction.coverage.notes)
-    assert note.startswith("1 predicted weight has units that are copies of each other, most in w1: ")
-    assert f": {n_distinct} different ones of 300." in note
+    assert note.startswith("1 predicted weight has units that are copies of each other, most in w1, where ")
+    assert f"where {n_distinct} of 300 differ." in note
