@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import numbers
 import operator
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +67,10 @@ class Setting:
             ("more than", self.above, operator.gt),
             ("less than", self.below, operator.lt),
         )
+        if any(bound is not None for _, bound, _ in bounds) and (
+            isinstance(value, bool) or not isinstance(value, numbers.Real)
+        ):
+            raise OptionError(f"`{self.name}` {value!r} must be a number")
         wrong = [f"{word} {bound}" for word, bound, holds in bounds if bound is not None and not holds(value, bound)]
         if self.choices and not isinstance(value, tuple) and value not in self.choices:
             wrong.append(f"one of {', '.join(map(str, self.choices))}")

@@ -51,6 +51,11 @@ class Donor:
         stored = self.opened.stored[name]
         parameter = self.trace.parameters[name]
         array = stored.numpy()
+        if array.dtype.kind not in "iub" and not np.isfinite(array.astype(np.float32, copy=False)).all():
+            raise OptionError(
+                f"donor {self.name}: {name} holds NaN or infinity: give another file with `donors`, "
+                "or leave what it makes out with `exclude`"
+            )
         if parameter.scale_name is None:
             return array.astype(np.float32) if array.dtype != np.float64 else array
         return _dequantised(array, parameter, self)

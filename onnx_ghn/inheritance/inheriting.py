@@ -126,7 +126,7 @@ def inherit(
             # They keep their values, as nothing tells them from constants.
             if not np.array_equal(tensors.pop(name).values(), opened.stored[name].numpy()):
                 doubts.append(f"{name}, learned or a constant, keeps its values, which are not the donor's")
-        names = [parameter.name for parameter in graph.parameters if not parameter.frozen]
+        names = [parameter.name for parameter in graph.parameters if not parameter.frozen and wants(parameter.name)]
         missing = [name for name in names if name not in tensors and name not in free]
         grows = any(tensor.rule != "copied" for tensor in tensors.values())
         if grows and (unknown := {**trace.unknown, **donors[ranked[0]].trace.unknown}):

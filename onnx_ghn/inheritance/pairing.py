@@ -180,6 +180,8 @@ class Pairing:
             steps.append(step)
             if doubt:
                 doubts.append(doubt)
+        if name in self.trace.transposed_groups and rules:
+            doubts.append("channels are not followed through the groups of a transposed convolution")
         read = functools.partial(self.donor.values, source)
         if centred:
             read = functools.partial(_centre, read, tuple(centred))

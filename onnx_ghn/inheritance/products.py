@@ -220,6 +220,8 @@ def convolution(trace: Trace, op: Op) -> None:
         trace.roles(read, "in", contracted=not is_transposed)
         if is_transposed:
             outgoing = None
+            if name:
+                trace.transposed_groups.add(name)
         if incoming is not None and outgoing is not None:
             trace.cut(incoming, n_in // groups)
             trace.cut(outgoing, n_out // groups)

@@ -85,6 +85,7 @@ class Trace:
         norms: of those that average, (labels of the channels, names of scale and shift, epsilon, whether the mean is
             taken off).
         standardised: weights that the model itself normalises before it uses them.
+        transposed_groups: weights of grouped transposed convolutions, whose groups are not followed.
         scaled: numbers of the model that multiply a value, by the tensors that scale it.
         offsets: what the model adds to a tensor before it uses it (1 + w of a norm).
         gains: of those, the tensor that scales the normalised weight, and a number that does.
@@ -105,6 +106,7 @@ class Trace:
         self.summed: list[Ints] = []
         self.norms: list[tuple[Ints, tuple[str, ...], float, bool]] = []
         self.standardised: set[str] = set()
+        self.transposed_groups: set[str] = set()
         self.scaled: dict[tuple[str, ...], float] = {}
         self.offsets: dict[str, float] = {}
         self.gains: dict[str, tuple[str, float]] = {}

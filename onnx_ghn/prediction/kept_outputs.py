@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.prediction.calibration_inputs import input_batches, input_types
 from onnx_ghn.scratch import scratch_folder
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Apart", "outputs_apart"]
 
 _SAMPLES = 4
+#: Factors of the inputs: what clips or saturates (ReLU6 where the donor has ReLU) shows on large ones alone.
+_SIZES = (1.0, 100.0)
 _ROUNDING = 1e-3  # of the largest output, above which a rule was wrong
 _LARGEST = 1 << 29  # bytes of weights above which two runs take longer than they are worth
 
@@ -76,14 +79,28 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | None:
                 outputs = [each.graph.outputs[0].name or ""]
                 # Inputs go by their places: two frameworks call them differently.
                 names = [value.name or "" for value in each.graph.inputs if value.name not in each.graph.initializers]
-                feed = dict(zip(names, (feeds[0][name] for name in types), strict=True))
-                found.append(run_session(open_session(path, packed=False), feed, outputs)[0])
+                session = open_session(path, packed=False)
+                found.append(
+                    [
+                        np.asarray(run_session(session, feed, outputs)[0], np.float64)
+                        for feed in (
+                            {n: _times(feeds[0][m], by) for n, m in zip(names, types, strict=True)} for by in _SIZES
+                        )
+                    ]
+                )
     except (RuntimeFailure, OSError):
         return None  # one of the two does not run on drawn inputs: nothing is measured, and nothing is claimed
-    ours, theirs = (np.asarray(array, np.float64) for array in found)
-    if ours.shape != theirs.shape or not np.isfinite(theirs).all():
-        return None
-    return Apart(float(np.abs(ours - theirs).max(initial=0)), float(np.abs(theirs).max(initial=0)))
+    measured = []
+    for ours, theirs in zip(*found, strict=True):
+        if ours.shape != theirs.shape or not np.isfinite(theirs).all():
+            return None
+        measured.append(Apart(float(np.abs(ours - theirs).max(initial=0)), float(np.abs(theirs).max(initial=0))))
+    return next((apart for apart in measured if not apart.is_rounding), measured[0])
+
+
+def _times(values: Array, factor: float) -> Array:
+    """Inputs of another size; those that are no floats (tokens) as they are."""
+    return (values * factor).astype(values.dtype) if values.dtype.kind == "f" else values
 
 
 def _interface(model: ir.Model) -> list[tuple[str, tuple[object, ...]]]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
+from onnx_ghn.errors import OptionError
 from onnx_ghn.graph import Parameter
 from onnx_ghn.prediction.fallback import standard_init
 from onnx_ghn.prediction.options import Post, PredictOptions
@@ -81,7 +82,8 @@ class Maker:
             make = functools.partial(_with_kept_elements, make, self.stored, self.parameter)
         if self.quantization is not None:
             return self.quantization.tensors(make)
-        return {self.stored.name: functools.partial(_typed, make, self.stored.dtype.numpy())}
+        make = functools.partial(_typed, make, self.stored.dtype.numpy())
+        return {self.stored.name: functools.partial(_within, make, self.stored) if self.source == "donor" else make}
 
     @property
     def is_plainly_standard(self) -> bool:
@@ -120,6 +122,18 @@ def _standard(parameter: Parameter, seed: int) -> Array:
 def _told_apart(block: Block, parameter: Parameter, seed: int) -> Array:
     values = separate_copies(block.array(), parameter.name, "noise", TWIN_NOISE, seed)
     return parameter.layout.from_canonical(values)
+
+
+def _within(make: Make, stored: StoredTensor) -> Array:
+    """What is inherited, unless the type that the file stores has no such values. Raises OptionError."""
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is told below
+        array = make()
+    if not np.isfinite(array.astype(np.float32)).all():
+        raise OptionError(
+            f"parameter {stored.name!r}: inherited weights are larger than {stored.dtype.name} can hold: "
+            "leave it out with `exclude`"
+        )
+    return array
 
 
 def _blended(make: Make, other: Make, share: float) -> Array:

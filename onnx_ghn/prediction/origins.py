@@ -100,16 +100,19 @@ def inheritance_notes(
         return [*told, f"inherited weights that the GHN predicts too go {share}"]
     if inheritance.is_exact and not options.include and not options.exclude:
         name = inheritance.donors[0].name
-        if apart is None or apart.is_rounding:
-            measured = "" if apart is None else f": {apart.words}"
-            return [*told, f"outputs of {name} are kept, as far as floating point goes{measured}"]
+        if apart is None:  # an activation or a stride of another kind is no tensor: only a run shows it
+            not_seen = "whether its outputs are kept was not measured"
+            return [*told, f"what comes from {name} is exact tensor by tensor; {not_seen}: the two were not run alike"]
+        if apart.is_rounding:
+            return [*told, f"outputs of {name} are kept, as far as floating point goes: {apart.words}"]
         return [*told, f"outputs of {name} are not kept, although each rule is exact by itself: {apart.words}"]
     reasons: dict[str, int] = {}
     for tensor in inheritance.tensors.values():
         if tensor.doubt:
             reasons[tensor.doubt] = reasons.get(tensor.doubt, 0) + 1
     inexact = [f"{reason} ({n} tensors)" for reason, n in sorted(reasons.items(), key=lambda item: -item[1])[:3]]
-    told.append("outputs of the donor are not kept exactly: " + "; ".join([*inheritance.doubts[:3], *inexact]))
+    patterns = ["`include` and `exclude` leave tensors out"] if options.include or options.exclude else []
+    told.append("outputs of the donor may not be kept: " + "; ".join([*patterns, *inheritance.doubts[:3], *inexact]))
     kept: dict[str, list[str]] = {}
     for name, reason in inheritance.kept.items():
         kept.setdefault(reason, []).append(name)

@@ -38,7 +38,15 @@ def tell_apart(
         for decision in decisions
     ]
     makers = [decision.maker for decision in decided if decision.maker is not None]
-    told = [maker for maker in makers if maker.is_twin and maker.original is None and maker.index is not None]
+    told = [
+        maker
+        for maker in makers
+        # What is inherited keeps the donor's values.
+        if maker.is_twin
+        and maker.original is None
+        and maker.index is not None
+        and (maker.source != "donor" or maker.blend)
+    ]
     if not told:
         return decided, []
     first = told[0].index
