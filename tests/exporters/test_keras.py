@@ -86,7 +86,7 @@ def test_a_model_that_was_never_called(tmp_path: Path) -> None:
     assert f"{keras.backend.backend()}, " in report.exporter
     assert report.exporter[-1].isdigit()
     untold = keras.Sequential([keras.layers.Dense(3)])
-    with pytest.raises(OptionError, match="give example inputs"):
+    with pytest.raises(OptionError, match="give `example_inputs`"):
         exporter.export(untold, tmp_path / "untold.onnx")
     exporter.export(untold, tmp_path / "untold.onnx", np.zeros((1, 4), "float32"))
 
