@@ -46,7 +46,7 @@ JOURNEYS = {
     ),
     "flax": Journey(
         "Flax, without torch", (f"{ROOT}[cpu,flax]", "optax"),
-        "flax:benchmarks/journeys/flax_net.py:build", "1x32x32x3", "init.msgpack", "flax_epoch.py",
+        "flax:benchmarks/journey_scripts/flax_net.py:build", "1x32x32x3", "init.msgpack", "flax_epoch.py",
     ),
     "torch": Journey(
         "PyTorch with its CUDA libraries", (f"{ROOT}[cpu,torch]",),
@@ -79,7 +79,9 @@ def travel(name: str, folder: Path) -> Row:
         "export": [[*command, "export", journey.target, *shape, "-o", str(folder / "model.onnx")]],
         "predict": [[*command, "predict", str(folder / "model.onnx"), "-o", str(folder / "init.onnx")]],
         "load": [[*command, "load", journey.target, str(folder / "init.onnx"), "-o", str(folder / journey.weights)]],
-        "train": [[str(python), str(ROOT / "benchmarks/journeys" / journey.script), str(folder / journey.weights)]],
+        "train": [
+            [str(python), str(ROOT / "benchmarks/journey_scripts" / journey.script), str(folder / journey.weights)]
+        ],
     }
     seconds = {}
     for step in STEPS:

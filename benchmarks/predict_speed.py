@@ -1,6 +1,6 @@
 """Speed of the main job in one process: graph + GHN, whole predict against onnx.load + onnx.save.
 
-    python benchmarks/predict_speed.py [--repeats 7]
+    python benchmarks/predict_speed.py [--repeats 7] [--out predict_speed.json]
 
 Start-up, memory and large models are those of benchmarks/whole_process.py.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import os
 import platform
 import statistics
@@ -56,13 +57,14 @@ def timed(function: Callable[[], Any], repeats: int) -> tuple[float, float]:
     return seconds[0], statistics.median(seconds[1:])
 
 
-def graph_and_ghn(folder: Path, repeats: int) -> None:
+def graph_and_ghn(folder: Path, repeats: int) -> dict[str, float]:
     """From an ir.Model in memory to all predicted tensors in memory."""
     from onnx_ghn import build_graph, new_ghn
     from onnx_ghn.onnx_io import read_model
     from onnx_ghn.passes import UntieMergedTensors
 
     ghn = new_ghn("ghn2", seed=0)
+    found = {}
     print("\n| graph + GHN-2 | nodes | first, s | median, s |\n|---|---|---|---|")
     for name in NETS:
         model = read_model(folder / f"{name}.onnx")
@@ -75,10 +77,12 @@ def graph_and_ghn(folder: Path, repeats: int) -> None:
             )
 
         first, median = timed(run, repeats)
+        found[name] = median
         print(f"| {name} | {len(build_graph(model))} | {first:.3f} | {median:.3f} |")
+    return found
 
 
-def whole_predict(folder: Path, repeats: int) -> None:
+def whole_predict(folder: Path, repeats: int) -> dict[str, tuple[float, float, float]]:
     """File to file, without calibration, against reading and writing the same file with onnx."""
     import onnx
 
@@ -86,6 +90,7 @@ def whole_predict(folder: Path, repeats: int) -> None:
 
     ghn = new_ghn("ghn2", seed=0)
     target = folder / "out.onnx"
+    found = {}
     print("\n| whole predict | file, MB | onnx.load + save, s | predict, s | ratio |\n|---|---|---|---|---|")
     for name in NETS:
         source = folder / f"{name}.onnx"
@@ -94,13 +99,16 @@ def whole_predict(folder: Path, repeats: int) -> None:
         )
         _, theirs = timed(lambda s=source: onnx.save(onnx.load(s), target), repeats)
         megabytes = source.stat().st_size / 1e6
+        found[name] = megabytes, ours, theirs
         print(f"| {name} | {megabytes:.0f} | {theirs:.3f} | {ours:.3f} | {ours / theirs:.2f} |")
+    return found
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--out", type=Path, help="write the medians as JSON, too")
     options = parser.parse_args()
     import torch
 
@@ -110,8 +118,14 @@ def main() -> None:
         folder = Path(name)
         for net in NETS:
             export(net, folder)
-        graph_and_ghn(folder, options.repeats)
-        whole_predict(folder, options.repeats)
+        alone = graph_and_ghn(folder, options.repeats)
+        whole = whole_predict(folder, options.repeats)
+    rows = [
+        {"network": name, "megabytes": size, "ghn_s": alone[name], "predict_s": ours, "copy_s": theirs}
+        for name, (size, ours, theirs) in whole.items()
+    ]
+    if options.out is not None:
+        options.out.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

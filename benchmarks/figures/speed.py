@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from journeys import Row as JourneyRow
+from journeys import table as journeys_table
 from whole_process import Row, table
 
 from figures.sources import RESULTS
 
-__all__ = ["in_process", "processes"]
+__all__ = ["in_process", "journeys", "processes"]
 
 
 def processes() -> str:
     """Whole processes of the command."""
     rows = _read("whole_process.json")["rows"]
     return table([Row(**row) for row in rows])
+
+
+def journeys() -> str:
+    """From nothing to the first trained epoch."""
+    return journeys_table([JourneyRow(**row) for row in _read("journeys.json")["rows"]])
 
 
 def in_process() -> str:

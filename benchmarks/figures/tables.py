@@ -21,6 +21,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "race-with-data": partial(race.table_at, "race_data.jsonl", 2),
     "initialisers": partial(race.table_at, "initialisers.jsonl", 2),
     "initialisers-edges": partial(race.table_edges, "initialisers.jsonl"),
+    "journeys": speed.journeys,
     "speed-processes": speed.processes,
     "speed-in-process": speed.in_process,
 }

@@ -1,4 +1,4 @@
-"""A small residual network for 32 × 32 images in Flax: `onnx-ghn export flax:benchmarks/journeys/flax_net.py:build`."""
+"""A small residual network for 32 × 32 images in Flax, which `benchmarks/journeys.py` exports."""
 
 from __future__ import annotations
 
