@@ -48,9 +48,9 @@ class Setting:
     shown: bool = True  # the help tells the default
     imagenet: Any = None  # the default for the data set `imagenet`, where it is another
     check: str = ""  # what a value names, by which it is checked early: ghn, file, pattern, library
-    form: str = (
-        ""  # how a value is written: numbers, cores, words, levels (several in one); shape, named_shape, assignment
-    )
+    # How a value is written: numbers, cores, words, levels (several in one); slowdown; shape, named_shape, assignment,
+    # figure_limit (may be given several times).
+    form: str = ""
     needed: bool = False  # there is no default
     name: str = ""
     kind: Any = str  # the type, without None

@@ -57,6 +57,19 @@ def test_the_action_holds_a_latency_to_a_limit(tmp_path: Path, limit: str, code:
 
 
 @needs_bash
+def test_the_action_takes_limits_as_the_command_does(tmp_path: Path) -> None:
+    given = {"model": str(EXAMPLE), "fail-above": "p95_ms=0 p50_ms=100000", "junit": "speed.xml"}
+    done = _step("Profile", tmp_path, **given, **{"fail-below": "items_per_s=1e12"})
+    assert done.returncode == 3
+    told = [line.split(": ")[-1].split()[0] for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert told == ["p95_ms", "items_per_s"]
+    assert "failure" in (tmp_path / "speed.xml").read_text()
+    wrong = _step("Profile", tmp_path, **{"model": str(EXAMPLE), "fail-slower-than": "absent.json:5%"})
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("error: --fail-slower-than absent.json: cannot be read")
+
+
+@needs_bash
 def test_the_action_tells_what_is_wrong_with_a_file(tmp_path: Path) -> None:
     done = _step("Predict", tmp_path, model="absent.onnx", output="init.onnx")
     assert done.returncode == 1

@@ -1,14 +1,25 @@
-"""Types of options: several values (`1,8,32`, `0-3`, `cpu,cuda`), a shape, an assignment."""
+"""Types of options: several values (`1,8,32`, `0-3`, `cpu,cuda`), a shape, an assignment, a limit."""
 
 from __future__ import annotations
 
 import ast
+import math
 
 import click
 
 from onnx_ghn.profiling.optimization_levels import OPTIMIZATIONS
 
-__all__ = ["assignment", "cores", "levels", "named_shape", "numbers", "shape", "words"]
+__all__ = [
+    "assignment",
+    "cores",
+    "figure_limit",
+    "levels",
+    "named_shape",
+    "numbers",
+    "shape",
+    "slowdown",
+    "words",
+]
 
 
 def numbers(value: str | tuple[int, ...], ranges: bool = False) -> tuple[int, ...]:
@@ -64,6 +75,37 @@ def named_shape(text: str | tuple[str, tuple[int, ...]]) -> tuple[str, tuple[int
         return text
     name, _, sides = text.rpartition(":")
     return name, shape(sides)
+
+
+def figure_limit(text: str | tuple[str, float]) -> tuple[str, float]:
+    """A type of options: the name of a figure and a number, such as `p95_ms=12`."""
+    if isinstance(text, tuple):
+        return text
+    name, equals, value = text.partition("=")
+    number = _number(value)
+    if not name or not equals or number is None:
+        raise click.BadParameter(f"{text!r} must be FIGURE=NUMBER, such as p95_ms=12")
+    return name.strip(), number
+
+
+def slowdown(text: str | tuple[str, float]) -> tuple[str, float]:
+    """A type of options: a file, or none, and a percentage from 0, such as `baseline.json:5%`."""
+    if isinstance(text, tuple):
+        return text
+    name, _, share = text.rpartition(":")
+    number = _number(share.removesuffix("%")) if share.endswith("%") else None
+    if number is None or number < 0:
+        raise click.BadParameter(f"{text!r} must be BASELINE.json:PERCENT%, such as baseline.json:5%")
+    return name, number
+
+
+def _number(text: str) -> float | None:
+    """A finite number; None for anything else."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def assignment(text: str) -> tuple[str, object]:

@@ -15,6 +15,7 @@ from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.profile_output import Files, print_profile
 from onnx_ghn.cli.terminal import bar, say
 from onnx_ghn.errors import OptionError, RuntimeFailure
+from onnx_ghn.profiling.gates import Gates
 from onnx_ghn.profiling.settings import Axes, Settings
 from onnx_ghn.settings import setting
 
@@ -27,6 +28,7 @@ def profile(
     model: str,
     axes: Axes,
     settings: Settings,
+    gates: Gates,
     files: Files,
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = setting(
         (),
@@ -41,8 +43,10 @@ def profile(
     """Measure how fast MODEL runs through onnxruntime: latency, throughput, memory, operators, roofline.
 
     Several values (--batch 1,8 --threads 1,2) make a sweep. Each point runs in a process of its own.
+    With --fail-above, --fail-below or --fail-slower-than the exit code is 3 where a point does not keep to them.
     """
-    files.check([model, axes.against, settings.inputs, *settings.custom_op_libraries])
+    baseline = None if gates.fail_slower_than is None else gates.fail_slower_than[0] or None
+    files.check([model, axes.against, settings.inputs, baseline, *settings.custom_op_libraries])
     if files.trace and (axes.estimate or not settings.operators):
         raise OptionError("--trace records operators: leave --no-operators and --estimate out")
     if axes.against is not None and not axes.estimate:
@@ -55,9 +59,11 @@ def profile(
             model,
             settings=dataclasses.replace(settings, shapes=_named(model, shapes)),
             trace=files.trace is not None,
+            gates=gates,
             progress=lambda doing, done, total: shown.show(done, total, f"{what}: {doing}"),
             **vars(axes),
         )
+    files.write_junit(report)
     if not report.interrupted and len(report.points) == 1 and report.points[0].error is not None:
         raise RuntimeFailure(f"{model}: {report.points[0].error}")
     if as_json:
@@ -67,11 +73,15 @@ def profile(
     files.write(report, quiet=as_json)
     for line in report.errors:
         say(f"error: {line}")
+    for line in report.failures:
+        say(f"failed: {line}")
     if report.interrupted:
         say("interrupted: what was measured until then is above")
         sys.exit(130)
     if report.errors:
         sys.exit(1)
+    if report.failures:
+        sys.exit(3)
 
 
 def _named(model: str, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, tuple[int, ...]]:

@@ -32,6 +32,7 @@ class Files(Settings):
     plot: str | None = setting(
         None, "Draw latencies, operators and roofline, as an .svg, .png or .pdf file.", metavar="FILE"
     )
+    junit: str | None = setting(None, "Write JUnit XML, a test case for each point, to an .xml file.", metavar="FILE")
     force: bool = setting(False, "Overwrite existing output files.")
 
     def check(self, inputs: Sequence[str | None]) -> None:
@@ -44,7 +45,8 @@ class Files(Settings):
             OptionError: two outputs have one name.
             ModelWriteError: one cannot be written.
         """
-        named = [file for file in (self.csv_file, self.operators_csv, self.trace, self.plot) if file is not None]
+        every = self.csv_file, self.operators_csv, self.trace, self.plot, self.junit
+        named = [file for file in every if file is not None]
         if len({os.path.realpath(file) for file in named}) < len(named):
             raise OptionError("two outputs have the same file; name another")
         kinds = (
@@ -52,6 +54,7 @@ class Files(Settings):
             (self.operators_csv, (".csv",), "a table"),
             (self.trace, (".json",), "a trace"),
             (self.plot, (".svg", ".png", ".pdf"), "a picture"),
+            (self.junit, (".xml",), "JUnit XML"),
         )
         for file, endings, content in kinds:
             if file is not None:
@@ -61,8 +64,16 @@ class Files(Settings):
 
             check_picture(self.plot)
 
+    def write_junit(self, report: ProfileReport) -> None:
+        """Write the test cases, where a file for them is named: also of what failed. Raises ModelWriteError."""
+        if self.junit is not None:
+            from onnx_ghn.onnx_io import write_file
+            from onnx_ghn.profiling.junit import junit_xml
+
+            write_file(self.junit, junit_xml(report), force=self.force)
+
     def write(self, report: ProfileReport, quiet: bool) -> None:
-        """Write those that are named, where anything was measured. Raises ModelWriteError."""
+        """Write the others that are named, where anything was measured. Raises ModelWriteError."""
         from onnx_ghn.onnx_io import write_file
         from onnx_ghn.profiling import export
 
@@ -119,5 +130,8 @@ def print_profile(report: ProfileReport, top: int) -> None:
         say(tables.operators_summary(point))
         for machine in dict.fromkeys(entry.machine for entry in profiled if entry.machine is not None):
             say(tables.machine_line(machine))
+    for check in report.checks:
+        if check.passed:
+            say(f"passed: {check.point.label}: {check.told}")
     if report.comparison is not None:
         print_table(out, tables.comparison_table(report.comparison, top))

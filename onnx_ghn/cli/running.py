@@ -23,7 +23,7 @@ __all__ = ["run_command"]
 
 def run_command(command: click.Command, argv: list[str] | None = None, name: str | None = None) -> None:
     """Run a command: exit 0 done, 2 a usage error, 130 and 143 stopped by Ctrl-C and by SIGTERM, 1 anything else; what
-    is wrong is told in one line on stderr.
+    is wrong is told in one line on stderr. A command that holds a model to limits exits 3 where it breaks them.
     """
     arguments = sys.argv[1:] if argv is None else argv
     _open_standard_streams()

@@ -10,7 +10,17 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import click
 
 from onnx_ghn.cli.checks import check_file, check_ghn, check_library, check_pattern
-from onnx_ghn.cli.number_lists import assignment, cores, levels, named_shape, numbers, shape, words
+from onnx_ghn.cli.number_lists import (
+    assignment,
+    cores,
+    figure_limit,
+    levels,
+    named_shape,
+    numbers,
+    shape,
+    slowdown,
+    words,
+)
 from onnx_ghn.settings import Setting, made, setting_of, settings_of
 
 __all__ = ["Option", "checked", "from_settings"]
@@ -18,8 +28,8 @@ __all__ = ["Option", "checked", "from_settings"]
 Given = TypeVar("Given", str | None, tuple[str, ...])
 
 CHECKS = "onnx_ghn.checks"  # in a context's meta: checks, and what each is of
-_FORMS = {"numbers": numbers, "cores": cores, "words": words, "levels": levels}
-_REPEATED_FORMS = {"shape": shape, "named_shape": named_shape, "assignment": assignment}
+_FORMS = {"numbers": numbers, "cores": cores, "words": words, "levels": levels, "slowdown": slowdown}
+_REPEATED_FORMS = {"shape": shape, "named_shape": named_shape, "assignment": assignment, "figure_limit": figure_limit}
 _CHECKS: dict[str, Callable[[str], None]] = {
     "ghn": check_ghn,
     "file": check_file,

@@ -9,6 +9,7 @@ from typing import Any
 from onnx_ghn.profiling.settings import Point, Settings
 
 __all__ = [
+    "Check",
     "Comparison",
     "Latency",
     "Machine",
@@ -163,6 +164,19 @@ class Ratio:
 
 
 @dataclasses.dataclass(frozen=True)
+class Check:
+    """What one point was held to, and whether it kept to it."""
+
+    point: Point
+    requirement: str  # "p95_ms at most 12"
+    passed: bool
+    told: str  # what was found
+    value: float | None = None  # the figure, or the ratio of the medians
+    low: float | None = None  # 95 % interval of the ratio
+    high: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Comparison:
     """Outputs of all nodes of two models on the same inputs, in the order of the graph."""
 
@@ -187,6 +201,7 @@ class ProfileReport:
     against_points: tuple[PointResult, ...] = ()
     ratios: tuple[Ratio, ...] = ()
     comparison: Comparison | None = None
+    checks: tuple[Check, ...] = ()
     interrupted: bool = False
     trace_events: Sequence[Mapping[str, Any]] = dataclasses.field(default=(), repr=False)
 
@@ -201,6 +216,11 @@ class ProfileReport:
         """One line for each point that failed."""
         found: list[PointResult | Ratio] = [*self.points, *self.against_points, *self.ratios]
         return [f"{entry.point.label}: {entry.error}" for entry in found if entry.error is not None]
+
+    @property
+    def failures(self) -> list[str]:
+        """One line for each requirement that a point did not keep to."""
+        return [f"{check.point.label}: {check.told}" for check in self.checks if not check.passed]
 
     def to_dict(self) -> dict[str, object]:
         """For JSON; docs/profiling.md describes the keys."""

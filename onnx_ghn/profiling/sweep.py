@@ -12,7 +12,9 @@ from typing import TypeVar
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.limits import available_cores
 from onnx_ghn.profiling import pairs, processes
+from onnx_ghn.profiling.baseline import Baseline, read_baseline
 from onnx_ghn.profiling.feeds import candidate_feeds, check_shapes
+from onnx_ghn.profiling.gates import Gates, held
 from onnx_ghn.profiling.machine import measure_machine, system_info
 from onnx_ghn.profiling.measuring import estimate_point, measure_point
 from onnx_ghn.profiling.report import Comparison, Machine, PointResult, ProfileReport, Ratio
@@ -41,6 +43,7 @@ def profile(
     compare_outputs: bool = False,
     estimate: bool = False,
     trace: bool = False,
+    gates: Gates | None = None,
     progress: Progress | None = None,
 ) -> ProfileReport:
     """Measure a model file at each combination of the given values.
@@ -54,6 +57,7 @@ def profile(
         compare_outputs: with `against`, compare the outputs of all nodes (`ProfileReport.comparison`).
         estimate: run nothing; estimate from the graph and the machine's peak.
         trace: keep the events of the profiled runs (`ProfileReport.trace_events`).
+        gates: what each point is held to (`ProfileReport.checks`); see `Gates`.
         progress: called before each job.
 
     Returns:
@@ -63,7 +67,8 @@ def profile(
     Raises:
         ModelReadError: a file that cannot be read. OptionError: options that make no sense for the model.
     """
-    settings = settings or Settings()
+    settings, gates = settings or Settings(), gates or Gates()
+    gates.check(settings, estimate, against is not None)
     if compare_outputs and against is None:
         raise OptionError("comparing outputs needs a second model: `against`")
     if estimate and against is not None:
@@ -84,6 +89,11 @@ def profile(
         for size in {point.batch for point in points}:
             next(candidate_feeds(spec.inputs, batch=size, shapes=settings.shapes, file=settings.inputs))
     model, other = specs[0], specs[1] if against is not None else None
+    system = system_info()
+    baseline = None
+    if gates.fail_slower_than is not None and gates.fail_slower_than[0]:
+        baseline = read_baseline(gates.fail_slower_than[0])
+        _check_baseline(baseline, points, model, settings, str(system["processor"]))
     with scratch_folder() as folder:
         if model.is_incomplete:  # an estimate needs shapes alone
             specs = [dataclasses.replace(model, path=_completed(model.path, Path(folder)))]
@@ -94,15 +104,26 @@ def profile(
         size_bytes=model.size_bytes,
         parameters=model.parameters,
         settings=settings,
-        system=system_info(),
+        system=system,
         points=tuple(sweep.points[0]),
         against=None if other is None else other.path,
         against_points=tuple(sweep.points[1]),
         ratios=tuple(sweep.ratios),
         comparison=sweep.comparison,
+        checks=held(gates, sweep.points[0], sweep.ratios, baseline, settings.seed),
         interrupted=interrupted,
         trace_events=tuple(sweep.events),
     )
+
+
+def _check_baseline(
+    baseline: Baseline, points: Sequence[Point], model: ModelSpec, settings: Settings, processor: str
+) -> None:
+    """Refuse a baseline of something else before anything is measured."""
+    for point in points:
+        feeds = candidate_feeds(model.inputs, batch=point.batch, shapes=settings.shapes, file=settings.inputs)
+        shapes = ({name: (str(array.dtype), array.shape) for name, array in feed.items()} for feed, _ in feeds)
+        baseline.check(point, shapes, processor)
 
 
 def _completed(path: str, folder: Path) -> str:

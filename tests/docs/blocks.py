@@ -26,11 +26,11 @@ class Command:
 
     @property
     def words(self) -> list[str]:
-        """Without comments and variables before it."""
+        """Without comments, variables before it, and the file that it is written to."""
         words = shlex.split(self.line, comments=True)
         while "=" in words[0]:
             words.pop(0)
-        return words
+        return words[: words.index(">")] if ">" in words else words
 
 
 @dataclasses.dataclass(frozen=True)
