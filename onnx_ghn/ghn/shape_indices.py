@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ShapeIndices", "four_axes"]
+__all__ = ["ShapeIndices", "four_axes", "seen_channels"]
 
 _CACHE_SIZE = 65_536  # distinct shapes kept; a training run over DeepNets-1M meets a few thousand
 
@@ -47,13 +47,18 @@ def _tables(num_classes: int, max_kernel: int) -> tuple[npt.NDArray[np.int64], n
     The seen values: 1, 3, num_classes, 8 to 64 by 8, 64 to 4096 by 16, 4096 to 8192 by 32 channels; odd
     kernel sizes below max(12, max_kernel), 14 and 16. Every other size counts as its nearest seen one.
     """
-    channels = _sorted([1, 3, num_classes, *range(8, 64, 8), *range(64, 4096, 16), *range(4096, 8193, 32)])
+    channels = seen_channels(num_classes)
     kernels = _sorted([*range(1, max(12, max_kernel), 2), 14, 16])
     channel_table, kernel_table = _nearest(channels), _nearest(kernels)
     # 4 to 7 channels count as 8, whatever is nearer and even where that is num_classes.
     channel_table[4:8] = np.searchsorted(channels, 8)
     kernel_table[2] = np.searchsorted(kernels, 3)  # 2×2, not seen in training, counts as 3×3
     return channel_table, kernel_table, len(channels), len(kernels)
+
+
+def seen_channels(num_classes: int) -> npt.NDArray[np.int64]:
+    """The channel counts that have a row of their own, ascending: the rows of the table but the last."""
+    return _sorted([1, 3, num_classes, *range(8, 64, 8), *range(64, 4096, 16), *range(4096, 8193, 32)])
 
 
 def _sorted(sizes: list[int]) -> npt.NDArray[np.int64]:

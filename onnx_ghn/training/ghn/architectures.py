@@ -52,6 +52,23 @@ class TrainingNet:
         return run_network(self.architecture, tensors, images, large_images=self.large_images, dropout=True)
 
 
+@dataclasses.dataclass(frozen=True)
+class _OfClasses:
+    """A network whose classes are the last rows of its classification layer."""
+
+    net: Net
+    first_class: int
+
+    @property
+    def graph(self) -> ComputationGraph:
+        """See `Net`."""
+        return self.net.graph
+
+    def logits(self, tensors: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """See `Net`."""
+        return self.net.logits(tensors, images)[:, self.first_class :]
+
+
 class ArchitectureStream:
     """Nets by step, from the seed alone: nothing to save, nothing to replay after an interruption.
 
@@ -62,6 +79,8 @@ class ArchitectureStream:
         limits: which nets are drawn.
         large_images: the networks' ImageNet form.
         image_size: pixels a side, of the families' networks.
+        first_class: as many rows of the classification layers come before those of the classes, which are of other
+            data sets; no network's logits have them.
 
     Raises:
         OptionError: networks of families for large images.
@@ -76,9 +95,11 @@ class ArchitectureStream:
         *,
         large_images: bool = False,
         image_size: int = 32,
+        first_class: int = 0,
     ) -> None:
         self.rules = split_rules(split)
-        self.num_classes = num_classes
+        self.first_class = first_class
+        self.num_classes = first_class + num_classes
         self.seed = seed
         self.limits = limits or NetLimits()
         self.large_images = large_images
@@ -87,7 +108,7 @@ class ArchitectureStream:
                 raise OptionError("`families`: those networks are in the form for small images")
             from onnx_ghn.training.ghn.family_nets import FamilyPool
 
-            self._families = FamilyPool(num_classes, image_size, seed)
+            self._families = FamilyPool(self.num_classes, image_size, seed)
 
     def meta_batch(self, step: int, size: int) -> list[Net]:
         """The nets of a step. A meta-batch of too many nodes for memory is drawn again, as published."""
@@ -96,7 +117,7 @@ class ArchitectureStream:
             nets = [self._draw(rng) for _ in range(size)]
             if sum(len(net.graph) for net in nets) <= max(_MAX_NODES, 280 * size):
                 break
-        return nets
+        return [_OfClasses(net, self.first_class) for net in nets] if self.first_class else nets
 
     def _draw(self, rng: np.random.Generator) -> Net:
         limits = self.limits

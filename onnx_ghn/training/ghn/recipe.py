@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.ghn import GHN, GHNConfig, load_ghn, new_ghn
+from onnx_ghn.ghn.further_classes import with_classes
 from onnx_ghn.settings import values
 from onnx_ghn.training.ghn.architectures import ArchitectureStream
 from onnx_ghn.training.ghn.settings import GHNSettings, GHNShape, GHNTraining, NetLimits
+from onnx_ghn.training.ghn.tasks import Task
 from onnx_ghn.training.ghn.trainer import GHNTrainer, TrainConfig
 from onnx_ghn.training.group import Group
 from onnx_ghn.vision import load_dataset, train_stream
@@ -38,20 +42,33 @@ def ghn_trainer(
     Raises:
         OnnxGhnError: images or a GHN that cannot be read, or settings that make no sense.
     """
-    data = load_dataset(settings.dataset, settings.data_dir, "train", download=settings.download)
-    images = train_stream(
-        data, settings.batch_size, seed=settings.seed, resize_to=settings.image_size, channels_last=True
-    )
-    nets = ArchitectureStream(
+    sets = [load_dataset(settings.dataset, settings.data_dir, "train", download=settings.download)]
+    sets += [load_dataset(path, settings.data_dir, "train") for path in settings.also]
+    streams = [
+        train_stream(data, settings.batch_size, seed=settings.seed, resize_to=settings.image_size, channels_last=True)
+        for data in sets
+    ]
+    # Each data set's classes follow those of the ones before it, so that the GHN has rows for every one of them.
+    counts = [len(data.classes) for data in sets]
+    tasks = [
+        Task(_nets(settings, first, n_classes), images)
+        for first, n_classes, images in zip(accumulate([0, *counts]), counts, streams, strict=False)
+    ]
+    ghn = _ghn(settings, _ghn_config(settings, sum(counts), folder.name), given).to(device)
+    config = _train_config(settings, streams[0].steps_per_epoch)
+    return GHNTrainer(ghn, tasks[0].nets, streams[0], config, folder, group, further=tasks[1:])
+
+
+def _nets(settings: GHNSettings, first_class: int, n_classes: int) -> ArchitectureStream:
+    return ArchitectureStream(
         settings.split,
-        len(data.classes),
+        n_classes,
         settings.seed,
         NetLimits(**values(settings, NetLimits) | {"any_size": settings.image_size is not None}),
         large_images=settings.dataset == "imagenet",
         image_size=settings.image_size or 32,
+        first_class=first_class,
     )
-    ghn = _ghn(settings, _ghn_config(settings, len(data.classes), folder.name), given).to(device)
-    return GHNTrainer(ghn, nets, images, _train_config(settings, images.steps_per_epoch), folder, group)
 
 
 def _ghn(settings: GHNSettings, config: GHNConfig, given: Collection[str]) -> GHN:
@@ -64,6 +81,9 @@ def _ghn(settings: GHNSettings, config: GHNConfig, given: Collection[str]) -> GH
             own, asked = own[0], asked[0]
         if setting in given and own != asked:
             raise OptionError(f"`{setting}`: {settings.ckpt} has {field} {own}, not {asked}; leave it out, or `ckpt`")
+    if settings.also and ghn.config.num_classes != config.num_classes:
+        ghn = with_classes(ghn, config.num_classes, settings.seed)
+        ghn.config = dataclasses.replace(ghn.config, dataset=config.dataset)
     return ghn
 
 
@@ -80,7 +100,7 @@ def _ghn_config(settings: GHNSettings, num_classes: int, name: str) -> GHNConfig
         "kernel_slice": "centre" if is_graphormer else "corner",
         "kernel_overflow": "interpolate" if is_graphormer else "tile",
         "name": name,
-        "dataset": settings.dataset,
+        "dataset": ", ".join([settings.dataset, *(Path(path).stem for path in settings.also)]),
     }
     return GHNConfig(**values(settings, GHNShape) | own)
 

@@ -65,10 +65,15 @@ class GHNTraining(RunConfig):
     meta_batch_size: int = setting(1, "Networks per step.", "-m", least=1)  # over all processes
     accumulate: int = setting(1, "Batches of networks per optimiser step.", least=1)
     own_images: bool = setting(False, "Give each network of a step its own images.")  # published: all get the same
+    also_share: float = setting(0.5, "Share of the networks that learn from the data sets of --also.", least=0, most=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _GHNData(ImageData):
+    also: tuple[str, ...] = setting(
+        (), "A further data set, a folder or zip archive with classes of its own; may be given several times.",
+        metavar="DATA",
+    )  # fmt: skip
     batch_size: int = setting(
         64, "Images that a network sees in a step (default: 64, for imagenet 256).", "-b", least=1, imagenet=256
     )

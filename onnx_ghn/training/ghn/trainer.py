@@ -17,6 +17,7 @@ from onnx_ghn.training.classifiers import ImageSource
 from onnx_ghn.training.ghn.architectures import ArchitectureStream
 from onnx_ghn.training.ghn.settings import GHNTraining
 from onnx_ghn.training.ghn.step import ghn_step
+from onnx_ghn.training.ghn.tasks import Task, draw_tasks
 from onnx_ghn.training.group import Group
 from onnx_ghn.training.loop import TrainingLoop
 from onnx_ghn.training.optimizers import Optimizers
@@ -58,6 +59,7 @@ class GHNTrainer(TrainingLoop):
         config: how to train.
         folder: of the checkpoint and the log; None keeps nothing.
         group: of processes; each takes its share of the nets of a step.
+        further: data sets that `config.also_share` of the networks learn from, with networks for their classes.
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class GHNTrainer(TrainingLoop):
         config: TrainConfig,
         folder: Path | None = None,
         group: Group | None = None,
+        further: Sequence[Task] = (),
     ) -> None:
-        self.ghn, self.nets, self.images, self.config = ghn, nets, images, config
+        self.ghn, self.config = ghn, config
+        self.task, self.further = Task(nets, images), further
         self.optimizers = Optimizers(ghn, config)
         state = TrainingState(
             ghn,
@@ -105,13 +109,13 @@ class GHNTrainer(TrainingLoop):
         failed = False
         for part in range(config.accumulate):
             number = step * config.accumulate + part
-            nets = self.nets.meta_batch(number, config.meta_batch_size)
-            mine = self.group.share(list(enumerate(nets)), [len(net.graph) for net in nets])
+            nets = draw_tasks(self.task, self.further, config.also_share, number, config.meta_batch_size)
+            mine = self.group.share(list(enumerate(nets)), [len(net.graph) for net, _ in nets])
             try:
                 result = ghn_step(
                     self.ghn,
-                    [net for _, net in mine],
-                    self._batches(number, [index for index, _ in mine]),
+                    [net for _, (net, _) in mine],
+                    self._batches(number, [(index, images) for index, (_, images) in mine]),
                     n_nets=len(nets) * config.accumulate,
                     net_clip=config.net_clip,
                     label_smoothing=config.label_smoothing,
@@ -140,15 +144,18 @@ class GHNTrainer(TrainingLoop):
             "skipped": float(is_lost),
         }
 
-    def _batches(self, number: int, nets: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """Images and classes of nets of a meta-batch, by their indices in it."""
+    def _batches(self, number: int, nets: Sequence[tuple[int, ImageSource]]) -> list[tuple[Tensor, Tensor]]:
+        """Images and classes of nets of a meta-batch, by their indices in it and where their images come from."""
+        size = self.config.meta_batch_size
+        steps = [number * size + index if self.config.own_images else number for index, _ in nets]
+        made: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # networks of one data set may share their images
+        for step, (_, source) in zip(steps, nets, strict=True):
+            if (id(source), step) not in made:
+                made[id(source), step] = self._batch(source, step)
+        return [made[id(source), step] for step, (_, source) in zip(steps, nets, strict=True)]
 
-        def batch(step: int) -> tuple[Tensor, Tensor]:
-            images, targets = self.images.batch(step)
-            dtype = torch.bfloat16 if self.config.amp else torch.float32
-            images = images.to(self.ghn.device, dtype).contiguous(memory_format=torch.channels_last)
-            return images, targets.to(self.ghn.device)
-
-        if self.config.own_images:
-            return [batch(number * self.config.meta_batch_size + index) for index in nets]
-        return [batch(number)] * len(nets)
+    def _batch(self, source: ImageSource, step: int) -> tuple[Tensor, Tensor]:
+        images, targets = source.batch(step)
+        dtype = torch.bfloat16 if self.config.amp else torch.float32
+        images = images.to(self.ghn.device, dtype).contiguous(memory_format=torch.channels_last)
+        return images, targets.to(self.ghn.device)
