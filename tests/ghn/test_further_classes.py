@@ -18,6 +18,7 @@ def channel_row(ghn: GHN, count: int) -> torch.Tensor:
     return ghn.shape_enc.embed_channel.weight[index]
 
 
+@torch.no_grad()
 def test_rows_of_classes_and_counts_stay_and_new_ones_join() -> None:
     before = new_ghn(CONFIG, seed=3)
     after = with_classes(before, 210, seed=5)
