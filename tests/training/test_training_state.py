@@ -133,12 +133,12 @@ def test_the_state_of_another_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_states_record_the_settings_that_they_always_have() -> None:
-    """One more would refuse the states of runs that did without it; one less would let another run go on."""
+    """One more must have the default of what runs did without it; one less would let another run go on."""
     shared = {"opt", "lr", "wd", "grad_clip", "amp", "seed", "save_interval", "log_interval", "patience"}
     net = {"epochs", "steps_per_epoch", "scheduler", "label_smoothing", "drop_path_prob", "auxiliary_weight"}
     ghn = {"steps", "meta_batch_size", "net_clip", "scheduler", "lr_steps", "gamma", "warmup", "label_smoothing", "ema"}
     assert Settings.of(NetTrainConfig(steps_per_epoch=1)).values.keys() == shared | net
-    assert Settings.of(TrainConfig(steps=1)).values.keys() == shared | ghn | {"accumulate", "own_images"}
+    assert Settings.of(TrainConfig(steps=1)).values.keys() == shared | ghn | {"accumulate", "own_images", "also_share"}
     assert Settings.of(DetectorConfig()).values.keys() == shared | {"epochs", "batch_size", "lr_step", "gamma"}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from onnx_ghn.ghn import GHN, save_ghn
 from onnx_ghn.settings import required
 from onnx_ghn.training.classifiers import ImageSource
-from onnx_ghn.training.ghn.architectures import ArchitectureStream
+from onnx_ghn.training.ghn.architectures import ArchitectureStream, Net
 from onnx_ghn.training.ghn.settings import GHNTraining
 from onnx_ghn.training.ghn.step import ghn_step
 from onnx_ghn.training.ghn.tasks import Task, draw_tasks
@@ -72,8 +72,8 @@ class GHNTrainer(TrainingLoop):
         group: Group | None = None,
         further: Sequence[Task] = (),
     ) -> None:
-        self.ghn, self.config = ghn, config
-        self.task, self.further = Task(nets, images), further
+        self.ghn, self.nets, self.images, self.config = ghn, nets, images, config
+        self.further = further
         self.optimizers = Optimizers(ghn, config)
         state = TrainingState(
             ghn,
@@ -109,7 +109,7 @@ class GHNTrainer(TrainingLoop):
         failed = False
         for part in range(config.accumulate):
             number = step * config.accumulate + part
-            nets = draw_tasks(self.task, self.further, config.also_share, number, config.meta_batch_size)
+            nets = self._drawn(number)
             mine = self.group.share(list(enumerate(nets)), [len(net.graph) for net, _ in nets])
             try:
                 result = ghn_step(
@@ -143,6 +143,11 @@ class GHNTrainer(TrainingLoop):
             "grad_norm": norm,
             "skipped": float(is_lost),
         }
+
+    def _drawn(self, number: int) -> list[tuple[Net, ImageSource]]:
+        """The networks of a meta-batch, and where the images of each come from."""
+        first, config = Task(self.nets, self.images), self.config
+        return draw_tasks(first, self.further, config.also_share, number, config.meta_batch_size)
 
     def _batches(self, number: int, nets: Sequence[tuple[int, ImageSource]]) -> list[tuple[Tensor, Tensor]]:
         """Images and classes of nets of a meta-batch, by their indices in it and where their images come from."""
