@@ -67,6 +67,7 @@ class GHNConfig:
     name: str = ""  # of the checkpoint, for people
     dataset: str = ""  # what it was trained on, for people
     seed: int | None = None  # of the initialisation, if known
+    first_classes: int = 0  # how many of the classes are those of the first of several data sets; 0: there is one
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -79,6 +80,10 @@ class GHNConfig:
         for key, largest in _LARGEST.items():
             if not 1 <= getattr(self, key) <= largest:
                 raise CheckpointError(f"GHN config: {key} is {getattr(self, key)}, must be 1 to {largest}")
+        if not 0 <= self.first_classes <= self.num_classes:
+            raise CheckpointError(
+                f"GHN config: first_classes is {self.first_classes}, must be 0 to num_classes, {self.num_classes}"
+            )
         if not all(1 <= size <= _LARGEST_SHAPE for size in self.max_shape):
             raise CheckpointError(f"GHN config: max_shape {self.max_shape} must hold sizes of 1 to {_LARGEST_SHAPE}")
         if self.max_shape[2] != self.max_shape[3]:
@@ -100,12 +105,16 @@ class GHNConfig:
             return
         if key == "seed":
             expected: type | tuple[type, ...] = (int, type(None))
-        elif key in _LARGEST:
+        elif key in _LARGEST or key == "first_classes":
             expected = int
         else:
             expected = bool if isinstance(type(self).__dataclass_fields__[key].default, bool) else str
         if not isinstance(value, expected) or (expected is not bool and isinstance(value, bool)):
             raise CheckpointError(f"GHN config: {key} is {value!r}, a {type(value).__name__}")
+
+    def knows_classes(self, count: int) -> bool:
+        """Whether the first rows that it decodes for a layer of so many classes were trained as those of one."""
+        return count in (self.num_classes, self.first_classes or self.num_classes)
 
     @property
     def cutoff(self) -> int:

@@ -28,7 +28,7 @@ def with_classes(ghn: GHN, num_classes: int, seed: int = 0) -> GHN:
         seed: of the new rows, which are drawn as those of a new GHN are.
 
     Raises:
-        OptionError: fewer classes, or the decoder of GHN-1, whose rows depend on each other.
+        OptionError: fewer classes, or the decoder mlp, whose one matrix gives all rows.
     """
     config = ghn.config
     if num_classes < config.num_classes:
@@ -36,7 +36,8 @@ def with_classes(ghn: GHN, num_classes: int, seed: int = 0) -> GHN:
     if not isinstance(ghn.decoder, ConvDecoder):
         raise OptionError(f"`num_classes` {num_classes}: only GHNs with the decoder conv take further classes")
     grown = new_ghn(dataclasses.replace(config, num_classes=num_classes), seed)
-    grown.config = dataclasses.replace(config, num_classes=num_classes)
+    first = config.first_classes or (config.num_classes if num_classes > config.num_classes else 0)
+    grown.config = dataclasses.replace(config, num_classes=num_classes, first_classes=first)
     own = ghn.state_dict()
     for name, values in grown.state_dict().items():
         if name == "shape_enc.embed_channel.weight":

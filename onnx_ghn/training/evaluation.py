@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from onnx_ghn.deepnets1m import Architecture
-from onnx_ghn.errors import GraphError
+from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.evaluate import Logits, accuracy, architecture_logits, batch_statistics_mode
 from onnx_ghn.json_types import Json
 from onnx_ghn.progress import Bar, no_bar
@@ -69,6 +69,8 @@ def evaluate_networks(
         GraphError: the graph of the only network cannot be built.
     """
     judge = Judge(images)
+    if ghn is not None and networks.first_class >= ghn.config.num_classes:
+        raise OptionError(f"`first_class` {networks.first_class}: the GHN has {ghn.config.num_classes} classes")
     chosen = choose(
         networks.split, n=networks.count, large_images=images.large, arch=networks.arch, file=networks.file,
         seed=networks.seed, width=networks.width,
@@ -93,19 +95,21 @@ def evaluate_networks(
 
 
 def _evaluate(choice: Choice, ghn: GHN | None, networks: Networks, images: Images, judge: Judge, device: str) -> Row:
+    first = networks.first_class
+    n_classes = first + judge.n_classes  # the rows of classes before the data set's are there, and not asked
     if isinstance(choice.net, Architecture):
-        tensors = _tensors(choice, choice.net, ghn, networks, images, judge.n_classes)
+        tensors = _tensors(choice, choice.net, ghn, networks, images, n_classes)
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         logits = architecture_logits(choice.net, tensors, large_images=images.large, bfloat16=networks.amp)
-        return judge.measure(lambda batch: logits(batch.to(device)))
-    module = make_module(choice, judge.n_classes, small_images=not images.large)
+        return judge.measure(lambda batch: logits(batch.to(device))[:, first:])
+    module = make_module(choice, n_classes, small_images=not images.large)
     if ghn is None:
         kaiming_(module, networks.seed)
     else:
         size = images.image_size or (224 if images.large else 32)
-        load_tensors(module, predict_net(ghn, choice.net, module, judge.n_classes, size))
+        load_tensors(module, predict_net(ghn, choice.net, module, n_classes, size))
     with batch_statistics_mode(module.to(device)) as run:
-        return judge.measure(lambda batch: run(batch.to(device)))
+        return judge.measure(lambda batch: run(batch.to(device))[:, first:])
 
 
 def _tensors(

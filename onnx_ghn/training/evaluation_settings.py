@@ -44,6 +44,9 @@ class Networks(Settings):
     width: Width = setting("split", "Widths of the split (32; wide: 128), or drawn by the published training rule.")
     amp: bool = setting(False, "Run the networks in bfloat16.")  # those of DeepNets-1M
     seed: int = setting(1111, "Seed of sampled networks.", "-s", least=0)  # and of random weights
+    first_class: int = setting(
+        0, "The class of the GHN that is the data set's first, where it was trained on several (--also).", least=0
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

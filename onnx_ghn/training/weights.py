@@ -95,7 +95,7 @@ def predict_net(
         tensors = predict_architecture(ghn, net, num_classes, large_images=image_size > 64)
     else:
         tensors = predict_module(ghn, module, image_size)
-    if ghn.config.num_classes != num_classes:
+    if not ghn.config.knows_classes(num_classes):
         last = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)][-1]
         tensors = {name: t for name, t in tensors.items() if not name.startswith(f"{last}.")}
     return tensors

@@ -89,7 +89,8 @@ def test_examples_give_what_torch_gives(name: str, example: str, tmp_path: Path)
 def test_networks_of_a_zoo_give_what_torch_gives(arch: str, tmp_path: Path) -> None:
     from torchvision import models
 
-    from onnx_ghn.exporters.pytorch import LiveModule, to_model
+    from onnx_ghn.exporters.pytorch import LiveModule
+    from onnx_ghn.exporters.roundtrip import to_model
 
     net = models.get_model(arch, weights=None, **({"aux_logits": False} if arch == "googlenet" else {}))
     with to_model(LiveModule(net, torch.zeros(1, 3, 224, 224))) as exported:

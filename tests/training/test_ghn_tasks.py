@@ -11,7 +11,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from onnx_ghn.cli.train_ghn import train_ghn
-from onnx_ghn.ghn import GHNConfig, load_ghn, new_ghn, save_ghn
+from onnx_ghn.errors import OptionError
+from onnx_ghn.ghn import GHN, GHNConfig, load_ghn, new_ghn, save_ghn
+from onnx_ghn.training.evaluation import evaluate_networks
+from onnx_ghn.training.evaluation_settings import Images, Networks
 from onnx_ghn.training.ghn.architectures import ArchitectureStream
 from onnx_ghn.training.ghn.settings import NetLimits
 from onnx_ghn.training.ghn.tasks import Task, draw_tasks
@@ -91,6 +94,12 @@ def class_folders(home: Path, classes: str) -> Path:
     return home
 
 
+def accuracy_of(ghn: GHN, data: Path, first_class: int) -> list[float]:
+    networks = Networks(split="test", count=4, first_class=first_class)
+    rows = evaluate_networks(networks, Images(dataset=str(data), batch_size=8), ghn)
+    return [float(row["top1"]) for row in rows]
+
+
 def test_the_command_gives_the_ghn_rows_for_all_classes(tmp_path: Path) -> None:
     ten, two = class_folders(tmp_path / "ten", "abcdefghij"), class_folders(tmp_path / "two", "xy")
     start = new_ghn(GHNConfig.preset("ghn2", hid=8, max_shape=(16, 16, 7, 7), num_classes=10), seed=1)
@@ -100,8 +109,12 @@ def test_the_command_gives_the_ghn_rows_for_all_classes(tmp_path: Path) -> None:
     result = CliRunner().invoke(train_ghn, [*map(str, options)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     trained = load_ghn(tmp_path / "run" / "ghn")
-    assert trained.config.num_classes == 12
+    assert (trained.config.num_classes, trained.config.first_classes) == (12, 10)
     assert trained.config.dataset == f"{ten}, two"
+    judged = [accuracy_of(trained, two, first_class=first) for first in (0, 10)]
+    assert judged[0] != judged[1]  # other rows, other answers
+    with pytest.raises(OptionError, match="`first_class` 12: the GHN has 12 classes"):
+        accuracy_of(trained, two, first_class=12)
     before = dict(start.named_parameters())["bias_class.1.bias"]
     after = dict(trained.named_parameters())["bias_class.1.bias"]
     assert after.shape == (12,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def ghn_trainer(
         Task(_nets(settings, first, n_classes), images)
         for first, n_classes, images in zip(accumulate([0, *counts]), counts, streams, strict=False)
     ]
-    ghn = _ghn(settings, _ghn_config(settings, sum(counts), folder.name), given).to(device)
+    ghn = _ghn(settings, _ghn_config(settings, counts, folder.name), given).to(device)
     config = _train_config(settings, streams[0].steps_per_epoch)
     return GHNTrainer(ghn, tasks[0].nets, streams[0], config, folder, group, further=tasks[1:])
 
@@ -87,12 +87,13 @@ def _ghn(settings: GHNSettings, config: GHNConfig, given: Collection[str]) -> GH
     return ghn
 
 
-def _ghn_config(settings: GHNSettings, num_classes: int, name: str) -> GHNConfig:
+def _ghn_config(settings: GHNSettings, counts: Sequence[int], name: str) -> GHNConfig:
     is_graphormer = settings.hypernet == "graphormer"
     side = 16 if settings.dataset == "imagenet" else 11
     own = {
         "max_shape": (settings.max_shape, settings.max_shape, side, side),
-        "num_classes": num_classes,
+        "num_classes": sum(counts),
+        "first_classes": counts[0] if len(counts) > 1 else 0,
         "weight_norm": settings.weight_norm or is_graphormer,
         "ve": settings.virtual_edges > 1 or is_graphormer,
         "ve_cutoff": settings.virtual_edges if settings.virtual_edges > 1 else _CUTOFF,
