@@ -48,8 +48,8 @@ class Setting:
     shown: bool = True  # the help tells the default
     imagenet: Any = None  # the default for the data set `imagenet`, where it is another
     check: str = ""  # what a value names, by which it is checked early: ghn, file, pattern, library
-    # How a value is written: numbers, cores, words, levels (several in one); slowdown; shape, named_shape, assignment,
-    # figure_limit (may be given several times).
+    # How a value is written: numbers, cores, words, levels (several in one); slowdown, named_file; shape, named_shapes,
+    # named_sizes, assignment, figure_limit (may be given several times).
     form: str = ""
     needed: bool = False  # there is no default
     name: str = ""

@@ -14,7 +14,9 @@ __all__ = [
     "cores",
     "figure_limit",
     "levels",
-    "named_shape",
+    "named_file",
+    "named_shapes",
+    "named_sizes",
     "numbers",
     "shape",
     "slowdown",
@@ -69,12 +71,38 @@ def shape(text: str | tuple[int, ...]) -> tuple[int, ...]:
         raise click.BadParameter(f"{text!r} is no shape; write 1x3x224x224") from error
 
 
-def named_shape(text: str | tuple[str, tuple[int, ...]]) -> tuple[str, tuple[int, ...]]:
-    """A type of options: the name of an input, or none, and a shape, such as `images:1x3x224x224`."""
+def named_shapes(text: str | tuple[str, tuple[tuple[int, ...], ...]]) -> tuple[str, tuple[tuple[int, ...], ...]]:
+    """A type of options: the name of an input, or none, and shapes, such as `images:1x3x224x224` or `ids:1x16,1x128`.
+
+    Commas between sides alone (`1,3,224,224`) are one shape.
+    """
     if isinstance(text, tuple):
         return text
     name, _, sides = text.rpartition(":")
-    return name, shape(sides)
+    several = sides.split(",") if "x" in sides or "×" in sides else [sides]
+    return name, tuple(shape(one) for one in several)
+
+
+def named_sizes(text: str | tuple[str, tuple[int, ...]]) -> tuple[str, tuple[int, ...]]:
+    """A type of options: the name of a symbol and its sizes from 0, such as `sequence=16,128`."""
+    if isinstance(text, tuple):
+        return text
+    name, equals, sizes = text.rpartition("=")
+    found = sizes.split(",")
+    if not name or not equals or not all(_is_size(one.strip()) for one in found):
+        raise click.BadParameter(f"{text!r} must be SYMBOL=N,…, such as sequence=16,128")
+    return name.strip(), tuple(int(one) for one in found)
+
+
+def named_file(text: str | tuple[str, str]) -> tuple[str, str]:
+    """A type of options: a name, or none, and a file, such as `sequence=lengths.txt`."""
+    if isinstance(text, tuple):
+        return text
+    name, equals, file = text.partition("=")
+    name, file = (name, file) if equals else ("", name)
+    if not file:
+        raise click.BadParameter(f"{text!r} names no file; write [SYMBOL=]FILE")
+    return name.strip(), file
 
 
 def figure_limit(text: str | tuple[str, float]) -> tuple[str, float]:
@@ -97,6 +125,10 @@ def slowdown(text: str | tuple[str, float]) -> tuple[str, float]:
     if number is None or number < 0:
         raise click.BadParameter(f"{text!r} must be BASELINE.json:PERCENT%, such as baseline.json:5%")
     return name, number
+
+
+def _is_size(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _number(text: str) -> float | None:

@@ -30,34 +30,39 @@ def profile(
     settings: Settings,
     gates: Gates,
     files: Files,
-    shapes: tuple[tuple[str, tuple[int, ...]], ...] = setting(
+    shapes: tuple[tuple[str, tuple[tuple[int, ...], ...]], ...] = setting(
         (),
-        "Shape of an input, such as x:1x3x224x224; may be given several times.",
+        "Shape of an input, such as x:1x3x224x224, or shapes to measure one after the other, such as ids:1x16,1x128; "
+        "may be given several times.",
         option="--shape",
-        form="named_shape",
-        metavar="[INPUT:]DIMS",
+        form="named_shapes",
+        metavar="[INPUT:]DIMS,…",
     ),
     top: int = setting(15, "How many operators to list.", least=1),
     as_json: bool = cli_options.as_json("everything"),
 ) -> None:
     """Measure how fast MODEL runs through onnxruntime: latency, throughput, memory, operators, roofline.
 
-    Several values (--batch 1,8 --threads 1,2) make a sweep. Each point runs in a process of its own.
+    Several values (--batch 1,8 --threads 1,2) make a sweep. Each point runs in a process of its own,
+    but for those of several shapes (--shape ids:1x16,1x128 --size sequence=16,128), which share a session.
     With --fail-above, --fail-below or --fail-slower-than the exit code is 3 where a point does not keep to them.
     """
     baseline = None if gates.fail_slower_than is None else gates.fail_slower_than[0] or None
-    files.check([model, axes.against, settings.inputs, baseline, *settings.custom_op_libraries])
+    lengths = None if settings.lengths is None else settings.lengths[1]
+    files.check([model, axes.against, settings.inputs, baseline, lengths, *settings.custom_op_libraries])
     if files.trace and (axes.estimate or not settings.operators):
         raise OptionError("--trace records operators: leave --no-operators and --estimate out")
     if axes.against is not None and not axes.estimate:
         check_model(axes.against)
     from onnx_ghn.profiling import profile as run
 
+    named = _named(model, shapes)
     what = f"profiling {os.path.basename(model)}"
     with bar(what) as shown:
         report = run(
             model,
-            settings=dataclasses.replace(settings, shapes=_named(model, shapes)),
+            settings=dataclasses.replace(settings, shapes={name: one[0] for name, one in named.items() if not one[1:]}),
+            shapes={name: several for name, several in named.items() if several[1:]},
             trace=files.trace is not None,
             gates=gates,
             progress=lambda doing, done, total: shown.show(done, total, f"{what}: {doing}"),
@@ -84,10 +89,12 @@ def profile(
         sys.exit(3)
 
 
-def _named(model: str, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, tuple[int, ...]]:
-    """Shapes by input; one without a name is for the only input."""
-    found: dict[str, tuple[int, ...]] = {}
-    for name, dims in shapes:
+def _named(
+    model: str, shapes: tuple[tuple[str, tuple[tuple[int, ...], ...]], ...]
+) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Shapes by input; those without a name are for the only input."""
+    found: dict[str, tuple[tuple[int, ...], ...]] = {}
+    for name, several in shapes:
         if not name:
             from onnx_ghn.profiling.specs import model_spec
 
@@ -96,6 +103,6 @@ def _named(model: str, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[
                 raise OptionError(f"--shape: say of which input, INPUT:DIMS; the inputs are {', '.join(names)}")
             name = names[0]
         if name in found:
-            raise OptionError(f"--shape: input {name!r} has two")
-        found[name] = dims
+            raise OptionError(f"--shape: input {name!r} has two; write them with a comma between, DIMS,DIMS")
+        found[name] = several
     return found

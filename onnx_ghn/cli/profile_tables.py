@@ -14,6 +14,7 @@ from onnx_ghn.profiling.report import Comparison, Machine, Operator, OperatorPro
 __all__ = [
     "comparison_table",
     "latency_table",
+    "lengths_line",
     "machine_line",
     "operators_summary",
     "operators_table",
@@ -51,21 +52,29 @@ def latency_table(points: Sequence[PointResult], title: str = "") -> Table:
         or (name == "provider" and points[0].point.provider != "CPUExecutionProvider")
         or (name == "optimization" and points[0].point.optimization != "all")
     ]
+    symbols = list(dict.fromkeys(name for entry in points for name, _ in (*entry.point.shapes, *entry.point.sizes)))
     times = ("p50", "p90", "p95", "p99", "p99.9", "mean", "± std", "items/s", "load", "memory")
     measured = any(entry.latency is not None for entry in points)
     estimated = any(entry.operators is not None and entry.operators.estimate_ms is not None for entry in points)
     figures = (*(times if measured or not estimated else ()), *(("estimate",) if estimated else ()))
     columns = [(header, "left" if name in ("provider", "optimization") else "right") for name, header in settings]
-    table = new_table(*columns, ("batch", "right"), *((name, "right") for name in figures), title=title)
+    columns += [("batch", "right"), *((printable(name), "right") for name in symbols)]
+    shared = any(entry.latency is not None and entry.memory is None for entry in points)
+    if shared:  # each shape's first run stands where the memory would, which is the process's
+        figures = tuple("first run" if name == "memory" else name for name in figures)
+    table = new_table(*columns, *((name, "right") for name in figures), title=title)
     for entry in points:
         values = [str(getattr(entry.point, name)).removesuffix("ExecutionProvider") for name, _ in settings]
         size = entry.batch if entry.inputs else entry.point.batch
         values.append("" if size is None else str(size))
+        of_symbols = {name: "×".join(map(str, shape)) for name, shape in entry.point.shapes}
+        of_symbols |= {name: str(size) for name, size in entry.point.sizes}
+        values += [of_symbols.get(name, "") for name in symbols]
         if entry.error is not None:
             table.add_row(*values, *(("failed",) if figures else ()), style="yellow")
             continue
         latency, memory = entry.latency, entry.memory
-        if latency is not None and memory is not None:
+        if latency is not None:
             percentiles = [
                 latency.p50_ms,
                 latency.p90_ms,
@@ -76,7 +85,8 @@ def latency_table(points: Sequence[PointResult], title: str = "") -> Table:
             ]
             values += [_ms(value) for value in percentiles]
             values += [_ms(latency.std_ms), f"{latency.items_per_s:,.1f}", _ms(entry.session_creation_ms)]
-            values += [f"{memory.peak_bytes / 2**20:,.0f} MiB"]
+            peak = "" if memory is None else f"{memory.peak_bytes / 2**20:,.0f} MiB"
+            values += [_ms(latency.first_run_ms) if shared else peak]
         elif measured:
             values += [""] * len(times)
         table.add_row(*values, *([_ms(entry.operators.estimate_ms if entry.operators else None)] if estimated else ()))
@@ -87,6 +97,17 @@ def latency_table(points: Sequence[PointResult], title: str = "") -> Table:
         table.caption = f"times in ms, of {between} runs{few}"
         table.caption_justify = "left"
     return table
+
+
+def lengths_line(point: PointResult) -> str:
+    """What lengths were drawn."""
+    lengths = point.lengths
+    assert lengths is not None
+    return (
+        f"{point.point.label}: {lengths.symbol} drawn from {lengths.n_in_file:,} lengths: p50 {lengths.p50:g}, "
+        f"p90 {lengths.p90:g}, p95 {lengths.p95:g}, p99 {lengths.p99:g}, at most {lengths.largest}; "
+        f"{si(lengths.per_s)} a second"
+    )
 
 
 def operators_table(profile: OperatorProfile, top: int) -> Table:

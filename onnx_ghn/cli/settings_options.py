@@ -15,7 +15,9 @@ from onnx_ghn.cli.number_lists import (
     cores,
     figure_limit,
     levels,
-    named_shape,
+    named_file,
+    named_shapes,
+    named_sizes,
     numbers,
     shape,
     slowdown,
@@ -29,7 +31,9 @@ Given = TypeVar("Given", str | None, tuple[str, ...])
 
 CHECKS = "onnx_ghn.checks"  # in a context's meta: checks, and what each is of
 _FORMS = {"numbers": numbers, "cores": cores, "words": words, "levels": levels, "slowdown": slowdown}
-_REPEATED_FORMS = {"shape": shape, "named_shape": named_shape, "assignment": assignment, "figure_limit": figure_limit}
+_FORMS |= {"named_file": named_file}
+_REPEATED_FORMS = {"shape": shape, "named_shapes": named_shapes, "assignment": assignment, "figure_limit": figure_limit}
+_REPEATED_FORMS |= {"named_sizes": named_sizes}
 _CHECKS: dict[str, Callable[[str], None]] = {
     "ghn": check_ghn,
     "file": check_file,

@@ -24,7 +24,7 @@ def operators_csv(report: ProfileReport) -> str:
     rows = []
     for model, points in report.sides:
         for point in points:
-            where = {"model": model, **dataclasses.asdict(point.point), "batch": point.batch}
+            where = {"model": model, **_place(point)}
             for operator in point.operators.operators if point.operators is not None else ():
                 row = dataclasses.asdict(operator)
                 row["operator_provider"] = row.pop("provider")
@@ -41,11 +41,18 @@ def trace_json(report: ProfileReport) -> str:
     return json.dumps({"traceEvents": list(report.trace_events), "displayTimeUnit": "ms"})
 
 
-def _point_row(point: PointResult) -> dict[str, object]:
-    row: dict[str, object] = {
+def _place(point: PointResult) -> dict[str, object]:
+    """The point in cells."""
+    return {
         **dataclasses.asdict(point.point),
         "batch": point.batch if point.inputs else point.point.batch,
+        "shapes": " ".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in point.point.shapes),
+        "sizes": " ".join(f"{name}={size}" for name, size in point.point.sizes),
     }
+
+
+def _point_row(point: PointResult) -> dict[str, object]:
+    row = _place(point)
     row["inputs"] = " ".join(f"{info.name}:{'x'.join(map(str, info.shape))}" for info in point.inputs)
     row["session_creation_ms"] = point.session_creation_ms
     for kind, part in ((Latency, point.latency), (Memory, point.memory)):

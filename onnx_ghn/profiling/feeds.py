@@ -9,29 +9,16 @@ import numpy as np
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError
-from onnx_ghn.free_dimensions import free_size, n_attempts
 from onnx_ghn.input_files import read_inputs
 from onnx_ghn.limits import gib, memory_bytes
+from onnx_ghn.profiling.lengths import typical_sizes
+from onnx_ghn.profiling.settings import Point, Settings
+from onnx_ghn.profiling.sizing import candidate_shapes, described
 from onnx_ghn.profiling.specs import InputSpec
 
-__all__ = ["Array", "Feed", "candidate_feeds", "check_shapes", "random_feed"]
+__all__ = ["Array", "Feed", "candidate_feeds", "point_feeds", "random_feed"]
 
 Feed = dict[str, Array]
-# Sizes of free dimensions after the batch, by rank, in the order in which they are tried if `shapes` names none.
-_FREE_DIMS: dict[int, tuple[int, ...]] = {2: (64, 16), 3: (64, 1024, 16000, 16), 4: (224, 64, 32, 299), 5: (16, 32, 64)}
-
-
-def check_shapes(specs: Sequence[InputSpec], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse shapes for inputs that the model lacks, and shapes whose rank is not the declared one."""
-    ranks = {spec.name: len(spec.dims) for spec in specs}
-    for name, shape in shapes.items():
-        if name not in ranks:
-            raise OptionError(f"`shapes`: the model has no input {name!r}; its inputs are {_described(specs)}")
-        if len(shape) != ranks[name]:
-            raise OptionError(
-                f"`shapes`: {'×'.join(map(str, shape))} has {len(shape)} dimensions, input {name!r} has {ranks[name]}: "
-                f"{_described(specs)}"
-            )
 
 
 def candidate_feeds(
@@ -39,38 +26,44 @@ def candidate_feeds(
     *,
     batch: int | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    sizes: Mapping[str, int] | None = None,
     file: str | None = None,
     seed: int = 0,
-) -> Iterator[tuple[Feed, bool]]:
-    """Feeds to try in turn until the model takes one, each with whether a free dimension was chosen here.
-
-    There are several because a model may accept only some sizes of the dimensions that `shapes` and the declarations
-    leave free (a classifier behind a flatten takes one image size only).
+) -> Iterator[tuple[Feed, tuple[str, ...]]]:
+    """Feeds to try in turn until the model takes one, each with what was chosen here of its sizes.
 
     Args:
-        batch: the first dimension of every input whose first dimension is free; where none is, of all inputs that
-            agree on one. The default is 1.
+        batch, shapes, sizes: see `sizing.candidate_shapes`.
+        file: arrays for all inputs, instead of random ones.
 
     Raises:
-        OptionError: shapes or a file that do not fit the declarations, inputs of types that cannot be made up.
+        OptionError: shapes, sizes or a file that do not fit the declarations, inputs of types that cannot be made up.
     """
-    check_shapes(specs, shapes or {})
     if file is not None:
-        if batch is not None or shapes:
-            raise OptionError(f"{file}: an input file has its own batch and shapes; leave `batch` and `shapes` out")
-        yield _from_file(specs, file), False
+        if batch is not None or shapes or sizes:
+            raise OptionError(
+                f"{file}: an input file has its own batch and shapes; leave `batch`, `shapes`, `size` and `lengths` out"
+            )
+        yield _from_file(specs, file), ()
         return
-    shapes = shapes or {}
-    free = [spec for spec in specs if spec.name not in shapes and None in spec.dims[1:]]
-    attempts = n_attempts({len(spec.dims) for spec in free}, _FREE_DIMS)
-    batched = _batched(specs, shapes) if batch is not None else frozenset()
-    if batch not in (None, 1) and not batched:
-        raise OptionError(f"`batch` {batch}: no input has a batch dimension; its inputs are {_described(specs)}")
-    for attempt in range(attempts):
-        sizes = {spec.name: _sized(spec, attempt, shapes) for spec in specs}
-        for name in batched:
-            sizes[name] = (batch or 1, *sizes[name][1:])
-        yield random_feed(specs, sizes, seed), bool(free)
+    for sized in candidate_shapes(specs, batch=batch, shapes=shapes, sizes=sizes):
+        yield random_feed(specs, sized.shapes, seed), sized.chosen
+
+
+def point_feeds(specs: Sequence[InputSpec], point: Point, settings: Settings) -> Iterator[tuple[Feed, tuple[str, ...]]]:
+    """The feeds of a point; see `candidate_feeds`. Where lengths are drawn, their median."""
+    typical = typical_sizes(specs, settings)
+    for name, size in point.sizes:
+        if name in typical:
+            raise OptionError(f"`size` {name}={size}: `lengths` draws the size of that symbol; leave one of them out")
+    return candidate_feeds(
+        specs,
+        batch=point.batch,
+        shapes={**settings.shapes, **dict(point.shapes)},
+        sizes={**typical, **dict(point.sizes)},
+        file=settings.inputs,
+        seed=settings.seed,
+    )
 
 
 def random_feed(specs: Sequence[InputSpec], sizes: Mapping[str, tuple[int, ...]], seed: int) -> Feed:
@@ -98,32 +91,14 @@ def random_feed(specs: Sequence[InputSpec], sizes: Mapping[str, tuple[int, ...]]
     return feed
 
 
-def _batched(specs: Sequence[InputSpec], shapes: Mapping[str, tuple[int, ...]]) -> frozenset[str]:
-    """Inputs whose first dimension is the batch."""
-    ranked = [spec for spec in specs if spec.dims and spec.name not in shapes]
-    free = [spec for spec in ranked if spec.dims[0] is None]
-    if free:
-        return frozenset(spec.name for spec in free)
-    return frozenset(spec.name for spec in ranked) if len({spec.dims[0] for spec in ranked}) == 1 else frozenset()
-
-
-def _sized(spec: InputSpec, attempt: int, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
-    if spec.name in shapes:
-        return shapes[spec.name]
-    return tuple(
-        dim if dim is not None else 1 if axis == 0 else free_size(spec.dims, axis, attempt, _FREE_DIMS)
-        for axis, dim in enumerate(spec.dims)
-    )
-
-
 def _from_file(specs: Sequence[InputSpec], file: str) -> Feed:
-    arrays = read_inputs(file, [spec.name for spec in specs], _described(specs))
+    arrays = read_inputs(file, [spec.name for spec in specs], described(specs))
     feed: Feed = {}
     for spec in specs:
         array = arrays[spec.name]
         if not spec.admits(array.shape):
             raise OptionError(
-                f"{file}: {spec.name!r} is of shape {list(array.shape)}; the model's inputs are {_described(specs)}"
+                f"{file}: {spec.name!r} is of shape {list(array.shape)}; the model's inputs are {described(specs)}"
             )
         if spec.dtype == "string":
             feed[spec.name] = array.astype(object)
@@ -133,7 +108,3 @@ def _from_file(specs: Sequence[InputSpec], file: str) -> Feed:
             # Not ascontiguousarray, which makes a vector of a scalar.
             feed[spec.name] = np.asarray(array, np.dtype(spec.dtype), order="C")
     return feed
-
-
-def _described(specs: Sequence[InputSpec]) -> str:
-    return ", ".join(f"{spec.name} [{', '.join('?' if d is None else str(d) for d in spec.dims)}]" for spec in specs)

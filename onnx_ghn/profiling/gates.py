@@ -9,7 +9,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Union, get_args, get_origin, get_type_hints
 
 from onnx_ghn.errors import OptionError, did_you_mean
-from onnx_ghn.profiling.report import Check, Latency, Machine, Memory, OperatorProfile, PointResult, Ratio
+from onnx_ghn.profiling.report import (
+    Check,
+    Latency,
+    LengthProfile,
+    Machine,
+    Memory,
+    OperatorProfile,
+    PointResult,
+    Ratio,
+)
 from onnx_ghn.profiling.settings import Settings
 from onnx_ghn.profiling.slowdowns import LEAST_RUNS, slowdown_check, slower_by
 from onnx_ghn.settings import Settings as _Settings
@@ -22,6 +31,7 @@ __all__ = ["Gates", "figures", "held"]
 
 _SECTIONS: dict[str, type] = {
     "latency": Latency,
+    "lengths": LengthProfile,
     "memory": Memory,
     "operators": OperatorProfile,
     "machine": Machine,
@@ -80,13 +90,14 @@ class Gates(_Settings):
                     meant = did_you_mean(name, known) or "; docs/profiling.md lists those of a point"
                     raise OptionError(f"`{option}` {name!r}: the JSON output has no such figure{meant}")
 
-    def check(self, settings: Settings, estimate: bool, has_other: bool) -> None:
+    def check(self, settings: Settings, estimate: bool, has_other: bool, together: bool = False) -> None:
         """Refuse what the measurement would not tell.
 
         Args:
             settings: how it is measured.
             estimate: nothing is run.
             has_other: another model is measured in turn.
+            together: points share a process.
 
         Raises:
             OptionError: a figure that is not measured, or too few runs for an interval.
@@ -95,8 +106,12 @@ class Gates(_Settings):
         for option in ("fail_above", "fail_below"):
             for name, _ in getattr(self, option):
                 section = known[name][0]
-                if estimate and section in ("latency", "memory"):
+                if estimate and section in ("latency", "memory", "lengths"):
                     raise OptionError(f"`{option}` {name}: an estimate does not measure it; leave `estimate` out")
+                if section == "memory" and together:
+                    raise OptionError(f"`{option}` {name}: points share a process; set `one_session` to False")
+                if section == "lengths" and settings.lengths is None:
+                    raise OptionError(f"`{option}` {name}: no lengths are drawn; name a file in `lengths`")
                 if section in ("operators", "machine") and not (settings.operators or estimate):
                     raise OptionError(f"`{option}` {name}: operators are not measured; leave `operators` out")
         if self.fail_slower_than is None:

@@ -12,6 +12,7 @@ __all__ = [
     "Check",
     "Comparison",
     "Latency",
+    "LengthProfile",
     "Machine",
     "Memory",
     "Operator",
@@ -52,6 +53,23 @@ class Latency:
     runs_per_s: float
     items_per_s: float  # runs_per_s × batch
     samples_ms: tuple[float, ...]  # in order of time; beyond 5000, evenly spaced ones
+
+
+@dataclasses.dataclass(frozen=True)
+class LengthProfile:
+    """The sizes of a symbol that were drawn from a file, over the measured runs."""
+
+    symbol: str
+    n_in_file: int
+    n_drawn: int  # in a round; rounds follow each other until the measurement ends
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    largest: int
+    per_s: float  # the sum of the lengths a second, times the batch
+    by_length: tuple[Mapping[str, float], ...]  # length, n_runs, first_run_ms, p50_ms; from the shortest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +150,8 @@ class PointResult:
     notes: tuple[str, ...] = ()
     session_creation_ms: float | None = None
     latency: Latency | None = None
-    memory: Memory | None = None
+    lengths: LengthProfile | None = None  # where sizes are drawn
+    memory: Memory | None = None  # None where several points share a process
     operators: OperatorProfile | None = None
     machine: Machine | None = None
     events: tuple[Mapping[str, Any], ...] = dataclasses.field(default=(), repr=False)  # of the trace, where it is kept
@@ -146,6 +165,7 @@ class PointResult:
         """For JSON."""
         found = dataclasses.asdict(dataclasses.replace(self, events=()))
         del found["events"]
+        found["point"] |= {"shapes": dict(self.point.shapes), "sizes": dict(self.point.sizes)}
         return {**found.pop("point"), **found, "batch": self.batch if self.inputs else self.point.batch}
 
 

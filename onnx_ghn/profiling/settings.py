@@ -25,12 +25,17 @@ class Point:
     streams: int = 1  # concurrent runs of one session
     provider: str = "CPUExecutionProvider"
     optimization: str = "all"
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()  # of inputs, where they differ from point to point
+    sizes: tuple[tuple[str, int], ...] = ()  # of symbols
 
     def __post_init__(self) -> None:
         for name in ("batch", "threads", "inter_threads", "streams"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise OptionError(f"`{name}` {value}: must be 1 or more")
+        for name, size in self.sizes:
+            if size < 0:
+                raise OptionError(f"`size` {name}={size}: must be 0 or more")
         if self.optimization not in OPTIMIZATIONS:
             raise OptionError(f"`optimization` {self.optimization!r}: choose of {', '.join(OPTIMIZATIONS)}")
 
@@ -39,6 +44,8 @@ class Point:
         """The point in a few words, for messages and legends."""
         parts = [self.provider.removesuffix("ExecutionProvider"), f"{self.threads} threads"]
         parts += [f"batch {self.batch}"] if self.batch is not None else []
+        parts += [f"{name} {'×'.join(map(str, shape)) or 'scalar'}" for name, shape in self.shapes]
+        parts += [f"{name} {size}" for name, size in self.sizes]
         parts += [f"{self.inter_threads} inter-op"] if self.inter_threads > 1 else []
         parts += [f"{self.streams} streams"] if self.streams > 1 else []
         parts += [self.optimization] if self.optimization != "all" else []
@@ -67,6 +74,17 @@ class Axes(_Settings):
         "Levels of graph optimisation: none, basic, extended, all (default: all).",
         form="levels",
         metavar="LEVEL,…",
+    )
+    size: tuple[tuple[str, tuple[int, ...]], ...] = setting(
+        (),
+        "Sizes of a symbol of the inputs' shapes, such as sequence=16,128; may be given several times.",
+        form="named_sizes",
+        metavar="SYMBOL=N,…",
+    )
+    one_session: bool | None = setting(
+        None,
+        "Measure points that differ in shapes alone in one session, which leaves their memory out (default: where "
+        "--shape or --size has several values).",
     )
     against: str | None = setting(None, "Measure another model, too, the runs of both in turn.", metavar="MODEL")
     compare_outputs: bool = setting(False, "Compare the outputs of all operators with those of --against.")
@@ -103,6 +121,13 @@ class Settings(_Settings):
     operators: bool = setting(
         True, "Measure the whole model only: no operators, no roofline.", option="--no-operators"
     )  # and the machine's peak and bandwidth
+    lengths: tuple[str, str] | None = setting(
+        None,
+        "Draw the size of a symbol (by default the only one beside the batch's) anew for each run, from a file with a "
+        "number a line.",
+        form="named_file",
+        metavar="[SYMBOL=]FILE",
+    )
     shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)  # by input
 
     def __post_init__(self) -> None:

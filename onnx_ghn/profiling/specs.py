@@ -12,6 +12,7 @@ from onnx_ghn.errors import OptionError
 from onnx_ghn.onnx_io import read_model, stored_tensors
 from onnx_ghn.onnx_io.absent import absent_note
 from onnx_ghn.onnx_io.read import EXTERNAL
+from onnx_ghn.profiling.symbols import as_symbol
 from onnx_ghn.profiling.weights import Reader, n_weights
 
 __all__ = ["InputSpec", "ModelSpec", "model_spec"]
@@ -31,6 +32,11 @@ class InputSpec:
     dtype: str  # numpy's name; "string" for strings
     dims: tuple[int | None, ...]  # None for a free dimension
     upper: int | None = None  # rows of the smallest table that its values index
+    symbols: tuple[str | None, ...] = ()  # names of free dimensions, None elsewhere; empty where none has one
+
+    def symbol(self, axis: int) -> str | None:
+        """The name of a free dimension, if it has one."""
+        return self.symbols[axis] if self.symbols and self.dims[axis] is None else None
 
     def admits(self, shape: tuple[int, ...]) -> bool:
         """Whether the declared dimensions allow a shape."""
@@ -95,9 +101,10 @@ def _input(value: ir.Value, tables: _Tables) -> InputSpec:
     if value.shape is None:
         raise OptionError(f"input {value.name!r} declares no shape; export the model with one")
     dims = tuple(dim if isinstance(dim, int) and dim > 0 else None for dim in value.shape)
+    names = tuple(as_symbol(dim.value) if isinstance(dim, ir.SymbolicDim) else None for dim in value.shape)
     kind = "string" if value.dtype == ir.DataType.STRING else value.dtype.numpy().name
     upper = _upper(value, tables) if value.dtype.is_integer() else None
-    return InputSpec(value.name or "", kind, dims, upper)
+    return InputSpec(value.name or "", kind, dims, upper, names if any(names) else ())
 
 
 def _upper(value: ir.Value, tables: _Tables) -> int | None:

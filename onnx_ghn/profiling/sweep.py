@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,14 +12,17 @@ from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.limits import available_cores
 from onnx_ghn.profiling import pairs, processes
 from onnx_ghn.profiling.baseline import Baseline, read_baseline
-from onnx_ghn.profiling.feeds import candidate_feeds, check_shapes
+from onnx_ghn.profiling.feeds import point_feeds
 from onnx_ghn.profiling.gates import Gates, held
 from onnx_ghn.profiling.machine import measure_machine, system_info
 from onnx_ghn.profiling.measuring import estimate_point, measure_point
+from onnx_ghn.profiling.points import groups, sweep_points
 from onnx_ghn.profiling.report import Comparison, Machine, PointResult, ProfileReport, Ratio
 from onnx_ghn.profiling.sessions import provider_name
 from onnx_ghn.profiling.settings import Point, Settings
+from onnx_ghn.profiling.sizing import check_shapes
 from onnx_ghn.profiling.specs import ModelSpec, model_spec
+from onnx_ghn.profiling.together import kept_points, measure_together
 from onnx_ghn.scratch import scratch_folder
 
 __all__ = ["profile"]
@@ -38,6 +40,9 @@ def profile(
     streams: Sequence[int] = (1,),
     provider: Sequence[str] = ("cpu",),
     optimization: Sequence[str] = ("all",),
+    shapes: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
+    size: Sequence[tuple[str, Sequence[int]]] = (),
+    one_session: bool | None = None,
     settings: Settings | None = None,
     against: str | os.PathLike[str] | None = None,
     compare_outputs: bool = False,
@@ -52,6 +57,11 @@ def profile(
         batch: batch sizes; without any, what the model or the input file declares.
         threads: within an operator; by default, as many as there are cores.
         inter_threads, streams, provider, optimization: see `Point`; providers by short or full name.
+        shapes: of inputs, by name, several each: all inputs with several change together, from point to point. Those
+            of `settings` are the same at each point.
+        size: symbols of the inputs' shapes with their sizes; equal symbols have equal sizes in all inputs.
+        one_session: measure points that differ in batch, shapes and sizes alone in one process and session, which
+            leaves `memory` out; by default, where `shapes` or `size` has several values.
         settings: how to measure; see `Settings`.
         against: another model file, measured at the same points, and then both in turn (`ProfileReport.ratios`).
         compare_outputs: with `against`, compare the outputs of all nodes (`ProfileReport.comparison`).
@@ -68,26 +78,29 @@ def profile(
         ModelReadError: a file that cannot be read. OptionError: options that make no sense for the model.
     """
     settings, gates = settings or Settings(), gates or Gates()
-    gates.check(settings, estimate, against is not None)
     if compare_outputs and against is None:
         raise OptionError("comparing outputs needs a second model: `against`")
     if estimate and against is not None:
         raise OptionError("an estimate runs nothing, so there is nothing to compare: leave `against` out")
-    names = [provider_name(name) for name in provider]
-    axes = (names, optimization, threads or (len(settings.pin or available_cores()),), inter_threads, streams)
-    points = [
-        Point(size, n_threads, n_inter, n_streams, name, level)
-        for name, level, n_threads, n_inter, n_streams, size in itertools.product(*axes, batch or (None,))
-    ]
-    points = list(dict.fromkeys(points))
+    axes = (
+        [provider_name(name) for name in provider],
+        optimization,
+        threads or (len(settings.pin or available_cores()),),
+        inter_threads,
+        streams,
+        batch or (None,),
+    )
+    points, several = sweep_points(axes, shapes or {}, size)
+    together = (several if one_session is None else one_session) and not estimate
+    gates.check(settings, estimate, against is not None, together)
     for library in settings.custom_op_libraries:
         if not os.path.isfile(library):
             raise OptionError(f"`custom_op_libraries`: {library} is no file")
     specs = [model_spec(file, allow_absent=estimate) for file in (path, against) if file is not None]
     for spec in specs:
-        check_shapes(spec.inputs, settings.shapes)
-        for size in {point.batch for point in points}:
-            next(candidate_feeds(spec.inputs, batch=size, shapes=settings.shapes, file=settings.inputs))
+        check_shapes(spec.inputs, settings.shapes, dict(points[0].sizes))
+        for point in {(point.batch, point.shapes, point.sizes): point for point in points}.values():
+            next(point_feeds(spec.inputs, point, settings))
     model, other = specs[0], specs[1] if against is not None else None
     system = system_info()
     baseline = None
@@ -97,8 +110,9 @@ def profile(
     with scratch_folder() as folder:
         if model.is_incomplete:  # an estimate needs shapes alone
             specs = [dataclasses.replace(model, path=_completed(model.path, Path(folder)))]
-        sweep = _Sweep(specs, settings, estimate, trace, progress)
-        interrupted = sweep.all(points, compare_outputs)
+        sweep = _Sweep(specs, settings, estimate, trace, progress, os.fspath(folder))
+        grouped = groups(points) if together else [[point] for point in points]
+        interrupted = sweep.all(grouped, compare_outputs)
     return ProfileReport(
         model=model.path,
         size_bytes=model.size_bytes,
@@ -121,7 +135,7 @@ def _check_baseline(
 ) -> None:
     """Refuse a baseline of something else before anything is measured."""
     for point in points:
-        feeds = candidate_feeds(model.inputs, batch=point.batch, shapes=settings.shapes, file=settings.inputs)
+        feeds = point_feeds(model.inputs, point, settings)
         shapes = ({name: (str(array.dtype), array.shape) for name, array in feed.items()} for feed, _ in feeds)
         baseline.check(point, shapes, processor)
 
@@ -143,48 +157,99 @@ class _Sweep:
     """The jobs of a sweep, and what they found."""
 
     def __init__(
-        self, specs: Sequence[ModelSpec], settings: Settings, estimate: bool, trace: bool, progress: Progress | None
+        self,
+        specs: Sequence[ModelSpec],
+        settings: Settings,
+        estimate: bool,
+        trace: bool,
+        progress: Progress | None,
+        folder: str,
     ) -> None:
         self.points: tuple[list[PointResult], list[PointResult]] = ([], [])
         self.ratios: list[Ratio] = []
         self.comparison: Comparison | None = None
         self.events: list[Mapping[str, object]] = []
         self._specs, self._settings, self._progress = specs, settings, progress
-        self._estimate, self._trace = estimate, trace
+        self._estimate, self._trace, self._folder = estimate, trace, folder
         self._machines: dict[tuple[str, int], Machine] = {}
         self._n_done = self._n_jobs = 0
 
-    def all(self, points: Sequence[Point], compare: bool) -> bool:
-        """Run the jobs. Returns whether the user interrupted them."""
-        self._n_jobs = len(points) * (3 if len(self._specs) > 1 else 1) + compare
+    def all(self, groups: Sequence[Sequence[Point]], compare: bool) -> bool:
+        """Run the jobs: those of a group of several points in one process. Returns whether the user interrupted."""
+        self._n_jobs = sum(map(len, groups)) * (3 if len(self._specs) > 1 else 1) + compare
         paths = tuple(spec.path for spec in self._specs)
+        first = groups[0][0]
         try:
-            for point in points:
-                self._point(point)
+            for group in groups:
+                self._group(group)
             if compare:
                 inputs = self._specs[1].inputs
                 self.comparison = self._result(
-                    "outputs of all nodes", points[0], pairs.compare_outputs, paths, inputs, points[0], self._settings
+                    "outputs of all nodes", first, pairs.compare_outputs, paths, inputs, first, self._settings
                 )
         except KeyboardInterrupt:
             return True
         return False
 
-    def _point(self, point: Point) -> None:
+    def _group(self, group: Sequence[Point]) -> None:
         for side, spec in enumerate(self._specs):
-            label = point.label if len(self._specs) == 1 else f"{os.path.basename(spec.path)}, {point.label}"
+            if len(group) > 1:
+                self._together(side, spec, group)
+            else:
+                label = self._label(spec, group[0])
+                try:
+                    found = self._measured(group[0], spec, label)
+                except RuntimeFailure as error:
+                    found = PointResult(group[0], str(error))
+                self._keep(side, spec, found)
+        if len(self._specs) > 1:
+            failed = {found.point for points in self.points for found in points if found.error is not None}
+            for point in group:
+                self._in_turn(point, point in failed)
+
+    def _together(self, side: int, spec: ModelSpec, group: Sequence[Point]) -> None:
+        """Points in one process. Where it dies, so does the point that it was at, and the rest has another."""
+        left = list(group)
+        while left:
+            kept = os.path.join(self._folder, f"points-{side}-{len(self.points[side])}")
+            point, n_left = left[0], len(left)
+            label = f"{n_left} points in one session, {self._label(spec, point)} and on"
+            reason, interrupted = "", False
             try:
-                found = self._measured(point, spec, label)
+                machine = self._machine(point) if self._settings.operators else None
+                arguments = spec.path, spec.inputs, left, self._settings, machine, self._trace, kept
+                timeout_s = self._settings.timeout_s * n_left
+                self._result(label, point, measure_together, *arguments, n_jobs=n_left, timeout_s=timeout_s)
             except RuntimeFailure as error:
-                found = PointResult(point, str(error))
-            if found.events:  # a process of its own in the viewer
-                number = len({event["pid"] for event in self.events}) + 1
-                title = {"name": "process_name", "ph": "M", "pid": number, "tid": 0, "args": {"name": label}}
-                self.events += [title, *({**event, "pid": number} for event in found.events)]
-            self.points[side].append(dataclasses.replace(found, events=()))
-        if len(self._specs) < 2:
-            return
-        if any(side[-1].error for side in self.points):
+                reason = str(error)
+            except KeyboardInterrupt:
+                interrupted = True
+            found = kept_points(kept, n_left)
+            reached = next((number for number, one in enumerate(found) if one is None), n_left)
+            for one in found[:reached]:
+                assert one is not None
+                self._keep(side, spec, one)
+            if interrupted:
+                raise KeyboardInterrupt
+            if reason and reached < n_left:
+                self._keep(side, spec, PointResult(left[reached], reason))
+                reached += 1
+            left = left[reached:]
+            self._n_done -= len(left)
+
+    def _keep(self, side: int, spec: ModelSpec, found: PointResult) -> None:
+        if found.events:  # a process of its own in the viewer
+            number = len({event["pid"] for event in self.events}) + 1
+            title = {"name": "process_name", "ph": "M", "pid": number, "tid": 0}
+            self.events += [title | {"args": {"name": self._label(spec, found.point)}}]
+            self.events += [{**event, "pid": number} for event in found.events]
+        self.points[side].append(dataclasses.replace(found, events=()))
+
+    def _label(self, spec: ModelSpec, point: Point) -> str:
+        return point.label if len(self._specs) == 1 else f"{os.path.basename(spec.path)}, {point.label}"
+
+    def _in_turn(self, point: Point, failed: bool) -> None:
+        if failed:
             self._n_done += 1
             return  # the failed point of one model has its error already
         paths, inputs = tuple(spec.path for spec in self._specs), tuple(spec.inputs for spec in self._specs)
@@ -209,13 +274,21 @@ class _Sweep:
             self._machines[key] = self._result("the machine's peak", point, measure_machine, *key)
         return self._machines[key]
 
-    def _result(self, label: str, point: Point, function: Callable[..., T], *arguments: object) -> T:
+    def _result(
+        self,
+        label: str,
+        point: Point,
+        function: Callable[..., T],
+        *arguments: object,
+        n_jobs: int = 1,
+        timeout_s: float | None = None,
+    ) -> T:
         """What a function gives in a process of its own."""
         if self._progress is not None:
             self._progress(label, max(self._n_done, 0), self._n_jobs)
         # Providers other than the CPU's map far more memory than they use.
         bounded = point.provider == "CPUExecutionProvider"
         try:
-            return processes.run_job(function, arguments, self._settings.timeout_s, bounded=bounded)
+            return processes.run_job(function, arguments, timeout_s or self._settings.timeout_s, bounded=bounded)
         finally:
-            self._n_done += 1
+            self._n_done += n_jobs

@@ -37,14 +37,16 @@ class RunTrace:
     events: list[dict[str, Any]]  # of the runs that are counted
 
 
-def read_trace(events: Sequence[Event], skip: int = 0) -> RunTrace:
+def read_trace(events: Sequence[Event], skip: int = 0, count: int | None = None) -> RunTrace:
     """Nodes' own times from the events that onnxruntime recorded.
 
     Args:
         events: of one session whose runs did not overlap, as in its JSON file ("ts" and "dur" in microseconds).
         skip: runs to leave out at the beginning.
+        count: runs to take then; None: all that follow.
     """
     runs = sorted((e for e in events if e.get("name") == "model_run"), key=lambda e: e["ts"])[skip:]
+    runs = runs[:count]
     starts = [run["ts"] for run in runs]
     kernels = sorted(
         (e for e in events if e.get("cat") == "Node" and e["name"].endswith(_SUFFIX)),

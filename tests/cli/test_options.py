@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from onnx_ghn.cli import cli
 from onnx_ghn.cli.commands import Command, Group, Option
-from onnx_ghn.cli.number_lists import named_shape, shape
+from onnx_ghn.cli.number_lists import named_shapes, named_sizes, shape
 from onnx_ghn.cli.property_prediction import property_prediction
 from onnx_ghn.errors import OptionError
 
@@ -121,8 +121,13 @@ def test_published_command_lines():
 @pytest.mark.parametrize("text", ["1x3x32x32", "1,3,32,32", "1×3×32×32"])
 def test_shapes_have_one_notation(text):
     assert shape(text) == (1, 3, 32, 32)
-    assert named_shape(f"a:b:{text}") == ("a:b", (1, 3, 32, 32))
-    assert named_shape(text) == ("", (1, 3, 32, 32))
+    assert named_shapes(f"a:b:{text}") == ("a:b", ((1, 3, 32, 32),))
+    assert named_shapes(text) == ("", ((1, 3, 32, 32),))
+
+
+def test_several_shapes_and_sizes():
+    assert named_shapes("ids:1x16,2x8") == ("ids", ((1, 16), (2, 8)))
+    assert named_sizes("past + 1=0,12") == ("past + 1", (0, 12))
 
 
 @pytest.mark.parametrize("name", ["export", "profile"])

@@ -30,7 +30,7 @@ def test_shapes_and_batches() -> None:
     fixed = [InputSpec("a", "float32", (4, 5)), InputSpec("b", "float32", (4,))]
     assert {name: array.shape for name, array in first(fixed, batch=2).items()} == {"a": (2, 5), "b": (2,)}
     tried = [(feed["ids"].shape, chosen) for feed, chosen in candidate_feeds(PAIR, batch=3)]
-    assert tried == [((3, 64), True), ((3, 16), True)]
+    assert tried == [((3, 64), ("ids 3×64", "mask 3×64")), ((3, 16), ("ids 3×16", "mask 3×16"))]
     free = InputSpec("x", "float32", (None, None, None, None))
     assert first([free])["x"].shape == (1, 3, 224, 224)
 
@@ -58,6 +58,7 @@ def test_tables_bound_the_integers(save) -> None:
     path = save(net.model(net.op("Add", x, net.op("Gather", small, flat))))
     (spec,) = model_spec(path).inputs
     assert spec == InputSpec("ids", "int32", (2, 3), 20)
+    assert spec.symbol(0) is None
     assert open_runnable(path, [spec], Point(), Settings(seed=3)).feed["ids"].max() < 20
 
 
@@ -68,7 +69,7 @@ def test_free_sizes_are_tried_until_the_model_runs(save) -> None:
     path = save(net.model(net.linear(x, 8 * 32 * 32, 10, "head")))
     found = open_runnable(path, model_spec(path).inputs, Point(batch=2), Settings())
     assert found.feed["x"].shape == (2, 3, 32, 32)
-    assert "chosen here: x 2×3×32×32" in found.notes[0]
+    assert "chosen here: H 32, W 32" in found.notes[0]
     assert found.first_ns > 0
 
 
@@ -117,7 +118,7 @@ def test_bad_files(tmp_path, arrays, words) -> None:
         ({"shapes": {"y": (1,)}}, "no input 'y'"),
         ({"shapes": {"x": (1, 3, 32)}}, "has 3 dimensions, input 'x' has 4"),
         ({"batch": 10**9}, "more than half of this machine's memory"),
-        ({"file": "x.npz", "batch": 2}, "leave `batch` and `shapes` out"),
+        ({"file": "x.npz", "batch": 2}, "leave `batch`, `shapes`, `size` and `lengths` out"),
         ({"file": "absent.npz"}, "cannot be read"),
     ],
 )

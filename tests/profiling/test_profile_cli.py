@@ -12,6 +12,7 @@ import onnx
 import pytest
 from cli_tools import command, one_line, snapshot
 from onnx import helper
+from shape_models import text_net
 
 QUICK = ("--iterations", "3", "--warmup", "1", "--threads", "1")
 WHOLE = (*QUICK, "--no-operators")
@@ -65,6 +66,57 @@ def test_input_files(path, tmp_path) -> None:
     np.savez(tmp_path / "x.npz", x=np.zeros((5, 3, 8, 8), np.float32))
     outcome = command("profile", path, *WHOLE, "--inputs", tmp_path / "x.npz", "--json")
     assert json.loads(outcome.out)["points"][0]["batch"] == 5
+
+
+def test_shapes_and_lengths(save, tmp_path) -> None:
+    path = save(text_net())
+    outcome = command("profile", path, *WHOLE, "--shape", "ids:1x16,4x32", "--csv", tmp_path / "a.csv")
+    assert outcome.code == 0, outcome.err
+    for word in ("first run", "1×16", "4×32"):
+        assert word in outcome.out
+    assert "ids:4x32" in (tmp_path / "a.csv").read_text().splitlines()[2]
+    (tmp_path / "lengths.txt").write_text("4\n8\n")
+    outcome = command("profile", path, *WHOLE, "--lengths", tmp_path / "lengths.txt")
+    assert "sequence drawn from 2 lengths: p50" in outcome.out
+    outcome = command("profile", path, *WHOLE, "--size", "sequence=7", "--size", "batch=2", "--json")
+    (point,) = json.loads(outcome.out)["points"]
+    assert point["sizes"] == {"sequence": 7, "batch": 2}
+    assert [one["shape"] for one in point["inputs"]] == [[2, 7], [2, 7]]
+    assert point["memory"]["peak_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--size", "sequence"), "must be SYMBOL=N"),
+        (("--size", "sequence=x"), "must be SYMBOL=N"),
+        (("--size", "sequence=-1"), "must be SYMBOL=N"),
+        (("--size", "words=3"), "ids [batch, sequence]"),
+        (("--size", "sequence=3", "--size", "sequence=4"), "--size sequence: has two lists"),
+        (("--size", "sequence=999999999"), "more than half of this machine's memory"),
+        (("--shape", "1x16"), "say of which input"),
+        (("--shape", "ids:1x16,1x"), "is no shape"),
+        (("--shape", "ids:1x16,16"), "has 1 dimensions"),
+        (("--shape", "ids:1x16", "--shape", "ids:1x32"), "has two; write them with a comma"),
+        (("--shape", "ids:1x16", "--shape", "mask:1x32"), "symbol 'sequence' is 16 by input 'ids' and 32"),
+        (("--lengths", "absent.txt"), "cannot be read"),
+        (("--lengths", "sequence="), "names no file"),
+        (("--lengths", "words=l.txt"), "no input has that symbol"),
+        (("--lengths", "l.txt", "--size", "sequence=3"), "--lengths draws the size of that symbol"),
+        (("--lengths", "l.txt", "--inputs", "x.npz"), "leave --batch"),
+        (("--lengths", "l.txt", "--csv", "l.txt", "--force"), "l.txt"),
+        (("--fail-above", "lengths.p50=3"), "no lengths are drawn"),
+        (("--size", "sequence=3,4", "--fail-above", "peak_bytes=3"), "points share a process"),
+    ],
+)
+def test_bad_shapes(save, tmp_path, monkeypatch, options, words) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = save(text_net())
+    (tmp_path / "l.txt").write_text("4\n8\n")
+    np.savez(tmp_path / "x.npz", ids=np.zeros((1, 2), np.int64), mask=np.zeros((1, 2), np.float32))
+    before = snapshot(tmp_path)
+    one_line(command("profile", path, *WHOLE, *options), words)
+    assert snapshot(tmp_path) == before
 
 
 def test_part_of_a_sweep_fails(path, tmp_path) -> None:
