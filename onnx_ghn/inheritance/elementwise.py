@@ -23,7 +23,7 @@ _HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "Identity", "Cast", "CastLike", "
 def unary(trace: Trace, op: Op) -> None:
     """What gives each element by itself."""
     given = op.input(0)
-    writers = trace.writers.get(given, ()) if given is not None and op.op_type in _HOMOGENEOUS else ()
+    writers = trace.writers_of(given) if op.op_type in _HOMOGENEOUS else ()
     owner = trace.owner(given)
     for out in op.outputs:
         trace.give(out, trace.shape(given), trace.of(given), writers, owner)
@@ -74,7 +74,7 @@ def broadcast(trace: Trace, op: Op) -> None:
                 is_table = sum(size > 1 for size in (trace.shape(tensor) or ())) > 1
                 trace.use(name, "place" if is_table else "factor" if op.op_type in ("Mul", "Div") else "vector", rank)
     if op.op_type == "Add" and len(data) > 1:
-        trace.skipped_norms.update(name for tensor in data for name in trace.writers.get(tensor, ()))
+        trace.skipped_norms.update(name for tensor in data for name in trace.writers_of(tensor))
     writers = _writers_of(trace, op, data, consts)
     _note_numbers(trace, op, data, consts, writers)
     trace.give(out, tuple(after), fields, writers, _owner_of(trace, consts, data))
@@ -126,7 +126,7 @@ def _writers_of(trace: Trace, op: Op, data: list[Tensor], consts: list[Tensor]) 
     owners = [trace.owner(tensor) for tensor in consts]
     if op.op_type == "Mul" and len(data) == 1 and any(owners):
         return tuple(filter(None, owners))
-    before = {trace.writers.get(tensor, ()) for tensor in data}
+    before = {trace.writers_of(tensor) for tensor in data}
     if len(before) != 1:
         return ()
     writers = before.pop()
@@ -272,7 +272,7 @@ def reduce(trace: Trace, op: Op) -> None:
             for field in fields
             if not taken & axes_of(field)
         ]
-    writers = trace.writers.get(data, ()) if data is not None and "Mean" in op.op_type else ()
+    writers = trace.writers_of(data) if "Mean" in op.op_type else ()
     trace.give(out, after, fields, writers, trace.owner(data))
     trace.small(op)
 

@@ -15,9 +15,11 @@ from onnx_ghn.graph.flatten import flatten
 from onnx_ghn.graph.patterns import find_norms
 from onnx_ghn.inheritance.elementwise import ELEMENTWISE
 from onnx_ghn.inheritance.fields import Shape
-from onnx_ghn.inheritance.moves import MOVES
+from onnx_ghn.inheritance.pieces import PIECES
 from onnx_ghn.inheritance.products import PRODUCTS
+from onnx_ghn.inheritance.recurrence import RECURRENCES
 from onnx_ghn.inheritance.tracing import Trace
+from onnx_ghn.inheritance.views import VIEWS
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["follow"]
 
-_RULES = {**ELEMENTWISE, **MOVES, **PRODUCTS}
+_RULES = {**ELEMENTWISE, **VIEWS, **PIECES, **PRODUCTS, **RECURRENCES}
 _DOMAINS = ("", "com.microsoft")
 # What Python raises where an operator breaks the rules of its type: such an operator is one that nobody knows.
 _BROKEN = (ArithmeticError, AssertionError, AttributeError, GraphError, LookupError, TypeError, ValueError)

@@ -1,4 +1,4 @@
-"""Operators that sum over channels: matrix products, convolutions, recurrent layers."""
+"""Operators that sum over channels: matrix products, convolutions, pools."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ Rule = Callable[[Trace, Op], None]
 _NORMALISE = frozenset(
     {"ReduceMean", "BatchNormalization", "ReduceL2", "LpNormalization", "ReduceSumSquare", "InstanceNormalization"}
 )
-_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
 def matmul(trace: Trace, op: Op) -> None:
@@ -43,7 +42,7 @@ def gemm(trace: Trace, op: Op) -> None:
     out = op.outputs[0]
     if bias is not None:
         tie_vector(trace, bias, trace.channel(out, -1), "vector")
-        trace.writers[out] = (*trace.writers.get(out, ()), *filter(None, [trace.owner(bias)]))
+        trace.writers[out] = (*trace.writers_of(out), *filter(None, [trace.owner(bias)]))
 
 
 def tie_vector(
@@ -108,8 +107,8 @@ def _product(
                     queries,
                     keys,
                     width,
-                    trace.writers.get(first, ()),
-                    trace.writers.get(second, ()),
+                    trace.writers_of(first),
+                    trace.writers_of(second),
                     trace.number,
                 )
             )
@@ -122,7 +121,7 @@ def _product(
         name = trace.owner(tensor)
         trace.use(name, "linear", positions)
         if tensor is second:
-            trace.fed_by.setdefault(name, trace.writers.get(first, ()))
+            trace.fed_by.setdefault(name, trace.writers_of(first))
         if name and any(t in _NORMALISE for t in _constant_ops(tensor)):
             trace.standardised.add(name)
         if summed is not None:
@@ -196,7 +195,7 @@ def convolution(trace: Trace, op: Op) -> None:
     kind = "depthwise" if is_depthwise else "grouped" if groups > 1 else "conv" if size > 1 else "linear"
     trace.use(name, "transposed" if is_transposed else kind, positions)
     if data is not None:
-        trace.fed_by.setdefault(name, trace.writers.get(data, ()))
+        trace.fed_by.setdefault(name, trace.writers_of(data))
     if name and any(t in _NORMALISE for t in _constant_ops(weight)):
         trace.standardised.add(name)
     for axis in range(2, rank):
@@ -276,78 +275,7 @@ def pool(trace: Trace, op: Op) -> None:
         after = None if sides is None else (*shape[:2], *sides)
     fields = trace.of(data)
     for out in op.outputs:
-        trace.give(out, after, fields, trace.writers.get(data, ()) if data is not None else ())
-
-
-def recurrent(trace: Trace, op: Op) -> None:
-    """LSTM, GRU, RNN: gates × hidden in one axis; all gates have the same channels."""
-    data, weight, state, bias = (op.input(i) for i in range(4))
-    shape = trace.shape(data)
-    sizes = trace.shape(weight)
-    gates = _GATES[op.op_type]
-    if shape is None or sizes is None or len(sizes) != 3:
-        for out in op.outputs:
-            trace.give(out, None)
-        return
-    directions, hidden = sizes[0], sizes[1] // gates
-    labels = trace.labels.new(hidden).labels
-    incoming = trace.channel(data, 2)
-    for tensor, read, kind in ((weight, incoming, "recurrent_in"), (state, labels, "recurrent_state")):
-        for name in _owners(tensor):
-            trace.use(name, kind)
-        for field in trace.of(tensor):
-            covered = axes_of(field)
-            if 1 in covered and field.shape[1] == gates * hidden:
-                trace.roles(field, "out")
-                _gates(trace, field, 1, labels, gates)
-            elif covered == {2}:
-                trace.roles(field, "in", contracted=True)
-                if read is not None and len(read) == field.size:
-                    trace.labels.unite(vector(field), read)
-            elif covered == {0}:
-                trace.roles(field, "direction")
-    for name in _owners(bias):
-        trace.use(name, "recurrent_bias")
-    for field in trace.of(bias):
-        if 1 in axes_of(field) and field.shape[1] == 2 * gates * hidden:
-            trace.roles(field, "out")
-            _gates(trace, field, 1, labels, 2 * gates)
-        elif axes_of(field) == {0}:
-            trace.roles(field, "direction")
-    by_sample = bool(op.attr("layout", 0))
-    steps, batch = (shape[1], shape[0]) if by_sample else (shape[0], shape[1])
-    whole = (batch, steps, directions, hidden) if by_sample else (steps, directions, batch, hidden)
-    last = (batch, directions, hidden) if by_sample else (directions, batch, hidden)
-    for i, out in enumerate(op.outputs):
-        after = whole if i == 0 else last
-        trace.give(out, after, [along(labels, len(after), len(after) - 1)])
-
-
-def _owners(tensor: Tensor | None) -> list[str]:
-    """Stored tensors that a constant is made of."""
-    if tensor is None or not tensor.is_const:
-        return []
-    pending, seen, names = [tensor], {tensor}, []
-    while pending:
-        value = pending.pop()
-        if value.stored is not None:
-            names.append(value.stored.name)
-        for given in value.producer.inputs if value.producer is not None else ():
-            if given is not None and given not in seen:
-                seen.add(given)
-                pending.append(given)
-    return names
-
-
-def _gates(trace: Trace, field: Field, axis: int, labels: Ints, gates: int) -> None:
-    """Unite the channels of all gates, and note which part is which gate."""
-    rows = np.moveaxis(field, axis, -1)
-    rows = rows.reshape(-1, rows.shape[-1])  # (directions or 1, gates · hidden)
-    order = np.repeat(np.arange(gates), len(labels))
-    for row in rows:
-        trace.cut(row, len(labels))
-        trace.labels.unite(row, np.tile(labels, gates))
-        trace.labels.rank(row, order)
+        trace.give(out, after, fields, trace.writers_of(data))
 
 
 def einsum(trace: Trace, op: Op) -> None:
@@ -394,8 +322,5 @@ PRODUCTS: dict[str, Rule] = {
     "MaxPool": pool,
     "AveragePool": pool,
     "LpPool": pool,
-    "LSTM": recurrent,
-    "GRU": recurrent,
-    "RNN": recurrent,
     "Einsum": einsum,
 }

@@ -224,7 +224,7 @@ def _merges(
             sums.add(i)
             busy = [t for t, ways in zip(data, sets, strict=True) if ways & own]
             if len(busy) == 1 and len(data) == 2:
-                branches[i] = trace.writers.get(busy[0], ())
+                branches[i] = trace.writers_of(busy[0])
     return merged, branches, sums
 
 

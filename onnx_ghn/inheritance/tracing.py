@@ -176,6 +176,10 @@ class Trace:
             self._enter(tensor)
         return self.owners.get(tensor, "")
 
+    def writers_of(self, tensor: Tensor | None) -> tuple[str, ...]:
+        """The tensors that, scaled together, scale a value; none where they are not known."""
+        return () if tensor is None else self.writers.get(tensor, ())
+
     def _enter(self, tensor: Tensor) -> None:
         """What is known of a stored tensor, or of a value that nothing was said of."""
         stored = tensor.stored

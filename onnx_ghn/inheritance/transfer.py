@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.inheritance.labels import Ints
 
-__all__ = ["Recipe", "Step", "columns", "columns_in_groups", "kernel", "places", "rows", "shares"]
+__all__ = ["Recipe", "Step", "columns", "columns_in_groups", "image_channels", "kernel", "places", "rows", "shares"]
 
 Step = Callable[[Array], Array]
 
@@ -127,6 +127,18 @@ def columns_in_groups(outputs: int, inputs: int, table: Ints, counts: Ints) -> S
     return step
 
 
+def image_channels(axis: int, size: int, have: int) -> Step:
+    """The channels of an image: the same, their sum for a grey one, zeros for further ones."""
+
+    def step(array: Array) -> Array:
+        if size == 1:
+            grey: Array = array.sum(axis=axis, keepdims=True)
+            return grey
+        return rows(axis, np.where(np.arange(size) < have, np.arange(size), -1))(array)
+
+    return step
+
+
 def kernel(axis: int, size: int) -> Step:
     """A kernel of another length: its centre, or zeros around it."""
 
@@ -176,15 +188,3 @@ def _linear(array: Array, axis: int, size: int) -> Array:
     part = (at - low).reshape(shape).astype(array.dtype)
     made: Array = array.take(low, axis) * (1 - part) + array.take(high, axis) * part
     return made
-
-
-def joined_order(mine: Sequence[str], theirs: Sequence[str]) -> tuple[int, ...]:
-    """For each axis of the recipient, by its role, the donor's; -1 where the donor has none."""
-    free = list(enumerate(theirs))
-    order = []
-    for role in mine:
-        found = next(((i, other) for i, other in free if other == role), None)
-        if found is not None:
-            free.remove(found)
-        order.append(found[0] if found is not None else -1)
-    return tuple(order)

@@ -1,4 +1,4 @@
-"""Operators that move channels: views, pieces, joins. Their labels move with them."""
+"""Operators that take pieces of values and join values: channels go where these go."""
 
 from __future__ import annotations
 
@@ -8,109 +8,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from onnx_ghn.graph.flat import Op, Tensor
-from onnx_ghn.inheritance.fields import Field, Shape, along, axes_of, compressed, reshaped, vector
+from onnx_ghn.inheritance.fields import Field, along, axes_of, compressed, vector
 from onnx_ghn.inheritance.tracing import Trace
 
-__all__ = ["MOVES"]
+__all__ = ["PIECES"]
 
 Rule = Callable[[Trace, Op], None]
-
-
-def _view(trace: Trace, op: Op, after: Shape | None) -> None:
-    """What a reshape gives."""
-    given, out = op.inputs[0], op.outputs[0]
-    before = trace.shape(given)
-    if before is None or after is None or math.prod(before) != math.prod(after):
-        trace.give(out, after)
-        return
-    fields = [made for field in trace.of(given) if (made := reshaped(field, before, after)) is not None]
-    for old in trace.of(given):
-        _note_cut(trace, old, before, after)
-    trace.give(out, after, fields, _writers(trace, given), trace.owner(given))
-
-
-def _note_cut(trace: Trace, field: Field, before: Shape, after: Shape) -> None:
-    """Where one axis of channels becomes several, its parts are as long as these say."""
-    covered = axes_of(field)
-    if len(covered) != 1:
-        return
-    axis = next(iter(covered))
-    ahead = math.prod(before[:axis])
-    labels = vector(field)
-    size = 1
-    for i, dim in enumerate(after):
-        if size == ahead and dim > 1:
-            parts = 1
-            for part in after[i:]:
-                parts *= part
-                if parts >= len(labels) or len(labels) % parts:
-                    return
-                trace.cut(labels, len(labels) // parts)
-            return
-        size *= dim
-
-
-def reshape(trace: Trace, op: Op) -> None:
-    """Reshape: 0 copies a size, -1 is what is left."""
-    before = trace.shape(op.input(0))
-    wanted = trace.ints(op, 1, "shape")
-    after: Shape | None = None
-    if wanted is not None and before is not None:
-        copies = not op.attr("allowzero", 0)
-        sizes = [before[i] if dim == 0 and copies and i < len(before) else dim for i, dim in enumerate(wanted)]
-        if -1 in sizes:
-            rest = math.prod(dim for dim in sizes if dim != -1)
-            sizes[sizes.index(-1)] = math.prod(before) // rest if rest else 0
-        after = tuple(sizes)
-    _view(trace, op, after if after is not None else trace.shape(None))
-    trace.small(op)
-
-
-def flatten(trace: Trace, op: Op) -> None:
-    """Flatten to two axes."""
-    before = trace.shape(op.input(0))
-    after = None
-    if before is not None:
-        axis = op.attr("axis", 1)
-        axis = axis + len(before) if axis < 0 else axis
-        after = (math.prod(before[:axis]), math.prod(before[axis:]))
-    _view(trace, op, after)
-
-
-def squeeze(trace: Trace, op: Op) -> None:
-    """Squeeze and Unsqueeze."""
-    before = trace.shape(op.input(0))
-    axes = trace.ints(op, 1, "axes")
-    after: Shape | None = None
-    if before is not None:
-        if op.op_type == "Squeeze":
-            drop = (
-                {i for i, dim in enumerate(before) if dim == 1}
-                if axes is None
-                else {axis % len(before) for axis in axes}
-            )
-            after = tuple(dim for i, dim in enumerate(before) if i not in drop)
-        elif axes is not None:
-            rank = len(before) + len(axes)
-            added = {axis % rank for axis in axes}
-            rest = iter(before)
-            after = tuple(1 if i in added else next(rest) for i in range(rank))
-    _view(trace, op, after)
-    trace.small(op)
-
-
-def transpose(trace: Trace, op: Op) -> None:
-    """Transpose."""
-    given = op.input(0)
-    shape = trace.shape(given)
-    if shape is None:
-        trace.give(op.outputs[0], None)
-        return
-    perm = op.attr("perm") or list(range(len(shape)))[::-1]
-    fields = [field.transpose(perm) for field in trace.of(given)]
-    after = tuple(shape[axis] for axis in perm)
-    trace.give(op.outputs[0], after, fields, _writers(trace, given), trace.owner(given))
-    trace.small(op)
 
 
 def concat(trace: Trace, op: Op) -> None:
@@ -156,7 +59,7 @@ def concat(trace: Trace, op: Op) -> None:
                 trace.use(name, "place")
                 for field in trace.of(given):
                     trace.roles(field, "place" if axis in axes_of(field) else "channel")
-    made = {trace.writers.get(given, ()) for given in op.inputs if given is not None}
+    made = {trace.writers_of(given) for given in op.inputs if given is not None}
     writers = made.pop() if len(made) == 1 else ()
     trace.give(op.outputs[0], after, fields, writers, _first_owner(trace, op))
     trace.small(op)
@@ -201,7 +104,7 @@ def slice_(trace: Trace, op: Op) -> None:
         after[axis] = len(index)
         fields = [_taken(field, axis, index) for field in fields]
         _cut_at(trace, trace.of(given), axis, index)
-    trace.give(out, tuple(after), fields, _writers(trace, given), trace.owner(given))
+    trace.give(out, tuple(after), fields, trace.writers_of(given), trace.owner(given))
     trace.small(op)
 
 
@@ -240,7 +143,7 @@ def gather(trace: Trace, op: Op) -> None:
         if axis in covered:
             new = (*field.shape[:axis], *index_shape, *field.shape[axis + 1 :])
         fields.append(compressed(piece.reshape(new)))
-    writers = (trace.owner(given),) if is_table else _writers(trace, given)
+    writers = (trace.owner(given),) if is_table else trace.writers_of(given)
     trace.give(out, after, fields, writers, "" if is_table else trace.owner(given))
     trace.small(op)
 
@@ -263,7 +166,7 @@ def expand(trace: Trace, op: Op) -> None:
         after = np.broadcast_shapes(shape, tuple(sizes))
         pad = len(after) - len(shape)
         fields = [field.reshape([1] * pad + list(field.shape)) for field in trace.of(given)]
-    trace.give(out, after, fields, _writers(trace, given), trace.owner(given))
+    trace.give(out, after, fields, trace.writers_of(given), trace.owner(given))
     trace.small(op)
 
 
@@ -304,7 +207,7 @@ def split_to_sequence(trace: Trace, op: Op) -> None:
         index = np.arange(first, first + size)
         _cut_at(trace, trace.of(given), axis, index)
         after = tuple(size if i == axis else dim for i, dim in enumerate(shape))
-        pieces.append((after, [_taken(field, axis, index) for field in trace.of(given)], _writers(trace, given)))
+        pieces.append((after, [_taken(field, axis, index) for field in trace.of(given)], trace.writers_of(given)))
         first += size
     trace.sequences[op.outputs[0]] = pieces
 
@@ -366,7 +269,7 @@ def pad(trace: Trace, op: Op) -> None:
             axis = padded[0]
             ahead, behind = (trace.labels.new(n).labels for n in (full[axis], full[len(shape) + axis]))
             fields.append(along(np.concatenate([ahead, vector(field), behind]), len(shape), axis))
-    trace.give(out, after, fields, _writers(trace, given), trace.owner(given))
+    trace.give(out, after, fields, trace.writers_of(given), trace.owner(given))
 
 
 def _piece(trace: Trace, given: Tensor | None, out: Tensor, axis: int, index: np.ndarray) -> None:
@@ -375,7 +278,7 @@ def _piece(trace: Trace, given: Tensor | None, out: Tensor, axis: int, index: np
     after = tuple(len(index) if i == axis else dim for i, dim in enumerate(shape))
     fields = [_taken(field, axis, index) for field in trace.of(given)]
     _cut_at(trace, trace.of(given), axis, index)
-    trace.give(out, after, fields, _writers(trace, given), trace.owner(given))
+    trace.give(out, after, fields, trace.writers_of(given), trace.owner(given))
 
 
 def _cut_at(trace: Trace, fields: Sequence[Field], axis: int, index: np.ndarray) -> None:
@@ -389,20 +292,11 @@ def _taken(field: Field, axis: int, index: np.ndarray) -> Field:
     return np.take(field, index, axis) if field.shape[axis] > 1 else field
 
 
-def _writers(trace: Trace, given: Tensor | None) -> tuple[str, ...]:
-    return () if given is None else trace.writers.get(given, ())
-
-
 def _first_owner(trace: Trace, op: Op) -> str:
     return next((owner for given in op.inputs if (owner := trace.owner(given))), "") if op.outputs[0].is_const else ""
 
 
-MOVES: dict[str, Rule] = {
-    "Reshape": reshape,
-    "Flatten": flatten,
-    "Squeeze": squeeze,
-    "Unsqueeze": squeeze,
-    "Transpose": transpose,
+PIECES: dict[str, Rule] = {
     "Concat": concat,
     "Split": split,
     "Slice": slice_,
