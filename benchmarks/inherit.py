@@ -7,7 +7,8 @@
 Donors are trained here first, on Tiny-ImageNet at 32 pixels or on text, each once, and kept in --donors as ONNX files;
 one is a published SqueezeNet. The starts are the recipient's own, the GHN's, `--from`, and published weight selection
 (arXiv 2311.18823) where donor and recipient are of one family. The rate of each start is the one whose run of seed 0
-ends best on a held-out part that is not judged; scores are after 10, 50 and 100 % of the budget.
+ends best on a held-out part that is not judged, and where that is the largest or smallest of the grid, rates beyond it
+are tried; scores are after 10, 50 and 100 % of the budget. Runs that diverged are left out of means, and counted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import click
 import torch
-from racing.choice import CHOICE_SEED, best_rate
+from racing.choice import CHOICE_SEED, allowed_rates, best_rate, missing_rates
 from racing.data.texts import CHARACTERS
 from racing.entrant import ATTENTION, TWO_D, Entrant
 from racing.nets import attention, packages
@@ -222,27 +223,60 @@ def run(pair: Pair, start: str, rate: float, seed: int, steps: int, donor: Path,
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What came of a start at its best rate: mean and deviation at each mark, and runs that gave no score."""
+
+    rate: float
+    marks: tuple[tuple[float, float], ...]
+    n_seeds: int
+    n_failed: int
+
+
+def scores_of(rows: Sequence[Row], rates: Sequence[float]) -> Scores | None:
+    """Those of one pair, start and budget; None where no run ended with a score."""
+    rate = best_rate(rows, rates)
+    chosen = [row for row in rows if row.rate == rate]
+    ends = [[score for score in row.judged if score is not None] for row in chosen]
+    whole = [scores for scores in ends if len(scores) == len(SHARES)]
+    if rate is None or not whole:
+        return None
+    columns = zip(*whole, strict=True)
+    marks = tuple((statistics.mean(c), statistics.stdev(c) if len(c) > 1 else 0.0) for c in columns)
+    return Scores(rate, marks, len(whole), len(chosen) - len(whole))
+
+
 def table(rows: Sequence[Row]) -> str:
-    """Mean ± deviation over seeds at each mark, for each pair and start at its best rate; the best mean is bold."""
-    lines = ["| recipient from donor | start | rate | 10 % | 50 % | 100 % |", "|---|---|---|---|---|---|"]
+    """Mean ± deviation over seeds at each mark, for each pair, budget and start at its best rate; the best is bold.
+
+    Runs that diverged are in no mean; how many there are stands beside the seeds.
+    """
+    head = ("recipient from donor", "steps", "start", "rate", "seeds", "10 %", "50 %", "100 %")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for pair in PAIRS:
-        found: dict[str, tuple[float, list[tuple[float, float]]]] = {}
-        for start in STARTS:
-            own = [row for row in rows if row.network == pair.name and row.start == start]
-            rate = best_rate(own, pair.recipient.rates)
-            ends = [row.judged for row in own if row.rate == rate and row.judged and None not in row.judged]
-            if rate is None or not ends:
-                continue
-            columns = [[float(scores[i] or 0) for scores in ends] for i in range(len(SHARES))]
-            found[start] = (rate, [(statistics.mean(c), statistics.stdev(c) if len(c) > 1 else 0.0) for c in columns])
-        for start, (rate, scores) in found.items():
-            cells = []
-            for i, (mean, deviation) in enumerate(scores):
-                is_best = mean == max(other[1][i][0] for other in found.values())
-                told = f"{mean:.1f} ± {deviation:.1f}"
-                cells.append(f"**{told}**" if is_best else told)
-            lines.append(f"| {pair.name} | {start} | {rate:g} | {' | '.join(cells)} |")
+        for steps in sorted({row.steps for row in rows if row.network == pair.name}):
+            own = [row for row in rows if (row.network, row.steps) == (pair.name, steps)]
+            each = {s: scores_of([row for row in own if row.start == s], pair.recipient.rates) for s in STARTS}
+            found = {start: scores for start, scores in each.items() if scores is not None}
+            for start, scores in found.items():
+                cells = []
+                for i, (mean, deviation) in enumerate(scores.marks):
+                    told = f"{mean:.1f} ± {deviation:.1f}"
+                    is_best = mean == max(other.marks[i][0] for other in found.values())
+                    cells.append(f"**{told}**" if is_best else told)
+                seeds = f"{scores.n_seeds}" + (f", {scores.n_failed} diverged" if scores.n_failed else "")
+                lines.append(f"| {pair.name} | {steps} | {start} | {scores.rate:g} | {seeds} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _left_to_run(out: Path, pair: Pair, start: str, seed: int, steps: int) -> tuple[float, ...]:
+    """Rates that one start and seed still lack: of seed 0 the grid, and what lies beyond where its end is best."""
+    rows = [row for row in read(out) if (row.network, row.start, row.steps) == (pair.name, start, steps)]
+    if seed == CHOICE_SEED:
+        return missing_rates(rows, pair.recipient.rates)
+    rate = best_rate(rows, pair.recipient.rates)
+    done = any(row.rate == rate and row.seed == seed for row in rows)
+    return () if rate is None or done else (rate,)
 
 
 @click.command()
@@ -276,17 +310,14 @@ def main(
             for start in starts:
                 if start == "selection" and not pair.same_family:
                     continue
-                rows = [row for row in read(out) if (row.network, row.start, row.steps) == (pair.name, start, steps)]
-                rate = best_rate(rows, pair.recipient.rates)
-                rates = pair.recipient.rates if seed == CHOICE_SEED else (rate,) if rate is not None else ()
-                for each in rates:
-                    done = any(row.rate == each and row.seed == seed for row in rows)
-                    if done or time.monotonic() > until:
-                        continue
+                for _ in allowed_rates(pair.recipient.rates):  # no more runs than that, one after the other
+                    rates = _left_to_run(out, pair, start, seed, steps)
+                    if not rates or time.monotonic() > until:
+                        break
                     donor = donor_file(pair.donor, donors, data_root)
-                    row = run(pair, start, each, seed, steps, donor, data_root)
+                    row = run(pair, start, rates[0], seed, steps, donor, data_root)
                     append(out, row)
-                    click.echo(f"{pair.name}, {start}, rate {each:g}, seed {seed}: {row.judged}", err=True)
+                    click.echo(f"{pair.name}, {start}, rate {rates[0]:g}, seed {seed}: {row.judged}", err=True)
     click.echo(table(read(out)))
 
 

@@ -7,12 +7,12 @@ import os
 from typing import TYPE_CHECKING, Unpack
 
 from onnx_ghn.graph import ComputationGraph
-from onnx_ghn.graph.builder import graph_of
+from onnx_ghn.graph.builder import read_graph
 from onnx_ghn.json_types import Json
 from onnx_ghn.prediction.choosing import choose
 from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
-from onnx_ghn.prediction.origins import inheritance_notes, inheritance_of, origins_of
+from onnx_ghn.prediction.origins import Origin
 from onnx_ghn.prediction.plan import constants_of, plan, uncertain_of
 from onnx_ghn.shipped import default_policy
 
@@ -82,12 +82,18 @@ def inspect_model(
         rules, name, policy_file = network.config.graph_rules, network.config.name, network.policy_file
     name = name or "unnamed GHN"
     opened = open_model(source, base_dir=base_dir, unfold_batchnorm=options.unfold_batchnorm)
-    graph = graph_of(opened.model, opened.stored, rules)
+    graph, flat = read_graph(opened.model, opened.stored, rules)
     check_shapes(opened.model, opened.stored)
     notes = [*opened.notes, *check_frozen(opened.model, opened.stored)]
-    inheritance = inheritance_of(opened, graph, options)
-    notes += inheritance_notes(inheritance, options)
+    origins: dict[str, Origin] = {}
+    if options.donors:
+        from onnx_ghn.prediction import inheriting
+        from onnx_ghn.prediction.kept_outputs import Unmeasured
+
+        inheritance = inheriting.inheritance_of(opened, flat, graph, options)
+        origins = inheriting.origins_of(inheritance)
+        notes += inheriting.inheritance_notes(inheritance, options, Unmeasured("an inspection runs nothing"))
     choice = choose(options.policy, policy_file, name, opened.model, graph, opened.stored)
-    planned = plan(graph, opened.stored, options, verdicts=choice.verdicts, origins=origins_of(inheritance))
+    planned = plan(graph, opened.stored, options, verdicts=choice.verdicts, origins=origins)
     decisions = [*planned, *uncertain_of(graph)]
     return Inspection(graph, CoverageReport(decisions, notes, constants_of(graph), choice, name))

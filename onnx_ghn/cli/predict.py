@@ -61,6 +61,8 @@ def predict(
     """
     if (explain or alignment is not None) and not options.donors:
         raise OptionError("`explain` and `alignment` tell of donors, and there are none: name one with `donors`")
+    if budget is not None:
+        _check_race(options, explain=explain, alignment=alignment)
     if data is not None:
         options = _fed_by(data, options, races=budget is not None)
     if budget is not None:
@@ -106,6 +108,17 @@ def predict(
             "running statistics are those of drawn inputs; "
             "to use the file untrained, give your images: --calibrate FOLDER"
         )
+
+
+def _check_race(options: PredictOptions, *, explain: bool, alignment: str | None) -> None:
+    """Refuse donors in a race of starts. Raises OptionError."""
+    if not options.donors:
+        return
+    named = ["`donors`", *(["`explain`"] if explain else []), *(["`alignment`"] if alignment is not None else [])]
+    raise OptionError(
+        "`budget` races the GHN's starts against the author's, and with a donor all of them would hold its weights: "
+        f"leave out `budget`, or {' and '.join(named)}"
+    )
 
 
 def _fed_by(data: str, options: PredictOptions, *, races: bool) -> PredictOptions:

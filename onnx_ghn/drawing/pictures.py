@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from xml.sax.saxutils import escape
 
-from onnx_ghn.drawing.elements import Curve, Mark, Scene, Text
+from onnx_ghn.drawing.elements import Curve, Mark, Scene
 from onnx_ghn.drawing.palette import look_of, outline
 from onnx_ghn.drawing.scene import compose
+from onnx_ghn.drawing.svg import printable, svg_picture, svg_text, xml
 from onnx_ghn.errors import OptionError
 from onnx_ghn.graph.model import ComputationGraph
 from onnx_ghn.installing import install_command
@@ -20,9 +19,7 @@ from onnx_ghn.onnx_io.transaction import check_target, write_file
 __all__ = ["draw"]
 
 _FORMATS = (".svg", ".png", ".dot", ".gv")
-_FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif"
 _MAX_PIXELS = 6000  # along the longer side of a PNG
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def draw(
@@ -63,24 +60,15 @@ def _svg(scene: Scene) -> str:
     colours = sorted({mark.look.colour for mark in scene.marks} | {curve.colour for curve in scene.curves})
     names = {colour: f"c{i}" for i, colour in enumerate(colours)}
     style = [
-        f"text{{font-family:{_FONT}}}",
         "path{fill:none}.m{stroke:#fff;stroke-width:1.2}.m:hover{stroke:#000}",
         *(f".{name}{{fill:{c}}}path.{name}{{fill:none;stroke:{c}}}" for c, name in names.items()),
     ]
-    size = f"{scene.width:.0f} {scene.height:.0f}"
-    width, height = size.split()
-    view = f'width="{width}" height="{height}" viewBox="0 0 {size}"'
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {view} role="img">',
-        f"<title>{_xml(scene.name)}</title>",
-        f"<style>{''.join(style)}</style>",
-        '<rect width="100%" height="100%" fill="#fff"/>',
+    parts = [
         *(_svg_curve(curve, names[curve.colour]) for curve in scene.curves),
         *(_svg_mark(mark, names[mark.look.colour]) for mark in scene.marks),
-        *map(_svg_text, scene.texts),
-        "</svg>\n",
+        *map(svg_text, scene.texts),
     ]
-    return "\n".join(lines)
+    return svg_picture(scene.width, scene.height, scene.name, "".join(style), parts)
 
 
 def _svg_curve(curve: Curve, colour: str) -> str:
@@ -94,7 +82,7 @@ def _svg_curve(curve: Curve, colour: str) -> str:
 
 
 def _svg_mark(mark: Mark, colour: str) -> str:
-    title = f"<title>{_xml(mark.title)}</title>" if mark.title else ""
+    title = f"<title>{xml(mark.title)}</title>" if mark.title else ""
     if mark.look.shape == "circle":
         place = f'cx="{mark.x:.1f}" cy="{mark.y:.1f}" r="{mark.r:.1f}"'
         return f'<circle class="m {colour}" {place}>{title}</circle>'
@@ -102,27 +90,8 @@ def _svg_mark(mark: Mark, colour: str) -> str:
     return f'<polygon class="m {colour}" stroke-linejoin="round" points="{corners}">{title}</polygon>'
 
 
-def _svg_text(text: Text) -> str:
-    extra = ' font-weight="600"' if text.bold else ""
-    if text.anchor != "start":
-        extra += f' text-anchor="{text.anchor}"'
-    return (
-        f'<text x="{text.x:.1f}" y="{text.y:.1f}" font-size="{text.size:.1f}" fill="{text.colour}"{extra}>'
-        f"{_xml(text.text)}</text>"
-    )
-
-
 def _points(corners: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
-
-
-def _xml(text: str) -> str:
-    return escape(_printable(text))
-
-
-def _printable(text: str) -> str:
-    """Without the control characters that XML cannot hold: each becomes "�"."""
-    return _NOT_XML.sub("\ufffd", text)
 
 
 # -- PNG ---------------------------------------------------------------------------------------------------
@@ -175,7 +144,7 @@ def _png(scene: Scene, target: Path) -> bytes:
         axes.text(
             text.x,
             text.y,
-            _printable(text.text),
+            printable(text.text),
             fontsize=text.size * point,
             color=text.colour,
             ha="left" if text.anchor == "start" else "center",
@@ -216,5 +185,5 @@ def _dot(graph: ComputationGraph, stem: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    clean = _printable(text).replace("\\", "\\\\").replace('"', '\\"')
+    clean = printable(text).replace("\\", "\\\\").replace('"', '\\"')
     return '"' + clean.replace("\r", "").replace("\n", "\\n") + '"'

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from xml.sax.saxutils import escape
 
-from onnx_ghn.drawing.elements import INK, MARGIN, MUTED
+from onnx_ghn.drawing.elements import INK, MARGIN, MUTED, Text
+from onnx_ghn.drawing.svg import svg_picture, svg_text, xml
 from onnx_ghn.errors import OptionError
 from onnx_ghn.onnx_io.transaction import check_target, write_file
 
 __all__ = ["Box", "draw_side_by_side"]
 
-_FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif"
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _WIDTH, _HEIGHT, _GAP, _BETWEEN = 300.0, 22.0, 6.0, 180.0
 _LONGEST = 40  # characters of a name
 _PAIRED, _ALONE, _NEW = "#2f6fd0", "#b6bdc7", "#d98324"
@@ -64,11 +61,8 @@ def draw_side_by_side(
     width = 2 * MARGIN + 2 * _WIDTH + _BETWEEN
     far = MARGIN + _WIDTH + _BETWEEN
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" font-family="{_FONT}">',
-        f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>',
+        svg_text(Text(x, MARGIN + 8, title, 15, bold=True)) for x, title in zip((MARGIN, far), titles, strict=True)
     ]
-    for x, title in zip((MARGIN, far), titles, strict=True):
-        parts.append(_text(x, MARGIN + 8, title, 15, INK))
     for a, b in links:
         y, z = (top + step * number + _HEIGHT / 2 for number in (a, b))
         start, end = MARGIN + _WIDTH, far
@@ -80,23 +74,16 @@ def draw_side_by_side(
     for x, boxes in ((MARGIN, left), (far, right)):
         for number, box in enumerate(boxes):
             y = top + step * number
+            ink = INK if box.kind != "alone" else MUTED
             colour = {"paired": _PAIRED, "new": _NEW}.get(box.kind, _ALONE)
             parts.append(
-                f'<g><title>{_clean(box.told)}</title><rect x="{x:g}" y="{y:g}" width="{_WIDTH:g}" '
+                f'<g><title>{xml(box.told)}</title><rect x="{x:g}" y="{y:g}" width="{_WIDTH:g}" '
                 f'height="{_HEIGHT:g}" rx="4" fill="{colour}" fill-opacity="0.12" stroke="{colour}"/>'
-                f"{_text(x + 8, y + 15, _short(box.name), 11, INK if box.kind != 'alone' else MUTED)}</g>"
+                f"{svg_text(Text(x + 8, y + 15, _short(box.name), 11, ink))}</g>"
             )
-    parts.append("</svg>")
-    return write_file(target, "\n".join(parts).encode(), force=force, what="a picture")
-
-
-def _text(x: float, y: float, text: str, size: float, colour: str) -> str:
-    return f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" fill="{colour}">{_clean(text)}</text>'
+    picture = svg_picture(width, height, " and ".join(titles), "", parts)
+    return write_file(target, picture.encode(), force=force, what="a picture")
 
 
 def _short(name: str) -> str:
     return name if len(name) <= _LONGEST else f"…{name[-_LONGEST + 1 :]}"
-
-
-def _clean(text: str) -> str:
-    return escape(_NOT_XML.sub("\ufffd", text))

@@ -113,21 +113,27 @@ def choose_start(
         budget_s: seconds that the race may take.
         data_dir: where named data sets lie.
         force: overwrite `output`.
-        options: how to predict; their policy plays no part.
+        options: how to predict; their policy plays no part, and they name no donors.
         training: how to train.
         bar: opens a progress bar.
 
     Raises:
-        OptionError: too little time for a race. Also what `predict` and `finetune` raise; a start whose training fails
-            loses.
+        OptionError: too little time for a race, or options with donors. Also what `predict` and `finetune` raise; a
+            start whose training fails loses.
     """
     begun = time.monotonic()
     if not (math.isfinite(budget_s) and budget_s > 0):
         raise OptionError(f"`budget_s` {budget_s} must be more than 0")
+    options = PredictOptions.of(options)
+    if options.donors:
+        raise OptionError(
+            "`donors` have no place in a race of the GHN's starts against the author's: all would hold their weights; "
+            "leave them out, or use `predict`"
+        )
     if output is not None:
         check_target(os.fspath(output), force, inputs=(source, data, ghn))
     network, training = resolve_ghn(ghn), training or StartOptions()
-    predictions = _candidates(source, network, PredictOptions.of(options))
+    predictions = _candidates(source, network, options)
     if len(predictions) == 1:  # nothing is predicted by any policy
         (prediction,) = predictions.values()
         if output is not None:

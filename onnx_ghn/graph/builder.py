@@ -13,7 +13,7 @@ import numpy as np
 
 from onnx_ghn.errors import GraphError, OnnxGhnError
 from onnx_ghn.graph.context import FLOAT_TYPES, QUANTISED_TYPES, BuildContext
-from onnx_ghn.graph.flat import Op
+from onnx_ghn.graph.flat import FlatGraph, Op
 from onnx_ghn.graph.flatten import flatten
 from onnx_ghn.graph.handlers.normalisation import decomposed_norm
 from onnx_ghn.graph.ledger import complete, reached_tensors
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["build_graph", "graph_of"]
+__all__ = ["build_graph", "graph_of", "read_graph"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,11 @@ def build_graph(
 
 def graph_of(model: ir.Model, stored: dict[str, StoredTensor], rules: str) -> ComputationGraph:
     """`build_graph` for a model whose stored tensors are known. Raises GraphError."""
+    return read_graph(model, stored, rules)[0]
+
+
+def read_graph(model: ir.Model, stored: dict[str, StoredTensor], rules: str) -> tuple[ComputationGraph, FlatGraph]:
+    """`graph_of`, and the operators that the graph was read from. Raises GraphError."""
     from onnx_ghn.onnx_io.marks import frozen_tensors
     from onnx_ghn.onnx_io.provenance import provenance
 
@@ -93,7 +98,7 @@ def graph_of(model: ir.Model, stored: dict[str, StoredTensor], rules: str) -> Co
             _read(ctx, table)
             alive = _alive(ctx)
         complete(ctx, stored, known, reached)
-        return _prune(ctx, alive, reached)
+        return _prune(ctx, alive, reached), flat
 
 
 @contextlib.contextmanager

@@ -87,7 +87,7 @@ class Op:
     @overload
     def attr(self, name: str) -> list[int] | None: ...
     def attr(self, name: str, default: int | str | list[int] | None = None) -> int | str | list[int] | None:
-        """Value of an attribute, `default` where it is absent. Without a default it is a list of numbers.
+        """Value of an attribute, `default` where it is absent. Without a default it is a list of whole numbers.
 
         Raises:
             GraphError: the attribute is of another type.
@@ -100,7 +100,8 @@ class Op:
             return int(value)
         if isinstance(default, str) and isinstance(value, str):
             return value
-        if (default is None or isinstance(default, list)) and isinstance(value, tuple | list):
+        is_list = isinstance(value, tuple | list) and all(isinstance(item, int) for item in value)
+        if (default is None or isinstance(default, list)) and is_list:
             return list(value)
         raise GraphError(
             f"attribute {name!r} of {self.op_type} node {self.name!r} is of another type than "

@@ -15,8 +15,8 @@ import numpy as np
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.inheritance.labels import Ints, Span
-from onnx_ghn.inheritance.selections import Selection
 from onnx_ghn.inheritance.tracing import Trace
+from onnx_ghn.selections import Selection
 
 __all__ = ["AxisMap", "ChannelMap", "factors_of", "spread"]
 

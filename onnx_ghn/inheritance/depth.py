@@ -85,7 +85,7 @@ def _tail(pairing: Pairing, block: Block) -> tuple[str, ...]:
     uses = pairing.trace.uses
     norms = [p.name for p in block.pieces if uses[p.name].kind in ("norm_scale", "norm_shift")]
     last = max((uses[name].op for name in norms), default=-1)
-    if last < max(block.merge, *(uses[p.name].op for p in block.pieces if p.name not in norms)):
+    if last < max([block.merge, *(uses[p.name].op for p in block.pieces if p.name not in norms)]):
         return ()
     first = min(last, block.merge) if block.merge >= 0 else last - 1  # scale and shift may be of two operators
     names = [name for name in norms if uses[name].op > first or uses[name].op == last]

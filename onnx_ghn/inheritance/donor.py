@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnx_ghn.arrays import Array
+from onnx_ghn.arrays import Array, read_only
 from onnx_ghn.errors import OptionError
+from onnx_ghn.garbage import no_garbage_collection
 from onnx_ghn.graph import ComputationGraph, Parameter, Role
-from onnx_ghn.graph.builder import graph_of
+from onnx_ghn.graph.builder import read_graph
 from onnx_ghn.inheritance.following import follow
 from onnx_ghn.inheritance.structure import Structure, structure_of
 from onnx_ghn.inheritance.tracing import Trace
@@ -47,7 +48,10 @@ class Donor:
     notes: tuple[str, ...] = ()
 
     def values(self, name: str) -> Array:
-        """What one of its parameters holds; what is stored quantised, as floats."""
+        """What one of its parameters holds; what is stored quantised, as floats.
+
+        Not to be written to: 32-bit floats are those of the file itself, not a copy.
+        """
         stored = self.opened.stored[name]
         parameter = self.trace.parameters[name]
         array = stored.numpy()
@@ -57,10 +61,11 @@ class Donor:
                 "or leave what it makes out with `exclude`"
             )
         if parameter.scale_name is None:
-            return array.astype(np.float32) if array.dtype != np.float64 else array
+            return read_only(array if array.dtype == np.float64 else array.astype(np.float32, copy=False))
         return _dequantised(array, parameter, self)
 
 
+@no_garbage_collection()
 def open_donor(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rules: str = "onnx") -> Donor:
     """Read a donor.
 
@@ -77,7 +82,7 @@ def open_donor(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rule
 
     is_file = isinstance(source, str | os.PathLike)
     opened = open_model(source)
-    graph = graph_of(opened.model, opened.stored, rules)
+    graph, flat = read_graph(opened.model, opened.stored, rules)
     name = os.path.basename(os.fspath(source)) if isinstance(source, str | os.PathLike) else graph.name or "donor"
     require_values(opened.stored.values())
     if why := _untrained(graph, opened):
@@ -92,7 +97,7 @@ def open_donor(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rule
             f"donor {name} stores {len(closed)} weights as integers that no DequantizeLinear reads, first {closed[0]}: "
             "give the file from before quantisation with `donors`"
         )
-    trace = follow(opened.model, opened.stored, graph)
+    trace = follow(flat, graph)
     if trace.unknown:
         kinds = ", ".join(sorted(trace.unknown)[:6])
         notes.append(f"channels of {name} are not followed through {kinds}")

@@ -153,11 +153,10 @@ def batch_norm(trace: Trace, op: Op) -> None:
     if data is not None and data.is_const:
         _standardised_weight(trace, op, data)
         return
-    epsilon = float_attr(op, "epsilon", 1e-5)
     for index, kind in enumerate(("norm_scale", "norm_shift", "norm_mean", "norm_variance"), start=1):
-        tie_vector(trace, op.input(index), labels, kind, epsilon)
+        tie_vector(trace, op.input(index), labels, kind)
     if scale := trace.owner(op.input(1)):
-        trace.batch_norms[scale] = (trace.owner(op.input(4)), epsilon)
+        trace.batch_norms[scale] = (trace.owner(op.input(4)), float_attr(op, "epsilon", 1e-5))
     fields = trace.of(data)
     if labels is None and shape is not None and len(shape) > 1:
         own = next(iter(trace.of(op.input(1))), None)
@@ -191,7 +190,6 @@ def group_norm(trace: Trace, op: Op) -> None:
     data = op.input(0)
     shape = trace.shape(data)
     labels = trace.channel(data, 1)
-    epsilon = float_attr(op, "epsilon", 1e-5)
     if labels is not None:
         groups = max(1, op.attr("num_groups", len(labels)))
         if op.op_type == "GroupNormalization" and len(labels) % groups == 0:
@@ -201,7 +199,7 @@ def group_norm(trace: Trace, op: Op) -> None:
         for field in trace.of(data):
             trace.averaged += _along(field, set(range(2, len(shape)))) if axes_of(field) - {0, 1} else []
     for index, kind in ((1, "norm_scale"), (2, "norm_shift")):
-        tie_vector(trace, op.input(index), labels, kind, epsilon)
+        tie_vector(trace, op.input(index), labels, kind)
     writers = tuple(filter(None, (trace.owner(op.input(1)), trace.owner(op.input(2)))))
     if trace.number and op.op_type == "InstanceNormalization":  # within a group norm its scales are ones
         writers = writers if len(writers) == 2 else ()
@@ -223,17 +221,16 @@ def layer_norm(trace: Trace, op: Op) -> None:
         fields = _met(trace, [*fields, *trace.of(op.input(1))], shape)
     labels = trace.channel(data, -1) if axis in (-1, len(shape) - 1) else None
     is_plain = "Simplified" in op.op_type or op.op_type.startswith("RMS")
-    epsilon = float_attr(op, "epsilon", 1e-5)
     scale = op.input(2 if skips else 1)
     shift = None if is_plain else op.input(3 if skips else 2)
     added = op.input(3 if is_plain else 4) if skips else None
-    tie_vector(trace, scale, labels, "norm_scale", epsilon)
-    tie_vector(trace, shift, labels, "norm_shift", epsilon)
+    tie_vector(trace, scale, labels, "norm_scale")
+    tie_vector(trace, shift, labels, "norm_shift")
     tie_vector(trace, added, labels, "vector")
     names = tuple(filter(None, (trace.owner(scale), trace.owner(shift))))
     if labels is not None:
         trace.averaged.append(labels)
-        trace.norms.append((labels, names, epsilon, not is_plain))
+        trace.norms.append((labels, names, not is_plain))
     for i, out in enumerate(op.outputs):
         is_whole = i == 0 or (skips and i == 3)
         trace.give(out, shape if is_whole else None, fields if is_whole else (), names if i == 0 else ())

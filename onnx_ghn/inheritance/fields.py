@@ -8,7 +8,6 @@ heads spreads over two axes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -104,8 +103,3 @@ def reshaped(field: Field, before: Shape, after: Shape) -> Field | None:
     if math.prod(full) > LARGEST:
         return None
     return compressed(np.broadcast_to(field, full).reshape(target))
-
-
-def moved_axes(rank: int, axes: Sequence[int]) -> tuple[int, ...]:
-    """Axes counted from the front."""
-    return tuple(axis % rank for axis in axes)

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnx_ghn.arrays import Array
+from onnx_ghn.garbage import no_garbage_collection
 from onnx_ghn.graph import ComputationGraph
+from onnx_ghn.graph.flat import FlatGraph
 from onnx_ghn.inheritance.alignment import Alignment, align
 from onnx_ghn.inheritance.channel_map import ChannelMap
 from onnx_ghn.inheritance.depth import identity_blocks
 from onnx_ghn.inheritance.donor import Donor
 from onnx_ghn.inheritance.following import follow
-from onnx_ghn.inheritance.pairing import Kept, Pairing
-from onnx_ghn.inheritance.selections import Selection
+from onnx_ghn.inheritance.pairing import Kept, Made, Pairing
 from onnx_ghn.inheritance.structure import Structure, structure_of
 from onnx_ghn.inheritance.tracing import Trace
+from onnx_ghn.selections import Selection
 
 if TYPE_CHECKING:
     from onnx_ghn.passes import OpenedModel
@@ -59,6 +61,7 @@ class Inheritance:
         doubts: why outputs are not kept exactly, beyond those of single tensors.
         alignments: for each donor, in order.
         missing: tensors that no donor has a counterpart of.
+        closest: number of the donor that is most like the recipient.
     """
 
     donors: tuple[Donor, ...]
@@ -67,22 +70,34 @@ class Inheritance:
     doubts: tuple[str, ...]
     alignments: tuple[Alignment, ...]
     missing: tuple[str, ...]
+    closest: int
     trace: Trace
     structure: Structure
 
     @property
-    def is_exact(self) -> bool:
-        """Whether the rules keep the first donor's outputs, as far as they tell."""
-        return not self.doubts and not any(tensor.doubt for tensor in self.tensors.values())
+    def used(self) -> tuple[Donor, ...]:
+        """The donors that tensors come from, in the order in which they were given."""
+        return tuple(self.donors[number] for number in _used(self.tensors))
 
     @property
-    def is_whole(self) -> bool:
-        """Whether everything comes from one donor, so that its outputs are what to compare with."""
-        return not self.kept and not self.missing and len({tensor.donor for tensor in self.tensors.values()}) == 1
+    def whole_donor(self) -> Donor | None:
+        """The one donor that everything comes from, whose outputs are what to compare with; None where there is none.
+
+        It need not be the first that was given, nor the one that is most like the recipient.
+        """
+        used = self.used
+        return used[0] if len(used) == 1 and not self.kept and not self.missing else None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the rules keep the outputs of the one donor that is used, as far as they tell."""
+        return not self.doubts and not any(tensor.doubt for tensor in self.tensors.values())
 
 
+@no_garbage_collection()
 def inherit(
     opened: OpenedModel,
+    flat: FlatGraph,
     graph: ComputationGraph,
     donors: Sequence[Donor],
     selection: Selection = "uniform",
@@ -91,48 +106,85 @@ def inherit(
     """Find what a model inherits from donors: of each tensor, from the donor that is most like the model and has it.
 
     Args:
+        flat: the operators of the model, which the graph was read from.
+        donors: one at least.
         wants: whether a tensor of that name is to be filled.
     """
-    trace = follow(opened.model, opened.stored, graph)
+    trace = follow(flat, graph)
     structure = structure_of(trace)
     alignments = [align(structure, donor.structure) for donor in donors]
     tensors: dict[str, Inherited] = {}
     kept: dict[str, str] = {}
-    doubts: list[str] = []
+    told: dict[int, list[str]] = {}
     free: set[str] = set()
     frozen = {parameter.name for parameter in graph.parameters if parameter.frozen}
     ranked = sorted(range(len(donors)), key=lambda i: -alignments[i].score)
-    for place, number in enumerate(ranked):
-        donor, alignment = donors[number], alignments[number]
-        pairing = Pairing(trace, structure, donor, ChannelMap(trace, donor.trace, selection))
-        found = pairing.all(alignment.pairs)
-        used = len(set(alignment.pairs.values())) / max(1, len(donor.trace.uses))
-        if place == 0 and used >= _WHOLE:
-            more, told, free = identity_blocks(pairing, alignment)
-            for name, entry in more.items():
-                found[name] = entry
-            doubts += told
-        if place == 0:
-            doubts += pairing.doubts
+    for number in ranked:
+        pairing = Pairing(trace, structure, donors[number], ChannelMap(trace, donors[number].trace, selection))
+        found, told[number], behind_zeros = _from_one(pairing, alignments[number], is_closest=number == ranked[0])
+        free |= behind_zeros
         for name, entry in found.items():
             if isinstance(entry, Kept):
                 kept.setdefault(name, entry.reason)
             elif name not in tensors and name not in frozen and wants(name):
                 tensors[name] = Inherited(name, number, entry.source, entry.rule, entry.doubt, entry.values)
                 kept.pop(name, None)
-    missing: list[str] = []
-    if donors and ranked:
-        for name in {parameter.name for parameter in graph.uncertain} & tensors.keys():
-            # They keep their values, as nothing tells them from constants.
-            if not np.array_equal(tensors.pop(name).values(), opened.stored[name].numpy()):
-                doubts.append(f"{name}, learned or a constant, keeps its values, which are not the donor's")
-        names = [parameter.name for parameter in graph.parameters if not parameter.frozen and wants(parameter.name)]
-        missing = [name for name in names if name not in tensors and name not in free]
-        grows = any(tensor.rule != "copied" for tensor in tensors.values())
-        if grows and (unknown := {**trace.unknown, **donors[ranked[0]].trace.unknown}):
-            doubts.append(f"channels are not followed through {', '.join(sorted(unknown)[:6])}")
-        if missing:
-            doubts.append(f"{len(missing)} tensors have no counterpart in a donor, first {missing[0]}")
-        if alignments[ranked[0]].skipped:
-            doubts.append(f"{len(alignments[ranked[0]].skipped)} blocks of {donors[ranked[0]].name} are left out")
-    return Inheritance(tuple(donors), tensors, kept, tuple(doubts), tuple(alignments), tuple(missing), trace, structure)
+    # What may be a constant keeps its values, as nothing tells.
+    uncertain = {name: tensors.pop(name) for p in graph.uncertain if (name := p.name) in tensors}
+    others = [name for name, one in uncertain.items() if not np.array_equal(one.values(), opened.stored[name].numpy())]
+    names = [parameter.name for parameter in graph.parameters if not parameter.frozen and wants(parameter.name)]
+    missing = [name for name in names if name not in tensors and name not in free]
+    doubts = _doubts_of_donors(donors, alignments, tensors, told)
+    doubts += [f"{name}, learned or a constant, keeps its values, which are not the donor's" for name in others]
+    unknown = {kind for each in (trace, *(donors[n].trace for n in _used(tensors))) for kind in each.unknown}
+    if unknown and any(tensor.rule != "copied" for tensor in tensors.values()):
+        doubts.append(f"channels are not followed through {', '.join(sorted(unknown)[:6])}")
+    if missing:
+        doubts.append(f"{len(missing)} tensors have no counterpart in a donor, first {missing[0]}")
+    return Inheritance(
+        tuple(donors),
+        tensors,
+        kept,
+        tuple(doubts),
+        tuple(alignments),
+        tuple(missing),
+        ranked[0],
+        trace,
+        structure,
+    )
+
+
+def _used(tensors: Mapping[str, Inherited]) -> list[int]:
+    """Numbers of the donors that tensors come from."""
+    return sorted({tensor.donor for tensor in tensors.values()})
+
+
+def _from_one(
+    pairing: Pairing, alignment: Alignment, *, is_closest: bool
+) -> tuple[dict[str, Made | Kept], list[str], set[str]]:
+    """What one donor gives; new blocks begin as the identity where the recipient grows from it.
+
+    Returns:
+        tensors by name, doubts, and names of tensors that the outputs do not depend on.
+    """
+    found = pairing.all(alignment.pairs)
+    if not is_closest or len(set(alignment.pairs.values())) < _WHOLE * max(1, len(pairing.donor.trace.uses)):
+        return found, pairing.doubts, set()
+    more, told, free = identity_blocks(pairing, alignment)
+    return {**found, **more}, [*told, *pairing.doubts], free
+
+
+def _doubts_of_donors(
+    donors: Sequence[Donor],
+    alignments: Sequence[Alignment],
+    tensors: Mapping[str, Inherited],
+    told: Mapping[int, Sequence[str]],
+) -> list[str]:
+    """Doubts on the donors that are used; what another one would have done to outputs is of no account."""
+    used = _used(tensors)
+    doubts = [doubt for number in used for doubt in told[number]]
+    if len(used) > 1:
+        doubts.insert(0, f"tensors come from {len(used)} donors ({', '.join(donors[number].name for number in used)})")
+    elif used and alignments[used[0]].skipped:
+        doubts.append(f"{len(alignments[used[0]].skipped)} blocks of {donors[used[0]].name} are left out")
+    return doubts

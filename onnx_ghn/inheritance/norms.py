@@ -28,7 +28,7 @@ class Padding:
     def __init__(self, trace: Trace, channels: ChannelMap) -> None:
         self._trace, self._channels = trace, channels
         self._takes_mean: set[int] = set()
-        for labels, names, _, takes_mean in self._trace.norms:
+        for labels, names, takes_mean in self._trace.norms:
             root = int(self._trace.labels.roots(labels[:1])[0])
             if len(np.unique(self._trace.labels.roots(labels))) < len(labels):
                 continue
@@ -36,7 +36,7 @@ class Padding:
                 self._channels.padded.add(root)
                 if takes_mean:
                     self._takes_mean.add(root)
-        for labels, names, _, takes_mean in self._trace.norms:
+        for labels, names, takes_mean in self._trace.norms:
             root = int(self._trace.labels.roots(labels[:1])[0])
             if takes_mean and set(names) & self._trace.skipped_norms:
                 self._channels.padded.discard(root)

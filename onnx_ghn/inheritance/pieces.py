@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from onnx_ghn.errors import GraphError
 from onnx_ghn.graph.flat import Op, Tensor
-from onnx_ghn.inheritance.fields import Field, along, axes_of, compressed, vector
+from onnx_ghn.inheritance.fields import LARGEST, Field, Shape, along, axes_of, compressed, vector
 from onnx_ghn.inheritance.tracing import Trace
 
 __all__ = ["PIECES"]
@@ -44,7 +45,7 @@ def concat(trace: Trace, op: Op) -> None:
                     trace.alias(partner, field)
     if any(joined):
         covered = sorted({i for mine in joined for field in mine for i in axes_of(field)})
-        if math.prod(after[i] for i in covered) <= 1 << 22:
+        if math.prod(after[i] for i in covered) <= LARGEST:
             pieces = []
             for mine, shape in zip(joined, known, strict=True):
                 full = [shape[i] if i in covered else 1 for i in range(rank)]
@@ -80,8 +81,9 @@ def split(trace: Trace, op: Op) -> None:
         part = -(-shape[axis] // n)
         sizes = [part] * (n - 1) + [shape[axis] - part * (n - 1)]
     first = 0
+    _check_sizes(op, sizes, shape[axis])
     for out, size in zip(op.outputs, sizes, strict=False):
-        _piece(trace, given, out, axis, np.arange(first, first + size))
+        _piece(trace, given, shape, out, axis, np.arange(first, first + size))
         first += size
 
 
@@ -99,6 +101,8 @@ def slice_(trace: Trace, op: Op) -> None:
     after = list(shape)
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         axis %= len(shape)
+        if shape[axis] > LARGEST:
+            raise GraphError(f"Slice node {op.name!r} cuts an axis of {shape[axis]}, which is not followed")
         stop = None if step < 0 and end < -shape[axis] else end
         index = np.arange(shape[axis])[slice(start, stop, step)]
         after[axis] = len(index)
@@ -158,9 +162,11 @@ def expand(trace: Trace, op: Op) -> None:
         return
     if op.op_type == "Tile":
         after = tuple(dim * times for dim, times in zip(shape, sizes, strict=True))
+        repeats = [[n if field.shape[i] > 1 else 1 for i, n in enumerate(sizes)] for field in trace.of(given)]
         fields = [
-            np.tile(field, [times if field.shape[i] > 1 else 1 for i, times in enumerate(sizes)])
-            for field in trace.of(given)
+            np.tile(field, times)
+            for field, times in zip(trace.of(given), repeats, strict=True)
+            if field.size * math.prod(times) <= LARGEST
         ]
     else:
         after = np.broadcast_shapes(shape, tuple(sizes))
@@ -200,7 +206,9 @@ def split_to_sequence(trace: Trace, op: Op) -> None:
         return
     given_sizes = trace.value(op.input(1))
     if len(sizes) == 1 and given_sizes is not None and given_sizes.ndim == 0:
-        sizes = [sizes[0]] * (shape[axis] // max(1, sizes[0]))
+        each = max(1, sizes[0])
+        sizes = [each] * (shape[axis] // each) + ([shape[axis] % each] if shape[axis] % each else [])
+    _check_sizes(op, sizes, shape[axis])
     pieces = []
     first = 0
     for size in sizes:
@@ -265,20 +273,24 @@ def pad(trace: Trace, op: Op) -> None:
         padded = [axis for axis in axes_of(field) if full[axis] or full[len(shape) + axis]]
         if not padded:
             fields.append(field)
-        elif len(axes_of(field)) == 1 and min(full) >= 0:
+        elif len(axes_of(field)) == 1 and min(full) >= 0 and max(full) <= LARGEST:
             axis = padded[0]
             ahead, behind = (trace.labels.new(n).labels for n in (full[axis], full[len(shape) + axis]))
             fields.append(along(np.concatenate([ahead, vector(field), behind]), len(shape), axis))
     trace.give(out, after, fields, trace.writers_of(given), trace.owner(given))
 
 
-def _piece(trace: Trace, given: Tensor | None, out: Tensor, axis: int, index: np.ndarray) -> None:
-    shape = trace.shape(given)
-    assert shape is not None
+def _piece(trace: Trace, given: Tensor | None, shape: Shape, out: Tensor, axis: int, index: np.ndarray) -> None:
     after = tuple(len(index) if i == axis else dim for i, dim in enumerate(shape))
     fields = [_taken(field, axis, index) for field in trace.of(given)]
     _cut_at(trace, trace.of(given), axis, index)
     trace.give(out, after, fields, trace.writers_of(given), trace.owner(given))
+
+
+def _check_sizes(op: Op, sizes: Sequence[int], size: int) -> None:
+    """Raise GraphError where pieces are no division of an axis that is followed."""
+    if min(sizes, default=0) < 0 or sum(sizes) != size or size > LARGEST:
+        raise GraphError(f"{op.op_type} node {op.name!r} cuts {size} channels into {list(sizes)[:8]}")
 
 
 def _cut_at(trace: Trace, fields: Sequence[Field], axis: int, index: np.ndarray) -> None:

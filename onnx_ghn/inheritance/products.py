@@ -23,12 +23,13 @@ _NORMALISE = frozenset(
 
 def matmul(trace: Trace, op: Op) -> None:
     """MatMul."""
-    _product(trace, op, op.input(0), op.input(1), trace.of(op.input(0)), trace.of(op.input(1)))
+    first, second = trace.needed(op, 0), trace.needed(op, 1)
+    _product(trace, op, first, second, trace.of(first), trace.of(second))
 
 
 def gemm(trace: Trace, op: Op) -> None:
     """Gemm: a matrix product of matrices that may be transposed, and a bias."""
-    first, second, bias = op.input(0), op.input(1), op.input(2)
+    first, second, bias = trace.needed(op, 0), trace.needed(op, 1), op.input(2)
     turned = [
         [field.T if op.attr(name, 0) else field for field in trace.of(tensor)]
         for name, tensor in (("transA", first), ("transB", second))
@@ -45,13 +46,11 @@ def gemm(trace: Trace, op: Op) -> None:
         trace.writers[out] = (*trace.writers_of(out), *filter(None, [trace.owner(bias)]))
 
 
-def tie_vector(
-    trace: Trace, tensor: Tensor | None, labels: Ints | None, kind: str, epsilon: float | None = None
-) -> None:
+def tie_vector(trace: Trace, tensor: Tensor | None, labels: Ints | None, kind: str) -> None:
     """Note a constant with one number for each channel: its channels are those."""
     if tensor is None:
         return
-    trace.use(trace.owner(tensor), kind, epsilon=epsilon)
+    trace.use(trace.owner(tensor), kind)
     for field in trace.of(tensor):
         trace.roles(field, "channel")
         if labels is not None and field.size == len(labels):
@@ -61,8 +60,8 @@ def tie_vector(
 def _product(
     trace: Trace,
     op: Op,
-    first: Tensor | None,
-    second: Tensor | None,
+    first: Tensor,
+    second: Tensor,
     left: list[Field],
     right: list[Field],
     shapes: list[Shape | None] | None = None,
@@ -70,8 +69,6 @@ def _product(
     """first @ second: (..., m, k) x (..., k, n) -> (..., m, n)."""
     out = op.outputs[0]
     a, b = shapes if shapes is not None else (trace.shape(first), trace.shape(second))
-    assert first is not None
-    assert second is not None
     if a is None or b is None or not a or not b:
         trace.give(out, None)
         return
@@ -109,7 +106,6 @@ def _product(
                     width,
                     trace.writers_of(first),
                     trace.writers_of(second),
-                    trace.number,
                 )
             )
     for tensor, is_const, fields, summed, other in (
@@ -171,9 +167,8 @@ def _constant_ops(tensor: Tensor) -> set[str]:
 
 def convolution(trace: Trace, op: Op) -> None:
     """Conv and ConvTranspose."""
-    data, weight, bias, out = op.input(0), op.input(1), op.input(2), op.outputs[0]
+    data, weight, bias, out = trace.needed(op, 0), trace.needed(op, 1), op.input(2), op.outputs[0]
     shape, kernel = trace.shape(data), trace.shape(weight)
-    assert weight is not None
     if kernel is None or len(kernel) < 3:
         trace.give(out, None)
         return
@@ -194,8 +189,7 @@ def convolution(trace: Trace, op: Op) -> None:
     size = max(kernel[2:])
     kind = "depthwise" if is_depthwise else "grouped" if groups > 1 else "conv" if size > 1 else "linear"
     trace.use(name, "transposed" if is_transposed else kind, positions)
-    if data is not None:
-        trace.fed_by.setdefault(name, trace.writers_of(data))
+    trace.fed_by.setdefault(name, trace.writers_of(data))
     if name and any(t in _NORMALISE for t in _constant_ops(weight)):
         trace.standardised.add(name)
     for axis in range(2, rank):
@@ -224,7 +218,7 @@ def convolution(trace: Trace, op: Op) -> None:
         if incoming is not None and outgoing is not None:
             trace.cut(incoming, n_in // groups)
             trace.cut(outgoing, n_out // groups)
-            trace.grouped.setdefault(name, Grouped(name, groups, incoming, outgoing))
+            trace.grouped.setdefault(name, Grouped(groups, incoming, outgoing))
     if outgoing is None and n_out > 1:
         outgoing = trace.labels.new(n_out).labels
     fields = [] if outgoing is None or len(outgoing) != n_out else [along(outgoing, rank, 1)]
@@ -285,7 +279,8 @@ def einsum(trace: Trace, op: Op) -> None:
     given, _, after = equation.partition("->")
     terms = given.split(",")
     shapes = [trace.shape(tensor) for tensor in op.inputs]
-    if len(terms) != 2 or "." in equation or not after or any(shape is None for shape in shapes):
+    is_plain = len(terms) == 2 and after and "." not in equation and set(after) <= set(given)
+    if not is_plain or any(shape is None for shape in shapes):
         trace.give(out, None)
         return
     sizes = {

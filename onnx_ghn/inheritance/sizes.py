@@ -10,14 +10,10 @@ import numpy as np
 from onnx_ghn.arrays import Array
 from onnx_ghn.graph.flat import Op
 
-__all__ = ["SMALL", "computed", "float_attr", "ints"]
+__all__ = ["computed", "float_attr"]
 
-SMALL = 4096  # elements of an array that is followed
-
-
-def ints(array: Array | None) -> list[int] | None:
-    """The numbers of a small array."""
-    return None if array is None else [int(number) for number in array.reshape(-1)]
+_SMALL = 4096  # elements of an array that is followed
+_NEEDED = {"Slice": 3, "Squeeze": 1, "Unsqueeze": 1}  # inputs that are not optional, where not all of them are needed
 
 
 def float_attr(op: Op, name: str, default: float) -> float:
@@ -35,12 +31,14 @@ def computed(op: Op, values: list[Array | None], shapes: list[tuple[int, ...] | 
         return np.array(math.prod(shapes[0]), np.int64)
     if not values or any(value is None for given, value in zip(op.inputs, values, strict=True) if given is not None):
         return None
+    if any(given is None for given in op.inputs[: _NEEDED.get(op.op_type, len(op.inputs))]):
+        return None
     try:
         with np.errstate(all="ignore"):
             result = _result(op, values)
-    except (ArithmeticError, LookupError, TypeError, ValueError):
-        return None
-    return result if result is not None and result.size <= SMALL else None
+    except (IndexError, OverflowError, TypeError, ValueError, ZeroDivisionError):
+        return None  # numpy's TypeError is of types that an operator does not take: a size that is no whole number
+    return result if result is not None and result.size <= _SMALL else None
 
 
 def _result(op: Op, values: list[Any]) -> Array | None:
@@ -96,9 +94,9 @@ def _result(op: Op, values: list[Any]) -> Array | None:
             return np.asarray(np.take(first, second, op.attr("axis", 0)))
         case "Range":
             start, stop, step = (np.asarray(value).reshape(()).item() for value in values)
-            return np.arange(start, stop, step) if step and abs((stop - start) / step) <= SMALL else None
+            return np.arange(start, stop, step) if step and abs((stop - start) / step) <= _SMALL else None
         case "ConstantOfShape":
-            if math.prod(int(size) for size in np.asarray(first).reshape(-1)) > SMALL:
+            if math.prod(int(size) for size in np.asarray(first).reshape(-1)) > _SMALL:
                 return None
             given = op.attributes.get("value")
             fill = np.zeros(1, np.float32) if given is None else given.as_tensor().numpy()
@@ -109,7 +107,7 @@ def _result(op: Op, values: list[Any]) -> Array | None:
             return np.asarray(first).reshape([int(size) for size in second])
         case "Expand":
             shape = np.broadcast_shapes(np.shape(first), tuple(int(size) for size in second))
-            return np.broadcast_to(first, shape) if math.prod(shape) <= SMALL else None
+            return np.broadcast_to(first, shape) if math.prod(shape) <= _SMALL else None
         case "Unsqueeze":
             axes = op.attr("axes") if second is None else [int(axis) for axis in np.reshape(second, -1)]
             return np.asarray(np.expand_dims(first, tuple(axes or ())))

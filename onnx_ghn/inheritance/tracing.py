@@ -31,7 +31,6 @@ class Grouped:
         outputs: labels of all that it gives, (out,).
     """
 
-    weight: str
     groups: int
     inputs: Ints
     outputs: Ints
@@ -44,7 +43,6 @@ class Heads:
     Attributes:
         left, right: labels of what is multiplied, (heads × width,) each; `width` of them are summed over.
         left_writers: tensors that, scaled together, scale the left value.
-        op: number of the operator.
     """
 
     left: Ints
@@ -52,7 +50,6 @@ class Heads:
     width: int
     left_writers: tuple[str, ...]
     right_writers: tuple[str, ...]
-    op: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +60,11 @@ class Use:
         op: number of the operator among those of the flat graph.
         kind: what the tensor is to it: conv, depthwise, grouped, linear, vector, table, place, recurrent ...
         positions: of the map or the sequence that it works on; 0 where that is unknown.
-        epsilon: of a norm.
     """
 
     op: int
     kind: str
     positions: int = 0
-    epsilon: float | None = None
 
 
 class Trace:
@@ -82,8 +77,7 @@ class Trace:
         grouped, heads: see there.
         averaged: channels that a norm averages over: each has to be copied equally often.
         summed: channels that are summed over without weights: copies would count twice.
-        norms: of those that average, (labels of the channels, names of scale and shift, epsilon, whether the mean is
-            taken off).
+        norms: of those that average, (labels of the channels, names of scale and shift, whether the mean is taken off).
         standardised: weights that the model itself normalises before it uses them.
         transposed_groups: weights of grouped transposed convolutions, whose groups are not followed.
         scaled: numbers of the model that multiply a value, by the tensors that scale it.
@@ -104,7 +98,7 @@ class Trace:
         self.heads: list[Heads] = []
         self.averaged: list[Ints] = []
         self.summed: list[Ints] = []
-        self.norms: list[tuple[Ints, tuple[str, ...], float, bool]] = []
+        self.norms: list[tuple[Ints, tuple[str, ...], bool]] = []
         self.standardised: set[str] = set()
         self.transposed_groups: set[str] = set()
         self.scaled: dict[tuple[str, ...], float] = {}
@@ -208,6 +202,13 @@ class Trace:
                 if span is not None
             ]
 
+    def needed(self, op: Op, index: int) -> Tensor:
+        """An input that an operator of its type must have. Raises GraphError: it is left out."""
+        given = op.input(index)
+        if given is None:
+            raise GraphError(f"{op.op_type} node {op.name!r} lacks input {index}; check the model with onnx.checker")
+        return given
+
     # -- what operators say ------------------------------------------------------------------------------
 
     def give(
@@ -233,10 +234,10 @@ class Trace:
             return None
         return tuple(int(dim) for dim in shape if dim is not None)
 
-    def use(self, name: str, kind: str, positions: int = 0, epsilon: float | None = None) -> None:
+    def use(self, name: str, kind: str, positions: int = 0) -> None:
         """Note where a parameter is read first."""
         if name in self.parameters and name not in self.uses:
-            self.uses[name] = Use(self.number, kind, positions, epsilon)
+            self.uses[name] = Use(self.number, kind, positions)
 
     def roles(self, field: Field | None, role: str, *, contracted: bool = False) -> None:
         """Note what the axes behind a field of a weight are to the operator that reads it."""

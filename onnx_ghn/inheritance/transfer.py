@@ -35,7 +35,7 @@ class Recipe:
     steps: tuple[Step, ...]
 
     def values(self) -> Array:
-        """The array, of the stored shape."""
+        """The array, of the stored shape; what is copied whole is the donor's own, which is not to be written to."""
         array = np.asarray(self.read())
         left = [axis for axis in range(array.ndim) if axis not in self.order]
         for axis in sorted(left, reverse=True):
@@ -60,6 +60,8 @@ def rows(axis: int, index: Ints, factor: Array | None = None, empty: float = 0.0
     """
 
     def step(array: Array) -> Array:
+        if factor is None and _is_all(index, array.shape[axis]):
+            return array
         taken = array.take(np.maximum(index, 0), axis)
         shape = [1] * taken.ndim
         shape[axis] = -1
@@ -84,6 +86,8 @@ def columns(axis: int, index: Ints, name: str, *, divides: bool = True) -> Step:
 
     def step(array: Array) -> Array:
         size = array.shape[axis]
+        if _is_all(index, size):
+            return array
         filled = np.where(index >= 0, index, np.arange(len(index)) % size)
         taken = array.take(filled, axis)
         if divides:
@@ -94,6 +98,11 @@ def columns(axis: int, index: Ints, name: str, *, divides: bool = True) -> Step:
         return made
 
     return step
+
+
+def _is_all(index: Ints, size: int) -> bool:
+    """Whether positions are all of an axis in their order, so that nothing has to be copied."""
+    return len(index) == size and bool((index == np.arange(size)).all())
 
 
 def shares(index: Ints, name: str) -> Array:
@@ -119,6 +128,8 @@ def columns_in_groups(outputs: int, inputs: int, table: Ints, counts: Ints) -> S
 
     def step(array: Array) -> Array:
         moved = np.moveaxis(array, (outputs, inputs), (0, 1))  # (out, in of the donor's group, ...)
+        if len(table) == len(moved) and (counts == 1).all() and all(_is_all(row, moved.shape[1]) for row in table):
+            return array
         taken = moved[np.arange(len(table))[:, None], table]
         taken = taken / counts.reshape(*counts.shape, *[1] * (taken.ndim - 2)).astype(taken.dtype)
         made: Array = np.moveaxis(taken, (0, 1), (outputs, inputs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from onnx_ghn.errors import GraphError
 from onnx_ghn.graph.flat import Op
 from onnx_ghn.inheritance.fields import Field, Shape, axes_of, reshaped, vector
 from onnx_ghn.inheritance.tracing import Trace
@@ -91,6 +92,8 @@ def squeeze(trace: Trace, op: Op) -> None:
         elif axes is not None:
             rank = len(before) + len(axes)
             added = {axis % rank for axis in axes}
+            if len(added) < len(axes):
+                raise GraphError(f"Unsqueeze node {op.name!r} adds an axis twice: {axes}")
             rest = iter(before)
             after = tuple(1 if i in added else next(rest) for i in range(rank))
     _view(trace, op, after)

@@ -21,8 +21,7 @@ def draw_alignment(inheritance: Inheritance, path: str | os.PathLike[str], *, fo
         OptionError: the path does not end in .svg.
         ModelWriteError: the file exists, or cannot be written.
     """
-    best = max(range(len(inheritance.donors)), key=lambda i: inheritance.alignments[i].score)
-    donor, alignment = inheritance.donors[best], inheritance.alignments[best]
+    donor, alignment = inheritance.donors[inheritance.closest], inheritance.alignments[inheritance.closest]
     mine, theirs = inheritance.structure.blocks, donor.structure.blocks
     their_place = {piece.name: number for number, block in enumerate(theirs) for piece in block.pieces}
     links = sorted(

@@ -115,7 +115,7 @@ def model_features(model: ir.Model, graph: ComputationGraph, stored: Mapping[str
     n_batch, n_layer = primitives.count(Primitive.bn), primitives.count(Primitive.ln)
     norm: Norm = "none" if not n_batch + n_layer else "batch" if n_batch >= n_layer else "layer"
     outputs = model.graph.outputs
-    shape = _without_last_ones(tuple(outputs[0].shape)) if outputs and outputs[0].shape is not None else None
+    shape = _unpooled(tuple(outputs[0].shape)) if outputs and outputs[0].shape is not None else None
     data, given = _first_input(model)
     return ModelFeatures(
         data=data,
@@ -193,11 +193,12 @@ def _channels(shape: Sequence[object]) -> int:
     return min((size for size in (shape[1], shape[3]) if isinstance(size, int) and size > 0), default=0)
 
 
-def _without_last_ones(shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    """The shape of an output without axes of length 1 at its end, but for the first two."""
-    while len(shape) > 2 and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape
+def _unpooled(shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """(N, C) for maps that were pooled to one place, (N, C, 1, 1) or (N, C, 1, 1, 1); any other shape as it is.
+
+    (N, T, 1) is a series of one channel, and stays.
+    """
+    return shape[:2] if len(shape) > 3 and all(size == 1 for size in shape[2:]) else shape
 
 
 def _is_full_size(given: Sequence[object], output: Sequence[object]) -> bool:

@@ -11,13 +11,14 @@ import numpy as np
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
+from onnx_ghn.limits import gib
 from onnx_ghn.prediction.calibration_inputs import input_batches, input_types
 from onnx_ghn.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Apart", "outputs_apart"]
+__all__ = ["Apart", "Unmeasured", "outputs_apart"]
 
 _SAMPLES = 4
 #: Factors of the inputs: what clips or saturates (ReLU6 where the donor has ReLU) shows on large ones alone.
@@ -44,8 +45,20 @@ class Apart:
         return f"outputs lie {self.largest:.2g} from the donor's at most on noise, whose largest is {self.scale:.2g}"
 
 
-def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | None:
-    """How far the first outputs lie apart; None where the two take other inputs, or cannot be run here.
+@dataclasses.dataclass(frozen=True)
+class Unmeasured:
+    """Why outputs were not compared."""
+
+    why: str
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return f"how far outputs lie from the donor's was not measured: {self.why}"
+
+
+def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | Unmeasured:
+    """How far the first outputs lie apart, or why that cannot be measured here.
 
     Args:
         model: with the inherited weights in it.
@@ -55,13 +68,18 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | None:
     from onnx_ghn.onnx_io.copying import copy_model
     from onnx_ghn.runtime import open_session, run_session
 
-    if importlib.util.find_spec("onnxruntime") is None or _interface(model) != _interface(donor):
-        return None
-    if any(sum(tensor.nbytes for tensor in stored_tensors(each).values()) > _LARGEST for each in (model, donor)):
-        return None
+    if importlib.util.find_spec("onnxruntime") is None:
+        return Unmeasured("onnxruntime is not installed")
+    if (mine := _interface(model)) != (theirs := _interface(donor)):
+        return Unmeasured(f"the model takes {_told(mine)}, and the donor {_told(theirs)}")
+    n_bytes = max(sum(tensor.nbytes for tensor in stored_tensors(each).values()) for each in (model, donor))
+    if n_bytes > _LARGEST:
+        return Unmeasured(f"weights of {gib(n_bytes)} are too large to run twice, and {gib(_LARGEST)} is the limit")
     types = input_types(donor)
-    if types is None or not model.graph.outputs or not donor.graph.outputs:
-        return None
+    if types is None:
+        return Unmeasured("inputs of their types cannot be drawn")
+    if not model.graph.outputs or not donor.graph.outputs:
+        return Unmeasured("one of the two has no outputs")
     shapes = {
         value.name or "": [max(dim, 0) if isinstance(dim, int) else 0 for dim in value.shape or ()]
         for value in donor.graph.inputs
@@ -88,12 +106,14 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | None:
                         )
                     ]
                 )
-    except (RuntimeFailure, OSError):
-        return None  # one of the two does not run on drawn inputs: nothing is measured, and nothing is claimed
+    except (RuntimeFailure, OSError) as error:
+        return Unmeasured(f"the {'donor' if found else 'model'} does not run on noise ({error})")
     measured = []
     for ours, theirs in zip(*found, strict=True):
-        if ours.shape != theirs.shape or not np.isfinite(theirs).all():
-            return None
+        if ours.shape != theirs.shape:
+            return Unmeasured(f"outputs have the shapes {list(ours.shape)} and {list(theirs.shape)}")
+        if not np.isfinite(theirs).all():
+            return Unmeasured("the donor's outputs on noise are not finite")
         measured.append(Apart(float(np.abs(ours - theirs).max(initial=0)), float(np.abs(theirs).max(initial=0))))
     return next((apart for apart in measured if not apart.is_rounding), measured[0])
 
@@ -101,6 +121,11 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | None:
 def _times(values: Array, factor: float) -> Array:
     """Inputs of another size; those that are no floats (tokens) as they are."""
     return (values * factor).astype(values.dtype) if values.dtype.kind == "f" else values
+
+
+def _told(interface: list[tuple[str, tuple[object, ...]]]) -> str:
+    """Inputs for people: FLOAT [?, 3, 32, 32]."""
+    return ", ".join(f"{kind} [{', '.join('?' if d is None else str(d) for d in shape)}]" for kind, shape in interface)
 
 
 def _interface(model: ir.Model) -> list[tuple[str, tuple[object, ...]]]:

@@ -128,7 +128,7 @@ def _within(make: Make, stored: StoredTensor) -> Array:
     """What is inherited, unless the type that the file stores has no such values. Raises OptionError."""
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is told below
         array = make()
-    if not np.isfinite(array.astype(np.float32)).all():
+    if not np.isfinite(array.astype(np.float32, copy=False)).all():
         raise OptionError(
             f"parameter {stored.name!r}: inherited weights are larger than {stored.dtype.name} can hold: "
             "leave it out with `exclude`"

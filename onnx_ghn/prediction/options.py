@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, Self, TypedDict, Unpack
 
 from onnx_ghn.errors import OptionError
-from onnx_ghn.inheritance.selections import Selection
+from onnx_ghn.selections import Selection
 from onnx_ghn.settings import Settings, patterns_setting, setting
 
 __all__ = [
@@ -153,6 +153,8 @@ class PredictOptions(Settings):
         check_strength(self.post, self.strength)
         if self.blend and not self.donors:
             raise OptionError(f"`blend` {self.blend} has no meaning without `donors`: name a trained file")
+        if self.selection != "uniform" and not self.donors:
+            raise OptionError(f"`selection` {self.selection} has no meaning without `donors`: name a trained file")
 
     @property
     def strength(self) -> float:

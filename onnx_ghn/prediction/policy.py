@@ -88,17 +88,17 @@ class Policy:
         return any(rule.holds(model, TensorFeatures("other")) for rule in self.unit_scales)
 
     def verdicts(
-        self, mode: PolicyName, model: ModelFeatures, tensors: Sequence[TensorFeatures], default: str = "no rule"
+        self, mode: PolicyName, model: ModelFeatures, tensors: Sequence[TensorFeatures], otherwise: str
     ) -> list[Verdict]:
         """On each tensor, by the first rule of a mode that holds for it.
 
         Args:
-            default: why a tensor keeps its start that no rule speaks of.
+            otherwise: why a tensor keeps its start that no rule speaks of, for people.
         """
         verdicts = []
         for tensor in tensors:
             rule = next((rule for rule in self.rules[mode] if rule.holds(model, tensor)), None)
-            verdicts.append(Verdict(False, default) if rule is None else Verdict(rule.take, rule.why, rule.post))
+            verdicts.append(Verdict(False, otherwise) if rule is None else Verdict(rule.take, rule.why, rule.post))
         return verdicts
 
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Unpack
 from onnx_ghn.errors import GraphError
 from onnx_ghn.garbage import no_garbage_collection
 from onnx_ghn.graph import ComputationGraph, Role
-from onnx_ghn.graph.builder import graph_of
+from onnx_ghn.graph.builder import read_graph
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.prediction.choosing import choose
 from onnx_ghn.prediction.copies import note_copies
 from onnx_ghn.prediction.coverage import CoverageReport
-from onnx_ghn.prediction.kept_outputs import Apart, outputs_apart
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
-from onnx_ghn.prediction.origins import inheritance_notes, inheritance_of, mark_origins, origins_of, unmeasured
+from onnx_ghn.prediction.origins import Origin, mark_origins
 from onnx_ghn.prediction.plan import constants_of, plan, uncertain_of
 from onnx_ghn.prediction.result import Prediction
 from onnx_ghn.prediction.settling import settle
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from onnx_ghn.ghn import GHN, ArrayGHN
+    from onnx_ghn.inheritance.inheriting import Inheritance
 
 __all__ = ["predict", "resolve_ghn"]
 
@@ -75,14 +75,20 @@ def predict(
         )  # before the work, not after it
     network = resolve_ghn(ghn)
     opened = open_model(source, base_dir=base_dir, unfold_batchnorm=options.unfold_batchnorm)
-    graph = graph_of(opened.model, opened.stored, network.config.graph_rules)
+    graph, flat = read_graph(opened.model, opened.stored, network.config.graph_rules)
     check_shapes(opened.model, opened.stored)
     lost = check_frozen(opened.model, opened.stored)
     _check(graph, options)
     ghn_name = network.config.name or "unnamed GHN"
     choice = choose(options.policy, network.policy_file, ghn_name, opened.model, graph, opened.stored)
-    inheritance = inheritance_of(opened, graph, options)
-    origins = origins_of(inheritance)
+    inheritance: Inheritance | None = None
+    origins: dict[str, Origin] = {}
+    if options.donors:
+        from onnx_ghn.prediction import inheriting
+
+        inheritance = inheriting.inheritance_of(opened, flat, graph, options)
+        origins = inheriting.origins_of(inheritance)
+    del flat  # of a large model, a million objects
     blocks = network.blocks(graph)
     decisions = plan(graph, opened.stored, options, blocks.keys(), choice.verdicts, origins)
     equal_weights: list[str] = []
@@ -96,19 +102,20 @@ def predict(
     if inheritance is not None:
         # Inherited weights have the scales that training gave them, and statistics that go with them.
         inherited = [d.parameter.name for d in decisions if d.origin is not None]
-        to_measure, settling = unmeasured(graph, inherited), dataclasses.replace(options, correct_scales=False)
+        to_measure = inheriting.unmeasured(graph, inherited)
+        settling = dataclasses.replace(options, correct_scales=False)
     unit_scales = choice.unit_scales and inheritance is None
     settled = settle(opened, to_measure, decisions, blocks, settling, unit_scales=unit_scales)
     copies = note_copies(decisions, blocks, options)
-    apart: Apart | None = None
-    if inheritance is not None and inheritance.is_whole and options.calibrates:
-        apart = outputs_apart(opened.model, inheritance.donors[0].opened.model, options.seed)
+    told: list[str] = []
     if inheritance is not None:
-        mark_origins(opened.model, {d.parameter.name: d.origin for d in decisions if d.origin is not None})
+        apart = inheriting.compared(inheritance, opened.model, options)
+        told = inheriting.inheritance_notes(inheritance, options, apart)
+    mark_origins(opened.model, {d.parameter.name: d.origin for d in decisions if d.origin is not None})
     notes = [
         *opened.notes,
         *lost,
-        *inheritance_notes(inheritance, options, apart),
+        *told,
         *equal_weights,
         *copies,
         *settled.notes,

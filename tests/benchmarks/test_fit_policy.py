@@ -85,13 +85,15 @@ def test_what_is_written_is_a_policy_that_predict_reads(tmp_path: Path) -> None:
     (tmp_path / "policy.json").write_text(json.dumps(policy_of("pictures", chosen)))
     policy = read_policy(tmp_path / "policy.json")
     tensors = [TensorFeatures("conv2d", longest=3, shortest=3), TensorFeatures("conv2d"), TensorFeatures("norm")]
-    auto = policy.verdicts("auto", features(), tensors)
+    auto = policy.verdicts("auto", features(), tensors, "no rule")
     assert [verdict.take for verdict in auto] == [True, False, False]
     assert auto[0].why == "2-D kernels with sides of 2 to 7 pixels"
-    early = policy.verdicts("early", features(), tensors)
+    early = policy.verdicts("early", features(), tensors, "no rule")
     assert [(verdict.take, verdict.post) for verdict in early] == [(True, "differences")] * 3
     for other in (features(norm="none"), features("series")):
-        assert not any(verdict.take for mode in ("auto", "early") for verdict in policy.verdicts(mode, other, tensors))
+        assert not any(
+            verdict.take for mode in ("auto", "early") for verdict in policy.verdicts(mode, other, tensors, "no rule")
+        )
 
 
 def test_layers_are_scaled_where_no_network_loses_by_it() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from cli_tools import command
+from cli_tools import command, python
 from onnx import TensorProto, helper, numpy_helper
 
 
@@ -75,6 +75,13 @@ def test_json_names_the_donor(files: tuple[Path, Path], tmp_path: Path) -> None:
         (["--blend", "0.5"], "--from"),
         (["--from", "absent.onnx"], "cannot be read"),
         (["--from", "wide.onnx", "--blend", "2"], "--blend"),
+        (["--selection", "norm"], "--from"),
+        (["--from", "donor.onnx", "--data", "pictures", "--budget", "9"], "leave out --budget, or --from"),
+        (["--from", "donor.onnx", "--data", "pictures", "--budget", "9", "--explain"], "or --from and --explain"),
+        (
+            ["--from", "donor.onnx", "--budget", "9", "--explain", "--alignment", "a.svg"],
+            "or --from and --explain and --alignment",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_one_line(
@@ -86,3 +93,29 @@ def test_what_makes_no_sense_is_one_line(
     assert len(told.lines) == 1, told.err
     assert words in told.lines[0]
     assert not (tmp_path / "init.onnx").exists()
+
+
+@pytest.mark.parametrize("words", ["inspect", "draw -o m.svg", "strip -o m.onnx", "predict -o m.onnx"])
+def test_without_a_donor_nothing_of_donors_is_imported(words: str, files: tuple[Path, Path], tmp_path: Path) -> None:
+    code = """
+        import sys, contextlib, onnx_ghn.cli
+        with contextlib.suppress(SystemExit): onnx_ghn.cli.main(sys.argv[1:])
+        print(*(name for name in sys.modules if name.startswith("onnx_ghn.inheritance")), file=sys.stderr)
+    """
+    name, *rest = words.split()
+    given = [tmp_path / word if "." in word else word for word in rest]
+    run = python(code, name, files[1], *given)
+    assert run.stderr.split() == [], run.stderr
+    if name == "predict":
+        assert (tmp_path / "m.onnx").is_file()
+        run = python(code, name, files[1], *given, "--force", "--from", files[0])
+        assert "onnx_ghn.inheritance.inheriting" in run.stderr.split()
+
+
+def test_a_race_in_the_library_refuses_donors(files: tuple[Path, Path], tmp_path: Path) -> None:
+    from onnx_ghn.errors import OptionError
+    from onnx_ghn.finetuning import choose_start
+    from onnx_ghn.prediction.options import PredictOptions
+
+    with pytest.raises(OptionError, match="`donors` have no place in a race"):
+        choose_start(files[1], tmp_path, options=PredictOptions(donors=(str(files[0]),)))

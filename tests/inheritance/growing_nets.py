@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from onnx_ghn.graph.builder import graph_of
+from onnx_ghn.graph.builder import read_graph
 from onnx_ghn.inheritance.donor import open_donor
 from onnx_ghn.inheritance.inheriting import Inheritance, inherit
 from onnx_ghn.onnx_io import inject, write_model
@@ -81,8 +81,8 @@ def grow(
     """
     theirs = exported(trained(donor) if fresh else donor, *example)
     opened = open_model(exported(recipient, *example))
-    graph = graph_of(opened.model, opened.stored, "onnx")
-    found = inherit(opened, graph, [open_donor(theirs)], **options)
+    graph, flat = read_graph(opened.model, opened.stored, "onnx")
+    found = inherit(opened, flat, graph, [open_donor(theirs)], **options)
     tensors = {name: _typed(tensor.values) for name, tensor in found.tensors.items()}
     inject(opened.model, tensors, opened.stored)
     write_model(opened.model, tmp_path / "grown.onnx", force=True)

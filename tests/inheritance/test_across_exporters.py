@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from onnx_ghn.graph import Role
-from onnx_ghn.graph.builder import graph_of
+from onnx_ghn.graph.builder import graph_of, read_graph
 from onnx_ghn.inheritance.donor import open_donor
 from onnx_ghn.inheritance.inheriting import Inheritance, inherit
 from onnx_ghn.onnx_io import inject, read_model, write_model
@@ -40,8 +40,8 @@ def _filled(name: str, target: Path) -> Path:
 
 def _inherit(recipient: Path, donor: Path, output: Path) -> Inheritance:
     opened = open_model(recipient)
-    graph = graph_of(opened.model, opened.stored, "onnx")
-    found = inherit(opened, graph, [open_donor(donor)])
+    graph, flat = read_graph(opened.model, opened.stored, "onnx")
+    found = inherit(opened, flat, graph, [open_donor(donor)])
     for name, tensor in found.tensors.items():
         values = tensor.values()
         assert values.shape == tuple(opened.stored[name].shape)

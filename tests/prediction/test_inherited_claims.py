@@ -40,9 +40,9 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def file(donor: onnx.ModelProto) -> str:
-    onnx.save(donor, "donor.onnx")
-    return "donor.onnx"
+def file(donor: onnx.ModelProto, name: str = "donor.onnx") -> str:
+    onnx.save(donor, name)
+    return name
 
 
 def told(recipient: onnx.ModelProto, donor: onnx.ModelProto, **options: Any) -> str:
@@ -111,3 +111,125 @@ def test_nothing_is_said_of_noise_that_is_not_in_the_file() -> None:
 def test_a_blend_that_is_no_share_is_told(blend: Any) -> None:
     with pytest.raises(OptionError, match="`blend`"):
         predict(chain(8), donors=[file(chain(8))], blend=blend)
+
+
+def test_outputs_are_compared_with_the_donor_that_is_used() -> None:
+    """The first donor is the less alike, so that nothing comes from it: its outputs are of no account."""
+    other, like = file(chain(3, "Sigmoid"), "other.onnx"), file(chain(8), "like.onnx")
+    prediction = predict(chain(16), donors=[other, like])
+    assert prediction.inheritance is not None
+    assert prediction.inheritance.whole_donor is prediction.inheritance.donors[1]
+    notes = " | ".join(prediction.coverage.notes)
+    assert "outputs of like.onnx are kept" in notes
+    assert "other.onnx" not in notes
+
+
+def test_the_donor_that_is_used_is_named_where_nothing_was_run() -> None:
+    other, like = file(chain(3, "Sigmoid"), "other.onnx"), file(chain(8), "like.onnx")
+    notes = " | ".join(predict(chain(16), donors=[other, like], calibrate="none").coverage.notes)
+    assert "what comes from like.onnx is exact tensor by tensor" in notes
+    narrow = " | ".join(predict(chain(7), donors=[other, like]).coverage.notes)
+    assert "outputs of like.onnx may not be kept" in narrow
+
+
+def test_what_comes_from_two_donors_is_nobodys_outputs() -> None:
+    """The second donor has the classes that the first one lacks; each tensor by itself is exact."""
+    five = chain(8, c=np.random.default_rng(0).normal(size=(8, 5)))
+    five.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 5
+    prediction = predict(chain(8), donors=[file(five, "five.onnx"), file(chain(4), "three.onnx")])
+    assert prediction.inheritance is not None
+    assert [donor.name for donor in prediction.inheritance.used] == ["five.onnx", "three.onnx"]
+    assert prediction.inheritance.whole_donor is None
+    notes = " | ".join(prediction.coverage.notes)
+    assert "tensors come from 2 donors (five.onnx, three.onnx)" in notes
+    assert "was not measured: not everything comes from one donor" in notes
+    assert "are kept, as far" not in notes
+
+
+def _no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnx_ghn.prediction import kept_outputs
+
+    monkeypatch.setattr(kept_outputs.importlib.util, "find_spec", lambda name: None)
+
+
+def _small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnx_ghn.prediction import kept_outputs
+
+    monkeypatch.setattr(kept_outputs, "_LARGEST", 100)
+
+
+@pytest.mark.parametrize(
+    ("recipient", "options", "patch", "why"),
+    [
+        (chain(16), {}, _no_runtime, "onnxruntime is not installed"),
+        (chain(16), {}, _small_limit, "are too large to run twice"),
+        (chain(16), {"calibrate": "none"}, None, "`calibrate` none asks for no runs"),
+        (chain(16, dtype=TensorProto.FLOAT16), {}, None, "the model takes FLOAT16 [?, 4], and the donor FLOAT [?, 4]"),
+        (chain(4), {"calibrate": "none"}, None, "`calibrate` none asks for no runs"),
+        (chain(16), {"exclude": ["b"]}, None, ""),
+    ],
+    ids=["no runtime", "too large", "no runs", "other inputs", "no runs of a narrower one", "patterns"],
+)
+def test_a_report_says_why_outputs_were_not_compared(
+    recipient: onnx.ModelProto, options: dict[str, Any], patch: Any, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    donor = file(chain(8))
+    if patch is not None:
+        patch(monkeypatch)
+    notes = " | ".join(predict(recipient, donors=[donor], **options).coverage.notes)
+    assert ("was not measured: " in notes) == bool(why)
+    assert why in notes
+
+
+def test_outputs_of_other_shapes_are_not_compared() -> None:
+    """One of the two sums over its classes at the end, which is no tensor."""
+    summed = chain(16)
+    summed.graph.node[-1].output[0] = "each"
+    summed.graph.node.append(helper.make_node("ReduceMax", ["each"], ["y"], axes=[1], keepdims=1))
+    summed.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 1
+    assert "outputs have the shapes [4, 1] and [4, 3]" in told(summed, chain(8))
+
+
+def test_what_does_not_run_is_named() -> None:
+    """A reshape that fits no batch but that of the file."""
+    fixed = chain(16)
+    fixed.graph.initializer.append(numpy_helper.from_array(np.array([7, 3], np.int64), "shape"))
+    fixed.graph.node[-1].output[0] = "each"
+    fixed.graph.node.append(helper.make_node("Reshape", ["each", "shape"], ["y"]))
+    assert "was not measured: the model does not run on noise" in told(fixed, chain(8))
+
+
+def test_an_inspection_says_that_it_runs_nothing() -> None:
+    from onnx_ghn.inspection import inspect_model
+
+    notes = inspect_model(chain(16), donors=[file(chain(8))]).coverage.notes
+    assert any("was not measured: an inspection runs nothing" in note for note in notes)
+
+
+def test_a_file_that_is_predicted_without_donors_names_none(tmp_path: Path) -> None:
+    from onnx_ghn.prediction.origins import INHERITED
+
+    first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
+    predict(chain(16), first, donors=[file(chain(8))])
+    assert INHERITED in {entry.key for entry in onnx.load(first).metadata_props}
+    predict(first, second, policy="all")
+    assert INHERITED not in {entry.key for entry in onnx.load(second).metadata_props}
+    predict(first, second, donors=[file(chain(8))], include=["nothing of it"], force=True)
+    assert INHERITED not in {entry.key for entry in onnx.load(second).metadata_props}
+
+
+def test_what_is_copied_whole_is_not_copied_in_memory() -> None:
+    prediction = predict(chain(8), donors=[file(chain(8))])
+    assert prediction.inheritance is not None
+    theirs = prediction.inheritance.donors[0].opened.stored
+    for name in "abc":
+        assert np.shares_memory(prediction[name], theirs[name].numpy())
+        assert not prediction[name].flags.writeable
+    wider = predict(chain(16), donors=["donor.onnx"])
+    np.testing.assert_array_equal(wider["b"], np.repeat(theirs["b"].numpy(), 2))
+
+
+@pytest.mark.parametrize("options", [{"selection": "first"}, {"selection": "norm"}, {"blend": 0.5}])
+def test_options_of_donors_have_no_meaning_without(options: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=f"`{next(iter(options))}` .* has no meaning without `donors`"):
+        predict(chain(8), **options)

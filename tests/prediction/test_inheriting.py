@@ -137,9 +137,9 @@ def test_the_distance_of_outputs_is_measured_where_no_rule_is_exact(donor: Path)
 
 
 def test_a_measurement_stands_above_the_rules(donor: Path) -> None:
+    from onnx_ghn.prediction.inheriting import inheritance_notes
     from onnx_ghn.prediction.kept_outputs import Apart
     from onnx_ghn.prediction.options import PredictOptions
-    from onnx_ghn.prediction.origins import inheritance_notes
 
     found = onnx_ghn.predict(_network(8, seed=1), ghn=tiny_ghn(), donors=[donor]).inheritance
     (note,) = inheritance_notes(found, PredictOptions(donors=(str(donor),)), Apart(0.5, 2.0))

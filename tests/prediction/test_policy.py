@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
+from onnx import TensorProto, helper
 from predict_models import Net, tiny_ghn
 from torch import nn
 
@@ -183,6 +184,27 @@ def features_of(proto: onnx.ModelProto) -> tuple[ModelFeatures, dict[str, Tensor
     graph = onnx_ghn.build_graph(proto)
     names = [parameter.name for parameter in graph.parameters]
     return model_features(opened.model, graph, opened.stored), dict(zip(names, tensor_features(graph), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "n_outputs"),
+    [
+        ((2, 10), 2, 10),
+        ((2, 10, 1, 1), 2, 10),
+        ((2, 10, 1, 1, 1), 2, 10),
+        ((2, 24, 1), 3, 1),  # a series of one channel
+        ((2, 1, 1), 3, 1),
+        ((2, 10, 8, 1), 4, 1),  # a map of one column
+        ((2, 10, 1, 8), 4, 8),
+    ],
+)
+def test_only_pooled_maps_count_as_two_axes(shape: tuple[int, ...], axes: int, n_outputs: int) -> None:
+    proto = network()
+    proto.graph.output[0].type.tensor_type.shape.CopyFrom(
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, shape).type.tensor_type.shape
+    )
+    model, _ = features_of(proto)
+    assert (model.output_axes, model.n_outputs) == (axes, n_outputs)
 
 
 def test_features_of_an_image_network() -> None:
@@ -360,5 +382,5 @@ def test_the_shipped_policy_leaves_networks_with_attention_alone() -> None:
     transformer = ModelFeatures("image", 2, True, False, "layer", 0.1, 0.0, 0.0, False)
     convolutional = ModelFeatures("image", 2, False, False, "layer", 0.1, 0.0, 0.0, False)
     for mode in ("auto", "early"):
-        assert [v.take for v in policy.verdicts(mode, transformer, [patches])] == [False]
-        assert [v.take for v in policy.verdicts(mode, convolutional, [patches])] == [True]
+        assert [v.take for v in policy.verdicts(mode, transformer, [patches], "")] == [False]
+        assert [v.take for v in policy.verdicts(mode, convolutional, [patches], "")] == [True]
