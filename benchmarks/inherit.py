@@ -22,6 +22,7 @@ from pathlib import Path
 
 import click
 import torch
+from racing.cells import cell
 from racing.choice import CHOICE_SEED, allowed_rates, best_rate, missing_rates
 from racing.data.texts import CHARACTERS
 from racing.entrant import ATTENTION, TWO_D, Entrant
@@ -259,11 +260,10 @@ def table(rows: Sequence[Row]) -> str:
             each = {s: scores_of([row for row in own if row.start == s], pair.recipient.rates) for s in STARTS}
             found = {start: scores for start, scores in each.items() if scores is not None}
             for start, scores in found.items():
-                cells = []
-                for i, (mean, deviation) in enumerate(scores.marks):
-                    told = f"{mean:.1f} ± {deviation:.1f}"
-                    is_best = mean == max(other.marks[i][0] for other in found.values())
-                    cells.append(f"**{told}**" if is_best else told)
+                cells = [
+                    cell(mean, deviation, best=max(other.marks[i][0] for other in found.values()))
+                    for i, (mean, deviation) in enumerate(scores.marks)
+                ]
                 seeds = f"{scores.n_seeds}" + (f", {scores.n_failed} diverged" if scores.n_failed else "")
                 lines.append(f"| {pair.name} | {steps} | {start} | {scores.rate:g} | {seeds} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -18,6 +18,7 @@ from typing import Any
 import click
 import torch
 from published_initialisers import lsuv_, mimetic_, orthogonal_
+from racing.cells import cell
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
@@ -143,8 +144,7 @@ def show(rows: list[dict[str, Any]]) -> None:
                     line.append("")
                     continue
                 best = max(cells[net, other][when] for other in INITIALISERS if (net, other) in cells)
-                text = f"{cells[net, init][when]:.1f}"
-                line.append(f"**{text}**" if cells[net, init][when] == best else text)
+                line.append(cell(cells[net, init][when], best=best))
         click.echo(f"| {init} | " + " | ".join(line) + " |")
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import click
 import torch
+from racing.cells import cell
 
 from onnx_ghn.deepnets1m import Architecture
 from onnx_ghn.evaluate import accuracy, batch_statistics_mode
@@ -207,9 +208,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         chosen = {"net": net, "init": init, "part": "choose", "lr": group[0]["lr"], "wd": group[0]["wd"]}
         held_out = next(row["top1"] for row in rows if all(row[key] == value for key, value in chosen.items()))
         before = statistics.mean(row["before"] for row in group)
-        spread = f" ± {statistics.stdev(row['top1'] for row in group):.1f}" if len(group) > 1 else ""
-        after = f"{_mean(group):.1f}{spread}"
-        after = f"**{after}**" if _mean(group) == best[net] else after
+        spread = statistics.stdev(row["top1"] for row in group) if len(group) > 1 else float("nan")
+        after = cell(_mean(group), spread, best=best[net])
         lines.append(
             f"| {net} | {init} | {group[0]['lr']:g} | {group[0]['wd']:g} "
             f"| {held_out:.1f} | {before:.1f} | {after} | {len(group)} |"

@@ -3,29 +3,30 @@
     python benchmarks/start_curves.py -o docs/images/starts.svg
 
 The networks are the first eight of the race's small suite, chosen by nothing else; what is drawn are the rows of
-benchmarks/results/race.jsonl: means over seeds with their standard errors, at 25, 50 and 100 % of the budget.
+benchmarks/results/race.jsonl: means over seeds with their standard errors, at 25, 50 and 100 % of the budget. What
+`predict` does by default with a network is the start that policy_judged.json has for it: by rules of other networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 import matplotlib
 import numpy as np
-from figures.race import raced
+from figures.race import judged_starts, raced
 from racing.entrants import ENTRANTS
 from racing.summary import BASELINE, MARKS, Result
 
 _N_NETWORKS, _COLUMNS = 8, 4
 _INK, _GREY = "#1e293b", "#64748b"
-#: Start: what a reader calls it, its colour, and the width of its line.
-_STARTS = {
-    BASELINE: ("your own start", "#94a3b8", 2.4),
-    "spatial": ("predict (default)", "#2563eb", 2.4),
-    "all": ("predict --policy all", "#059669", 1.6),
-}
+#: What a reader calls a line, its colour and its width.
+_LINES = (
+    ("your own start", "#94a3b8", 2.4),
+    ("predict (default)", "#2563eb", 2.4),
+    ("predict --policy all", "#059669", 1.6),
+)
 _DATA = {"imagenette-32": "Imagenette, 32 × 32", "tiny-imagenet-20": "Tiny-ImageNet, 20 classes"}
 
 
@@ -41,12 +42,12 @@ def main(output: Path) -> None:
     with plt.rc_context(style):
         rows = _N_NETWORKS // _COLUMNS
         figure, grid = plt.subplots(rows, _COLUMNS, figsize=(9.8, 5.4), layout="constrained")
-        for axes, network in zip(np.ravel(grid), _networks(), strict=True):
-            _panel(axes, network, found[network])
-        handles = [plt.Line2D([], [], color=colour, linewidth=width) for _, colour, width in _STARTS.values()]
+        for axes, network in zip(np.ravel(grid), networks(), strict=True):
+            _panel(axes, network, lines_of(network, found[network], judged_starts()))
+        handles = [plt.Line2D([], [], color=colour, linewidth=width) for _, colour, width in _LINES]
         figure.legend(
             handles,
-            [words for words, _, _ in _STARTS.values()],
+            [words for words, _, _ in _LINES],
             loc="outside upper left",
             ncols=3,
             frameon=False,
@@ -59,13 +60,30 @@ def main(output: Path) -> None:
     click.echo(f"{output}: {_N_NETWORKS} networks")
 
 
-def _panel(axes: matplotlib.axes.Axes, network: str, of: Mapping[str, Result]) -> None:
+def lines_of(network: str, of: Mapping[str, Result], by_default: Mapping[str, str]) -> list[Result]:
+    """What is drawn of a network: its own start, what it gets by default, and everything predicted.
+
+    Args:
+        of: its results by start.
+        by_default: the start that each network gets by default.
+
+    Raises:
+        ClickException: it has no default, or was not raced from one of them.
+    """
+    if network not in by_default:
+        raise click.ClickException(f"policy_judged.json does not say what {network} gets: fit_policy.py --judged does")
+    starts = (BASELINE, by_default[network], "all")
+    if missing := [start for start in starts if start not in of]:
+        raise click.ClickException(f"race.jsonl has no results of {network} from {', '.join(missing)}")
+    return [of[start] for start in starts]
+
+
+def _panel(axes: matplotlib.axes.Axes, network: str, results: Sequence[Result]) -> None:
     """One network, a line a start."""
-    for start, (_, colour, width) in _STARTS.items():
-        if start in of:
-            mean, error = of[start].mean, of[start].error
-            axes.plot(MARKS, mean, color=colour, linewidth=width, marker="o", markersize=4)
-            axes.fill_between(MARKS, mean - error, mean + error, color=colour, alpha=0.14, linewidth=0)
+    for (_, colour, width), result in zip(_LINES, results, strict=True):
+        mean, error = result.mean, result.error
+        axes.plot(MARKS, mean, color=colour, linewidth=width, marker="o", markersize=4)
+        axes.fill_between(MARKS, mean - error, mean + error, color=colour, alpha=0.14, linewidth=0)
     axes.set_title(network.removesuffix(", thin"), loc="left", fontsize=12, color=_INK, pad=20)
     axes.text(0, 1.03, _DATA[ENTRANTS[network].task], transform=axes.transAxes, fontsize=9, color=_GREY)
     axes.set_xticks(MARKS, [f"{mark} %" for mark in MARKS])
@@ -75,7 +93,8 @@ def _panel(axes: matplotlib.axes.Axes, network: str, of: Mapping[str, Result]) -
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _networks() -> list[str]:
+def networks() -> list[str]:
+    """Those that are drawn, in their order."""
     return [name for name, entrant in ENTRANTS.items() if "small" in entrant.suites][:_N_NETWORKS]
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 
 import numpy as np
+from racing.cells import cell
 from racing.entrants import ENTRANTS
 from racing.judging import judged_table
 from racing.rows import read
@@ -15,7 +16,7 @@ from racing.table import beside_table, edges_line, networks_table, starts_of
 
 from figures.sources import RESULTS
 
-__all__ = ["by_kind", "judged", "raced", "table_at", "table_beside", "table_edges", "to_the_end"]
+__all__ = ["by_kind", "judged", "judged_starts", "raced", "table_at", "table_beside", "table_edges", "to_the_end"]
 
 _AUTO = "auto"
 
@@ -31,7 +32,7 @@ def raced(*files: str) -> Results:
 
 
 @functools.cache
-def _judged_starts() -> Mapping[str, str]:
+def judged_starts() -> Mapping[str, str]:
     """What `--policy auto` gives each network by the rules of the half that it is not in (fit_policy.py --judged)."""
     read_json = json.loads((RESULTS / "policy_judged.json").read_text(encoding="utf-8"))
     return {str(name): str(start) for name, start in read_json[_AUTO].items()}
@@ -56,14 +57,14 @@ def table_edges(file: str) -> str:
 
 def judged() -> str:
     """`auto` on networks that its rules were not fitted on."""
-    starts = _judged_starts()
+    starts = judged_starts()
     whole = judged_table("", raced("race.jsonl", "race_data.jsonl"), starts, list(starts))
     return whole.partition("\n\n")[2].strip()
 
 
 def by_kind() -> str:
     """A row a kind of network: what `auto` and `all` gain or lose beside the own start at the end of the budget."""
-    found, starts = raced("race.jsonl", "race_data.jsonl"), _judged_starts()
+    found, starts = raced("race.jsonl", "race_data.jsonl"), judged_starts()
     words = {
         "dense output": "images to maps or boxes",
         "2-D convolutional classifier": "convolutional image classifier",
@@ -79,11 +80,11 @@ def by_kind() -> str:
     for kind, names in kinds.items():
         auto = [float(found[name][starts[name]].beside(found[name][BASELINE])[0][-1]) for name in names]
         everything = [float(found[name]["all"].beside(found[name][BASELINE])[0][-1]) for name in names]
-        means = [f"{np.mean(auto):+.1f}", f"{np.mean(everything):+.1f}"]
-        best = max(means, key=float)
-        auto_mean, all_mean = (f"**{text}**" if float(text) == float(best) else text for text in means)
+        means = [float(np.mean(auto)), float(np.mean(everything))]
+        best = max(means)
+        auto_mean, all_mean = (cell(mean, best=best, form="+.1f") for mean in means)
         kept = all(starts[name] == BASELINE for name in names)
-        keeps = "**keeps yours**" if float(best) <= 0 else "keeps yours"
+        keeps = "**keeps yours**" if round(best, 1) <= 0 else "keeps yours"
         cells = [keeps, ""] if kept else [auto_mean, f"{min(auto):+.1f}"]
         lines.append(
             f"| {words.get(kind, kind)} | {len(names)} | {' | '.join(cells)} | {all_mean} | {min(everything):+.1f} |"
@@ -105,8 +106,7 @@ def to_the_end() -> str:
             cells = []
             for i in range(len(MARKS)):
                 best = max(float(other.mean[i]) for other in of.values())
-                text = f"{of[start].mean[i]:.1f} ± {of[start].error[i]:.1f}"
-                cells.append(f"**{text}**" if f"{best:.1f}" == f"{of[start].mean[i]:.1f}" else text)
+                cells.append(cell(float(of[start].mean[i]), float(of[start].error[i]), best=best))
             lines.append(
                 f"| {network.removesuffix(', to the end')} | `{start}` | {of[start].rate} | {' | '.join(cells)} |"
             )

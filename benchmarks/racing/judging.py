@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from racing.cells import cell
 from racing.entrant import TWO_D
 from racing.summary import BASELINE, MARKS, Results
 
@@ -38,12 +38,8 @@ def _row(found: Results, name: str, start: str) -> str:
     own, chosen = found[name][BASELINE], found[name][start]
     cells = []
     for i in range(len(MARKS)):
-        one, two = (
-            f"{result.mean[i]:.1f}" + ("" if math.isnan(result.error[i]) else f" ± {result.error[i]:.1f}")
-            for result in (own, chosen)
-        )
-        higher = chosen.mean[i] - own.mean[i]
-        one, two = (f"**{one}**" if higher <= 0 else one), (f"**{two}**" if higher >= 0 else two)
+        best = max(own.mean[i], chosen.mean[i])
+        one, two = (cell(result.mean[i], result.error[i], best=best) for result in (own, chosen))
         cells.append(one if start == BASELINE else f"{one} → {two}")
     return f"| {name} | {own.metric.partition(':')[0]} | {start} | {' | '.join(cells)} |"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+from racing.cells import cell
 from racing.rows import Row
 from racing.summary import BASELINE, MARKS, Results, compare
 
@@ -54,9 +54,7 @@ def networks_table(found: Results, starts: Sequence[str], mark: int) -> str:
             if start not in of:
                 cells.append("")
                 continue
-            mean, error = of[start].mean[mark], of[start].error[mark]
-            text = f"{mean:.1f}" if math.isnan(error) else f"{mean:.1f} ± {error:.1f}"
-            cells.append(f"**{text}**" if f"{mean:.1f}" == f"{best:.1f}" else text)
+            cells.append(cell(of[start].mean[mark], of[start].error[mark], best=best))
         metric = next(iter(of.values())).metric.partition(":")[0]
         lines.append(f"| {network} | {metric} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -8,14 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from figures.pages import PAGES, names_in, rewritten  # noqa: E402
+from figures.race import judged_starts, raced  # noqa: E402
+from figures.sentences import ALONE, REPEATED, SENTENCES, figures_of, running_text  # noqa: E402
 from figures.sources import RESULTS, changed_since, sources  # noqa: E402
 from figures.tables import TABLES  # noqa: E402
+from start_curves import lines_of, networks  # noqa: E402
 
 SHOWN = {name: page for page in PAGES for name in names_in(page)}
 
@@ -63,18 +67,54 @@ def test_what_changed_since_a_measurement_is_listed() -> None:
         changed_since(dataclasses.replace(source, revision="0" * 40))
 
 
-def test_the_figures_of_the_text_are_in_the_results() -> None:
-    """The sentences of the README that repeat a figure of a table."""
-    race = (ROOT / "docs/race.md").read_text(encoding="utf-8")
-    at_the_end = race[race.index("<!-- figures: race-at-100 -->") :]
-    row = next(line for line in at_the_end.splitlines() if line.startswith("| ShuffleNetV2, thin |"))
-    own, everything, kernels = (re.findall(r"(\d+\.\d) ±", row)[i] for i in (0, 1, 3))
-    end = race[race.index("<!-- figures: race-to-the-end -->") :]
-    long = [
-        re.findall(r"(\d+\.\d) ±", line)[-1]
-        for line in end.splitlines()
-        if line.startswith(("| MobileNetV2 on spoken-spectra | `own`", "| MobileNetV2 on spoken-spectra | `spatial`"))
+@pytest.mark.parametrize("page", SENTENCES)
+def test_sentences_say_what_the_results_say(page: str) -> None:
+    text = running_text(ROOT / page)
+    for sentence in SENTENCES[page]:
+        assert sentence() in text
+
+
+@pytest.mark.parametrize("page", REPEATED)
+def test_repeated_figures_are_those_of_the_page_that_shows_them(page: str) -> None:
+    text = running_text(ROOT / page)
+    for repeated in REPEATED[page]:
+        assert repeated.text in text
+        told = [repeated.text[begin:end] for begin, end in figures_of(repeated.text)]
+        assert sorted(told) == sorted(repeated.rows)
+        lines = (ROOT / repeated.source).read_text(encoding="utf-8").splitlines()
+        for figure, begins in repeated.rows.items():
+            rows = [line for line in lines if line.startswith(begins)]
+            assert any(re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.])", row) for row in rows), figure
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_no_figure_of_the_text_stands_on_nothing(page: str) -> None:
+    text = running_text(ROOT / page)
+    held = [sentence() for sentence in SENTENCES[page]] + [one.text for one in REPEATED[page]] + list(ALONE[page])
+    spans = [match.span() for words in held for match in re.finditer(re.escape(words), text)]
+    loose = [
+        text[max(0, begin - 60) : end + 20]
+        for begin, end in figures_of(text)
+        if not any(first <= begin and end <= last for first, last in spans)
     ]
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert f"it ends at {kernels} % instead of {own} %, with `--policy all` at {everything} %" in readme
-    assert f"{long[0]} % from its own start and {long[1]} % with predicted kernels" in readme
+    assert loose == []
+    for words in ALONE[page]:
+        assert words in text
+
+
+def test_figures_of_a_text_are_found() -> None:
+    text = "Python 3.11; torch 2.14.1; 38.5 % of 1,000, 8 points, **0.90** and 1,024.5."
+    assert [text[begin:end] for begin, end in figures_of(text)] == ["38.5", "8", "0.90", "1,024.5"]
+
+
+def test_the_picture_draws_what_each_network_gets_by_default() -> None:
+    found, network = raced("race.jsonl"), "ShuffleNetV2, thin"
+    for start in ("own", "spatial"):
+        own, default, everything = lines_of(network, found[network], {network: start})
+        assert own is found[network]["own"]
+        assert default is found[network][start]
+        assert everything is found[network]["all"]
+    for by_default, words in (({}, "does not say what ShuffleNetV2"), ({network: "lsuv+x"}, "no results of .* lsuv")):
+        with pytest.raises(click.ClickException, match=words):
+            lines_of(network, found[network], by_default)
+    assert set(networks()) <= set(judged_starts())

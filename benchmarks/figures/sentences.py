@@ -1,0 +1,191 @@
+"""Figures in the running text of pages: sentences made from the kept results, and those that repeat another page's."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from racing.entrants import ENTRANTS
+from racing.summary import BASELINE, Result
+
+from figures.race import judged_starts, raced
+
+__all__ = ["ALONE", "REPEATED", "SENTENCES", "Repeated", "figures_of", "running_text"]
+
+_COUNTS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight")
+_DRAWN = 8  # networks in the README's picture, of the suite `small`
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeated:
+    """Words of one page whose figures stand on another, in rows or sentences that begin with given words.
+
+    Attributes:
+        text: what the page says.
+        source: the other page.
+        rows: figure → how the line of the other page begins that has it.
+    """
+
+    text: str
+    source: str
+    rows: Mapping[str, str]
+
+
+def running_text(page: Path) -> str:
+    """A page without its tables, code and headings, on one line. Code in a sentence stays."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    kept = [line for line in text.splitlines() if not line.startswith(("    ", "|", "#", "<!--"))]
+    return " ".join(" ".join(kept).split())
+
+
+def figures_of(text: str) -> list[tuple[int, int]]:
+    """Where measured figures stand in a text: decimal numbers, shares in percent, points. Versions are not measured."""
+    bare = re.compile(r"\d[\d,]*(?:\.\d+)?(?= %| points)|(?<![\w.-])\d[\d,]*\.\d+(?![\w.]*\d)")
+    return [match.span() for match in bare.finditer(text) if not text[: match.start()].endswith("Python ")]
+
+
+def _after(result: Result) -> float:
+    return float(result.mean[-1])
+
+
+def _loss(network: str, start: str) -> float:
+    """Points below the own start at the end."""
+    of = raced("race.jsonl", "race_data.jsonl")[network]
+    return -float(of[start].beside(of[BASELINE])[0][-1])
+
+
+def _eight() -> str:
+    """What became of the networks in the picture, by default."""
+    found, by_default = raced("race.jsonl"), judged_starts()
+    drawn = [name for name, entrant in ENTRANTS.items() if "small" in entrant.suites][:_DRAWN]
+    gains = {}
+    for name in drawn:
+        gain, error = found[name][by_default[name]].beside(found[name][BASELINE])
+        gains[name] = (float(gain[-1]), float(error[-1]))
+    lower = [name for name, (gain, _) in gains.items() if gain < 0]
+    if len(lower) != 1:
+        raise ValueError(f"the sentence of the README is for one network that ends lower, not for {lower}")
+    (loss, error), most = gains[lower[0]], max(gains, key=lambda name: gains[name][0])
+    own, default, everything = (_after(found[most][start]) for start in (BASELINE, by_default[most], "all"))
+    within = "within" if -loss <= error else "beyond"
+    return (
+        f"Of the {_COUNTS[_DRAWN]} above, {_COUNTS[_DRAWN - 1]} end higher by default and one, {_short(lower[0])}, "
+        f"{-loss:.1f} points lower, {within} the error. The most is {_short(most)}'s: it ends at {default:.1f} % "
+        f"instead of {own:.1f} %, with `--policy all` at {everything:.1f} %."
+    )
+
+
+def _short(name: str) -> str:
+    return name.removesuffix(", thin")
+
+
+def _budgets() -> str:
+    steps = sorted({ENTRANTS[name].steps for name in judged_starts()})
+    return f"{steps[0]} to {steps[-1]} steps"
+
+
+def _long() -> str:
+    """The network that was trained to the end."""
+    (of,) = raced("race_end.jsonl").values()
+    own, kernels = _after(of[BASELINE]), _after(of["spatial"])
+    n = _COUNTS[len(of[BASELINE].seeds)]
+    return (
+        f"with {n} seeds: MobileNetV2 on spectrograms, of whose kind the default keeps the start: {own:.1f} % from its "
+        f"own start and {kernels:.1f} % with predicted kernels"
+    )
+
+
+def _long_gain() -> str:
+    (of,) = raced("race_end.jsonl").values()
+    return f"A long one gained {_after(of['spatial']) - _after(of[BASELINE]):.0f}."
+
+
+def _detector() -> str:
+    return f"predicted weights ended {_loss('detector, thin', 'all'):.0f} points lower"
+
+
+def _text_and_sound() -> str:
+    bert, gpt, resnet = (_loss(name, "all") for name in ("BERT-like, news", "GPT, small", "ResNet-1D, small"))
+    return (
+        f"a BERT-like classifier lost {bert:.0f} points, a GPT {gpt:.0f} (of explained information), "
+        f"a 1-D ResNet {resnet:.0f}"
+    )
+
+
+def _spectra() -> str:
+    loss = _loss("MobileNetV2, thin, spectra", "spatial")
+    return f"Short trainings lost up to {loss:.0f} points with predicted kernels."
+
+
+def _further() -> str:
+    kernels = [
+        _loss(n, "spatial") for n in ("ResNet-18, thin, spectra", "MobileNetV2, thin, spectra", "detector, thin")
+    ]
+    resnet, mobilenet, detector = (f"{loss:.0f}" for loss in kernels)
+    return (
+        f"kernels cost a ResNet-18 of spectrograms {resnet} points at the end, a MobileNetV2 of spectrograms "
+        f"{mobilenet}, a detector {detector}."
+    )
+
+
+#: By page, what has to stand in its running text, word by word.
+SENTENCES: Mapping[str, tuple[Callable[[], str], ...]] = {
+    "README.md": (_eight, _budgets, _long, _detector),
+    "docs/results.md": (
+        lambda: f"[The race](race.md): {len(judged_starts())} networks",
+        _budgets,
+        lambda: f"all-{_detector()}",
+    ),
+    "docs/limits.md": (
+        _text_and_sound,
+        lambda: _detector().replace("predicted weights", "Predicted backbones"),
+        _spectra,
+        _long_gain,
+    ),
+    "docs/race.md": (_further, lambda: f"are fitted on as well: {len(judged_starts())} in all."),
+}
+
+_CARD = "checkpoints/ghn-cifar10/README.md"
+#: By page, what repeats figures that another page shows in full.
+REPEATED: Mapping[str, tuple[Repeated, ...]] = {
+    "README.md": (Repeated("and 61.7 % with those of each batch", _CARD, {"61.7": "| ResNet-18 |"}),),
+    "docs/results.md": (
+        Repeated(
+            "ShuffleNetV2 14.5 %, EfficientNet-B0 37.7 %, GoogLeNet 41.4 %",
+            _CARD,
+            {"14.5": "| ShuffleNetV2 1.0 |", "37.7": "| EfficientNet-B0 |", "41.4": "| GoogLeNet |"},
+        ),
+        Repeated(
+            "reaches an average precision of 11.3 after ten epochs, one from random weights **39.1**",
+            "docs/finetuning.md",
+            {"11.3": "| 10 |", "39.1": "| 10 |"},
+        ),
+        Repeated(
+            "is **0.90** for latency (multiply-accumulates: 0.64), and for accuracy **0.55** (the published recipe: "
+            "0.52; the best baseline: 0.32). For noisy accuracy the published recipe and ours are equal, 0.46.",
+            "docs/properties.md",
+            {
+                "0.90": "| chosen by cross-validation |",
+                "0.64": "| MACs |",
+                "0.55": "| chosen by cross-validation |",
+                "0.52": "| embedding, published SVR |",
+                "0.32": "| GHN-predicted accuracy |",
+                "0.46": "| embedding, published SVR |",
+            },
+        ),
+    ),
+}
+
+#: By page, figures that no kept result has: published ones, and what commands printed whose results were not kept.
+ALONE: Mapping[str, tuple[str, ...]] = {
+    "README.md": (
+        "The published GHN-3 gained 0.2 points by 50 epochs of ImageNet.",
+        "answers 52.5 % of the test images right with the statistics that the file holds",  # `make demo`, all images
+        "random weights 10 %",  # of ten classes
+    ),
+    "docs/results.md": (
+        "takes 2.9 s (median of 12); the same nets alone, without any GHN, take 4.6 s",  # benchmarks/train_step.py
+    ),
+}
