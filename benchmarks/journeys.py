@@ -5,6 +5,7 @@
 Each journey makes a virtual environment, installs this checkout with the framework, exports a small residual network,
 predicts its weights, loads them back, and trains one epoch of 1,000 drawn images of 32 × 32 from the weights that were
 loaded. Downloads are part of the installation, so that its minutes depend on the network and on what pip has cached.
+Sizes are those of the whole environment but for pip: setuptools and wheel count, where Python or a package brings them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).resolve().parents[1]
+_OF_PIP = re.compile(r"pip|pip-[\d.]+\.dist-info|pip\d[\d.]*(\.exe)?")  # its package, its record and its commands
 STEPS = ("install", "export", "predict", "load", "train")
 
 
@@ -57,7 +60,7 @@ JOURNEYS = {
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Seconds of each step, and the size of the environment on disk without pip itself."""
+    """Seconds of each step, and the size of the environment on disk: all of it but pip, in MiB."""
 
     words: str
     megabytes: int
@@ -92,11 +95,16 @@ def travel(name: str, folder: Path) -> Row:
                 raise click.ClickException(f"{name}, {step}: {' '.join(arguments)}\n{done.stderr[-2000:]}")
         seconds[step] = round(time.perf_counter() - start, 1)
         click.echo(f"{name}: {step} took {seconds[step]} s; {done.stdout.strip().splitlines()[-1:]}", err=True)
-    return Row(journey.words, _megabytes(folder / "env"), seconds)
+    return Row(journey.words, megabytes(folder / "env"), seconds)
 
 
-def _megabytes(environment: Path) -> int:
-    size = sum(path.lstat().st_blocks * 512 for path in environment.rglob("*") if "/pip" not in str(path))
+def megabytes(environment: Path) -> int:
+    """MiB on disk of a virtual environment without pip, which makes it and is no part of what it is for."""
+    size = sum(
+        path.lstat().st_blocks * 512
+        for path in environment.rglob("*")
+        if not any(_OF_PIP.fullmatch(part) for part in path.relative_to(environment).parts)
+    )
     return round(size / 2**20)
 
 

@@ -23,7 +23,8 @@ def test_every_contract_is_listed() -> None:
 
 
 def test_every_room_has_its_row() -> None:
-    rooms = {path.parent.name for path in (ROOT / "onnx_ghn").glob("*/__init__.py")}
+    found = [path.parent for path in (ROOT / "onnx_ghn").glob("*/__init__.py")]
+    rooms = {path.name for path in found if not path.is_symlink()}  # a checkout may link its checkpoints there
     assert [room for room in sorted(rooms) if f"`onnx_ghn/{room}/`" not in TEXT] == []
 
 
