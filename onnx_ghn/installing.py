@@ -12,7 +12,7 @@ from types import ModuleType
 from onnx_ghn.errors import OptionError
 from onnx_ghn.json_types import Json
 
-__all__ = ["NotInstalledError", "install_command", "not_installed", "require"]
+__all__ = ["NotInstalledError", "install_command", "not_installed", "require", "require_installed"]
 
 _NAME = "onnx-ghn"
 #: By the name of a module, the extra that installs it.
@@ -60,6 +60,12 @@ def require(module: str, extra: str) -> ModuleType:
                 f"{module} cannot be imported: it needs {error.name}; {_pip()} {error.name}"
             ) from error
         raise NotInstalledError(f"{module} is not installed: {install_command(extra)}") from error
+
+
+def require_installed(module: str) -> None:
+    """Look for a package of `_EXTRAS` without importing it. Raises NotInstalledError."""
+    if importlib.util.find_spec(module) is None:
+        raise NotInstalledError(f"{module} is not installed: {install_command(_EXTRAS[module])}")
 
 
 def not_installed(error: ModuleNotFoundError, what: str) -> NotInstalledError | None:

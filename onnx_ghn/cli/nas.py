@@ -24,6 +24,7 @@ from onnx_ghn.json_types import Json
 from onnx_ghn.parallel import Jobs
 from onnx_ghn.settings import setting
 from onnx_ghn.training.nas.settings import SearchConfig, Trained, published_protocol
+from onnx_ghn.training.trackers import Tracking
 
 if TYPE_CHECKING:
     from onnx_ghn.training.nas.search import SearchResult
@@ -74,7 +75,7 @@ def nas(
         _print(config, found, compared, trained.compare_steps, folder)
     for index in found.best.indices[: trained.train or 0].tolist():
         settings = published_protocol(config, trained, index, space.channels)
-        train_and_tell(settings, folder / f"{config.split}-{index}", Machine().set_up(), None, as_json)
+        train_and_tell(settings, folder / f"{config.split}-{index}", Machine().set_up(), None, as_json, Tracking())
 
 
 def _as_json(config: SearchConfig, found: SearchResult, compared: list[Json] | None) -> Json:

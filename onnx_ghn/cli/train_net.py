@@ -48,13 +48,13 @@ def train_and_tell(
     device: str,
     until: int | None,
     as_json: bool,
-    tracking: Tracking | None = None,
+    tracking: Tracking,
 ) -> None:
     """Train a network, and print what it reaches."""
     from onnx_ghn.training.nets.recipe import NetRun
 
     run = NetRun(settings, folder, device)
-    run.trainer.track(tracking or Tracking(), dataclasses.asdict(settings))
+    run.trainer.track(tracking, dataclasses.asdict(settings))
     if not as_json:
         n_params = sum(p.numel() for p in run.trainer.net.parameters())
         told = begun(run.trainer, run.resumed)

@@ -13,7 +13,7 @@ from typing import Self
 from onnx_ghn.errors import ModelWriteError, RuntimeFailure
 from onnx_ghn.onnx_io import write_file
 from onnx_ghn.onnx_io.continuing import open_to_continue
-from onnx_ghn.training.trackers import OpenTracker, Tracker, Tracking
+from onnx_ghn.training.trackers import OpenTracker, Tracker, end
 
 __all__ = ["Report", "RunLog", "mean_figures", "write_record"]
 
@@ -46,17 +46,17 @@ class RunLog:
     Args:
         folder: the run's; None keeps nothing.
         resumed_at: the step of the checkpoint that the run goes on from; lines of later steps are dropped.
-        open_tracker: opens the tracker; None takes TensorBoard where that is installed.
+        open_tracker: opens the tracker.
 
     Raises:
         ModelWriteError: the log cannot be written.
         RuntimeFailure, NotInstalledError: the tracker cannot be opened.
     """
 
-    def __init__(self, folder: Path | None, resumed_at: int = 0, open_tracker: OpenTracker | None = None) -> None:
+    def __init__(self, folder: Path | None, resumed_at: int, open_tracker: OpenTracker) -> None:
         self.path = None if folder is None else folder / "log.jsonl"
         self._resumed_at = resumed_at
-        self._open_tracker = open_tracker or Tracking().opener({})
+        self._open_tracker = open_tracker
         self._tracker: Tracker | None = None
 
     def __enter__(self) -> Self:
@@ -70,10 +70,7 @@ class RunLog:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._tracker is not None:
-            try:
-                self._tracker.close(failed=kind is not None)
-            except RuntimeFailure as failure:
-                logger.warning("%s", failure)  # nothing is lost but what the tracker shows
+            end(self._tracker, failed=kind is not None)
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Keep the figures of a step. A tracker that fails is told and left out. Raises ModelWriteError."""
@@ -91,6 +88,7 @@ class RunLog:
                 self._tracker.log(step, figures)
             except RuntimeFailure as error:
                 logger.warning("%s; the run goes on without it, and %s has all figures", error, self.path)
+                end(self._tracker, failed=True)
                 self._tracker = None
 
     def _begin(self, path: Path) -> None:

@@ -64,10 +64,10 @@ class TrainingLoop:
         self.state, self.steps, self.folder, self.group = state, steps, folder, group or Group()
         self._take_step, self._schedule, self._run_config = take_step, schedule, config
         self._weights_name = weights_name
-        self._open_tracker: OpenTracker | None = None
+        self._open_tracker: OpenTracker = Tracking().opener({})
 
     def track(self, tracking: Tracking, config: Mapping[str, object]) -> None:
-        """Show the figures of the run at a tracker, too; without this call TensorBoard has them, where it is installed.
+        """Show the figures of the run at a tracker, too; without this call TensorBoard has them, where it works.
 
         Args:
             tracking: names the tracker.

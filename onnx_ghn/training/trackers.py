@@ -1,13 +1,15 @@
 """Where the figures of a run are shown beside its log: TensorBoard, Weights & Biases, MLflow or Trackio.
 
-Each is its own adapter of three calls: open, log, close. The packages are imported when a run begins.
+Each is its own adapter: it begins a run, describes and logs it, and closes it. One that is asked for by name is
+imported at once, so that what is missing or broken is told before any work.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
+import functools
+import importlib
 import json
 import logging
 import math
@@ -19,13 +21,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from onnx_ghn.errors import ModelWriteError, RuntimeFailure
-from onnx_ghn.installing import install_command, require
+from onnx_ghn.errors import RuntimeFailure
+from onnx_ghn.installing import NotInstalledError, install_command, require_installed
 from onnx_ghn.json_types import Json
 from onnx_ghn.onnx_io import write_file
 from onnx_ghn.settings import Settings, setting
 
-__all__ = ["TRACKERS", "OpenTracker", "Tracked", "Tracker", "TrackerName", "Tracking", "open_tracker"]
+__all__ = ["TRACKERS", "OpenTracker", "Tracked", "Tracker", "TrackerName", "Tracking", "end", "open_tracker"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,17 @@ class Tracker(Protocol):
 
     def close(self, *, failed: bool) -> None:
         """End the run; nothing is logged after that."""
+
+
+class _Adapter(Tracker, Protocol):
+    """A run at one kind of tracker. Making it begins the run there."""
+
+    @property
+    def known_as(self) -> str | None:
+        """What the tracker calls the run, None where it needs no such name to go on with it."""
+
+    def describe(self, run: Tracked) -> None:
+        """Tell the settings of a run, where that is not done by beginning it."""
 
 
 #: Opens a tracker for a run that goes on from a step (0: a new one).
@@ -74,6 +87,7 @@ class Tracking(Settings):
 
     Raises:
         NotInstalledError: the package of a tracker that is asked for is not installed.
+        RuntimeFailure: it is installed and cannot be imported.
     """
 
     tracker: TrackerName | None = setting(
@@ -85,10 +99,8 @@ class Tracking(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tracker in _ADAPTERS:
-            extra = _EXTRAS[self.tracker]
-            if importlib.util.find_spec(self.tracker) is None:
-                require(self.tracker, extra)
+        if self.tracker is not None and self.tracker != "none":
+            _imported(self.tracker)
 
     def opener(self, config: Mapping[str, object]) -> OpenTracker:
         """What opens the tracker.
@@ -97,10 +109,7 @@ class Tracking(Settings):
             config: the settings of the run, for the tracker to show.
         """
 
-        def opened(folder: Path, resumed_at: int) -> Tracker | None:
-            return open_tracker(self.tracker, folder, resumed_at, config)
-
-        return opened
+        return functools.partial(open_tracker, self.tracker, config=config)
 
 
 def open_tracker(
@@ -109,29 +118,71 @@ def open_tracker(
     """Open a run at a tracker; one that goes on is the same run there.
 
     Args:
-        name: None is TensorBoard where it is installed, and nothing (with a warning) where it is not.
+        name: None is TensorBoard where it works, and nothing (with a warning) where it is absent or broken.
         folder: of the run, which is made. The tracker's run bears its name.
         resumed_at: the step that the run goes on from.
         config: the settings of the run.
 
     Raises:
         NotInstalledError: the package is not installed.
-        RuntimeFailure: the tracker cannot begin a run (nobody has logged in, for instance).
+        RuntimeFailure: its package cannot be imported, or the tracker cannot begin a run (nobody has logged in, for
+            instance).
         ModelWriteError: the folder cannot be written.
     """
     if name == "none":
         return None
-    if name is None:
-        if importlib.util.find_spec("tensorboard") is None:
-            logger.warning("no TensorBoard, so %s alone is written: %s", folder / "log.jsonl", install_command("train"))
-            return None
-        name = "tensorboard"
-    known_as = _recalled(name, folder) if resumed_at else None
+    known_as = _recalled(name, folder) if resumed_at and name is not None else None
     run = Tracked(
         name=folder.name, folder=folder, resumed_at=resumed_at, known_as=known_as, config=_plain(config or {})
     )
+    if name is not None:
+        return _begun(name, run)
+    try:
+        return _begun("tensorboard", run)
+    except NotInstalledError:
+        reason, remedy = "no TensorBoard", install_command("train")
+    except RuntimeFailure as error:  # nobody asked for it, and the log has every figure
+        reason, remedy = str(error), "the run goes on"
+    logger.warning("%s, so %s alone is written: %s", reason, folder / "log.jsonl", remedy)
+    return None
+
+
+def _begun(name: str, run: Tracked) -> Tracker:
+    """Begin a run, note its name, describe it. It is ended where one of these fails. Raises as `open_tracker` does."""
+    _imported(name)
     with _told(name, "cannot begin a run"):
-        return _Guarded(name, _ADAPTERS[name](run))
+        adapter = _ADAPTERS[name](run)
+    tracker = _Guarded(name, adapter)
+    try:
+        if adapter.known_as is not None:
+            _remember(name, run.folder, adapter.known_as)
+        with _told(name, "cannot begin a run"):
+            adapter.describe(run)
+    except BaseException:
+        end(tracker, failed=True)
+        raise
+    return tracker
+
+
+def end(tracker: Tracker, *, failed: bool) -> None:
+    """Close a run whatever its tracker says to that: nothing is lost but what it shows, so a failure is a warning."""
+    try:
+        tracker.close(failed=failed)
+    except RuntimeFailure as failure:
+        logger.warning("%s", failure)
+
+
+def _imported(name: str) -> None:
+    """Import what a tracker needs. Raises NotInstalledError: it is absent; RuntimeFailure: it is broken."""
+    require_installed(name)
+    try:
+        for module in _MODULES[name]:
+            importlib.import_module(module)
+    except Exception as error:
+        raise RuntimeFailure(
+            f"{name} is installed and cannot be imported ({_one_line(error)}); install it anew, or choose another "
+            "`tracker`, or none"
+        ) from error
 
 
 class _Guarded:
@@ -161,6 +212,9 @@ class _TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer: Any = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.resumed_at + 1)
+        self.known_as: str | None = None  # its files are in the folder
+
+    def describe(self, run: Tracked) -> None:
         if run.config and not run.resumed_at:
             rows = "\n".join(f"| {name} | {value} |" for name, value in run.config.items())
             self._writer.add_text("config", f"| setting | value |\n|---|---|\n{rows}", 0)
@@ -176,17 +230,19 @@ class _TensorBoard:
 
 class _WandB:
     def __init__(self, run: Tracked) -> None:
-        wandb: Any = require("wandb", "wandb")
-        key = run.known_as or uuid.uuid4().hex[:8]
+        wandb: Any = importlib.import_module("wandb")
+        self.known_as = run.known_as or uuid.uuid4().hex[:8]
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
             name=run.name,
-            id=key,
+            id=self.known_as,
             resume="allow",
             dir=str(run.folder),
             config=dict(run.config),
         )
-        _remember("wandb", run.folder, key)
+
+    def describe(self, run: Tracked) -> None:
+        pass  # it was told when the run began
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         self._run.log(dict(figures), step=step)
@@ -197,39 +253,42 @@ class _WandB:
 
 class _MLflow:
     def __init__(self, run: Tracked) -> None:
-        mlflow: Any = require("mlflow", "mlflow")
-        entities: Any = require("mlflow.entities", "mlflow")
-        self._metric = entities.Metric
+        mlflow: Any = importlib.import_module("mlflow")
+        self._entities: Any = importlib.import_module("mlflow.entities")
         self._client = mlflow.MlflowClient()
         if run.known_as is not None:
-            self._id = run.known_as
-            self._client.update_run(self._id, status="RUNNING")
+            self.known_as = run.known_as
+            self._client.update_run(self.known_as, status="RUNNING")
             return
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
         experiment = self._client.get_experiment_by_name(name)
         number = self._client.create_experiment(name) if experiment is None else experiment.experiment_id
-        self._id = self._client.create_run(number, run_name=run.name).info.run_id
-        parameters = [entities.Param(key, str(value)) for key, value in run.config.items()]
-        self._client.log_batch(self._id, params=parameters)
-        _remember("mlflow", run.folder, self._id)
+        self.known_as = str(self._client.create_run(number, run_name=run.name).info.run_id)
+
+    def describe(self, run: Tracked) -> None:
+        if run.known_as is None:
+            parameters = [self._entities.Param(key, str(value)) for key, value in run.config.items()]
+            self._client.log_batch(self.known_as, params=parameters)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         now_ms = int(time.time() * 1000)
-        metrics = [self._metric(name, value, now_ms, step) for name, value in figures.items()]
-        self._client.log_batch(self._id, metrics=metrics)
+        metrics = [self._entities.Metric(name, value, now_ms, step) for name, value in figures.items()]
+        self._client.log_batch(self.known_as, metrics=metrics)
 
     def close(self, *, failed: bool) -> None:
-        self._client.set_terminated(self._id, "FAILED" if failed else "FINISHED")
+        self._client.set_terminated(self.known_as, "FAILED" if failed else "FINISHED")
 
 
 class _Trackio:
     def __init__(self, run: Tracked) -> None:
-        self._trackio: Any = require("trackio", "trackio")
+        self._trackio: Any = importlib.import_module("trackio")
         project = os.environ.get("TRACKIO_PROJECT", _PROJECT)
-        name = run.known_as or f"{run.name}-{uuid.uuid4().hex[:8]}"  # it knows runs by their names alone
+        self.known_as = run.known_as or f"{run.name}-{uuid.uuid4().hex[:8]}"  # it knows runs by their names alone
         with _printed_on_stderr():
-            self._run = self._trackio.init(project=project, name=name, config=dict(run.config), resume="allow")
-        _remember("trackio", run.folder, name)
+            self._run = self._trackio.init(project=project, name=self.known_as, config=dict(run.config), resume="allow")
+
+    def describe(self, run: Tracked) -> None:
+        pass  # it was told when the run began
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         self._run.log(dict(figures), step=step)
@@ -239,29 +298,36 @@ class _Trackio:
             self._trackio.finish()  # that of the run alone would be repeated at the end of the process
 
 
-_ADAPTERS: dict[str, Callable[[Tracked], Tracker]] = {
+_ADAPTERS: Mapping[str, Callable[[Tracked], _Adapter]] = {
     "tensorboard": _TensorBoard,
     "wandb": _WandB,
     "mlflow": _MLflow,
     "trackio": _Trackio,
 }
-_EXTRAS = {"tensorboard": "train", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
+#: What is imported for each before any work.
+_MODULES: Mapping[str, tuple[str, ...]] = {
+    "tensorboard": ("torch.utils.tensorboard",),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow", "mlflow.entities"),
+    "trackio": ("trackio",),
+}
 #: The packages that show the figures of runs.
 TRACKERS = tuple(_ADAPTERS)
 
 
 @contextlib.contextmanager
 def _told(name: str, what: str) -> Iterator[None]:
-    """Tell whatever a tracker's package raises as a RuntimeFailure."""
+    """Tell whatever a tracker's package raises, what it imports late included, as a RuntimeFailure."""
     try:
         yield
-    except (RuntimeFailure, ModelWriteError, ImportError):
-        raise
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
         raise RuntimeFailure(
-            f"{name} {what} ({type(error).__name__}: {text}); mend that, or choose another `tracker`, or none"
+            f"{name} {what} ({_one_line(error)}); mend that, or choose another `tracker`, or none"
         ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 @contextlib.contextmanager

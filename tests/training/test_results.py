@@ -9,6 +9,7 @@ import pytest
 from onnx_ghn.errors import DataError
 from onnx_ghn.training.logs import RunLog
 from onnx_ghn.training.results import ResultsFile
+from onnx_ghn.training.trackers import Tracking
 
 
 def test_goes_on_after_a_line_cut_in_the_middle(tmp_path: Path) -> None:
@@ -39,12 +40,13 @@ def test_other_settings_and_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_log_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:
-    with RunLog(tmp_path) as log:
+    untracked = Tracking(tracker="none").opener({})
+    with RunLog(tmp_path, 0, untracked) as log:
         for step in (10, 20, 30):
             log.write(step, {"loss": step / 7})
     with open(tmp_path / "log.jsonl", "a") as file:
         file.write('{"step": 4')
-    with RunLog(tmp_path, resumed_at=20) as log:
+    with RunLog(tmp_path, 20, untracked) as log:
         log.write(25, {"loss": 0.5})
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ['{"step": 10', '{"step": 20', '{"step": 25']

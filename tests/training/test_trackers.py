@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 from onnx_ghn.cli.group import cli
-from onnx_ghn.errors import RuntimeFailure
+from onnx_ghn.errors import ModelWriteError, RuntimeFailure
 from onnx_ghn.installing import NotInstalledError
 from onnx_ghn.training.loop import TrainingLoop
 from onnx_ghn.training.optimizers import Optimizers
@@ -140,10 +141,103 @@ def test_a_tracker_that_fails_on_the_way_is_left_out(
         training.run(report)
     assert training.step == 3
     assert sorted(fake_wandb[0].logged) == [1]
+    assert fake_wandb[0].ended == 1  # not left running there
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 3
     (told,) = caplog.messages
     assert "wandb cannot keep the figures of step 2 (ConnectionError: no answer from the server)" in told
     assert "the run goes on without it" in told
+
+
+@pytest.mark.parametrize("call", ["log", "finish"])
+def test_what_a_tracker_imports_late_and_lacks_ends_no_run(
+    fake_wandb: list[FakeRun],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    call: str,
+) -> None:
+    """Hours of training are behind it by then."""
+
+    def broken(*arguments: Any, **named: Any) -> None:
+        raise ImportError("cannot import name 'util' from 'half_a_package'")
+
+    monkeypatch.setattr(FakeRun, call, broken)
+    training = loop(tmp_path, "wandb")
+    with caplog.at_level(logging.WARNING, "onnx_ghn"):
+        training.run()
+    assert training.step == 3
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 3
+    (told,) = caplog.messages
+    assert "ImportError: cannot import name 'util'" in told
+
+
+def test_a_run_whose_record_cannot_be_kept_is_closed(fake_wandb: list[FakeRun], tmp_path: Path) -> None:
+    (tmp_path / "tracker.json").mkdir()
+    with pytest.raises(ModelWriteError, match=r"tracker\.json"):
+        loop(tmp_path, "wandb").run()
+    assert fake_wandb[0].ended == 1
+
+
+def test_a_run_whose_settings_are_refused_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[tuple[str, str]] = []
+
+    class Client:
+        def get_experiment_by_name(self, name: str) -> types.SimpleNamespace:
+            return types.SimpleNamespace(experiment_id="7")
+
+        def create_run(self, number: str, run_name: str) -> types.SimpleNamespace:
+            return types.SimpleNamespace(info=types.SimpleNamespace(run_id=f"{number}-{run_name}"))
+
+        def log_batch(self, key: str, **batch: Any) -> None:
+            raise ValueError("a parameter is too long")
+
+        def set_terminated(self, key: str, status: str) -> None:
+            ended.append((key, status))
+
+    entities = types.SimpleNamespace(Param=lambda *values: values, Metric=lambda *values: values)
+    for name, content in (("mlflow", types.SimpleNamespace(MlflowClient=Client)), ("mlflow.entities", entities)):
+        module = types.ModuleType(name)
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        module.__dict__.update(vars(content))
+        monkeypatch.setitem(sys.modules, name, module)
+    with pytest.raises(RuntimeFailure, match=r"mlflow cannot begin a run .*a parameter is too long"):
+        loop(tmp_path / "run", "mlflow").run()
+    assert ended == [("7-run", "FAILED")]
+
+
+@pytest.mark.parametrize(
+    "content", ["raise AttributeError('no\\nattribute')", "import no_such_module", "from os import no"]
+)
+def test_a_broken_package_is_told_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    (tmp_path / "wandb.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    with pytest.raises(RuntimeFailure, match=r"^wandb is installed and cannot be imported \(\w+: .*\); .*$"):
+        Tracking(tracker="wandb")
+    outcome = CliRunner().invoke(
+        cli, ["train-net", "--dataset", str(tmp_path / "no such folder"), "--tracker", "wandb"]
+    )
+    assert isinstance(outcome.exception, RuntimeFailure)
+    assert "wandb is installed and cannot be imported" in str(outcome.exception)
+    assert "choose another --tracker" in str(outcome.exception)
+
+
+def test_a_broken_tensorboard_ends_the_runs_that_asked_for_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as one whose import fails
+    training = loop(tmp_path, None)
+    with caplog.at_level(logging.WARNING, "onnx_ghn"):
+        training.run()
+    assert training.step == 3
+    (told,) = caplog.messages
+    assert "tensorboard is installed and cannot be imported" in told
+    assert str(tmp_path / "log.jsonl") in told
+    assert "\n" not in told
+    with pytest.raises(RuntimeFailure, match="tensorboard is installed and cannot be imported"):
+        Tracking(tracker="tensorboard")
 
 
 def test_a_tracker_that_cannot_begin_ends_the_run_before_its_first_step(
