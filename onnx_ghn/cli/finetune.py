@@ -53,9 +53,9 @@ def finetune(
     from onnx_ghn.finetuning import Finetuning
 
     if download:
-        from onnx_ghn.vision import load_dataset
+        from onnx_ghn.vision import fetch_dataset
 
-        load_dataset(data, data_dir, "trainval", download=True)
+        fetch_dataset(data, data_dir)
     options = dataclasses.replace(options, device=machine.set_up())
     folder = Path(save_dir) / (name or Path(output).stem)
     with spinner(printable(f"reading, converting and judging {model}")):

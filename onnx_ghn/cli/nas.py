@@ -54,9 +54,9 @@ def nas(
     if picture:
         check_picture("front.svg")
     if trained.download and (trained.compare or trained.train):
-        from onnx_ghn.vision import load_dataset
+        from onnx_ghn.vision import fetch_dataset
 
-        load_dataset(trained.dataset, trained.data_dir, "trainval", download=True)  # once, before workers read it
+        fetch_dataset(trained.dataset, trained.data_dir)  # once, before workers read it
     space = space_of(config)
     folder = new_folder(output, force)
     with bar("predicting properties", config.count) as advance:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from onnx_ghn.vision.batches import eval_batches, train_stream
     from onnx_ghn.vision.cache import default_cache_dir
     from onnx_ghn.vision.large import FileStream
-    from onnx_ghn.vision.loading import Split, load_dataset
+    from onnx_ghn.vision.loading import Split, fetch_dataset, load_dataset
     from onnx_ghn.vision.sets import CIFAR_NORM, IMAGENET_NORM, ImageFiles, ImageSet, Normalisation, few_shot
     from onnx_ghn.vision.small import BatchStream
     from onnx_ghn.vision.streams import Batch
@@ -36,6 +36,7 @@ _HOMES = {
     "default_cache_dir": "cache",
     "eval_arrays": "arrays",
     "eval_batches": "batches",
+    "fetch_dataset": "loading",
     "few_shot": "sets",
     "load_dataset": "loading",
     "train_stream": "batches",
@@ -55,6 +56,7 @@ __all__ = [
     "default_cache_dir",
     "eval_arrays",
     "eval_batches",
+    "fetch_dataset",
     "few_shot",
     "load_dataset",
     "train_stream",

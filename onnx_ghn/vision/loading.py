@@ -17,7 +17,7 @@ from onnx_ghn.vision.original import ORIGINALS, find_original, original_files, r
 from onnx_ghn.vision.sets import ImageFiles, ImageSet
 from onnx_ghn.vision.splits import last_of_all, last_of_each_class, random_parts
 
-__all__ = ["Split", "load_dataset"]
+__all__ = ["Split", "fetch_dataset", "load_dataset"]
 
 Split = Literal["train", "val", "trainval", "test"]
 
@@ -78,6 +78,20 @@ def load_dataset(
     path = _home(known, Path(data_dir)) if known else Path(dataset)
     loader = _Loader(known or path.stem, path, known == "imagenet", image_size, cache, threads, progress)
     return loader.load(split, seed)
+
+
+def fetch_dataset(dataset: str | os.PathLike[str], data_dir: str | os.PathLike[str] = "./data") -> None:
+    """Fetch CIFAR where it is absent or damaged, before a long work, or several processes, read it without `download`.
+
+    Args:
+        dataset: cifar10 or cifar100.
+        data_dir: the folder of named data sets.
+
+    Raises:
+        OptionError: it is another data set.
+        DataError: the download fails.
+    """
+    load_dataset(dataset, data_dir, "trainval", download=True)
 
 
 def _original(known: str, folder: Path, split: Split, download: bool, cache: DecodedCache) -> ImageSet:

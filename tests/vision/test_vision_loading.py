@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from torchvision import datasets
 
 from onnx_ghn.errors import DataError, OptionError
-from onnx_ghn.vision import ImageFiles, ImageSet, few_shot, load_dataset
+from onnx_ghn.vision import ImageFiles, ImageSet, fetch_dataset, few_shot, load_dataset
 from onnx_ghn.vision import original as original_files_of
 
 COUNTS = {"cat": 12, "ant": 10, "bee": 21}
@@ -211,6 +212,46 @@ def test_downloads(tmp_path, original, monkeypatch):
     with pytest.raises(DataError, match="could not be downloaded") as caught:
         load_dataset("cifar10", tmp_path / "none", download=True)
     assert "\n" not in str(caught.value)
+
+
+def test_fetching_is_downloading_alone(tmp_path, original, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    fetch_dataset("cifar10", tmp_path / "data")  # it is there
+    with pytest.raises(OptionError, match="only cifar10 and cifar100 can be downloaded"):
+        fetch_dataset(tmp_path / "data")
+    monkeypatch.setattr(CIFAR10, "url", (tmp_path / "absent.tar.gz").as_uri())
+    with pytest.raises(DataError, match="could not be downloaded"):
+        fetch_dataset("cifar10", tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nas", "-o", "nas", "--train", "1", "--download"],
+        ["nas", "-o", "nas", "--compare", "1", "--download"],
+        ["finetune", "EXAMPLE", "-o", "tuned.onnx", "--data", "cifar10", "--download"],
+    ],
+    ids=lambda arguments: f"{arguments[0]} {arguments[-2]}",
+)
+def test_commands_fetch_before_the_work(tmp_path, monkeypatch, arguments):
+    """Both by the same function, and before anything is searched, read or written."""
+    from onnx_ghn import vision
+    from onnx_ghn.cli.group import cli
+
+    asked = []
+
+    def fetch(dataset, data_dir):
+        asked.append((dataset, data_dir))
+        raise DataError("no network")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(vision, "fetch_dataset", fetch, raising=False)
+    example = str(Path(__file__).resolve().parents[2] / "data/examples/resnet18_cifar10.onnx")
+    outcome = CliRunner().invoke(cli, [example if each == "EXAMPLE" else each for each in arguments])
+    assert isinstance(outcome.exception, DataError), outcome.output
+    assert asked == [("cifar10", "./data")]
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- few shots -----------------------------------------------------------------------------------------------
