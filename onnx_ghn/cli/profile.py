@@ -47,9 +47,8 @@ def profile(
     but for those of several shapes (--shape ids:1x16,1x128 --size sequence=16,128), which share a session.
     With --fail-above, --fail-below or --fail-slower-than the exit code is 3 where a point does not keep to them.
     """
-    baseline = None if gates.fail_slower_than is None else gates.fail_slower_than[0] or None
     lengths = None if settings.lengths is None else settings.lengths[1]
-    files.check([model, axes.against, settings.inputs, baseline, lengths, *settings.custom_op_libraries])
+    files.check([model, axes.against, settings.inputs, gates.baseline, lengths, *settings.custom_op_libraries])
     if files.trace and (axes.estimate or not settings.operators):
         raise OptionError("--trace records operators: leave --no-operators and --estimate out")
     if axes.against is not None and not axes.estimate:

@@ -84,16 +84,16 @@ class Baseline:
         assert found.latency is not None  # an estimate is refused before
         inputs = {info.name: (info.dtype, info.shape) for info in found.inputs}
         entry = next((one for one in self._alike(found.point) if one.inputs == inputs), None)
-        requirement = slower_by(percent)
+        check = Check(found.point, slower_by(percent), False, "", source="baseline")
         if entry is None:
             told = f"it ran on {_listed(inputs)}, which {self.path} did not; fix the shapes of the inputs"
-            return Check(found.point, requirement, False, told)
+            return dataclasses.replace(check, told=told)
         samples = np.asarray(found.latency.samples_ms)  # (n,)
         if len(samples) < LEAST_RUNS:
             told = f"{len(samples)} runs are too few to compare; {LEAST_RUNS} are needed: measure for longer"
-            return Check(found.point, requirement, False, told)
+            return dataclasses.replace(check, told=told)
         ratio = ratio_of_separate_medians(samples, entry.samples_ms, seed)
-        return slowdown_check(found.point, ratio, percent, self.path)
+        return slowdown_check(found.point, ratio, percent, f"the baseline {self.path}", "baseline")
 
     def _alike(self, point: Point) -> list[_Entry]:
         return [

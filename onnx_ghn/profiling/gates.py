@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import operator
 import types
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from onnx_ghn.profiling.report import (
     OperatorProfile,
     PointResult,
     Ratio,
+    Source,
 )
 from onnx_ghn.profiling.settings import Settings
 from onnx_ghn.profiling.slowdowns import LEAST_RUNS, slowdown_check, slower_by
@@ -36,6 +38,7 @@ _SECTIONS: dict[str, type] = {
     "operators": OperatorProfile,
     "machine": Machine,
 }
+_SUMS = ("macs", "flops", "bytes", "estimate_ms")  # over the operators whose work is known
 
 
 def figures() -> dict[str, tuple[str, str]]:
@@ -90,6 +93,11 @@ class Gates(_Settings):
                     meant = did_you_mean(name, known) or "; docs/profiling.md lists those of a point"
                     raise OptionError(f"`{option}` {name!r}: the JSON output has no such figure{meant}")
 
+    @property
+    def baseline(self) -> str | None:
+        """The file that `fail_slower_than` names; None where it names none, and the other model is the baseline."""
+        return None if self.fail_slower_than is None else self.fail_slower_than[0] or None
+
     def check(self, settings: Settings, estimate: bool, has_other: bool, together: bool = False) -> None:
         """Refuse what the measurement would not tell.
 
@@ -118,7 +126,7 @@ class Gates(_Settings):
             return
         if estimate:
             raise OptionError("`fail_slower_than`: an estimate measures no latency; leave `estimate` out")
-        if not self.fail_slower_than[0] and not has_other:
+        if self.baseline is None and not has_other:
             raise OptionError("`fail_slower_than`: name a baseline, BASELINE.json:5%, or another model in `against`")
         if settings.iterations is not None and settings.iterations < LEAST_RUNS:
             raise OptionError(f"`iterations` {settings.iterations}: `fail_slower_than` needs {LEAST_RUNS} runs or more")
@@ -131,9 +139,14 @@ def held(
 
     Args:
         ratios: of the model and another one in turn, where there is another.
-        baseline: where `fail_slower_than` names one.
+        baseline: what `gates.baseline` names, read; None where it names none.
         seed: of the bootstrap.
+
+    Raises:
+        ValueError: the baseline is there and not asked for, or the other way round.
     """
+    if (baseline is None) != (gates.baseline is None):
+        raise ValueError(f"a baseline {gates.baseline!r} is asked for, and {baseline!r} is given")
     found: list[Check] = []
     for point in points:
         if point.error is not None:
@@ -148,26 +161,48 @@ def held(
     return tuple(found)
 
 
+def _missing(point: PointResult, key: str, value: float | None, is_most: bool) -> str | None:
+    """Why a figure says nothing of a limit, though a number may stand in its place; None where it does."""
+    if value is None or math.isnan(value):
+        return "was not measured"
+    if key == "std_ms" and point.latency is not None and point.latency.n_runs < 2:
+        return "is not known from a single run"
+    if key == "last_level_cache_bytes" and value == 0:
+        return "is not told by the system"
+    unknown = 0 if point.operators is None else point.operators.unknown
+    if unknown and is_most and key in _SUMS:
+        operators = "one operator" if unknown == 1 else f"{unknown} operators"
+        return f"is {value:.7g} or more: work or shapes of {operators} are not known"
+    return None
+
+
 def _limit(point: PointResult, name: str, bound: float, is_most: bool) -> Check:
     section, key = figures()[name]
-    value = getattr(getattr(point, section) if section else point, key, None)
+    value: float | None = getattr(getattr(point, section) if section else point, key, None)
     word = "at most" if is_most else "at least"
-    requirement = f"{name} {word} {bound:.7g}"
-    if value is None:
-        return Check(point.point, requirement, False, f"{name} was not measured, so nothing holds it to its limit")
-    passed = bool((operator.le if is_most else operator.ge)(value, bound))
-    if passed:
-        return Check(point.point, requirement, True, f"{name} is {value:.7g}, {word} {bound:.7g} is allowed", value)
+    source: Source = "machine" if section == "machine" or key == "estimate_ms" else "point"
+    check = Check(point.point, f"{name} {word} {bound:.7g}", False, "", source=source)
+    reason = _missing(point, key, value, is_most)
+    # A part of a sum that is above the limit is enough to fail by.
+    if value is None or (reason is not None and not (key in _SUMS and value > bound)):
+        return dataclasses.replace(check, told=f"{name} {reason}, so that nothing holds it to its limit")
+    whose = "" if source == "point" else " (by the machine's figures, measured once for all points of its threads)"
+    if (operator.le if is_most else operator.ge)(value, bound):
+        told = f"{name} is {value:.7g}{whose}, {word} {bound:.7g} is allowed"
+        return dataclasses.replace(check, passed=True, told=told, value=value)
     gap = abs(value - bound)
     share = f" ({gap / bound:.1%})" if bound > 0 else ""
     side = "above" if is_most else "below"
-    told = f"{name} is {value:.7g}, {side} the limit of {bound:.7g} by {gap:.3g}{share}"
-    return Check(point.point, requirement, False, told, value)
+    told = f"{name} is {value:.7g}{whose}, {side} the limit of {bound:.7g} by {gap:.3g}{share}"
+    return dataclasses.replace(check, told=told, value=value)
 
 
 def _in_turn(ratio: Ratio, percent: float) -> Check:
-    interval = ratio.ratio or 0.0, ratio.low or 0.0, ratio.high or 0.0  # there are some where there is no error
+    check = Check(ratio.point, slower_by(percent), False, "", source="turn")
     if ratio.n_pairs < LEAST_RUNS:
         told = f"{ratio.n_pairs} runs of each model are too few to compare; {LEAST_RUNS} are needed: measure for longer"
-        return Check(ratio.point, slower_by(percent), False, told)
-    return slowdown_check(ratio.point, interval, percent, "the other model")
+        return dataclasses.replace(check, told=told)
+    if ratio.ratio is None or ratio.low is None or ratio.high is None:
+        return dataclasses.replace(check, told="the ratio was not measured, so that nothing holds it to its limit")
+    interval = ratio.ratio, ratio.low, ratio.high
+    return slowdown_check(ratio.point, interval, percent, "the other model, measured in turn", "turn")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -36,11 +37,13 @@ def time_pair(
     pin(settings.pin)
     runs = [open_runnable(path, spec, point, settings).run for path, spec in zip(paths, specs, strict=True)]
     seconds = None if settings.seconds is None else 2 * settings.seconds
+    began = time.perf_counter()
     found = take_turns(runs, warmup=settings.warmup, seconds=seconds, iterations=settings.iterations)
+    wall_s = time.perf_counter() - began
     model, against = (np.asarray(entry, np.float64) / 1e6 for entry in found)
     ratio, low, high = ratio_of_medians(model, against, settings.seed)
     medians = float(np.median(model)), float(np.median(against))
-    return Ratio(point, None, len(model), *medians, ratio, low, high)
+    return Ratio(point, None, len(model), *medians, ratio, low, high, wall_s)
 
 
 def ratio_of_medians(model: Array, against: Array, seed: int) -> tuple[float, float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from onnx_ghn.profiling.settings import Point, Settings
 
@@ -20,8 +20,12 @@ __all__ = [
     "PointResult",
     "ProfileReport",
     "Ratio",
+    "Source",
     "TensorInfo",
 ]
+
+#: Where a figure that is held to something comes from; see `Check`.
+Source = Literal["point", "machine", "baseline", "turn"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,11 +185,17 @@ class Ratio:
     ratio: float | None = None
     low: float | None = None  # 95 % bootstrap interval
     high: float | None = None
+    wall_s: float | None = None  # of the runs of both, with their warm-up
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """What one point was held to, and whether it kept to it."""
+    """What one point was held to, and whether it kept to it.
+
+    Attributes:
+        source: of the figure: the point itself; the machine, measured once for all points of its provider and threads;
+            the point beside the baseline, which is of another day; or both models in turn.
+    """
 
     point: Point
     requirement: str  # "p95_ms at most 12"
@@ -194,6 +204,7 @@ class Check:
     value: float | None = None  # the figure, or the ratio of the medians
     low: float | None = None  # 95 % interval of the ratio
     high: float | None = None
+    source: Source = "point"
 
 
 @dataclasses.dataclass(frozen=True)

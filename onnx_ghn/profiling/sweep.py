@@ -103,9 +103,8 @@ def profile(
             next(point_feeds(spec.inputs, point, settings))
     model, other = specs[0], specs[1] if against is not None else None
     system = system_info()
-    baseline = None
-    if gates.fail_slower_than is not None and gates.fail_slower_than[0]:
-        baseline = read_baseline(gates.fail_slower_than[0])
+    baseline = None if gates.baseline is None else read_baseline(gates.baseline)
+    if baseline is not None:
         _check_baseline(baseline, points, model, settings, str(system["processor"]))
     with scratch_folder() as folder:
         if model.is_incomplete:  # an estimate needs shapes alone

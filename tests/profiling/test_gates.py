@@ -11,7 +11,7 @@ import pytest
 from onnx_ghn.errors import OptionError
 from onnx_ghn.profiling.baseline import ratio_of_separate_medians, read_baseline
 from onnx_ghn.profiling.gates import Gates, figures, held
-from onnx_ghn.profiling.report import Latency, Memory, PointResult, Ratio, TensorInfo
+from onnx_ghn.profiling.report import Latency, Machine, Memory, OperatorProfile, PointResult, Ratio, TensorInfo
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.timing import Timing, summary
 
@@ -69,6 +69,72 @@ def test_what_was_not_measured_is_not_passed() -> None:
     (check,) = held(Gates(fail_above=(("coverage", 1e9),)), [measured(np.ones(30))], [], None, 0)
     assert not check.passed
     assert "was not measured" in check.told
+
+
+@pytest.mark.parametrize("missing", ["ratio", "low", "high"])
+def test_a_ratio_that_is_missing_is_not_passed(missing: str) -> None:
+    ratio = dataclasses.replace(Ratio(POINT, None, 50, 1.2, 1.0, 1.0, 0.9, 1.1), **{missing: None})
+    (check,) = held(Gates(fail_slower_than=("", 5.0)), [], [ratio], None, 0)
+    assert not check.passed
+    assert "was not measured" in check.told
+
+
+def test_a_baseline_that_was_not_read_is_no_other_model() -> None:
+    faster = Ratio(POINT, None, 50, 1.0, 2.0, 0.5, 0.4, 0.6)
+    with pytest.raises(ValueError, match=r"b\.json"):
+        held(Gates(fail_slower_than=("b.json", 5.0)), [measured(np.ones(30))], [faster], None, 0)
+    assert Gates(fail_slower_than=("b.json", 5.0)).baseline == "b.json"
+    assert Gates(fail_slower_than=("", 5.0)).baseline is None
+    assert Gates().baseline is None
+
+
+def profiled(unknown: int, macs: int = 100) -> PointResult:
+    """A point with operators, of which some could not be counted, and a machine whose system tells no cache."""
+    operators = OperatorProfile((), 5, 1.0, 1.0, 1.0, 1.0, macs, 2 * macs, 7, 28, 40, 3.0, unknown)
+    machine = Machine("CPUExecutionProvider", 1, 1e9, 1e9, 1e9, 0.5, 0)
+    return dataclasses.replace(measured(np.ones(30)), operators=operators, machine=machine)
+
+
+@pytest.mark.parametrize(
+    ("limits", "unknown", "passed", "words"),
+    [
+        ({"fail_above": (("macs", 200.0),)}, 0, True, "macs is 100, at most 200"),
+        ({"fail_above": (("macs", 200.0),)}, 2, False, "macs is 100 or more: work or shapes of 2 operators"),
+        ({"fail_above": (("operators.bytes", 200.0),)}, 1, False, "is 40 or more: work or shapes of one operator"),
+        ({"fail_above": (("estimate_ms", 9.0),)}, 1, False, "is 3 or more"),
+        ({"fail_above": (("macs", 50.0),)}, 2, False, "macs is 100, above the limit of 50 by 50 (100.0%)"),
+        ({"fail_below": (("macs", 50.0),)}, 2, True, "macs is 100, at least 50"),  # more makes it truer
+        ({"fail_below": (("macs", 200.0),)}, 2, False, "below the limit"),
+        ({"fail_above": (("parameters", 9.0),)}, 2, True, "parameters is 7"),  # stored tensors are all known
+        ({"fail_above": (("last_level_cache_bytes", 9.0),)}, 0, False, "is not told by the system"),
+    ],
+)
+def test_sums_that_lack_a_part_pass_no_upper_limit(limits, unknown, passed, words) -> None:
+    (check,) = held(Gates(**limits), [profiled(unknown)], [], None, 0)
+    assert check.passed == passed
+    assert words in check.told
+
+
+def test_the_spread_of_a_single_run_is_not_known() -> None:
+    gates = Gates(fail_above=(("std_ms", 1.0),))
+    assert not held(gates, [measured(np.ones(1))], [], None, 0)[0].passed
+    assert held(gates, [measured(np.ones(2))], [], None, 0)[0].passed
+
+
+def test_where_a_figure_comes_from_is_told(tmp_path) -> None:
+    gates = Gates(fail_below=(("peak_flops", 1.0), ("machine.dispatch_us", 9.0)), fail_above=(("estimate_ms", 9.0),))
+    checks = held(gates, [profiled(0)], [], None, 0)
+    assert {check.source for check in checks} == {"machine"}
+    assert all("measured once for all points of its threads" in check.told for check in checks)
+    (check,) = held(Gates(fail_above=(("p50_ms", 9.0),)), [profiled(0)], [], None, 0)
+    assert (check.source, "measured once" in check.told) == ("point", False)
+    baseline = read_baseline(baseline_file(tmp_path, measured(np.ones(30))))
+    (check,) = held(Gates(fail_slower_than=("b", 5.0)), [measured(np.ones(30))], [], baseline, 0)
+    assert check.source == "baseline"
+    assert f"than that of the baseline {baseline.path}" in check.told
+    (check,) = held(Gates(fail_slower_than=("", 5.0)), [], [Ratio(POINT, None, 50, 1.0, 1.0, 1.0, 0.9, 1.1)], None, 0)
+    assert check.source == "turn"
+    assert "the other model, measured in turn" in check.told
 
 
 def test_interval_of_independent_runs_against_an_own_bootstrap() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from xml.etree import ElementTree
 
 import cli_models as models
@@ -10,7 +11,7 @@ import pytest
 from cli_tools import command, one_line, snapshot
 
 from onnx_ghn.profiling.junit import junit_xml
-from onnx_ghn.profiling.report import Check, PointResult, ProfileReport
+from onnx_ghn.profiling.report import Check, PointResult, ProfileReport, Ratio
 from onnx_ghn.profiling.settings import Point, Settings
 
 WHOLE = ("--iterations", "25", "--warmup", "1", "--threads", "1", "--no-operators")
@@ -61,11 +62,56 @@ def test_a_baseline_of_its_own(path, save, tmp_path) -> None:
         one_line(command("profile", path, *WHOLE, "--fail-slower-than", f"{file}:5%", *options), words)
 
 
-def test_another_model_in_turn(path, save) -> None:
+def test_another_model_in_turn(path, save, tmp_path) -> None:
     other = save(models.conv_net(), "other.onnx")
-    outcome = command("profile", path, *WHOLE, "--against", other, "--fail-slower-than", "100000%")
+    junit = ("--junit", tmp_path / "j.xml", "--force")
+    outcome = command("profile", path, *WHOLE, "--against", other, "--fail-slower-than", "100000%", *junit)
     assert outcome.code == 0, outcome.err
-    assert "than that of the other model" in outcome.out
+    assert "than that of the other model, measured in turn" in outcome.out
+    (suite,) = ElementTree.parse(tmp_path / "j.xml").getroot()
+    assert [(case.get("classname"), case.get("name")) for case in suite] == [
+        (Path(path).name, "CPU, 1 thread"),
+        (Path(other).name, "CPU, 1 thread"),
+        (Path(path).name, "CPU, 1 thread, both in turn"),
+    ]
+    told = suite[2].findtext("system-out")
+    assert "than that of the other model" in told
+    assert "n_pairs 25" in told
+    assert float(suite[2].get("time")) > 0
+    assert "other model" not in suite[0].findtext("system-out")
+
+
+def test_a_slowdown_in_turn_is_a_failure_of_its_own_case() -> None:
+    point = Point(threads=1)
+    checks = (
+        Check(point, "p50_ms at most 1", True, "p50_ms is 0.5"),
+        Check(point, "slower by at most 5 %", False, "p50 is 20.0% slower", 1.2, 1.1, 1.3, "turn"),
+    )
+    ratio = Ratio(point, None, 40, 1.2, 1.0, 1.2, 1.1, 1.3, 2.5)
+    lost = Ratio(Point(threads=2), "out of memory")
+    report = ProfileReport(
+        "a.onnx",
+        0,
+        0,
+        Settings(),
+        {},
+        (PointResult(point),),
+        "b.onnx",
+        (PointResult(point),),
+        (ratio, lost),
+        checks=checks,
+    )
+    (suite,) = ElementTree.fromstring(junit_xml(report).encode())
+    first, second, both, failed = suite
+    assert first.find("failure") is None
+    assert first.findtext("system-out") == "p50_ms is 0.5"
+    assert second.find("failure") is None
+    assert both.find("failure").get("message") == "p50 is 20.0% slower"
+    assert both.get("time") == "2.500"
+    assert both.findtext("system-out").splitlines()[0] == "ratio 1.2"
+    assert failed.find("error").get("message") == "out of memory"
+    assert failed.find("system-out") is None
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("4", "1", "1")
 
 
 def test_a_point_that_fails_is_an_error_in_the_test_cases(path, tmp_path) -> None:
