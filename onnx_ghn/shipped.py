@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.resources
 from pathlib import Path
 
-__all__ = ["POLICY_FILE", "default_policy", "shipped_checkpoints", "shipped_ghns"]
+from onnx_ghn.errors import CheckpointError, did_you_mean
+
+__all__ = ["POLICY_FILE", "default_policy", "find_ghn", "shipped_checkpoints", "shipped_ghns"]
 
 #: Beside the weights of a GHN: what of its predictions pays, see `prediction.policy`.
 POLICY_FILE = "policy.json"
@@ -23,6 +25,27 @@ def shipped_ghns(checkpoints: Path) -> list[Path]:
     """The folders of GHNs in a folder of checkpoints, by name."""
     found = (config.parent for config in checkpoints.glob("*/config.json"))
     return sorted(folder for folder in found if (folder / "model.safetensors").is_file())
+
+
+def find_ghn(name: str) -> Path:
+    """The folder of a shipped GHN by its name, or the path that the name is.
+
+    Raises:
+        CheckpointError: there is neither.
+    """
+    shipped = {folder.name: folder for folder in shipped_ghns(shipped_checkpoints())}
+    if name in shipped:
+        return shipped[name]
+    try:
+        path = Path(name).expanduser()
+        found = bool(name) and path.exists()
+    except (OSError, RuntimeError, ValueError):  # no name of any file, or the home of nobody
+        found = False
+    if not found:
+        known = ", ".join(shipped) or "none"
+        meant = did_you_mean(name, shipped)
+        raise CheckpointError(f"{name}: no such file, folder or shipped GHN; shipped are: {known}{meant}")
+    return path
 
 
 def default_policy() -> Path | None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from onnx_ghn.errors import CheckpointError, ModelReadError, ModelWriteError, OnnxGhnError, OptionError, did_you_mean
-from onnx_ghn.shipped import shipped_checkpoints, shipped_ghns
+from onnx_ghn.errors import ModelReadError, ModelWriteError, OnnxGhnError, OptionError
+from onnx_ghn.shipped import find_ghn
 
 __all__ = [
     "check_ending",
@@ -58,25 +57,10 @@ def check_ghn(name: str) -> None:
     """Refuse a GHN that is no shipped name, no path and no address of the hub. Raises CheckpointError."""
     from onnx_ghn.ghn.hub import SCHEME, Address
 
-    shipped = _shipped_names()
-    if name in shipped:
-        return
     if name.startswith(SCHEME):
         Address.of(name)  # the hub is asked when it is needed
-        return
-    try:
-        found = bool(name) and Path(name).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # no name of any file, or the home of nobody
-        found = False
-    if not found:
-        known = ", ".join(shipped) or "none"
-        meant = did_you_mean(name, shipped)
-        raise CheckpointError(f"{name}: no such file, folder or shipped GHN; shipped are: {known}{meant}")
-
-
-def _shipped_names() -> list[str]:
-    """What `ghn.list_ghns` finds, without torch."""
-    return [folder.name for folder in shipped_ghns(shipped_checkpoints())]
+    else:
+        find_ghn(name)
 
 
 def check_library(path: str) -> None:

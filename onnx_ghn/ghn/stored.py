@@ -13,14 +13,14 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from onnx_ghn.arrays import Array
-from onnx_ghn.errors import CheckpointError, did_you_mean
+from onnx_ghn.errors import CheckpointError
 from onnx_ghn.ghn.config import GHNConfig
 from onnx_ghn.ghn.config_files import CONFIG, WEIGHTS, config_names, read_config
 from onnx_ghn.ghn.hub import SCHEME, download
 from onnx_ghn.ghn.published import infer_config, renamed
 from onnx_ghn.ghn.weight_shapes import weight_shapes
 from onnx_ghn.reading import open_regular
-from onnx_ghn.shipped import POLICY_FILE, shipped_checkpoints, shipped_ghns
+from onnx_ghn.shipped import POLICY_FILE, find_ghn, shipped_checkpoints, shipped_ghns
 
 __all__ = ["CONFIG_KEY", "StoredGHN", "read_ghn"]
 
@@ -73,27 +73,13 @@ def read_ghn(source: str | os.PathLike[str] | None = None) -> StoredGHN:
 
 
 def _resolve(source: str | os.PathLike[str] | None) -> Path:
-    shipped = {folder.name: folder for folder in shipped_ghns(shipped_checkpoints())}
     if source is None:
+        shipped = shipped_ghns(shipped_checkpoints())
         if not shipped:
             raise CheckpointError("no GHN is shipped here: name a checkpoint of one")
-        return next(iter(shipped.values()))
+        return shipped[0]
     text = os.fspath(source)
-    if text in shipped:
-        return shipped[text]
-    if text.startswith(SCHEME):
-        return download(text)
-    try:
-        path = Path(text).expanduser()
-        found = bool(text) and path.exists()
-    except (OSError, RuntimeError):  # a name too long for any file, the home of nobody
-        found = False
-    if not found:
-        names = ", ".join(shipped) or "none"
-        raise CheckpointError(
-            f"{text}: no such file, folder or shipped GHN; shipped are: {names}{did_you_mean(text, shipped)}"
-        )
-    return path
+    return download(text) if text.startswith(SCHEME) else find_ghn(text)
 
 
 def _check_size(path: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError
+from onnx_ghn.profiling.feeds import Inputs
 from onnx_ghn.profiling.report import Check, PointResult
 from onnx_ghn.profiling.settings import Point
 from onnx_ghn.profiling.slowdowns import LEAST_RUNS, slowdown_check, slower_by
@@ -30,15 +31,13 @@ _RESAMPLES = 1000
 _AT_ONCE = 1 << 22  # figures of resamples in memory
 _AXES = ("provider", "optimization", "threads", "inter_threads", "streams")
 
-Shapes = Mapping[str, tuple[str, tuple[int, ...]]]  # of inputs: type and shape
-
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
     """A point of the baseline."""
 
     point: Point  # with the batch that was run
-    inputs: Shapes
+    inputs: Inputs
     samples_ms: Array  # (n,)
 
 
@@ -50,7 +49,7 @@ class Baseline:
     processor: str
     entries: tuple[_Entry, ...]
 
-    def check(self, point: Point, candidates: Iterable[Shapes], processor: str) -> None:
+    def check(self, point: Point, candidates: Iterable[Inputs], processor: str) -> None:
         """Refuse a baseline that says nothing of a point that is going to be measured.
 
         Args:
@@ -179,7 +178,7 @@ def _whole(value: object) -> int:
     return value
 
 
-def _listed(inputs: Shapes) -> str:
+def _listed(inputs: Inputs) -> str:
     parts: Sequence[str] = [
         f"{name} {'×'.join(map(str, shape)) or 'scalar'} {dtype}" for name, (dtype, shape) in inputs.items()
     ]

@@ -16,9 +16,12 @@ from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.sizing import candidate_shapes, described
 from onnx_ghn.profiling.specs import InputSpec
 
-__all__ = ["Array", "Feed", "candidate_feeds", "point_feeds", "random_feed"]
+__all__ = ["Array", "Feed", "Inputs", "candidate_feeds", "point_feeds", "point_inputs", "random_feed"]
 
 Feed = dict[str, Array]
+Inputs = Mapping[str, tuple[str, tuple[int, ...]]]  # by name: numpy's name of the type, and shape
+_FLOATS = ("float16", "float32", "float64")
+_INTEGERS = tuple(f"{sign}{bits}" for sign in ("int", "uint") for bits in (8, 16, 32, 64))
 
 
 def candidate_feeds(
@@ -52,43 +55,64 @@ def candidate_feeds(
 
 def point_feeds(specs: Sequence[InputSpec], point: Point, settings: Settings) -> Iterator[tuple[Feed, tuple[str, ...]]]:
     """The feeds of a point; see `candidate_feeds`. Where lengths are drawn, their median."""
+    shapes, sizes = _asked(specs, point, settings)
+    return candidate_feeds(
+        specs, batch=point.batch, shapes=shapes, sizes=sizes, file=settings.inputs, seed=settings.seed
+    )
+
+
+def point_inputs(specs: Sequence[InputSpec], point: Point, settings: Settings) -> Iterator[Inputs]:
+    """Types and shapes of what `point_feeds` gives, of which nothing is drawn. Raises as it does."""
+    if settings.inputs is not None:
+        for feed, _ in point_feeds(specs, point, settings):
+            yield {name: (str(array.dtype), array.shape) for name, array in feed.items()}
+        return
+    shapes, sizes = _asked(specs, point, settings)
+    for sized in candidate_shapes(specs, batch=point.batch, shapes=shapes, sizes=sizes):
+        _check_drawable(specs, sized.shapes)
+        yield {spec.name: (spec.dtype, sized.shapes[spec.name]) for spec in specs}
+
+
+def _asked(
+    specs: Sequence[InputSpec], point: Point, settings: Settings
+) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
+    """Shapes by input and sizes by symbol, as a point and the settings have them."""
     typical = typical_sizes(specs, settings)
     for name, size in point.sizes:
         if name in typical:
             raise OptionError(f"`size` {name}={size}: `lengths` draws the size of that symbol; leave one of them out")
-    return candidate_feeds(
-        specs,
-        batch=point.batch,
-        shapes={**settings.shapes, **dict(point.shapes)},
-        sizes={**typical, **dict(point.sizes)},
-        file=settings.inputs,
-        seed=settings.seed,
-    )
+    return {**settings.shapes, **dict(point.shapes)}, {**typical, **dict(point.sizes)}
 
 
 def random_feed(specs: Sequence[InputSpec], sizes: Mapping[str, tuple[int, ...]], seed: int) -> Feed:
     """Random inputs: standard normal floats; integers below the rows of the table that they index, else 0 and 1."""
+    _check_drawable(specs, sizes)
     rng = np.random.default_rng(seed)
     feed: Feed = {}
+    for spec in specs:
+        shape = sizes[spec.name]
+        if spec.dtype == "bool":
+            feed[spec.name] = rng.integers(0, 2, shape).astype(np.bool_)
+        elif spec.dtype in _INTEGERS:
+            dtype = np.dtype(spec.dtype)
+            upper = min(spec.upper or 2, int(np.iinfo(dtype).max) + 1)
+            feed[spec.name] = rng.integers(0, upper, shape).astype(dtype)
+        else:
+            feed[spec.name] = rng.standard_normal(shape).astype(spec.dtype)
+    return feed
+
+
+def _check_drawable(specs: Sequence[InputSpec], sizes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse inputs that memory does not hold, or that numpy has no type for. Raises OptionError."""
     needed_bytes = sum(math.prod(size) * 12 for size in sizes.values())  # drawn in float64, fed as float32 at least
     if needed_bytes > memory_bytes() / 2:
         shapes = ", ".join(f"{name} {list(size)}" for name, size in sizes.items())
         raise OptionError(f"inputs {shapes} need {gib(needed_bytes)}, more than half of this machine's memory")
     for spec in specs:
-        shape = sizes[spec.name]
-        if spec.dtype == "bool":
-            feed[spec.name] = rng.integers(0, 2, shape).astype(np.bool_)
-        elif spec.dtype.startswith(("int", "uint")) and spec.dtype not in ("int4", "uint4", "int2", "uint2"):
-            dtype = np.dtype(spec.dtype)
-            upper = min(spec.upper or 2, int(np.iinfo(dtype).max) + 1)
-            feed[spec.name] = rng.integers(0, upper, shape).astype(dtype)
-        elif spec.dtype in ("float16", "float32", "float64"):
-            feed[spec.name] = rng.standard_normal(shape).astype(spec.dtype)
-        else:
+        if spec.dtype not in ("bool", *_INTEGERS, *_FLOATS):
             raise OptionError(
                 f"input {spec.name!r} is of type {spec.dtype}, which numpy cannot feed; give an input file in `inputs`"
             )
-    return feed
 
 
 def _from_file(specs: Sequence[InputSpec], file: str) -> Feed:

@@ -12,7 +12,7 @@ from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.limits import available_cores
 from onnx_ghn.profiling import pairs, processes
 from onnx_ghn.profiling.baseline import Baseline, read_baseline
-from onnx_ghn.profiling.feeds import point_feeds
+from onnx_ghn.profiling.feeds import point_inputs
 from onnx_ghn.profiling.gates import Gates, held
 from onnx_ghn.profiling.machine import measure_machine, system_info
 from onnx_ghn.profiling.measuring import estimate_point, measure_point
@@ -100,7 +100,7 @@ def profile(
     for spec in specs:
         check_shapes(spec.inputs, settings.shapes, dict(points[0].sizes))
         for point in {(point.batch, point.shapes, point.sizes): point for point in points}.values():
-            next(point_feeds(spec.inputs, point, settings))
+            next(point_inputs(spec.inputs, point, settings))
     model, other = specs[0], specs[1] if against is not None else None
     system = system_info()
     baseline = None if gates.baseline is None else read_baseline(gates.baseline)
@@ -134,9 +134,7 @@ def _check_baseline(
 ) -> None:
     """Refuse a baseline of something else before anything is measured."""
     for point in points:
-        feeds = point_feeds(model.inputs, point, settings)
-        shapes = ({name: (str(array.dtype), array.shape) for name, array in feed.items()} for feed, _ in feeds)
-        baseline.check(point, shapes, processor)
+        baseline.check(point, point_inputs(model.inputs, point, settings), processor)
 
 
 def _completed(path: str, folder: Path) -> str:

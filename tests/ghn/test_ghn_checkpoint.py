@@ -15,6 +15,8 @@ import torch
 from ghn_samples import SMALL, GraphMaker
 from safetensors.torch import save_file
 
+from onnx_ghn import shipped
+from onnx_ghn.cli.checks import check_ghn
 from onnx_ghn.errors import CheckpointError, OptionError
 from onnx_ghn.ghn import GHN, GHNConfig, fingerprint, list_ghns, listing, load_ghn, new_ghn, save_ghn, stored
 
@@ -218,7 +220,7 @@ def test_unknown_device(tmp_path: Path) -> None:
 
 
 def test_shipped_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (stored, listing):
+    for module in (shipped, stored, listing):
         monkeypatch.setattr(module, "shipped_checkpoints", lambda: tmp_path)
     ghn = new_ghn(GHNConfig.preset("ghn2", **SMALL))
     save_ghn(ghn, tmp_path / "tiny")
@@ -229,6 +231,14 @@ def test_shipped_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert _same(load_ghn("tiny"), ghn)
     with pytest.raises(CheckpointError, match="shipped are: tiny"):
         load_ghn("tinny")
+    for name in ("", "a\0b", "~nobody-of-this-name/x", "x" * 5000):
+        told = []
+        for look in (load_ghn, check_ghn):  # the command line looks before anything heavy is imported
+            with pytest.raises(CheckpointError) as caught:
+                look(name)
+            told.append(str(caught.value))
+        assert told[0] == told[1]
+        assert "no such file, folder or shipped GHN; shipped are: tiny" in told[0]
 
 
 @pytest.mark.parametrize("kind", ["ghn1", "ghn2", "mlp", "ghn3"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,13 @@ from graph_models import Net
 from onnx import TensorProto
 
 from onnx_ghn.errors import OptionError
-from onnx_ghn.profiling.feeds import candidate_feeds
+from onnx_ghn.profiling.feeds import candidate_feeds, point_feeds, point_inputs
+from onnx_ghn.profiling.gates import Gates
+from onnx_ghn.profiling.machine import system_info
 from onnx_ghn.profiling.measuring import open_runnable
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import InputSpec, model_spec
+from onnx_ghn.profiling.sweep import profile
 
 IMAGE = InputSpec("x", "float32", (None, 3, 32, 32))
 PAIR = [InputSpec("ids", "int64", (None, None), 50), InputSpec("mask", "bool", (None, None))]
@@ -33,6 +37,42 @@ def test_shapes_and_batches() -> None:
     assert tried == [((3, 64), ("ids 3×64", "mask 3×64")), ((3, 16), ("ids 3×16", "mask 3×16"))]
     free = InputSpec("x", "float32", (None, None, None, None))
     assert first([free])["x"].shape == (1, 3, 224, 224)
+
+
+@pytest.mark.parametrize(
+    ("specs", "point", "settings"),
+    [
+        (PAIR, {"batch": 3}, {}),
+        ([IMAGE], {}, {"shapes": {"x": (2, 3, 64, 48)}}),
+        ([IMAGE], {"shapes": (("x", (2, 3, 32, 32)),)}, {}),
+        ([InputSpec("x", "float16", (None, None, None, None))], {}, {}),
+    ],
+)
+def test_shapes_are_those_of_the_feeds_and_nothing_is_drawn_for_them(
+    specs: list[InputSpec], point: dict[str, Any], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at, how = Point(**point), Settings(**settings)
+    fed = [{n: (str(a.dtype), a.shape) for n, a in feed.items()} for feed, _ in point_feeds(specs, at, how)]
+    monkeypatch.setattr(np.random, "default_rng", None)
+    assert list(point_inputs(specs, at, how)) == fed
+
+
+def test_a_sweep_is_checked_without_drawing_inputs(save, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """A baseline of other shapes, inputs beyond the memory, and types that nobody can draw, are told at once."""
+    net = Net()
+    path = save(net.model(net.linear(net.input(2, 4), 4, 4, "last")))
+    monkeypatch.setattr(np.random, "default_rng", None)
+    latency = {"samples_ms": [1.0] * 30}
+    axes = {"threads": 1, "inter_threads": 1, "streams": 1, "batch": 9, "optimization": "all"}
+    point = {**axes, "provider": "CPUExecutionProvider", "error": None, "latency": latency}
+    point["inputs"] = [{"name": "x", "dtype": "float32", "shape": [9, 4]}]
+    file = tmp_path / "b.json"
+    file.write_text(json.dumps({"points": [point], "system": {"processor": system_info()["processor"]}}))
+    (spec,) = model_spec(path).inputs
+    with pytest.raises(OptionError, match=rf"this model takes {spec.name} 2×4 float32"):
+        profile(path, threads=[1], gates=Gates(fail_slower_than=(str(file), 5.0)))
+    with pytest.raises(OptionError, match="more than half of this machine's memory"):
+        profile(path, threads=[1], batch=[1 << 40])
 
 
 def test_seeds_types_and_bounds() -> None:
