@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Concatenate, Generic, Protocol, TypeGuard, TypeVar
 
 from onnx_ghn.errors import GraphError, OnnxGhnError, OptionError, did_you_mean
@@ -30,9 +30,11 @@ class Bridge(Generic[_Model]):
 
     Attributes:
         adapter: makes a `LiveModel` of a model, example inputs and options. Its class says what these may be.
+        options: those that the adapter takes beside its own keyword arguments, and hands to the framework's exporter.
     """
 
     adapter: Callable[Concatenate[_Model, ...], LiveModel]
+    options: Collection[str] = ()
 
     def export(
         self,
@@ -55,7 +57,8 @@ class Bridge(Generic[_Model]):
             ModelWriteError: the file exists, or cannot be written.
             OptionError: it is no model of the framework, lacks inputs or weights, or a package is not installed.
         """
-        return export_live(self._live(model, example_inputs, options), path, force=force)
+        self._check(options)
+        return export_live(self.adapter(model, example_inputs, **options), path, force=force)
 
     def load(
         self, model: _Model, onnx_path: str | os.PathLike[str], example_inputs: object = None, **options: object
@@ -69,7 +72,8 @@ class Bridge(Generic[_Model]):
             CheckpointError: the file is of another model; this one is unchanged.
             ModelReadError: the file cannot be read.
         """
-        return load_live(self._live(model, example_inputs, options), onnx_path)
+        self._check(options)
+        return load_live(self.adapter(model, example_inputs, **options), onnx_path)
 
     def initialize(
         self,
@@ -98,33 +102,34 @@ class Bridge(Generic[_Model]):
             OnnxGhnError: see `onnx_ghn.predict` and `export`. The model is then unchanged.
         """
         changes, export_options = split_keywords(keywords)
+        self._check(export_options, predicting=True)
         options = PredictOptions.of(options, **changes)
-        return initialize_live(self._live(model, example_inputs, export_options), options, ghn)
+        return initialize_live(self.adapter(model, example_inputs, **export_options), options, ghn)
 
-    def _live(self, model: _Model, example_inputs: object, options: Mapping[str, object]) -> LiveModel:
-        """Raises OptionError: the adapter has no option of such a name."""
+    def _check(self, options: Iterable[str], *, predicting: bool = False) -> None:
+        """Refuse, before anything is imported or made, an option that the adapter has not. Raises OptionError."""
         taken = inspect.signature(self.adapter).parameters
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
-            own = [name for name, parameter in taken.items() if parameter.kind is parameter.KEYWORD_ONLY]
-            check_options(options, own)
-        return self.adapter(model, example_inputs, **options)
+        own = [name for name, parameter in taken.items() if parameter.kind is parameter.KEYWORD_ONLY]
+        check_options(options, [*own, *self.options], predicting=predicting)
 
 
-def check_options(options: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse an option that neither an export nor a prediction has.
+def check_options(options: Iterable[str], known: Iterable[str], *, predicting: bool = False) -> None:
+    """Refuse an option that an export does not have.
 
     Args:
         options: names that are given for an export.
         known: the options of this framework's exporter.
+        predicting: those of a prediction were given beside them, and one of these may have been meant, too.
 
     Raises:
         OptionError: the first that is not among them, and what may have been meant.
     """
-    names = [*known, *PredictKeywords.__annotations__]
+    known = list(known)
     for option in options:
-        if option not in names:
-            meant = did_you_mean(option, names)
-            raise OptionError(f"`{option}` is no option of a prediction, nor of this framework's exporter{meant}")
+        if option not in known:
+            meant = did_you_mean(option, [*known, *(PredictKeywords.__annotations__ if predicting else ())])
+            whose = "a prediction, nor of this framework's exporter" if predicting else "this framework's exporter"
+            raise OptionError(f"`{option}` is no option of {whose}{meant}")
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ class LinenModel:
     apply_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
-class LiveNNX(LiveModel):
+class LiveNNX(jax_arrays.ByJax2onnx):
     """Adapts an nnx.Module to `roundtrip.LiveModel`.
 
     Args:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onnx_ghn.ghn import GHN, ArrayGHN
     from onnx_ghn.prediction.coverage import CoverageReport
 
-__all__ = ["Initialization", "initialize_live", "split_keywords"]
+__all__ = ["Initialization", "initialize_live", "rounded_by_float32", "split_keywords"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,21 +59,36 @@ def initialize_live(
     """
     from onnx_ghn.prediction.predicting import predict
 
-    originals = live.read()
+    originals = rounded_by_float32(live.read())
     with to_model(live) as exported:
         prediction = predict(exported.model, ghn=ghn, options=options)
         report = load_live(live, prediction.model)
-    _restore_digits(live, originals)
+    if originals:
+        _restore_digits(live, originals)
     return Initialization(prediction.coverage, report, prediction.ghn_name)
+
+
+def rounded_by_float32(weights: Mapping[str, Array]) -> dict[str, Array]:
+    """Those of float64 that have digits which float32 does not hold: a file may lose these, and of no others."""
+    return {
+        name: values
+        for name, values in weights.items()
+        if values.dtype == np.float64 and not np.array_equal(values, _as_float32(values), equal_nan=True)
+    }
 
 
 def _restore_digits(live: LiveModel, originals: Mapping[str, Array]) -> None:
     """Give kept weights of float64 the digits again that an exporter of float32 took from them."""
-    if all(values.dtype != np.float64 for values in originals.values()):
-        return
-    kept = {}
-    for name, values in live.read().items():
-        original = originals[name]
-        if original.dtype == np.float64 and np.array_equal(values, original.astype(np.float32)):
-            kept[name] = original
-    live.write(kept)
+    now = live.read()
+    live.write(
+        {
+            name: original
+            for name, original in originals.items()
+            if np.array_equal(now[name], _as_float32(original), equal_nan=True)
+        }
+    )
+
+
+def _as_float32(values: Array) -> Array:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, as in a file
+        return values.astype(np.float32)

@@ -18,7 +18,7 @@ from onnx_ghn.installing import require
 if TYPE_CHECKING:
     import jax
 
-__all__ = ["LiveTree", "convert", "exporter_name", "infer_shapes_anew", "is_weight", "like", "path_name"]
+__all__ = ["ByJax2onnx", "LiveTree", "convert", "exporter_name", "infer_shapes_anew", "is_weight", "like", "path_name"]
 
 _Tree = TypeVar("_Tree")
 
@@ -51,7 +51,6 @@ def convert(function: Callable[..., object], example_inputs: object, path: Path,
     inputs = [tuple(given) if is_shape(given) else np.asarray(given) for given in input_list(example_inputs)]
     with converting(name, "jax2onnx"), quiet("jax2onnx"), quiet("onnx_ir"):
         jax2onnx.to_onnx(function, inputs, return_mode="file", output_path=str(path))
-    infer_shapes_anew(path)
     return path
 
 
@@ -74,7 +73,15 @@ def infer_shapes_anew(path: Path) -> None:
     onnx.shape_inference.infer_shapes_path(str(path), str(path), data_prop=True)
 
 
-class LiveTree(LiveModel, Generic[_Tree]):
+class ByJax2onnx(LiveModel):
+    """A live model whose files jax2onnx writes."""
+
+    def mend(self, path: Path) -> None:
+        """Give values their shapes."""
+        infer_shapes_anew(path)
+
+
+class LiveTree(ByJax2onnx, Generic[_Tree]):
     """Weights as the leaves of a tree, for frameworks whose modules cannot be changed: a new tree replaces the old."""
 
     def tree(self) -> _Tree:

@@ -55,10 +55,10 @@ class LiveKeras(LiveModel):
     def __init__(
         self, model: keras.Model, example_inputs: object = None, **options: Unpack[KerasExportOptions]
     ) -> None:
+        check_options(options, KerasExportOptions.__annotations__)
         keras = require("keras", "keras")
         if not isinstance(model, keras.Model):
             raise OptionError(f"a {type(model).__name__} is no keras.Model")
-        check_options(options, KerasExportOptions.__annotations__)
         self._model = model
         self._options = options
         if example_inputs is not None:
@@ -109,6 +109,11 @@ class LiveKeras(LiveModel):
             self._export(path)
         return path
 
+    def mend(self, path: Path) -> None:
+        """Give the values of jax2onnx's files their shapes."""
+        if self._backend == "jax":
+            infer_shapes_anew(path)
+
     def _export(self, path: Path) -> None:
         if self._backend == "torch":  # `Model.export` lets torch fold batch norms
             from onnx_ghn.torch_export import module_to_file
@@ -117,13 +122,11 @@ class LiveKeras(LiveModel):
             module_to_file(self._model, inputs, {}, path, "torchscript")
         else:
             self._model.export(str(path), format="onnx", verbose=False, **self._options)
-            if self._backend == "jax":
-                infer_shapes_anew(path)
             if known := getattr(self._model, "inputs", None):
                 _drop_leftovers(path, [tensor.name for tensor in known])
 
 
-_bridge = Bridge(LiveKeras)
+_bridge = Bridge(LiveKeras, KerasExportOptions.__annotations__)
 export, load, initialize = _bridge.export, _bridge.load, _bridge.initialize
 
 

@@ -80,8 +80,9 @@ class PredictedWeights(keras.callbacks.Callback):  # type: ignore[misc]  # Keras
 def first_touched(model: keras.Model) -> str | None:
     """What shows that a model's weights are not those that its initializers gave; None where nothing does.
 
-    An initializer of Keras 3 gives the same values each time that it is called. Weights whose initializer is not at
-    hand (those of attention's projections, of recurrent cells) show nothing.
+    An initializer of Keras 3 gives the same values each time that it is called, unless a SeedGenerator is its seed:
+    then each call draws others, and a further layer would get what follows. Such an initializer is not called: its
+    weights show nothing, nor do those whose initializer is not at hand (attention's projections, recurrent cells).
     """
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and int(optimizer.iterations) > 0:
@@ -102,5 +103,10 @@ def _initialized(model: keras.Model) -> Iterator[tuple[keras.Variable, keras.Ini
             continue
         for weight in (*layer._trainable_variables, *layer._non_trainable_variables):
             initializer = getattr(layer, f"{weight.name}_initializer", None)
-            if isinstance(initializer, keras.Initializer):
+            if isinstance(initializer, keras.Initializer) and not _draws_anew(initializer):
                 yield weight, initializer
+
+
+def _draws_anew(initializer: keras.Initializer) -> bool:
+    """Whether each call of an initializer moves a generator on, its own or one that others draw from, too."""
+    return any(isinstance(value, keras.random.SeedGenerator) for value in vars(initializer).values())

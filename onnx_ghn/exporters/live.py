@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-__all__ = ["ExportedElsewhere", "HoldsConstants", "LiveModel"]
+__all__ = ["ExportedElsewhere", "HoldsConstants", "LiveModel", "MendsFiles"]
 
 
 class LiveModel(Protocol):
@@ -34,6 +34,14 @@ class LiveModel(Protocol):
 
     def convert(self, folder: Path) -> onnx.ModelProto | Path:
         """Convert the model as it is now to ONNX: a model in memory, or a file in `folder`."""
+
+
+@runtime_checkable
+class MendsFiles(Protocol):
+    """A live model whose exporter writes something wrong that weights and their places do not depend on."""
+
+    def mend(self, path: Path) -> None:
+        """Mend a file that `convert` wrote, where it is. Asked for once an export: of the file that is kept."""
 
 
 @runtime_checkable

@@ -76,6 +76,7 @@ class LiveModule(LiveModel):
         wrapper: nn.Module | None = None,
         **options: Unpack[TorchExportOptions],
     ) -> None:
+        check_options(options, TorchExportOptions.__annotations__)
         import torch
         from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
@@ -267,7 +268,7 @@ def initialize(
         OnnxGhnError: see `onnx_ghn.predict` and `export`. The module is then unchanged.
     """
     changes, export_options = split_keywords(keywords)
-    check_options(export_options, ModuleOptions.__annotations__)
+    check_options(export_options, ModuleOptions.__annotations__, predicting=True)
     options = PredictOptions.of(options, **changes)
     live = LiveModule(module, example_inputs, **cast(ModuleOptions, export_options))
     return initialize_live(live, options, ghn)

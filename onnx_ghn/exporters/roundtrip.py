@@ -35,7 +35,7 @@ from onnx_ghn.exporters.coded_values import (
     same_in_both,
     varied_weights,
 )
-from onnx_ghn.exporters.live import ExportedElsewhere, HoldsConstants, LiveModel
+from onnx_ghn.exporters.live import ExportedElsewhere, HoldsConstants, LiveModel, MendsFiles
 from onnx_ghn.exporters.loadable import check_loads
 from onnx_ghn.exporters.reports import ExportReport, LoadReport, WeightNote
 from onnx_ghn.exporters.same_outputs import check_same_outputs
@@ -236,7 +236,7 @@ def _export_coded(
     """Export with codes for weights. The live model has its own weights again afterwards.
 
     Args:
-        checked: see that a runtime loads what was written.
+        checked: this is the file that is kept: mend what its exporter wrote wrong, and see that a runtime loads it.
     """
     try:
         live.write({name: codes.values(name).astype(values.dtype) for name, values in originals.items()})
@@ -244,6 +244,8 @@ def _export_coded(
     finally:
         live.write(originals)
     if checked:
+        if isinstance(live, MendsFiles) and isinstance(source, Path):
+            live.mend(source)
         check_loads(source, live.exporter)
     model = read_model(source)
     if checked and live.takes_inputs:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from keras_backend import choose_keras_backend
 from round_trip import check_initialize, check_round_trip, flattened_maps, run
 
-BACKENDS = ("tensorflow", "jax", "torch")
-os.environ.setdefault("KERAS_BACKEND", next((b for b in BACKENDS if importlib.util.find_spec(b)), "torch"))
+choose_keras_backend("tensorflow", "jax", "torch")
 keras = pytest.importorskip("keras", reason="Keras is not installed: make test-exporters")
 
 from onnx_ghn.errors import OptionError  # noqa: E402

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from keras_backend import choose_keras_backend
 
-BACKENDS = ("tensorflow", "jax", "torch")
-os.environ.setdefault("KERAS_BACKEND", next((b for b in BACKENDS if importlib.util.find_spec(b)), "torch"))
+choose_keras_backend("tensorflow", "jax", "torch")
 keras = pytest.importorskip("keras", reason="Keras is not installed: make test-exporters")
 
 from onnx_ghn.errors import OptionError  # noqa: E402
@@ -93,3 +91,32 @@ def test_one_loaded_layer_is_enough() -> None:
 def test_options_are_checked_when_it_is_made() -> None:
     with pytest.raises(OptionError, match=r"`post_strength` 2\.0"):
         PredictedWeights(post="orthogonal", post_strength=2.0)
+
+
+def made_from(generator: keras.random.SeedGenerator) -> keras.Model:
+    """Two convolutions of one shape, whose kernels are drawn one after the other from one generator."""
+    layers, draw = keras.layers, keras.initializers.GlorotUniform(generator)
+    image = keras.Input((16, 16, 8))
+    x = layers.Conv2D(8, 3, kernel_initializer=draw)(layers.Conv2D(8, 3, kernel_initializer=draw)(image))
+    model = keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+    model.compile(keras.optimizers.SGD(0.0), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def test_an_initializer_with_a_generator_is_not_called() -> None:
+    """Each call of it draws other values, so that they show nothing, and moves on what further layers draw from."""
+    generator, twin = (keras.random.SeedGenerator(7) for _ in range(2))
+    model, same = made_from(generator), made_from(twin)
+    first, second = (keras.ops.convert_to_numpy(model.layers[i].kernel) for i in (1, 2))
+    assert not np.allclose(first, second)  # as Keras draws them
+    assert first_touched(model) is None
+    assert first_touched(model) is None
+    later, expected = (keras.initializers.GlorotUniform(each)((3, 3, 8, 8)) for each in (generator, twin))
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(later), keras.ops.convert_to_numpy(expected))
+    callback = PredictedWeights(policy="all", calibrate="none")
+    model.fit(np.zeros((4, 16, 16, 8), "float32"), Y, batch_size=4, epochs=1, verbose=0, callbacks=[callback])
+    assert callback.report is not None
+    filled = [keras.ops.convert_to_numpy(model.layers[i].kernel) for i in (1, 2)]
+    assert not np.allclose(filled[0], first)
+    same.layers[-1].bias.assign(np.ones(4))
+    assert "/bias is not what its initializer gives" in str(first_touched(same))  # others still tell

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from keras_backend import choose_keras_backend
 
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import read_model
@@ -36,7 +36,7 @@ def safe_tensors(path: Path) -> None:
 
 
 def keras_file(path: Path) -> None:
-    os.environ.setdefault("KERAS_BACKEND", "torch")
+    choose_keras_backend()
     keras = pytest.importorskip("keras", reason="Keras is not installed")
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     (model.save_weights if path.name.endswith(".weights.h5") else model.save)(path)

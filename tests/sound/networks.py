@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import importlib.util
 import io
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import norm_free
 import onnx
 import pytest
+from keras_backend import choose_keras_backend
 from quantised import QUANTISED
 
 __all__ = ["NETWORKS", "Network"]
@@ -88,7 +88,7 @@ def _named(target: str, shapes: tuple[tuple[int, ...], ...], arguments: Mapping[
     library = target.partition(":")[0]
     _needs({"hf": "transformers"}.get(library, library))
     if library == "keras":
-        os.environ.setdefault("KERAS_BACKEND", "torch")
+        choose_keras_backend()
         import keras
 
         keras.utils.set_random_seed(0)
