@@ -64,7 +64,9 @@ class Grown:
 
     @property
     def error(self) -> float:
-        return float(np.abs(self.outputs - self.donor).max())
+        """The largest difference, as a share of the donor's largest output: rounding grows with the outputs."""
+        assert self.scale > 0
+        return float(np.abs(self.outputs - self.donor).max()) / self.scale
 
     @property
     def scale(self) -> float:

@@ -57,13 +57,13 @@ EXACT: dict[str, tuple[Nets, Callable[[], torch.Tensor], float]] = {
     "batch norm of another epsilon": (lambda: (Plain(8, _eps(1e-2)), Plain(8, _eps(1e-5))), _images, 1e-6),
     "a larger kernel": (lambda: (Plain(8, kernel=5), Plain(8)), _images, 1e-6),
     "more convolutions without a skip": (lambda: (Plain(8, depth=4), Plain(8)), _images, 1e-6),
-    "LSTM": (lambda: (Recurrent(16), Recurrent()), lambda: torch.randn(2, 7, 5), 1e-7),
+    "LSTM": (lambda: (Recurrent(16), Recurrent()), lambda: torch.randn(2, 7, 5), 1e-6),
     "LSTM in both directions": (
         lambda: (Recurrent(16, both=True), Recurrent(both=True)),
         lambda: torch.randn(2, 7, 5),
-        1e-7,
+        1e-6,
     ),
-    "GRU": (lambda: (Recurrent(16, nn.GRU), Recurrent(8, nn.GRU)), lambda: torch.randn(2, 7, 5), 1e-7),
+    "GRU": (lambda: (Recurrent(16, nn.GRU), Recurrent(8, nn.GRU)), lambda: torch.randn(2, 7, 5), 1e-6),
     "queries and keys twice": (lambda: (Decoder(heads=8, shared=4), Decoder()), _tokens, 1e-5),
     "queries alone twice": (lambda: (Decoder(heads=8), Decoder()), _tokens, 1e-5),
     "keys of their own for each query": (lambda: (Decoder(shared=4), Decoder()), _tokens, 1e-5),
@@ -83,7 +83,7 @@ def test_outputs_are_kept(case: str, tmp_path: Path) -> None:
     nets, example, tolerance = EXACT[case]
     grown = grow(tmp_path, *nets(), example())
     assert grown.inheritance.is_exact
-    assert grown.error <= tolerance, f"{grown.error} of {grown.scale}"
+    assert grown.error <= tolerance, f"{grown.error} at outputs of {grown.scale}"
 
 
 WHOLE: dict[str, tuple[Nets, Callable[[], torch.Tensor]]] = {
@@ -126,7 +126,7 @@ def test_whole_networks_keep_their_outputs(case: str, tmp_path: Path) -> None:
     nets, example = WHOLE[case]
     grown = grow(tmp_path, *nets(), example())
     assert grown.inheritance.is_exact, grown.inheritance.doubts
-    assert grown.error <= 1e-4, f"{grown.error} of {grown.scale}"
+    assert grown.error <= 1e-4, f"{grown.error} at outputs of {grown.scale}"
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -135,7 +135,7 @@ def test_numbers_that_go_with_the_width_are_made_up_for(tied: bool, tmp_path: Pa
     donor = Decoder(tied=tied, scaled=True)
     grown = grow(tmp_path, Decoder(64, 8, 4, 8, 128, tied=tied, scaled=True), donor, _tokens())
     assert grown.inheritance.is_exact
-    assert grown.error <= 2e-6 * grown.scale
+    assert grown.error <= 2e-6
     if tied:
         weight = donor.norm.weight.detach().numpy()
         wanted = ((1 + weight) * 2**0.5 / 2 - 1).repeat(2)
@@ -145,7 +145,7 @@ def test_numbers_that_go_with_the_width_are_made_up_for(tied: bool, tmp_path: Pa
 def test_a_tied_table_scales_the_last_norm_instead_of_itself(tmp_path: Path) -> None:
     grown = grow(tmp_path, Decoder(64, 8, 4, 8, 128, tied=True), Decoder(tied=True), _tokens())
     assert grown.inheritance.is_exact
-    assert grown.error <= 2e-6 * grown.scale
+    assert grown.error <= 2e-6
     assert "× 0.5" in grown.inheritance.tensors["norm.weight"].rule
 
 
@@ -164,7 +164,7 @@ def test_streams_that_cannot_be_copied_equally_often_grow_by_zeros(
     grown = grow(tmp_path, *nets(), example())
     assert not grown.inheritance.is_exact
     assert any("epsilon" in tensor.doubt for tensor in grown.inheritance.tensors.values())
-    assert grown.error <= 2e-4 * grown.scale
+    assert grown.error <= 2e-4
 
 
 class _Unit(nn.Module):
