@@ -6,7 +6,7 @@ import dataclasses
 import math
 import operator
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Union, get_args, get_origin, get_type_hints
 
 from onnx_ghn.errors import OptionError, did_you_mean
@@ -37,6 +37,11 @@ _SECTIONS: dict[str, type] = {
     "memory": Memory,
     "operators": OperatorProfile,
     "machine": Machine,
+}
+#: Of figures that were not measured at the point itself.
+_WHOSE: Mapping[Source, str] = {
+    "machine": " (by the machine's figures, measured once for all points of its threads)",
+    "session": " (of the session that an earlier point opened, and this one shares)",
 }
 _SUMS = ("macs", "flops", "bytes", "estimate_ms")  # over the operators whose work is known
 
@@ -181,12 +186,13 @@ def _limit(point: PointResult, name: str, bound: float, is_most: bool) -> Check:
     value: float | None = getattr(getattr(point, section) if section else point, key, None)
     word = "at most" if is_most else "at least"
     source: Source = "machine" if section == "machine" or key == "estimate_ms" else "point"
+    source = "session" if key == "session_creation_ms" and point.session_shared else source
     check = Check(point.point, f"{name} {word} {bound:.7g}", False, "", source=source)
     reason = _missing(point, key, value, is_most)
     # A part of a sum that is above the limit is enough to fail by.
     if value is None or (reason is not None and not (key in _SUMS and value > bound)):
         return dataclasses.replace(check, told=f"{name} {reason}, so that nothing holds it to its limit")
-    whose = "" if source == "point" else " (by the machine's figures, measured once for all points of its threads)"
+    whose = _WHOSE.get(source, "")
     if (operator.le if is_most else operator.ge)(value, bound):
         told = f"{name} is {value:.7g}{whose}, {word} {bound:.7g} is allowed"
         return dataclasses.replace(check, passed=True, told=told, value=value)

@@ -47,8 +47,9 @@ def open_runnable(
     """
     failure: RuntimeFailure | None = None
     opened: tuple[onnxruntime.InferenceSession, float] | None = None
+    is_shared = False
     if shared is not None and shared.session is not None and shared.model == path:
-        opened = shared.session, shared.creation_ms
+        opened, is_shared = (shared.session, shared.creation_ms), True
     for feed, chosen in point_feeds(specs, point, settings):
         notes = []
         model: str | bytes = path
@@ -62,7 +63,9 @@ def open_runnable(
             notes.append("free dimensions chosen here: " + ", ".join(chosen))
         if opened is None or changed:
             opened = timed_session(model, point, settings, folder=os.path.dirname(path) or os.curdir)
+            is_shared = False
         runnable = Runnable(opened[0], feed, model, opened[1], notes)
+        runnable.is_shared = is_shared
         try:
             began = time.perf_counter_ns()
             runnable.run()
@@ -124,6 +127,7 @@ def timed_point(
         inputs=infos(runnable.feed),
         notes=notes,
         session_creation_ms=runnable.creation_ms,
+        session_shared=runnable.is_shared,
         latency=latency,
         lengths=None if of_lengths is None else of_lengths.profile(settings.warmup, latency.wall_s, batch),
         machine=machine,

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 #: Where a figure that is held to something comes from; see `Check`.
-Source = Literal["point", "machine", "baseline", "turn"]
+Source = Literal["point", "session", "machine", "baseline", "turn"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +153,7 @@ class PointResult:
     inputs: tuple[TensorInfo, ...] = ()
     notes: tuple[str, ...] = ()
     session_creation_ms: float | None = None
+    session_shared: bool = False  # the session is that of an earlier point, and so is the time of its creation
     latency: Latency | None = None
     lengths: LengthProfile | None = None  # where sizes are drawn
     memory: Memory | None = None  # None where several points share a process
@@ -193,8 +194,9 @@ class Check:
     """What one point was held to, and whether it kept to it.
 
     Attributes:
-        source: of the figure: the point itself; the machine, measured once for all points of its provider and threads;
-            the point beside the baseline, which is of another day; or both models in turn.
+        source: of the figure: the point itself; the session of an earlier point, which this one shares; the machine,
+            measured once for all points of its provider and threads; the point beside the baseline, which is of another
+            day; or both models in turn.
     """
 
     point: Point

@@ -26,6 +26,7 @@ class Runnable:
     ) -> None:
         self.feed, self.model, self.creation_ms, self.notes = feed, model, creation_ms, notes
         self.session: onnxruntime.InferenceSession | None = session
+        self.is_shared = False  # the session is that of an earlier point
         self.first_ns = 0  # of the session's first run, in which it also takes its memory
 
     def run(self, feed: Feed | None = None) -> None:

@@ -126,6 +126,11 @@ def test_where_a_figure_comes_from_is_told(tmp_path) -> None:
     checks = held(gates, [profiled(0)], [], None, 0)
     assert {check.source for check in checks} == {"machine"}
     assert all("measured once for all points of its threads" in check.told for check in checks)
+    shared = dataclasses.replace(profiled(0), session_shared=True)
+    for point, source in ((profiled(0), "point"), (shared, "session")):
+        (check,) = held(Gates(fail_above=(("session_creation_ms", 9.0),)), [point], [], None, 0)
+        assert check.source == source
+        assert ("of the session that an earlier point opened" in check.told) == (source == "session")
     (check,) = held(Gates(fail_above=(("p50_ms", 9.0),)), [profiled(0)], [], None, 0)
     assert (check.source, "measured once" in check.told) == ("point", False)
     baseline = read_baseline(baseline_file(tmp_path, measured(np.ones(30))))

@@ -45,6 +45,7 @@ def test_shapes_share_a_session(save, monkeypatch) -> None:
     assert [point.point.label for point in report.points] == ["CPU, 1 thread, ids 1×4", "CPU, 1 thread, ids 2×16"]
     # One session: created once, and its memory is that of no point.
     assert len({point.session_creation_ms for point in report.points}) == 1
+    assert [point.session_shared for point in report.points] == [False, True]
     assert [point.memory for point in report.points] == [None, None]
     assert all(point.latency.first_run_ms > 0 and point.latency.n_runs == 3 for point in report.points)
     # MACs by hand: mask × vectors (length × 8), and the head (8 × 4), for each item.
@@ -63,7 +64,7 @@ def test_sizes_by_symbol(save, monkeypatch) -> None:
     assert shapes == [(2, 5), (2, 9), (3, 5), (3, 9)]
     apart = profile(path, threads=[1], size=[("sequence", [5, 9])], one_session=False, settings=WHOLE)
     assert kinds[1:] == ["measure_point", "measure_point"]
-    assert all(point.memory.peak_bytes > 0 for point in apart.points)
+    assert all(point.memory.peak_bytes > 0 and not point.session_shared for point in apart.points)
     assert [point.inputs[0].shape for point in apart.points] == [(1, 5), (1, 9)]
 
 
