@@ -58,6 +58,12 @@ class ChannelMap:
         """The donor's united labels for the recipient's; -1 for zeros, -2 where nothing is chosen."""
         return self._target[self.mine.labels.roots(labels)]
 
+    def chosen(self, labels: Ints) -> Ints:
+        """The donor's united labels for those of the recipient's that something is chosen for; -1 for zeros."""
+        target = self.target(labels)
+        known: Ints = target[target != _UNKNOWN]
+        return known
+
     def axis(self, mine: Span, theirs: Span, importance: Array | None = None) -> AxisMap:
         """The donor's positions for the channels of an axis; what was not chosen before is chosen here.
 

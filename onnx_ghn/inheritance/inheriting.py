@@ -17,9 +17,11 @@ from onnx_ghn.inheritance.channel_map import ChannelMap
 from onnx_ghn.inheritance.depth import identity_blocks
 from onnx_ghn.inheritance.donor import Donor
 from onnx_ghn.inheritance.following import follow
+from onnx_ghn.inheritance.naming import Namer, Naming
 from onnx_ghn.inheritance.pairing import Kept, Made, Pairing
 from onnx_ghn.inheritance.structure import Structure, structure_of
 from onnx_ghn.inheritance.tracing import Trace
+from onnx_ghn.inheritance.transfer import Rest
 from onnx_ghn.selections import Selection
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Inherited:
         rule: what was done to it.
         doubt: why the outputs of the donor are not kept exactly by it; "" where they are.
         values: gives its values, of the stored shape.
+        rest: rows of it that the donor has not; None where it has all.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Inherited:
     rule: str
     doubt: str
     values: Callable[[], Array] = dataclasses.field(repr=False)
+    rest: Rest | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,6 +106,7 @@ def inherit(
     donors: Sequence[Donor],
     selection: Selection = "uniform",
     wants: Callable[[str], bool] = lambda name: True,
+    namings: Sequence[Naming] = (),
 ) -> Inheritance:
     """Find what a model inherits from donors: of each tensor, from the donor that is most like the model and has it.
 
@@ -109,7 +114,12 @@ def inherit(
         flat: the operators of the model, which the graph was read from.
         donors: one at least.
         wants: whether a tensor of that name is to be filled.
+        namings: names of classes and tokens, by which rows are taken.
+
+    Raises:
+        OptionError: names that no tensor has the rows of.
     """
+    namer = Namer(namings)
     trace = follow(flat, graph)
     structure = structure_of(trace)
     alignments = [align(structure, donor.structure) for donor in donors]
@@ -120,15 +130,17 @@ def inherit(
     frozen = {parameter.name for parameter in graph.parameters if parameter.frozen}
     ranked = sorted(range(len(donors)), key=lambda i: -alignments[i].score)
     for number in ranked:
-        pairing = Pairing(trace, structure, donors[number], ChannelMap(trace, donors[number].trace, selection))
+        channels = ChannelMap(trace, donors[number].trace, selection)
+        pairing = Pairing(trace, structure, donors[number], channels, namer)
         found, told[number], behind_zeros = _from_one(pairing, alignments[number], is_closest=number == ranked[0])
         free |= behind_zeros
         for name, entry in found.items():
             if isinstance(entry, Kept):
                 kept.setdefault(name, entry.reason)
             elif name not in tensors and name not in frozen and wants(name):
-                tensors[name] = Inherited(name, number, entry.source, entry.rule, entry.doubt, entry.values)
+                tensors[name] = Inherited(name, number, entry.source, entry.rule, entry.doubt, entry.values, entry.rest)
                 kept.pop(name, None)
+    namer.check()
     # What may be a constant keeps its values, as nothing tells.
     uncertain = {name: tensors.pop(name) for p in graph.uncertain if (name := p.name) in tensors}
     others = [name for name, one in uncertain.items() if not np.array_equal(one.values(), opened.stored[name].numpy())]

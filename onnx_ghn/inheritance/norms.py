@@ -71,7 +71,7 @@ def norm_doubts(trace: Trace, channels: ChannelMap) -> list[str]:
         uneven += int(counts.min() != counts.max())
     doubled = 0
     for labels in trace.summed:
-        target = channels.target(labels)
+        target = channels.chosen(labels)
         doubled += int(len(np.unique(target)) < len(target))
     doubts = []
     if doubled:

@@ -15,12 +15,13 @@ from onnx_ghn.inheritance.ends import Ends
 from onnx_ghn.inheritance.groups import group_inputs
 from onnx_ghn.inheritance.heads import WiderHeads
 from onnx_ghn.inheritance.labels import Span
+from onnx_ghn.inheritance.naming import Namer
 from onnx_ghn.inheritance.norms import Padding, norm_doubts, statistics_factor
 from onnx_ghn.inheritance.roles import joined_order, roles_of
 from onnx_ghn.inheritance.scaling import Scaling
 from onnx_ghn.inheritance.structure import MATRICES, Structure
 from onnx_ghn.inheritance.tracing import Trace
-from onnx_ghn.inheritance.transfer import Recipe, Step, columns, image_channels, kernel, places, rows
+from onnx_ghn.inheritance.transfer import Recipe, Rest, Step, columns, image_channels, kernel, places, rows
 
 __all__ = ["Kept", "Made", "Pairing"]
 
@@ -40,6 +41,7 @@ class Made:
     rule: str
     doubt: str
     values: Callable[[], Array]
+    rest: Rest | None = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -51,6 +53,7 @@ class _Pair:
         mine: the role of each axis.
         centred: axes of the donor over which its mean is taken off.
         importance: of the donor's channels, for the selection by norm.
+        rest: rows that the donor has not.
     """
 
     name: str
@@ -64,6 +67,7 @@ class _Pair:
     doubts: list[str] = dataclasses.field(default_factory=list)
     centred: list[int] = dataclasses.field(default_factory=list)
     importance: Array | None = None
+    rest: Rest | None = None
 
     def have(self, axis: int) -> int:
         """How long the donor's axis is."""
@@ -77,8 +81,11 @@ class Pairing:
         doubts: why outputs are not kept exactly, beyond those of single tensors.
     """
 
-    def __init__(self, trace: Trace, structure: Structure, donor: Donor, channels: ChannelMap) -> None:
+    def __init__(
+        self, trace: Trace, structure: Structure, donor: Donor, channels: ChannelMap, namer: Namer | None = None
+    ) -> None:
         self.trace, self.structure, self.donor, self.channels = trace, structure, donor, channels
+        self._namer = Namer(()) if namer is None else namer
         self._ends = Ends(trace, structure)
         self._padding = Padding(trace, channels)
         self._heads = WiderHeads(trace, donor.trace)
@@ -135,7 +142,7 @@ class Pairing:
             pair.rules.append("for another epsilon")
         recipe = Recipe(read, pair.order, pair.shape, tuple(pair.steps))
         rule, doubt = ", ".join(dict.fromkeys(pair.rules)), "; ".join(dict.fromkeys(pair.doubts))
-        return Made(pair.source, rule or "copied", doubt, recipe.values)
+        return Made(pair.source, rule or "copied", doubt, recipe.values, pair.rest)
 
     def _axis(self, pair: _Pair, axis: int) -> str:
         """Find what is done along one axis; why the tensor is not inherited, "" where it is."""
@@ -155,6 +162,8 @@ class Pairing:
             return ""
         if span is None and other is None:
             return ""
+        if other is not None and span is not None and self._by_name(pair, axis, span):
+            return ""
         if role == "rows" and size != have:
             return f"its {size:,} rows are not the donor's {have:,}: another vocabulary"
         if span is not None and self._ends.is_class(span) and size != have:
@@ -170,6 +179,21 @@ class Pairing:
                 pair.doubts.append("exact only for grey images, or where further channels are zero")
             return ""
         return self._channels(pair, axis, span, other)
+
+    def _by_name(self, pair: _Pair, axis: int, span: Span) -> bool:
+        """Take the rows of a classifier or of a table of tokens by their names, where these are known."""
+        is_table = pair.mine[axis] == "rows"
+        if not (is_table or self._ends.is_class(span)):
+            return False
+        naming = self._namer.of(is_table=is_table, size=pair.shape[axis], have=pair.have(axis))
+        if naming is None:
+            return False
+        pair.steps.append(rows(axis, naming.index))
+        pair.rules.append(naming.rule)
+        pair.doubts.append(f"`{naming.option}` puts rows in another order")
+        if (naming.index < 0).any():
+            pair.rest = Rest(axis, naming.index < 0)
+        return True
 
     def _channels(self, pair: _Pair, axis: int, span: Span, other: Span) -> str:
         """Copy or share the donor's channels along one axis; why the tensor is not inherited, "" where it is."""

@@ -8,11 +8,22 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.inheritance.labels import Ints
 
-__all__ = ["Recipe", "Step", "columns", "columns_in_groups", "image_channels", "kernel", "places", "rows", "shares"]
+__all__ = [
+    "Recipe",
+    "Rest",
+    "Step",
+    "columns",
+    "columns_in_groups",
+    "image_channels",
+    "kernel",
+    "places",
+    "rows",
+]
 
 Step = Callable[[Array], Array]
 
@@ -48,6 +59,25 @@ class Recipe:
             array = step(array)
         made: Array = np.ascontiguousarray(array).reshape(self.shape)
         return made
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rest:
+    """Rows of a tensor that no donor gives, and that get what they would get without one.
+
+    Attributes:
+        axis: along which they lie.
+        rows: which they are, (size of the axis,).
+    """
+
+    axis: int
+    rows: npt.NDArray[np.bool_]
+
+    def filled(self, array: Array, other: Array) -> Array:
+        """An array with these rows of another one."""
+        shape = [1] * array.ndim
+        shape[self.axis] = -1
+        return np.where(self.rows.reshape(shape), other, array)
 
 
 def rows(axis: int, index: Ints, factor: Array | None = None, empty: float = 0.0) -> Step:
@@ -93,7 +123,7 @@ def columns(axis: int, index: Ints, name: str, *, divides: bool = True) -> Step:
         if divides:
             shape = [1] * taken.ndim
             shape[axis] = -1
-            taken = taken * shares(index, name).astype(taken.dtype).reshape(shape)
+            taken = taken * _shares(index, name).astype(taken.dtype).reshape(shape)
         made: Array = taken
         return made
 
@@ -105,7 +135,7 @@ def _is_all(index: Ints, size: int) -> bool:
     return len(index) == size and bool((index == np.arange(size)).all())
 
 
-def shares(index: Ints, name: str) -> Array:
+def _shares(index: Ints, name: str) -> Array:
     """How much of its original each copy gives: uneven parts whose sum is one, (n,)."""
     made = np.ones(len(index))
     real = index >= 0

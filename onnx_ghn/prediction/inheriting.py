@@ -13,6 +13,7 @@ from onnx_ghn.graph import ComputationGraph, Role
 from onnx_ghn.graph.flat import FlatGraph
 from onnx_ghn.inheritance.donor import open_donor
 from onnx_ghn.inheritance.inheriting import Inheritance, inherit
+from onnx_ghn.inheritance.naming import naming_of
 from onnx_ghn.prediction.kept_outputs import Apart, Unmeasured, outputs_apart
 from onnx_ghn.prediction.options import PredictOptions
 from onnx_ghn.prediction.origins import Origin
@@ -31,10 +32,12 @@ def inheritance_of(
     """What a model inherits from the donors of these options.
 
     Raises:
-        OptionError: a donor is untrained, or its weights are not stored as floats.
+        OptionError: a donor is untrained, its weights are not stored as floats, or names are given that fit no tensor.
     """
+    given = (("classes", options.classes), ("vocabulary", options.vocabulary))
+    namings = [naming_of(option, names) for option, names in given if names is not None]
     donors = [open_donor(path) for path in options.donors]
-    return inherit(opened, flat, graph, donors, options.selection, options.wants)
+    return inherit(opened, flat, graph, donors, options.selection, options.wants, namings)
 
 
 def origins_of(inheritance: Inheritance) -> dict[str, Origin]:
@@ -42,7 +45,9 @@ def origins_of(inheritance: Inheritance) -> dict[str, Origin]:
     found = {}
     for name, tensor in inheritance.tensors.items():
         donor = inheritance.donors[tensor.donor]
-        found[name] = Origin(donor.name, donor.sha256, tensor.source, tensor.rule, tensor.doubt, tensor.values)
+        found[name] = Origin(
+            donor.name, donor.sha256, tensor.source, tensor.rule, tensor.doubt, tensor.values, tensor.rest
+        )
     return found
 
 
@@ -55,6 +60,8 @@ def compared(inheritance: Inheritance, model: ir.Model, options: PredictOptions)
     donor = inheritance.whole_donor
     if options.blend:
         return Unmeasured("`blend` moves weights away from the donor's")
+    if options.classes is not None or options.vocabulary is not None:
+        return Unmeasured("rows that go by name stand in another order than the donor's")
     if donor is None:
         return Unmeasured("not everything comes from one donor")
     if not options.calibrates:

@@ -20,6 +20,7 @@ from onnx_ghn.prediction.quantization import Quantization
 
 if TYPE_CHECKING:
     from onnx_ghn.ghn import Block
+    from onnx_ghn.inheritance.transfer import Rest
     from onnx_ghn.onnx_io import StoredTensor
 
 __all__ = ["TWIN_NOISE", "Maker", "Source"]
@@ -47,6 +48,8 @@ class Maker:
     magnitude: Maker | None = None  # of the weight whose norms it holds
     given: Make | None = None  # what a donor gives
     blend: float = 0.0  # how far that goes towards what the GHN decodes
+    rest: Maker | None = None  # of the rows that the donor has not
+    rest_rows: Rest | None = None  # which these are
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,6 +74,10 @@ class Maker:
             make = self.given
             if self.blend and self.index is not None:
                 make = functools.partial(_blended, make, self._decoded(blocks[self.index], options), self.blend)
+            if self.rest is not None and self.rest_rows is not None:
+                make = functools.partial(
+                    _with_rest, make, self.rest.tensors(blocks, options)[self.stored.name], self.rest_rows
+                )
         if self.original is not None:
             (make,) = self.original.tensors(blocks, options).values()
             return {self.stored.name: functools.partial(_transposed, make) if self.transposed else make}
@@ -139,6 +146,10 @@ def _within(make: Make, stored: StoredTensor) -> Array:
 def _blended(make: Make, other: Make, share: float) -> Array:
     blended: Array = (1 - share) * make() + share * other().astype(np.float32)
     return blended
+
+
+def _with_rest(make: Make, other: Make, rest: Rest) -> Array:
+    return rest.filled(make(), other())
 
 
 def _transposed(make: Make) -> Array:

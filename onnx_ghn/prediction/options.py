@@ -46,6 +46,10 @@ def check_strength(post: str, strength: float) -> None:
         )
 
 
+Names = str | os.PathLike[str] | Sequence[str]
+"""Names of classes or tokens: a file, or the names themselves."""
+
+
 class PredictKeywords(TypedDict, total=False):
     """The fields of `PredictOptions` as keyword arguments."""
 
@@ -63,6 +67,8 @@ class PredictKeywords(TypedDict, total=False):
     donors: Sequence[str | os.PathLike[str]]
     blend: float
     selection: Selection
+    classes: str | tuple[Names, Names] | None
+    vocabulary: str | tuple[Names, Names] | None
     seed: int
 
 
@@ -127,6 +133,17 @@ class PredictOptions(Settings):
         "uniform",
         "Which channels of a wider donor are taken: evenly spaced ones, the first, or those with the largest weights.",
     )
+    classes: str | tuple[Names, Names] | None = setting(
+        None,
+        "Names of the donor's classes and of the model's, a name a line or JSON (a list, or {index: name}): rows of "
+        "the classifier are taken by name, and those that the donor has not get what they would get without.",
+        metavar="DONOR.txt:NEW.txt",
+    )
+    vocabulary: str | tuple[Names, Names] | None = setting(
+        None,
+        "Tokens of the donor and of the model, likewise: rows of embeddings and of the layer that tells tokens apart.",
+        metavar="DONOR.txt:NEW.txt",
+    )
     seed: int = setting(0, "Random seed.", least=0, below=2**63)
 
     @classmethod
@@ -155,6 +172,10 @@ class PredictOptions(Settings):
             raise OptionError(f"`blend` {self.blend} has no meaning without `donors`: name a trained file")
         if self.selection != "uniform" and not self.donors:
             raise OptionError(f"`selection` {self.selection} has no meaning without `donors`: name a trained file")
+
+        for name in ("classes", "vocabulary"):
+            if getattr(self, name) is not None and not self.donors:
+                raise OptionError(f"`{name}` has no meaning without `donors`: name a trained file")
 
     @property
     def strength(self) -> float:

@@ -13,6 +13,8 @@ from onnx_ghn.json_types import Json
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from onnx_ghn.inheritance.transfer import Rest
+
 __all__ = ["INHERITED", "Origin", "mark_origins"]
 
 INHERITED = "onnx_ghn.inherited"  # metadata: the donors, and what came from which
@@ -28,6 +30,8 @@ class Origin:
         tensor: the donor's tensor; "" for what makes a new block begin as the identity.
         rule: what was done to it.
         doubt: why the donor's outputs are not kept exactly by it; "" where they are.
+        values: gives its values.
+        rest: rows of it that the donor has not; None where it has all.
     """
 
     donor: str
@@ -36,6 +40,7 @@ class Origin:
     rule: str
     doubt: str
     values: Callable[[], Array] = dataclasses.field(repr=False)
+    rest: Rest | None = dataclasses.field(default=None, repr=False)
 
     @property
     def reason(self) -> str:

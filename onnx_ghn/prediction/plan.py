@@ -91,7 +91,7 @@ def plan(
             decision = _left(parameter, stored, options, verdict.why, holds)
         if origins is not None and parameter.name in origins and not parameter.frozen:
             decoded_as = index if index in decoded else None
-            decision = _inherited(parameter, origins[parameter.name], stored, options, decoded_as) or decision
+            decision = _inherited(decision, origins[parameter.name], stored, options, decoded_as) or decision
         decisions.append(decision)
     for index, tie in ties.items():
         decisions[index] = _tied(decisions[index], decisions[tie.original], tie)
@@ -100,20 +100,38 @@ def plan(
 
 
 def _inherited(
-    parameter: Parameter,
+    usual: Decision,
     origin: Origin,
     stored: Mapping[str, StoredTensor],
     options: PredictOptions,
     decoded_as: int | None,
 ) -> Decision | None:
-    """The decision on a parameter that a donor has a counterpart of; None where it is not to be filled."""
+    """The decision on a parameter that a donor has a counterpart of; None where it is not to be filled.
+
+    Args:
+        usual: what becomes of it without a donor, which holds for rows that the donor has not.
+    """
+    parameter = usual.parameter
     if not options.wants(parameter.name):
         return None
     quantization = quantization_of(stored, parameter) if parameter.scale_name is not None else None
     if isinstance(quantization, str):
         return Decision(parameter, "kept", quantization)
+    rest: Maker | None = None
+    if origin.rest is not None:
+        if quantization is not None:
+            return None  # the rows that the donor has not have scales of their own
+        rest = usual.maker or Maker("own", parameter, None, stored[parameter.name])
     maker = Maker(
-        "donor", parameter, decoded_as, stored[parameter.name], quantization, given=origin.values, blend=options.blend
+        "donor",
+        parameter,
+        decoded_as,
+        stored[parameter.name],
+        quantization,
+        given=origin.values,
+        blend=options.blend,
+        rest=rest,
+        rest_rows=origin.rest,
     )
     outcome: Outcome = "statistic" if parameter.role is Role.statistic else "inherited"
     return Decision(parameter, outcome, origin.reason, maker, origin)

@@ -54,7 +54,8 @@ def predict(
             obstacle where all their tensors get new values.
         options: how to predict; None takes the defaults.
         changes: single fields of `PredictOptions`: policy, include, exclude, fallback, post, post_strength, calibrate,
-            unfold_batchnorm, overwrite_special, correct_scales, tell_apart, donors, blend, selection, seed.
+            unfold_batchnorm, overwrite_special, correct_scales, tell_apart, donors, blend, selection, classes,
+            vocabulary, seed.
 
     Returns:
         the prediction: arrays by name, the coverage report, the graph.

@@ -76,6 +76,9 @@ def test_json_names_the_donor(files: tuple[Path, Path], tmp_path: Path) -> None:
         (["--from", "absent.onnx"], "cannot be read"),
         (["--from", "wide.onnx", "--blend", "2"], "--blend"),
         (["--selection", "norm"], "--from"),
+        (["--classes", "a.txt:b.txt"], "--classes has no meaning without --from"),
+        (["--from", "donor.onnx", "--classes", "a.txt"], "--classes 'a.txt' names no two files"),
+        (["--from", "donor.onnx", "--vocabulary", "a.txt:b.txt"], "--vocabulary a.txt cannot be read"),
         (["--from", "donor.onnx", "--data", "pictures", "--budget", "9"], "leave out --budget, or --from"),
         (["--from", "donor.onnx", "--data", "pictures", "--budget", "9", "--explain"], "or --from and --explain"),
         (
@@ -119,3 +122,19 @@ def test_a_race_in_the_library_refuses_donors(files: tuple[Path, Path], tmp_path
 
     with pytest.raises(OptionError, match="`donors` have no place in a race"):
         choose_start(files[1], tmp_path, options=PredictOptions(donors=(str(files[0]),)))
+
+
+def test_classes_are_read_from_files(files: tuple[Path, Path], tmp_path: Path) -> None:
+    from onnx_ghn.onnx_io import read_model, stored_tensors
+
+    donor, wide = files
+    (tmp_path / "theirs.txt").write_text("cat\ndog\nbird\n")
+    (tmp_path / "ours.json").write_text('{"0": "Bird", "1": "Cat", "2": "Dog"}')
+    names = f"{tmp_path / 'theirs.txt'}:{tmp_path / 'ours.json'}"
+    plain, named = tmp_path / "plain.onnx", tmp_path / "named.onnx"
+    assert command("predict", wide, "--from", donor, "-o", plain).code == 0
+    told = command("predict", wide, "--from", donor, "-o", named, "--classes", names, "--explain")
+    assert told.code == 0, told.err
+    assert "3 of 3 rows by name" in " ".join(told.out.split())
+    before, after = (stored_tensors(read_model(path))["down.w"].numpy() for path in (plain, named))
+    np.testing.assert_array_equal(after, before[[2, 0, 1]])
