@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from onnx_ghn.errors import ModelReadError
+
 __all__ = ["attribute_tensor"]
 
 
@@ -13,9 +15,11 @@ def attribute_tensor(attribute: ir.Attr) -> ir.TensorProtocol:
     As `ir.Attr.as_tensor`, which takes a hundred times as long: it asks for each method of the protocol.
 
     Raises:
-        TypeError: it holds something else.
+        ModelReadError: it holds something else.
     """
     if attribute.type != ir.AttributeType.TENSOR:
-        raise TypeError(f"attribute {attribute.name!r} is of type {attribute.type}, not a tensor")
+        raise ModelReadError(
+            f"attribute {attribute.name!r} is of type {attribute.type}, not a tensor; check the model with onnx.checker"
+        )
     tensor: ir.TensorProtocol = attribute.value
     return tensor

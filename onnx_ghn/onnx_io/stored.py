@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_ghn.arrays import Array
+from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io.attributes import attribute_tensor
 from onnx_ghn.onnx_io.sites import Site, sites
 from onnx_ghn.onnx_io.tensors import AbsentTensor, FillTensor, RawTensor, SparseTensor
@@ -19,6 +20,16 @@ from onnx_ghn.onnx_io.tensors import AbsentTensor, FillTensor, RawTensor, Sparse
 __all__ = ["Kind", "StoredTensor", "stored_tensors"]
 
 _MAX_ELEMENTS = 1 << 58  # what numpy can at least describe
+#: What attributes of a Constant node hold, beside the tensor `value`.
+_CONSTANTS = {
+    "sparse_value": ir.AttributeType.SPARSE_TENSOR,
+    "value_float": ir.AttributeType.FLOAT,
+    "value_floats": ir.AttributeType.FLOATS,
+    "value_int": ir.AttributeType.INT,
+    "value_ints": ir.AttributeType.INTS,
+    "value_string": ir.AttributeType.STRING,
+    "value_strings": ir.AttributeType.STRINGS,
+}
 
 Kind = Literal["initializer", "input_default", "constant", "constant_of_shape", "function", "subgraph"]
 
@@ -131,23 +142,41 @@ def _in_graph(graph: ir.Graph) -> Iterator[tuple[ir.Value, ir.Node | None, ir.Te
 
 
 def _constant(node: ir.Node) -> ir.TensorProtocol | None:
-    """What a Constant node holds; None where it takes it from an attribute of its function."""
-    name = node.outputs[0].name
+    """What a Constant node holds; None where it takes it from an attribute of its function.
+
+    Raises:
+        ModelReadError: an attribute of it is of another type than its name says.
+    """
     for attribute in node.attributes.values():
         if attribute.is_ref():
             return None
-        value: Any = attribute.value
-        if attribute.name in ("value", "sparse_value"):
-            tensor: ir.TensorProtocol = value
-            return tensor
-        if attribute.name in ("value_float", "value_floats"):
-            return ir.Tensor(np.array(value, np.float32), name=name)
-        if attribute.name in ("value_int", "value_ints"):
-            return ir.Tensor(np.array(value, np.int64), name=name)
-        if attribute.name in ("value_string", "value_strings"):
-            strings = np.array(value, dtype=object)
-            return ir.StringTensor(strings, shape=ir.Shape(strings.shape), name=name)
+        if attribute.name == "value":
+            return attribute_tensor(attribute)
+        kind = _CONSTANTS.get(attribute.name)
+        if kind is None:
+            continue
+        if attribute.type != kind:
+            raise ModelReadError(
+                f"Constant node {node.name!r}: attribute {attribute.name!r} is of type {attribute.type}, not {kind}; "
+                "check the model with onnx.checker"
+            )
+        return _given(attribute, node.outputs[0].name)
     return None
+
+
+def _given(attribute: ir.Attr, name: str | None) -> ir.TensorProtocol:
+    """The tensor that one of the shorter attributes of a Constant node stands for."""
+    value: Any = attribute.value
+    match attribute.name:
+        case "sparse_value":
+            sparse: ir.TensorProtocol = value
+            return sparse
+        case "value_float" | "value_floats":
+            return ir.Tensor(np.array(value, np.float32), name=name)
+        case "value_int" | "value_ints":
+            return ir.Tensor(np.array(value, np.int64), name=name)
+    strings = np.array(value, dtype=object)
+    return ir.StringTensor(strings, shape=ir.Shape(strings.shape), name=name)
 
 
 def _filled(node: ir.Node) -> FillTensor | None:
