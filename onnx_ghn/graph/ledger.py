@@ -93,6 +93,7 @@ def complete(
         for name in (p.scale_name, p.zero_point_name)
         if name is not None
     }
+    met = _Uses()
     for name, tensor in stored.items():
         if name in ctx.parameters:
             continue
@@ -100,7 +101,7 @@ def complete(
         reason = scales.get(name) or known.made.get(name) or ""
         if not reason and (flat is None or name not in reached):
             reason = UNREACHED
-        uses = [] if reason or flat is None else _uses(flat)
+        uses = [] if reason or flat is None else met.of(flat)
         if not reason and flat is not None and name not in known.learned:
             reason = _why_constant(tensor, flat, uses)
         row = _row(tensor, uses, reason, certain=name in known.learned)
@@ -126,22 +127,40 @@ def _row(tensor: StoredTensor, uses: list[_Use], constant: str, *, certain: bool
     )
 
 
-def _uses(tensor: Tensor) -> list[_Use]:
-    """Where a tensor meets the data, through arithmetic on constants."""
-    found: list[_Use] = []
-    pending = [tensor]
-    seen = {tensor}
-    while pending:
-        tensor = pending.pop()
-        for op in tensor.consumers:
-            if not op.outputs or not all(output.is_const for output in op.outputs):
-                found += [_Use(op, index) for index, given in enumerate(op.inputs) if given is tensor]
+class _Uses:
+    """Where tensors meet the data, through arithmetic on constants. What lies behind a value is looked up once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Tensor, dict[_Use, None]] = {}
+
+    def of(self, tensor: Tensor) -> list[_Use]:
+        """The uses of a tensor; without any, it is an output."""
+        pending = [tensor]
+        while pending:  # depth first without recursion: constant arithmetic can be thousands of operators deep
+            value = pending[-1]
+            if value in self._known:
+                pending.pop()
                 continue
-            for output in op.outputs:
-                if output not in seen:
-                    seen.add(output)
-                    pending.append(output)
-    return found or [_Use(None)]
+            behind = [output for op in value.consumers if _is_constant(op) for output in op.outputs]
+            if unknown := [output for output in behind if output not in self._known]:
+                pending.extend(unknown)
+                continue
+            found = {
+                _Use(op, index): None
+                for op in value.consumers
+                if not _is_constant(op)
+                for index, given in enumerate(op.inputs)
+                if given is value
+            }
+            for output in behind:
+                found.update(self._known[output])
+            self._known[value] = found
+            pending.pop()
+        return list(self._known[tensor]) or [_Use(None)]
+
+
+def _is_constant(op: Op) -> bool:
+    return bool(op.outputs) and all(output.is_const for output in op.outputs)
 
 
 def _why_constant(stored: StoredTensor, tensor: Tensor, uses: list[_Use]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from onnx_ghn.graph.flat import Leaf, Op, Tensor
 from onnx_ghn.graph.folding import ints_of
@@ -19,6 +20,7 @@ _PIECE = frozenset({"Split", "Slice", "Gather"})
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Einsum", "FusedMatMul"})
 _NORMS = frozenset({"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"})
 _SQUARES = frozenset({"ReduceL2", "ReduceSumSquare", "ReduceSum", "LpNormalization"})
+_DIVISORS = frozenset({"Sqrt", "Reciprocal", "Rsqrt", "Pow"})
 _RESHAPE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
@@ -31,13 +33,22 @@ def leaves(value: Tensor) -> list[Leaf]:
             pending.pop()
             continue
         op = tensor.producer
-        inputs = [t for t in op.inputs if t is not None and t.leaves is None] if op is not None else []
+        inputs = [t for t in _giving(op) if t is not None and t.leaves is None] if op is not None else []
         if tensor.is_const and tensor.stored is None and inputs:
             pending.extend(inputs)
         else:
             tensor.leaves = _leaves(tensor)
             pending.pop()
     return list(value.leaves or ())
+
+
+def _giving(op: Op) -> Sequence[Tensor | None]:
+    """The inputs whose leaves are those of an operator's output: shapes and axes beside the first are not."""
+    joins = op.op_type == "Concat" or not (
+        op.domain == "onnx_ghn"
+        or op.op_type in _SAME | _RESHAPE | _PIECE | _DIVISORS | {"DequantizeLinear", "Transpose"}
+    )
+    return op.inputs if joins else op.inputs[:1]
 
 
 def _leaves(value: Tensor) -> list[Leaf]:
@@ -65,7 +76,7 @@ def _leaves(value: Tensor) -> list[Leaf]:
             for leaf in (given.leaves or ()) if given is not None else ():
                 joined.setdefault(leaf.tensor.name, leaf)
         return [dataclasses.replace(leaf, whole=False) for leaf in joined.values()]
-    if op.op_type in ("Sqrt", "Reciprocal", "Rsqrt", "Pow"):
+    if op.op_type in _DIVISORS:
         return [dataclasses.replace(leaf, divisor=True) for leaf in inner]
     # Arithmetic (weight standardisation, weight norm, scaled learning rates): the widest operand first.
     operands = [_entering(leaf, op, 0) for leaf in inner]

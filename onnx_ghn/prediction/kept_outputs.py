@@ -66,6 +66,7 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | Unmeas
     """
     from onnx_ghn.onnx_io import stored_tensors, write_model
     from onnx_ghn.onnx_io.copying import copy_model
+    from onnx_ghn.passes.joined_constants import check_joined_constants
     from onnx_ghn.runtime import open_session, run_session
 
     if importlib.util.find_spec("onnxruntime") is None:
@@ -93,6 +94,7 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | Unmeas
             feeds = next(iter(input_batches(types, shapes, "noise", seed, batch)))
             for number, each in enumerate((model, donor)):
                 path = Path(folder) / f"{number}.onnx"
+                check_joined_constants(each)
                 write_model(copy_model(each), path, external=True, scratch=True)
                 outputs = [each.graph.outputs[0].name or ""]
                 # Inputs go by their places: two frameworks call them differently.

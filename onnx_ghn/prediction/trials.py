@@ -74,6 +74,7 @@ class Trials:
         from onnx_ghn.passes.arithmetic_statistics import UseBatchStatisticsInArithmetic
         from onnx_ghn.passes.batch_statistics import UseBatchStatistics
         from onnx_ghn.passes.free_batch import FreeBatch
+        from onnx_ghn.passes.joined_constants import check_joined_constants
         from onnx_ghn.passes.measuring import mark_stored
         from onnx_ghn.passes.output_scales import MeasureScales
         from onnx_ghn.runtime import open_session
@@ -84,6 +85,7 @@ class Trials:
             from onnx_ir.passes.common import InlinePass
 
             InlinePass()(copy)
+        check_joined_constants(copy)
         factors = correct.call(copy).factors if correct is not None else {}
         scales = MeasureScales(operators=correct is None).call(copy)
         shapes = FreeBatch().call(copy).shapes

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from graph_models import Net
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_ghn.graph import ComputationGraph, Role
+from onnx_ghn.graph import ComputationGraph, Role, ledger, weights
 from onnx_ghn.graph.builder import build_graph
 from onnx_ghn.inspection import inspect_model
 from onnx_ghn.onnx_io import read_model, stored_tensors
@@ -298,3 +299,32 @@ def test_rows_of_real_files_add_up(tmp_path: Path) -> None:
         rows = [*graph.parameters, *graph.uncertain, *graph.constants]
         assert sorted(row.name for row in rows) == sorted(opened.stored), file
         assert sum(row.size for row in rows) == sum(int(np.prod(t.shape)) for t in opened.stored.values()), file
+
+
+def test_long_arithmetic_on_constants_is_walked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step was walked from each stored tensor, and made lists of all tensors before it: files took seconds."""
+    n, visits = 400, []
+    net = Net()
+    deep = net.number([4, 4], np.int64)
+    for _ in range(n):
+        deep = net.op("Add", deep, net.number([0], np.int64))
+    y = net.op("Reshape", net.weight(4, 4, name="w"), deep)
+    model = net.model(net.linear(net.op("MatMul", net.input(2, 4), y), 4, 4, "last"))
+    for module, name in ((ledger, "_is_constant"), (weights, "_leaves")):
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda it, of=function: (visits.append(it), of(it))[1])
+    graph = build_graph(model)
+    assert len(visits) < 10 * n
+    assert sum("whole numbers" in p.reason for p in graph.constants) == n + 1
+    assert "w" in {p.name for p in graph.parameters}
+
+
+def test_uses_behind_a_fork_are_found_from_each_side() -> None:
+    """Two constants meet in a sum that two operators read, one of them through a further constant."""
+    net = Net()
+    x = net.input(2, 4)
+    both = net.op("Add", net.weight(4, name="a"), net.weight(4, name="b"))
+    y = net.op("Mystery", net.op("Mystery", x, both), net.op("Neg", both))
+    graph = build_graph(net.model(y))
+    rows = {p.name: p.op for p in (*graph.parameters, *graph.uncertain, *graph.constants)}
+    assert rows == {"a": "Mystery", "b": "Mystery"}
