@@ -33,6 +33,7 @@ from example_models.torch_models import (
     bert_like,
     detector_fpn,
     gpt_like,
+    llama_cache,
     lstm_text,
     resnet18_cifar10,
     resnet50_torch_dynamo,
@@ -81,6 +82,7 @@ TABLE = tuple(
         (lstm_text, "torch", f"Embedding, bidirectional LSTM, Linear; {TORCH_OLD}"),
         (bert_like, "torch", f"transformers BERT classifier, small; {TORCH_NEW}"),
         (gpt_like, "torch", f"transformers GPT-2, small; {TORCH_NEW}"),
+        (llama_cache, "torch", f"transformers Llama, small, with a key-value cache as optimum names it; {TORCH_NEW}"),
         (mobilenet_keras, "keras", "keras.applications MobileNetV2; Model.export (tf2onnx)"),
         (convnet_flax, "flax", "Flax nnx ResNet and ConvNeXt blocks; jax2onnx"),
         (resnet18_paddle, "paddle", "paddle.vision ResNet-18; paddle2onnx.export"),
@@ -105,8 +107,8 @@ def seed(framework: str) -> None:
 
 
 def random_input(value: onnxruntime.NodeArg, rng: np.random.Generator) -> np.ndarray:
-    """Draw an input for an onnxruntime graph input; free dimensions are 1, integers 0 or 1."""
-    shape = [dim if isinstance(dim, int) else 1 for dim in value.shape]
+    """Draw an input for an onnxruntime graph input; free dimensions are 1 (totals 2), integers 0 or 1."""
+    shape = [dim if isinstance(dim, int) else 1 + str(dim).startswith("total") for dim in value.shape]
     if value.type == "tensor(int64)":
         return rng.integers(0, 2, shape)
     return rng.standard_normal(shape, dtype="float32")

@@ -131,6 +131,10 @@ def random_feed(runtime: Any, batch: int = 2, free: int = 32, seed: int = 0) -> 
     feed = {}
     for value in runtime.get_inputs():
         shape = [dim if isinstance(dim, int) else (free if i else batch) for i, dim in enumerate(value.shape)]
+        # A mask over cached and new tokens is as long as both.
+        shape = [
+            2 * size if str(dim).startswith("total") else size for dim, size in zip(value.shape, shape, strict=True)
+        ]
         if value.type in types:
             feed[value.name] = rng.standard_normal(shape).astype(types[value.type])
         else:

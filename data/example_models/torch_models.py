@@ -226,3 +226,54 @@ def gpt_like(path: Path) -> None:
     )
     texts = {"input_ids": torch.randint(0, 1000, (1, 32))}
     export_logits(GPT2LMHeadModel(config), texts, path)
+
+
+def llama_cache(path: Path) -> None:
+    """Export a two-layer Llama with its key-value cache as inputs and outputs, under the names that optimum gives."""
+    import torch
+    from torch import nn
+    from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=1000,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+    )
+    n_layers, n_heads, width = 2, 2, 32  # of the cache: two heads serve the four of the queries
+
+    class Decoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = LlamaForCausalLM(config)
+
+        def forward(self, ids: Tensor, mask: Tensor, positions: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
+            cache = DynamicCache(config=config)
+            for layer in range(n_layers):
+                cache.update(past[2 * layer], past[2 * layer + 1], layer)
+            found = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache)
+            present = [tensor for layer in found.past_key_values.layers for tensor in (layer.keys, layer.values)]
+            return found.logits, *present
+
+    pairs = [f"{layer}.{kind}" for layer in range(n_layers) for kind in ("key", "value")]
+    pasts, presents = [f"past_key_values.{pair}" for pair in pairs], [f"present.{pair}" for pair in pairs]
+    batch, new, cached = 2, 3, 5
+    texts = {
+        "input_ids": torch.randint(0, config.vocab_size, (batch, new)),
+        "attention_mask": torch.ones(batch, cached + new, dtype=torch.int64),
+        "position_ids": torch.arange(cached, cached + new).expand(batch, new),
+    }
+    symbols = ("batch_size", "sequence_length", "past_sequence_length", "total_sequence_length")
+    of_batch, of_new, of_past, of_all = map(torch.export.Dim, symbols)
+    is_new, is_past = {0: of_batch, 1: of_new}, {0: of_batch, 2: of_past}
+    export_dynamo(
+        Decoder(),
+        (*texts.values(), *(torch.randn(batch, n_heads, cached, width) for _ in pairs)),
+        path,
+        input_names=[*texts, *pasts],
+        output_names=["logits", *presents],
+        dynamic_shapes=(is_new, {0: of_batch, 1: of_all}, is_new, tuple(is_past for _ in pairs)),
+    )

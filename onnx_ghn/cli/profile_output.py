@@ -115,6 +115,9 @@ def print_profile(report: ProfileReport, top: int) -> None:
     for model, points in sides:
         if points:
             print_table(out, tables.latency_table(points, os.path.basename(model) if len(sides) > 1 else ""))
+    for model, points in sides:
+        if any(entry.generation is not None for entry in points):
+            print_table(out, tables.generation_table(points, os.path.basename(model) if len(sides) > 1 else ""))
     for entry in (entry for _, points in sides for entry in points if entry.lengths is not None):
         say(tables.lengths_line(entry))
     notes = sorted({note for _, points in sides for point in points for note in point.notes})

@@ -13,6 +13,7 @@ from onnx_ghn.profiling.report import Comparison, Machine, Operator, OperatorPro
 
 __all__ = [
     "comparison_table",
+    "generation_table",
     "latency_table",
     "lengths_line",
     "machine_line",
@@ -45,8 +46,10 @@ def latency_table(points: Sequence[PointResult], title: str = "") -> Table:
             ("threads", "threads"),
             ("inter_threads", "inter-op"),
             ("streams", "streams"),
+            ("context", "context"),
         )
         if name == "threads"
+        or (name == "context" and points[0].point.context is not None)
         or len({getattr(entry.point, name) for entry in points}) > 1
         or (name in ("inter_threads", "streams") and getattr(points[0].point, name) > 1)
         or (name == "provider" and points[0].point.provider != "CPUExecutionProvider")
@@ -96,6 +99,34 @@ def latency_table(points: Sequence[PointResult], title: str = "") -> Table:
         between = f"{min(n_runs):,}" if min(n_runs) == max(n_runs) else f"{min(n_runs):,} to {max(n_runs):,}"
         table.caption = f"times in ms, of {between} runs{few}"
         table.caption_justify = "left"
+    return table
+
+
+def generation_table(points: Sequence[PointResult], title: str = "") -> Table:
+    """Prefill and decoding apart, a row for each point that generated text."""
+    of_prompt = ("threads", "batch", "context", "first token", "p95", "prefill", "tokens/s ")
+    of_tokens = ("decode", "p95 ", "tokens/s", "whole", "cache", "at the end")
+    table = new_table(("provider", "left"), *((name, "right") for name in of_prompt + of_tokens), title=title)
+    for entry in points:
+        found, point = entry.generation, entry.point
+        if found is None:
+            continue
+        times = found.time_to_first_token_ms, found.time_to_first_token_p95_ms, found.prefill_ms
+        table.add_row(
+            point.provider.removesuffix("ExecutionProvider"),
+            *(str(value) for value in (point.threads, point.batch or 1, found.context)),
+            *map(_ms, times),
+            "" if found.prefill_tokens_per_s is None else f"{found.prefill_tokens_per_s:,.0f}",
+            _ms(found.decode_p50_ms),
+            _ms(found.decode_p95_ms),
+            f"{found.decode_tokens_per_s:,.1f}",
+            _ms(found.total_p50_ms),
+            si(found.cache_bytes, "B"),
+            si(found.cache_bytes_at_end, "B"),
+        )
+    last = next(entry.generation for entry in reversed(points) if entry.generation is not None)
+    table.caption = f"times in ms; {last.new_tokens} tokens behind each prompt, the most probable ones"
+    table.caption_justify = "left"
     return table
 
 

@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping
 
-from onnx_ghn.profiling.report import Latency, Memory, Operator, PointResult, ProfileReport
+from onnx_ghn.profiling.report import Generation, Latency, Memory, Operator, PointResult, ProfileReport
 from onnx_ghn.profiling.settings import Point
 
 __all__ = ["operators_csv", "points_csv", "trace_json"]
@@ -55,8 +55,8 @@ def _point_row(point: PointResult) -> dict[str, object]:
     row = _place(point)
     row["inputs"] = " ".join(f"{info.name}:{'x'.join(map(str, info.shape))}" for info in point.inputs)
     row["session_creation_ms"] = point.session_creation_ms
-    for kind, part in ((Latency, point.latency), (Memory, point.memory)):
-        names = [field.name for field in dataclasses.fields(kind) if field.name != "samples_ms"]
+    for kind, part in ((Latency, point.latency), (Memory, point.memory), (Generation, point.generation)):
+        names = [field.name for field in dataclasses.fields(kind) if field.name not in ("samples_ms", "context")]
         row |= {name: None if part is None else getattr(part, name) for name in names}
     row["recorded_run_ms"] = getattr(point.operators, "run_ms", None)
     whole = ("operators_ms", "coverage", "macs", "flops", "parameters", "parameter_bytes", "bytes", "estimate_ms")

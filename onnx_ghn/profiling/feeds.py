@@ -11,17 +11,17 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError
 from onnx_ghn.input_files import read_inputs
 from onnx_ghn.limits import gib, memory_bytes
+from onnx_ghn.profiling.cache_inputs import cache_inputs
 from onnx_ghn.profiling.lengths import typical_sizes
+from onnx_ghn.profiling.random_arrays import FLOATS, INTEGERS, random_array
 from onnx_ghn.profiling.settings import Point, Settings
-from onnx_ghn.profiling.sizing import candidate_shapes, described
+from onnx_ghn.profiling.sizing import candidate_shapes, check_shapes, described
 from onnx_ghn.profiling.specs import InputSpec
 
 __all__ = ["Array", "Feed", "Inputs", "candidate_feeds", "point_feeds", "point_inputs", "random_feed"]
 
 Feed = dict[str, Array]
 Inputs = Mapping[str, tuple[str, tuple[int, ...]]]  # by name: numpy's name of the type, and shape
-_FLOATS = ("float16", "float32", "float64")
-_INTEGERS = tuple(f"{sign}{bits}" for sign in ("int", "uint") for bits in (8, 16, 32, 64))
 
 
 def candidate_feeds(
@@ -54,7 +54,11 @@ def candidate_feeds(
 
 
 def point_feeds(specs: Sequence[InputSpec], point: Point, settings: Settings) -> Iterator[tuple[Feed, tuple[str, ...]]]:
-    """The feeds of a point; see `candidate_feeds`. Where lengths are drawn, their median."""
+    """The feeds of a point; see `candidate_feeds`. Where lengths are drawn, their median; where a point has a context,
+    one token behind a cache of so many."""
+    context = _context_feed(specs, point, settings)
+    if context is not None:
+        return iter([(context, ())])
     shapes, sizes = _asked(specs, point, settings)
     return candidate_feeds(
         specs, batch=point.batch, shapes=shapes, sizes=sizes, file=settings.inputs, seed=settings.seed
@@ -63,7 +67,7 @@ def point_feeds(specs: Sequence[InputSpec], point: Point, settings: Settings) ->
 
 def point_inputs(specs: Sequence[InputSpec], point: Point, settings: Settings) -> Iterator[Inputs]:
     """Types and shapes of what `point_feeds` gives, of which nothing is drawn. Raises as it does."""
-    if settings.inputs is not None:
+    if settings.inputs is not None or point.context is not None:
         for feed, _ in point_feeds(specs, point, settings):
             yield {name: (str(array.dtype), array.shape) for name, array in feed.items()}
         return
@@ -71,6 +75,20 @@ def point_inputs(specs: Sequence[InputSpec], point: Point, settings: Settings) -
     for sized in candidate_shapes(specs, batch=point.batch, shapes=shapes, sizes=sizes):
         _check_drawable(specs, sized.shapes)
         yield {spec.name: (spec.dtype, sized.shapes[spec.name]) for spec in specs}
+
+
+def _context_feed(specs: Sequence[InputSpec], point: Point, settings: Settings) -> Feed | None:
+    """One token behind a cache, where the point has a context."""
+    if point.context is None:
+        return None
+    cache = cache_inputs(specs)
+    if cache is None:
+        raise OptionError(
+            f"`context` {point.context}: the model takes no tokens with a key-value cache; its inputs are "
+            f"{described(specs)}"
+        )
+    check_shapes(specs, {}, dict(point.sizes))
+    return cache.feed(point.context, 1, batch=point.batch or 1, sizes=dict(point.sizes), seed=settings.seed)
 
 
 def _asked(
@@ -88,18 +106,7 @@ def random_feed(specs: Sequence[InputSpec], sizes: Mapping[str, tuple[int, ...]]
     """Random inputs: standard normal floats; integers below the rows of the table that they index, else 0 and 1."""
     _check_drawable(specs, sizes)
     rng = np.random.default_rng(seed)
-    feed: Feed = {}
-    for spec in specs:
-        shape = sizes[spec.name]
-        if spec.dtype == "bool":
-            feed[spec.name] = rng.integers(0, 2, shape).astype(np.bool_)
-        elif spec.dtype in _INTEGERS:
-            dtype = np.dtype(spec.dtype)
-            upper = min(spec.upper or 2, int(np.iinfo(dtype).max) + 1)
-            feed[spec.name] = rng.integers(0, upper, shape).astype(dtype)
-        else:
-            feed[spec.name] = rng.standard_normal(shape).astype(spec.dtype)
-    return feed
+    return {spec.name: random_array(rng, spec, sizes[spec.name]) for spec in specs}
 
 
 def _check_drawable(specs: Sequence[InputSpec], sizes: Mapping[str, tuple[int, ...]]) -> None:
@@ -109,7 +116,7 @@ def _check_drawable(specs: Sequence[InputSpec], sizes: Mapping[str, tuple[int, .
         shapes = ", ".join(f"{name} {list(size)}" for name, size in sizes.items())
         raise OptionError(f"inputs {shapes} need {gib(needed_bytes)}, more than half of this machine's memory")
     for spec in specs:
-        if spec.dtype not in ("bool", *_INTEGERS, *_FLOATS):
+        if spec.dtype not in ("bool", *INTEGERS, *FLOATS):
             raise OptionError(
                 f"input {spec.name!r} is of type {spec.dtype}, which numpy cannot feed; give an input file in `inputs`"
             )

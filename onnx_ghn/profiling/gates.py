@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Union, get_args, get_origin, get_type_hints
 from onnx_ghn.errors import OptionError, did_you_mean
 from onnx_ghn.profiling.report import (
     Check,
+    Generation,
     Latency,
     LengthProfile,
     Machine,
@@ -33,6 +34,7 @@ __all__ = ["Gates", "figures", "held"]
 
 _SECTIONS: dict[str, type] = {
     "latency": Latency,
+    "generation": Generation,
     "lengths": LengthProfile,
     "memory": Memory,
     "operators": OperatorProfile,
@@ -103,7 +105,9 @@ class Gates(_Settings):
         """The file that `fail_slower_than` names; None where it names none, and the other model is the baseline."""
         return None if self.fail_slower_than is None else self.fail_slower_than[0] or None
 
-    def check(self, settings: Settings, estimate: bool, has_other: bool, together: bool = False) -> None:
+    def check(
+        self, settings: Settings, estimate: bool, has_other: bool, together: bool = False, generates: bool = False
+    ) -> None:
         """Refuse what the measurement would not tell.
 
         Args:
@@ -111,6 +115,7 @@ class Gates(_Settings):
             estimate: nothing is run.
             has_other: another model is measured in turn.
             together: points share a process.
+            generates: points have a context.
 
         Raises:
             OptionError: a figure that is not measured, or too few runs for an interval.
@@ -119,10 +124,12 @@ class Gates(_Settings):
         for option in ("fail_above", "fail_below"):
             for name, _ in getattr(self, option):
                 section = known[name][0]
-                if estimate and section in ("latency", "memory", "lengths"):
+                if estimate and section in ("latency", "memory", "lengths", "generation"):
                     raise OptionError(f"`{option}` {name}: an estimate does not measure it; leave `estimate` out")
                 if section == "memory" and together:
                     raise OptionError(f"`{option}` {name}: points share a process; set `one_session` to False")
+                if section == "generation" and not generates:
+                    raise OptionError(f"`{option}` {name}: no text is generated; set `context`")
                 if section == "lengths" and settings.lengths is None:
                     raise OptionError(f"`{option}` {name}: no lengths are drawn; name a file in `lengths`")
                 if section in ("operators", "machine") and not (settings.operators or estimate):

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 from onnx_ghn._version import __version__
 from onnx_ghn.installed_runtime import require_onnxruntime
 from onnx_ghn.limits import available_cores
+from onnx_ghn.profiling.devices import device_of
 from onnx_ghn.profiling.report import Machine
 from onnx_ghn.profiling.sessions import one_line_failures, timed_session
 from onnx_ghn.profiling.settings import Point, Settings
@@ -30,7 +31,6 @@ _MEMORY_ELEMENTS = 1 << 24  # 64 MiB an array, three arrays
 _CACHE_ELEMENTS = 1 << 15  # 128 KiB an array for each thread
 _CHAIN = 64  # operators that do nothing
 _SECONDS = 0.4  # for each figure
-_DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda", "ROCMExecutionProvider": "rocm"}
 
 
 def measure_machine(provider: str, threads: int) -> Machine:
@@ -115,15 +115,15 @@ def _best(model: bytes, shapes: dict[str, tuple[int, ...]], point: Point, settin
     import onnxruntime
 
     session, _ = timed_session(model, point, settings)
-    device = _DEVICES.get(point.provider, "cpu")
+    device, number = device_of(point.provider)
     binding = session.io_binding()
     arrays = {name: np.full(shape, 1.0, np.float32) for name, shape in shapes.items()}
     with one_line_failures("the machine's peak cannot be measured"):
         for name, array in arrays.items():
-            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, device, 0))
+            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, device, number))
         first = next(iter(shapes.values()))
         binding.bind_ortvalue_output(
-            "y", onnxruntime.OrtValue.ortvalue_from_shape_and_type(first, np.float32, device, 0)
+            "y", onnxruntime.OrtValue.ortvalue_from_shape_and_type(first, np.float32, device, number)
         )
 
         def run() -> None:

@@ -26,7 +26,7 @@ from onnx_ghn.profiling.timing import summary, time_runs
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["Runnable", "estimate_point", "infos", "measure_point", "open_runnable", "timed_point"]
+__all__ = ["Runnable", "busy_note", "estimate_point", "infos", "measure_point", "open_runnable", "timed_point"]
 
 _UNDISTURBED = 0.9  # processor time over wall time; an undisturbed thread has 1
 
@@ -117,9 +117,7 @@ def timed_point(
         streams=point.streams,
     )
     latency = summary(timing, batch, runnable.first_ns)
-    busy = latency.cpu_s / latency.wall_s
-    if point.provider == "CPUExecutionProvider" and busy < _UNDISTURBED:
-        notes = (*notes, f"the machine is busy: this process had a processor for {busy:.0%} of the time")
+    notes = (*notes, *busy_note(point, timing.cpu_ns, timing.wall_ns))
     if of_lengths is not None:
         notes = (*notes, f"operators are those of {of_lengths.typical}, the median of the lengths that are drawn")
     return PointResult(
@@ -132,6 +130,13 @@ def timed_point(
         lengths=None if of_lengths is None else of_lengths.profile(settings.warmup, latency.wall_s, batch),
         machine=machine,
     )
+
+
+def busy_note(point: Point, cpu_ns: int, wall_ns: int) -> list[str]:
+    """A note where other processes had the processor."""
+    if point.provider != "CPUExecutionProvider" or cpu_ns >= _UNDISTURBED * wall_ns:
+        return []
+    return [f"the machine is busy: this process had a processor for {cpu_ns / wall_ns:.0%} of the time"]
 
 
 def estimate_point(

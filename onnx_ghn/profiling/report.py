@@ -11,6 +11,7 @@ from onnx_ghn.profiling.settings import Point, Settings
 __all__ = [
     "Check",
     "Comparison",
+    "Generation",
     "Latency",
     "LengthProfile",
     "Machine",
@@ -57,6 +58,26 @@ class Latency:
     runs_per_s: float
     items_per_s: float  # runs_per_s × batch
     samples_ms: tuple[float, ...]  # in order of time; beyond 5000, evenly spaced ones
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """Text generated token by token. The point's `latency` is that of the tokens after the first, one run each."""
+
+    context: int  # tokens of the prompt
+    new_tokens: int
+    n_generations: int
+    prefill_ms: float | None  # p50 of the run over the prompt; None where the file cannot do it
+    prefill_tokens_per_s: float | None  # of all items of the batch
+    time_to_first_token_ms: float | None  # p50: the prefill, making its inputs, and choosing the token
+    time_to_first_token_p95_ms: float | None
+    decode_p50_ms: float  # of a token after the first: making inputs, the run, and choosing the token
+    decode_p95_ms: float
+    decode_tokens_per_s: float  # of all items of the batch
+    total_p50_ms: float  # of a whole generation
+    cache_bytes: int  # behind the prompt
+    cache_bytes_at_end: int
+    cache_bytes_per_token: float  # of all items of the batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +176,7 @@ class PointResult:
     session_creation_ms: float | None = None
     session_shared: bool = False  # the session is that of an earlier point, and so is the time of its creation
     latency: Latency | None = None
+    generation: Generation | None = None  # where the point has a context
     lengths: LengthProfile | None = None  # where sizes are drawn
     memory: Memory | None = None  # None where several points share a process
     operators: OperatorProfile | None = None

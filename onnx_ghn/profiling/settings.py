@@ -27,9 +27,10 @@ class Point:
     optimization: str = "all"
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()  # of inputs, where they differ from point to point
     sizes: tuple[tuple[str, int], ...] = ()  # of symbols
+    context: int | None = None  # tokens of the prompt of a model with a key-value cache; None: it is run as it is
 
     def __post_init__(self) -> None:
-        for name in ("batch", "threads", "inter_threads", "streams"):
+        for name in ("batch", "threads", "inter_threads", "streams", "context"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise OptionError(f"`{name}` {value}: must be 1 or more")
@@ -44,6 +45,7 @@ class Point:
         """The point in a few words, for messages and legends."""
         parts = [self.provider.removesuffix("ExecutionProvider"), f"{self.threads} threads"]
         parts += [f"batch {self.batch}"] if self.batch is not None else []
+        parts += [f"context {self.context}"] if self.context is not None else []
         parts += [f"{name} {'×'.join(map(str, shape)) or 'scalar'}" for name, shape in self.shapes]
         parts += [f"{name} {size}" for name, size in self.sizes]
         parts += [f"{self.inter_threads} inter-op"] if self.inter_threads > 1 else []
@@ -81,6 +83,13 @@ class Axes(_Settings):
         form="named_sizes",
         metavar="SYMBOL=N,…",
     )
+    context: tuple[int, ...] = setting(
+        (),
+        "Prompt lengths of a model with a key-value cache, whose prefill and decoding are measured apart (default: 128 "
+        "where the file has one).",
+        form="numbers",
+        metavar="N,…",
+    )
     one_session: bool | None = setting(
         None,
         "Measure points that differ in shapes alone in one session, which leaves their memory out (default: where "
@@ -110,6 +119,7 @@ class Settings(_Settings):
     timeout_s: float = setting(
         600.0, "Seconds after which a point is given up.", option="--timeout", above=0, below=math.inf
     )
+    new_tokens: int = setting(32, "Tokens to generate behind each prompt of --context.", least=2)
     pin: tuple[int, ...] = setting((), "Run on these cores only, such as 0,1 or 0-3.", form="cores", metavar="CORES")
     custom_op_libraries: tuple[str, ...] = setting(
         (),

@@ -33,6 +33,7 @@ class InputSpec:
     dims: tuple[int | None, ...]  # None for a free dimension
     upper: int | None = None  # rows of the smallest table that its values index
     symbols: tuple[str | None, ...] = ()  # names of free dimensions, None elsewhere; empty where none has one
+    role: str = ""  # "last" or "total": a length that GroupQueryAttention reads
 
     def symbol(self, axis: int) -> str | None:
         """The name of a free dimension, if it has one."""
@@ -104,7 +105,16 @@ def _input(value: ir.Value, tables: _Tables) -> InputSpec:
     names = tuple(as_symbol(dim.value) if isinstance(dim, ir.SymbolicDim) else None for dim in value.shape)
     kind = "string" if value.dtype == ir.DataType.STRING else value.dtype.numpy().name
     upper = _upper(value, tables) if value.dtype.is_integer() else None
-    return InputSpec(value.name or "", kind, dims, upper, names if any(names) else ())
+    return InputSpec(value.name or "", kind, dims, upper, names if any(names) else (), _length_role(value))
+
+
+def _length_role(value: ir.Value) -> str:
+    """What of com.microsoft's GroupQueryAttention an input is: its sixth counts all tokens less one, its seventh all.
+
+    https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#commicrosoftgroupqueryattention
+    """
+    places = {use.idx for use in value.uses() if use.node.op_type == "GroupQueryAttention"}
+    return "last" if 5 in places else "total" if 6 in places else ""
 
 
 def _upper(value: ir.Value, tables: _Tables) -> int | None:

@@ -12,8 +12,10 @@ from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.limits import available_cores
 from onnx_ghn.profiling import pairs, processes
 from onnx_ghn.profiling.baseline import Baseline, read_baseline
+from onnx_ghn.profiling.cache_inputs import cache_inputs
 from onnx_ghn.profiling.feeds import point_inputs
 from onnx_ghn.profiling.gates import Gates, held
+from onnx_ghn.profiling.generating import measure_generation
 from onnx_ghn.profiling.machine import measure_machine, system_info
 from onnx_ghn.profiling.measuring import estimate_point, measure_point
 from onnx_ghn.profiling.points import groups, sweep_points
@@ -28,6 +30,7 @@ from onnx_ghn.scratch import scratch_folder
 __all__ = ["profile"]
 
 T = TypeVar("T")
+_CONTEXT = 128  # tokens of a prompt
 Progress = Callable[[str, int, int], None]  # what is measured, jobs done, jobs in all
 
 
@@ -42,6 +45,7 @@ def profile(
     optimization: Sequence[str] = ("all",),
     shapes: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
     size: Sequence[tuple[str, Sequence[int]]] = (),
+    context: Sequence[int] = (),
     one_session: bool | None = None,
     settings: Settings | None = None,
     against: str | os.PathLike[str] | None = None,
@@ -60,6 +64,9 @@ def profile(
         shapes: of inputs, by name, several each: all inputs with several change together, from point to point. Those
             of `settings` are the same at each point.
         size: symbols of the inputs' shapes with their sizes; equal symbols have equal sizes in all inputs.
+        context: prompt lengths of a model with a key-value cache: text is generated behind each, and
+            `PointResult.generation` has prefill and decoding apart. By default 128 where the model has a cache and
+            neither `shapes`, `size` nor `settings` say what to run it on.
         one_session: measure points that differ in batch, shapes and sizes alone in one process and session, which
             leaves `memory` out; by default, where `shapes` or `size` has several values.
         settings: how to measure; see `Settings`.
@@ -82,21 +89,25 @@ def profile(
         raise OptionError("comparing outputs needs a second model: `against`")
     if estimate and against is not None:
         raise OptionError("an estimate runs nothing, so there is nothing to compare: leave `against` out")
+    for library in settings.custom_op_libraries:
+        if not os.path.isfile(library):
+            raise OptionError(f"`custom_op_libraries`: {library} is no file")
+    specs = [model_spec(file, allow_absent=estimate) for file in (path, against) if file is not None]
     axes = (
         [provider_name(name) for name in provider],
         optimization,
         threads or (len(settings.pin or available_cores()),),
         inter_threads,
         streams,
+        context or _contexts(specs, settings, bool(shapes or size)),
         batch or (None,),
     )
     points, several = sweep_points(axes, shapes or {}, size)
-    together = (several if one_session is None else one_session) and not estimate
-    gates.check(settings, estimate, against is not None, together)
-    for library in settings.custom_op_libraries:
-        if not os.path.isfile(library):
-            raise OptionError(f"`custom_op_libraries`: {library} is no file")
-    specs = [model_spec(file, allow_absent=estimate) for file in (path, against) if file is not None]
+    generates = points[0].context is not None
+    if generates:
+        _check_generation(points, settings, one_session)
+    together = (several if one_session is None else one_session) and not estimate and not generates
+    gates.check(settings, estimate, against is not None, together, generates)
     for spec in specs:
         check_shapes(spec.inputs, settings.shapes, dict(points[0].sizes))
         for point in {(point.batch, point.shapes, point.sizes): point for point in points}.values():
@@ -127,6 +138,31 @@ def profile(
         interrupted=interrupted,
         trace_events=tuple(sweep.events),
     )
+
+
+def _contexts(specs: Sequence[ModelSpec], settings: Settings, is_shaped: bool) -> Sequence[int | None]:
+    """The context where none is asked for: of models that all have a cache and are not said to run on anything else."""
+    is_told = is_shaped or settings.shapes or settings.inputs is not None or settings.lengths is not None
+    generates = not is_told and all(cache_inputs(spec.inputs) is not None for spec in specs)
+    return (_CONTEXT,) if generates else (None,)
+
+
+def _check_generation(points: Sequence[Point], settings: Settings, one_session: bool | None) -> None:
+    """Refuse what makes no sense where text is generated. Raises OptionError."""
+    several = [
+        name
+        for name, given in (
+            ("shapes", points[0].shapes or settings.shapes),
+            ("inputs", settings.inputs),
+            ("lengths", settings.lengths),
+            ("one_session", one_session),
+        )
+        if given
+    ]
+    if several:
+        raise OptionError(f"`context`: the prompt says what a run takes; leave `{several[0]}` out")
+    if any(point.streams > 1 for point in points):
+        raise OptionError("`context`: text is generated one after the other; leave `streams` out, or raise `batch`")
 
 
 def _check_baseline(
@@ -261,7 +297,8 @@ class _Sweep:
         arguments = spec.path, spec.inputs, point, self._settings, machine
         if self._estimate:
             return self._result(label, point, estimate_point, *arguments)
-        return self._result(label, point, measure_point, *arguments, self._trace)
+        measure = measure_point if point.context is None else measure_generation
+        return self._result(label, point, measure, *arguments, self._trace)
 
     def _machine(self, point: Point) -> Machine:
         """The machine's peak and bandwidth, measured once for each provider and number of threads."""

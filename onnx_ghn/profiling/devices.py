@@ -1,0 +1,12 @@
+"""Where the tensors of an execution provider lie, as I/O binding names it."""
+
+from __future__ import annotations
+
+__all__ = ["device_of"]
+
+_DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda", "ROCMExecutionProvider": "rocm"}
+
+
+def device_of(provider: str) -> tuple[str, int]:
+    """Its name and number: of providers that share the processor's memory, and of those not known here, the CPU's."""
+    return _DEVICES.get(provider, "cpu"), 0
