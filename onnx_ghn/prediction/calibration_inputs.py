@@ -76,7 +76,12 @@ def input_types(model: ir.Model) -> dict[str, str] | None:
 
 
 def input_batches(
-    types: Mapping[str, str], shapes: dict[str, list[int]], source: str | os.PathLike[str], seed: int, batch: int
+    types: Mapping[str, str],
+    shapes: dict[str, list[int]],
+    source: str | os.PathLike[str],
+    seed: int,
+    batch: int,
+    rows: Mapping[str, int] | None = None,
 ) -> Iterator[list[Feed]]:
     """Rounds of input batches, to be tried in turn: one batch of a good size, many of the size that the file declares
     (one sample where it declares none), then other sizes of what is free.
@@ -84,11 +89,12 @@ def input_batches(
     Args:
         types: of the inputs by name, as onnxruntime calls them.
         shapes: the declared shape of each input, 0 where a dimension is free.
-        source: "noise" (standard normal; integers 0 and 1), "synthetic" (drawn pictures for image inputs, noise for
-            others), a folder or zip archive of images for the first image input, or a file of samples for all inputs
-            (see `input_files.read_arrays`).
+        source: "noise" (standard normal; integers below `rows`), "synthetic" (drawn pictures for image inputs, noise
+            for others), a folder or zip archive of images for the first image input, or a file of samples for all
+            inputs (see `input_files.read_arrays`).
         batch: how many samples a batch has where the model lets us choose; fewer, where they are larger than half an
             image of 224 × 224.
+        rows: of the tables that integer inputs number, see `token_inputs.table_rows`; other integers are 0 and 1.
 
     Raises:
         OptionError: a folder or archive that is absent or holds no images, a model without an image input, samples
@@ -113,11 +119,14 @@ def input_batches(
     ranks = {len(shape) for shape in declared.values() if 0 in shape[1:]}
     for attempt in range(n_attempts(ranks, _FREE_DIMS)):
         sized = {name: _sized(shape, attempt) for name, shape in declared.items()}
-        yield [_feed(types, sized, batch, images, seed, 0, batch, drawn)]
+        yield [_feed(types, sized, batch, images, seed, 0, batch, drawn, rows or {})]
         if single < batch:
             count = batch // single
             total = count * single
-            yield [_feed(types, sized, single, images, seed + i, i * single, total, drawn) for i in range(count)]
+            yield [
+                _feed(types, sized, single, images, seed + i, i * single, total, drawn, rows or {})
+                for i in range(count)
+            ]
 
 
 def check_source(source: str | os.PathLike[str]) -> None:
@@ -158,6 +167,7 @@ def _feed(
     offset: int,
     total: int,
     drawn: bool,
+    rows: Mapping[str, int],
 ) -> Feed:
     """One batch: samples `offset` to `offset + batch` of `total`. Without images, pictures are drawn where wanted."""
     rng = np.random.default_rng(seed)
@@ -180,13 +190,18 @@ def _feed(
         elif np.issubdtype(dtype, np.floating):
             feed[name] = rng.standard_normal(sizes).astype(dtype)
         else:
-            feed[name] = rng.integers(0, 2, sizes).astype(dtype)
+            feed[name] = rng.integers(0, _most(dtype, rows.get(name, 2)), sizes).astype(dtype)
     if images is not None:
         raise OptionError(
             "calibration: the model has no image input (batch × 3 × height × width); use synthetic, "
             "or give samples in an .npz file"
         )
     return feed
+
+
+def _most(dtype: Any, rows: int) -> int:
+    """What integers stay below: the rows of their table, as far as the type has numbers for them."""
+    return rows if dtype is np.bool_ else min(rows, int(np.iinfo(dtype).max) + 1)
 
 
 def _is_image(sizes: list[int], dtype: Any) -> bool:

@@ -13,6 +13,7 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.limits import gib
 from onnx_ghn.prediction.calibration_inputs import input_batches, input_types
+from onnx_ghn.prediction.token_inputs import table_rows
 from onnx_ghn.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | Unmeas
     found = []
     try:
         with scratch_folder() as folder:
-            feeds = next(iter(input_batches(types, shapes, "noise", seed, batch)))
+            feeds = next(iter(input_batches(types, shapes, "noise", seed, batch, table_rows(donor))))
             for number, each in enumerate((model, donor)):
                 path = Path(folder) / f"{number}.onnx"
                 check_joined_constants(each)

@@ -15,6 +15,7 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.prediction.calibration_inputs import Feed, input_batches, input_types
 from onnx_ghn.prediction.options import DRAWN
+from onnx_ghn.prediction.token_inputs import table_rows
 from onnx_ghn.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Trials:
         self._batch = batch
         self._feeds: list[Feed] | None = None
         self._begun: _Begun | None = None
+        self._rows: dict[str, int] = {}
 
     def run(self, model: ir.Model, correct: CorrectScales | None = None) -> Trial:
         """Run a model, whose batch norms normalise by the statistics of the batch.
@@ -94,6 +96,8 @@ class Trials:
         wanted = list(dict.fromkeys((*norms.changes, *written.changes, *factors.values(), *scales.changes)))
         if not wanted:
             return Trial({}, {}, {}, {})
+        if self._feeds is None:
+            self._rows = table_rows(copy)
         if self._feeds is None and self._begun is None and str(self._source) in DRAWN:
             types = input_types(copy)
             if types is not None:
@@ -141,7 +145,7 @@ class Trials:
         raise RuntimeFailure(f"calibration: {failure}; choose `calibrate` none, or give images") from failure
 
     def _rounds(self, types: Mapping[str, str], shapes: dict[str, list[int]]) -> Iterator[list[Feed]]:
-        return input_batches(types, shapes, self._source, self._seed, self._batch)
+        return input_batches(types, shapes, self._source, self._seed, self._batch, self._rows)
 
 
 class _Begun:
