@@ -25,7 +25,8 @@ from racing.summary import BASELINE, Results, results
 from racing.tasks import TASKS
 
 from onnx_ghn.errors import OnnxGhnError
-from onnx_ghn.exporters.pytorch import LiveModule, to_model
+from onnx_ghn.exporters.pytorch import LiveModule
+from onnx_ghn.exporters.roundtrip import to_model
 from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.passes import open_model
 from onnx_ghn.prediction.features import ModelFeatures, model_features
