@@ -93,7 +93,7 @@ def inspect_model(
         inheritance = inheriting.inheritance_of(opened, flat, graph, options)
         origins = inheriting.origins_of(inheritance)
         notes += inheriting.inheritance_notes(inheritance, options, Unmeasured("an inspection runs nothing"))
-    choice = choose(options.policy, policy_file, name, opened.model, graph, opened.stored)
+    choice = choose(options, policy_file, name, opened.model, graph, opened.stored)
     planned = plan(graph, opened.stored, options, verdicts=choice.verdicts, origins=origins)
     decisions = [*planned, *uncertain_of(graph)]
     return Inspection(graph, CoverageReport(decisions, notes, constants_of(graph), choice, name))

@@ -179,7 +179,7 @@ def race_table(race: StartRace) -> Table:
     """Accuracy of each start after the steps of a race; the one that is written is bold."""
     title = f"after {race.steps:,} steps each, on {race.n_images:,} held-out images" if race.steps else ""
     table = new_table(
-        ("start", "left"), ("tensors predicted", "right"), ("top-1 %", "right"), ("", "left"), title=title
+        ("start", "left"), ("predicted", "right"), ("scaled", "right"), ("top-1 %", "right"), ("", "left"), title=title
     )
     for entrant in race.entrants:
         chosen = entrant.policy == race.chosen
@@ -187,7 +187,7 @@ def race_table(race: StartRace) -> Table:
         top1 = "" if entrant.top1 is None else f"{entrant.top1:.2f}"
         told = f"chosen, by more than {race.margin:.1f} points" if chosen and entrant.policy != "none" else ""
         told = "kept" if chosen and entrant.policy == "none" else told
-        table.add_row(
-            name, f"{entrant.n_predicted:,}", top1, told or printable(entrant.failure), style="bold" if chosen else ""
-        )
+        told = told or printable(entrant.failure)
+        counts = f"{entrant.n_predicted:,}", f"{entrant.n_scaled:,}"
+        table.add_row(name, *counts, top1, told, style="bold" if chosen else "")
     return table

@@ -45,6 +45,7 @@ class Entrant:
     Attributes:
         policy: of `predict`; `none` is the author's start.
         n_predicted: tensors that the GHN filled.
+        n_scaled: tensors that keep their start but for one factor each.
         top1: accuracy in percent on the held-out images after the race's steps; None where training failed.
         failure: why it did.
     """
@@ -53,6 +54,7 @@ class Entrant:
     n_predicted: int
     top1: float | None
     failure: str = ""
+    n_scaled: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +154,7 @@ def choose_start(
     if output is not None:
         predictions[chosen].save(output, force=force)
     entrants = tuple(
-        Entrant(policy, prediction.coverage.count("predicted"), *judged[policy])
+        Entrant(policy, prediction.coverage.count("predicted"), *judged[policy], n_scaled=prediction.coverage.n_scaled)
         for policy, prediction in predictions.items()
     )
     seconds = time.monotonic() - begun
@@ -162,12 +164,13 @@ def choose_start(
 def _candidates(
     source: str | os.PathLike[str], ghn: GHN | ArrayGHN, options: PredictOptions
 ) -> dict[PolicyName, Prediction]:
-    """The starts that differ in what is predicted, the author's first."""
+    """The starts that differ in what is predicted, or in whether layers are scaled, the author's first."""
     found: dict[PolicyName, Prediction] = {}
-    seen: list[frozenset[str]] = []
+    seen: list[frozenset[tuple[str, float]]] = []
     for policy in _POLICIES:
         prediction = predict(source, ghn=ghn, options=options, policy=policy)
-        filled = frozenset(e.parameter.name for e in prediction.coverage.entries if e.outcome == "predicted")
+        entries = prediction.coverage.entries
+        filled = frozenset((e.parameter.name, e.factor) for e in entries if e.outcome == "predicted" or e.factor != 1)
         if filled not in seen:
             seen.append(filled)
             found[policy] = prediction

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.json_types import Json
 from onnx_ghn.prediction.features import model_features, tensor_features
-from onnx_ghn.prediction.options import PolicyName
+from onnx_ghn.prediction.options import PolicyName, PredictOptions
 from onnx_ghn.prediction.policy import Policy, Verdict, read_policy
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Choice:
         name: the policy that applies: the one asked for, or `all` where the GHN comes with none.
         verdicts: on each parameter of the graph, in their order.
         told: why not everything is predicted, or, where nobody has measured what pays, why everything is.
-        unit_scales: whether layers are scaled to outputs of scale 1, where the user gives inputs.
+        unit_scales: whether layers are scaled to outputs of scale 1 on the inputs that there are.
     """
 
     name: PolicyName
@@ -45,7 +45,7 @@ class Choice:
 
 
 def choose(
-    name: PolicyName,
+    options: PredictOptions,
     policy_file: Path | None,
     ghn_name: str,
     model: ir.Model,
@@ -55,6 +55,7 @@ def choose(
     """Apply a policy.
 
     Args:
+        options: which policy is asked for, and what inputs there are.
         policy_file: beside the GHN's weights; None or absent: nobody has measured what pays, and all is predicted.
         ghn_name: for people.
         stored: the tensors of the model, before anything is predicted.
@@ -62,6 +63,7 @@ def choose(
     Raises:
         CheckpointError: the file is damaged.
     """
+    name = options.policy
     if name == "all":
         return Choice(name, [_ALL] * len(graph.parameters))
     if name == "none":
@@ -79,4 +81,7 @@ def choose(
     if reasons:  # the kind of model is no reason then: it is one that something is predicted of
         alone = f"the policy {name} predicts {', '.join(reasons)} alone"
         verdicts = [dataclasses.replace(v, why=alone) if not v.take and v.why == told else v for v in verdicts]
-    return Choice(name, verdicts, ", ".join(reasons) or told, policy.scales_to_one(features))
+    scales = options.calibrates and policy.scales_to_one(
+        features, own_inputs=options.has_own_inputs, predicts=bool(reasons)
+    )
+    return Choice(name, verdicts, ", ".join(reasons) or told, scales)

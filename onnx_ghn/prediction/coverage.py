@@ -69,6 +69,11 @@ class CoverageReport:
         return self.n_elements(outcome) / self.n_trainable if self.n_trainable else 0.0
 
     @property
+    def n_scaled(self) -> int:
+        """Number of tensors that keep their start but for a factor."""
+        return sum(entry.factor != 1 for entry in self.learned)
+
+    @property
     def sentence(self) -> str:
         """How many tensors have weights of the GHN, and where they are few, why."""
         n_inherited = self.count("inherited")
@@ -84,6 +89,10 @@ class CoverageReport:
         if self.choice is None or self.choice.name == "all" or n_predicted == n:
             return weights + (f" ({told})" if told else "")
         start = "keep their start" if any(entry.outcome == "kept" for entry in self.learned) else "get a standard start"
+        if self.n_scaled:
+            start += f", {self.n_scaled:,} of them scaled"
+        elif self.choice.unit_scales:  # foretold
+            start += ", scaled layer by layer"
         others = f"the others {start} (`policy` all fills them)"
         if n_predicted:
             return f"{weights} ({told}), {others}"

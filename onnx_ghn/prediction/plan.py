@@ -38,6 +38,7 @@ class Decision:
     maker: Maker | None = dataclasses.field(default=None, repr=False)  # of its new values; None: it keeps its own
     origin: Origin | None = None  # of one that is inherited
     by_policy: bool = False  # a parameter that keeps its values because the policy says so
+    factor: float = 1.0  # of one that keeps its values but for this: all elements are multiplied by it
 
     def to_dict(self) -> Json:
         """For JSON."""
@@ -52,6 +53,7 @@ class Decision:
             "op": parameter.op,
             "outcome": self.outcome,
             "reason": self.reason,
+            **({"factor": self.factor} if self.factor != 1 else {}),
             **({"origin": self.origin.to_dict()} if self.origin is not None else {}),
         }
 

@@ -1,9 +1,9 @@
 """Which tensors take a GHN's weights, and which keep their start: data beside a checkpoint, measured by a race.
 
-A policy.json lists, for each mode, rules in order, and which models get layers of scale 1 (LSUV) where the user gives
-data. A rule holds for a tensor where all its conditions on the model and on the tensor hold (see `ModelFeatures` and
-`TensorFeatures` for the names); the first that holds decides, and a tensor that no rule speaks of keeps its start. A
-condition is a list of values, or least and most for a number.
+A policy.json lists, for each mode, rules in order, and which models get layers of scale 1 (LSUV), where the user gives
+data or by drawn inputs too. A rule holds for a tensor where all its conditions on the model and on the tensor hold (see
+`ModelFeatures` and `TensorFeatures` for the names); the first that holds decides, and a tensor that no rule speaks of
+keeps its start. A condition is a list of values, or least and most for a number.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Rule:
         take: whether the tensor takes the GHN's weights.
         why: for people.
         post: how copies in the tensor are told apart, see `PredictOptions.post`.
+        drawn: of a rule on unit scales: it holds where nothing is predicted, and inputs that are drawn do.
 
     Raises:
         CheckpointError: a feature that does not exist, or a condition that is none.
@@ -53,6 +54,7 @@ class Rule:
     take: bool
     why: str
     post: Post = "none"
+    drawn: bool = False
 
     def __post_init__(self) -> None:
         for kind, conditions in ((ModelFeatures, self.model), (TensorFeatures, self.tensor)):
@@ -76,16 +78,22 @@ class Policy:
     Attributes:
         knows: what the GHN was trained on, for people: "image classifiers".
         rules: by the mode that they belong to.
-        unit_scales: rules that hold for the models whose layers' outputs are scaled to 1 by the user's own inputs.
+        unit_scales: rules that hold for the models whose layers' outputs are scaled to 1.
     """
 
     knows: str
     rules: Mapping[str, Sequence[Rule]]
     unit_scales: Sequence[Rule] = ()
 
-    def scales_to_one(self, model: ModelFeatures) -> bool:
-        """Whether layers are scaled, where there are inputs to scale them by."""
-        return any(rule.holds(model, TensorFeatures("other")) for rule in self.unit_scales)
+    def scales_to_one(self, model: ModelFeatures, *, own_inputs: bool, predicts: bool) -> bool:
+        """Whether layers are scaled.
+
+        Args:
+            own_inputs: whether the user gives inputs to scale them by.
+            predicts: whether a tensor takes the GHN's weights.
+        """
+        rules = (rule for rule in self.unit_scales if (not predicts if rule.drawn else own_inputs))
+        return any(rule.holds(model, TensorFeatures("other")) for rule in rules)
 
     def verdicts(
         self, mode: PolicyName, model: ModelFeatures, tensors: Sequence[TensorFeatures], otherwise: str
@@ -128,18 +136,18 @@ def _listed(rules: object) -> Sequence[object]:
 
 
 def _rule_of(values: object) -> Rule:
-    if not isinstance(values, Mapping) or not set(values) <= {"model", "tensor", "take", "why", "post"}:
-        raise CheckpointError("a rule has a model, a tensor, take, why and post")
+    if not isinstance(values, Mapping) or not set(values) <= {"model", "tensor", "take", "why", "post", "drawn"}:
+        raise CheckpointError("a rule has a model, a tensor, take, why, post and drawn")
     model, tensor = values.get("model", {}), values.get("tensor", {})
-    take, why = values.get("take"), values.get("why", "")
+    take, why, drawn = values.get("take"), values.get("why", ""), values.get("drawn", False)
     if not (isinstance(model, Mapping) and isinstance(tensor, Mapping)):
         raise CheckpointError("the conditions of a rule are no object")
-    if not (isinstance(take, bool) and isinstance(why, str)):
-        raise CheckpointError("a rule's take is true or false, and its why is a text")
+    if not (isinstance(take, bool) and isinstance(drawn, bool) and isinstance(why, str)):
+        raise CheckpointError("a rule's take and drawn are true or false, and its why is a text")
     post = values.get("post", "none")
     if post not in POST_STRENGTHS:
         raise CheckpointError(f"a rule's post is one of {', '.join(POST_STRENGTHS)}")
-    return Rule(model, tensor, take, why, post)
+    return Rule(model, tensor, take, why, post, drawn)
 
 
 def _check_condition(name: str, condition: object, is_number: bool) -> None:

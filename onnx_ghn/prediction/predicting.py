@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Unpack
 
 from onnx_ghn.errors import GraphError
@@ -16,7 +17,7 @@ from onnx_ghn.prediction.copies import note_copies
 from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.prediction.origins import Origin, mark_origins
-from onnx_ghn.prediction.plan import constants_of, plan, uncertain_of
+from onnx_ghn.prediction.plan import Decision, constants_of, plan, uncertain_of
 from onnx_ghn.prediction.result import Prediction
 from onnx_ghn.prediction.settling import settle
 from onnx_ghn.prediction.symmetry import tell_apart
@@ -81,7 +82,7 @@ def predict(
     lost = check_frozen(opened.model, opened.stored)
     _check(graph, options)
     ghn_name = network.config.name or "unnamed GHN"
-    choice = choose(options.policy, network.policy_file, ghn_name, opened.model, graph, opened.stored)
+    choice = choose(options, network.policy_file, ghn_name, opened.model, graph, opened.stored)
     inheritance: Inheritance | None = None
     origins: dict[str, Origin] = {}
     if options.donors:
@@ -121,7 +122,9 @@ def predict(
         *copies,
         *settled.notes,
     ]
-    coverage = CoverageReport([*decisions, *uncertain_of(graph)], notes, constants_of(graph), choice, ghn_name)
+    decided = [_as_scaled(decision, settled.factors) for decision in decisions]
+    choice = dataclasses.replace(choice, unit_scales=bool(settled.factors))
+    coverage = CoverageReport([*decided, *uncertain_of(graph)], notes, constants_of(graph), choice, ghn_name)
     # Tensors that were one with another are new in the file, be it that they keep the values of that one.
     new = {d.parameter.name for d in decisions if d.outcome == "kept"} & set(opened.untied)
     new |= {d.parameter.name for d in decisions if d.by_policy}
@@ -144,6 +147,14 @@ def resolve_ghn(ghn: str | os.PathLike[str] | GHN | ArrayGHN | None) -> GHN | Ar
 
         return new_ghn(GHNConfig.preset("ghn2"), seed=0)
     return load_array_ghn(ghn) if ghn is None or isinstance(ghn, str | os.PathLike) else ghn
+
+
+def _as_scaled(decision: Decision, factors: Mapping[str, float]) -> Decision:
+    """The decision with a reason that tells by how much a tensor that stays otherwise was multiplied."""
+    factor = factors.get(decision.parameter.name, 1.0)
+    if decision.maker is not None or factor == 1:
+        return decision
+    return dataclasses.replace(decision, reason=f"{decision.reason}; scaled", factor=factor)
 
 
 def _check(graph: ComputationGraph, options: PredictOptions) -> None:

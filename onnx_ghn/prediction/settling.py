@@ -48,10 +48,15 @@ _SCALE_BATCH = 8  # samples that show a scale
 
 @dataclasses.dataclass(frozen=True)
 class Settled:
-    """The tensors to store by name, each made when it is asked for, and notes on what was done."""
+    """The tensors to store by name, each made when it is asked for, and notes on what was done.
+
+    Attributes:
+        factors: by which the author's weights were multiplied too, by stored name.
+    """
 
     tensors: Mapping[str, Make]
     notes: tuple[str, ...] = ()
+    factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def settle(
@@ -67,8 +72,8 @@ def settle(
 
     Args:
         blocks: what the GHN decoded, by the index of the parameter.
-        unit_scales: where the user gives inputs, scale the author's weights too, so that the outputs of each layer
-            have scale 1 on them.
+        unit_scales: scale the author's weights too, so that the outputs of each layer have scale 1 on the inputs that
+            there are.
 
     Raises:
         OptionError: a folder without images. RuntimeFailure: onnxruntime cannot run the model on them. What is drawn,
@@ -79,8 +84,14 @@ def settle(
 
     model = opened.model
     tensors = _tensors(decisions, blocks, options)
-    if unit_scales and options.has_own_inputs:
-        return _set_to_one(opened, graph, decisions, blocks, options)
+    if unit_scales:
+        try:
+            return _set_to_one(opened, graph, decisions, blocks, options)
+        except OnnxGhnError as error:
+            if options.has_own_inputs:
+                raise
+            settled = settle(opened, graph, decisions, blocks, options)
+            return dataclasses.replace(settled, notes=(*settled.notes, f"no layer is scaled: {error}"))
     if not tensors:  # everything keeps its values, running statistics too
         if not options.has_own_inputs:
             return Settled(tensors)
@@ -140,7 +151,7 @@ def _set_to_one(
     blocks: Mapping[int, Block],
     options: PredictOptions,
 ) -> Settled:
-    """Inject what is predicted, and scale it and what keeps the author's start by the user's inputs."""
+    """Inject what is predicted, and scale it and what keeps the author's start by the inputs that there are."""
     from onnx_ghn.onnx_io import inject
 
     inject(opened.model, _tensors(decisions, blocks, options), opened.stored)
@@ -148,8 +159,10 @@ def _set_to_one(
     scaled = scaled_to_one(trials, opened.model, decisions, opened.stored)
     tensors = _tensors(scaled.decisions, blocks, options)
     inject(opened.model, tensors)
-    told = f"{scaled.words}, so that the outputs of each layer have scale 1 on {options.calibrate} (LSUV)"
-    return Settled(tensors, (told,) if scaled.factors else ())
+    inputs = options.calibrate if options.has_own_inputs else "drawn inputs"
+    told = f"{scaled.words}, so that the outputs of each layer have scale 1 on {inputs} (LSUV)"
+    statistics = set_statistics(opened.model, graph, scaled.trial.statistics) if n_statistics(graph) else []
+    return Settled(tensors, (*([told] if scaled.factors else []), *statistics), scaled.factors)
 
 
 def _estimated(

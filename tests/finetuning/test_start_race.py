@@ -64,6 +64,17 @@ def test_the_winner_is_written_untrained(colours: Path, fresh_file: Path, ghn: P
     onnx.checker.check_model(str(tmp_path / "o.onnx"))
 
 
+def test_scaled_layers_are_a_start_of_their_own(colours: Path, fresh_file: Path, tmp_path: Path) -> None:
+    folder = save_ghn(tiny_ghn(), tmp_path / "ghn")
+    scales = [{"take": True, "why": "all", "drawn": True}]
+    policy = {"knows": "pictures", "rules": {"auto": [], "early": []}, "unit_scales": scales}
+    (folder / "policy.json").write_text(json.dumps(policy))
+    race = choose_start(fresh_file, colours, ghn=folder, budget_s=60, training=OPTIONS)
+    assert [entrant.policy for entrant in race.entrants] == ["none", "auto"]
+    assert [entrant.n_predicted for entrant in race.entrants] == [0, 0]
+    assert race.entrants[0].n_scaled == 0 < race.entrants[1].n_scaled
+
+
 def test_a_start_whose_training_fails_loses(
     colours: Path, fresh_file: Path, ghn: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

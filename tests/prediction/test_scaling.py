@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import onnx_ghn
 from onnx_ghn.exporters import pytorch
+from onnx_ghn.inspection import inspect_model
 from onnx_ghn.prediction import predict
 
 LAYERS = (nn.Conv2d, nn.Linear)
@@ -98,3 +99,118 @@ def test_a_policy_may_leave_it_out(samples: Path, tmp_path: Path) -> None:
     (tmp_path / "policy.json").write_text(json.dumps(rules))
     prediction = predict(exported(vgg(), tmp_path), ghn=tmp_path, calibrate=samples)
     assert not any("have scale 1" in note for note in prediction.coverage.notes)
+
+
+# -- by inputs that are drawn --------------------------------------------------------------------------------
+
+
+class Encoder(nn.Module):
+    """A little transformer of tokens, whose layers give outputs of scales far from 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(50, 16)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 24, dropout=0.0, batch_first=True, norm_first=True)
+        self.head = nn.Linear(16, 7)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, 12) -> (B, 7)."""
+        answer: Tensor = self.head(self.layer(self.table(tokens)).mean(1))
+        return answer
+
+
+TOKENS = torch.arange(24).reshape(2, 12)
+
+
+def ghn_that_scales(folder: Path, **rule: object) -> Path:
+    """The shipped GHN with a policy that predicts nothing and scales every model's layers."""
+    shipped = Path(onnx_ghn.list_ghns()[0].path)
+    for name in ("model.safetensors", "config.json"):
+        (folder / name).write_bytes((shipped / name).read_bytes())
+    scales = [{"model": {}, "take": True, "why": "all of them", **rule}]
+    policy = {"knows": "pictures", "rules": {"auto": [], "early": []}, "unit_scales": scales}
+    (folder / "policy.json").write_text(json.dumps(policy))
+    return folder
+
+
+def encoder_file(tmp_path: Path) -> tuple[Encoder, Path]:
+    net = Encoder().eval()
+    pytorch.export(net, tmp_path / "net.onnx", TOKENS)
+    return net, tmp_path / "net.onnx"
+
+
+def test_drawn_inputs_scale_layers_where_the_policy_says_that_they_do(tmp_path: Path) -> None:
+    net, source = encoder_file(tmp_path)
+    ghn = ghn_that_scales(tmp_path, drawn=True)
+    prediction = predict(source, tmp_path / "init.onnx", ghn=ghn)
+    (note,) = (note for note in prediction.coverage.notes if "have scale 1 on drawn inputs (LSUV)" in note)
+    own = {name: value.clone() for name, value in net.state_dict().items()}
+    pytorch.load(net, tmp_path / "init.onnx", example_inputs=TOKENS)
+    # Other tokens than those that were drawn: the scales are about 1, and were far from it.
+    tokens = torch.randint(0, 50, (64, 12), generator=torch.Generator().manual_seed(5))
+    assert scales(net, tokens)[-1] == pytest.approx(1, rel=0.25)
+    assert scales(Encoder().eval(), tokens)[-1] < 0.7
+    entries = {entry.parameter.name: entry for entry in prediction.coverage.entries}
+    scaled = {name: entry.factor for name, entry in entries.items() if entry.factor != 1}
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(value, own[name] * scaled.get(name, 1.0), rtol=1e-5, atol=1e-7)
+    assert "head.weight" in scaled
+    assert "table.weight" not in scaled
+    assert entries["head.weight"].reason.endswith("; scaled")
+    assert note.startswith(f"{len(scaled)} tensors are scaled")
+    assert f"the others keep their start, {len(scaled)} of them scaled" in prediction.coverage.sentence
+    assert prediction.coverage.count("kept") == len(entries)
+    assert prediction.coverage.n_scaled == len(scaled)
+    foretold = inspect_model(source, ghn=ghn).coverage.sentence
+    assert "the others keep their start, scaled layer by layer" in foretold
+
+
+@pytest.mark.parametrize("case", ["calibrate none", "policy none", "rule for the user's inputs", "trained"])
+def test_nothing_is_scaled_otherwise(case: str, tmp_path: Path) -> None:
+    net = Encoder().eval()
+    if case == "trained":
+        with torch.no_grad():
+            net.layer.norm1.weight.copy_(torch.linspace(0.5, 2, 16))
+    pytorch.export(net, tmp_path / "net.onnx", TOKENS)
+    ghn = ghn_that_scales(tmp_path, drawn=case != "rule for the user's inputs")
+    options: dict[str, Any] = {
+        "calibrate none": {"calibrate": "none"},
+        "policy none": {"policy": "none"},
+    }.get(case, {})
+    prediction = predict(tmp_path / "net.onnx", ghn=ghn, **options)
+    assert not any("have scale 1" in note for note in prediction.coverage.notes)
+    np.testing.assert_array_equal(prediction["head.weight"], net.state_dict()["head.weight"].numpy())
+
+
+def test_a_model_that_cannot_be_run_keeps_its_scales_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from onnx_ghn.errors import RuntimeFailure
+    from onnx_ghn.prediction.trials import Trials
+
+    def fail(*_: object) -> None:
+        raise RuntimeFailure("no such operator")
+
+    net, source = encoder_file(tmp_path)
+    monkeypatch.setattr(Trials, "run", fail)
+    prediction = predict(source, ghn=ghn_that_scales(tmp_path, drawn=True))
+    assert "no layer is scaled: no such operator" in prediction.coverage.notes
+    np.testing.assert_array_equal(prediction["head.weight"], net.state_dict()["head.weight"].numpy())
+
+
+def test_statistics_are_set_beside_scaled_layers(tmp_path: Path) -> None:
+    prediction = predict(exported(vgg(norm=True), tmp_path), ghn=ghn_that_scales(tmp_path, drawn=True))
+    statistics = [e for e in prediction.coverage.entries if e.outcome == "statistic"]
+    assert len(statistics) == 4
+    for entry in statistics:
+        own = 0.0 if "mean" in entry.parameter.name else 1.0
+        assert np.abs(prediction[entry.parameter.name] - own).max() > 1e-3 or "mean" in entry.parameter.name
+
+
+def test_what_has_no_weights_is_drawn_and_then_scaled(tmp_path: Path) -> None:
+    _, source = encoder_file(tmp_path)
+    onnx_ghn.strip(source, tmp_path / "bare.onnx")
+    prediction = predict(tmp_path / "bare.onnx", ghn=ghn_that_scales(tmp_path, drawn=True))
+    assert any("have scale 1 on drawn inputs" in note for note in prediction.coverage.notes)
+    assert prediction.coverage.count("fallback") > 0
