@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from racing.entrant import Entrant
-from racing.suites import end, further, images, larger, small
+from racing.suites import end, further, images, judges, larger, small
 
 __all__ = ["ENTRANTS", "SUITES", "select"]
 
 ENTRANTS: dict[str, Entrant] = {
     entrant.name: entrant
-    for entrant in (*small.entrants(), *further.entrants(), *images.entrants(), *larger.entrants(), *end.entrants())
+    for entrant in (
+        *small.entrants(),
+        *further.entrants(),
+        *images.entrants(),
+        *larger.entrants(),
+        *end.entrants(),
+        *judges.entrants(),
+    )
 }
 SUITES: tuple[str, ...] = tuple(dict.fromkeys(suite for entrant in ENTRANTS.values() for suite in entrant.suites))
 

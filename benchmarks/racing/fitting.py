@@ -16,6 +16,7 @@ from racing.summary import BASELINE, Results
 __all__ = [
     "CANDIDATES",
     "CELLS",
+    "DRAWN",
     "SCALED_CELLS",
     "Cell",
     "Chosen",
@@ -29,6 +30,9 @@ _TOLERATED = 1.0  # points that a network may end below its own start, by the no
 _LEAST = 2  # networks that a cell needs before anything but the own start is chosen for it
 _MARKS_OF: Mapping[str, tuple[int, ...]] = {"auto": (0, 1, 2), "early": (0, 1)}  # marks whose gain counts
 _FLOOR_AT: Mapping[str, tuple[int, ...]] = {"auto": (2,), "early": (0,)}  # marks at which nothing may be lost
+
+#: The start that predicts nothing, and whose layers are scaled to outputs of scale 1 on drawn inputs.
+DRAWN = "own+drawn"
 
 #: Starts whose layers are scaled by one batch, and what they are compared with.
 _UNSCALED: Mapping[str, str] = {"auto+data": "auto", "auto+lsuv": "auto", "lsuv": BASELINE}
@@ -54,8 +58,8 @@ CANDIDATES: Mapping[str, tuple[dict[str, Any], str, str]] = {
 #: What a mode may choose. Everything predicted starts best, but may end lower: trained to the end on data far from the
 #: GHN's, networks with their author's channel mixing, norms and heads end higher.
 _ELIGIBLE: Mapping[str, tuple[str, ...]] = {
-    "auto": ("spatial", "spatial+differences"),
-    "early": tuple(CANDIDATES),
+    "auto": ("spatial", "spatial+differences", DRAWN),
+    "early": (*CANDIDATES, DRAWN),
 }
 
 
@@ -106,7 +110,10 @@ CELLS: Sequence[Cell] = (
         "convolutional networks from images to coarser maps or boxes",
         {"data": ["image"], "attention": [False], "output_axes": _PICTURES, "full_size": [False]},
     ),
-    Cell("image networks with attention", {"data": ["image"], "attention": [True]}),
+    Cell(
+        "image classifiers with attention",
+        {"data": ["image"], "attention": [True], "output_axes": _CLASSES, "n_outputs": {"least": 2}},
+    ),
     Cell("networks of series and sound", {"data": ["series"]}),
     Cell("text networks with attention", {"data": ["tokens"], "attention": [True]}),
     Cell("text networks without attention", {"data": ["tokens"], "attention": [False]}),
@@ -215,14 +222,22 @@ def policy_of(knows: str, chosen: Mapping[str, Mapping[str, Chosen]], scaled: Se
         scaled: cells whose layers are scaled where the user gives data.
     """
     rules: dict[str, list[dict[str, Any]]] = {}
+    drawn: dict[str, Cell] = {}
     for mode, of in chosen.items():
         rules[mode] = []
         for cell in CELLS:
             start = of[cell.words].start
-            if start == BASELINE:
+            if start == DRAWN:
+                drawn.setdefault(cell.words, cell)
+            if start in (BASELINE, DRAWN):
                 continue
             conditions, why, post = CANDIDATES[start]
             rule = {"model": dict(cell.conditions), "tensor": conditions, "take": True, "why": why}
             rules[mode].append(rule if post == "none" else {**rule, "post": post})
-    unit_scales = [{"model": dict(cell.conditions), "take": True, "why": cell.words} for cell in scaled]
+    unit_scales: list[dict[str, Any]] = [
+        {"model": dict(cell.conditions), "take": True, "why": cell.words} for cell in scaled
+    ]
+    unit_scales += [
+        {"model": dict(cell.conditions), "take": True, "why": cell.words, "drawn": True} for cell in drawn.values()
+    ]
     return {"knows": knows, "rules": rules, **({"unit_scales": unit_scales} if unit_scales else {})}

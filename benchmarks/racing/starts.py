@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from published_initialisers import mimetic_, orthogonal_
+from published_initialisers import Positions, mimetic_, orthogonal_, sines_
 from torch import Tensor, nn
 
 from onnx_ghn.exporters.pytorch import initialize
+from onnx_ghn.ghn import load_ghn
 from onnx_ghn.prediction.options import PolicyName, Post
 from racing.entrant import Entrant
 from racing.frameworks import flax_, keras_
@@ -115,14 +117,32 @@ def with_data(name: PolicyName, situation: Situation, module: nn.Module) -> None
         initialize(module, TASKS[situation.entrant.task].example(), ghn=situation.ghn, policy=name, calibrate=path)
 
 
+def drawn(situation: Situation, module: nn.Module) -> None:
+    """Own values in layers that `predict` scales to outputs of scale 1 on inputs that it draws, whatever the policy."""
+    rule = {"model": {}, "take": True, "why": "every network", "drawn": True}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        load_ghn(situation.ghn).save_pretrained(folder)
+        content = {"knows": "nothing", "rules": {"auto": [], "early": []}, "unit_scales": [rule]}
+        (folder / "policy.json").write_text(json.dumps(content))
+        initialize(module, TASKS[situation.entrant.task].example(), ghn=folder, policy="auto", seed=situation.seed)
+
+
+def drawn_sines(situation: Situation, module: nn.Module, *, scaled: bool) -> None:
+    """The same, with sines and cosines in the tables of positions."""
+    if not sines_(module, scaled=scaled):
+        raise UnavailableError(f"{situation.entrant.name} has no table of positions whose name is known")
+    drawn(situation, module)
+
+
 def orthogonal(situation: Situation, module: nn.Module) -> None:
     """Saxe et al. 2014."""
     orthogonal_(module, situation.seed)
 
 
-def mimetic(situation: Situation, module: nn.Module) -> None:
+def mimetic(positions: Positions, situation: Situation, module: nn.Module) -> None:
     """Trockman & Kolter 2023, where there is attention."""
-    if not mimetic_(module, situation.seed):
+    if not mimetic_(module, situation.seed, positions):
         raise UnavailableError(f"{situation.entrant.name} has no attention whose weights are known")
 
 
@@ -144,8 +164,13 @@ STARTS: dict[str, Start] = {
     "all+lsuv": functools.partial(policy_lsuv, "all"),
     "auto+data": functools.partial(with_data, "auto"),
     "auto+lsuv": functools.partial(policy_lsuv, "auto"),
+    "own+drawn": drawn,
+    "own+drawn+sines": functools.partial(drawn_sines, scaled=False),
+    "own+drawn+scaled sines": functools.partial(drawn_sines, scaled=True),
     "orthogonal": orthogonal,
-    "mimetic": mimetic,
+    "mimetic": functools.partial(mimetic, "sines"),
+    "mimetic, scaled": functools.partial(mimetic, "scaled"),
+    "mimetic, own positions": functools.partial(mimetic, "own"),
     "keras": lambda situation, module: keras_(module),
     "flax": lambda situation, module: flax_(module),
     **{f"only:{kind}": functools.partial(only, kind) for kind in KINDS},

@@ -113,9 +113,27 @@ def test_what_is_written_says_which_networks_are_scaled(tmp_path: Path) -> None:
     (tmp_path / "policy.json").write_text(json.dumps(policy_of("pictures", chosen, SCALED_CELLS[:1])))
     policy = read_policy(tmp_path / "policy.json")
     classifier = dataclasses.replace(features(norm="none"), n_outputs=10)
-    assert policy.scales_to_one(classifier)
-    assert not policy.scales_to_one(dataclasses.replace(classifier, n_outputs=1))
-    assert not policy.scales_to_one(dataclasses.replace(classifier, norm="batch"))
+    assert policy.scales_to_one(classifier, own_inputs=True, predicts=True)
+    assert not policy.scales_to_one(classifier, own_inputs=False, predicts=False)
+    assert not policy.scales_to_one(dataclasses.replace(classifier, n_outputs=1), own_inputs=True, predicts=True)
+    assert not policy.scales_to_one(dataclasses.replace(classifier, norm="batch"), own_inputs=True, predicts=True)
+
+
+def test_networks_that_do_best_by_scales_alone_get_these_by_drawn_inputs(tmp_path: Path) -> None:
+    one = race(own=(10, 20, 40), spatial=(9, 18, 35)) | {"own+drawn": result((12, 24, 44))}
+    chosen = choose_for_cell("auto", {"a": one, "b": one}, ["a", "b"])
+    assert (chosen.start, chosen.gains.tolist()) == ("own+drawn", [[2, 4, 4]] * 2)
+    of = {cell.words: Chosen("own", 2, np.empty((0, 3))) for cell in CELLS}
+    attention = next(cell for cell in CELLS if cell.words == "text networks with attention")
+    content = policy_of("pictures", {"auto": {**of, attention.words: chosen}, "early": of})
+    assert content["rules"] == {"auto": [], "early": []}
+    (tmp_path / "policy.json").write_text(json.dumps(content))
+    policy = read_policy(tmp_path / "policy.json")
+    text = dataclasses.replace(features(), data="tokens", attention=True)
+    assert policy.scales_to_one(text, own_inputs=False, predicts=False)
+    assert policy.scales_to_one(text, own_inputs=True, predicts=False)
+    assert not policy.scales_to_one(text, own_inputs=True, predicts=True)
+    assert not policy.scales_to_one(dataclasses.replace(text, attention=False), own_inputs=True, predicts=False)
 
 
 def test_sums_of_a_judgement() -> None:
