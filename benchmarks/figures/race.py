@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from racing.cells import cell
+from racing.entrant import ATTENTION
 from racing.entrants import ENTRANTS
 from racing.judging import judged_table
 from racing.rows import read
 from racing.summary import BASELINE, MARKS, Results, results
 from racing.table import beside_table, edges_line, networks_table, starts_of
+from racing.tasks import TASKS
 
 from figures.sources import RESULTS
 
@@ -72,12 +74,12 @@ def by_kind() -> str:
     kinds: dict[str, list[str]] = {}
     for name, of in found.items():
         if {BASELINE, starts.get(name, ""), "all"} <= set(of):
-            kinds.setdefault(of[BASELINE].kind, []).append(name)
+            kinds.setdefault(_kind(name, of[BASELINE].kind), []).append(name)
     lines = [
         "| kind of network | networks | `auto`, mean | its worst | `all`, mean | its worst |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for kind, names in kinds.items():
+    for kind, names in sorted(kinds.items(), key=_order(kinds)):
         auto = [float(found[name][starts[name]].beside(found[name][BASELINE])[0][-1]) for name in names]
         everything = [float(found[name]["all"].beside(found[name][BASELINE])[0][-1]) for name in names]
         means = [float(np.mean(auto)), float(np.mean(everything))]
@@ -90,6 +92,19 @@ def by_kind() -> str:
             f"| {words.get(kind, kind)} | {len(names)} | {' | '.join(cells)} | {all_mean} | {min(everything):+.1f} |"
         )
     return "\n".join(lines)
+
+
+def _kind(name: str, kind: str) -> str:
+    """Transformers of images and of text get different starts."""
+    if kind != ATTENTION:
+        return kind
+    return "transformer of text" if TASKS[ENTRANTS[name].task].tokens else "transformer of images"
+
+
+def _order(kinds: Mapping[str, list[str]]) -> Callable[[tuple[str, list[str]]], int]:
+    """Kinds as they come first, those of transformers together."""
+    first = list(dict.fromkeys(kind.partition(" of ")[0] for kind in kinds))
+    return lambda item: first.index(item[0].partition(" of ")[0])
 
 
 def to_the_end() -> str:

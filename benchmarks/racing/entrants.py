@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from racing.entrant import Entrant
-from racing.suites import end, further, images, judges, larger, small
+from racing.suites import end, further, images, larger, small, with_attention
 
 __all__ = ["ENTRANTS", "SUITES", "select"]
 
@@ -15,7 +15,7 @@ ENTRANTS: dict[str, Entrant] = {
         *images.entrants(),
         *larger.entrants(),
         *end.entrants(),
-        *judges.entrants(),
+        *with_attention.entrants(),
     )
 }
 SUITES: tuple[str, ...] = tuple(dict.fromkeys(suite for entrant in ENTRANTS.values() for suite in entrant.suites))

@@ -222,13 +222,13 @@ def policy_of(knows: str, chosen: Mapping[str, Mapping[str, Chosen]], scaled: Se
         scaled: cells whose layers are scaled where the user gives data.
     """
     rules: dict[str, list[dict[str, Any]]] = {}
-    drawn: dict[str, Cell] = {}
+    drawn: dict[str, list[str]] = {}  # modes by the words of a cell
     for mode, of in chosen.items():
         rules[mode] = []
         for cell in CELLS:
             start = of[cell.words].start
             if start == DRAWN:
-                drawn.setdefault(cell.words, cell)
+                drawn.setdefault(cell.words, []).append(mode)
             if start in (BASELINE, DRAWN):
                 continue
             conditions, why, post = CANDIDATES[start]
@@ -238,6 +238,8 @@ def policy_of(knows: str, chosen: Mapping[str, Mapping[str, Chosen]], scaled: Se
         {"model": dict(cell.conditions), "take": True, "why": cell.words} for cell in scaled
     ]
     unit_scales += [
-        {"model": dict(cell.conditions), "take": True, "why": cell.words, "drawn": True} for cell in drawn.values()
+        {"model": dict(cell.conditions), "take": True, "why": cell.words, "drawn": True, "modes": drawn[cell.words]}
+        for cell in CELLS
+        if cell.words in drawn
     ]
     return {"knows": knows, "rules": rules, **({"unit_scales": unit_scales} if unit_scales else {})}

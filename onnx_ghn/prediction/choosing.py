@@ -82,6 +82,6 @@ def choose(
         alone = f"the policy {name} predicts {', '.join(reasons)} alone"
         verdicts = [dataclasses.replace(v, why=alone) if not v.take and v.why == told else v for v in verdicts]
     scales = options.calibrates and policy.scales_to_one(
-        features, own_inputs=options.has_own_inputs, predicts=bool(reasons)
+        name, features, own_inputs=options.has_own_inputs, predicts=bool(reasons)
     )
     return Choice(name, verdicts, ", ".join(reasons) or told, scales)

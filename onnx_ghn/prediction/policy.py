@@ -23,6 +23,7 @@ __all__ = ["Policy", "Rule", "Verdict", "read_policy"]
 _MEASURED: tuple[PolicyName, ...] = ("auto", "early")  # the modes that a file has rules for
 _MAX_BYTES = 2**20
 _BOUNDS = {"least", "most"}
+_PARTS = {"model", "tensor", "take", "why", "post", "drawn", "modes"}  # of a rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Rule:
         why: for people.
         post: how copies in the tensor are told apart, see `PredictOptions.post`.
         drawn: of a rule on unit scales: it holds where nothing is predicted, and inputs that are drawn do.
+        modes: of a rule on unit scales: those in which it holds; () for all.
 
     Raises:
         CheckpointError: a feature that does not exist, or a condition that is none.
@@ -55,6 +57,7 @@ class Rule:
     why: str
     post: Post = "none"
     drawn: bool = False
+    modes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for kind, conditions in ((ModelFeatures, self.model), (TensorFeatures, self.tensor)):
@@ -85,15 +88,17 @@ class Policy:
     rules: Mapping[str, Sequence[Rule]]
     unit_scales: Sequence[Rule] = ()
 
-    def scales_to_one(self, model: ModelFeatures, *, own_inputs: bool, predicts: bool) -> bool:
-        """Whether layers are scaled.
+    def scales_to_one(self, mode: PolicyName, model: ModelFeatures, *, own_inputs: bool, predicts: bool) -> bool:
+        """Whether layers are scaled in a mode.
 
         Args:
             own_inputs: whether the user gives inputs to scale them by.
             predicts: whether a tensor takes the GHN's weights.
         """
         rules = (rule for rule in self.unit_scales if (not predicts if rule.drawn else own_inputs))
-        return any(rule.holds(model, TensorFeatures("other")) for rule in rules)
+        return any(
+            (not rule.modes or mode in rule.modes) and rule.holds(model, TensorFeatures("other")) for rule in rules
+        )
 
     def verdicts(
         self, mode: PolicyName, model: ModelFeatures, tensors: Sequence[TensorFeatures], otherwise: str
@@ -136,8 +141,16 @@ def _listed(rules: object) -> Sequence[object]:
 
 
 def _rule_of(values: object) -> Rule:
-    if not isinstance(values, Mapping) or not set(values) <= {"model", "tensor", "take", "why", "post", "drawn"}:
-        raise CheckpointError("a rule has a model, a tensor, take, why, post and drawn")
+    if not isinstance(values, Mapping) or not set(values) <= {
+        "model",
+        "tensor",
+        "take",
+        "why",
+        "post",
+        "drawn",
+        "modes",
+    }:
+        raise CheckpointError("a rule has a model, a tensor, take, why, post, drawn and modes")
     model, tensor = values.get("model", {}), values.get("tensor", {})
     take, why, drawn = values.get("take"), values.get("why", ""), values.get("drawn", False)
     if not (isinstance(model, Mapping) and isinstance(tensor, Mapping)):
@@ -147,7 +160,10 @@ def _rule_of(values: object) -> Rule:
     post = values.get("post", "none")
     if post not in POST_STRENGTHS:
         raise CheckpointError(f"a rule's post is one of {', '.join(POST_STRENGTHS)}")
-    return Rule(model, tensor, take, why, post, drawn)
+    modes = values.get("modes", [])
+    if not isinstance(modes, list) or not set(modes) <= set(_MEASURED):
+        raise CheckpointError(f"a rule's modes are a list of {', '.join(_MEASURED)}")
+    return Rule(model, tensor, take, why, post, drawn, modes)
 
 
 def _check_condition(name: str, condition: object, is_number: bool) -> None:

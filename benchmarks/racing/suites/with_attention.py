@@ -1,4 +1,4 @@
-"""Networks with attention as their authors begin them, deeper than the others: they judge rules fitted on those."""
+"""Networks with attention as their authors begin them, deeper than the others."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ __all__ = ["entrants"]
 
 
 def entrants() -> list[Entrant]:
-    """Six networks with attention; no rule of a policy is fitted on them."""
+    """Five networks with attention."""
     listed: list[tuple[str, str, int, Callable[[], nn.Module]]] = [
         ("GPT-2, 8 layers", "shakespeare-64", 300, lambda: _gpt2(attention.Gpt(CHARACTERS, 64, 64, 8, 4), 8)),
         ("BERT, 8 layers, news", "ag-news", 150, lambda: _normal(attention.TextEncoder(5000, 40, 4, 64, 8, 4))),
         ("Llama, 8 layers", "shakespeare-64", 300, lambda: _normal(attention.Llama(CHARACTERS, 64, 64, 8, 4))),
-        ("ViT of timm, 8 layers", "tiny-imagenet-20", 200, lambda: _timm_vit("vit_tiny_patch16_224", 20)),
+        ("ViT of timm, 8 layers", "tiny-imagenet-20", 200, _timm_vit),
         ("ViT of torchvision", "imagenette-32", 200, _torchvision_vit),
-        ("CaiT of timm", "imagenette-32", 200, lambda: _timm_vit("cait_xxs24_224", 10)),
     ]
     return entrants_of(
-        "judges", [(name, ATTENTION, task, "adamw", steps, build) for name, task, steps, build in listed]
+        "attention", [(name, ATTENTION, task, "adamw", steps, build) for name, task, steps, build in listed]
     )
 
 
@@ -51,12 +50,11 @@ def _gpt2(net: nn.Module, n_layers: int) -> nn.Module:
     return net
 
 
-def _timm_vit(name: str, n_classes: int) -> nn.Module:
+def _timm_vit() -> nn.Module:
     import timm
 
     options = {"patch_size": 4, "embed_dim": 64, "depth": 8, "num_heads": 4}
-    options |= {"depth_token_only": 1} if name.startswith("cait") else {}
-    return packages.quick_norms(timm.create_model(name, num_classes=n_classes, img_size=32, **options))
+    return packages.quick_norms(timm.create_model("vit_tiny_patch16_224", num_classes=20, img_size=32, **options))
 
 
 def _torchvision_vit() -> nn.Module:
