@@ -12,12 +12,13 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_model
 from onnx_ghn.cli.commands import Command
-from onnx_ghn.cli.profile_output import Files, print_profile
-from onnx_ghn.cli.terminal import bar, say
+from onnx_ghn.cli.profile_output import Files, check_kept, print_profile
+from onnx_ghn.cli.terminal import bar, console, say
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.profiling.gates import Gates
 from onnx_ghn.profiling.settings import Axes, Settings
 from onnx_ghn.settings import setting
+from onnx_ghn.training.precision_settings import Precisions
 
 __all__ = ["profile"]
 
@@ -30,6 +31,7 @@ def profile(
     settings: Settings,
     gates: Gates,
     files: Files,
+    precisions: Precisions,
     shapes: tuple[tuple[str, tuple[tuple[int, ...], ...]], ...] = setting(
         (),
         "Shape of an input, such as x:1x3x224x224, or shapes to measure one after the other, such as ids:1x16,1x128; "
@@ -47,6 +49,9 @@ def profile(
     but for those of several shapes (--shape ids:1x16,1x128 --size sequence=16,128), which share a session.
     With --fail-above, --fail-below or --fail-slower-than the exit code is 3 where a point does not keep to them.
     """
+    if precisions.precision:
+        _compare(model, axes, settings, gates, files, precisions, shapes, as_json)
+        return
     lengths = None if settings.lengths is None else settings.lengths[1]
     files.check([model, axes.against, settings.inputs, gates.baseline, lengths, *settings.custom_op_libraries])
     if files.trace and (axes.estimate or not settings.operators):
@@ -86,6 +91,53 @@ def profile(
         sys.exit(1)
     if report.failures:
         sys.exit(3)
+
+
+def _compare(
+    model: str,
+    axes: Axes,
+    settings: Settings,
+    gates: Gates,
+    files: Files,
+    precisions: Precisions,
+    shapes: tuple[tuple[str, tuple[tuple[int, ...], ...]], ...],
+    as_json: bool,
+) -> None:
+    """The model in several precisions. Raises OptionError: options that have no place beside it."""
+    alone: dict[str, object] = {"against": axes.against, "estimate": axes.estimate, "fail_above": gates.fail_above}
+    alone |= {"fail_below": gates.fail_below, "fail_slower_than": gates.fail_slower_than}
+    alone |= {name: getattr(files, name) for name in ("csv_file", "operators_csv", "trace", "plot", "junit")}
+    alone |= {"context": axes.context, "compare_outputs": axes.compare_outputs}
+    for name, given in alone.items():
+        if given:
+            raise OptionError(f"`precision`: compares precisions and nothing else; leave `{name}` out")
+    check_kept(precisions, model, files.force)
+    from onnx_ghn.cli.narrow import print_table
+    from onnx_ghn.cli.precision_table import precision_table
+    from onnx_ghn.training.precision_profile import profile_precisions
+
+    named = _named(model, shapes)
+    what = f"profiling {os.path.basename(model)}"
+    with bar(what) as shown:
+        rows = profile_precisions(
+            model,
+            precisions,
+            dataclasses.replace(settings, shapes={name: one[0] for name, one in named.items() if not one[1:]}),
+            shapes={name: several for name, several in named.items() if several[1:]},
+            progress=lambda doing, done, total: shown.show(done, total, f"{what}: {doing}"),
+            **vars(axes),
+        )
+    if all(row.error is not None for row in rows):
+        raise RuntimeFailure(f"{model}: {rows[0].error}")
+    if as_json:
+        click.echo(json.dumps({"model": model, "rows": [row.to_dict() for row in rows]}, indent=2, allow_nan=False))
+    else:
+        print_table(console(180), precision_table(rows))
+    failed = [row.error for row in rows if row.error is not None]
+    for line in failed:
+        say(f"error: {line}")
+    if failed:
+        sys.exit(1)
 
 
 def _named(

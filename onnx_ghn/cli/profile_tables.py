@@ -17,6 +17,7 @@ __all__ = [
     "latency_table",
     "lengths_line",
     "machine_line",
+    "ms",
     "operators_summary",
     "operators_table",
     "ratios_table",
@@ -86,13 +87,17 @@ def latency_table(points: Sequence[PointResult], title: str = "") -> Table:
                 latency.p99_9_ms,
                 latency.mean_ms,
             ]
-            values += [_ms(value) for value in percentiles]
-            values += [_ms(latency.std_ms), f"{latency.items_per_s:,.1f}", _ms(entry.session_creation_ms)]
+            values += [ms(value) for value in percentiles]
+            values += [
+                ms(latency.std_ms),
+                f"{latency.items_per_s:,.1f}",
+                ms(entry.session_creation_ms),
+            ]
             peak = "" if memory is None else f"{memory.peak_bytes / 2**20:,.0f} MiB"
-            values += [_ms(latency.first_run_ms) if shared else peak]
+            values += [ms(latency.first_run_ms) if shared else peak]
         elif measured:
             values += [""] * len(times)
-        table.add_row(*values, *([_ms(entry.operators.estimate_ms if entry.operators else None)] if estimated else ()))
+        table.add_row(*values, *([ms(entry.operators.estimate_ms if entry.operators else None)] if estimated else ()))
     n_runs = [entry.latency.n_runs for entry in points if entry.latency is not None]
     if n_runs:
         few = f"; p99.9 needs {_TAIL_RUNS:,} runs to say more than the maximum" if min(n_runs) < _TAIL_RUNS else ""
@@ -115,12 +120,12 @@ def generation_table(points: Sequence[PointResult], title: str = "") -> Table:
         table.add_row(
             point.provider.removesuffix("ExecutionProvider"),
             *(str(value) for value in (point.threads, point.batch or 1, found.context)),
-            *map(_ms, times),
+            *map(ms, times),
             "" if found.prefill_tokens_per_s is None else f"{found.prefill_tokens_per_s:,.0f}",
-            _ms(found.decode_p50_ms),
-            _ms(found.decode_p95_ms),
+            ms(found.decode_p50_ms),
+            ms(found.decode_p95_ms),
             f"{found.decode_tokens_per_s:,.1f}",
-            _ms(found.total_p50_ms),
+            ms(found.total_p50_ms),
             si(found.cache_bytes, "B"),
             si(found.cache_bytes_at_end, "B"),
         )
@@ -151,16 +156,16 @@ def operators_table(profile: OperatorProfile, top: int) -> Table:
     ordered = sorted(profile.operators, key=lambda entry: -(entry.p50_ms or entry.estimate_ms or 0.0))
     for entry in ordered[:top]:
         cells = {
-            "p50": _ms(entry.p50_ms),
-            "mean": _ms(entry.mean_ms),
-            "± std": _ms(entry.std_ms),
+            "p50": ms(entry.p50_ms),
+            "mean": ms(entry.mean_ms),
+            "± std": ms(entry.std_ms),
             "share": "" if entry.share is None else f"{entry.share:.1%}",
             "MACs": "?" if entry.macs is None else si(entry.macs) if entry.macs else "",
             "parameters": si(entry.parameters) if entry.parameters else "",
             "bytes": si(entry.bytes, "B"),
             "flop/B": "" if not entry.intensity else f"{entry.intensity:.3g}",
             "Gflop/s": f"{entry.flops / entry.p50_ms / 1e6:.3g}" if entry.flops and entry.p50_ms else "",
-            "estimate": _ms(entry.estimate_ms),
+            "estimate": ms(entry.estimate_ms),
         }
         first = printable(_tail(entry.covers[0] if entry.covers else entry.name))
         shape = "×".join(map(str, entry.output_shape or ()))
@@ -168,12 +173,12 @@ def operators_table(profile: OperatorProfile, top: int) -> Table:
     left = ordered[top:]
     if left:
         cells = {
-            "p50": _ms(_sum(left, "p50_ms")),
-            "mean": _ms(_sum(left, "mean_ms")),
+            "p50": ms(_sum(left, "p50_ms")),
+            "mean": ms(_sum(left, "mean_ms")),
             "share": f"{_sum(left, 'share'):.1%}",
             "MACs": si(_sum(left, "macs")),
             "bytes": si(_sum(left, "bytes"), "B"),
-            "estimate": _ms(_sum(left, "estimate_ms")),
+            "estimate": ms(_sum(left, "estimate_ms")),
         }
         table.add_row(f"{len(left)} others", "", "", *(cells.get(name, "") for name in names), style="dim")
     return table
@@ -186,11 +191,11 @@ def operators_summary(point: PointResult) -> str:
     lines = [f"{si(profile.macs)} MACs, {si(profile.parameters)} parameters, {si(profile.bytes, 'B')} moved"]
     if profile.coverage is not None:
         lines.append(
-            f"{len(profile.operators)} operators add up to {_ms(profile.operators_ms)} of {_ms(profile.run_ms)} ms, "
+            f"{len(profile.operators)} operators add up to {ms(profile.operators_ms)} of {ms(profile.run_ms)} ms, "
             f"{profile.coverage:.1%} of a recorded run (means of {profile.repetitions})"
         )
     if profile.estimate_ms is not None:
-        lines.append(f"the roofline's estimate is {_ms(profile.estimate_ms)} ms")
+        lines.append(f"the roofline's estimate is {ms(profile.estimate_ms)} ms")
     if profile.unknown:
         lines.append(f"{profile.unknown} operators whose work or shapes are not known count as nothing")
     return "; ".join(lines)
@@ -222,7 +227,7 @@ def ratios_table(ratios: Sequence[Ratio], model: str, against: str) -> Table:
             table.add_row(entry.point.label, "failed", style="yellow")
             continue
         interval = f"{entry.low:.3f} to {entry.high:.3f}"
-        times = _ms(entry.model_p50_ms), _ms(entry.against_p50_ms)
+        times = ms(entry.model_p50_ms), ms(entry.against_p50_ms)
         table.add_row(entry.point.label, *times, f"{entry.ratio:.3f}", interval, f"{entry.n_pairs:,}")
     return table
 
@@ -263,7 +268,8 @@ def _tail(name: str, width: int = 40) -> str:
     return name if len(name) <= width else "…" + name[1 - width :]
 
 
-def _ms(value: float | None) -> str:
+def ms(value: float | None) -> str:
+    """A time with three digits or more."""
     if value is None:
         return ""
     return f"{value:,.3f}" if value < 10 else f"{value:,.2f}" if value < 100 else f"{value:,.1f}"

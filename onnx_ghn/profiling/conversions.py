@@ -1,0 +1,131 @@
+"""A model in another precision, by the converters of onnxruntime and onnxconverter-common as they are.
+
+fp16: `onnxruntime.transformers.float16`, inputs and outputs kept in float32. fp16-common: that of onnxconverter_common,
+which cuts values off at ±10,000. int8: `onnxruntime.quantization.quantize_static` (QDQ, weights by channel), calibrated
+on given inputs. int8-dynamic: `quantize_dynamic`, whose activations are quantised as they come.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx_ghn.arrays import Array
+from onnx_ghn.errors import OnnxGhnError, RuntimeFailure
+from onnx_ghn.installed_runtime import require_onnxruntime
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["convert"]
+
+_LARGE_BYTES = 1_500_000_000  # above, weights go beside the model, as protobuf ends at 2 GiB
+
+
+def convert(path: str, precision: str, target: str, feeds: Sequence[Mapping[str, Array]]) -> None:
+    """Write a model in another precision.
+
+    Args:
+        path: the model.
+        precision: one of `precision_names.PRECISIONS`, but fp32.
+        target: the file to write, in a folder of its own.
+        feeds: inputs to calibrate int8 on.
+
+    Raises:
+        RuntimeFailure: the converter cannot do it, or is not installed.
+    """
+    require_onnxruntime()
+    logging.getLogger().setLevel(logging.ERROR)  # of this process; the converters advise on other ways to call them
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of single values that are cut off
+            _CONVERTERS[precision](path, target, feeds)
+    except OnnxGhnError:
+        raise
+    except ModuleNotFoundError as error:
+        raise RuntimeFailure(f"{precision}: {error.name} is not installed; pip install {_package(error)}") from error
+    except Exception as error:  # whatever a foreign converter raises is told in one line
+        text = " ".join(str(error).split())[:300]
+        raise RuntimeFailure(f"{precision}: the converter gives up: {type(error).__name__}: {text}") from error
+
+
+def _package(error: ModuleNotFoundError) -> str:
+    return "onnxconverter-common" if error.name == "onnxconverter_common" else str(error.name)
+
+
+def _fp16(path: str, target: str, feeds: Sequence[Mapping[str, Array]]) -> None:
+    from onnxruntime.transformers import float16
+
+    _save(float16.convert_float_to_float16(_loaded(path), keep_io_types=True), path, target)
+
+
+def _fp16_common(path: str, target: str, feeds: Sequence[Mapping[str, Array]]) -> None:
+    from onnxconverter_common import float16
+
+    _save(float16.convert_float_to_float16(_loaded(path), keep_io_types=True), path, target)
+
+
+def _int8(path: str, target: str, feeds: Sequence[Mapping[str, Array]]) -> None:
+    from onnxruntime import quantization
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
+        def __init__(self) -> None:
+            self._left = iter(feeds)
+
+        def get_next(self) -> Mapping[str, Array] | None:
+            return next(self._left, None)
+
+    quantization.quantize_static(
+        _prepared(path, target),
+        target,
+        Reader(),
+        per_channel=True,
+        use_external_data_format=_is_large(path),
+    )
+
+
+def _int8_dynamic(path: str, target: str, feeds: Sequence[Mapping[str, Array]]) -> None:
+    from onnxruntime import quantization
+
+    quantization.quantize_dynamic(
+        _prepared(path, target), target, per_channel=True, use_external_data_format=_is_large(path)
+    )
+
+
+_CONVERTERS: dict[str, Callable[[str, str, Sequence[Mapping[str, Array]]], None]] = {
+    "fp16": _fp16,
+    "fp16-common": _fp16_common,
+    "int8": _int8,
+    "int8-dynamic": _int8_dynamic,
+}
+
+
+def _prepared(path: str, target: str) -> str:
+    """The model as onnxruntime asks for it before it quantises: constants and batch norms folded, shapes inferred."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = Path(target).with_suffix(".prepared.onnx")
+    large = _is_large(path)
+    quant_pre_process(path, os.fspath(prepared), skip_symbolic_shape=True, save_as_external_data=large)
+    return os.fspath(prepared)
+
+
+def _loaded(path: str) -> onnx.ModelProto:
+    import onnx
+
+    return onnx.load(path)
+
+
+def _save(model: onnx.ModelProto, path: str, target: str) -> None:
+    import onnx
+
+    onnx.save(model, target, save_as_external_data=_is_large(path))
+
+
+def _is_large(path: str) -> bool:
+    folder = Path(path)
+    return sum(file.stat().st_size for file in folder.parent.glob(f"{folder.name}*")) > _LARGE_BYTES
