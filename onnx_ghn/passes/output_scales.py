@@ -117,12 +117,15 @@ class CorrectScales(ir.passes.InPlacePass):
         targets: the scale of the outputs by the number of the operator.
         scalable: names of the values whose tensors may be scaled.
         close: a scale that is within this factor of its target stays.
+        most: one that is further from it than this factor stays, too.
     """
 
-    def __init__(self, targets: Mapping[int, float], scalable: Collection[str], close: float = 2.0) -> None:
+    def __init__(
+        self, targets: Mapping[int, float], scalable: Collection[str], close: float = 2.0, most: float = _MOST
+    ) -> None:
         super().__init__()
         self.targets = targets
-        self.close = close
+        self.close, self.most = close, most
         self.scalable = frozenset(scalable)
 
     def call(self, model: ir.Model) -> Corrected:
@@ -144,7 +147,7 @@ class CorrectScales(ir.passes.InPlacePass):
             if factor is None:
                 if not (np.isfinite(target) and target > _TINY) or is_normalised(each.node):
                     continue
-                factor = nodes.factor(each.node, target, self.close)
+                factor = nodes.factor(each.node, target, self.close, self.most)
                 corrected.factors[name] = nodes.give_out(factor, each.node)
                 nodes.factors[name] = factor
             nodes.multiply(each.node, each.place, factor)
@@ -277,7 +280,7 @@ class _Nodes:
         size = self._op("Cast", [self._op("Size", [value])], to=int(ir.DataType.FLOAT))
         return self._op("Div", [self._op("ReduceL2", [given], keepdims=0), self._op("Sqrt", [size])])
 
-    def factor(self, node: ir.Node, target: float, close: float) -> ir.Value:
+    def factor(self, node: ir.Node, target: float, close: float, most: float) -> ir.Value:
         """What to multiply an operator's weight by: 1 where its output is near the target, or too far to compare."""
         twin = ir.node(
             node.op_type, list(node.inputs), attributes=dict(node.attributes), domain=node.domain, num_outputs=1
@@ -286,7 +289,7 @@ class _Nodes:
         ratio = self._op(
             "Div", [self._number(target), self._op("Add", [self.scale(twin.outputs[0]), self._number(_TINY)])]
         )
-        far = self._op("Or", [self._between(ratio, 1 / _MOST, 1 / close), self._between(ratio, close, _MOST)])
+        far = self._op("Or", [self._between(ratio, 1 / most, 1 / close), self._between(ratio, close, most)])
         factor = self._op("Where", [far, ratio, self._number(1.0)])
         self._flush(node)
         return factor

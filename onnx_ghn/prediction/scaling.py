@@ -23,6 +23,7 @@ __all__ = ["Scaled", "scaled_to", "scaled_to_one"]
 
 _MENDED = 2.0  # a scale that is within this factor of another is left as it is
 _SET = 1.05  # likewise, where it is set rather than mended
+_ON_PURPOSE = 30.0  # a scale that is further from 1: its author began the layer near zero (BEiT's head), or far from it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,7 @@ def scaled_to(
     decisions: Sequence[Decision],
     targets: Mapping[int, float],
     close: float = _MENDED,
+    most: float | None = None,
 ) -> Scaled:
     """Scale what is filled, from the inputs on.
 
@@ -60,6 +62,7 @@ def scaled_to(
         model: which holds what is filled.
         targets: root mean squares of the outputs by the number of the operator, see `passes.output_scales`.
         close: outputs within this factor of their target stay.
+        most: outputs further from their target than this factor stay, too; None: as far as floating point goes.
     """
     from onnx_ghn.passes.output_scales import CorrectScales
 
@@ -71,7 +74,8 @@ def scaled_to(
         for maker in makers
         if maker.stored.site.graph is model.graph and maker.stored.name not in tied
     }
-    trial = trials.run(model, CorrectScales(targets, scalable, close))
+    bound = {} if most is None else {"most": most}
+    trial = trials.run(model, CorrectScales(targets, scalable, close, **bound))
     factors = {scalable[name]: factor for name, factor in trial.factors.items() if factor not in (0.0, 1.0)}
     factors = {name: factor for name, factor in factors.items() if math.isfinite(factor)}
     return Scaled([_scaled(each, factors.get(each.parameter.name, 1.0)) for each in decisions], trial, factors)
@@ -88,7 +92,7 @@ def scaled_to_one(
     from onnx_ghn.passes.output_scales import linear_operators
 
     targets = {each.number: 1.0 for each in linear_operators(model.graph) if each.node.op_type != "Gather"}
-    return scaled_to(trials, model, [_own(each, stored) for each in decisions], targets, _SET)
+    return scaled_to(trials, model, [_own(each, stored) for each in decisions], targets, _SET, _ON_PURPOSE)
 
 
 def _own(decision: Decision, stored: Mapping[str, StoredTensor]) -> Decision:

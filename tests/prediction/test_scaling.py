@@ -208,6 +208,20 @@ def test_statistics_are_set_beside_scaled_layers(tmp_path: Path) -> None:
         assert np.abs(prediction[entry.parameter.name] - own).max() > 1e-3 or "mean" in entry.parameter.name
 
 
+def test_a_head_that_begins_near_zero_stays_there(tmp_path: Path) -> None:
+    """As BEiT's, whose author multiplies it by 0.001."""
+    net = Encoder().eval()
+    with torch.no_grad():
+        net.head.weight.mul_(1e-3)
+        net.head.bias.zero_()
+    pytorch.export(net, tmp_path / "net.onnx", TOKENS)
+    prediction = predict(tmp_path / "net.onnx", ghn=ghn_that_scales(tmp_path, drawn=True))
+    factors = {e.parameter.name: e.factor for e in prediction.coverage.entries}
+    assert factors["head.weight"] == 1
+    assert factors["layer.linear1.weight"] > 1.1
+    np.testing.assert_array_equal(prediction["head.weight"], net.state_dict()["head.weight"].numpy())
+
+
 def test_what_has_no_weights_is_drawn_and_then_scaled(tmp_path: Path) -> None:
     _, source = encoder_file(tmp_path)
     onnx_ghn.strip(source, tmp_path / "bare.onnx")
