@@ -66,6 +66,7 @@ class Inheritance:
         alignments: for each donor, in order.
         missing: tensors that no donor has a counterpart of.
         closest: number of the donor that is most like the recipient.
+        by_name: whether rows are taken by the names of classes or tokens.
     """
 
     donors: tuple[Donor, ...]
@@ -77,6 +78,7 @@ class Inheritance:
     closest: int
     trace: Trace
     structure: Structure
+    by_name: bool
 
     @property
     def used(self) -> tuple[Donor, ...]:
@@ -131,7 +133,8 @@ def inherit(
     ranked = sorted(range(len(donors)), key=lambda i: -alignments[i].score)
     for number in ranked:
         channels = ChannelMap(trace, donors[number].trace, selection)
-        pairing = Pairing(trace, structure, donors[number], channels, namer)
+        own = namer.with_own(donors[number].opened.model, opened.model)
+        pairing = Pairing(trace, structure, donors[number], channels, own)
         found, told[number], behind_zeros = _from_one(pairing, alignments[number], is_closest=number == ranked[0])
         free |= behind_zeros
         for name, entry in found.items():
@@ -163,6 +166,7 @@ def inherit(
         ranked[0],
         trace,
         structure,
+        bool(namer.used),
     )
 
 

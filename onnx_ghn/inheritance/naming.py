@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import collections
+import copy
 import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,10 +17,17 @@ from onnx_ghn.errors import OptionError
 from onnx_ghn.inheritance.labels import Ints
 from onnx_ghn.reading import read_regular
 
-__all__ = ["Namer", "Naming", "naming_of"]
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["Namer", "Naming", "naming_in_files", "naming_of"]
 
 _LARGEST = 1 << 27  # bytes of a file of names
 _SHOWN = 4  # sizes that a message lists
+#: Where exporters write the names of classes into a model's metadata: Ultralytics (as Python's text of a dictionary),
+#: and what people write by hand.
+_KEYS = ("names", "class_names", "classes", "labels", "id2label")
+_LONGEST = 1 << 22  # characters of names in a model's metadata
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,13 +57,24 @@ class Namer:
     """Which axes of a recipient's tensors go by name; where none does, what there is instead.
 
     Attributes:
-        used: options whose names were needed.
+        used: options whose names were needed, and IN_FILES where those in both files were.
     """
+
+    IN_FILES = "names in both files"
 
     def __init__(self, namings: Sequence[Naming]) -> None:
         self.used: set[str] = set()
         self._namings = namings
+        self._own: Naming | None = None
         self._seen: dict[str, dict[tuple[int, int], None]] = {naming.option: {} for naming in namings}
+
+    def with_own(self, donor: ir.Model, model: ir.Model) -> Namer:
+        """One that also knows the classes which both files name; those of an option go before them."""
+        if any(naming.option == "classes" for naming in self._namings):
+            return self
+        other = copy.copy(self)  # what is noted in one is noted in the other
+        other._own = naming_in_files(donor, model)
+        return other
 
     def of(self, *, is_table: bool, size: int, have: int) -> Naming | None:
         """The names of the rows of a classifier, or of a table of tokens; None where there are none for it.
@@ -70,7 +91,11 @@ class Namer:
             if (naming.mine, naming.theirs) == (size, have):
                 self.used.add(naming.option)
                 return naming
-        return None
+        own = self._own
+        if own is None or is_table or (own.mine, own.theirs) != (size, have):
+            return None
+        self.used.add(self.IN_FILES)
+        return own
 
     def check(self) -> None:
         """Raise OptionError for names that no tensor has the rows of."""
@@ -104,6 +129,40 @@ def naming_of(option: str, given: object) -> Naming:
     if (index < 0).all():
         raise OptionError(f"`{option}`: the donor's names and the model's have none in common, first {mine[0]!r}")
     return Naming(option, len(mine), len(theirs), index)
+
+
+def naming_in_files(donor: ir.Model, model: ir.Model) -> Naming | None:
+    """What the names of classes that both files hold say; None where one has none, or both have the same in one order.
+
+    Names that stand twice, or that are not numbered from 0 on, are none.
+    """
+    theirs, mine = (_names_in(each) for each in (donor, model))
+    if not theirs or not mine or theirs == mine:
+        return None
+    position = {name: number for number, name in enumerate(theirs)}
+    return Naming("classes", len(mine), len(theirs), np.array([position.get(name, -1) for name in mine], np.int64))
+
+
+def _names_in(model: ir.Model) -> list[str]:
+    for key in _KEYS:
+        text = model.metadata_props.get(key, "")
+        if not 2 <= len(text) <= _LONGEST:
+            continue
+        try:
+            return _names("classes", _parsed(text))
+        except OptionError:  # other people's notes: what is no list of names says nothing
+            continue
+    return []
+
+
+def _parsed(text: str) -> object:
+    """JSON, or Python's text of a dictionary or a list. Raises OptionError for anything else."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            continue
+    raise OptionError("`classes`: no list of names")
 
 
 def _parts(option: str, given: object) -> tuple[object, object]:

@@ -15,7 +15,7 @@ from onnx_ghn.inheritance.ends import Ends
 from onnx_ghn.inheritance.groups import group_inputs
 from onnx_ghn.inheritance.heads import WiderHeads
 from onnx_ghn.inheritance.labels import Span
-from onnx_ghn.inheritance.naming import Namer
+from onnx_ghn.inheritance.naming import Namer, Naming
 from onnx_ghn.inheritance.norms import Padding, norm_doubts, statistics_factor
 from onnx_ghn.inheritance.roles import joined_order, roles_of
 from onnx_ghn.inheritance.scaling import Scaling
@@ -162,8 +162,8 @@ class Pairing:
             return ""
         if span is None and other is None:
             return ""
-        if other is not None and span is not None and self._by_name(pair, axis, span):
-            return ""
+        if other is not None and span is not None and (naming := self._naming(pair, axis, span)) is not None:
+            return self._by_name(pair, axis, naming)
         if role == "rows" and size != have:
             return f"its {size:,} rows are not the donor's {have:,}: another vocabulary"
         if span is not None and self._ends.is_class(span) and size != have:
@@ -180,20 +180,25 @@ class Pairing:
             return ""
         return self._channels(pair, axis, span, other)
 
-    def _by_name(self, pair: _Pair, axis: int, span: Span) -> bool:
-        """Take the rows of a classifier or of a table of tokens by their names, where these are known."""
+    def _naming(self, pair: _Pair, axis: int, span: Span) -> Naming | None:
+        """The names of the rows of a classifier or of a table of tokens, where these are known."""
         is_table = pair.mine[axis] == "rows"
         if not (is_table or self._ends.is_class(span)):
-            return False
-        naming = self._namer.of(is_table=is_table, size=pair.shape[axis], have=pair.have(axis))
-        if naming is None:
-            return False
+            return None
+        return self._namer.of(is_table=is_table, size=pair.shape[axis], have=pair.have(axis))
+
+    def _by_name(self, pair: _Pair, axis: int, naming: Naming) -> str:
+        """Take rows by their names; why the tensor is not inherited, "" where it is."""
+        if (naming.index < 0).all():
+            return (
+                f"none of its {naming.mine:,} classes is one of the donor's {naming.theirs:,}, as both files name them"
+            )
         pair.steps.append(rows(axis, naming.index))
         pair.rules.append(naming.rule)
         pair.doubts.append(f"`{naming.option}` puts rows in another order")
         if (naming.index < 0).any():
             pair.rest = Rest(axis, naming.index < 0)
-        return True
+        return ""
 
     def _channels(self, pair: _Pair, axis: int, span: Span, other: Span) -> str:
         """Copy or share the donor's channels along one axis; why the tensor is not inherited, "" where it is."""

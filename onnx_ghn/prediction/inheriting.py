@@ -60,7 +60,7 @@ def compared(inheritance: Inheritance, model: ir.Model, options: PredictOptions)
     donor = inheritance.whole_donor
     if options.blend:
         return Unmeasured("`blend` moves weights away from the donor's")
-    if options.classes is not None or options.vocabulary is not None:
+    if inheritance.by_name:
         return Unmeasured("rows that go by name stand in another order than the donor's")
     if donor is None:
         return Unmeasured("not everything comes from one donor")

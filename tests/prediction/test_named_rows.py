@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,58 @@ def test_as_many_classes_in_another_order_are_put_in_order(tmp_path: Path) -> No
     plain = onnx_ghn.predict(model, ghn=tiny_ghn(), donors=["donor.onnx"])
     for name in ("head.w", "head.b"):
         np.testing.assert_array_equal(prediction[name], plain[name][[3, 0, 1, 2]])
+
+
+def named(model: onnx.ModelProto, key: str, text: str) -> onnx.ModelProto:
+    helper.set_model_props(model, {key: text})
+    return model
+
+
+@pytest.mark.parametrize(
+    ("key", "write"),
+    [
+        ("names", lambda names: str(dict(enumerate(names)))),  # as Ultralytics writes them
+        ("classes", json.dumps),
+        ("id2label", lambda names: json.dumps({str(i): name for i, name in enumerate(names)})),
+        ("labels", lambda names: json.dumps({name: i for i, name in enumerate(names)})),
+    ],
+)
+def test_names_that_both_files_hold_need_no_option(key: str, write: Callable[[list[str]], str]) -> None:
+    donor, model = named(classifier(4, 0), key, write(THEIRS)), named(classifier(3, 1), "names", str(OURS))
+    options: dict[str, Any] = {"ghn": tiny_ghn(), "donors": [written(donor)], "policy": "none"}
+    prediction = onnx_ghn.predict(model, **options)
+    for name in ("head.w", "head.b"):
+        check_rows(prediction[name], stored(donor, name), stored(model, name))
+    assert any("not measured: rows that go by name" in note for note in prediction.coverage.notes)
+    # An option goes before them.
+    other = onnx_ghn.predict(model, **options, classes=(THEIRS, ["bird", "cat", "x"]))
+    check_rows(other["head.w"], stored(donor, "head.w"), stored(model, "head.w"), [3, 0, -1])
+
+
+def test_as_many_classes_of_other_names_are_not_inherited() -> None:
+    donor, model = (
+        named(classifier(3, 0), "names", '["a", "b", "c"]'),
+        named(classifier(3, 1), "names", '["x", "y", "z"]'),
+    )
+    prediction = onnx_ghn.predict(model, ghn=tiny_ghn(), donors=[written(donor)], policy="none")
+    np.testing.assert_array_equal(prediction["head.w"], stored(model, "head.w"))
+    np.testing.assert_array_equal(prediction["conv.w"], stored(donor, "conv.w"))
+    assert "none of its 3 classes is one of the donor's 3" in " ".join(prediction.coverage.notes)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "{0: 'a', 2: 'b', 3: 'c'}", "['a', 'a', 'b']", "__import__('os')", "[1, 2, 3]", "3"]
+)
+def test_notes_that_are_no_names_say_nothing(text: str) -> None:
+    donor, model = named(classifier(3, 0), "names", '["x", "y", "z"]'), named(classifier(3, 1), "names", text)
+    prediction = onnx_ghn.predict(model, ghn=tiny_ghn(), donors=[written(donor)], policy="none")
+    np.testing.assert_array_equal(prediction["head.w"], stored(donor, "head.w"))  # by position, as without names
+
+
+def test_the_same_names_in_the_same_order_keep_outputs() -> None:
+    donor, model = (named(classifier(3, seed), "names", '["x", "y", "z"]') for seed in (0, 1))
+    prediction = onnx_ghn.predict(model, ghn=tiny_ghn(), donors=[written(donor)], policy="none")
+    assert any("are kept, as far as floating point goes" in note for note in prediction.coverage.notes)
 
 
 @pytest.mark.parametrize("tied", [False, True])
