@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import re
+from collections.abc import Iterable
 from importlib import metadata
 
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.installing import install_command
 
-__all__ = ["require_onnxruntime"]
+__all__ = ["CUDA_PROVIDERS", "preload_cuda", "require_onnxruntime"]
+
+#: Execution providers that need NVIDIA's libraries.
+CUDA_PROVIDERS = frozenset({"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"})
+_LONGEST = 200  # of what a library prints
 
 #: What packages call themselves that all install a module onnxruntime, into the same folder.
 _PACKAGES = re.compile(
@@ -31,6 +38,23 @@ def require_onnxruntime() -> None:
         raise RuntimeFailure(_why_not(error)) from error
     if not hasattr(onnxruntime, "InferenceSession"):
         raise RuntimeFailure(_why_not(None))
+
+
+def preload_cuda(providers: Iterable[str]) -> str:
+    """Load the CUDA and cuDNN libraries that pip installed, where a provider needs them, with torch or without.
+
+    Returns:
+        what onnxruntime printed of a failure; empty where there was none.
+    """
+    import onnxruntime
+
+    # Not in onnxruntime before 1.21, which finds them on the library path, or where torch was imported first.
+    if not CUDA_PROVIDERS.intersection(providers) or not hasattr(onnxruntime, "preload_dlls"):
+        return ""
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        onnxruntime.preload_dlls()
+    return " ".join(told.getvalue().split())[:_LONGEST]
 
 
 def _installed() -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
-from onnx_ghn.installed_runtime import require_onnxruntime
+from onnx_ghn.installed_runtime import preload_cuda, require_onnxruntime
 from onnx_ghn.lagging_runtime import declared_lower
 from onnx_ghn.limits import memory_bytes
 
@@ -45,6 +45,7 @@ def open_session(
     require_onnxruntime()
     import onnxruntime
 
+    preload_cuda(providers)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     # What a limit of addresses leaves changes all the time: in steps, the allocator is made once.

@@ -49,7 +49,7 @@ class Setting:
     imagenet: Any = None  # the default for the data set `imagenet`, where it is another
     check: str = ""  # what a value names, by which it is checked early: ghn, file, pattern, library
     # How a value is written: numbers, cores, words, levels (several in one); slowdown, named_file; shape, named_shapes,
-    # named_sizes, assignment, figure_limit (may be given several times).
+    # named_sizes, provider_option, assignment, figure_limit (may be given several times).
     form: str = ""
     needed: bool = False  # there is no default
     name: str = ""

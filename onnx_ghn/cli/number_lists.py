@@ -18,6 +18,7 @@ __all__ = [
     "named_shapes",
     "named_sizes",
     "numbers",
+    "provider_option",
     "shape",
     "slowdown",
     "words",
@@ -103,6 +104,17 @@ def named_file(text: str | tuple[str, str]) -> tuple[str, str]:
     if not file:
         raise click.BadParameter(f"{text!r} names no file; write [SYMBOL=]FILE")
     return name.strip(), file
+
+
+def provider_option(text: str | tuple[str, str, str]) -> tuple[str, str, str]:
+    """A type of options: a provider, its option's name, and a value, such as `cuda.use_tf32=0`."""
+    if isinstance(text, tuple):
+        return text
+    where, equals, value = text.partition("=")
+    name, dot, key = where.partition(".")
+    if not (name and dot and key and equals):
+        raise click.BadParameter(f"{text!r} must be NAME.KEY=VALUE, such as cuda.use_tf32=0")
+    return name.strip(), key.strip(), value
 
 
 def figure_limit(text: str | tuple[str, float]) -> tuple[str, float]:

@@ -134,6 +134,9 @@ def print_profile(report: ProfileReport, top: int) -> None:
             print_table(out, tables.generation_table(points, os.path.basename(model) if len(sides) > 1 else ""))
     for entry in (entry for _, points in sides for entry in points if entry.lengths is not None):
         say(tables.lengths_line(entry))
+    for entry in (entry for _, points in sides for entry in points):
+        for line in tables.device_lines(entry, top):
+            say(line)
     notes = sorted({note for _, points in sides for point in points for note in point.notes})
     for note in {note.partition(":")[0]: note for note in reversed(notes)}.values():  # of each kind the first
         out.print(printable(note), style="dim", highlight=False)

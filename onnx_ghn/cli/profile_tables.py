@@ -13,6 +13,7 @@ from onnx_ghn.profiling.report import Comparison, Machine, Operator, OperatorPro
 
 __all__ = [
     "comparison_table",
+    "device_lines",
     "generation_table",
     "latency_table",
     "lengths_line",
@@ -133,6 +134,22 @@ def generation_table(points: Sequence[PointResult], title: str = "") -> Table:
     table.caption = f"times in ms; {last.new_tokens} tokens behind each prompt, the most probable ones"
     table.caption_justify = "left"
     return table
+
+
+def device_lines(point: PointResult, top: int) -> list[str]:
+    """Copies to and from the device, and what was left to the CPU, node by node."""
+    lines = []
+    found, left = point.binding, point.left_to_cpu
+    if found is not None:
+        ratio = f"{found.ratio:.3f} times, {found.low:.3f} to {found.high:.3f}, {found.n_pairs:,} runs of each"
+        lines.append(
+            f"{point.point.label}: plain runs p50 {ms(found.plain_p50_ms)} ms, with inputs and outputs on the device "
+            f"({found.device}) {ms(found.bound_p50_ms)} ms: {ratio}"
+        )
+    if left is not None:
+        named = ", ".join(map(printable, left[:top])) + (f" and {len(left) - top:,} others" if len(left) > top else "")
+        lines.append(f"{point.point.label}: {f'left to the CPU: {named}' if left else 'nothing was left to the CPU'}")
+    return lines
 
 
 def lengths_line(point: PointResult) -> str:

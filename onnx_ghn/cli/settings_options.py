@@ -19,6 +19,7 @@ from onnx_ghn.cli.number_lists import (
     named_shapes,
     named_sizes,
     numbers,
+    provider_option,
     shape,
     slowdown,
     words,
@@ -33,7 +34,7 @@ CHECKS = "onnx_ghn.checks"  # in a context's meta: checks, and what each is of
 _FORMS = {"numbers": numbers, "cores": cores, "words": words, "levels": levels, "slowdown": slowdown}
 _FORMS |= {"named_file": named_file}
 _REPEATED_FORMS = {"shape": shape, "named_shapes": named_shapes, "assignment": assignment, "figure_limit": figure_limit}
-_REPEATED_FORMS |= {"named_sizes": named_sizes}
+_REPEATED_FORMS |= {"named_sizes": named_sizes, "provider_option": provider_option}
 _CHECKS: dict[str, Callable[[str], None]] = {
     "ghn": check_ghn,
     "file": check_file,

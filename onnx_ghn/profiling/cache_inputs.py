@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError
+from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.profiling.random_arrays import random_array
 from onnx_ghn.profiling.sizing import candidate_shapes, described, symbols_of
 from onnx_ghn.profiling.specs import InputSpec
@@ -104,6 +106,7 @@ class CacheInputs:
         """
         rng = np.random.default_rng(seed)
         given = dict(sizes or {})
+        self._check_memory(cached, new, batch, given)
         found: Feed = {}
         others = []
         for spec in self.specs:
@@ -119,6 +122,21 @@ class CacheInputs:
             else:
                 others.append(spec)
         return found | self._others(others, batch, new, given, rng)
+
+    def _check_memory(self, cached: int, new: int, batch: int, sizes: Mapping[str, int]) -> None:
+        """Refuse what the memory does not hold before any of it is made. Raises OptionError."""
+        needed_bytes = 0
+        for spec in self.specs:
+            role, rank = self.roles[spec.name], len(spec.dims)
+            if role == "cache":
+                needed_bytes += 12 * math.prod(_cache_shape(spec, batch, cached, sizes))
+            elif role in ("mask", "positions", "tokens", "zeros"):
+                needed_bytes += 8 * batch * (cached + new) * (new if role == "mask" and rank > 2 else 1)
+        if needed_bytes > memory_bytes() / 2:
+            raise OptionError(
+                f"{cached} cached tokens and {new} new ones need {gib(needed_bytes)} of inputs, more than half of this "
+                "machine's memory; choose a smaller `context` or `batch`"
+            )
 
     def step(self, cached: int, tokens: Array) -> Feed:
         """What goes with one more token each, (batch,): all that changes but the cache."""

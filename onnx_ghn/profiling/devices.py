@@ -5,8 +5,9 @@ from __future__ import annotations
 __all__ = ["device_of"]
 
 _DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda", "ROCMExecutionProvider": "rocm"}
+_DEVICES |= {"NvTensorRTRTXExecutionProvider": "cuda", "DmlExecutionProvider": "dml"}
 
 
-def device_of(provider: str) -> tuple[str, int]:
+def device_of(provider: str, device: int | None = None) -> tuple[str, int]:
     """Its name and number: of providers that share the processor's memory, and of those not known here, the CPU's."""
-    return _DEVICES.get(provider, "cpu"), 0
+    return (_DEVICES[provider], device or 0) if provider in _DEVICES else ("cpu", 0)

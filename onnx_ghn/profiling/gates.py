@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Union, get_args, get_origin, get_type_hints
 
 from onnx_ghn.errors import OptionError, did_you_mean
 from onnx_ghn.profiling.report import (
+    Binding,
     Check,
     Generation,
     Latency,
@@ -34,6 +35,7 @@ __all__ = ["Gates", "figures", "held"]
 
 _SECTIONS: dict[str, type] = {
     "latency": Latency,
+    "binding": Binding,
     "generation": Generation,
     "lengths": LengthProfile,
     "memory": Memory,
@@ -124,12 +126,14 @@ class Gates(_Settings):
         for option in ("fail_above", "fail_below"):
             for name, _ in getattr(self, option):
                 section = known[name][0]
-                if estimate and section in ("latency", "memory", "lengths", "generation"):
+                if estimate and section in ("latency", "memory", "lengths", "generation", "binding"):
                     raise OptionError(f"`{option}` {name}: an estimate does not measure it; leave `estimate` out")
                 if section == "memory" and together:
                     raise OptionError(f"`{option}` {name}: points share a process; set `one_session` to False")
                 if section == "generation" and not generates:
                     raise OptionError(f"`{option}` {name}: no text is generated; set `context`")
+                if section == "binding" and not settings.io_binding:
+                    raise OptionError(f"`{option}` {name}: runs on the device are not measured; set `io_binding`")
                 if section == "lengths" and settings.lengths is None:
                     raise OptionError(f"`{option}` {name}: no lengths are drawn; name a file in `lengths`")
                 if section in ("operators", "machine") and not (settings.operators or estimate):

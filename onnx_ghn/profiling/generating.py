@@ -56,7 +56,7 @@ class Decoder:
         cache: CacheInputs,
         batch: int = 1,
         sizes: dict[str, int] | None = None,
-        provider: str = "CPUExecutionProvider",
+        point: Point | None = None,
     ) -> None:
         outputs = [value.name for value in session.get_outputs()]
         self._presents = cache.presents(outputs)
@@ -68,7 +68,7 @@ class Decoder:
         self._fed_back = [(spec.name, self._presents[spec.name]) for spec in cache.fed_back]
         self._outputs = [*self._presents.values(), self._scores]
         # Where tensors lie in the processor's memory, arrays are handed over without a copy; elsewhere the cache stays.
-        device = device_of(provider)
+        device = ("cpu", 0) if point is None else device_of(point.provider, point.device)
         self._device = None if device[0] == "cpu" else device
 
     def generate(self, context: int, new_tokens: int, seed: int = 0) -> Generated:
@@ -189,7 +189,7 @@ def measure_generation(
     session, creation_ms = timed_session(path, point, settings, folder=os.path.dirname(path) or os.curdir)
     loaded = resident_bytes()
     batch = point.batch or 1
-    decoder = Decoder(session, cache, batch, dict(point.sizes), point.provider)
+    decoder = Decoder(session, cache, batch, dict(point.sizes), point)
     began = time.perf_counter_ns()
     decoder.generate(point.context, 2, settings.seed)
     first_ns = time.perf_counter_ns() - began

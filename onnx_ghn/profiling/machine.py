@@ -33,16 +33,18 @@ _CHAIN = 64  # operators that do nothing
 _SECONDS = 0.4  # for each figure
 
 
-def measure_machine(provider: str, threads: int) -> Machine:
+def measure_machine(at: Point, given: Settings) -> Machine:
     """Measure peak, bandwidths and dispatch; each is that of the best of the runs in `_SECONDS`.
 
     Peak is float32 MatMul of square matrices, bandwidth c = a + b with three arrays moved (as STREAM counts),
     dispatch the time of each of a chain of operators on one element.
     """
+    provider, threads = at.provider, at.threads
     size = _MATMUL_SIZE.get(provider, 4096)
     if threads > 4:
         size = max(size, 1024)  # so that each thread has enough to do
-    point, settings = Point(provider=provider, threads=threads), Settings()
+    point = Point(provider=provider, threads=threads, device=at.device)
+    settings = Settings(provider_option=given.provider_option, provider_libraries=given.provider_libraries)
     best_s = _best(_probe("MatMul"), {"a": (size, size), "b": (size, size)}, point, settings)
     memory_s = _best(_probe("Add"), {"a": (_MEMORY_ELEMENTS,), "b": (_MEMORY_ELEMENTS,)}, point, settings)
     n_cached = _CACHE_ELEMENTS * threads
@@ -115,7 +117,7 @@ def _best(model: bytes, shapes: dict[str, tuple[int, ...]], point: Point, settin
     import onnxruntime
 
     session, _ = timed_session(model, point, settings)
-    device, number = device_of(point.provider)
+    device, number = device_of(point.provider, point.device)
     binding = session.io_binding()
     arrays = {name: np.full(shape, 1.0, np.float32) for name, shape in shapes.items()}
     with one_line_failures("the machine's peak cannot be measured"):

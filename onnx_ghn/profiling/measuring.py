@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.profiling import rewriting
+from onnx_ghn.profiling.bound_runs import compare_bound
 from onnx_ghn.profiling.feeds import Feed, point_feeds
 from onnx_ghn.profiling.fused import fused_nodes, infer_shapes
 from onnx_ghn.profiling.length_runs import LengthRuns
@@ -120,8 +121,10 @@ def timed_point(
     notes = (*notes, *busy_note(point, timing.cpu_ns, timing.wall_ns))
     if of_lengths is not None:
         notes = (*notes, f"operators are those of {of_lengths.typical}, the median of the lengths that are drawn")
+    binding = compare_bound(runnable, point, settings) if settings.io_binding else None
     return PointResult(
         point,
+        binding=binding,
         inputs=infos(runnable.feed),
         notes=notes,
         session_creation_ms=runnable.creation_ms,

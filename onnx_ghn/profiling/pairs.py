@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from onnx_ghn.profiling import rewriting
 from onnx_ghn.profiling.feeds import Array, Feed
 from onnx_ghn.profiling.measuring import open_runnable
 from onnx_ghn.profiling.own_process import pin
+from onnx_ghn.profiling.ratios import ratio_of_medians
 from onnx_ghn.profiling.report import Comparison, Ratio
 from onnx_ghn.profiling.sessions import one_line_failures, timed_session
 from onnx_ghn.profiling.settings import Point, Settings
@@ -24,9 +26,8 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-__all__ = ["compare_outputs", "ratio_of_medians", "time_pair"]
+__all__ = ["compare_outputs", "time_pair"]
 
-_RESAMPLES = 1000
 _OUTPUTS_AT_ONCE = 64  # of nodes: all at once could be more than the memory holds
 
 
@@ -44,31 +45,6 @@ def time_pair(
     ratio, low, high = ratio_of_medians(model, against, settings.seed)
     medians = float(np.median(model)), float(np.median(against))
     return Ratio(point, None, len(model), *medians, ratio, low, high, wall_s)
-
-
-def ratio_of_medians(model: Array, against: Array, seed: int) -> tuple[float, float, float]:
-    """The ratio and its 95 % interval, by scipy's percentile bootstrap over pairs of neighbouring runs."""
-    from scipy.stats import bootstrap
-
-    def statistic(a: Array, b: Array, axis: int = -1) -> Array:
-        return np.asarray(np.median(a, axis=axis) / np.median(b, axis=axis))
-
-    ratio = float(statistic(model, against))
-    if len(model) < 2:
-        return ratio, ratio, ratio
-    # Blocks of resamples of at most some 4 million figures.
-    batch = max(1, min(_RESAMPLES, 4_000_000 // len(model)))
-    interval = bootstrap(
-        (model, against),
-        statistic,
-        paired=True,
-        vectorized=True,
-        n_resamples=_RESAMPLES,
-        batch=batch,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return ratio, float(interval.low), float(interval.high)
 
 
 def compare_outputs(
@@ -89,7 +65,7 @@ def compare_outputs(
     Raises:
         OptionError: models that have no value's name in common. RuntimeFailure: a model that does not run.
     """
-    plain = Point(batch=point.batch, threads=point.threads, provider=point.provider, optimization="none")
+    plain = dataclasses.replace(point, inter_threads=1, streams=1, optimization="none")
     feed = open_runnable(paths[1], specs, plain, settings).feed
     sides = [_exposed(path, feed, plain, settings) for path in paths]
     (values, session), (others, other) = sides

@@ -21,8 +21,8 @@ def sweep_points(
     """The points, and whether shapes or sizes have several values.
 
     Args:
-        axes: providers, levels of optimisation, threads, threads between operators, streams, contexts (None: none),
-            batches (None: as the file says).
+        axes: providers with their devices, levels of optimisation, threads, threads between operators, streams,
+            contexts (None: none), batches (None: as the file says).
         shapes: of inputs, by name: those with several change together.
         size: symbols with their sizes.
 
@@ -31,11 +31,10 @@ def sweep_points(
     """
     sizes = [[(symbol, one) for one in several] for symbol, several in _once(size)]
     shaped = _shaped(shapes)
+    every = itertools.product(*axes, shaped, list(itertools.product(*sizes)))
     points = [
-        Point(n_items, n_threads, n_inter, n_streams, name, level, one_shaped, one_sized, n_context)
-        for name, level, n_threads, n_inter, n_streams, n_context, n_items, one_shaped, one_sized in itertools.product(
-            *axes, shaped, list(itertools.product(*sizes))
-        )
+        Point(items, threads, inter, streams, name, level, one_shaped, one_sized, context, device)
+        for (name, device), level, threads, inter, streams, context, items, one_shaped, one_sized in every
     ]
     return list(dict.fromkeys(points)), len(shaped) > 1 or any(len(one) > 1 for one in sizes)
 

@@ -39,7 +39,7 @@ def measure_latency(
         ModelReadError, OptionError, RuntimeFailure: a model that cannot be read, fed or run.
     """
     from onnx_ghn.profiling.measuring import open_runnable
-    from onnx_ghn.profiling.sessions import provider_name
+    from onnx_ghn.profiling.providers import provider_name
     from onnx_ghn.profiling.specs import model_spec
     from onnx_ghn.profiling.timing import summary, time_runs
 

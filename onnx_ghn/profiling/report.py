@@ -9,6 +9,7 @@ from typing import Any, Literal
 from onnx_ghn.profiling.settings import Point, Settings
 
 __all__ = [
+    "Binding",
     "Check",
     "Comparison",
     "Generation",
@@ -27,6 +28,9 @@ __all__ = [
 
 #: Where a figure that is held to something comes from; see `Check`.
 Source = Literal["point", "session", "machine", "baseline", "turn"]
+
+
+_CPU = "CPUExecutionProvider"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +62,20 @@ class Latency:
     runs_per_s: float
     items_per_s: float  # runs_per_s × batch
     samples_ms: tuple[float, ...]  # in order of time; beyond 5000, evenly spaced ones
+
+
+@dataclasses.dataclass(frozen=True)
+class Binding:
+    """Plain runs, and runs whose inputs and outputs stay on the device (I/O binding), in turn."""
+
+    device: str  # as onnxruntime names it
+    n_pairs: int
+    plain_p50_ms: float
+    bound_p50_ms: float
+    copies_ms: float  # the difference: copies to and from the device, and arrays made of outputs
+    ratio: float  # plain / bound
+    low: float  # 95 % bootstrap interval
+    high: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +196,7 @@ class PointResult:
     latency: Latency | None = None
     generation: Generation | None = None  # where the point has a context
     lengths: LengthProfile | None = None  # where sizes are drawn
+    binding: Binding | None = None  # where it was asked for
     memory: Memory | None = None  # None where several points share a process
     operators: OperatorProfile | None = None
     machine: Machine | None = None
@@ -188,10 +207,18 @@ class PointResult:
         """Items in a run: the first dimension of the first input that has any."""
         return next((info.shape[0] for info in self.inputs if info.shape), 1)
 
+    @property
+    def left_to_cpu(self) -> tuple[str, ...] | None:
+        """Operators that another provider left to the CPU, as type and name; None where that was not recorded."""
+        if self.operators is None or not self.operators.repetitions or self.point.provider == _CPU:
+            return None
+        return tuple(f"{one.op_type} {one.name}" for one in self.operators.operators if one.provider == _CPU)
+
     def to_dict(self) -> dict[str, object]:
         """For JSON."""
         found = dataclasses.asdict(dataclasses.replace(self, events=()))
         del found["events"]
+        found["left_to_cpu"] = self.left_to_cpu
         found["point"] |= {"shapes": dict(self.point.shapes), "sizes": dict(self.point.sizes)}
         return {**found.pop("point"), **found, "batch": self.batch if self.inputs else self.point.batch}
 

@@ -11,39 +11,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_ghn.errors import OptionError, RuntimeFailure, did_you_mean
-from onnx_ghn.installed_runtime import require_onnxruntime
+from onnx_ghn.errors import RuntimeFailure
+from onnx_ghn.installed_runtime import preload_cuda, require_onnxruntime
 from onnx_ghn.profiling.optimization_levels import OPTIMIZATIONS
+from onnx_ghn.profiling.providers import add_provider, short_name
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.runtime import failures, load_as_known
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["one_line_failures", "provider_name", "timed_session"]
+__all__ = ["one_line_failures", "timed_session"]
 
 _SILENT = 4  # onnxruntime's severity for fatal errors only: failures are raised, not logged too
 # What onnxruntime writes before the reason: its status, and the place in its source.
 _NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ [^()]*\([^()]*\) ")
-_CPU = "CPUExecutionProvider"
-
-
-def provider_name(name: str) -> str:
-    """onnxruntime's name of a provider: `cuda` or `CUDAExecutionProvider`, in any case.
-
-    Raises:
-        OptionError: onnxruntime knows none of that name.
-    """
-    require_onnxruntime()
-    import onnxruntime
-
-    known: dict[str, str] = {entry.lower(): entry for entry in onnxruntime.get_all_providers()}
-    short = {entry.removesuffix("executionprovider"): full for entry, full in known.items()}
-    found = known.get(name.lower()) or short.get(name.lower())
-    if found is None:
-        meant = did_you_mean(name.lower(), short)
-        raise OptionError(f"`provider` {name!r}: onnxruntime knows {', '.join(sorted(short))}{meant}")
-    return found
 
 
 def timed_session(
@@ -69,12 +51,6 @@ def timed_session(
     require_onnxruntime()
     import onnxruntime
 
-    if point.provider not in onnxruntime.get_available_providers():
-        names = ", ".join(entry.removesuffix("ExecutionProvider") for entry in onnxruntime.get_available_providers())
-        raise RuntimeFailure(
-            f"provider {point.provider} is not in this build of onnxruntime {onnxruntime.__version__}, which has "
-            f"{names}; install one that has it"
-        )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = point.threads
@@ -101,22 +77,29 @@ def timed_session(
     for library in settings.custom_op_libraries:
         with one_line_failures(f"custom operators: {library} cannot be loaded"):
             options.register_custom_ops_library(os.path.realpath(library))
-    providers = [point.provider] if point.provider == _CPU else [point.provider, _CPU]
+    told = preload_cuda([point.provider])
+    providers = add_provider(options, point, settings, one_line_failures)
     with one_line_failures("onnxruntime cannot load the model"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about a provider that is dropped: an error is raised below
         session, creation_ms = load_as_known(model, lambda known: _timed(known, options, providers))
-    if session.get_providers()[0] != point.provider:
-        raise RuntimeFailure(f"provider {point.provider} cannot be used on this machine: no device, or no libraries")
+    if short_name(session.get_providers()[0]) != short_name(point.provider):
+        why = f" ({told})" if told else ""
+        raise RuntimeFailure(
+            f"provider {point.provider} cannot be used on this machine: no device, or no libraries{why}"
+        )
     return session, creation_ms
 
 
 def _timed(
-    model: str | bytes, options: onnxruntime.SessionOptions, providers: list[str]
+    model: str | bytes, options: onnxruntime.SessionOptions, providers: list[tuple[str, dict[str, str]]] | None
 ) -> tuple[onnxruntime.InferenceSession, float]:
     import onnxruntime
 
     began = time.perf_counter()
-    session = onnxruntime.InferenceSession(model, options, providers=providers)
+    # A plugin's devices are in the options already.
+    more = {} if providers is None else {"providers": providers}
+    # Without this, a provider that fails is replaced by the CPU's, which would be measured in its name.
+    session = onnxruntime.InferenceSession(model, options, enable_fallback=0, **more)
     return session, (time.perf_counter() - began) * 1e3
 
 
@@ -128,7 +111,7 @@ def one_line_failures(what: str) -> Iterator[None]:
     except failures() as error:
         full = " ".join(str(error).split())
         text = _NOISE.sub("", full)
-        text = text if len(text) < 300 else text[:297] + "..."
+        text = text if len(text) < 300 else f"{text[:147]} ... {text[-147:]}"  # providers put the reason last
         raise RuntimeFailure(f"{what}: {text}{_remedy(full, error)}") from error
 
 

@@ -28,6 +28,7 @@ class Point:
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()  # of inputs, where they differ from point to point
     sizes: tuple[tuple[str, int], ...] = ()  # of symbols
     context: int | None = None  # tokens of the prompt of a model with a key-value cache; None: it is run as it is
+    device: int | None = None  # of the provider; None: its first
 
     def __post_init__(self) -> None:
         for name in ("batch", "threads", "inter_threads", "streams", "context"):
@@ -43,7 +44,8 @@ class Point:
     @property
     def label(self) -> str:
         """The point in a few words, for messages and legends."""
-        parts = [self.provider.removesuffix("ExecutionProvider"), f"{self.threads} threads"]
+        device = "" if self.device is None else f":{self.device}"
+        parts = [self.provider.removesuffix("ExecutionProvider") + device, f"{self.threads} threads"]
         parts += [f"batch {self.batch}"] if self.batch is not None else []
         parts += [f"context {self.context}"] if self.context is not None else []
         parts += [f"{name} {'×'.join(map(str, shape)) or 'scalar'}" for name, shape in self.shapes]
@@ -69,7 +71,10 @@ class Axes(_Settings):
         (1,), "Concurrent runs of a session (default: 1).", form="numbers", metavar="N,…"
     )
     provider: tuple[str, ...] = setting(
-        ("cpu",), "Execution providers: cpu, cuda, tensorrt, … (default: cpu).", form="words", metavar="NAME,…"
+        ("cpu",),
+        "Execution providers, with the number of a device: cpu, cuda:1, tensorrt, … (default: cpu).",
+        form="words",
+        metavar="NAME,…",
     )
     optimization: tuple[str, ...] = setting(
         ("all",),
@@ -128,6 +133,22 @@ class Settings(_Settings):
         metavar="FILE",
         check="library",
     )
+    provider_option: tuple[tuple[str, str, str], ...] = setting(
+        (),
+        "An option of a provider, such as cuda.use_tf32=0; may be given several times.",
+        form="provider_option",
+        metavar="NAME.KEY=VALUE",
+    )
+    provider_libraries: tuple[str, ...] = setting(
+        (),
+        "A plugin's library that brings an execution provider; may be given several times.",
+        option="--provider-library",
+        metavar="FILE",
+        check="library",
+    )
+    io_binding: bool = setting(
+        False, "Measure runs whose inputs and outputs stay on the device, too, in turn with plain ones."
+    )
     operators: bool = setting(
         True, "Measure the whole model only: no operators, no roofline.", option="--no-operators"
     )  # and the machine's peak and bandwidth
@@ -143,6 +164,7 @@ class Settings(_Settings):
     def __post_init__(self) -> None:
         object.__setattr__(self, "shapes", {name: tuple(shape) for name, shape in self.shapes.items()})
         object.__setattr__(self, "pin", tuple(self.pin))
+        object.__setattr__(self, "provider_libraries", tuple(self.provider_libraries))
         object.__setattr__(self, "custom_op_libraries", tuple(self.custom_op_libraries))
         if self.seconds is None and self.iterations is None:
             object.__setattr__(self, "seconds", 3.0)

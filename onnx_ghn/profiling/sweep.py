@@ -19,8 +19,8 @@ from onnx_ghn.profiling.generating import measure_generation
 from onnx_ghn.profiling.machine import measure_machine, system_info
 from onnx_ghn.profiling.measuring import estimate_point, measure_point
 from onnx_ghn.profiling.points import groups, sweep_points
+from onnx_ghn.profiling.providers import check_options, named_device
 from onnx_ghn.profiling.report import Comparison, Machine, PointResult, ProfileReport, Ratio
-from onnx_ghn.profiling.sessions import provider_name
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.sizing import check_shapes
 from onnx_ghn.profiling.specs import ModelSpec, model_spec
@@ -93,8 +93,10 @@ def profile(
         if not os.path.isfile(library):
             raise OptionError(f"`custom_op_libraries`: {library} is no file")
     specs = [model_spec(file, allow_absent=estimate) for file in (path, against) if file is not None]
+    devices = [named_device(name, settings) for name in provider]
+    check_options(settings, [name for name, _ in devices])
     axes = (
-        [provider_name(name) for name in provider],
+        devices,
         optimization,
         threads or (len(settings.pin or available_cores()),),
         inter_threads,
@@ -204,7 +206,7 @@ class _Sweep:
         self.events: list[Mapping[str, object]] = []
         self._specs, self._settings, self._progress = specs, settings, progress
         self._estimate, self._trace, self._folder = estimate, trace, folder
-        self._machines: dict[tuple[str, int], Machine] = {}
+        self._machines: dict[tuple[str, int | None, int], Machine] = {}
         self._n_done = self._n_jobs = 0
 
     def all(self, groups: Sequence[Sequence[Point]], compare: bool) -> bool:
@@ -302,10 +304,10 @@ class _Sweep:
 
     def _machine(self, point: Point) -> Machine:
         """The machine's peak and bandwidth, measured once for each provider and number of threads."""
-        key = point.provider, point.threads
+        key = point.provider, point.device, point.threads
         if key not in self._machines:
             self._n_done -= 1  # it is part of the point's job
-            self._machines[key] = self._result("the machine's peak", point, measure_machine, *key)
+            self._machines[key] = self._result("the machine's peak", point, measure_machine, point, self._settings)
         return self._machines[key]
 
     def _result(

@@ -9,7 +9,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnx_ghn.errors import OptionError
-from onnx_ghn.profiling.pairs import compare_outputs, ratio_of_medians, time_pair
+from onnx_ghn.profiling.pairs import compare_outputs, time_pair
+from onnx_ghn.profiling.ratios import ratio_of_medians
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import model_spec
 
