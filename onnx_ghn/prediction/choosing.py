@@ -78,10 +78,13 @@ def choose(
     told = f"this is {features.words} and {ghn_name} knows {policy.knows}"
     verdicts = policy.verdicts(name, features, tensor_features(graph), told)
     reasons = dict.fromkeys(verdict.why for verdict in verdicts if verdict.take)
-    if reasons:  # the kind of model is no reason then: it is one that something is predicted of
-        alone = f"the policy {name} predicts {', '.join(reasons)} alone"
-        verdicts = [dataclasses.replace(v, why=alone) if not v.take and v.why == told else v for v in verdicts]
-    scales = options.calibrates and policy.scales_to_one(
-        name, features, own_inputs=options.has_own_inputs, predicts=bool(reasons)
-    )
-    return Choice(name, verdicts, ", ".join(reasons) or told, scales)
+    rule = policy.scaling_rule(name, features, own_inputs=options.has_own_inputs, predicts=bool(reasons))
+    instead = ""  # of the kind of model, which is no reason where something is done for it
+    if reasons:
+        instead = f"the policy {name} predicts {', '.join(reasons)} alone"
+    elif rule is not None:
+        instead = f"the policy {name} predicts nothing of {rule.why}"
+    if instead:
+        verdicts = [dataclasses.replace(v, why=instead) if not v.take and v.why == told else v for v in verdicts]
+    why = ", ".join(reasons) or instead or told
+    return Choice(name, verdicts, why, rule is not None and options.calibrates)

@@ -88,17 +88,18 @@ class Policy:
     rules: Mapping[str, Sequence[Rule]]
     unit_scales: Sequence[Rule] = ()
 
-    def scales_to_one(self, mode: PolicyName, model: ModelFeatures, *, own_inputs: bool, predicts: bool) -> bool:
-        """Whether layers are scaled in a mode.
+    def scaling_rule(self, mode: PolicyName, model: ModelFeatures, *, own_inputs: bool, predicts: bool) -> Rule | None:
+        """The rule by which layers are scaled in a mode; None where they are not.
 
         Args:
             own_inputs: whether the user gives inputs to scale them by.
             predicts: whether a tensor takes the GHN's weights.
         """
-        rules = (rule for rule in self.unit_scales if (not predicts if rule.drawn else own_inputs))
-        return any(
-            (not rule.modes or mode in rule.modes) and rule.holds(model, TensorFeatures("other")) for rule in rules
-        )
+        for rule in self.unit_scales:
+            applies = (not predicts if rule.drawn else own_inputs) and (not rule.modes or mode in rule.modes)
+            if applies and rule.holds(model, TensorFeatures("other")):
+                return rule
+        return None
 
     def verdicts(
         self, mode: PolicyName, model: ModelFeatures, tensors: Sequence[TensorFeatures], otherwise: str

@@ -155,7 +155,9 @@ def _set_to_one(
     from onnx_ghn.onnx_io import inject
 
     inject(opened.model, _tensors(decisions, blocks, options), opened.stored)
-    trials = Trials(options.calibrate, options.seed, _STATISTICS_BATCH, arithmetic_norms(graph))
+    # Drawn inputs give scales alone, where the model has no batch norms; the user's are all looked at.
+    batch = _STATISTICS_BATCH if options.has_own_inputs or n_statistics(graph) else _SCALE_BATCH
+    trials = Trials(options.calibrate, options.seed, batch, arithmetic_norms(graph))
     scaled = scaled_to_one(trials, opened.model, decisions, opened.stored)
     tensors = _tensors(scaled.decisions, blocks, options)
     inject(opened.model, tensors)

@@ -113,10 +113,10 @@ def test_what_is_written_says_which_networks_are_scaled(tmp_path: Path) -> None:
     (tmp_path / "policy.json").write_text(json.dumps(policy_of("pictures", chosen, SCALED_CELLS[:1])))
     policy = read_policy(tmp_path / "policy.json")
     classifier = dataclasses.replace(features(norm="none"), n_outputs=10)
-    assert policy.scales_to_one("auto", classifier, own_inputs=True, predicts=True)
-    assert not policy.scales_to_one("auto", classifier, own_inputs=False, predicts=False)
+    assert policy.scaling_rule("auto", classifier, own_inputs=True, predicts=True) is not None
+    assert policy.scaling_rule("auto", classifier, own_inputs=False, predicts=False) is None
     for other in (dataclasses.replace(classifier, n_outputs=1), dataclasses.replace(classifier, norm="batch")):
-        assert not policy.scales_to_one("auto", other, own_inputs=True, predicts=True)
+        assert policy.scaling_rule("auto", other, own_inputs=True, predicts=True) is None
 
 
 def test_networks_that_do_best_by_scales_alone_get_these_by_drawn_inputs(tmp_path: Path) -> None:
@@ -130,11 +130,13 @@ def test_networks_that_do_best_by_scales_alone_get_these_by_drawn_inputs(tmp_pat
     (tmp_path / "policy.json").write_text(json.dumps(content))
     policy = read_policy(tmp_path / "policy.json")
     text = dataclasses.replace(features(), data="tokens", attention=True)
-    assert policy.scales_to_one("auto", text, own_inputs=False, predicts=False)
-    assert policy.scales_to_one("auto", text, own_inputs=True, predicts=False)
-    assert not policy.scales_to_one("auto", text, own_inputs=True, predicts=True)
-    assert not policy.scales_to_one("early", text, own_inputs=False, predicts=False)  # where it was not chosen
-    assert not policy.scales_to_one("auto", dataclasses.replace(text, attention=False), own_inputs=True, predicts=False)
+    assert policy.scaling_rule("auto", text, own_inputs=False, predicts=False) is not None
+    assert policy.scaling_rule("auto", text, own_inputs=True, predicts=False) is not None
+    assert policy.scaling_rule("auto", text, own_inputs=True, predicts=True) is None
+    assert policy.scaling_rule("early", text, own_inputs=False, predicts=False) is None  # where it was not chosen
+    assert (
+        policy.scaling_rule("auto", dataclasses.replace(text, attention=False), own_inputs=True, predicts=False) is None
+    )
 
 
 def test_sums_of_a_judgement() -> None:
