@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ _SHOWN = 4  # sizes that a message lists
 #: and what people write by hand.
 _KEYS = ("names", "class_names", "classes", "labels", "id2label")
 _LONGEST = 1 << 22  # characters of names in a model's metadata
+#: What libraries call classes that nobody named: Ultralytics '0', transformers 'LABEL_0'.
+_NUMBERED = re.compile(r"(class|label)?[ _-]?(\d+)", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,7 +137,7 @@ def naming_of(option: str, given: object) -> Naming:
 def naming_in_files(donor: ir.Model, model: ir.Model) -> Naming | None:
     """What the names of classes that both files hold say; None where one has none, or both have the same in one order.
 
-    Names that stand twice, or that are not numbered from 0 on, are none.
+    Names that stand twice, that are not numbered from 0 on, or that are numbers themselves are none.
     """
     theirs, mine = (_names_in(each) for each in (donor, model))
     if not theirs or not mine or theirs == mine:
@@ -149,9 +152,11 @@ def _names_in(model: ir.Model) -> list[str]:
         if not 2 <= len(text) <= _LONGEST:
             continue
         try:
-            return _names("classes", _parsed(text))
+            names = _names("classes", _parsed(text))
         except OptionError:  # other people's notes: what is no list of names says nothing
             continue
+        if not all(map(_NUMBERED.fullmatch, names)):
+            return names
     return []
 
 

@@ -167,6 +167,17 @@ def test_notes_that_are_no_names_say_nothing(text: str) -> None:
     np.testing.assert_array_equal(prediction["head.w"], stored(donor, "head.w"))  # by position, as without names
 
 
+@pytest.mark.parametrize("form", ["{}", "LABEL_{}", "class {}"])
+def test_numbers_are_no_names(form: str) -> None:
+    """As Ultralytics and transformers write for classes that nobody named."""
+    donor, model = (
+        named(classifier(n, seed), "names", str({i: form.format(i) for i in range(n)})) for n, seed in ((4, 0), (3, 1))
+    )
+    prediction = onnx_ghn.predict(model, ghn=tiny_ghn(), donors=[written(donor)], policy="none")
+    np.testing.assert_array_equal(prediction["head.w"], stored(model, "head.w"))
+    assert "a classifier of 3 outputs, and the donor's has 4" in " ".join(prediction.coverage.notes)
+
+
 def test_the_same_names_in_the_same_order_keep_outputs() -> None:
     donor, model = (named(classifier(3, seed), "names", '["x", "y", "z"]') for seed in (0, 1))
     prediction = onnx_ghn.predict(model, ghn=tiny_ghn(), donors=[written(donor)], policy="none")
