@@ -56,6 +56,8 @@ def profile(
     files.check([model, axes.against, settings.inputs, gates.baseline, lengths, *settings.custom_op_libraries])
     if files.trace and (axes.estimate or not settings.operators):
         raise OptionError("--trace records operators: leave --no-operators and --estimate out")
+    if files.node_data and not (settings.operators or axes.estimate):
+        raise OptionError("--node-data tells of operators: leave --no-operators out")
     if axes.against is not None and not axes.estimate:
         check_model(axes.against)
     from onnx_ghn.profiling import profile as run
@@ -106,7 +108,9 @@ def _compare(
     """The model in several precisions. Raises OptionError: options that have no place beside it."""
     alone: dict[str, object] = {"against": axes.against, "estimate": axes.estimate, "fail_above": gates.fail_above}
     alone |= {"fail_below": gates.fail_below, "fail_slower_than": gates.fail_slower_than}
-    alone |= {name: getattr(files, name) for name in ("csv_file", "operators_csv", "trace", "plot", "junit")}
+    alone |= {
+        name: getattr(files, name) for name in ("csv_file", "operators_csv", "trace", "node_data", "plot", "junit")
+    }
     alone |= {"context": axes.context, "compare_outputs": axes.compare_outputs}
     for name, given in alone.items():
         if given:

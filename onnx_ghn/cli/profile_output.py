@@ -30,6 +30,9 @@ class Files(Settings):
         None, "Write a row for each operator of each point, to a .csv file.", metavar="FILE"
     )
     trace: str | None = setting(None, "Write a Chrome trace of the recorded runs, a .json file.", metavar="FILE")
+    node_data: str | None = setting(
+        None, "Write the operators' times for Model Explorer, a .json file of node data.", metavar="FILE"
+    )
     plot: str | None = setting(
         None, "Draw latencies, operators and roofline, as an .svg, .png or .pdf file.", metavar="FILE"
     )
@@ -46,7 +49,7 @@ class Files(Settings):
             OptionError: two outputs have one name.
             ModelWriteError: one cannot be written.
         """
-        every = self.csv_file, self.operators_csv, self.trace, self.plot, self.junit
+        every = self.csv_file, self.operators_csv, self.trace, self.node_data, self.plot, self.junit
         named = [file for file in every if file is not None]
         if len({os.path.realpath(file) for file in named}) < len(named):
             raise OptionError("two outputs have the same file; name another")
@@ -54,6 +57,7 @@ class Files(Settings):
             (self.csv_file, (".csv",), "a table"),
             (self.operators_csv, (".csv",), "a table"),
             (self.trace, (".json",), "a trace"),
+            (self.node_data, (".json",), "node data"),
             (self.plot, (".svg", ".png", ".pdf"), "a picture"),
             (self.junit, (".xml",), "JUnit XML"),
         )
@@ -77,6 +81,7 @@ class Files(Settings):
         """Write the others that are named, where anything was measured. Raises ModelWriteError."""
         from onnx_ghn.onnx_io import write_file
         from onnx_ghn.profiling import export
+        from onnx_ghn.profiling.model_explorer import node_data_json
 
         if not any(point.error is None for point in report.points):
             return
@@ -84,6 +89,7 @@ class Files(Settings):
             (self.csv_file, export.points_csv),
             (self.operators_csv, export.operators_csv),
             (self.trace, export.trace_json),
+            (self.node_data, node_data_json),
             (self.plot, self._picture),
         ]
         for file, content in contents:

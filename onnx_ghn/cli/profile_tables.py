@@ -137,7 +137,7 @@ def generation_table(points: Sequence[PointResult], title: str = "") -> Table:
 
 
 def device_lines(point: PointResult, top: int) -> list[str]:
-    """Copies to and from the device, and what was left to the CPU, node by node."""
+    """Copies to and from the device, energy, and what was left to the CPU, node by node."""
     lines = []
     found, left = point.binding, point.left_to_cpu
     if found is not None:
@@ -145,6 +145,11 @@ def device_lines(point: PointResult, top: int) -> list[str]:
         lines.append(
             f"{point.point.label}: plain runs p50 {ms(found.plain_p50_ms)} ms, with inputs and outputs on the device "
             f"({found.device}) {ms(found.bound_p50_ms)} ms: {ratio}"
+        )
+    if point.energy is not None:
+        lines.append(
+            f"{point.point.label}: {point.energy.mj_per_run:.3g} mJ a run, {point.energy.watts:.3g} W "
+            "(the whole processor, by RAPL)"
         )
     if left is not None:
         named = ", ".join(map(printable, left[:top])) + (f" and {len(left) - top:,} others" if len(left) > top else "")

@@ -13,6 +13,7 @@ from onnx_ghn.errors import OptionError, did_you_mean
 from onnx_ghn.profiling.report import (
     Binding,
     Check,
+    Energy,
     Generation,
     Latency,
     LengthProfile,
@@ -36,6 +37,7 @@ __all__ = ["Gates", "figures", "held"]
 _SECTIONS: dict[str, type] = {
     "latency": Latency,
     "binding": Binding,
+    "energy": Energy,
     "generation": Generation,
     "lengths": LengthProfile,
     "memory": Memory,
@@ -126,7 +128,7 @@ class Gates(_Settings):
         for option in ("fail_above", "fail_below"):
             for name, _ in getattr(self, option):
                 section = known[name][0]
-                if estimate and section in ("latency", "memory", "lengths", "generation", "binding"):
+                if estimate and section in ("latency", "memory", "lengths", "generation", "binding", "energy"):
                     raise OptionError(f"`{option}` {name}: an estimate does not measure it; leave `estimate` out")
                 if section == "memory" and together:
                     raise OptionError(f"`{option}` {name}: points share a process; set `one_session` to False")

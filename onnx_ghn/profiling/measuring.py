@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.profiling import rewriting
 from onnx_ghn.profiling.bound_runs import compare_bound
+from onnx_ghn.profiling.energy import EnergyMeter
 from onnx_ghn.profiling.feeds import Feed, point_feeds
 from onnx_ghn.profiling.fused import fused_nodes, infer_shapes
 from onnx_ghn.profiling.length_runs import LengthRuns
@@ -110,13 +111,12 @@ def timed_point(
     notes = tuple(runnable.notes)
     batch = next((array.shape[0] for array in runnable.feed.values() if array.shape), 1)
     of_lengths = None if settings.lengths is None else LengthRuns(runnable, specs, point, settings)
-    timing = time_runs(
-        runnable.run if of_lengths is None else of_lengths.run,
-        warmup=settings.warmup,
-        seconds=settings.seconds,
-        iterations=settings.iterations,
-        streams=point.streams,
-    )
+    run = runnable.run if of_lengths is None else of_lengths.run
+    for _ in range(settings.warmup):
+        run()
+    meter = EnergyMeter()
+    timing = time_runs(run, warmup=0, seconds=settings.seconds, iterations=settings.iterations, streams=point.streams)
+    energy = meter.since(timing.wall_ns / 1e9, len(timing.runs_ns))
     latency = summary(timing, batch, runnable.first_ns)
     notes = (*notes, *busy_note(point, timing.cpu_ns, timing.wall_ns))
     if of_lengths is not None:
@@ -125,6 +125,7 @@ def timed_point(
     return PointResult(
         point,
         binding=binding,
+        energy=energy,
         inputs=infos(runnable.feed),
         notes=notes,
         session_creation_ms=runnable.creation_ms,

@@ -12,6 +12,7 @@ __all__ = [
     "Binding",
     "Check",
     "Comparison",
+    "Energy",
     "Generation",
     "Latency",
     "LengthProfile",
@@ -76,6 +77,16 @@ class Binding:
     ratio: float  # plain / bound
     low: float  # 95 % bootstrap interval
     high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Energy:
+    """What the processor's packages took in the measured runs, and whatever else ran on them, by RAPL."""
+
+    packages: int
+    joules: float
+    watts: float
+    mj_per_run: float  # millijoules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +207,7 @@ class PointResult:
     latency: Latency | None = None
     generation: Generation | None = None  # where the point has a context
     lengths: LengthProfile | None = None  # where sizes are drawn
+    energy: Energy | None = None  # where the system lets it be read
     binding: Binding | None = None  # where it was asked for
     memory: Memory | None = None  # None where several points share a process
     operators: OperatorProfile | None = None
