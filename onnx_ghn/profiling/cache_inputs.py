@@ -92,7 +92,14 @@ class CacheInputs:
         return found
 
     def feed(
-        self, cached: int, new: int, *, batch: int = 1, sizes: Mapping[str, int] | None = None, seed: int = 0
+        self,
+        cached: int,
+        new: int,
+        *,
+        batch: int = 1,
+        sizes: Mapping[str, int] | None = None,
+        seed: int = 0,
+        drawn: bool = True,
     ) -> Feed:
         """Random tokens and cache, and what goes with them.
 
@@ -100,6 +107,7 @@ class CacheInputs:
             cached: tokens in the cache; with 0 a merged decoder takes its branch without one.
             new: tokens to be run.
             sizes: of symbols that are neither: an encoder's states, for instance.
+            drawn: False for a cache of the right type and shape that takes no memory and cannot be run on.
 
         Raises:
             OptionError: a dimension whose size nothing tells.
@@ -116,7 +124,9 @@ class CacheInputs:
             elif role == "cache":
                 # The branch without a cache does not look at one, but onnxruntime wants it to have a length.
                 length = 1 if not cached and "branch" in self.roles.values() else cached
-                found[spec.name] = random_array(rng, spec, _cache_shape(spec, batch, length, given))
+                shape = _cache_shape(spec, batch, length, given)
+                blank = random_array(rng, spec, (1,) * len(shape))  # which refuses types that numpy does not feed
+                found[spec.name] = random_array(rng, spec, shape) if drawn else np.broadcast_to(blank, shape)
             elif role not in ("other", "encoder", "ones", "zeros"):
                 found[spec.name] = self._following(spec, role, cached, new, batch)
             else:

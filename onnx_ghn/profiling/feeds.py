@@ -67,7 +67,11 @@ def point_feeds(specs: Sequence[InputSpec], point: Point, settings: Settings) ->
 
 def point_inputs(specs: Sequence[InputSpec], point: Point, settings: Settings) -> Iterator[Inputs]:
     """Types and shapes of what `point_feeds` gives, of which nothing is drawn. Raises as it does."""
-    if settings.inputs is not None or point.context is not None:
+    context = _context_feed(specs, point, settings, drawn=False)
+    if context is not None:
+        yield {name: (str(array.dtype), array.shape) for name, array in context.items()}
+        return
+    if settings.inputs is not None:
         for feed, _ in point_feeds(specs, point, settings):
             yield {name: (str(array.dtype), array.shape) for name, array in feed.items()}
         return
@@ -77,7 +81,7 @@ def point_inputs(specs: Sequence[InputSpec], point: Point, settings: Settings) -
         yield {spec.name: (spec.dtype, sized.shapes[spec.name]) for spec in specs}
 
 
-def _context_feed(specs: Sequence[InputSpec], point: Point, settings: Settings) -> Feed | None:
+def _context_feed(specs: Sequence[InputSpec], point: Point, settings: Settings, drawn: bool = True) -> Feed | None:
     """One token behind a cache, where the point has a context."""
     if point.context is None:
         return None
@@ -88,7 +92,8 @@ def _context_feed(specs: Sequence[InputSpec], point: Point, settings: Settings) 
             f"{described(specs)}"
         )
     check_shapes(specs, {}, dict(point.sizes))
-    return cache.feed(point.context, 1, batch=point.batch or 1, sizes=dict(point.sizes), seed=settings.seed)
+    batch, sizes = point.batch or 1, dict(point.sizes)
+    return cache.feed(point.context, 1, batch=batch, sizes=sizes, seed=settings.seed, drawn=drawn)
 
 
 def _asked(

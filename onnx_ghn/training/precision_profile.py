@@ -16,6 +16,7 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.errors import ModelWriteError, OptionError, RuntimeFailure
 from onnx_ghn.images.inputs import image_input
 from onnx_ghn.profiling import profile
+from onnx_ghn.profiling.cache_inputs import cache_inputs
 from onnx_ghn.profiling.conversions import convert
 from onnx_ghn.profiling.feeds import point_feeds
 from onnx_ghn.profiling.pairs import time_pair
@@ -35,6 +36,7 @@ from onnx_ghn.vision.sets import ImageSet
 __all__ = ["PrecisionRow", "profile_precisions"]
 
 _CALIBRATED = 128  # images
+_CONTEXT = 128  # cached tokens
 _RANDOM = 8  # inputs, where there are no images
 Progress = Callable[[str, int, int], None]
 
@@ -152,8 +154,10 @@ def _ratio(paths: tuple[str, str], point: Point, settings: Settings) -> Ratio:
 def _calibration(specs: Sequence[InputSpec], images: Images | None, settings: Settings) -> list[Mapping[str, Array]]:
     """Inputs to calibrate on: of the validation images, which accuracy is not measured on; random ones without data."""
     if images is None:
+        # A decoder's cache, mask and positions belong together.
+        point = Point() if cache_inputs(specs) is None else Point(context=_CONTEXT)
         made = (
-            next(point_feeds(specs, Point(), dataclasses.replace(settings, seed=settings.seed + number)))[0]
+            next(point_feeds(specs, point, dataclasses.replace(settings, seed=settings.seed + number)))[0]
             for number in range(_RANDOM)
         )
         return list(made)

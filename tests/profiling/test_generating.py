@@ -192,6 +192,16 @@ def test_shapes_of_caches(specs, shape) -> None:
     assert cache.feed(5, 1, batch=2)[specs[0].name].shape == shape
 
 
+def test_shapes_are_known_without_drawing_a_cache() -> None:
+    cache = cache_inputs([IDS, KEY])
+    assert cache is not None
+    drawn, told = cache.feed(9, 1), cache.feed(9, 1, drawn=False)
+    assert {name: (array.dtype, array.shape) for name, array in told.items()} == {
+        name: (array.dtype, array.shape) for name, array in drawn.items()
+    }
+    assert told[KEY.name].strides == (0,) * 4
+
+
 def test_models_without_a_cache() -> None:
     assert cache_inputs([IDS]) is None
     assert cache_inputs([KEY]) is None

@@ -97,6 +97,15 @@ def test_without_data(path) -> None:
     assert rows[1].ratio.ratio > 0
 
 
+def test_a_decoder_with_a_cache() -> None:
+    """Its mask, positions and cache go together in calibration, too."""
+    path = Path(__file__).parents[2] / "data" / "examples" / "llama_cache.onnx"
+    settings = Settings(warmup=0, iterations=1, new_tokens=21)
+    (row,) = profile_precisions(path, Precisions(precision=("int8",)), settings, threads=[1], context=[16])
+    assert row.error is None
+    assert row.point.generation.context == 16
+
+
 def test_calibration_sets_the_scale_of_activations(path, tmp_path) -> None:
     """Inputs from -1 to 3 give uint8 a step of 4 / 255."""
     feeds = [{"x": np.full((1, 3, 8, 8), value, np.float32)} for value in (-1, 3)]
