@@ -6,7 +6,7 @@
 # thousand, and a reader of JSON finds none. The other entries of the metadata (imgsz, args) are Python's text, too.
 #
 # Seen on 2026-11-28, Python 3.11, torch 2.14.1 for CPUs and GPUs, onnx 1.19.1, Linux x86_64:
-#   names: {0: '0', 1: '1', 2: '2' ...
+#   names: {0: '0', 1: '1', 2: '2', ...
 #   as JSON: JSONDecodeError
 #   ten classes of a network made for ten: ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9']
 set -euo pipefail
@@ -23,7 +23,7 @@ from ultralytics import YOLO
 
 for classes in (1000, 10):
     text = open("net.yaml", "w")
-    text.write(f"nc: {classes}\nbackbone:\n- [-1, 1, Conv, [8, 3, 2]]\nhead:\n- [-1, 1, Classify, [nc]]\n")
+    text.write(f"nc: {classes}\nbackbone:\n- [-1, 1, Conv, [64, 3, 2]]\nhead:\n- [-1, 1, Classify, [nc]]\n")
     text.close()
     path = YOLO("net.yaml", task="classify").export(format="onnx", imgsz=32, simplify=False, verbose=False)
     names = {entry.key: entry.value for entry in onnx.load(path).metadata_props}["names"]
