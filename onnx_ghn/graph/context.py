@@ -12,7 +12,7 @@ import numpy as np
 from onnx_ghn.arrays import Array
 from onnx_ghn.graph.flat import FlatGraph, Leaf, Op, Tensor
 from onnx_ghn.graph.layout import Layout
-from onnx_ghn.graph.model import Flattened, Node, Parameter, Primitive, Role, RunningNorm
+from onnx_ghn.graph.model import REPARAMETRISES, Flattened, Node, Parameter, Primitive, Role, RunningNorm
 from onnx_ghn.graph.rules import GraphRules
 from onnx_ghn.graph.weights import is_normalised, leaves, static_shape
 
@@ -188,7 +188,7 @@ class BuildContext:
             reason, doubt = reason or _FACTOR, doubt or _FACTOR
         index = self.register(main, role, op, layout, reason or problem, doubt)
         for leaf in others:
-            why = f"reparametrises {main.tensor.name}" if main.whole else f"one tensor with {main.tensor.name}"
+            why = f"{REPARAMETRISES} {main.tensor.name}" if main.whole else f"one tensor with {main.tensor.name}"
             flat, _ = _canonical(leaf, None if main.whole else canonical)
             if leaf.part == "factor":
                 if self._may_be_learned(leaf):

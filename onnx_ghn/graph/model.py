@@ -24,7 +24,9 @@ from onnx_ghn.limits import gib, memory_bytes
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["ComputationGraph", "Flattened", "Node", "Parameter", "Primitive", "Role", "RunningNorm"]
+__all__ = ["REPARAMETRISES", "ComputationGraph", "Flattened", "Node", "Parameter", "Primitive", "Role", "RunningNorm"]
+
+REPARAMETRISES = "reparametrises"  # how the reason begins why a part of a computed constant is not decoded
 
 
 class Primitive(enum.IntEnum):
@@ -122,6 +124,13 @@ class Parameter:
     repeated: int = 0
     flattened: Flattened | None = None
     magnitude_of: str = ""
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it makes one constant with another tensor, whose shape that has: g of weight normalisation, the bias
+        of a layer that is applied to constants.
+        """
+        return bool(self.magnitude_of) or self.reason.startswith(REPARAMETRISES)
 
     @property
     def shape(self) -> tuple[int, ...]:

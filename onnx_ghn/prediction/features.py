@@ -238,7 +238,7 @@ def _is_trained(parameters: Sequence[Parameter], stored: Mapping[str, StoredTens
             stored[parameter.name].is_absent or stored[parameter.name].is_sparse or stored[parameter.name].is_string
         )
     ]
-    scales = [p for p in readable if p.role is Role.norm_scale and p.size > 1 and not p.magnitude_of]
+    scales = [p for p in readable if p.role is Role.norm_scale and p.size > 1 and not p.is_part]
     if scales:
         return any(common_value(stored[p.name]) is None for p in scales)
     weights = [p for p in readable if p.role is Role.weight and p.size >= _SAMPLE // 4 and "float" in p.dtype]
