@@ -49,6 +49,7 @@ _NORMS = frozenset(
 #: What gives values of one size, however large its input is.
 _SQUASHES = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh"})
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+_SHAPES = frozenset({"Shape", "Size"})
 _OLDEST_OPSET = 9  # that has Where
 _TINY = 1e-30
 #: A factor beyond this says that an output is zero (an embedding of zeros, of which others are none) or overflows.
@@ -114,14 +115,16 @@ class CorrectScales(ir.passes.InPlacePass):
     operator's own bias is scaled as its weight is, where it may be.
 
     Args:
-        targets: the scale of the outputs by the number of the operator.
+        targets: the scale of the outputs by the number of the operator; None: 1 for each layer, which is each operator
+            that computes on what the model is given, and not on constants alone (biases of positions), nor looks up
+            rows. There the scale is that without the operator's bias, where this may not be scaled.
         scalable: names of the values whose tensors may be scaled.
         close: a scale that is within this factor of its target stays.
         most: one that is further from it than this factor stays, too.
     """
 
     def __init__(
-        self, targets: Mapping[int, float], scalable: Collection[str], close: float = 2.0, most: float = _MOST
+        self, targets: Mapping[int, float] | None, scalable: Collection[str], close: float = 2.0, most: float = _MOST
     ) -> None:
         super().__init__()
         self.targets = targets
@@ -135,19 +138,26 @@ class CorrectScales(ir.passes.InPlacePass):
         if graph.opset_imports.get("", 1) < _OLDEST_OPSET:
             return corrected
         nodes = _Nodes(graph, "onnx_ghn_factor")
+        # By the numbers of this graph, whose functions are inlined: in the file they may be fewer.
+        targets = _unit_targets(graph) if self.targets is None else self.targets
         linear = [each for each in linear_operators(graph) if each.weight.name in self.scalable]
+        seen: set[str] = set()
         alone = read_by_these_alone(linear)
         biases = {each.number: name for each in linear if (name := own_bias(each)) in self.scalable}
         for each in linear:
             name = each.weight.name or ""
-            target = self.targets.get(each.number, 0.0)
+            target = targets.get(each.number, 0.0)
             if name not in alone:
                 continue
             factor = nodes.factors.get(name)
+            is_first = name not in seen
+            seen.add(name)
             if factor is None:
-                if not (np.isfinite(target) and target > _TINY) or is_normalised(each.node):
+                # A later operator cannot scale the weight: the first has run without.
+                if not is_first or not (np.isfinite(target) and target > _TINY) or is_normalised(each.node):
                     continue
-                factor = nodes.factor(each.node, target, self.close, self.most)
+                without_bias = self.targets is None and each.number not in biases
+                factor = nodes.factor(each.node, target, self.close, self.most, without_bias=without_bias)
                 corrected.factors[name] = nodes.give_out(factor, each.node)
                 nodes.factors[name] = factor
             nodes.multiply(each.node, each.place, factor)
@@ -169,6 +179,28 @@ def linear_operators(graph: ir.Graph) -> Iterator[Linear]:
                 yield Linear(number, node, place, weight)
                 number += 1
                 break
+
+
+def _unit_targets(graph: ir.Graph) -> dict[int, float]:
+    """Scales of 1, by the number of the operator: of layers, see `CorrectScales`."""
+    given = _computed_on_inputs(graph)
+    linear = list(linear_operators(graph))
+    tables = {each.weight for each in linear if each.node.op_type == "Gather"}
+    return {each.number: 1.0 for each in linear if each.node.outputs[0] in given and each.weight not in tables}
+
+
+def _computed_on_inputs(graph: ir.Graph) -> set[ir.Value]:
+    """Values that depend on what the model is given, and not on its shape alone."""
+    found = {value for value in graph.inputs if value.name not in graph.initializers}
+    for node in graph:
+        has_graph = any(
+            attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+            for attribute in node.attributes.values()
+        )
+        reads = any(value in found for value in node.inputs) and node.op_type not in _SHAPES
+        if reads or has_graph:  # a body may read whatever is outside it
+            found.update(node.outputs)
+    return found
 
 
 def _stored(value: ir.Value | None) -> ir.Value | None:
@@ -280,11 +312,15 @@ class _Nodes:
         size = self._op("Cast", [self._op("Size", [value])], to=int(ir.DataType.FLOAT))
         return self._op("Div", [self._op("ReduceL2", [given], keepdims=0), self._op("Sqrt", [size])])
 
-    def factor(self, node: ir.Node, target: float, close: float, most: float) -> ir.Value:
+    def factor(
+        self, node: ir.Node, target: float, close: float, most: float, *, without_bias: bool = False
+    ) -> ir.Value:
         """What to multiply an operator's weight by: 1 where its output is near the target, or too far to compare."""
-        twin = ir.node(
-            node.op_type, list(node.inputs), attributes=dict(node.attributes), domain=node.domain, num_outputs=1
-        )
+        inputs = list(node.inputs)
+        place = _BIAS.get(node.op_type, len(inputs))
+        if without_bias and place < len(inputs):
+            inputs[place] = None
+        twin = ir.node(node.op_type, inputs, attributes=dict(node.attributes), domain=node.domain, num_outputs=1)
         self._add(twin)
         ratio = self._op(
             "Div", [self._number(target), self._op("Add", [self.scale(twin.outputs[0]), self._number(_TINY)])]

@@ -70,7 +70,7 @@ class CoverageReport:
 
     @property
     def n_scaled(self) -> int:
-        """Number of tensors that keep their start but for a factor."""
+        """Number of tensors that keep their start, or get a standard one, but for a factor."""
         return sum(entry.factor != 1 for entry in self.learned)
 
     @property

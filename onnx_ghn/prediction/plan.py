@@ -38,7 +38,7 @@ class Decision:
     maker: Maker | None = dataclasses.field(default=None, repr=False)  # of its new values; None: it keeps its own
     origin: Origin | None = None  # of one that is inherited
     by_policy: bool = False  # a parameter that keeps its values because the policy says so
-    factor: float = 1.0  # of one that keeps its values but for this: all elements are multiplied by it
+    factor: float = 1.0  # by which all elements of its own start, or of a standard one, are multiplied
 
     def to_dict(self) -> Json:
         """For JSON."""

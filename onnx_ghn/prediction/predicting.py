@@ -150,9 +150,9 @@ def resolve_ghn(ghn: str | os.PathLike[str] | GHN | ArrayGHN | None) -> GHN | Ar
 
 
 def _as_scaled(decision: Decision, factors: Mapping[str, float]) -> Decision:
-    """The decision with a reason that tells by how much a tensor that stays otherwise was multiplied."""
+    """The decision on a tensor that has its own start, or a standard one, but for a factor, with that factor."""
     factor = factors.get(decision.parameter.name, 1.0)
-    if decision.maker is not None or factor == 1:
+    if decision.outcome not in ("kept", "fallback") or factor == 1:
         return decision
     return dataclasses.replace(decision, reason=f"{decision.reason}; scaled", factor=factor)
 

@@ -105,6 +105,7 @@ class Propagation:
                 name = each.weight.name or ""
                 found.visit(node, each)
                 scale = found.of(node.outputs[0])
+                assert correct.targets is not None  # layers of scale 1 are measured, never estimated
                 target = correct.targets.get(each.number, 0.0)
                 if name not in factors and scale is not None and scale.size > _TINY and _TINY < target < math.inf:
                     ratio = target / scale.size

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from onnx_ghn.graph import Role
+from onnx_ghn.prediction.authors import authors_start
 from onnx_ghn.prediction.making import Maker
 from onnx_ghn.prediction.plan import Decision
 from onnx_ghn.prediction.trials import Trial
@@ -52,7 +53,7 @@ def scaled_to(
     trials: Trials | Propagation,
     model: ir.Model,
     decisions: Sequence[Decision],
-    targets: Mapping[int, float],
+    targets: Mapping[int, float] | None,
     close: float = _MENDED,
     most: float | None = None,
 ) -> Scaled:
@@ -60,7 +61,8 @@ def scaled_to(
 
     Args:
         model: which holds what is filled.
-        targets: root mean squares of the outputs by the number of the operator, see `passes.output_scales`.
+        targets: root mean squares of the outputs by the number of the operator, see `passes.output_scales`; None: 1
+            for each layer.
         close: outputs within this factor of their target stay.
         most: outputs further from their target than this factor stay, too; None: as far as floating point goes.
     """
@@ -87,12 +89,9 @@ def scaled_to_one(
     """Scale each layer's weights, those that keep the author's start too, so that its outputs have scale 1.
 
     After LSUV (Mishkin & Matas 2016, arXiv 1511.06422), without its orthonormal weights. Tables that are looked up in
-    stay as they are.
+    stay as they are, and so does what the author chose on purpose: constant biases, fixed filters, layers far from 1.
     """
-    from onnx_ghn.passes.output_scales import linear_operators
-
-    targets = {each.number: 1.0 for each in linear_operators(model.graph) if each.node.op_type != "Gather"}
-    return scaled_to(trials, model, [_own(each, stored) for each in decisions], targets, _SET, _ON_PURPOSE)
+    return scaled_to(trials, model, [_own(each, stored) for each in decisions], None, _SET, _ON_PURPOSE)
 
 
 def _own(decision: Decision, stored: Mapping[str, StoredTensor]) -> Decision:
@@ -101,7 +100,10 @@ def _own(decision: Decision, stored: Mapping[str, StoredTensor]) -> Decision:
     is_plain = parameter.role in (Role.weight, Role.bias) and "float" in parameter.dtype and not parameter.kept
     if not decision.by_policy or decision.maker is not None or not is_plain:
         return decision
-    return dataclasses.replace(decision, maker=Maker("own", parameter, None, stored[parameter.name]))
+    tensor = stored[parameter.name]
+    if authors_start(parameter, tensor):
+        return decision
+    return dataclasses.replace(decision, maker=Maker("own", parameter, None, tensor))
 
 
 def _scaled(decision: Decision, factor: float) -> Decision:

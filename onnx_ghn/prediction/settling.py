@@ -163,6 +163,9 @@ def _set_to_one(
     inject(opened.model, tensors)
     inputs = options.calibrate if options.has_own_inputs else "drawn inputs"
     told = f"{scaled.words}, so that the outputs of each layer have scale 1 on {inputs} (LSUV)"
+    told += (
+        ": a root mean square of 1, from which such networks train better; `calibrate` none leaves weights as they are"
+    )
     statistics = set_statistics(opened.model, graph, scaled.trial.statistics) if n_statistics(graph) else []
     return Settled(tensors, (*([told] if scaled.factors else []), *statistics), scaled.factors)
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import helper
 from torch import Tensor, nn
 
 import onnx_ghn
@@ -228,3 +229,150 @@ def test_what_has_no_weights_is_drawn_and_then_scaled(tmp_path: Path) -> None:
     prediction = predict(tmp_path / "bare.onnx", ghn=ghn_that_scales(tmp_path, drawn=True))
     assert any("have scale 1 on drawn inputs" in note for note in prediction.coverage.notes)
     assert prediction.coverage.count("fallback") > 0
+    factors = [row["factor"] for row in prediction.coverage.to_dict()["parameters"] if "factor" in row]
+    (note,) = (note for note in prediction.coverage.notes if "have scale 1" in note)
+    assert note.startswith(f"{len(factors)} tensors are scaled")
+    assert f"get a standard start, {len(factors)} of them scaled" in prediction.coverage.sentence
+
+
+# -- what an author chose stays, and so does what no input reaches --------------------------------------------
+
+
+class Chosen(nn.Module):
+    """Layers with a start that its author chose, beside plain ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(16, 16)
+        self.prior = nn.Linear(16, 9)
+        self.tiny = nn.Linear(16, 9)
+        self.grid = nn.Linear(2, 9)  # of positions: it is applied to a constant
+        self.token = nn.Parameter(torch.randn(1, 1, 16) * 1e-6)
+        self.norm = nn.LayerNorm(16)
+        self.behind = nn.Linear(16, 9)
+        with torch.no_grad():
+            self.prior.bias.fill_(-6.9)
+            self.tiny.weight.mul_(1e-3)
+            self.tiny.bias.zero_()
+        self.register_buffer("places", torch.linspace(-8, 8, 24).reshape(12, 2))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 12, 16) -> (B, 9)."""
+        x = torch.tanh(self.first(pixels))
+        positions = self.grid(self.places).mean(0)
+        token = self.behind(self.norm(self.token + 1e-7 * x[:, :1]))[:, 0]
+        answer: Tensor = self.prior(x.mean(1)) + self.tiny(x.mean(1)) + positions + token
+        return answer
+
+
+def factors_of(net: nn.Module, inputs: Tensor, tmp_path: Path, **options: Any) -> dict[str, float]:
+    pytorch.export(net, tmp_path / "net.onnx", inputs)
+    prediction = predict(tmp_path / "net.onnx", ghn=ghn_that_scales(tmp_path, drawn=True), **options)
+    return {e.parameter.name: e.factor for e in prediction.coverage.entries if e.factor != 1}
+
+
+def test_what_an_author_chose_or_no_input_reaches_is_not_scaled(tmp_path: Path) -> None:
+    factors = factors_of(Chosen().eval(), torch.randn(2, 12, 16), tmp_path)
+    assert {name.split(".")[0] for name in factors} == {"first", "prior"}
+    assert "prior.bias" not in factors
+
+
+def test_a_bias_that_stays_is_left_out_of_the_scale(tmp_path: Path) -> None:
+    net = Chosen().eval()
+    factor = factors_of(net, torch.randn(2, 12, 16), tmp_path)["prior.weight"]
+    assert factor > 1  # with the bias of -6.9 the outputs would be too large, and the weight be shrunk
+
+
+def test_layers_in_functions_are_scaled_alike(tmp_path: Path) -> None:
+    """A function whose operators are linear shifts the numbers of those behind it."""
+    generator = np.random.default_rng(0)
+    weights = {f"w{i}": (generator.standard_normal((8, 8)) * 0.05).astype(np.float32) for i in range(4)}
+    twice = helper.make_function(
+        "local",
+        "Twice",
+        ["x", "a", "b"],
+        ["y"],
+        [
+            helper.make_node("MatMul", ["x", "a"], ["h"]),
+            helper.make_node("Tanh", ["h"], ["t"]),
+            helper.make_node("MatMul", ["t", "b"], ["y"]),
+        ],
+        [helper.make_opsetid("", 17)],
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("Twice", ["x", "w0", "w1"], ["u"], domain="local"),
+            helper.make_node("Tanh", ["u"], ["v"]),
+            helper.make_node("MatMul", ["v", "w2"], ["p"]),
+            helper.make_node("Tanh", ["p"], ["q"]),
+            helper.make_node("MatMul", ["q", "w3"], ["y"]),
+        ],
+        "net",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 8])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 8])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, functions=[twice], ir_version=9), tmp_path / "net.onnx")
+    prediction = predict(tmp_path / "net.onnx", ghn=ghn_that_scales(tmp_path, drawn=True))
+    x = np.random.default_rng(3).standard_normal((256, 8))
+    for i in range(4):
+        x = x @ prediction[f"w{i}"]
+        assert np.sqrt(np.mean(x**2)) == pytest.approx(1, rel=0.2)
+        x = np.tanh(x)
+
+
+def test_a_table_that_is_a_layer_too_is_not_scaled(tmp_path: Path) -> None:
+    net = Encoder().eval()
+    net.head = nn.Linear(16, 50, bias=False)
+    net.head.weight = net.table.weight
+    factors = factors_of(net, TOKENS, tmp_path)
+    assert "layer.linear1.weight" in factors
+    assert not {"table.weight", "head.weight"} & factors.keys()
+
+
+def test_a_bias_of_positions_is_no_sign_of_training(tmp_path: Path) -> None:
+    """In XCiT a layer is applied to sines; its bias, of many values, stands beside its weight in one constant."""
+
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.place = nn.Conv2d(4, 8, 1)
+            self.stem = nn.Conv2d(3, 8, 4, 4)
+            self.norm = nn.LayerNorm(8)
+            self.head = nn.Linear(8, 5)
+            self.register_buffer("sines", torch.sin(torch.arange(64.0)).reshape(1, 4, 4, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            """(B, 3, 16, 16) -> (B, 5)."""
+            y = (self.stem(x) + self.place(self.sines)).flatten(2).transpose(1, 2)
+            answer: Tensor = self.head(self.norm(y).mean(1))
+            return answer
+
+    pytorch.export(Positions().eval(), tmp_path / "net.onnx", torch.zeros(2, 3, 16, 16))
+    assert "trained" not in predict(tmp_path / "net.onnx").coverage.sentence
+
+
+def test_a_weight_is_not_scaled_that_ran_before_it_was(tmp_path: Path) -> None:
+    """The first of two operators that share a weight feeds a norm and needs no factor: the second gives it none."""
+    weight = (np.random.default_rng(0).standard_normal((8, 8)) * 0.05).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["h"]),
+            helper.make_node("LayerNormalization", ["h", "g"], ["n"]),
+            helper.make_node("MatMul", ["n", "w"], ["y"]),
+        ],
+        "net",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["b", 8])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["b", 8])],
+        [
+            onnx.numpy_helper.from_array(weight, "w"),
+            onnx.numpy_helper.from_array(np.ones(8, np.float32), "g"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "net.onnx")
+    prediction = predict(tmp_path / "net.onnx", ghn=ghn_that_scales(tmp_path, drawn=True))
+    np.testing.assert_array_equal(prediction["w"], weight)
