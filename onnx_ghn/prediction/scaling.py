@@ -96,12 +96,14 @@ def scaled_to_one(
 
 def _own(decision: Decision, stored: Mapping[str, StoredTensor]) -> Decision:
     """With a maker of a tensor's own values, where the policy keeps a weight or a bias."""
+    from onnx_ghn.onnx_io.common_value import common_value
+
     parameter = decision.parameter
     is_plain = parameter.role in (Role.weight, Role.bias) and "float" in parameter.dtype and not parameter.kept
     if not decision.by_policy or decision.maker is not None or not is_plain:
         return decision
     tensor = stored[parameter.name]
-    if authors_start(parameter, tensor):
+    if authors_start(parameter, tensor) or common_value(tensor) == 0:  # zeros stay zeros, whatever multiplies them
         return decision
     return dataclasses.replace(decision, maker=Maker("own", parameter, None, tensor))
 

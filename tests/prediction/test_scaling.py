@@ -376,3 +376,10 @@ def test_a_weight_is_not_scaled_that_ran_before_it_was(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "net.onnx")
     prediction = predict(tmp_path / "net.onnx", ghn=ghn_that_scales(tmp_path, drawn=True))
     np.testing.assert_array_equal(prediction["w"], weight)
+
+
+def test_biases_of_zeros_are_not_counted_as_scaled(tmp_path: Path) -> None:
+    net = Chosen().eval()
+    with torch.no_grad():
+        net.prior.bias.zero_()
+    assert factors_of(net, torch.randn(2, 12, 16), tmp_path).keys() == {"first.weight", "prior.weight"}
