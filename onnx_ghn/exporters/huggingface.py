@@ -57,7 +57,7 @@ class LiveTransformer(LiveModule):
             return super().convert(folder)
 
 
-_bridge = Bridge(LiveTransformer)
+_bridge = Bridge(LiveTransformer, ModuleOptions.__annotations__)
 export, load, initialize = _bridge.export, _bridge.load, _bridge.initialize
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters import pytorch
 from onnx_ghn.exporters.bridge import Bridge
 from onnx_ghn.exporters.initializing import rounded_by_float32
+
+EXPORTERS = Path(pytorch.__file__).parent
 
 
 def named(model: object, example_inputs: object = None, *, signature: object = None) -> Any:
@@ -68,3 +71,18 @@ def test_originals_are_those_that_float32_rounds() -> None:
     }
     assert rounded_by_float32(weights).keys() == {"rounded", "too large"}
     assert rounded_by_float32(weights)["rounded"] is third
+
+
+@pytest.mark.parametrize("path", sorted(EXPORTERS.glob("*.py")), ids=lambda path: path.stem)
+def test_a_bridge_names_the_options_that_its_adapter_hands_on(path: Path) -> None:
+    """Read from the source, since most frameworks are not installed here: `**options` without names takes none."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        if not (isinstance(call.func, ast.Name) and call.func.id == "Bridge" and isinstance(call.args[0], ast.Name)):
+            continue
+        made = classes.get(call.args[0].id)
+        functions = [node for node in (made.body if made else tree.body) if isinstance(node, ast.FunctionDef)]
+        name = "__init__" if made else call.args[0].id
+        (function,) = (function for function in functions if function.name == name)
+        assert function.args.kwarg is None or len(call.args) == 2, f"{path.name}: {call.args[0].id}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -90,3 +91,11 @@ def test_what_memory_does_not_hold_is_refused_before_it_is_built(kind: str) -> N
 
     with pytest.raises(OptionError, match=rf"{kind}: [\d,]+ weights need .* of memory.*--config"):
         resolve(f"hf:{kind}", (), {"hidden_size": 32768, "num_hidden_layers": 64, "num_attention_heads": 32})
+
+
+def test_options_of_torch_s_exporter_are_options_of_transformers(tmp_path: Path) -> None:
+    model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model("bert", **CONFIGS["bert"])).eval()
+    exporter.export(model, tmp_path / "m.onnx", exporter="torchscript", opset_version=17)
+    assert {entry.version for entry in onnx.load(tmp_path / "m.onnx").opset_import if not entry.domain} == {17}
+    with pytest.raises(OptionError, match="`expoter` is no option of this framework's exporter; did you mean"):
+        exporter.export(model, tmp_path / "other.onnx", expoter="dynamo")
