@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -17,13 +18,17 @@ from onnx_ghn.limits import memory_bytes
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["failures", "load_as_known", "open_session", "run_session"]
+__all__ = ["failures", "load_as_known", "open_session", "reason_of", "run_session"]
 
 T = TypeVar("T")
 
 _MAX_RUN_S = 600.0  # a loop in a foreign file may never end, nor what is folded of it
 _MAX_REFUSALS = 2  # for the opset and for the IR version
 _LIMIT_STEP = 1 << 28
+#: What onnxruntime writes before the reason: its status, the place in its source, and the file, which may be a copy.
+_NOISE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ [^()]*\([^()]*\) |Load model from .+? failed: ?"
+)
 _SILENT = 4  # onnxruntime's severity for fatal errors only: failures are raised, not logged too
 
 
@@ -179,6 +184,11 @@ def failures() -> tuple[type[Exception], ...]:
     return (*(getattr(state, name) for name in names if hasattr(state, name)), *own)
 
 
+def reason_of(error: Exception) -> str:
+    """Why onnxruntime failed, on one line, without its status and its places."""
+    return _NOISE.sub("", " ".join(str(error).split()))
+
+
 def _first_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = reason_of(error)
     return text if len(text) < 300 else text[:297] + "..."

@@ -32,6 +32,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "m.onnx"
 
 
+def test_a_refusal_is_its_reason_alone(tmp_path: Path) -> None:
+    ends = [[helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2])] for name in "xy"]
+    graph = helper.make_graph([helper.make_node("NoSuchOperator", ["x"], ["y"])], "g", *ends)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "m.onnx")
+    with pytest.raises(RuntimeFailure, match=r"^onnxruntime cannot load m\.onnx: .*NoSuchOperator") as caught:
+        open_session(tmp_path / "m.onnx")
+    assert str(tmp_path) not in str(caught.value)
+    assert "ONNXRuntimeError" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_session_is_made_in_time(path: Path) -> None:
     (found,) = run_session(open_session(path), {"x": np.array([1, 2], np.float32)})
     np.testing.assert_allclose(found, [3, 4])

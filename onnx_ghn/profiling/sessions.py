@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from onnx_ghn.installed_runtime import preload_cuda, require_onnxruntime
 from onnx_ghn.profiling.optimization_levels import OPTIMIZATIONS
 from onnx_ghn.profiling.providers import add_provider, short_name
 from onnx_ghn.profiling.settings import Point, Settings
-from onnx_ghn.runtime import failures, load_as_known
+from onnx_ghn.runtime import failures, load_as_known, reason_of
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["one_line_failures", "timed_session"]
 
 _SILENT = 4  # onnxruntime's severity for fatal errors only: failures are raised, not logged too
-# What onnxruntime writes before the reason: its status, and the place in its source.
-_NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ [^()]*\([^()]*\) ")
 
 
 def timed_session(
@@ -110,7 +107,7 @@ def one_line_failures(what: str) -> Iterator[None]:
         yield
     except failures() as error:
         full = " ".join(str(error).split())
-        text = _NOISE.sub("", full)
+        text = reason_of(error)
         text = text if len(text) < 300 else f"{text[:147]} ... {text[-147:]}"  # providers put the reason last
         raise RuntimeFailure(f"{what}: {text}{_remedy(full, error)}") from error
 
