@@ -39,7 +39,9 @@ def convert(path: str, precision: str, target: str, feeds: Sequence[Mapping[str,
         RuntimeFailure: the converter cannot do it, or is not installed.
     """
     require_onnxruntime()
-    logging.getLogger().setLevel(logging.ERROR)  # of this process; the converters advise on other ways to call them
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # the converters advise on other ways to call them
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of single values that are cut off
@@ -51,6 +53,8 @@ def convert(path: str, precision: str, target: str, feeds: Sequence[Mapping[str,
     except Exception as error:  # whatever a foreign converter raises is told in one line
         text = " ".join(str(error).split())[:300]
         raise RuntimeFailure(f"{precision}: the converter gives up: {type(error).__name__}: {text}") from error
+    finally:
+        root.setLevel(level)
 
 
 def _package(error: ModuleNotFoundError) -> str:
