@@ -94,13 +94,14 @@ def input_batches(
             inputs (see `input_files.read_arrays`).
         batch: how many samples a batch has where the model lets us choose; fewer, where they are larger than half an
             image of 224 × 224.
-        rows: of the tables that integer inputs number, see `token_inputs.table_rows`; other integers are 0 and 1.
+        rows: of the tables that integer inputs number, see `onnx_io.indexed_tables`; other integers are 0 and 1.
 
     Raises:
         OptionError: a folder or archive that is absent or holds no images, a model without an image input, samples
             that are not the model's inputs.
     """
     declared = {name: shapes.get(name, []) for name in types}
+    rows = rows or {}
     given = GivenSamples(source, _numpy_types(types), declared) if is_input_file(source) else None
     images = None if given is not None or str(source) in DRAWN else _Pictures(_find_images(Path(source)))
     drawn = str(source) == "synthetic"
@@ -119,14 +120,11 @@ def input_batches(
     ranks = {len(shape) for shape in declared.values() if 0 in shape[1:]}
     for attempt in range(n_attempts(ranks, _FREE_DIMS)):
         sized = {name: _sized(shape, attempt) for name, shape in declared.items()}
-        yield [_feed(types, sized, batch, images, seed, 0, batch, drawn, rows or {})]
+        yield [_feed(types, sized, batch, images, seed, 0, batch, drawn, rows)]
         if single < batch:
             count = batch // single
             total = count * single
-            yield [
-                _feed(types, sized, single, images, seed + i, i * single, total, drawn, rows or {})
-                for i in range(count)
-            ]
+            yield [_feed(types, sized, single, images, seed + i, i * single, total, drawn, rows) for i in range(count)]
 
 
 def check_source(source: str | os.PathLike[str]) -> None:

@@ -13,7 +13,6 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.limits import gib
 from onnx_ghn.prediction.calibration_inputs import input_batches, input_types
-from onnx_ghn.prediction.token_inputs import table_rows
 from onnx_ghn.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -67,6 +66,7 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | Unmeas
     """
     from onnx_ghn.onnx_io import stored_tensors, write_model
     from onnx_ghn.onnx_io.copying import copy_model
+    from onnx_ghn.onnx_io.indexed_tables import input_rows
     from onnx_ghn.passes.joined_constants import check_joined_constants
     from onnx_ghn.runtime import open_session, run_session
 
@@ -92,7 +92,7 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | Unmeas
     found = []
     try:
         with scratch_folder() as folder:
-            feeds = next(iter(input_batches(types, shapes, "noise", seed, batch, table_rows(donor))))
+            feeds = next(iter(input_batches(types, shapes, "noise", seed, batch, input_rows(donor))))
             for number, each in enumerate((model, donor)):
                 path = Path(folder) / f"{number}.onnx"
                 check_joined_constants(each)

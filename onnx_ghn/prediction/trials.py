@@ -15,7 +15,6 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.prediction.calibration_inputs import Feed, input_batches, input_types
 from onnx_ghn.prediction.options import DRAWN
-from onnx_ghn.prediction.token_inputs import table_rows
 from onnx_ghn.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -73,6 +72,7 @@ class Trials:
         """
         from onnx_ghn.onnx_io import write_model
         from onnx_ghn.onnx_io.copying import copy_model
+        from onnx_ghn.onnx_io.indexed_tables import input_rows
         from onnx_ghn.passes.arithmetic_statistics import UseBatchStatisticsInArithmetic
         from onnx_ghn.passes.batch_statistics import UseBatchStatistics
         from onnx_ghn.passes.free_batch import FreeBatch
@@ -97,7 +97,7 @@ class Trials:
         if not wanted:
             return Trial({}, {}, {}, {})
         if self._feeds is None:
-            self._rows = table_rows(copy)
+            self._rows = input_rows(copy)
         if self._feeds is None and self._begun is None and str(self._source) in DRAWN:
             types = input_types(copy)
             if types is not None:

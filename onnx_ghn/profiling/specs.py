@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.onnx_io import read_model, stored_tensors
 from onnx_ghn.onnx_io.absent import absent_note
+from onnx_ghn.onnx_io.indexed_tables import rows_numbered
 from onnx_ghn.onnx_io.read import EXTERNAL
 from onnx_ghn.profiling.symbols import as_symbol
 from onnx_ghn.profiling.weights import Reader, n_weights
@@ -18,10 +20,6 @@ from onnx_ghn.profiling.weights import Reader, n_weights
 __all__ = ["InputSpec", "ModelSpec", "model_spec"]
 
 logger = logging.getLogger(__name__)
-
-_Tables = dict[ir.Value, tuple[int, ...]]
-#: Operators that hand indices on as they are.
-_PASSING = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Expand"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +94,7 @@ def _readers(value: ir.Value) -> list[Reader]:
     return found
 
 
-def _input(value: ir.Value, tables: _Tables) -> InputSpec:
+def _input(value: ir.Value, tables: Mapping[ir.Value, Sequence[int]]) -> InputSpec:
     if value.dtype is None or not isinstance(value.type, ir.TensorType):
         raise OptionError(f"input {value.name!r} is no tensor; only models whose inputs are tensors can be profiled")
     if value.shape is None:
@@ -104,7 +102,7 @@ def _input(value: ir.Value, tables: _Tables) -> InputSpec:
     dims = tuple(dim if isinstance(dim, int) and dim > 0 else None for dim in value.shape)
     names = tuple(as_symbol(dim.value) if isinstance(dim, ir.SymbolicDim) else None for dim in value.shape)
     kind = "string" if value.dtype == ir.DataType.STRING else value.dtype.numpy().name
-    upper = _upper(value, tables) if value.dtype.is_integer() else None
+    upper = rows_numbered(value, tables) if value.dtype.is_integer() else None
     return InputSpec(value.name or "", kind, dims, upper, names if any(names) else (), _length_role(value))
 
 
@@ -115,25 +113,3 @@ def _length_role(value: ir.Value) -> str:
     """
     places = {use.idx for use in value.uses() if use.node.op_type == "GroupQueryAttention"}
     return "last" if 5 in places else "total" if 6 in places else ""
-
-
-def _upper(value: ir.Value, tables: _Tables) -> int | None:
-    """Rows of the smallest table that the values index, directly or through operators that only move them."""
-    waiting, seen, found = [value], {value}, []
-    while waiting:
-        for use in waiting.pop().uses():
-            node = use.node
-            if node.op_type in ("Gather", "GatherElements") and use.idx == 1:
-                rows = _rows(node, tables)
-                found += [rows] if rows else []
-            elif node.op_type in _PASSING and use.idx == 0 and node.outputs[0] not in seen:
-                seen.add(node.outputs[0])
-                waiting.append(node.outputs[0])
-    return min(found, default=None)
-
-
-def _rows(node: ir.Node, tables: _Tables) -> int | None:
-    table, axis = node.inputs[0], node.attributes.get("axis")
-    at = axis.as_int() if axis is not None else 0
-    shape = tables.get(table) if table is not None else None
-    return shape[at] if shape is not None and -len(shape) <= at < len(shape) else None

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
-import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_ghn.prediction.calibration_inputs import input_batches
-from onnx_ghn.prediction.token_inputs import table_rows
+from onnx_ghn.onnx_io.indexed_tables import input_rows
 
 INT64, FLOAT = TensorProto.INT64, TensorProto.FLOAT
 
@@ -37,7 +35,7 @@ def test_tokens_number_the_rows_of_their_table() -> None:
         helper.make_node("Cast", ["mask"], ["c"], to=FLOAT),
         helper.make_node("Sum", ["a", "b"], ["y"]),
     ]
-    found = table_rows(model(nodes, ["tokens", "segments", "mask"], {"words": (97, 8), "kinds": (2, 8)}))
+    found = input_rows(model(nodes, ["tokens", "segments", "mask"], {"words": (97, 8), "kinds": (2, 8)}))
     assert found == {"tokens": 97, "segments": 2}
 
 
@@ -47,7 +45,7 @@ def test_the_smallest_table_and_the_right_axis_count() -> None:
         gather("long", "tokens", "b"),
         helper.make_node("Sum", ["a", "b"], ["y"]),
     ]
-    assert table_rows(model(nodes, ["tokens"], {"wide": (5, 30), "long": (40, 3)})) == {"tokens": 30}
+    assert input_rows(model(nodes, ["tokens"], {"wide": (5, 30), "long": (40, 3)})) == {"tokens": 30}
 
 
 def test_tables_that_are_cast_or_dequantised_count() -> None:
@@ -55,15 +53,4 @@ def test_tables_that_are_cast_or_dequantised_count() -> None:
         helper.make_node("Cast", ["words"], ["half"], to=TensorProto.FLOAT16),
         gather("half", "tokens", "y"),
     ]
-    assert table_rows(model(nodes, ["tokens"], {"words": (11, 2)})) == {"tokens": 11}
-
-
-@pytest.mark.parametrize(("kind", "rows", "most"), [("int64", 5000, 4999), ("int8", 5000, 127), ("bool", 2, 1)])
-def test_drawn_integers_are_spread_over_the_rows(kind: str, rows: int, most: int) -> None:
-    batches = input_batches({"x": f"tensor({kind})"}, {"x": [0, 600]}, "noise", 0, 8, {"x": rows})
-    (feed,) = next(batches)
-    values = feed["x"].astype(np.int64)
-    assert values.min() == 0
-    assert 0.98 * most <= values.max() <= most
-    (plain,) = next(input_batches({"x": "tensor(int64)"}, {"x": [0, 600]}, "noise", 0, 8))
-    assert set(np.unique(plain["x"])) == {0, 1}
+    assert input_rows(model(nodes, ["tokens"], {"words": (11, 2)})) == {"tokens": 11}
