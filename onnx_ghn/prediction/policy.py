@@ -142,15 +142,7 @@ def _listed(rules: object) -> Sequence[object]:
 
 
 def _rule_of(values: object) -> Rule:
-    if not isinstance(values, Mapping) or not set(values) <= {
-        "model",
-        "tensor",
-        "take",
-        "why",
-        "post",
-        "drawn",
-        "modes",
-    }:
+    if not isinstance(values, Mapping) or not set(values) <= _PARTS:
         raise CheckpointError("a rule has a model, a tensor, take, why, post, drawn and modes")
     model, tensor = values.get("model", {}), values.get("tensor", {})
     take, why, drawn = values.get("take"), values.get("why", ""), values.get("drawn", False)
@@ -159,10 +151,10 @@ def _rule_of(values: object) -> Rule:
     if not (isinstance(take, bool) and isinstance(drawn, bool) and isinstance(why, str)):
         raise CheckpointError("a rule's take and drawn are true or false, and its why is a text")
     post = values.get("post", "none")
-    if post not in POST_STRENGTHS:
+    if not isinstance(post, str) or post not in POST_STRENGTHS:
         raise CheckpointError(f"a rule's post is one of {', '.join(POST_STRENGTHS)}")
     modes = values.get("modes", [])
-    if not isinstance(modes, list) or not set(modes) <= set(_MEASURED):
+    if not isinstance(modes, list) or not all(mode in _MEASURED for mode in modes):
         raise CheckpointError(f"a rule's modes are a list of {', '.join(_MEASURED)}")
     return Rule(model, tensor, take, why, post, drawn, modes)
 

@@ -266,6 +266,17 @@ def test_what_the_input_looks_like(shape: tuple[int, ...], dtype: torch.dtype, d
             '{"knows": "x", "rules": {"auto": [{"take": true, "tensor": {"kind": {"least": 2}}}], "early": []}}',
             "no number",
         ),
+        *(
+            ('{"knows": "x", "rules": {"auto": [], "early": []}, "unit_scales": [' + rule + "]}", words)
+            for rule, words in (
+                ('{"take": true, "modes": [[]]}', "modes are a list of auto, early"),
+                ('{"take": true, "modes": "auto"}', "modes are a list of auto, early"),
+                ('{"take": true, "modes": ["all"]}', "modes are a list of auto, early"),
+                ('{"take": true, "drawn": 1}', "drawn are true or false"),
+                ('{"take": true, "post": []}', "post is one of none"),
+                ('{"take": true, "colour": 1}', "a rule has a model"),
+            )
+        ),
     ],
 )
 def test_a_damaged_policy_is_told(text: str, told: str, tmp_path: Path) -> None:
