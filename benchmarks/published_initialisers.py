@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Positions", "lsuv_", "mimetic_", "orthogonal_", "sines_"]
-
-Positions = Literal["sines", "scaled", "own"]
+__all__ = ["lsuv_", "mimetic_", "orthogonal_"]
 
 _ROUNDS = 10
 _TOLERANCE = 0.1
@@ -65,15 +62,11 @@ def lsuv_(module: nn.Module, images: Tensor, seed: int) -> None:
 
 
 @torch.no_grad()
-def mimetic_(module: nn.Module, seed: int, positions: Positions = "sines") -> int:
+def mimetic_(module: nn.Module, seed: int) -> int:
     """Trockman & Kolter 2023 (arXiv 2305.09828): attention weights whose products look as those of trained ones do.
 
     W_V W_proj ≈ 0.4 Z − 0.4 I and, head by head, W_Q W_Kᵀ ≈ 0.7 Z + 0.7 I, with Z normal of variance 1/d, each product
     factorised by its singular values; sinusoidal position embeddings. The rest as it was.
-
-    Args:
-        positions: `sines`, as published, of root mean square 0.7; `scaled` to that of the table that was there; `own`
-            leaves tables as they are.
 
     Returns:
         how many attention layers there are.
@@ -100,28 +93,9 @@ def mimetic_(module: nn.Module, seed: int, positions: Positions = "sines") -> in
             rows = slice(head * k, (head + 1) * k)
             query[rows] = (u[:, :k] * s[:k].sqrt()).T
             key[rows] = s[:k].sqrt()[:, None] * vt[:k]
-    if positions != "own":
-        sines_(module, scaled=positions == "scaled")
-    return n
-
-
-@torch.no_grad()
-def sines_(module: nn.Module, *, scaled: bool = False) -> int:
-    """Tables of positions as sines and cosines of falling frequencies, of root mean square 0.7 (arXiv 1706.03762).
-
-    Args:
-        scaled: of the root mean square that the table had.
-
-    Returns:
-        how many tables there are.
-    """
-    n = 0
     for name, parameter in module.named_parameters():
         if name.endswith(("pos_embedding", "pos_embed", "positions.weight")):  # (1, n, d) or (n, d)
-            table = _sinusoids(*parameter.shape[-2:])
-            scale = math.sqrt(float(parameter.square().mean() / table.square().mean())) if scaled else 1.0
-            parameter.copy_((scale * table).expand_as(parameter))
-            n += 1
+            parameter.copy_(_sinusoids(*parameter.shape[-2:]).expand_as(parameter))
     return n
 
 

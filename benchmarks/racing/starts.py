@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from published_initialisers import Positions, mimetic_, orthogonal_, sines_
+from published_initialisers import mimetic_, orthogonal_
 from torch import Tensor, nn
 
 from onnx_ghn.exporters.pytorch import initialize
@@ -128,21 +128,14 @@ def drawn(situation: Situation, module: nn.Module) -> None:
         initialize(module, TASKS[situation.entrant.task].example(), ghn=folder, policy="auto", seed=situation.seed)
 
 
-def drawn_sines(situation: Situation, module: nn.Module, *, scaled: bool) -> None:
-    """The same, with sines and cosines in the tables of positions."""
-    if not sines_(module, scaled=scaled):
-        raise UnavailableError(f"{situation.entrant.name} has no table of positions whose name is known")
-    drawn(situation, module)
-
-
 def orthogonal(situation: Situation, module: nn.Module) -> None:
     """Saxe et al. 2014."""
     orthogonal_(module, situation.seed)
 
 
-def mimetic(positions: Positions, situation: Situation, module: nn.Module) -> None:
+def mimetic(situation: Situation, module: nn.Module) -> None:
     """Trockman & Kolter 2023, where there is attention."""
-    if not mimetic_(module, situation.seed, positions):
+    if not mimetic_(module, situation.seed):
         raise UnavailableError(f"{situation.entrant.name} has no attention whose weights are known")
 
 
@@ -165,12 +158,8 @@ STARTS: dict[str, Start] = {
     "auto+data": functools.partial(with_data, "auto"),
     "auto+lsuv": functools.partial(policy_lsuv, "auto"),
     "own+drawn": drawn,
-    "own+drawn+sines": functools.partial(drawn_sines, scaled=False),
-    "own+drawn+scaled sines": functools.partial(drawn_sines, scaled=True),
     "orthogonal": orthogonal,
-    "mimetic": functools.partial(mimetic, "sines"),
-    "mimetic, scaled": functools.partial(mimetic, "scaled"),
-    "mimetic, own positions": functools.partial(mimetic, "own"),
+    "mimetic": mimetic,
     "keras": lambda situation, module: keras_(module),
     "flax": lambda situation, module: flax_(module),
     **{f"only:{kind}": functools.partial(only, kind) for kind in KINDS},
