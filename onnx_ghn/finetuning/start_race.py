@@ -136,7 +136,7 @@ def choose_start(
         check_target(os.fspath(output), force, inputs=(source, data, ghn))
     network, training = resolve_ghn(ghn), training or StartOptions()
     predictions = _candidates(source, network, options)
-    if len(predictions) == 1:  # nothing is predicted by any policy
+    if len(predictions) == 1:  # no policy predicts or scales anything
         (prediction,) = predictions.values()
         if output is not None:
             prediction.save(output, force=force)

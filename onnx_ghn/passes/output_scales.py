@@ -7,6 +7,7 @@ one measures on a model with one set of weights is a target for the other on the
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
@@ -120,15 +121,15 @@ class CorrectScales(ir.passes.InPlacePass):
             rows. There the scale is that without the operator's bias, where this may not be scaled.
         scalable: names of the values whose tensors may be scaled.
         close: a scale that is within this factor of its target stays.
-        most: one that is further from it than this factor stays, too.
+        most: one that is further from it than this factor stays, too, as do those that say nothing.
     """
 
     def __init__(
-        self, targets: Mapping[int, float] | None, scalable: Collection[str], close: float = 2.0, most: float = _MOST
+        self, targets: Mapping[int, float] | None, scalable: Collection[str], close: float = 2.0, most: float = math.inf
     ) -> None:
         super().__init__()
         self.targets = targets
-        self.close, self.most = close, most
+        self.close, self.most = close, min(most, _MOST)
         self.scalable = frozenset(scalable)
 
     def call(self, model: ir.Model) -> Corrected:

@@ -55,7 +55,7 @@ def scaled_to(
     decisions: Sequence[Decision],
     targets: Mapping[int, float] | None,
     close: float = _MENDED,
-    most: float | None = None,
+    most: float = math.inf,
 ) -> Scaled:
     """Scale what is filled, from the inputs on.
 
@@ -64,7 +64,7 @@ def scaled_to(
         targets: root mean squares of the outputs by the number of the operator, see `passes.output_scales`; None: 1
             for each layer.
         close: outputs within this factor of their target stay.
-        most: outputs further from their target than this factor stay, too; None: as far as floating point goes.
+        most: outputs further from their target than this factor stay, too.
     """
     from onnx_ghn.passes.output_scales import CorrectScales
 
@@ -76,8 +76,7 @@ def scaled_to(
         for maker in makers
         if maker.stored.site.graph is model.graph and maker.stored.name not in tied
     }
-    bound = {} if most is None else {"most": most}
-    trial = trials.run(model, CorrectScales(targets, scalable, close, **bound))
+    trial = trials.run(model, CorrectScales(targets, scalable, close, most))
     factors = {scalable[name]: factor for name, factor in trial.factors.items() if factor not in (0.0, 1.0)}
     factors = {name: factor for name, factor in factors.items() if math.isfinite(factor)}
     return Scaled([_scaled(each, factors.get(each.parameter.name, 1.0)) for each in decisions], trial, factors)
