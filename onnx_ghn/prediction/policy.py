@@ -151,7 +151,7 @@ def _rule_of(values: object) -> Rule:
     if not (isinstance(take, bool) and isinstance(drawn, bool) and isinstance(why, str)):
         raise CheckpointError("a rule's take and drawn are true or false, and its why is a text")
     post = values.get("post", "none")
-    if not isinstance(post, str) or post not in POST_STRENGTHS:
+    if post not in list(POST_STRENGTHS):  # a list, as what is asked for need not be hashable
         raise CheckpointError(f"a rule's post is one of {', '.join(POST_STRENGTHS)}")
     modes = values.get("modes", [])
     if not isinstance(modes, list) or not all(mode in _MEASURED for mode in modes):
