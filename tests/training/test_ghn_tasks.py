@@ -16,9 +16,11 @@ from onnx_ghn.ghn import GHN, GHNConfig, load_ghn, new_ghn, save_ghn
 from onnx_ghn.training.evaluation import evaluate_networks
 from onnx_ghn.training.evaluation_settings import Images, Networks
 from onnx_ghn.training.ghn.architectures import ArchitectureStream
-from onnx_ghn.training.ghn.settings import NetLimits
+from onnx_ghn.training.ghn.recipe import ghn_trainer
+from onnx_ghn.training.ghn.settings import GHNSettings, NetLimits
 from onnx_ghn.training.ghn.tasks import Task, draw_tasks
 from onnx_ghn.training.ghn.trainer import GHNTrainer, TrainConfig
+from onnx_ghn.training.group import Group
 
 SMALL = NetLimits(max_cells=4, max_params=10**6)
 CONFIG = GHNConfig.preset("ghn2", hid=8, max_shape=(16, 16, 7, 7), num_classes=9)
@@ -120,3 +122,13 @@ def test_the_command_gives_the_ghn_rows_for_all_classes(tmp_path: Path) -> None:
     assert after.shape == (12,)
     assert not torch.equal(after[:10], before)
     assert float((after[:10] - before).detach().abs().max()) < 0.01  # two steps away from where it started
+
+
+def test_the_first_classes_are_those_of_the_first_data_set(tmp_path: Path) -> None:
+    """Not those that the GHN to start from had."""
+    ten, two = class_folders(tmp_path / "ten", "abcdefghij"), class_folders(tmp_path / "two", "xy")
+    start = new_ghn(GHNConfig.preset("ghn2", hid=8, max_shape=(16, 16, 7, 7), num_classes=10), seed=1)
+    save_ghn(start, tmp_path / "start")
+    settings = GHNSettings(dataset=str(two), also=(str(ten),), ckpt=str(tmp_path / "start"), steps=1)
+    config = ghn_trainer(settings, tmp_path / "run", "cpu", Group()).ghn.config
+    assert (config.num_classes, config.first_classes) == (12, 2)

@@ -83,7 +83,7 @@ def _ghn(settings: GHNSettings, config: GHNConfig, given: Collection[str]) -> GH
             raise OptionError(f"`{setting}`: {settings.ckpt} has {field} {own}, not {asked}; leave it out, or `ckpt`")
     if settings.also and ghn.config.num_classes != config.num_classes:
         ghn = with_classes(ghn, config.num_classes, settings.seed)
-        ghn.config = dataclasses.replace(ghn.config, dataset=config.dataset)
+        ghn.config = dataclasses.replace(ghn.config, dataset=config.dataset, first_classes=config.first_classes)
     return ghn
 
 
