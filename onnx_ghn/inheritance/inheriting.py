@@ -133,8 +133,8 @@ def inherit(
     ranked = sorted(range(len(donors)), key=lambda i: -alignments[i].score)
     for number in ranked:
         channels = ChannelMap(trace, donors[number].trace, selection)
-        own = namer.with_own(donors[number].opened.model, opened.model)
-        pairing = Pairing(trace, structure, donors[number], channels, own)
+        in_files = namer.in_files(donors[number].opened.model, opened.model)
+        pairing = Pairing(trace, structure, donors[number], channels, namer, in_files)
         found, told[number], behind_zeros = _from_one(pairing, alignments[number], is_closest=number == ranked[0])
         free |= behind_zeros
         for name, entry in found.items():

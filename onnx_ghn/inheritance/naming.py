@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import collections
-import copy
 import dataclasses
 import json
 import os
@@ -38,7 +37,7 @@ class Naming:
     """Names of the donor's rows and of the recipient's.
 
     Attributes:
-        option: that gave them, classes or vocabulary.
+        option: that gave them, classes or vocabulary; "" for names that both files hold.
         mine, theirs: numbers of names.
         index: the donor's position of each of the recipient's names, -1 where the donor has none of that name.
     """
@@ -48,6 +47,13 @@ class Naming:
     theirs: int
     index: Ints
 
+    @classmethod
+    def between(cls, option: str, theirs: Sequence[str], mine: Sequence[str]) -> Naming:
+        """Look the recipient's names up among the donor's."""
+        position = {name: number for number, name in enumerate(theirs)}
+        index = np.array([position.get(name, -1) for name in mine], np.int64)
+        return cls(option, len(mine), len(theirs), index)
+
     @property
     def rule(self) -> str:
         """For people."""
@@ -55,37 +61,39 @@ class Naming:
         rest = "" if known == self.mine else ", the others by the usual rule"
         return f"{known:,} of {self.mine:,} rows by name{rest}"
 
+    @property
+    def doubt(self) -> str:
+        """Why outputs are not kept."""
+        whose = f"`{self.option}` puts" if self.option else "names in both files put"
+        return f"{whose} rows in another order"
+
 
 class Namer:
     """Which axes of a recipient's tensors go by name; where none does, what there is instead.
 
     Attributes:
-        used: options whose names were needed, and IN_FILES where those in both files were.
+        used: options whose names were needed, and "" where those in both files were.
     """
-
-    IN_FILES = "names in both files"
 
     def __init__(self, namings: Sequence[Naming]) -> None:
         self.used: set[str] = set()
         self._namings = namings
-        self._own: Naming | None = None
         self._seen: dict[str, dict[tuple[int, int], None]] = {naming.option: {} for naming in namings}
 
-    def with_own(self, donor: ir.Model, model: ir.Model) -> Namer:
-        """One that also knows the classes which both files name; those of an option go before them."""
+    def in_files(self, donor: ir.Model, model: ir.Model) -> Naming | None:
+        """What `naming_in_files` says, for `of`; None where an option names the classes, which goes before that."""
         if any(naming.option == "classes" for naming in self._namings):
-            return self
-        other = copy.copy(self)  # what is noted in one is noted in the other
-        other._own = naming_in_files(donor, model)
-        return other
+            return None
+        return naming_in_files(donor, model)
 
-    def of(self, *, is_table: bool, size: int, have: int) -> Naming | None:
+    def of(self, *, is_table: bool, size: int, have: int, in_files: Naming | None) -> Naming | None:
         """The names of the rows of a classifier, or of a table of tokens; None where there are none for it.
 
         Classes are those of classifiers alone; tokens are read from tables, and classifiers tell them apart.
 
         Args:
             size, have: how many rows there are, and how many the donor has.
+            in_files: the names of classes that both files hold.
         """
         for naming in self._namings:
             if is_table and naming.option == "classes":
@@ -94,11 +102,10 @@ class Namer:
             if (naming.mine, naming.theirs) == (size, have):
                 self.used.add(naming.option)
                 return naming
-        own = self._own
-        if own is None or is_table or (own.mine, own.theirs) != (size, have):
+        if in_files is None or is_table or (in_files.mine, in_files.theirs) != (size, have):
             return None
-        self.used.add(self.IN_FILES)
-        return own
+        self.used.add(in_files.option)
+        return in_files
 
     def check(self) -> None:
         """Raise OptionError for names that no tensor has the rows of."""
@@ -127,11 +134,10 @@ def naming_of(option: str, given: object) -> Naming:
             in common.
     """
     theirs, mine = (_names(option, part) for part in _parts(option, given))
-    position = {name: number for number, name in enumerate(theirs)}
-    index = np.array([position.get(name, -1) for name in mine], np.int64)
-    if (index < 0).all():
+    naming = Naming.between(option, theirs, mine)
+    if (naming.index < 0).all():
         raise OptionError(f"`{option}`: the donor's names and the model's have none in common, first {mine[0]!r}")
-    return Naming(option, len(mine), len(theirs), index)
+    return naming
 
 
 def naming_in_files(donor: ir.Model, model: ir.Model) -> Naming | None:
@@ -142,8 +148,7 @@ def naming_in_files(donor: ir.Model, model: ir.Model) -> Naming | None:
     theirs, mine = (_names_in(each) for each in (donor, model))
     if not theirs or not mine or theirs == mine:
         return None
-    position = {name: number for number, name in enumerate(theirs)}
-    return Naming("classes", len(mine), len(theirs), np.array([position.get(name, -1) for name in mine], np.int64))
+    return Naming.between("", theirs, mine)
 
 
 def _names_in(model: ir.Model) -> list[str]:

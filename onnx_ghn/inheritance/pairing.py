@@ -82,10 +82,16 @@ class Pairing:
     """
 
     def __init__(
-        self, trace: Trace, structure: Structure, donor: Donor, channels: ChannelMap, namer: Namer | None = None
+        self,
+        trace: Trace,
+        structure: Structure,
+        donor: Donor,
+        channels: ChannelMap,
+        namer: Namer,
+        in_files: Naming | None,
     ) -> None:
         self.trace, self.structure, self.donor, self.channels = trace, structure, donor, channels
-        self._namer = Namer(()) if namer is None else namer
+        self._namer, self._in_files = namer, in_files
         self._ends = Ends(trace, structure)
         self._padding = Padding(trace, channels)
         self._heads = WiderHeads(trace, donor.trace)
@@ -185,7 +191,7 @@ class Pairing:
         is_table = pair.mine[axis] == "rows"
         if not (is_table or self._ends.is_class(span)):
             return None
-        return self._namer.of(is_table=is_table, size=pair.shape[axis], have=pair.have(axis))
+        return self._namer.of(is_table=is_table, size=pair.shape[axis], have=pair.have(axis), in_files=self._in_files)
 
     def _by_name(self, pair: _Pair, axis: int, naming: Naming) -> str:
         """Take rows by their names; why the tensor is not inherited, "" where it is."""
@@ -195,7 +201,7 @@ class Pairing:
             )
         pair.steps.append(rows(axis, naming.index))
         pair.rules.append(naming.rule)
-        pair.doubts.append(f"`{naming.option}` puts rows in another order")
+        pair.doubts.append(naming.doubt)
         if (naming.index < 0).any():
             pair.rest = Rest(axis, naming.index < 0)
         return ""

@@ -142,6 +142,7 @@ def test_names_that_both_files_hold_need_no_option(key: str, write: Callable[[li
     for name in ("head.w", "head.b"):
         check_rows(prediction[name], stored(donor, name), stored(model, name))
     assert any("not measured: rows that go by name" in note for note in prediction.coverage.notes)
+    assert any("names in both files put rows in another order" in note for note in prediction.coverage.notes)
     # An option goes before them.
     other = onnx_ghn.predict(model, **options, classes=(THEIRS, ["bird", "cat", "x"]))
     check_rows(other["head.w"], stored(donor, "head.w"), stored(model, "head.w"), [3, 0, -1])
