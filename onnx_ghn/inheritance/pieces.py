@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from onnx_ghn.errors import GraphError
-from onnx_ghn.graph.flat import Op, Tensor
+from onnx_ghn.graph.flat import Op
 from onnx_ghn.inheritance.fields import LARGEST, Field, Shape, along, axes_of, compressed, vector
-from onnx_ghn.inheritance.tracing import Trace
+from onnx_ghn.inheritance.tracing import Piece, Trace
 
 __all__ = ["PIECES"]
 
@@ -80,11 +80,8 @@ def split(trace: Trace, op: Op) -> None:
     if sizes is None:
         part = -(-shape[axis] // n)
         sizes = [part] * (n - 1) + [shape[axis] - part * (n - 1)]
-    first = 0
-    _check_sizes(op, sizes, shape[axis])
-    for out, size in zip(op.outputs, sizes, strict=False):
-        _piece(trace, given, shape, out, axis, np.arange(first, first + size))
-        first += size
+    for out, piece in zip(op.outputs, _pieces(trace, op, shape, axis, sizes), strict=False):
+        trace.give(out, *piece, trace.owner(given))
 
 
 def slice_(trace: Trace, op: Op) -> None:
@@ -136,13 +133,12 @@ def gather(trace: Trace, op: Op) -> None:
         if is_table:
             trace.roles(field, "rows" if axis in covered else "out")
         if axis in covered and (index is None or len(np.shape(index)) > 1):
-            if is_table:
-                trace.roles(field, "rows")
             continue
         piece = field
         if axis in covered and index is not None:
-            piece = np.take(field, np.mod(np.asarray(index, np.int64).reshape(-1), shape[axis]), axis)
-            _cut_at(trace, trace.of(given), axis, np.mod(np.asarray(index, np.int64).reshape(-1), shape[axis]))
+            rows = np.mod(np.asarray(index, np.int64).reshape(-1), shape[axis])
+            piece = np.take(field, rows, axis)
+            _cut_at(trace, trace.of(given), axis, rows)
         new = (*field.shape[:axis], *([1] * len(index_shape)), *field.shape[axis + 1 :])
         if axis in covered:
             new = (*field.shape[:axis], *index_shape, *field.shape[axis + 1 :])
@@ -208,16 +204,7 @@ def split_to_sequence(trace: Trace, op: Op) -> None:
     if len(sizes) == 1 and given_sizes is not None and given_sizes.ndim == 0:
         each = max(1, sizes[0])
         sizes = [each] * (shape[axis] // each) + ([shape[axis] % each] if shape[axis] % each else [])
-    _check_sizes(op, sizes, shape[axis])
-    pieces = []
-    first = 0
-    for size in sizes:
-        index = np.arange(first, first + size)
-        _cut_at(trace, trace.of(given), axis, index)
-        after = tuple(size if i == axis else dim for i, dim in enumerate(shape))
-        pieces.append((after, [_taken(field, axis, index) for field in trace.of(given)], trace.writers_of(given)))
-        first += size
-    trace.sequences[op.outputs[0]] = pieces
+    trace.sequences[op.outputs[0]] = _pieces(trace, op, shape, axis, sizes)
 
 
 def sequence_at(trace: Trace, op: Op) -> None:
@@ -280,17 +267,20 @@ def pad(trace: Trace, op: Op) -> None:
     trace.give(out, after, fields, trace.writers_of(given), trace.owner(given))
 
 
-def _piece(trace: Trace, given: Tensor | None, shape: Shape, out: Tensor, axis: int, index: np.ndarray) -> None:
-    after = tuple(len(index) if i == axis else dim for i, dim in enumerate(shape))
-    fields = [_taken(field, axis, index) for field in trace.of(given)]
-    _cut_at(trace, trace.of(given), axis, index)
-    trace.give(out, after, fields, trace.writers_of(given), trace.owner(given))
-
-
-def _check_sizes(op: Op, sizes: Sequence[int], size: int) -> None:
-    """Raise GraphError where pieces are no division of an axis that is followed."""
-    if min(sizes, default=0) < 0 or sum(sizes) != size or size > LARGEST:
-        raise GraphError(f"{op.op_type} node {op.name!r} cuts {size} channels into {list(sizes)[:8]}")
+def _pieces(trace: Trace, op: Op, shape: Shape, axis: int, sizes: Sequence[int]) -> list[Piece]:
+    """What an operator cuts its first input into. Raises GraphError where the sizes are no division of the axis."""
+    if min(sizes, default=0) < 0 or sum(sizes) != shape[axis] or shape[axis] > LARGEST:
+        raise GraphError(f"{op.op_type} node {op.name!r} cuts {shape[axis]} channels into {list(sizes)[:8]}")
+    given = op.input(0)
+    made: list[Piece] = []
+    first = 0
+    for size in sizes:
+        index = np.arange(first, first + size)
+        _cut_at(trace, trace.of(given), axis, index)
+        after = tuple(size if i == axis else dim for i, dim in enumerate(shape))
+        made.append((after, [_taken(field, axis, index) for field in trace.of(given)], trace.writers_of(given)))
+        first += size
+    return made
 
 
 def _cut_at(trace: Trace, fields: Sequence[Field], axis: int, index: np.ndarray) -> None:

@@ -19,7 +19,9 @@ from onnx_ghn.inheritance.sizes import computed
 if TYPE_CHECKING:
     from onnx_ghn.graph import Parameter
 
-__all__ = ["Grouped", "Heads", "Trace", "Use"]
+__all__ = ["Grouped", "Heads", "Piece", "Trace", "Use"]
+
+Piece = tuple[Shape, list[Field], tuple[str, ...]]  # of a value that is cut: sizes, fields, and what writes it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -114,7 +116,7 @@ class Trace:
         self.fields: dict[Tensor, list[Field]] = {}
         self.writers: dict[Tensor, tuple[str, ...]] = {}
         self.owners: dict[Tensor, str] = {}
-        self.sequences: dict[Tensor, list[tuple[Shape, list[Field], tuple[str, ...]]]] = {}
+        self.sequences: dict[Tensor, list[Piece]] = {}
         self.number = 0
         self._aliases: dict[int, list[Span]] = {}
         for tensor in flat.inputs:
