@@ -128,4 +128,6 @@ def _settings(networks: Networks, images: Images, ghn: GHN | None) -> Json:
 
     told = dataclasses.asdict(networks) | dataclasses.asdict(images)
     del told["count"], told["data_dir"], told["download"]
+    if not networks.first_class:
+        del told["first_class"]  # so that runs go on which began before there was a choice
     return told | ({"ghn": fingerprint(ghn)} if ghn is not None else {})

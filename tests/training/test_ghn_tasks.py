@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +133,13 @@ def test_the_first_classes_are_those_of_the_first_data_set(tmp_path: Path) -> No
     settings = GHNSettings(dataset=str(two), also=(str(ten),), ckpt=str(tmp_path / "start"), steps=1)
     config = ghn_trainer(settings, tmp_path / "run", "cpu", Group()).ghn.config
     assert (config.num_classes, config.first_classes) == (12, 2)
+
+
+def test_results_of_one_data_set_go_on_that_began_without_the_setting(tmp_path: Path) -> None:
+    two, file = class_folders(tmp_path / "two", "xy"), tmp_path / "results.jsonl"
+    ghn = new_ghn(GHNConfig.preset("ghn2", hid=8, max_shape=(16, 16, 7, 7), num_classes=2), seed=1)
+    networks, images = Networks(split="test", count=1), Images(dataset=str(two), batch_size=8)
+    rows = evaluate_networks(networks, images, ghn, results=file)
+    settings = json.loads(file.read_text().splitlines()[0])["settings"]
+    assert "first_class" not in settings  # as before there was one
+    assert evaluate_networks(networks, images, ghn, results=file) == rows
