@@ -6,7 +6,6 @@ The next token is the most probable one. On a device the cache stays there betwe
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from onnx_ghn.profiling.report import Generation, Machine, Memory, PointResult
 from onnx_ghn.profiling.sessions import one_line_failures, timed_session
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import InputSpec
-from onnx_ghn.profiling.timing import Timing, summary
+from onnx_ghn.profiling.timing import Timing, summary, time_runs
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -186,7 +185,7 @@ def measure_generation(
     assert point.context is not None
     pin(settings.pin)
     baseline = resident_bytes()
-    session, creation_ms = timed_session(path, point, settings, folder=os.path.dirname(path) or os.curdir)
+    session, creation_ms = timed_session(path, point, settings)
     loaded = resident_bytes()
     batch = point.batch or 1
     decoder = Decoder(session, cache, batch, dict(point.sizes), point)
@@ -195,18 +194,15 @@ def measure_generation(
     first_ns = time.perf_counter_ns() - began
     if settings.warmup:
         decoder.generate(point.context, _WARM_TOKENS, settings.seed)
-    found: list[Generated] = []
-    cpu_began, began = time.process_time_ns(), time.perf_counter_ns()
-    while not found or not _is_over(len(found), began, settings):
-        found.append(decoder.generate(point.context, settings.new_tokens, settings.seed + len(found)))
-    cpu_ns, wall_ns = time.process_time_ns() - cpu_began, time.perf_counter_ns() - began
+    found, whole = _timed(decoder, point.context, settings)
     memory = Memory(baseline, loaded, peak_bytes())
     decode_ns = [ns for one in found for ns in one.decode_ns]
     # Processor time is that of whole generations: the share of it that decoding took.
-    latency = summary(Timing(decode_ns, sum(decode_ns), cpu_ns * sum(decode_ns) // wall_ns), batch, first_ns)
+    cpu_ns = whole.cpu_ns * sum(decode_ns) // whole.wall_ns
+    latency = summary(Timing(decode_ns, sum(decode_ns), cpu_ns), batch, first_ns)
     feed = cache.feed(point.context, 1, batch=batch, sizes=dict(point.sizes), seed=settings.seed)
     notes = ["latency and operators are those of one token behind the prompt"]
-    notes += busy_note(point, cpu_ns, wall_ns)
+    notes += busy_note(point, whole.cpu_ns, whole.wall_ns)
     if not cache.prefills:
         notes.append("the file takes one token and a cache, so that it has no prefill; the cache is random")
     result = PointResult(
@@ -227,10 +223,15 @@ def measure_generation(
     return dataclasses.replace(result, operators=operators, events=tuple(recorded.events) if trace else ())
 
 
-def _is_over(n_done: int, began_ns: int, settings: Settings) -> bool:
-    if settings.iterations is not None and n_done >= settings.iterations:
-        return True
-    return settings.seconds is not None and time.perf_counter_ns() - began_ns >= settings.seconds * 1e9
+def _timed(decoder: Decoder, context: int, settings: Settings) -> tuple[list[Generated], Timing]:
+    """Generations behind other prompts each, and the time of them all."""
+    found: list[Generated] = []
+
+    def generate() -> None:
+        found.append(decoder.generate(context, settings.new_tokens, settings.seed + len(found)))
+
+    timing = time_runs(generate, warmup=0, seconds=settings.seconds, iterations=settings.iterations)
+    return found, timing
 
 
 def _summary(found: Sequence[Generated], context: int, new_tokens: int, batch: int) -> Generation:
