@@ -64,13 +64,20 @@ def _package(error: ModuleNotFoundError) -> str:
 def _fp16(path: str, target: str, feeds: Sequence[Mapping[str, Array]]) -> None:
     from onnxruntime.transformers import float16
 
-    _save(float16.convert_float_to_float16(_loaded(path), keep_io_types=True), path, target)
+    _halve(float16.convert_float_to_float16, path, target)
 
 
 def _fp16_common(path: str, target: str, feeds: Sequence[Mapping[str, Array]]) -> None:
     from onnxconverter_common import float16
 
-    _save(float16.convert_float_to_float16(_loaded(path), keep_io_types=True), path, target)
+    _halve(float16.convert_float_to_float16, path, target)
+
+
+def _halve(convert_float: Callable[..., onnx.ModelProto], path: str, target: str) -> None:
+    import onnx
+
+    model = convert_float(onnx.load(path), keep_io_types=True)
+    onnx.save(model, target, save_as_external_data=_is_large(path))
 
 
 def _int8(path: str, target: str, feeds: Sequence[Mapping[str, Array]]) -> None:
@@ -116,18 +123,6 @@ def _prepared(path: str, target: str) -> str:
     large = _is_large(path)
     quant_pre_process(path, os.fspath(prepared), skip_symbolic_shape=True, save_as_external_data=large)
     return os.fspath(prepared)
-
-
-def _loaded(path: str) -> onnx.ModelProto:
-    import onnx
-
-    return onnx.load(path)
-
-
-def _save(model: onnx.ModelProto, path: str, target: str) -> None:
-    import onnx
-
-    onnx.save(model, target, save_as_external_data=_is_large(path))
 
 
 def _is_large(path: str) -> bool:
