@@ -12,7 +12,7 @@ import numpy as np
 from onnx_ghn.errors import OptionError
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.profiling.feeds import Feed, random_feed
-from onnx_ghn.profiling.lengths import drawn_lengths, lengths_symbol, read_lengths, typical_sizes
+from onnx_ghn.profiling.lengths import drawn_lengths, lengths_symbol, read_lengths, typical_length
 from onnx_ghn.profiling.report import LengthProfile
 from onnx_ghn.profiling.runnable import Runnable
 from onnx_ghn.profiling.settings import Point, Settings
@@ -31,10 +31,10 @@ class LengthRuns:
         self._runnable = runnable
         self._symbol = lengths_symbol(specs, name)
         lengths = read_lengths(file)
-        (size,) = typical_sizes(specs, settings).values()
-        self.typical = f"{self._symbol} {size}"
+        drawn = drawn_lengths(lengths, settings.seed)
+        self.typical = f"{self._symbol} {typical_length(drawn)}"
         self._n_in_file = len(lengths)
-        self._round: list[int] = drawn_lengths(lengths, settings.seed).tolist()
+        self._round: list[int] = drawn.tolist()
         self._feeds = self._made(sorted(set(self._round)), specs, point, settings)
         self._first_ms: dict[int, float] = {}
         for length, feed in self._feeds.items():

@@ -14,7 +14,7 @@ from onnx_ghn.profiling.sizing import batch_symbols, described, symbols_of
 from onnx_ghn.profiling.specs import InputSpec
 from onnx_ghn.reading import read_regular
 
-__all__ = ["drawn_lengths", "lengths_symbol", "read_lengths", "typical_sizes"]
+__all__ = ["drawn_lengths", "lengths_symbol", "read_lengths", "typical_length", "typical_sizes"]
 
 _MAX_BYTES = 1 << 26
 _DRAWN = 256  # lengths of a round, each run as often as the others; in memory at once
@@ -73,6 +73,11 @@ def drawn_lengths(lengths: Array, seed: int) -> Array:
     return drawn
 
 
+def typical_length(drawn: Array) -> int:
+    """The median of a round of lengths, (k,): the upper one of two."""
+    return int(np.sort(drawn)[len(drawn) // 2])
+
+
 def typical_sizes(specs: Sequence[InputSpec], settings: Settings) -> dict[str, int]:
     """The median of a round of drawn lengths, by its symbol, where lengths are drawn: what is done once is done there.
 
@@ -82,5 +87,4 @@ def typical_sizes(specs: Sequence[InputSpec], settings: Settings) -> dict[str, i
     if settings.lengths is None:
         return {}
     name, file = settings.lengths
-    drawn = np.sort(drawn_lengths(read_lengths(file), settings.seed))
-    return {lengths_symbol(specs, name): int(drawn[len(drawn) // 2])}
+    return {lengths_symbol(specs, name): typical_length(drawn_lengths(read_lengths(file), settings.seed))}
