@@ -12,8 +12,8 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_model
 from onnx_ghn.cli.commands import Command
-from onnx_ghn.cli.profile_output import Files, check_kept, print_profile
-from onnx_ghn.cli.terminal import bar, console, say
+from onnx_ghn.cli.profile_output import Files, check_kept, print_precisions, print_profile
+from onnx_ghn.cli.terminal import bar, say
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.profiling.gates import Gates
 from onnx_ghn.profiling.settings import Axes, Settings
@@ -21,6 +21,8 @@ from onnx_ghn.settings import setting
 from onnx_ghn.training.precision_settings import Precisions
 
 __all__ = ["profile"]
+
+_Shapes = tuple[tuple[str, tuple[tuple[int, ...], ...]], ...]  # inputs, "" for the only one, and shapes of each
 
 
 @click.command(cls=Command, short_help="Measure speed, memory and operators of MODEL.")
@@ -32,7 +34,7 @@ def profile(
     gates: Gates,
     files: Files,
     precisions: Precisions,
-    shapes: tuple[tuple[str, tuple[tuple[int, ...], ...]], ...] = setting(
+    shapes: _Shapes = setting(
         (),
         "Shape of an input, such as x:1x3x224x224, or shapes to measure one after the other, such as ids:1x16,1x128; "
         "may be given several times.",
@@ -62,13 +64,13 @@ def profile(
         check_model(axes.against)
     from onnx_ghn.profiling import profile as run
 
-    named = _named(model, shapes)
+    settings, several = _shaped(model, settings, shapes)
     what = f"profiling {os.path.basename(model)}"
     with bar(what) as shown:
         report = run(
             model,
-            settings=dataclasses.replace(settings, shapes={name: one[0] for name, one in named.items() if not one[1:]}),
-            shapes={name: several for name, several in named.items() if several[1:]},
+            settings=settings,
+            shapes=several,
             trace=files.trace is not None,
             gates=gates,
             progress=lambda doing, done, total: shown.show(done, total, f"{what}: {doing}"),
@@ -102,7 +104,7 @@ def _compare(
     gates: Gates,
     files: Files,
     precisions: Precisions,
-    shapes: tuple[tuple[str, tuple[tuple[int, ...], ...]], ...],
+    shapes: _Shapes,
     as_json: bool,
 ) -> None:
     """The model in several precisions. Raises OptionError: options that have no place beside it."""
@@ -116,18 +118,16 @@ def _compare(
         if given:
             raise OptionError(f"`precision`: compares precisions and nothing else; leave `{name}` out")
     check_kept(precisions, model, files.force)
-    from onnx_ghn.cli.narrow import print_table
-    from onnx_ghn.cli.precision_table import precision_table
     from onnx_ghn.training.precision_profile import profile_precisions
 
-    named = _named(model, shapes)
+    settings, several = _shaped(model, settings, shapes)
     what = f"profiling {os.path.basename(model)}"
     with bar(what) as shown:
         rows = profile_precisions(
             model,
             precisions,
-            dataclasses.replace(settings, shapes={name: one[0] for name, one in named.items() if not one[1:]}),
-            shapes={name: several for name, several in named.items() if several[1:]},
+            settings,
+            shapes=several,
             progress=lambda doing, done, total: shown.show(done, total, f"{what}: {doing}"),
             **vars(axes),
         )
@@ -136,7 +136,7 @@ def _compare(
     if as_json:
         click.echo(json.dumps({"model": model, "rows": [row.to_dict() for row in rows]}, indent=2, allow_nan=False))
     else:
-        print_table(console(180), precision_table(rows))
+        print_precisions(rows)
     failed = [row.error for row in rows if row.error is not None]
     for line in failed:
         say(f"error: {line}")
@@ -144,9 +144,15 @@ def _compare(
         sys.exit(1)
 
 
-def _named(
-    model: str, shapes: tuple[tuple[str, tuple[tuple[int, ...], ...]], ...]
-) -> dict[str, tuple[tuple[int, ...], ...]]:
+def _shaped(model: str, settings: Settings, shapes: _Shapes) -> tuple[Settings, dict[str, tuple[tuple[int, ...], ...]]]:
+    """The settings with the shapes of inputs that have one, and those of inputs that have several."""
+    named = _named(model, shapes)
+    single = {name: one[0] for name, one in named.items() if len(one) == 1}
+    several = {name: every for name, every in named.items() if len(every) > 1}
+    return dataclasses.replace(settings, shapes=single), several
+
+
+def _named(model: str, shapes: _Shapes) -> dict[str, tuple[tuple[int, ...], ...]]:
     """Shapes by input; those without a name are for the only input."""
     found: dict[str, tuple[tuple[int, ...], ...]] = {}
     for name, several in shapes:

@@ -14,9 +14,10 @@ from onnx_ghn.settings import Settings, setting
 
 if TYPE_CHECKING:
     from onnx_ghn.profiling import ProfileReport
+    from onnx_ghn.training.precision_profile import PrecisionRow
     from onnx_ghn.training.precision_settings import Precisions
 
-__all__ = ["Files", "check_kept", "print_profile"]
+__all__ = ["Files", "check_kept", "print_precisions", "print_profile"]
 
 _WIDTH = 180  # of tables, where they are piped
 
@@ -115,6 +116,14 @@ def check_kept(precisions: Precisions, model: str, force: bool) -> None:
     for name in precisions.precision:
         target = os.path.join(folder, f"{stem}.{name}.onnx")
         check_output(target, (".onnx",), "a model", force, [model])
+
+
+def print_precisions(rows: Sequence[PrecisionRow]) -> None:
+    """Print the table of a model in several precisions."""
+    from onnx_ghn.cli.narrow import print_table
+    from onnx_ghn.cli.precision_table import precision_table
+
+    print_table(console(_WIDTH), precision_table(rows))
 
 
 def print_profile(report: ProfileReport, top: int) -> None:
