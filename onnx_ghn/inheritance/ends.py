@@ -23,7 +23,7 @@ class Ends:
 
     def is_class(self, span: Span) -> bool:
         """Whether channels are the classes, or the tokens, that a model tells apart."""
-        return int(self._trace.labels.roots(span.labels[:1])[0]) in self._classes
+        return self._trace.labels.root(span.labels) in self._classes
 
     def is_input(self, span: Span) -> bool:
         """Whether channels are those of the model's input, which nothing writes."""
@@ -38,7 +38,7 @@ class Ends:
                 continue
             for span in self._trace.axes[name]:
                 if span is not None and span.made and span.role in ("out", "rows", "channel"):
-                    root = int(self._trace.labels.roots(span.labels[:1])[0])
+                    root = self._trace.labels.root(span.labels)
                     written[root] = written.get(root, 0) + 1
         return written
 
@@ -49,7 +49,7 @@ class Ends:
         for name in last:
             for span in self._trace.axes[name]:
                 if span is not None and span.role in ("out", "rows") and span.made:
-                    root = int(self._trace.labels.roots(span.labels[:1])[0])
+                    root = self._trace.labels.root(span.labels)
                     if written.get(root, 0) == 1:
                         found.add(root)
         return found

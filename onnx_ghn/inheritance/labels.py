@@ -85,6 +85,10 @@ class Labels:
         self._parent[labels.reshape(-1)] = found.reshape(-1)
         return found
 
+    def root(self, labels: Ints) -> int:
+        """The first of the labels that the first of these is one with: it stands for their channel group."""
+        return int(self.roots(labels[:1])[0])
+
     def unite(self, first: Ints, second: Ints) -> None:
         """Make labels one, element by element of two arrays that broadcast."""
         a, b = (array.reshape(-1) for array in np.broadcast_arrays(first, second))

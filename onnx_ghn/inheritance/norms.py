@@ -29,7 +29,7 @@ class Padding:
         self._trace, self._channels = trace, channels
         self._takes_mean: set[int] = set()
         for labels, names, takes_mean in self._trace.norms:
-            root = int(self._trace.labels.roots(labels[:1])[0])
+            root = self._trace.labels.root(labels)
             if len(np.unique(self._trace.labels.roots(labels))) < len(labels):
                 continue
             if not (takes_mean and set(names) & self._trace.skipped_norms):
@@ -37,13 +37,13 @@ class Padding:
                 if takes_mean:
                     self._takes_mean.add(root)
         for labels, names, takes_mean in self._trace.norms:
-            root = int(self._trace.labels.roots(labels[:1])[0])
+            root = self._trace.labels.root(labels)
             if takes_mean and set(names) & self._trace.skipped_norms:
                 self._channels.padded.discard(root)
 
     def applies(self, span: Span, other: Span) -> bool:
         """Whether an axis grows by zeros."""
-        root = int(self._trace.labels.roots(span.labels[:1])[0])
+        root = self._trace.labels.root(span.labels)
         return root in self._channels.padded and span.size > other.size and span.size % other.size != 0
 
     def factor(self, name: str, span: Span, other: Span) -> float:
@@ -54,7 +54,7 @@ class Padding:
 
     def centres(self, name: str, span: Span, other: Span) -> bool:
         """Whether what a tensor writes into a stream that grows by zeros has its mean over the channels taken off."""
-        root = int(self._trace.labels.roots(span.labels[:1])[0])
+        root = self._trace.labels.root(span.labels)
         is_norm = self._trace.uses[name].kind in ("norm_scale", "norm_shift")
         return root in self._takes_mean and not is_norm and span.made and self.applies(span, other)
 
