@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy.typing as npt
@@ -48,6 +48,17 @@ class Tensor:
 
     def __repr__(self) -> str:
         return f"Tensor({self.name!r}, {self.shape}, {'const' if self.is_const else 'data'})"
+
+    def made_of(self) -> Iterator[Tensor]:
+        """This value and all that it is computed from, each once, from the value backwards."""
+        pending, seen = [self], {self}
+        while pending:
+            value = pending.pop()
+            yield value
+            for given in value.producer.inputs if value.producer is not None else ():
+                if given is not None and given not in seen:
+                    seen.add(given)
+                    pending.append(given)
 
 
 @dataclasses.dataclass(eq=False, slots=True)

@@ -118,7 +118,7 @@ def _product(
         trace.use(name, "linear", positions)
         if tensor is second:
             trace.fed_by.setdefault(name, trace.writers_of(first))
-        if name and any(t in _NORMALISE for t in _constant_ops(tensor)):
+        if name and _is_standardised(tensor):
             trace.standardised.add(name)
         if summed is not None:
             trace.roles(summed, "in", contracted=True)
@@ -150,19 +150,10 @@ def _repeats(keys: Ints, width: int) -> int:
     return int(changes[0]) + 1 if len(changes) and len(heads) > 1 else (len(heads) if not len(changes) else 1)
 
 
-def _constant_ops(tensor: Tensor) -> set[str]:
-    """Types of the operators that make a constant."""
-    pending, seen, types = [tensor], {tensor}, set()
-    while pending:
-        op = pending.pop().producer
-        if op is None:
-            continue
-        types.add(op.op_type)
-        for given in op.inputs:
-            if given is not None and given not in seen:
-                seen.add(given)
-                pending.append(given)
-    return types
+def _is_standardised(weight: Tensor) -> bool:
+    """Whether the model normalises a weight before it uses it."""
+    makers = (value.producer for value in weight.made_of())
+    return any(maker is not None and maker.op_type in _NORMALISE for maker in makers)
 
 
 def convolution(trace: Trace, op: Op) -> None:
@@ -190,7 +181,7 @@ def convolution(trace: Trace, op: Op) -> None:
     kind = "depthwise" if is_depthwise else "grouped" if groups > 1 else "conv" if size > 1 else "linear"
     trace.use(name, "transposed" if is_transposed else kind, positions)
     trace.fed_by.setdefault(name, trace.writers_of(data))
-    if name and any(t in _NORMALISE for t in _constant_ops(weight)):
+    if name and _is_standardised(weight):
         trace.standardised.add(name)
     for axis in range(2, rank):
         trace.roles(by_axis.get(axis), f"kernel{axis - 2}")

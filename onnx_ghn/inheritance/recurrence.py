@@ -66,16 +66,7 @@ def _owners(tensor: Tensor | None) -> list[str]:
     """Stored tensors that a constant is made of."""
     if tensor is None or not tensor.is_const:
         return []
-    pending, seen, names = [tensor], {tensor}, []
-    while pending:
-        value = pending.pop()
-        if value.stored is not None:
-            names.append(value.stored.name)
-        for given in value.producer.inputs if value.producer is not None else ():
-            if given is not None and given not in seen:
-                seen.add(given)
-                pending.append(given)
-    return names
+    return [value.stored.name for value in tensor.made_of() if value.stored is not None]
 
 
 def _gates(trace: Trace, field: Field, axis: int, labels: Ints, gates: int) -> None:
