@@ -1,10 +1,10 @@
-"""Which inputs of a model its outputs depend on."""
+"""Which values of a model, and which of its inputs, its outputs depend on."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
-__all__ = ["data_inputs", "inputs_read"]
+__all__ = ["data_inputs", "inputs_read", "values_read"]
 
 
 def data_inputs(model: ir.Model) -> list[str]:
@@ -14,17 +14,23 @@ def data_inputs(model: ir.Model) -> list[str]:
 
 def inputs_read(model: ir.Model) -> list[str]:
     """Names of those `data_inputs` from which a path leads to an output, be it by their shapes alone."""
+    read = values_read(model)
+    return [value.name or "" for value in model.graph.inputs if value.const_value is None and value in read]
+
+
+def values_read(model: ir.Model) -> set[ir.Value]:
+    """Values from which a path leads to an output, be it through the bodies of If and Loop."""
     pending: list[ir.Value] = list(model.graph.outputs)
-    seen = {id(value) for value in pending}
+    seen = set(pending)
     while pending:
         node = pending.pop().producer()
         if node is None:
             continue
         for value in (*node.inputs, *_captured(node)):
-            if value is not None and id(value) not in seen:
-                seen.add(id(value))
+            if value is not None and value not in seen:
+                seen.add(value)
                 pending.append(value)
-    return [value.name or "" for value in model.graph.inputs if value.const_value is None and id(value) in seen]
+    return seen
 
 
 def _captured(node: ir.Node) -> list[ir.Value]:

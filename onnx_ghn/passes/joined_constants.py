@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import onnx_ir as ir
 
 from onnx_ghn.errors import RuntimeFailure, printable
 from onnx_ghn.limits import gib, memory_bytes
+from onnx_ghn.onnx_io.inputs_read import values_read
 
 __all__ = ["check_joined_constants"]
 
@@ -34,7 +33,7 @@ def check_joined_constants(model: ir.Model) -> None:
         n_bytes[node.outputs[0]] = known
         if known <= limit:
             continue
-        needed = _needed(model.graph) if needed is None else needed
+        needed = values_read(model) if needed is None else needed
         if node.outputs[0] in needed:
             name = printable(node.name or node.outputs[0].name or "")
             raise RuntimeFailure(
@@ -63,17 +62,4 @@ def _stored(value: ir.Value, n_bytes: dict[ir.Value, int]) -> int | None:
 def _bytes_of(tensor: ir.TensorProtocol | None) -> int | None:
     if tensor is None or tensor.dtype == ir.DataType.STRING:  # texts may be of any length
         return None
-    return math.ceil(tensor.size * tensor.dtype.bitwidth / 8)
-
-
-def _needed(graph: ir.Graph) -> set[ir.Value]:
-    """Values that an output depends on."""
-    pending = list(graph.outputs)
-    found = set(pending)
-    while pending:
-        node = pending.pop().producer()
-        for value in node.inputs if node is not None else ():
-            if value is not None and value not in found:
-                found.add(value)
-                pending.append(value)
-    return found
+    return tensor.nbytes

@@ -12,15 +12,19 @@ from onnx_ghn.passes import joined_constants
 from onnx_ghn.passes.joined_constants import check_joined_constants
 
 
-def doubled(n: int, *, read: bool = True, between: str = "Identity") -> ir.Model:
-    """32 bytes, joined with themselves n times."""
+def doubled(n: int, *, read: bool = True, between: str = "Identity", within: bool = False) -> ir.Model:
+    """32 bytes, joined with themselves n times, and read by a Reshape, or by one in the branches of an If."""
     nodes = []
     for i in range(n):
         nodes.append(helper.make_node(between, [f"c{i}"], [f"i{i}"]))
         nodes.append(helper.make_node("Concat", [f"i{i}", f"c{i}"], [f"c{i + 1}"], axis=0))
     nodes.append(helper.make_node("Reshape", ["x", f"c{n}"], ["y"]) if read else helper.make_node("Relu", ["x"], ["y"]))
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy")
-    graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(np.full(4, 2, np.int64), "c0")])
+    stored = [numpy_helper.from_array(np.full(4, 2, np.int64), "c0"), numpy_helper.from_array(np.array(True), "is")]
+    if within:
+        branch = helper.make_graph(nodes[-1:], "branch", [], [y])
+        nodes[-1] = helper.make_node("If", ["is"], ["y"], then_branch=branch, else_branch=branch)
+    graph = helper.make_graph(nodes, "g", [x], [y], stored)
     return ir.serde.deserialize_model(helper.make_model(graph))
 
 
@@ -29,6 +33,9 @@ def test_the_size_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     check_joined_constants(doubled(10))  # 32 KiB
     with pytest.raises(RuntimeFailure, match=r"operator \S+ \(Concat\) joins constants to .*more than the memory"):
         check_joined_constants(doubled(11))
+    with pytest.raises(RuntimeFailure, match=r"operator \S+ \(Concat\) joins constants to"):
+        check_joined_constants(doubled(11, within=True))
+    check_joined_constants(doubled(40, read=False, within=True))
     check_joined_constants(doubled(40, read=False))  # nobody computes it
     check_joined_constants(doubled(40, between="Neg"))  # what that gives is not looked at
 
