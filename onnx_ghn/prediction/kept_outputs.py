@@ -67,6 +67,7 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | Unmeas
     from onnx_ghn.onnx_io import stored_tensors, write_model
     from onnx_ghn.onnx_io.copying import copy_model
     from onnx_ghn.onnx_io.indexed_tables import input_rows
+    from onnx_ghn.onnx_io.inputs_read import data_inputs
     from onnx_ghn.passes.joined_constants import check_joined_constants
     from onnx_ghn.runtime import open_session, run_session
 
@@ -99,7 +100,7 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | Unmeas
                 write_model(copy_model(each), path, external=True, scratch=True)
                 outputs = [each.graph.outputs[0].name or ""]
                 # Inputs go by their places: two frameworks call them differently.
-                names = [value.name or "" for value in each.graph.inputs if value.name not in each.graph.initializers]
+                names = data_inputs(each)
                 session = open_session(path, packed=False)
                 found.append(
                     [
