@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from onnx_ghn.installed_runtime import CUDA_PROVIDERS
+
 __all__ = ["device_of"]
 
-_DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda", "ROCMExecutionProvider": "rocm"}
-_DEVICES |= {"NvTensorRTRTXExecutionProvider": "cuda", "DmlExecutionProvider": "dml"}
+_DEVICES = dict.fromkeys(CUDA_PROVIDERS, "cuda") | {"ROCMExecutionProvider": "rocm", "DmlExecutionProvider": "dml"}
 
 
 def device_of(provider: str, device: int | None = None) -> tuple[str, int]:
