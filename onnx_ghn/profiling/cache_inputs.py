@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -17,7 +16,7 @@ import numpy as np
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError
 from onnx_ghn.limits import gib, memory_bytes
-from onnx_ghn.profiling.random_arrays import random_array
+from onnx_ghn.profiling.random_arrays import drawn_bytes, random_array
 from onnx_ghn.profiling.sizing import candidate_shapes, described, symbols_of
 from onnx_ghn.profiling.specs import InputSpec
 from onnx_ghn.profiling.symbols import sum_of
@@ -139,7 +138,7 @@ class CacheInputs:
         for spec in self.specs:
             role, rank = self.roles[spec.name], len(spec.dims)
             if role == "cache":
-                needed_bytes += 12 * math.prod(_cache_shape(spec, batch, cached, sizes))
+                needed_bytes += drawn_bytes(_cache_shape(spec, batch, cached, sizes))
             elif role in ("mask", "positions", "tokens", "zeros"):
                 needed_bytes += 8 * batch * (cached + new) * (new if role == "mask" and rank > 2 else 1)
         if needed_bytes > memory_bytes() / 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from onnx_ghn.input_files import read_inputs
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.profiling.cache_inputs import cache_inputs
 from onnx_ghn.profiling.lengths import typical_sizes
-from onnx_ghn.profiling.random_arrays import FLOATS, INTEGERS, random_array
+from onnx_ghn.profiling.random_arrays import check_type, drawn_bytes, random_array
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.sizing import candidate_shapes, check_shapes, described
 from onnx_ghn.profiling.specs import InputSpec
@@ -116,15 +115,12 @@ def random_feed(specs: Sequence[InputSpec], sizes: Mapping[str, tuple[int, ...]]
 
 def _check_drawable(specs: Sequence[InputSpec], sizes: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse inputs that memory does not hold, or that numpy has no type for. Raises OptionError."""
-    needed_bytes = sum(math.prod(size) * 12 for size in sizes.values())  # drawn in float64, fed as float32 at least
+    needed_bytes = sum(map(drawn_bytes, sizes.values()))
     if needed_bytes > memory_bytes() / 2:
         shapes = ", ".join(f"{name} {list(size)}" for name, size in sizes.items())
         raise OptionError(f"inputs {shapes} need {gib(needed_bytes)}, more than half of this machine's memory")
     for spec in specs:
-        if spec.dtype not in ("bool", *INTEGERS, *FLOATS):
-            raise OptionError(
-                f"input {spec.name!r} is of type {spec.dtype}, which numpy cannot feed; give an input file in `inputs`"
-            )
+        check_type(spec)
 
 
 def _from_file(specs: Sequence[InputSpec], file: str) -> Feed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from onnx_ghn.errors import OptionError
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.profiling.feeds import Feed, random_feed
 from onnx_ghn.profiling.lengths import drawn_lengths, lengths_symbol, read_lengths, typical_length
+from onnx_ghn.profiling.random_arrays import drawn_bytes
 from onnx_ghn.profiling.report import LengthProfile
 from onnx_ghn.profiling.runnable import Runnable
 from onnx_ghn.profiling.settings import Point, Settings
@@ -91,7 +91,7 @@ class LengthRuns:
             ).shapes
             for length in lengths
         }
-        needed_bytes = sum(math.prod(shape) * 12 for one in made.values() for shape in one.values())
+        needed_bytes = sum(drawn_bytes(shape) for one in made.values() for shape in one.values())
         if needed_bytes > memory_bytes() / 2:
             raise OptionError(
                 f"`lengths`: inputs of {len(made)} lengths need {gib(needed_bytes)}, more than half of this machine's "
