@@ -17,8 +17,11 @@ from graph_models import Net
 from onnx_ghn import installed_runtime, profile
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.profiling import providers
+from onnx_ghn.profiling.bound_runs import compare_bound
+from onnx_ghn.profiling.measuring import open_runnable
 from onnx_ghn.profiling.sessions import one_line_failures, timed_session
 from onnx_ghn.profiling.settings import Point, Settings
+from onnx_ghn.profiling.specs import model_spec
 
 CUDA = "CUDAExecutionProvider"
 WHOLE = Settings(warmup=1, iterations=25, operators=False)
@@ -183,10 +186,20 @@ def test_bad_input(save, tmp_path, monkeypatch, options, words) -> None:
 
 def test_a_run_with_binding_gives_what_a_plain_one_does(save) -> None:
     path = save(models.conv_net())
-    session, _ = timed_session(path, Point(), Settings())
-    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
-    binding = session.io_binding()
-    binding.bind_ortvalue_input("x", onnxruntime.OrtValue.ortvalue_from_numpy(x, "cpu", 0))
-    binding.bind_output(session.get_outputs()[0].name, "cpu", 0)
-    session.run_with_iobinding(binding)
-    np.testing.assert_array_equal(binding.get_outputs()[0].numpy(), session.run(None, {"x": x})[0])
+    runnable = open_runnable(path, model_spec(path).inputs, Point(), Settings())
+    session = runnable.session
+    bindings: list[Any] = []
+
+    def io_binding() -> Any:
+        bindings.append(session.io_binding())
+        return bindings[-1]
+
+    runnable.session = types.SimpleNamespace(
+        io_binding=io_binding,
+        get_outputs=session.get_outputs,
+        run=session.run,
+        run_with_iobinding=session.run_with_iobinding,
+    )
+    assert compare_bound(runnable, Point(), Settings(iterations=1, warmup=0)).n_pairs == 1
+    (binding,) = bindings
+    np.testing.assert_array_equal(binding.get_outputs()[0].numpy(), session.run(None, runnable.feed)[0])
