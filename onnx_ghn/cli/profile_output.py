@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.terminal import console, tell
 from onnx_ghn.errors import ModelWriteError, OptionError, printable
+from onnx_ghn.profiling.precision_names import converted_name
 from onnx_ghn.settings import Settings, setting
 
 if TYPE_CHECKING:
@@ -112,9 +113,8 @@ def check_kept(precisions: Precisions, model: str, force: bool) -> None:
         return
     if not os.path.isdir(folder):
         raise ModelWriteError(f"{folder}: is no folder to keep models in; make it first")
-    stem = os.path.splitext(os.path.basename(model))[0]
     for name in precisions.precision:
-        target = os.path.join(folder, f"{stem}.{name}.onnx")
+        target = os.path.join(folder, converted_name(model, name))
         check_output(target, (".onnx",), "a model", force, [model])
 
 

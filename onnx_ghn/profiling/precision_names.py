@@ -1,9 +1,16 @@
-"""The names of precisions."""
+"""The names of precisions, and of the files that are converted to them."""
 
 from __future__ import annotations
 
-__all__ = ["FULL", "PRECISIONS"]
+import os
+
+__all__ = ["FULL", "PRECISIONS", "converted_name"]
 
 FULL = "fp32"  # the file as it is
 #: `conversions.py` says what each is.
 PRECISIONS = (FULL, "fp16", "fp16-common", "int8", "int8-dynamic")
+
+
+def converted_name(model: str, precision: str) -> str:
+    """The name of the file of a converted model: `net.int8.onnx` of `folder/net.onnx`."""
+    return f"{os.path.splitext(os.path.basename(model))[0]}.{precision}.onnx"

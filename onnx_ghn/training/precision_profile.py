@@ -20,7 +20,7 @@ from onnx_ghn.profiling.cache_inputs import cache_inputs
 from onnx_ghn.profiling.conversions import convert
 from onnx_ghn.profiling.feeds import point_feeds
 from onnx_ghn.profiling.pairs import time_pair
-from onnx_ghn.profiling.precision_names import FULL
+from onnx_ghn.profiling.precision_names import FULL, converted_name
 from onnx_ghn.profiling.processes import run_job
 from onnx_ghn.profiling.report import PointResult, Ratio
 from onnx_ghn.profiling.settings import Point, Settings
@@ -117,7 +117,7 @@ def _converted(
 ) -> str:
     folder = scratch / precision
     folder.mkdir()
-    target = folder / f"{Path(source).stem}.{precision}.onnx"
+    target = folder / converted_name(source, precision)
     run_job(convert, (source, precision, os.fspath(target), feeds), settings.timeout_s)
     for left in folder.glob("*.prepared.onnx*"):
         left.unlink()
