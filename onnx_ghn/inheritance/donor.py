@@ -14,6 +14,7 @@ from onnx_ghn.errors import OptionError
 from onnx_ghn.garbage import no_garbage_collection
 from onnx_ghn.graph import ComputationGraph, Parameter, Role
 from onnx_ghn.graph.builder import read_graph
+from onnx_ghn.inheritance.fields import along
 from onnx_ghn.inheritance.following import follow
 from onnx_ghn.inheritance.structure import Structure, structure_of
 from onnx_ghn.inheritance.tracing import Trace
@@ -142,9 +143,8 @@ def _dequantised(array: Array, parameter: Parameter, donor: Donor) -> Array:
     if parameter.zero_point_name in stored:
         zero = np.asarray(stored[parameter.zero_point_name].numpy(), np.float32)
     if scale.size > 1:
-        shape = [1] * array.ndim
-        shape[(parameter.quantization_axis or 0) % array.ndim] = -1
-        scale, zero = scale.reshape(shape), zero.reshape(shape)
+        axis = (parameter.quantization_axis or 0) % array.ndim
+        scale, zero = along(scale, array.ndim, axis), along(zero, array.ndim, axis)
     if array.dtype.kind == "f":  # the file quantises its floats itself
         return array.astype(np.float32)
     values: Array = (array.astype(np.float32) - zero) * scale

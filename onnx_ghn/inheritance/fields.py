@@ -8,12 +8,16 @@ heads spreads over two axes.
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_ghn.inheritance.labels import Ints
 
 __all__ = ["LARGEST", "Field", "Shape", "along", "axes_of", "blocks", "compressed", "only_axis", "reshaped", "vector"]
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 Field = Ints
 Shape = tuple[int, ...]
@@ -31,11 +35,11 @@ def only_axis(field: Field, axis: int) -> bool:
     return axes_of(field) == {axis % field.ndim} if field.ndim else False
 
 
-def along(labels: Ints, rank: int, axis: int) -> Field:
-    """A field of that rank with labels along one axis."""
+def along(values: npt.NDArray[_Number], rank: int, axis: int) -> npt.NDArray[_Number]:
+    """An array of that rank with values along one axis; of labels, a field."""
     shape = [1] * rank
     shape[axis] = -1
-    return labels.reshape(shape)
+    return values.reshape(shape)
 
 
 def vector(field: Field) -> Ints:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
+from onnx_ghn.inheritance.fields import along
 from onnx_ghn.inheritance.labels import Ints
 
 __all__ = [
@@ -75,9 +76,7 @@ class Rest:
 
     def filled(self, array: Array, other: Array) -> Array:
         """An array with these rows of another one."""
-        shape = [1] * array.ndim
-        shape[self.axis] = -1
-        return np.where(self.rows.reshape(shape), other, array)
+        return np.where(along(self.rows, array.ndim, self.axis), other, array)
 
 
 def rows(axis: int, index: Ints, factor: Array | None = None, empty: float = 0.0) -> Step:
@@ -93,12 +92,10 @@ def rows(axis: int, index: Ints, factor: Array | None = None, empty: float = 0.0
         if factor is None and _is_all(index, array.shape[axis]):
             return array
         taken = array.take(np.maximum(index, 0), axis)
-        shape = [1] * taken.ndim
-        shape[axis] = -1
         if (index < 0).any():
-            taken = np.where((index >= 0).reshape(shape), taken, np.asarray(empty, taken.dtype))
+            taken = np.where(along(index >= 0, taken.ndim, axis), taken, np.asarray(empty, taken.dtype))
         if factor is not None:
-            taken = taken * factor.astype(taken.dtype).reshape(shape)
+            taken = taken * along(factor.astype(taken.dtype), taken.ndim, axis)
         made: Array = taken
         return made
 
@@ -121,9 +118,7 @@ def columns(axis: int, index: Ints, name: str, *, divides: bool = True) -> Step:
         filled = np.where(index >= 0, index, np.arange(len(index)) % size)
         taken = array.take(filled, axis)
         if divides:
-            shape = [1] * taken.ndim
-            shape[axis] = -1
-            taken = taken * _shares(index, name).astype(taken.dtype).reshape(shape)
+            taken = taken * along(_shares(index, name).astype(taken.dtype), taken.ndim, axis)
         made: Array = taken
         return made
 
@@ -224,8 +219,6 @@ def _linear(array: Array, axis: int, size: int) -> Array:
     at = np.clip((np.arange(size) + 0.5) * have / size - 0.5, 0, have - 1)
     low = np.floor(at).astype(np.int64)
     high = np.minimum(low + 1, have - 1)
-    shape = [1] * array.ndim
-    shape[axis] = -1
-    part = (at - low).reshape(shape).astype(array.dtype)
+    part = along((at - low).astype(array.dtype), array.ndim, axis)
     made: Array = array.take(low, axis) * (1 - part) + array.take(high, axis) * part
     return made
