@@ -16,8 +16,7 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.profiling.cache_inputs import CacheInputs, cache_inputs
 from onnx_ghn.profiling.devices import device_of
-from onnx_ghn.profiling.measuring import busy_note, infos
-from onnx_ghn.profiling.operators import measured_operators
+from onnx_ghn.profiling.measuring import busy_note, infos, with_operators
 from onnx_ghn.profiling.own_process import peak_bytes, pin, resident_bytes
 from onnx_ghn.profiling.recording import recorded_runs
 from onnx_ghn.profiling.report import Generation, Machine, Memory, PointResult
@@ -219,8 +218,7 @@ def measure_generation(
         return result
     del decoder, session
     (recorded,), nodes = recorded_runs(path, path, [feed], point, settings)
-    operators = measured_operators(recorded, nodes, machine)
-    return dataclasses.replace(result, operators=operators, events=tuple(recorded.events) if trace else ())
+    return with_operators(result, recorded, nodes, machine, trace)
 
 
 def _timed(decoder: Decoder, context: int, settings: Settings) -> tuple[list[Generated], Timing]:

@@ -13,7 +13,7 @@ from onnx_ghn.profiling import rewriting
 from onnx_ghn.profiling.bound_runs import compare_bound
 from onnx_ghn.profiling.energy import EnergyMeter
 from onnx_ghn.profiling.feeds import Feed, point_feeds
-from onnx_ghn.profiling.fused import fused_nodes, infer_shapes
+from onnx_ghn.profiling.fused import FusedNode, fused_nodes, infer_shapes
 from onnx_ghn.profiling.length_runs import LengthRuns
 from onnx_ghn.profiling.operators import measured_operators, static_operators
 from onnx_ghn.profiling.own_process import peak_bytes, pin, resident_bytes
@@ -24,11 +24,12 @@ from onnx_ghn.profiling.sessions import timed_session
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import InputSpec
 from onnx_ghn.profiling.timing import summary, time_runs
+from onnx_ghn.profiling.trace import RunTrace
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["Runnable", "busy_note", "estimate_point", "infos", "measure_point", "open_runnable", "timed_point"]
+__all__ = ["busy_note", "estimate_point", "infos", "measure_point", "open_runnable", "timed_point", "with_operators"]
 
 _UNDISTURBED = 0.9  # processor time over wall time; an undisturbed thread has 1
 
@@ -100,6 +101,13 @@ def measure_point(
     model, feed = runnable.model, runnable.feed
     runnable.session = None  # its weights' memory is free again before there is a second session
     (recorded,), nodes = recorded_runs(path, model, [feed], point, settings)
+    return with_operators(found, recorded, nodes, machine, trace)
+
+
+def with_operators(
+    found: PointResult, recorded: RunTrace, nodes: Sequence[FusedNode], machine: Machine | None, trace: bool
+) -> PointResult:
+    """A point with the operators of its recorded runs; with `trace`, with their events too."""
     operators = measured_operators(recorded, nodes, machine)
     return dataclasses.replace(found, operators=operators, events=tuple(recorded.events) if trace else ())
 

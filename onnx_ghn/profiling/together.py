@@ -5,15 +5,13 @@ What is found is written to a file as it is found, so that a crash or an interru
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pickle
 from collections.abc import Sequence
 from typing import BinaryIO
 
 from onnx_ghn.errors import OnnxGhnError
-from onnx_ghn.profiling.measuring import open_runnable, timed_point
-from onnx_ghn.profiling.operators import measured_operators
+from onnx_ghn.profiling.measuring import open_runnable, timed_point, with_operators
 from onnx_ghn.profiling.own_process import pin
 from onnx_ghn.profiling.recording import recorded_runs
 from onnx_ghn.profiling.report import Machine, PointResult
@@ -97,9 +95,7 @@ def _operators(
                 _keep(file, number, PointResult(found.point, str(error)))
             continue
         for (number, found, _), recorded in zip(group, traces, strict=True):
-            operators = measured_operators(recorded, nodes, machine)
-            events = tuple(recorded.events) if trace else ()
-            _keep(file, number, dataclasses.replace(found, operators=operators, events=events))
+            _keep(file, number, with_operators(found, recorded, nodes, machine, trace))
 
 
 def _keep(file: BinaryIO, number: int, found: PointResult) -> None:
