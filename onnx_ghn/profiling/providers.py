@@ -72,16 +72,13 @@ def named_device(text: str, settings: Settings) -> tuple[str, int | None]:
 
 
 def check_options(settings: Settings, providers: Sequence[str]) -> None:
-    """Refuse options of providers that are not measured, and libraries that are no file. Raises OptionError."""
+    """Refuse options of providers that are not measured, and of the CPU's. Raises OptionError."""
     for name, key, _ in settings.provider_option:
         if short_name(name) == short_name(CPU):
             raise OptionError(f"`provider_option` {name}.{key}: the CPU's provider takes no options")
         if short_name(name) not in map(short_name, providers):
             used = ", ".join(map(short_name, providers))
             raise OptionError(f"`provider_option` {name}.{key}: {name} is not measured; `provider` has {used}")
-    for library in settings.provider_libraries:
-        if not os.path.isfile(library):
-            raise OptionError(f"`provider_libraries`: {library} is no file")
 
 
 def add_provider(

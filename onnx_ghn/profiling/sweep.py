@@ -89,9 +89,10 @@ def profile(
         raise OptionError("comparing outputs needs a second model: `against`")
     if estimate and against is not None:
         raise OptionError("an estimate runs nothing, so there is nothing to compare: leave `against` out")
-    for library in settings.custom_op_libraries:
-        if not os.path.isfile(library):
-            raise OptionError(f"`custom_op_libraries`: {library} is no file")
+    for option in ("custom_op_libraries", "provider_libraries"):
+        absent = next((library for library in getattr(settings, option) if not os.path.isfile(library)), None)
+        if absent is not None:
+            raise OptionError(f"`{option}`: {absent} is no file")
     specs = [model_spec(file, allow_absent=estimate) for file in (path, against) if file is not None]
     devices = [named_device(name, settings) for name in provider]
     check_options(settings, [name for name, _ in devices])
