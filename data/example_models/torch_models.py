@@ -243,7 +243,8 @@ def llama_cache(path: Path) -> None:
         num_key_value_heads=2,
         max_position_embeddings=4096,
     )
-    n_layers, n_heads, width = 2, 2, 32  # of the cache: two heads serve the four of the queries
+    # Of the cache: two heads serve the four of the queries.
+    n_layers, n_heads, width = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
 
     class Decoder(nn.Module):
         def __init__(self) -> None:
