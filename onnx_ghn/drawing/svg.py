@@ -1,4 +1,4 @@
-"""What SVG pictures have in common: fonts, texts that XML can hold, numbers."""
+"""What SVG pictures have in common: a font, texts that XML can hold, a white ground."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from xml.sax.saxutils import escape
 
 from onnx_ghn.drawing.elements import Text
 
-__all__ = ["FONT", "printable", "svg_picture", "svg_text", "xml"]
+__all__ = ["printable", "svg_picture", "svg_text", "xml"]
 
-FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif"
+_FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif"
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -41,13 +41,11 @@ def svg_picture(width: float, height: float, name: str, style: str, parts: list[
         name: what it is of, for those who hear it read.
         style: CSS beside the font.
     """
-    size = f"{width:.0f} {height:.0f}"
-    whole_width, whole_height = size.split()
-    view = f'width="{whole_width}" height="{whole_height}" viewBox="0 0 {size}"'
+    view = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {view} role="img">',
         f"<title>{xml(name)}</title>",
-        f"<style>text{{font-family:{FONT}}}{style}</style>",
+        f"<style>text{{font-family:{_FONT}}}{style}</style>",
         '<rect width="100%" height="100%" fill="#fff"/>',
         *parts,
         "</svg>\n",
