@@ -44,11 +44,8 @@ def leaves(value: Tensor) -> list[Leaf]:
 
 def _giving(op: Op) -> Sequence[Tensor | None]:
     """The inputs whose leaves are those of an operator's output: shapes and axes beside the first are not."""
-    joins = op.op_type == "Concat" or not (
-        op.domain == "onnx_ghn"
-        or op.op_type in _SAME | _RESHAPE | _PIECE | _DIVISORS | {"DequantizeLinear", "Transpose"}
-    )
-    return op.inputs if joins else op.inputs[:1]
+    of_first = _SAME | _RESHAPE | _PIECE | _DIVISORS | {"DequantizeLinear", "Transpose"}
+    return op.inputs[:1] if op.domain == "onnx_ghn" or op.op_type in of_first else op.inputs
 
 
 def _leaves(value: Tensor) -> list[Leaf]:
