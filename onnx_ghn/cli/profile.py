@@ -12,10 +12,11 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_model
 from onnx_ghn.cli.commands import Command
-from onnx_ghn.cli.profile_output import Files, check_kept, print_precisions, print_profile
+from onnx_ghn.cli.profile_output import Files, print_precisions, print_profile
 from onnx_ghn.cli.terminal import bar, say
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.profiling.gates import Gates
+from onnx_ghn.profiling.kept_models import check_kept
 from onnx_ghn.profiling.settings import Axes, Settings
 from onnx_ghn.settings import setting
 from onnx_ghn.training.precision_settings import Precisions
@@ -117,7 +118,8 @@ def _compare(
     for name, given in alone.items():
         if given:
             raise OptionError(f"`precision`: compares precisions and nothing else; leave `{name}` out")
-    check_kept(precisions, model, files.force)
+    if precisions.converted is not None:  # before anything heavy is imported
+        check_kept(precisions.converted, model, precisions.precision, files.force)
     from onnx_ghn.training.precision_profile import profile_precisions
 
     settings, several = _shaped(model, settings, shapes)
@@ -128,6 +130,7 @@ def _compare(
             precisions,
             settings,
             shapes=several,
+            force=files.force,
             progress=lambda doing, done, total: shown.show(done, total, f"{what}: {doing}"),
             **vars(axes),
         )

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.terminal import console, tell
-from onnx_ghn.errors import ModelWriteError, OptionError, printable
-from onnx_ghn.profiling.precision_names import converted_name
+from onnx_ghn.errors import OptionError, printable
 from onnx_ghn.settings import Settings, setting
 
 if TYPE_CHECKING:
     from onnx_ghn.profiling import ProfileReport
     from onnx_ghn.training.precision_profile import PrecisionRow
-    from onnx_ghn.training.precision_settings import Precisions
 
-__all__ = ["Files", "check_kept", "print_precisions", "print_profile"]
+__all__ = ["Files", "print_precisions", "print_profile"]
 
 _WIDTH = 180  # of tables, where they are piped
 
@@ -104,18 +102,6 @@ class Files(Settings):
         from onnx_ghn.profiling.picture import draw_profile
 
         return draw_profile(report, self.plot or "")
-
-
-def check_kept(precisions: Precisions, model: str, force: bool) -> None:
-    """Refuse a folder for converted models that is none, or that has them already. Raises ModelWriteError."""
-    folder = precisions.converted
-    if folder is None:
-        return
-    if not os.path.isdir(folder):
-        raise ModelWriteError(f"{folder}: is no folder to keep models in; make it first")
-    for name in precisions.precision:
-        target = os.path.join(folder, converted_name(model, name))
-        check_output(target, (".onnx",), "a model", force, [model])
 
 
 def print_precisions(rows: Sequence[PrecisionRow]) -> None:

@@ -7,16 +7,19 @@ on given inputs. int8-dynamic: `quantize_dynamic`, whose activations are quantis
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OnnxGhnError, RuntimeFailure
 from onnx_ghn.installed_runtime import require_onnxruntime
+from onnx_ghn.profiling.precision_names import data_name
+from onnx_ghn.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -77,7 +80,8 @@ def _halve(convert_float: Callable[..., onnx.ModelProto], path: str, target: str
     import onnx
 
     model = convert_float(onnx.load(path), keep_io_types=True)
-    onnx.save(model, target, save_as_external_data=_is_large(path))
+    # Without a name, onnx makes one up, which nobody could look for before the work.
+    onnx.save(model, target, save_as_external_data=_is_large(path), location=data_name(os.path.basename(target)))
 
 
 def _int8(path: str, target: str, feeds: Sequence[Mapping[str, Array]]) -> None:
@@ -90,21 +94,17 @@ def _int8(path: str, target: str, feeds: Sequence[Mapping[str, Array]]) -> None:
         def get_next(self) -> Mapping[str, Array] | None:
             return next(self._left, None)
 
-    quantization.quantize_static(
-        _prepared(path, target),
-        target,
-        Reader(),
-        per_channel=True,
-        use_external_data_format=_is_large(path),
-    )
+    with _prepared(path) as prepared:
+        quantization.quantize_static(
+            prepared, target, Reader(), per_channel=True, use_external_data_format=_is_large(path)
+        )
 
 
 def _int8_dynamic(path: str, target: str, feeds: Sequence[Mapping[str, Array]]) -> None:
     from onnxruntime import quantization
 
-    quantization.quantize_dynamic(
-        _prepared(path, target), target, per_channel=True, use_external_data_format=_is_large(path)
-    )
+    with _prepared(path) as prepared:
+        quantization.quantize_dynamic(prepared, target, per_channel=True, use_external_data_format=_is_large(path))
 
 
 _CONVERTERS: dict[str, Callable[[str, str, Sequence[Mapping[str, Array]]], None]] = {
@@ -115,14 +115,18 @@ _CONVERTERS: dict[str, Callable[[str, str, Sequence[Mapping[str, Array]]], None]
 }
 
 
-def _prepared(path: str, target: str) -> str:
-    """The model as onnxruntime asks for it before it quantises: constants and batch norms folded, shapes inferred."""
+@contextlib.contextmanager
+def _prepared(path: str) -> Iterator[str]:
+    """The model as onnxruntime asks for it before it quantises: constants and batch norms folded, shapes inferred.
+
+    It is in a folder of its own, as a large one has a file for each tensor beside it.
+    """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    prepared = Path(target).with_suffix(".prepared.onnx")
-    large = _is_large(path)
-    quant_pre_process(path, os.fspath(prepared), skip_symbolic_shape=True, save_as_external_data=large)
-    return os.fspath(prepared)
+    with scratch_folder() as folder:
+        prepared = os.path.join(folder, "prepared.onnx")
+        quant_pre_process(path, prepared, skip_symbolic_shape=True, save_as_external_data=_is_large(path))
+        yield prepared
 
 
 def _is_large(path: str) -> bool:

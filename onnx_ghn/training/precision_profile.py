@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from onnx_ghn.arrays import Array
-from onnx_ghn.errors import ModelWriteError, OptionError, RuntimeFailure
+from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.images.inputs import image_input
 from onnx_ghn.profiling import profile
 from onnx_ghn.profiling.cache_inputs import cache_inputs
 from onnx_ghn.profiling.conversions import convert
 from onnx_ghn.profiling.feeds import point_feeds
+from onnx_ghn.profiling.kept_models import check_kept, keep
 from onnx_ghn.profiling.pairs import time_pair
 from onnx_ghn.profiling.precision_names import FULL, converted_name
 from onnx_ghn.profiling.processes import run_job
@@ -71,6 +71,7 @@ def profile_precisions(
     precisions: Precisions,
     settings: Settings | None = None,
     *,
+    force: bool = False,
     progress: Progress | None = None,
     **axes: Any,
 ) -> list[PrecisionRow]:
@@ -79,6 +80,7 @@ def profile_precisions(
     Args:
         precisions: which ones, and the data.
         settings: how each point is measured; operators are left out.
+        force: whether models that are kept may replace files.
         axes: those of `onnx_ghn.profile`.
         progress: called before each precision.
 
@@ -87,9 +89,12 @@ def profile_precisions(
 
     Raises:
         ModelReadError, DataError: a model or images that cannot be read. OptionError: options that make no sense.
+        ModelWriteError: models cannot be kept where they are to be.
     """
     settings = dataclasses.replace(settings or Settings(), operators=False)
     source = os.fspath(path)
+    if precisions.converted is not None:
+        check_kept(precisions.converted, source, precisions.precision, force)
     spec = model_spec(source)
     images = None if precisions.data is None else Images(dataset=precisions.data, n_images=precisions.n_images)
     feeds = _calibration(spec.inputs, images, settings) if "int8" in precisions.precision else []
@@ -108,7 +113,7 @@ def profile_precisions(
             first = first or file
             rows += found
             if precisions.converted is not None and name != FULL:
-                _keep(Path(file), Path(precisions.converted))
+                keep(Path(file), Path(precisions.converted), force)
     return rows
 
 
@@ -119,8 +124,6 @@ def _converted(
     folder.mkdir()
     target = folder / converted_name(source, precision)
     run_job(convert, (source, precision, os.fspath(target), feeds), settings.timeout_s)
-    for left in folder.glob("*.prepared.onnx*"):
-        left.unlink()
     return os.fspath(target)
 
 
@@ -175,12 +178,3 @@ def _calibration(specs: Sequence[InputSpec], images: Images | None, settings: Se
     if not found:
         raise OptionError(f"`data`: has fewer validation images than the batch of {size} that the model is made for")
     return found
-
-
-def _keep(file: Path, folder: Path) -> None:
-    """Copy a converted model, and what lies beside it, where it is kept."""
-    try:
-        for one in file.parent.iterdir():
-            shutil.copy2(one, folder / one.name)
-    except OSError as error:
-        raise ModelWriteError(f"{folder}: cannot be written ({error.strerror}); name another folder") from error

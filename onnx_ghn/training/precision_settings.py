@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from onnx_ghn.errors import OptionError
-from onnx_ghn.profiling.precision_names import PRECISIONS
+from onnx_ghn.profiling.precision_names import FULL, PRECISIONS
 from onnx_ghn.settings import Settings, setting
 
 __all__ = ["Precisions"]
@@ -35,10 +35,14 @@ class Precisions(Settings):
         for name in self.precision:
             if name not in PRECISIONS:
                 raise OptionError(f"`precision` {name!r}: choose of {', '.join(PRECISIONS)}")
+            if self.precision.count(name) > 1:
+                raise OptionError(f"`precision` {name}: is there twice; name it once")
         if not self.precision:
             names = ("data", "n_images", "converted")
             given = next((name for name in names if getattr(self, name) is not None), None)
             if given is not None:
                 raise OptionError(f"`{given}`: of precisions that are compared; name them in `precision`")
+        if self.converted is not None and self.precision == (FULL,):
+            raise OptionError(f"`converted`: {FULL} is the file as it is, so that nothing is kept; leave it out")
         if self.n_images is not None and self.data is None:
             raise OptionError("`n_images`: there are no images without `data`")

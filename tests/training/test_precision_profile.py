@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
 from PIL import Image
@@ -21,8 +22,10 @@ for _folder in ("cli", "graph"):
 from cli_tools import command, one_line, snapshot  # noqa: E402
 from graph_models import Net  # noqa: E402
 
-from onnx_ghn.errors import OptionError, RuntimeFailure  # noqa: E402
+from onnx_ghn.errors import ModelWriteError, OptionError, RuntimeFailure  # noqa: E402
+from onnx_ghn.profiling import conversions  # noqa: E402
 from onnx_ghn.profiling.conversions import convert  # noqa: E402
+from onnx_ghn.profiling.kept_models import keep  # noqa: E402
 from onnx_ghn.profiling.settings import Settings  # noqa: E402
 from onnx_ghn.training.precision_profile import profile_precisions  # noqa: E402
 from onnx_ghn.training.precision_settings import Precisions  # noqa: E402
@@ -90,6 +93,43 @@ def test_speed_size_and_accuracy(path, images, tmp_path) -> None:
     assert stored == {TensorProto.FLOAT16}
 
 
+def test_only_what_is_written_is_in_the_way(path, tmp_path) -> None:
+    """fp32 is the file as it is: nothing is written in its name, and nothing of that name is looked at."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "colours.fp32.onnx").write_bytes(b"mine")
+    outcome = command("profile", path, *QUICKLY, "--precision", "fp32,fp16", "--converted", kept)
+    assert outcome.code == 0, outcome.err
+    assert (kept / "colours.fp32.onnx").read_bytes() == b"mine"
+    first = (kept / "colours.fp16.onnx").read_bytes()
+    precisions = Precisions(precision=("fp16",), converted=str(kept))
+    with pytest.raises(ModelWriteError, match="exists already"):
+        profile_precisions(path, precisions, QUICK, threads=[1])
+    (kept / "colours.fp16.onnx").write_bytes(b"old")
+    profile_precisions(path, precisions, QUICK, force=True, threads=[1])
+    assert (kept / "colours.fp16.onnx").read_bytes() == first
+    (kept / "colours.int8.onnx.data").write_bytes(b"weights of mine")
+    one_line(command("profile", path, *QUICKLY, "--precision", "int8", "--converted", kept), "int8.onnx.data: exists")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8-dynamic"])
+def test_large_models_keep_their_weights_beside_them(path, tmp_path, monkeypatch, precision) -> None:
+    """The file of the weights has the name that is looked for before the work."""
+    monkeypatch.setattr(conversions, "_LARGE_BYTES", 0)
+    folder = tmp_path / "converted"
+    folder.mkdir()
+    target = folder / f"colours.{precision}.onnx"
+    convert(str(path), precision, str(target), [])
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    keep(target, kept, force=False)
+    assert sorted(file.name for file in kept.iterdir()) == [target.name, f"{target.name}.data"]
+    assert [file.read_bytes() for file in sorted(kept.iterdir())] == [
+        file.read_bytes() for file in sorted(folder.iterdir())
+    ]
+    onnxruntime.InferenceSession(kept / target.name, providers=["CPUExecutionProvider"])
+
+
 def test_without_data(path) -> None:
     rows = profile_precisions(path, Precisions(precision=("int8", "int8-dynamic")), QUICK, threads=[1])
     assert [row.error for row in rows] == [None, None]
@@ -150,6 +190,8 @@ def test_command(path, images) -> None:
         (("--precision", "fp16", "--n-images", "3"), "no images without --data"),
         (("--precision", "fp16", "--data", "absent"), "absent"),
         (("--precision", "fp16", "--converted", "absent"), "is no folder"),
+        (("--precision", "fp32", "--converted", "models"), "nothing is kept; leave it out"),
+        (("--precision", "fp16,int8,fp16"), "--precision fp16: is there twice"),
         (("--precision", "fp16", "--converted", "models"), "exists already"),
         (("--precision", "fp16", "--against", "models/colours.onnx"), "leave --against out"),
         (("--precision", "fp16", "--csv", "a.csv"), "leave --csv out"),
