@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
@@ -67,7 +67,8 @@ def latency_table(points: Sequence[PointResult], title: str = "") -> Table:
     shared = any(entry.latency is not None and entry.memory is None for entry in points)
     if shared:  # each shape's first run stands where the memory would, which is the process's
         figures = tuple("first run" if name == "memory" else name for name in figures)
-    table = new_table(*columns, *((name, "right") for name in figures), title=title)
+    of_device = [name for name, value in _DEVICE_COLUMNS.items() if any(value(entry) for entry in points)]
+    table = new_table(*columns, *((name, "right") for name in (*figures, *of_device)), title=title)
     for entry in points:
         values = [str(getattr(entry.point, name)).removesuffix("ExecutionProvider") for name, _ in settings]
         size = entry.batch if entry.inputs else entry.point.batch
@@ -98,7 +99,8 @@ def latency_table(points: Sequence[PointResult], title: str = "") -> Table:
             values += [ms(latency.first_run_ms) if shared else peak]
         elif measured:
             values += [""] * len(times)
-        table.add_row(*values, *([ms(entry.operators.estimate_ms if entry.operators else None)] if estimated else ()))
+        values += [ms(entry.operators.estimate_ms if entry.operators else None)] if estimated else []
+        table.add_row(*values, *(_DEVICE_COLUMNS[name](entry) for name in of_device))
     n_runs = [entry.latency.n_runs for entry in points if entry.latency is not None]
     if n_runs:
         few = f"; p99.9 needs {_TAIL_RUNS:,} runs to say more than the maximum" if min(n_runs) < _TAIL_RUNS else ""
@@ -106,6 +108,24 @@ def latency_table(points: Sequence[PointResult], title: str = "") -> Table:
         table.caption = f"times in ms, of {between} runs{few}"
         table.caption_justify = "left"
     return table
+
+
+def _gpu_memory(entry: PointResult) -> str:
+    """Of this process where the driver tells it apart, else what all took on the device since before the session."""
+    found = entry.device_memory
+    if found is None:
+        return ""
+    used = found.peak_bytes - found.baseline_bytes if found.process_bytes is None else found.process_bytes
+    return f"{used / 2**20:,.0f} MiB"
+
+
+#: Columns of the latency table that only points on a device fill.
+_DEVICE_COLUMNS: dict[str, Callable[[PointResult], str]] = {
+    "GPU memory": _gpu_memory,
+    "on device": lambda entry: "" if entry.binding is None else ms(entry.binding.bound_p50_ms),
+    "copies": lambda entry: "" if entry.binding is None else ms(entry.binding.copies_ms),
+    "CUDA graph": lambda entry: "" if entry.cuda_graph is None else ms(entry.cuda_graph.graph_p50_ms),
+}
 
 
 def generation_table(points: Sequence[PointResult], title: str = "") -> Table:
@@ -137,7 +157,7 @@ def generation_table(points: Sequence[PointResult], title: str = "") -> Table:
 
 
 def device_lines(point: PointResult, top: int) -> list[str]:
-    """Copies to and from the device, energy, and what was left to the CPU, node by node."""
+    """Copies to and from the device, replays, memory and energy, and what was left to the CPU, node by node."""
     lines = []
     found, left = point.binding, point.left_to_cpu
     if found is not None:
@@ -146,11 +166,26 @@ def device_lines(point: PointResult, top: int) -> list[str]:
             f"{point.point.label}: plain runs p50 {ms(found.plain_p50_ms)} ms, with inputs and outputs on the device "
             f"({found.device}) {ms(found.bound_p50_ms)} ms: {ratio}"
         )
-    if point.energy is not None:
+    graph, memory = point.cuda_graph, point.device_memory
+    if graph is not None:
+        ratio = f"{graph.ratio:.3f} times, {graph.low:.3f} to {graph.high:.3f}, {graph.n_pairs:,} runs of each"
         lines.append(
-            f"{point.point.label}: {point.energy.mj_per_run:.3g} mJ a run, {point.energy.watts:.3g} W "
-            "(the whole processor, by RAPL)"
+            f"{point.point.label}: runs on the device p50 {ms(graph.bound_p50_ms)} ms, replays of a CUDA graph "
+            f"{ms(graph.graph_p50_ms)} ms: {ratio}; recording took {ms(graph.capture_ms)} ms"
         )
+    if memory is not None:
+        own = "" if memory.process_bytes is None else f", {si(memory.process_bytes, 'B')} of it by this process"
+        lines.append(
+            f"{point.point.label}: {memory.name} ({memory.source}): {si(memory.peak_bytes, 'B')} of "
+            f"{si(memory.total_bytes, 'B')} in use behind the runs{own}, {si(memory.baseline_bytes, 'B')} before"
+        )
+    for energy, whose in (
+        (point.energy, "the whole processor, by RAPL"),
+        (point.device_energy, "the whole GPU, by NVML"),
+    ):
+        if energy is not None:
+            spent = f"{energy.mj_per_run:.3g} mJ a run, {energy.watts:.3g} W"
+            lines.append(f"{point.point.label}: {spent} ({whose})")
     if left is not None:
         named = ", ".join(map(printable, left[:top])) + (f" and {len(left) - top:,} others" if len(left) > top else "")
         lines.append(f"{point.point.label}: {f'left to the CPU: {named}' if left else 'nothing was left to the CPU'}")
@@ -170,14 +205,19 @@ def lengths_line(point: PointResult) -> str:
 
 def operators_table(profile: OperatorProfile, top: int) -> Table:
     """The operators that take longest; fused ones by what they stand for."""
+    has_kernels = profile.device_ms is not None
     times = ("p50", "mean", "± std", "share") if profile.repetitions else ()
+    times = ("on device", *times) if has_kernels else times
     work = ("MACs", "parameters", "bytes", "flop/B", *(("Gflop/s",) if profile.repetitions else ()), "estimate")
     names = (*times, *(name for name in work if name != "estimate" or profile.estimate_ms is not None))
     columns = (("operator", "left"), ("first node", "left"), ("output", "left"))
     table = new_table(*columns, *((name, "right") for name in names))
-    ordered = sorted(profile.operators, key=lambda entry: -(entry.p50_ms or entry.estimate_ms or 0.0))
+    longest = "device_p50_ms" if has_kernels else "p50_ms"
+    ordered = sorted(profile.operators, key=lambda entry: -(getattr(entry, longest) or entry.estimate_ms or 0.0))
     for entry in ordered[:top]:
+        spent_ms: float | None = getattr(entry, longest)
         cells = {
+            "on device": ms(entry.device_p50_ms),
             "p50": ms(entry.p50_ms),
             "mean": ms(entry.mean_ms),
             "± std": ms(entry.std_ms),
@@ -186,7 +226,7 @@ def operators_table(profile: OperatorProfile, top: int) -> Table:
             "parameters": si(entry.parameters) if entry.parameters else "",
             "bytes": si(entry.bytes, "B"),
             "flop/B": "" if not entry.intensity else f"{entry.intensity:.3g}",
-            "Gflop/s": f"{entry.flops / entry.p50_ms / 1e6:.3g}" if entry.flops and entry.p50_ms else "",
+            "Gflop/s": f"{entry.flops / spent_ms / 1e6:.3g}" if entry.flops and spent_ms else "",
             "estimate": ms(entry.estimate_ms),
         }
         first = printable(_tail(entry.covers[0] if entry.covers else entry.name))
@@ -195,6 +235,7 @@ def operators_table(profile: OperatorProfile, top: int) -> Table:
     left = ordered[top:]
     if left:
         cells = {
+            "on device": ms(_sum(left, "device_p50_ms")),
             "p50": ms(_sum(left, "p50_ms")),
             "mean": ms(_sum(left, "mean_ms")),
             "share": f"{_sum(left, 'share'):.1%}",
@@ -215,6 +256,10 @@ def operators_summary(point: PointResult) -> str:
         lines.append(
             f"{len(profile.operators)} operators add up to {ms(profile.operators_ms)} of {ms(profile.run_ms)} ms, "
             f"{profile.coverage:.1%} of a recorded run (means of {profile.repetitions})"
+        )
+    if profile.device_coverage is not None:
+        lines.append(
+            f"their kernels take {ms(profile.device_ms)} ms on the device, {profile.device_coverage:.1%} of a run"
         )
     if profile.estimate_ms is not None:
         lines.append(f"the roofline's estimate is {ms(profile.estimate_ms)} ms")

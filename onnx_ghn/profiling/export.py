@@ -8,7 +8,18 @@ import io
 import json
 from collections.abc import Iterable, Mapping
 
-from onnx_ghn.profiling.report import Generation, Latency, Memory, Operator, PointResult, ProfileReport
+from onnx_ghn.profiling.report import (
+    Binding,
+    CudaGraph,
+    DeviceMemory,
+    Energy,
+    Generation,
+    Latency,
+    Memory,
+    Operator,
+    PointResult,
+    ProfileReport,
+)
 from onnx_ghn.profiling.settings import Point
 
 __all__ = ["operators_csv", "points_csv", "trace_json"]
@@ -55,14 +66,24 @@ def _point_row(point: PointResult) -> dict[str, object]:
     row = _place(point)
     row["inputs"] = " ".join(f"{info.name}:{'x'.join(map(str, info.shape))}" for info in point.inputs)
     row["session_creation_ms"] = point.session_creation_ms
-    for kind, part in ((Latency, point.latency), (Memory, point.memory), (Generation, point.generation)):
-        names = [field.name for field in dataclasses.fields(kind) if field.name not in ("samples_ms", "context")]
-        row |= {name: None if part is None else getattr(part, name) for name in names}
+    sections: dict[str, type] = {"latency": Latency, "memory": Memory, "generation": Generation}
+    for section, kind in sections.items():
+        row |= {key: getattr(getattr(point, section), key, None) for key in _keys(kind, "samples_ms", "context")}
+    # Their keys are those of other sections, too.
+    of_device: dict[str, type] = {"binding": Binding, "cuda_graph": CudaGraph, "device_memory": DeviceMemory}
+    of_device |= {"energy": Energy, "device_energy": Energy}
+    for section, kind in of_device.items():
+        row |= {f"{section}.{key}": getattr(getattr(point, section), key, None) for key in _keys(kind)}
     row["recorded_run_ms"] = getattr(point.operators, "run_ms", None)
-    whole = ("operators_ms", "coverage", "macs", "flops", "parameters", "parameter_bytes", "bytes", "estimate_ms")
+    whole = ["operators_ms", "coverage", "device_ms", "device_coverage"]
+    whole += ["macs", "flops", "parameters", "parameter_bytes", "bytes", "estimate_ms"]
     row |= {name: getattr(point.operators, name, None) for name in whole}
     row["error"] = point.error
     return row
+
+
+def _keys(kind: type, *left_out: str) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind) if field.name not in left_out]
 
 
 def _csv(rows: Iterable[Mapping[str, object]], keys: list[str] | None = None) -> str:

@@ -13,6 +13,8 @@ from onnx_ghn.errors import OptionError, did_you_mean
 from onnx_ghn.profiling.report import (
     Binding,
     Check,
+    CudaGraph,
+    DeviceMemory,
     Energy,
     Generation,
     Latency,
@@ -37,10 +39,13 @@ __all__ = ["Gates", "figures", "held"]
 _SECTIONS: dict[str, type] = {
     "latency": Latency,
     "binding": Binding,
+    "cuda_graph": CudaGraph,
     "energy": Energy,
+    "device_energy": Energy,
     "generation": Generation,
     "lengths": LengthProfile,
     "memory": Memory,
+    "device_memory": DeviceMemory,
     "operators": OperatorProfile,
     "machine": Machine,
 }
@@ -55,14 +60,16 @@ _SUMS = ("macs", "flops", "bytes", "estimate_ms")  # over the operators whose wo
 def figures() -> dict[str, tuple[str, str]]:
     """The figures of a point by name, each with its section of the JSON output ("" for the point itself) and key.
 
-    Each is known by its key, and by section and key: `p50_ms`, `latency.p50_ms`.
+    Each is known by its key, and by section and key: `p50_ms`, `latency.p50_ms`. A key of several sections alone is
+    that of the first: `peak_bytes` is the process's, `device_memory.peak_bytes` the GPU's.
     """
     found = {"session_creation_ms": ("", "session_creation_ms")}
     for section, kind in _SECTIONS.items():
         hints = get_type_hints(kind)
         for key in (field.name for field in dataclasses.fields(kind)):
             if _is_number(hints[key]):
-                found[key] = found[f"{section}.{key}"] = section, key
+                found[f"{section}.{key}"] = section, key
+                found.setdefault(key, (section, key))
     return found
 
 
@@ -128,14 +135,16 @@ class Gates(_Settings):
         for option in ("fail_above", "fail_below"):
             for name, _ in getattr(self, option):
                 section = known[name][0]
-                if estimate and section in ("latency", "memory", "lengths", "generation", "binding", "energy"):
+                if estimate and section not in ("", "operators", "machine"):
                     raise OptionError(f"`{option}` {name}: an estimate does not measure it; leave `estimate` out")
-                if section == "memory" and together:
+                if section in ("memory", "device_memory") and together:
                     raise OptionError(f"`{option}` {name}: points share a process; set `one_session` to False")
                 if section == "generation" and not generates:
                     raise OptionError(f"`{option}` {name}: no text is generated; set `context`")
-                if section == "binding" and not settings.io_binding:
+                if section == "binding" and not (settings.io_binding or settings.cuda_graph):
                     raise OptionError(f"`{option}` {name}: runs on the device are not measured; set `io_binding`")
+                if section == "cuda_graph" and not settings.cuda_graph:
+                    raise OptionError(f"`{option}` {name}: replays of a graph are not measured; set `cuda_graph`")
                 if section == "lengths" and settings.lengths is None:
                     raise OptionError(f"`{option}` {name}: no lengths are drawn; name a file in `lengths`")
                 if section in ("operators", "machine") and not (settings.operators or estimate):

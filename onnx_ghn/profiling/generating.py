@@ -16,6 +16,8 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.profiling.cache_inputs import CacheInputs, cache_inputs
 from onnx_ghn.profiling.devices import device_of
+from onnx_ghn.profiling.energy import EnergyMeter
+from onnx_ghn.profiling.gpu_meter import GpuMeter
 from onnx_ghn.profiling.measuring import busy_note, infos, with_operators
 from onnx_ghn.profiling.own_process import peak_bytes, pin, resident_bytes
 from onnx_ghn.profiling.recording import recorded_runs
@@ -183,9 +185,12 @@ def measure_generation(
     assert cache is not None  # the sweep has checked it
     assert point.context is not None
     pin(settings.pin)
+    gpu = GpuMeter(point)
+    gpu.read_memory()
     baseline = resident_bytes()
     session, creation_ms = timed_session(path, point, settings)
     loaded = resident_bytes()
+    gpu.read_memory()
     batch = point.batch or 1
     decoder = Decoder(session, cache, batch, dict(point.sizes), point)
     began = time.perf_counter_ns()
@@ -193,14 +198,19 @@ def measure_generation(
     first_ns = time.perf_counter_ns() - began
     if settings.warmup:
         decoder.generate(point.context, _WARM_TOKENS, settings.seed)
+    gpu.begin_energy()
+    meter = EnergyMeter()
     found, whole = _timed(decoder, point.context, settings)
+    gpu.read_memory()
     memory = Memory(baseline, loaded, peak_bytes())
+    spent = whole.wall_ns / 1e9, len(whole.runs_ns)
     decode_ns = [ns for one in found for ns in one.decode_ns]
     # Processor time is that of whole generations: the share of it that decoding took.
     cpu_ns = whole.cpu_ns * sum(decode_ns) // whole.wall_ns
     latency = summary(Timing(decode_ns, sum(decode_ns), cpu_ns), batch, first_ns)
     feed = cache.feed(point.context, 1, batch=batch, sizes=dict(point.sizes), seed=settings.seed)
     notes = ["latency and operators are those of one token behind the prompt"]
+    notes += gpu.notes
     notes += busy_note(point, whole.cpu_ns, whole.wall_ns)
     if not cache.prefills:
         notes.append("the file takes one token and a cache, so that it has no prefill; the cache is random")
@@ -211,7 +221,10 @@ def measure_generation(
         session_creation_ms=creation_ms,
         latency=latency,
         generation=_summary(found, point.context, settings.new_tokens, batch),
+        energy=meter.since(*spent),
+        device_energy=gpu.energy(*spent),
         memory=memory,
+        device_memory=gpu.memory(),
         machine=machine,
     )
     if not settings.operators:

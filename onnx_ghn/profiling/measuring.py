@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.profiling import rewriting
 from onnx_ghn.profiling.bound_runs import compare_bound
+from onnx_ghn.profiling.cuda_graphs import records_graphs
 from onnx_ghn.profiling.energy import EnergyMeter
 from onnx_ghn.profiling.feeds import Feed, point_feeds
 from onnx_ghn.profiling.fused import FusedNode, fused_nodes, infer_shapes
+from onnx_ghn.profiling.gpu_meter import GpuMeter
 from onnx_ghn.profiling.length_runs import LengthRuns
 from onnx_ghn.profiling.operators import measured_operators, static_operators
 from onnx_ghn.profiling.own_process import peak_bytes, pin, resident_bytes
@@ -48,6 +50,7 @@ def open_runnable(
         RuntimeFailure: the model runs on none of them; the reason is the first one's.
         OptionError: inputs that do not fit.
     """
+    folder = os.path.dirname(path) or os.curdir
     failure: RuntimeFailure | None = None
     opened: tuple[onnxruntime.InferenceSession, float] | None = None
     is_shared = False
@@ -65,9 +68,9 @@ def open_runnable(
         if chosen:
             notes.append("free dimensions chosen here: " + ", ".join(chosen))
         if opened is None or changed:
-            opened = timed_session(model, point, settings, folder=os.path.dirname(path) or os.curdir)
+            opened = timed_session(model, point, settings, folder=folder)
             is_shared = False
-        runnable = Runnable(opened[0], feed, model, opened[1], notes)
+        runnable = Runnable(opened[0], feed, model, opened[1], notes, folder)
         runnable.is_shared = is_shared
         try:
             began = time.perf_counter_ns()
@@ -91,11 +94,15 @@ def measure_point(
 ) -> PointResult:
     """Measure a point; with `trace`, keep the events of the profiled runs."""
     pin(settings.pin)
+    gpu = GpuMeter(point)
+    gpu.read_memory()
     baseline = resident_bytes()
     runnable = open_runnable(path, specs, point, settings)
     loaded = resident_bytes()
-    found = timed_point(runnable, specs, point, settings, machine)
-    found = dataclasses.replace(found, memory=Memory(baseline, loaded, peak_bytes()))
+    gpu.read_memory()
+    found = timed_point(runnable, specs, point, settings, machine, gpu)
+    memory = Memory(baseline, loaded, peak_bytes())
+    found = dataclasses.replace(found, memory=memory, device_memory=gpu.memory())
     if not settings.operators:
         return found
     model, feed = runnable.model, runnable.feed
@@ -113,27 +120,43 @@ def with_operators(
 
 
 def timed_point(
-    runnable: Runnable, specs: Sequence[InputSpec], point: Point, settings: Settings, machine: Machine | None
+    runnable: Runnable,
+    specs: Sequence[InputSpec],
+    point: Point,
+    settings: Settings,
+    machine: Machine | None,
+    gpu: GpuMeter | None = None,
 ) -> PointResult:
-    """The latency of a point, without memory and operators."""
-    notes = tuple(runnable.notes)
+    """The latency and energy of a point, without memory and operators.
+
+    Args:
+        gpu: of the point; it reads the memory behind the runs, before there is a session that records them.
+    """
+    gpu = GpuMeter(point) if gpu is None else gpu
+    notes = (*runnable.notes, *gpu.notes)
     batch = next((array.shape[0] for array in runnable.feed.values() if array.shape), 1)
     of_lengths = None if settings.lengths is None else LengthRuns(runnable, specs, point, settings)
     run = runnable.run if of_lengths is None else of_lengths.run
     for _ in range(settings.warmup):
         run()
+    gpu.begin_energy()
     meter = EnergyMeter()
     timing = time_runs(run, warmup=0, seconds=settings.seconds, iterations=settings.iterations, streams=point.streams)
-    energy = meter.since(timing.wall_ns / 1e9, len(timing.runs_ns))
+    spent = timing.wall_ns / 1e9, len(timing.runs_ns)
+    energy, device_energy = meter.since(*spent), gpu.energy(*spent)
+    gpu.read_memory()
     latency = summary(timing, batch, runnable.first_ns)
     notes = (*notes, *busy_note(point, timing.cpu_ns, timing.wall_ns))
     if of_lengths is not None:
         notes = (*notes, f"operators are those of {of_lengths.typical}, the median of the lengths that are drawn")
-    binding = compare_bound(runnable, point, settings) if settings.io_binding else None
+    is_bound = settings.io_binding or (settings.cuda_graph and records_graphs(point.provider))
+    binding, graph = compare_bound(runnable, point, settings) if is_bound else (None, None)
     return PointResult(
         point,
         binding=binding,
+        cuda_graph=graph,
         energy=energy,
+        device_energy=device_energy,
         inputs=infos(runnable.feed),
         notes=notes,
         session_creation_ms=runnable.creation_ms,

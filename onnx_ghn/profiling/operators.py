@@ -105,7 +105,10 @@ def _profile(rows: Sequence[_Row], machine: Machine | None, runs_us: Sequence[fl
     series = [row.times.runs_us for row in rows if row.times is not None]
     p50_ms = sum(statistics.median(values) for values in series) / 1e3 if runs_us else None
     mean_ms = sum(statistics.fmean(values) for values in series) / 1e3 if runs_us else None
-    found = tuple(_operator(row, machine, parameter_bytes, p50_ms, len(runs_us)) for row in rows)
+    on_device = [row.times.device_us for row in rows if row.times is not None and row.times.device_us is not None]
+    device_ms = sum(statistics.fmean(values) for values in on_device) / 1e3 if runs_us and on_device else None
+    shared_ms = sum(statistics.median(values) for values in on_device) / 1e3 if device_ms is not None else p50_ms
+    found = tuple(_operator(row, machine, parameter_bytes, shared_ms, len(runs_us)) for row in rows)
     return OperatorProfile(
         operators=found,
         repetitions=len(runs_us),
@@ -113,6 +116,8 @@ def _profile(rows: Sequence[_Row], machine: Machine | None, runs_us: Sequence[fl
         operators_ms=mean_ms,
         operators_p50_ms=p50_ms,
         coverage=mean_ms / run_ms if mean_ms is not None and run_ms else None,
+        device_ms=device_ms,
+        device_coverage=device_ms / run_ms if device_ms is not None and run_ms else None,
         macs=sum(operator.macs or 0 for operator in found),
         flops=sum(operator.flops or 0 for operator in found),
         parameters=sum(entry.n_elements for entry in stored.values()),
@@ -131,6 +136,9 @@ def _operator(row: _Row, machine: Machine | None, model_bytes: int, total_ms: fl
     output_shape = row.calls[-1].outputs[0][0] if row.calls and row.calls[-1].outputs else None
     runs_ms = None if times is None else [value / 1e3 for value in times.runs_us]
     p50_ms = None if runs_ms is None else statistics.median(runs_ms)
+    device_us = None if times is None else times.device_us
+    device_p50_ms = None if device_us is None else statistics.median(device_us) / 1e3
+    shared_ms = p50_ms if device_p50_ms is None else device_p50_ms
     return Operator(
         name=node.name,
         op_type=node.op_type,
@@ -145,7 +153,9 @@ def _operator(row: _Row, machine: Machine | None, model_bytes: int, total_ms: fl
         p90_ms=None if runs_ms is None else float(np.percentile(runs_ms, 90)),
         mean_ms=None if runs_ms is None else statistics.fmean(runs_ms),
         std_ms=None if runs_ms is None else statistics.stdev(runs_ms) if len(runs_ms) > 1 else 0.0,
-        share=None if p50_ms is None or not total_ms else p50_ms / total_ms,
+        device_p50_ms=device_p50_ms,
+        device_mean_ms=None if device_us is None else statistics.fmean(device_us) / 1e3,
+        share=None if shared_ms is None or not total_ms else shared_ms / total_ms,
         macs=macs,
         flops=flops,
         parameters=sum(entry.n_elements for entry in row.stored),

@@ -12,6 +12,8 @@ __all__ = [
     "Binding",
     "Check",
     "Comparison",
+    "CudaGraph",
+    "DeviceMemory",
     "Energy",
     "Generation",
     "Latency",
@@ -80,10 +82,36 @@ class Binding:
 
 
 @dataclasses.dataclass(frozen=True)
-class Energy:
-    """What the processor's packages took in the measured runs, and whatever else ran on them, by RAPL."""
+class CudaGraph:
+    """Runs with I/O binding, and replays of a CUDA graph that was recorded of them, in turn."""
 
-    packages: int
+    n_pairs: int
+    capture_ms: float  # of the run that records
+    bound_p50_ms: float
+    graph_p50_ms: float
+    ratio: float  # bound / graph
+    low: float  # 95 % bootstrap interval
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceMemory:
+    """Memory of the GPU, of all processes on it together but for `process_bytes`."""
+
+    name: str
+    source: str  # what tells: NVML or nvidia-smi
+    total_bytes: int
+    baseline_bytes: int  # before the session
+    loaded_bytes: int  # the session created
+    peak_bytes: int  # behind the runs: onnxruntime's arena gives nothing back
+    process_bytes: int | None  # of this process alone, behind the runs; None where the driver does not tell
+
+
+@dataclasses.dataclass(frozen=True)
+class Energy:
+    """What the processor's packages took in the measured runs (by RAPL), or a GPU (by NVML), whoever used them."""
+
+    packages: int  # 1 for a GPU
     joules: float
     watts: float
     mj_per_run: float  # millijoules
@@ -165,7 +193,9 @@ class Operator:
     p90_ms: float | None
     mean_ms: float | None
     std_ms: float | None
-    share: float | None  # p50_ms of the sum of all operators
+    device_p50_ms: float | None  # of its kernels on the device, in a run; None where the trace has none at all
+    device_mean_ms: float | None
+    share: float | None  # of the sum of all operators: of device_p50_ms where there are kernels, else of p50_ms
     macs: int | None  # None if the operator or a shape is unknown
     flops: int | None  # 2 × MACs, or one an element for other arithmetic
     parameters: int  # weights in the stored tensors that it reads
@@ -185,6 +215,8 @@ class OperatorProfile:
     operators_ms: float | None  # sum of the operators' means
     operators_p50_ms: float | None  # sum of the operators' p50: less, if other processes got in between
     coverage: float | None  # operators_ms / run_ms
+    device_ms: float | None  # sum of the operators' device_mean_ms
+    device_coverage: float | None  # device_ms / run_ms
     macs: int
     flops: int
     parameters: int  # each stored tensor once
@@ -207,9 +239,12 @@ class PointResult:
     latency: Latency | None = None
     generation: Generation | None = None  # where the point has a context
     lengths: LengthProfile | None = None  # where sizes are drawn
-    energy: Energy | None = None  # where the system lets it be read
+    energy: Energy | None = None  # of the processor, where the system lets it be read
+    device_energy: Energy | None = None  # of the GPU, where its driver tells
     binding: Binding | None = None  # where it was asked for
+    cuda_graph: CudaGraph | None = None  # where it was asked for, and the provider records any
     memory: Memory | None = None  # None where several points share a process
+    device_memory: DeviceMemory | None = None  # likewise, and where the GPU's driver tells
     operators: OperatorProfile | None = None
     machine: Machine | None = None
     events: tuple[Mapping[str, Any], ...] = dataclasses.field(default=(), repr=False)  # of the trace, where it is kept

@@ -23,8 +23,10 @@ class Runnable:
         model: str | bytes,
         creation_ms: float,
         notes: list[str],
+        folder: str = "",
     ) -> None:
         self.feed, self.model, self.creation_ms, self.notes = feed, model, creation_ms, notes
+        self.folder = folder  # where external data of a model that is given as bytes lie
         self.session: onnxruntime.InferenceSession | None = session
         self.is_shared = False  # the session is that of an earlier point
         self.first_ns = 0  # of the session's first run, in which it also takes its memory

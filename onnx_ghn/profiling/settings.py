@@ -149,6 +149,9 @@ class Settings(_Settings):
     io_binding: bool = setting(
         False, "Measure runs whose inputs and outputs stay on the device, too, in turn with plain ones."
     )
+    cuda_graph: bool = setting(
+        False, "Measure replays of a CUDA graph, too, in turn with plain runs and those of --io-binding."
+    )
     operators: bool = setting(
         True, "Measure the whole model only: no operators, no roofline.", option="--no-operators"
     )  # and the machine's peak and bandwidth

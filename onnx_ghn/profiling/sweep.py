@@ -13,6 +13,7 @@ from onnx_ghn.limits import available_cores
 from onnx_ghn.profiling import pairs, processes
 from onnx_ghn.profiling.baseline import Baseline, read_baseline
 from onnx_ghn.profiling.cache_inputs import cache_inputs
+from onnx_ghn.profiling.cuda_graphs import check_graphs
 from onnx_ghn.profiling.feeds import point_inputs
 from onnx_ghn.profiling.gates import Gates, held
 from onnx_ghn.profiling.generating import measure_generation
@@ -87,6 +88,9 @@ def profile(
     settings, gates = settings or Settings(), gates or Gates()
     if compare_outputs and against is None:
         raise OptionError("comparing outputs needs a second model: `against`")
+    bound = next((name for name in ("io_binding", "cuda_graph") if getattr(settings, name)), None)
+    if estimate and bound is not None:
+        raise OptionError(f"`{bound}`: an estimate runs nothing; leave `estimate` out")
     if estimate and against is not None:
         raise OptionError("an estimate runs nothing, so there is nothing to compare: leave `against` out")
     for option in ("custom_op_libraries", "provider_libraries"):
@@ -96,6 +100,7 @@ def profile(
     specs = [model_spec(file, allow_absent=estimate) for file in (path, against) if file is not None]
     devices = [named_device(name, settings) for name in provider]
     check_options(settings, [name for name, _ in devices])
+    check_graphs(settings, [name for name, _ in devices])
     axes = (
         devices,
         optimization,
@@ -159,6 +164,8 @@ def _check_generation(points: Sequence[Point], settings: Settings, one_session: 
             ("inputs", settings.inputs),
             ("lengths", settings.lengths),
             ("one_session", one_session),
+            ("io_binding", settings.io_binding),
+            ("cuda_graph", settings.cuda_graph),
         )
         if given
     ]

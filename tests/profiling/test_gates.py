@@ -90,7 +90,7 @@ def test_a_baseline_that_was_not_read_is_no_other_model() -> None:
 
 def profiled(unknown: int, macs: int = 100) -> PointResult:
     """A point with operators, of which some could not be counted, and a machine whose system tells no cache."""
-    operators = OperatorProfile((), 5, 1.0, 1.0, 1.0, 1.0, macs, 2 * macs, 7, 28, 40, 3.0, unknown)
+    operators = OperatorProfile((), 5, 1.0, 1.0, 1.0, 1.0, None, None, macs, 2 * macs, 7, 28, 40, 3.0, unknown)
     machine = Machine("CPUExecutionProvider", 1, 1e9, 1e9, 1e9, 0.5, 0)
     return dataclasses.replace(measured(np.ones(30)), operators=operators, machine=machine)
 

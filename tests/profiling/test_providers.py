@@ -174,6 +174,15 @@ def test_left_to_the_cpu_is_told_by_name(save) -> None:
         (("--provider", "cuda:x"), "number of a device"),
         (("--provider", "cpu:1"), "no numbered devices"),
         (("--fail-above", "copies_ms=1"), "set --io-binding"),
+        (("--fail-above", "capture_ms=1"), "set --cuda-graph"),
+        (("--fail-above", "device_memory.peak_bytes=1", "--one-session"), "points share a process"),
+        (("--cuda-graph",), "--cuda-graph: cpu records none; choose of cuda, tensorrt, nvtensorrtrtx in --provider"),
+        (
+            ("--provider", "cuda", "--provider-option", "cuda.enable_cuda_graph=1"),
+            "fixed addresses, which plain runs have not; set --cuda-graph instead",
+        ),
+        (("--estimate", "--io-binding"), "--io-binding: an estimate runs nothing"),
+        (("--estimate", "--provider", "cuda", "--cuda-graph"), "--cuda-graph: an estimate runs nothing"),
     ],
 )
 def test_bad_input(save, tmp_path, monkeypatch, options, words) -> None:
@@ -200,6 +209,7 @@ def test_a_run_with_binding_gives_what_a_plain_one_does(save) -> None:
         run=session.run,
         run_with_iobinding=session.run_with_iobinding,
     )
-    assert compare_bound(runnable, Point(), Settings(iterations=1, warmup=0)).n_pairs == 1
+    found, graph = compare_bound(runnable, Point(), Settings(iterations=1, warmup=0))
+    assert (found.n_pairs, graph) == (1, None)
     (binding,) = bindings
     np.testing.assert_array_equal(binding.get_outputs()[0].numpy(), session.run(None, runnable.feed)[0])

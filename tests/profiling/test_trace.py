@@ -8,6 +8,8 @@ import cli_models as models
 import numpy as np
 import pytest
 
+from onnx_ghn.cli.profile_tables import operators_table
+from onnx_ghn.profiling.operators import measured_operators
 from onnx_ghn.profiling.trace import read_trace
 
 
@@ -80,3 +82,46 @@ def test_loops_of_a_real_trace_are_counted_once(save, tmp_path) -> None:
 def test_no_runs(events) -> None:
     assert read_trace(events).runs_us == []
     assert read_trace(events).nodes == []
+
+
+def kernel(name: str, dur: int, **args: str) -> dict:
+    """On the device, by a clock that need not agree with the processor's."""
+    return {"cat": "Kernel", "name": name, "ts": 5_000, "dur": dur, "pid": -1, "tid": -1, "args": args}
+
+
+def test_kernels_belong_to_the_node_before_them() -> None:
+    """Two kernels of a convolution and one of a product in two runs; one that nobody launched; a warm-up before."""
+    events = [
+        run(0, 90),
+        event("Conv_1", 1, 5, 1),
+        kernel("warm", 700, op_name="Conv", parent_name="Conv_1_kernel_time"),
+    ]
+    for ts, factor in ((100, 1), (200, 2)):
+        events += [run(ts, 80), event("Conv_1", ts + 1, 5, 1)]
+        events += [kernel("im2col", 10 * factor, op_name="Conv", parent_name="Conv_1_kernel_time")]
+        events += [event("MatMul_1", ts + 10, 5, 2), kernel("sgemm", 20 * factor, op_name="MatMul")]
+        events += [kernel("winograd", 30 * factor, op_name="Conv", parent_name="Conv_1_kernel_time")]
+        events += [event("Shape_1", ts + 20, 5, 3), kernel("stray", 900, stream="7")]
+    found = read_trace(events, skip=1)
+    assert {node.name: node.device_us for node in found.nodes} == {
+        "Conv_1": [40.0, 80.0],
+        "MatMul_1": [20.0, 40.0],
+        "Shape_1": [0.0, 0.0],
+    }
+    assert {node.name: node.runs_us for node in found.nodes}["Conv_1"] == [5.0, 5.0]
+    assert sum(one.get("cat") == "Kernel" for one in found.events) == 6
+    profiled = measured_operators(found, [], None)
+    assert profiled.device_ms == pytest.approx(0.090)  # (40 + 80) / 2 + (20 + 40) / 2 microseconds
+    assert profiled.device_coverage == pytest.approx(90 / 80)
+    assert [operator.share for operator in profiled.operators] == pytest.approx([60 / 90, 30 / 90, 0.0])
+    table = operators_table(profiled, 5)
+    assert [str(column.header) for column in table.columns][3:5] == ["on device", "p50"]
+    assert list(table.columns[3].cells) == ["0.060", "0.030", "0.000"]
+
+
+def test_without_kernels_nothing_is_told_of_a_device() -> None:
+    found = read_trace([run(0, 100), event("A_1", 0, 100, 1)])
+    assert found.nodes[0].device_us is None
+    profiled = measured_operators(found, [], None)
+    assert (profiled.device_ms, profiled.operators[0].device_p50_ms) == (None, None)
+    assert profiled.operators[0].share == 1.0
