@@ -30,6 +30,7 @@ _EXTRAS = {
     "sklearn": "train",
     "tensorboard": "train",
     "matplotlib": "plot",
+    "pymoo": "search",
     "onnx2fx": "finetune",
     "pycocotools": "detect",
     "huggingface_hub": "hub",

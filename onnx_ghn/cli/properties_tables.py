@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -14,7 +14,7 @@ from onnx_ghn.properties.predictor import PROPERTIES
 if TYPE_CHECKING:
     from onnx_ghn.properties.prediction import PropertyReport
 
-__all__ = ["figure", "properties_table", "rows_table"]
+__all__ = ["figure", "measured_table", "properties_table", "rows_table"]
 
 
 def figure(value: float) -> str:
@@ -41,6 +41,20 @@ def rows_table(rows: Sequence[JsonView], title: str) -> Table:
     )
     for row in rows:
         table.add_row(*(value if isinstance(value := row[name], str) else _shown(name, value) for name in columns))
+    return table
+
+
+def measured_table(rows: Sequence[JsonView], front: Collection[str], title: str) -> Table:
+    """Networks with what is predicted (90 % intervals) and measured (95 %) of each; those of the front have a star."""
+    table = new_table(
+        ("name", "left"), ("chosen", "left"), ("predicted", "right"), ("90 %", "right"), ("latency, ms", "right"),
+        ("95 %", "right"), ("front", "left"), title=title,
+    )  # fmt: skip
+    for row in rows:
+        predicted = f"{figure(row['predicted_low'])} – {figure(row['predicted_high'])}"
+        latency = f"{figure(row['low_ms'])} – {figure(row['high_ms'])}"
+        cells = figure(row["predicted"]), predicted, figure(row["latency_ms"]), latency
+        table.add_row(row["name"], row["chosen"], *cells, "*" if row["name"] in front else "")
     return table
 
 

@@ -14,7 +14,7 @@ from onnx_ghn.deepnets1m.architecture import Architecture
 from onnx_ghn.deepnets1m.genotypes import OPERATIONS, Edge, Genotype
 from onnx_ghn.errors import OptionError
 
-__all__ = ["SPLITS", "SplitRules", "sample", "sample_width", "split_rules"]
+__all__ = ["SPLITS", "SplitRules", "is_wanted", "sample", "sample_width", "split_rules"]
 
 _N_UNTRAINED = OPERATIONS.index("sep_conv_3x3")  # the operations before it are all that a pool-only cell takes
 _LARGE_CONV = ("conv_5x5", "conv_7x7")
@@ -79,7 +79,7 @@ def sample(split: str, rng: np.random.Generator) -> Architecture | None:
         allow_none=steps > 1,
     )
     ks = int(rng.choice((3, 5, 7)))
-    if not _is_wanted(genotype):
+    if not is_wanted(genotype):
         return None
     c_mult = int(rng.choice((1, 2)))
     is_vit = genotype.is_vit
@@ -152,7 +152,8 @@ def _sample_cell(rng: np.random.Generator, steps: int, n_operations: int, allow_
     return tuple(edges)
 
 
-def _is_wanted(genotype: Genotype) -> bool:
+def is_wanted(genotype: Genotype) -> bool:
+    """Whether the published generator keeps such cells; see `sample`."""
     operations = genotype.operations
     is_cse = "cse" in operations
     is_conv = any("conv" in operation for operation in operations)

@@ -19,7 +19,7 @@ from onnx_ghn.errors import GraphError
 from onnx_ghn.garbage import no_garbage_collection
 from onnx_ghn.graph.model import ComputationGraph
 
-__all__ = ["JOB_SIZE", "draw", "draw_job", "stream", "stream_records"]
+__all__ = ["JOB_SIZE", "counted", "draw", "draw_job", "stream", "stream_records"]
 
 JOB_SIZE = 64  # part of what a seed means: other values give other architectures
 
@@ -33,20 +33,25 @@ def draw(split: str, rng: np.random.Generator) -> tuple[Record, ComputationGraph
     Raises:
         OptionError: no such split.
     """
-    most = split_rules(split).max_params
     with no_garbage_collection():
         while True:
             architecture = sample(split, rng)
-            if architecture is None:
-                continue
-            try:
-                graph = symbolic_graph(architecture)
-            except GraphError:  # disconnected
-                continue
-            n_params = n_trainable(graph)
-            n_params_large = count_trainable(architecture, large_images=True)
-            if max(n_params, n_params_large) <= most:
-                return Record(architecture, len(graph), n_params, n_params_large), graph
+            found = None if architecture is None else counted(architecture, split)
+            if found is not None:
+                return found
+
+
+def counted(architecture: Architecture, split: str) -> tuple[Record, ComputationGraph] | None:
+    """An architecture with its counts and its graph; None where it is disconnected, or too large for its split."""
+    try:
+        graph = symbolic_graph(architecture)
+    except GraphError:
+        return None
+    n_params = n_trainable(graph)
+    n_params_large = count_trainable(architecture, large_images=True)
+    if max(n_params, n_params_large) > split_rules(split).max_params:
+        return None
+    return Record(architecture, len(graph), n_params, n_params_large), graph
 
 
 def draw_job(split: str, seed: int, job: int, n: int = JOB_SIZE) -> list[Record]:

@@ -12,17 +12,16 @@ import numpy as np
 import onnx
 import pytest
 from colour_data import draw_colours
+from nas_predictors import plain_predictor
 from safetensors.numpy import load_file
 
 from onnx_ghn.cli import main
 from onnx_ghn.deepnets1m import generate, stream, symbolic_graph
 from onnx_ghn.errors import ModelWriteError, OptionError
-from onnx_ghn.ghn import ArrayGHN, GHNConfig, new_ghn
 from onnx_ghn.parallel import Jobs
-from onnx_ghn.properties import PropertyPredictor, load_predictor, save_predictor
-from onnx_ghn.properties.features import STATISTICS, n_decoded
+from onnx_ghn.properties import load_predictor
+from onnx_ghn.properties.features import n_decoded
 from onnx_ghn.properties.macs import architecture_macs
-from onnx_ghn.properties.regression import Regression
 from onnx_ghn.training.nas.search import Candidates, Space, check_names, explore, front, ranked, within
 
 N = 80
@@ -30,17 +29,7 @@ N = 80
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A predictor of accuracy by depth and of latency by multiply-accumulates, near its one support vector."""
-    ghn = new_ghn(GHNConfig(hypernet="graphormer", hid=8, heads=2, layers=1, max_shape=(8, 8, 3, 3)), seed=3)
-    one = np.ones(1)
-
-    def regression(name: str, **told: float) -> Regression:
-        column = ghn.config.hid + STATISTICS.index(name)
-        return Regression((column,), np.zeros(1), 20 * one, one[None], 10 * one, 0.0, 1.0, margin=1.0, **told)
-
-    seen = np.random.default_rng(0).normal(size=(10, ghn.config.hid + len(STATISTICS)))
-    regressions = {"accuracy": regression("log_depth", target_mean=20.0), "latency_ms": regression("log_macs")}
-    return str(save_predictor(PropertyPredictor(ArrayGHN.of(ghn), regressions, seen, {}), tmp_path_factory.mktemp("p")))
+    return plain_predictor(tmp_path_factory.mktemp("p"))
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +142,13 @@ def test_the_best_and_random_ones_are_trained_alike_and_kept(
     arguments = ["nas", "-n", "8", "-s", "5", "--predictor", saved, "--top", "1", "--max-percentile", "100"]
     arguments += ["-o", str(out), "--n-images", "6"]
     arguments += ["--no-picture", "--compare", "1", "--compare-steps", "2", "-d", str(data), "--json", "--force"]
+    with pytest.raises(SystemExit):
+        main(arguments)  # ten random ones unless told
+    assert "7 are random ones beside the best 1, and --random asks for 10" in capsys.readouterr().err
+    arguments += ["--random", "2"]
     main(arguments)
     first = json.loads(capsys.readouterr().out)["compared"]
-    assert [row["chosen"] for row in first] == ["best", "random"]
+    assert [row["chosen"] for row in first] == ["best", "random", "random"]
     kept = (out / "compared.jsonl").read_bytes()
     main(arguments)
     assert json.loads(capsys.readouterr().out)["compared"] == first

@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import numpy as np
-
 from onnx_ghn.errors import OptionError
 from onnx_ghn.json_types import Json
 from onnx_ghn.parallel import Jobs, in_order
 from onnx_ghn.progress import Bar, no_bar
 from onnx_ghn.training.nas.output import rows
-from onnx_ghn.training.nas.search import SearchResult
-from onnx_ghn.training.nas.settings import SearchConfig
+from onnx_ghn.training.nas.search import SearchResult, joined, random_ones
+from onnx_ghn.training.nas.settings import SearchConfig, evolution_settings
 from onnx_ghn.training.properties.ground_truth import train_briefly
 from onnx_ghn.training.properties.settings import Brief
 from onnx_ghn.training.results import ResultsFile
@@ -25,32 +23,37 @@ def compare(
     config: SearchConfig,
     found: SearchResult,
     n: int,
+    n_random: int,
     brief: Brief,
     data_dir: str,
     folder: Path,
     jobs: Jobs | None = None,
     *,
+    measured: bool = False,
     bar: Bar = no_bar,
 ) -> list[Json]:
-    """Train the n best and n random ones of the rest from random weights, all alike.
+    """Train the n best and random ones of the rest from random weights, all alike.
 
     What is measured is kept in compared.jsonl of the folder; a run that was stopped goes on from there.
+
+    Args:
+        n_random: how many random ones.
+        measured: the best are those whose latency was measured, and the random ones those that were measured, too.
 
     Returns:
         One row a network: name, chosen (best or random), predicted, top1, noisy_top1.
 
     Raises:
-        OptionError: fewer than 2n architectures, or what `in_order` refuses. DataError: images that cannot be read.
+        OptionError: too few architectures, or what `in_order` refuses. DataError: images that cannot be read.
     """
-    good = found.good
-    if len(good) < 2 * n:
-        raise OptionError(
-            f"`compare` {n}: only {len(good)} architectures are within the limits; draw more with `count`"
-        )
-    drawn = np.random.default_rng(config.seed).choice(np.arange(n, len(good)), n, replace=False)
-    chosen = good[np.concatenate([np.arange(n), np.sort(drawn)])]
+    best = (found.best if measured else found.good)[slice(n)]
+    if len(best) < n:
+        raise OptionError(f"`compare` {n}: only {len(best)} of the best are fast enough; choose fewer, or allow more")
+    n_ahead = min(config.top, len(found.good)) if measured else n
+    chosen = joined(best, random_ones(found, n_ahead, n_random, config.seed, "compare"))
     settings = {"split": config.split, "file": config.file, "seed": config.seed, "by": config.by}
-    entries = rows(chosen, config.split)
+    settings |= evolution_settings(config)
+    entries = rows(chosen, found.space)
     figures = ("top1", "noisy_top1")
     with ResultsFile(folder / "compared.jsonl", settings | dataclasses.asdict(brief), figures) as results:
         todo = [i for i, entry in enumerate(entries) if entry["name"] not in results.records]
@@ -59,9 +62,9 @@ def compare(
             for i, record in zip(todo, in_order(train_briefly, tasks, **vars(jobs or Jobs())), strict=True):
                 results.add(entries[i]["name"], record)
                 advance(1)
-    measured = (results.records[entry["name"]] for entry in entries)
+    records = (results.records[entry["name"]] for entry in entries)
     return [
         {"name": entry["name"], "chosen": "best" if i < n else "random", "predicted": entry[config.by],
          "top1": record["top1"], "noisy_top1": record["noisy_top1"]}
-        for i, (entry, record) in enumerate(zip(entries, measured, strict=True))
+        for i, (entry, record) in enumerate(zip(entries, records, strict=True))
     ]  # fmt: skip

@@ -12,19 +12,19 @@ from onnx_ghn.errors import ModelWriteError
 from onnx_ghn.json_types import Json
 from onnx_ghn.onnx_io import write_file
 from onnx_ghn.properties.predictor import PROPERTIES
-from onnx_ghn.training.nas.search import Candidates, SearchResult
+from onnx_ghn.training.nas.search import Candidates, SearchResult, Space
 from onnx_ghn.training.nas.settings import SearchConfig
 
-__all__ = ["as_csv", "draw_front", "new_folder", "rows", "write_results"]
+__all__ = ["as_csv", "draw_front", "label_of", "new_folder", "rows", "write_results"]
 
 _LABELS = {"n_params": "parameters", "n_macs": "multiply-accumulates of an image"}
 
 
-def rows(candidates: Candidates, split: str) -> list[Json]:
+def rows(candidates: Candidates, space: Space) -> list[Json]:
     """One dictionary an architecture, in their order."""
     columns = {name: values.tolist() for name, values in candidates.columns.items()}
     return [
-        {"name": f"{split}-{index}", **{name: _rounded(name, values[i]) for name, values in columns.items()}}
+        {"name": space.name(index), **{name: _rounded(name, values[i]) for name, values in columns.items()}}
         for i, index in enumerate(candidates.indices.tolist())
     ]
 
@@ -66,13 +66,13 @@ def write_results(
         ModelWriteError: a file cannot be written.
     """
     for name, chosen in (("ranking.csv", found.good), ("front.csv", found.edge)):
-        write_file(folder / name, as_csv(rows(chosen, config.split)).encode(), force=True, what="a table")
+        write_file(folder / name, as_csv(rows(chosen, found.space)).encode(), force=True, what="a table")
     if picture:
         title = f"{len(found.every):,} architectures by predicted properties"
         path = folder / "front.svg"
         draw_front(found.good, found.best, found.edge, config.by, config.against, path, title)
     for index in found.best.indices.tolist():
-        export_network(found.space.architecture(index), folder / f"{config.split}-{index}.onnx", force=True)
+        export_network(found.space.architecture(index), folder / f"{found.space.name(index)}.onnx", force=True)
         told(1)
 
 
@@ -101,8 +101,8 @@ def draw_front(
         )  # fmt: skip
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:,g}" if cost == "latency_ms" else EngFormatter())
-        axes.set_xlabel(_label(cost))
-        axes.set_ylabel(_label(by))
+        axes.set_xlabel(label_of(cost))
+        axes.set_ylabel(label_of(by))
         axes.set_title(title, loc="left", fontsize=11)
         axes.grid(alpha=0.25, lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
@@ -115,7 +115,8 @@ def draw_front(
     write_file(path, picture.getvalue(), force=True, what="a picture")
 
 
-def _label(name: str) -> str:
+def label_of(name: str) -> str:
+    """Of an axis."""
     for known in PROPERTIES:
         if known.name == name:
             plain = name.removesuffix("_ms").removesuffix("_steps").replace("_", " ")

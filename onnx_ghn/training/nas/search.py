@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from onnx_ghn.deepnets1m import Architecture, symbolic_graph
 from onnx_ghn.deepnets1m.files import open_deepnets
 from onnx_ghn.deepnets1m.sampling_stream import JOB_SIZE, draw_job
 from onnx_ghn.errors import GraphError, OptionError
+from onnx_ghn.graph.model import ComputationGraph
 from onnx_ghn.parallel import Jobs, in_order
 from onnx_ghn.properties import PropertyPredictor, load_predictor
 from onnx_ghn.properties.features import Floats, n_decoded
@@ -23,12 +24,18 @@ from onnx_ghn.properties.predictor import PROPERTIES
 from onnx_ghn.training.nas.settings import SearchConfig
 
 __all__ = [
+    "COUNTS",
     "Candidates",
     "SearchResult",
     "Space",
     "check_names",
+    "described",
     "explore",
     "front",
+    "intervals",
+    "is_better_larger",
+    "joined",
+    "random_ones",
     "ranked",
     "search",
     "space_of",
@@ -45,15 +52,31 @@ class Space:
     channels: int = 16
     num_classes: int = 10
     file: str | None = None
+    prefix: str = ""  # of the networks' names; by default, the split
+
+    def stored(self, job: int, n: int) -> list[Architecture]:
+        """The first n of a job of 64 as they are stored or drawn. Raises OptionError: no such split, or architecture.
+        DataError: a damaged file.
+        """
+        if self.file is None:
+            return [record.architecture for record in draw_job(self.split, self.seed, job, n)]
+        with open_deepnets(self.file) as file:
+            return [file.record(self.split, job * JOB_SIZE + i).architecture for i in range(n)]
+
+    def n_stored(self) -> int | None:
+        """How many a file has; None where they are drawn. Raises DataError: a damaged file."""
+        if self.file is None:
+            return None
+        with open_deepnets(self.file) as file:
+            return file.count(self.split)
 
     def architectures(self, job: int, n: int) -> list[Architecture]:
-        """The first n of a job of 64. Raises OptionError: no such split. DataError: a damaged file."""
-        if self.file is None:
-            nets = [record.architecture for record in draw_job(self.split, self.seed, job, n)]
-        else:
-            with open_deepnets(self.file) as file:
-                nets = [file.record(self.split, job * JOB_SIZE + i).architecture for i in range(n)]
-        return [net.replace(C=self.channels) for net in nets]
+        """The first n of a job of 64, at the space's width. Raises as `stored` does."""
+        return [net.replace(C=self.channels) for net in self.stored(job, n)]
+
+    def name(self, index: int) -> str:
+        """Of one of them."""
+        return f"{self.prefix or self.split}-{index}"
 
     def architecture(self, index: int) -> Architecture:
         """One of them."""
@@ -71,6 +94,7 @@ class SearchResult:
         best: the first of these.
         edge: their Pareto front, cheapest first.
         wall_s: seconds that it took.
+        n_drawn: indices below are drawn at random; the others come of better ones.
     """
 
     space: Space
@@ -79,6 +103,7 @@ class SearchResult:
     best: Candidates
     edge: Candidates
     wall_s: float
+    n_drawn: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +154,7 @@ def search(
     every = explore(space, config.count, config.predictor, jobs, told=told)
     good = ranked(within(every, config.limits()), config.by)
     edge = front(good, config.by, config.against)
-    return SearchResult(space, every, good, good[slice(config.top)], edge, time.perf_counter() - began)
+    return SearchResult(space, every, good, good[slice(config.top)], edge, time.perf_counter() - began, config.count)
 
 
 def explore(
@@ -149,10 +174,9 @@ def explore(
     Raises:
         OptionError: no such split or backend. DataError: a damaged file. CheckpointError: no such predictor.
     """
-    if space.file is not None:
-        with open_deepnets(space.file) as file:
-            if n > file.count(space.split):
-                raise OptionError(f"`count` {n}: {space.file} has {file.count(space.split)} of split {space.split}")
+    n_stored = space.n_stored()
+    if n_stored is not None and n > n_stored:
+        raise OptionError(f"`count` {n}: {space.file} has {n_stored} of split {space.split}")
     tasks = [(space, job, min(JOB_SIZE, n - job * JOB_SIZE), predictor) for job in range(-(-n // JOB_SIZE))]
     indices, parts = [], []
     for task, (kept, columns) in zip(tasks, in_order(_job, tasks, **vars(jobs or Jobs())), strict=True):
@@ -170,25 +194,50 @@ def _predictor(source: str | None) -> PropertyPredictor:
 
 def _job(space: Space, job: int, n: int, source: str | None) -> tuple[npt.NDArray[np.int64], dict[str, Floats]]:
     """Runs in the workers."""
+    kept, columns = described(space.architectures(job, n), space.num_classes, source)
+    return job * JOB_SIZE + kept, columns
+
+
+def described(
+    nets: Sequence[Architecture], num_classes: int, source: str | None
+) -> tuple[npt.NDArray[np.int64], dict[str, Floats]]:
+    """Places of the architectures whose output is not cut off, and their columns.
+
+    Args:
+        source: of the predictor; a folder, or a bundled name.
+    """
     predictor = _predictor(source)
-    graphs, n_macs, indices = [], [], []
-    for i, net in enumerate(space.architectures(job, n)):
+    graphs, n_macs, kept = _graphs(nets, num_classes)
+    if not graphs:
+        return kept, {name: np.empty(0) for name in (*predictor.regressions, *COUNTS)}
+    features = predictor.features(graphs, n_macs)
+    counts = (np.array([n_decoded(graph) for graph in graphs]), np.array(n_macs), predictor.percentiles(features))
+    return kept, predictor.predict(features) | dict(zip(COUNTS, counts, strict=True))
+
+
+def intervals(nets: Sequence[Architecture], num_classes: int, source: str | None, by: str) -> tuple[Floats, Floats]:
+    """(n,) ends of the 90 % intervals of a property of connected architectures."""
+    predictor = _predictor(source)
+    graphs, n_macs, _ = _graphs(nets, num_classes)
+    return predictor.intervals(predictor.features(graphs, n_macs))[by]
+
+
+def _graphs(
+    nets: Sequence[Architecture], num_classes: int
+) -> tuple[list[ComputationGraph], list[int], npt.NDArray[np.int64]]:
+    graphs, n_macs, kept = [], [], []
+    for i, net in enumerate(nets):
         try:
-            graph = symbolic_graph(net, space.num_classes)
+            graph = symbolic_graph(net, num_classes)
         except GraphError:  # of a file by another generator; the sampler's are all connected
             continue
         graphs.append(graph)
         n_macs.append(architecture_macs(net, graph))
-        indices.append(job * JOB_SIZE + i)
-    if not graphs:
-        return np.empty(0, np.int64), {name: np.empty(0) for name in (*predictor.regressions, *_COUNTS)}
-    features = predictor.features(graphs, n_macs)
-    counts = (np.array([n_decoded(graph) for graph in graphs]), np.array(n_macs), predictor.percentiles(features))
-    columns = predictor.predict(features) | dict(zip(_COUNTS, counts, strict=True))
-    return np.array(indices), columns
+        kept.append(i)
+    return graphs, n_macs, np.array(kept, np.int64)
 
 
-_COUNTS = ("n_params", "n_macs", "percentile")
+COUNTS = ("n_params", "n_macs", "percentile")  # columns that are no properties
 
 
 def check_names(known: Collection[str], by: str, cost: str, max_latency_ms: float | None = None) -> None:
@@ -196,7 +245,7 @@ def check_names(known: Collection[str], by: str, cost: str, max_latency_ms: floa
     has = f"the predictor has {', '.join(one.name for one in PROPERTIES if one.name in known)}"
     if by not in known:
         raise OptionError(f"`by` {by}: {has}")
-    if cost not in known and cost not in _COUNTS:
+    if cost not in known and cost not in COUNTS:
         raise OptionError(f"`against` {cost}: {has}; choose n_params or n_macs")
     if max_latency_ms is not None and "latency_ms" not in known:
         raise OptionError(f"`max_latency_ms`: {has}")
@@ -219,9 +268,13 @@ def within(candidates: Candidates, limits: Mapping[str, float | None]) -> Candid
 
 def ranked(candidates: Candidates, by: str) -> Candidates:
     """Best first; of equals the one with fewer multiply-accumulates, then the one drawn first."""
-    larger = next(one for one in PROPERTIES if one.name == by).larger_is_better
-    best_first = -candidates.columns[by] if larger else candidates.columns[by]
+    best_first = -candidates.columns[by] if is_better_larger(by) else candidates.columns[by]
     return candidates[np.lexsort((candidates.indices, candidates.columns["n_macs"], best_first))]
+
+
+def is_better_larger(by: str) -> bool:
+    """Whether more of a property is better."""
+    return next(one for one in PROPERTIES if one.name == by).larger_is_better
 
 
 def front(candidates: Candidates, by: str, cost: str) -> Candidates:
@@ -234,3 +287,26 @@ def front(candidates: Candidates, by: str, cost: str) -> Candidates:
     costs = order.columns[cost]
     cheapest_better = np.concatenate([[np.inf], np.minimum.accumulate(costs)[:-1]])
     return order[np.flatnonzero(costs < cheapest_better)[::-1]]
+
+
+def random_ones(found: SearchResult, n_best: int, n: int, seed: int, option: str) -> Candidates:
+    """n of those within the limits that were drawn at random, without the first `n_best`, best first.
+
+    Raises:
+        OptionError: there are fewer.
+    """
+    places = np.flatnonzero(found.good.indices < found.n_drawn)
+    places = places[places >= n_best]
+    if len(places) < n:
+        draw = "`count`" if found.n_drawn >= len(found.every) else "`population`"
+        raise OptionError(
+            f"`{option}`: {len(found.good)} architectures are within the limits, of which {len(places)} are random "
+            f"ones beside the best {n_best}, and `random` asks for {n}; draw more with {draw}, or take fewer"
+        )
+    return found.good[np.sort(np.random.default_rng(seed).choice(places, n, replace=False))]
+
+
+def joined(first: Candidates, second: Candidates) -> Candidates:
+    """One after the other."""
+    columns = {name: np.concatenate([values, second.columns[name]]) for name, values in first.columns.items()}
+    return Candidates(np.concatenate([first.indices, second.indices]), columns)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
+from onnx_ghn.errors import OptionError
+from onnx_ghn.json_types import Json
 from onnx_ghn.settings import Settings, made, setting
 from onnx_ghn.training.nets.settings import SPLITS, NetSettings
 from onnx_ghn.training.settings import ImageData
 
-__all__ = ["Cost", "SearchConfig", "Trained", "published_protocol"]
+__all__ = ["Cost", "Deployed", "Method", "SearchConfig", "Trained", "evolution_settings", "published_protocol"]
 
+#: How networks to predict come up.
+Method = Literal["ranking", "evolution"]
+_POPULATION = 100
 #: What a front may weigh a property against; each also has a limit.
 Cost = Literal["latency_ms", "n_params", "n_macs"]
 
@@ -21,6 +27,11 @@ class SearchConfig(Settings):
 
     split: str = setting("search", "Split whose rules draw the architectures.", choices=SPLITS)
     file: str | None = setting(None, "DeepNets-1M architectures (.hdf5 or .jsonl); without one they are drawn.")
+    method: Method = setting(
+        "ranking",
+        "Predict --count networks that are drawn (ranking), or that come of the best so far by NSGA-II (evolution).",
+    )
+    population: int = setting(_POPULATION, "Number of networks that --method evolution begins with and keeps.", least=4)
     count: int = setting(10_000, "Number of architectures.", aliases=["-n", "--n"], least=1)
     seed: int = setting(1111, "Seed of all draws.", "-s", least=0)
     channels: int | None = setting(
@@ -38,6 +49,11 @@ class SearchConfig(Settings):
     )
     top: int = setting(10, "Number of the best to list and export.", least=1)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method != "evolution" and self.population != _POPULATION:
+            raise OptionError(f"`population` {self.population}: a ranking has none; set `method` to evolution")
+
     def limits(self) -> dict[str, float | None]:
         """The most that a candidate may have of each column; None where it may have any."""
         return {
@@ -49,15 +65,54 @@ class SearchConfig(Settings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Deployed(Settings):
+    """Which of the best are fast enough where they are to run, measured there."""
+
+    latency_below: float | None = setting(
+        None,
+        "Keep the best whose latency, measured on this machine for one image, lies below this many milliseconds with "
+        "its whole 95 % interval.",
+        above=0,
+        below=math.inf,
+    )
+    provider: str = setting("cpu", "Execution provider of --latency-below: cpu, cuda:1, …", metavar="NAME")
+    threads: int = setting(1, "Threads within an operator, of --latency-below.", least=1)
+    measured_seconds: float = setting(
+        1.0, "How long each network is measured, in turn with the first.", above=0, below=600
+    )
+    most_measured: int = setting(100, "Number of the best that --latency-below measures at most.", least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.latency_below is None:
+            for field in dataclasses.fields(self):
+                if getattr(self, field.name) != field.default:
+                    raise OptionError(f"`{field.name}`: of latencies that are measured; set `latency_below`")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Trained(ImageData):
     """Which of the best are trained, and how."""
 
-    compare: int | None = setting(None, "Number of the best to train briefly, beside as many random ones.", least=1)
+    compare: int | None = setting(None, "Number of the best to train briefly, beside the random ones.", least=1)
+    random: int = setting(
+        10, "Number of random networks within the limits beside the best, of --compare and --latency-below.", least=1
+    )
     compare_steps: int = setting(400, "Training steps of --compare.", least=1)
     n_images: int = setting(1500, "Validation images that --compare measures on.", least=1)
     train: int | None = setting(None, "Number of the best to train as `train-net` does.", least=1)
     epochs: int = setting(600, "Epochs of --train.", "-e", least=0)
     dataset: str = setting("cifar10", "Data set of --train and --compare.", "-d")
+
+
+def evolution_settings(config: SearchConfig) -> Json:
+    """What the names of evolved networks depend on, beside the space; empty for a ranking."""
+    if config.method == "ranking":
+        return {}
+    limits = {f"most_{name}": limit for name, limit in config.limits().items()}
+    return {
+        "predictor": config.predictor, "population": config.population, "against": config.against, **limits,
+    }  # fmt: skip
 
 
 def published_protocol(config: SearchConfig, trained: Trained, index: int, channels: int) -> NetSettings:
