@@ -59,6 +59,8 @@ def draw_measured(rows: Sequence[Json], front: Sequence[Json], by: str, limit_ms
             drawstyle="steps-post", zorder=3, label=f"Pareto front ({len(front)})",
         )  # fmt: skip
         axes.axvline(limit_ms, color="#64748b", lw=1.0, ls="--", label=f"the limit, {limit_ms:g} ms")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,g}")
         axes.set_xlabel("measured latency of one image, ms (95 % intervals)")
         axes.set_ylabel(f"{label_of(by)}, 90 % intervals")
         axes.set_title(f"{len(rows)} architectures on this machine", loc="left", fontsize=11)
