@@ -172,6 +172,7 @@ def device_lines(point: PointResult, top: int) -> list[str]:
         lines.append(
             f"{point.point.label}: runs on the device p50 {ms(graph.bound_p50_ms)} ms, replays of a CUDA graph "
             f"{ms(graph.graph_p50_ms)} ms: {ratio}; recording took {ms(graph.capture_ms)} ms"
+            f"{'' if graph.outputs_agree else '; its outputs are not those of the runs: do not trust it'}"
         )
     if memory is not None:
         own = "" if memory.process_bytes is None else f", {si(memory.process_bytes, 'B')} of it by this process"

@@ -61,7 +61,7 @@ def compare_bound(runnable: Runnable, point: Point, settings: Settings) -> tuple
         return told, None
     (graph_ms,) = replayed_ms
     ratio = ratio_of_medians(bound_ms, graph_ms, settings.seed)
-    return told, CudaGraph(len(graph_ms), replay.capture_ms, *_medians(bound_ms, graph_ms), *ratio)
+    return told, CudaGraph(len(graph_ms), replay.capture_ms, replay.agrees, *_medians(bound_ms, graph_ms), *ratio)
 
 
 def _medians(a: Array, b: Array) -> tuple[float, float]:

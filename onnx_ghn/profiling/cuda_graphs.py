@@ -10,6 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError
 from onnx_ghn.profiling.providers import short_name
 from onnx_ghn.profiling.runnable import Runnable
@@ -25,6 +28,8 @@ _OPTIONS = {
     "NvTensorRTRTXExecutionProvider": "enable_cuda_graph",
 }
 _OFF = ("0", "false")
+_TOLERANCE = 0.02  # of the largest magnitude: kernels that are chosen anew may add in another order, in float16
+_COMPARED = tuple(f"tensor({kind})" for kind in ("float", "double", "float16", "int64", "int32", "int8", "uint8"))
 _GRAPH_ID = "1"  # 0 is onnxruntime's own, -1 records nothing
 
 
@@ -51,6 +56,11 @@ def check_graphs(settings: Settings, providers: Sequence[str]) -> None:
             )
 
 
+def _is_close(found: Array, expected: Array) -> bool:
+    largest = np.max(np.abs(expected), initial=0.0, where=np.isfinite(expected))
+    return bool(np.allclose(found, expected, rtol=0.0, atol=_TOLERANCE * float(largest), equal_nan=True))
+
+
 class Replay:
     """A session that replays a graph.
 
@@ -60,6 +70,8 @@ class Replay:
 
     Attributes:
         capture_ms: what the first run took, which records the graph.
+        agrees: whether a replay gives what a plain run gave, to 2 % of the largest magnitude; a graph that does not is
+            none of the model, unless that draws random numbers.
 
     Raises:
         RuntimeFailure: a model that cannot be recorded: control flow, or operators that are left to the CPU.
@@ -86,9 +98,16 @@ class Replay:
             self._binding.bind_ortvalue_output(name, value)
         self._options = onnxruntime.RunOptions()
         self._options.add_run_config_entry("gpu_graph_id", _GRAPH_ID)
+        # Copies: in the processor's memory, `numpy` may give a view of what is overwritten below.
+        expected = {name: np.array(value.numpy()) for name, value in outputs.items() if value.data_type() in _COMPARED}
         began = time.perf_counter_ns()
         self.run()
         self.capture_ms = (time.perf_counter_ns() - began) / 1e6
+        # The run that records has filled the outputs, too: only what a replay writes over zeros is its own.
+        for name, array in expected.items():
+            outputs[name].update_inplace(np.zeros_like(array))
+        self.run()
+        self.agrees = all(_is_close(outputs[name].numpy(), array) for name, array in expected.items())
 
     def run(self) -> None:
         """Replay; the first time, run and record."""

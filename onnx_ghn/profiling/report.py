@@ -87,6 +87,7 @@ class CudaGraph:
 
     n_pairs: int
     capture_ms: float  # of the run that records
+    outputs_agree: bool  # a replay gives what a run gave, to 2 % of the largest magnitude
     bound_p50_ms: float
     graph_p50_ms: float
     ratio: float  # bound / graph

@@ -19,7 +19,7 @@ from onnx_ghn.profiling.cuda_graphs import check_graphs
 from onnx_ghn.profiling.export import points_csv
 from onnx_ghn.profiling.gpu_meter import GpuMeter
 from onnx_ghn.profiling.measuring import measure_point, open_runnable
-from onnx_ghn.profiling.report import DeviceMemory, Energy, ProfileReport
+from onnx_ghn.profiling.report import DeviceMemory, Energy, PointResult, ProfileReport
 from onnx_ghn.profiling.sessions import timed_session
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import model_spec
@@ -75,7 +75,7 @@ def test_a_graph_reads_and_writes_fixed_addresses(save, monkeypatch) -> None:
     binding, graph = compare_bound(runnable, POINT, GRAPH)
     assert recorded.options == [(), (("cuda", "enable_cuda_graph", "1"),)]
     plain, replaying = recorded.sessions
-    assert len(replaying.addresses) == 1 + 25  # the run that records, and the replays
+    assert len(replaying.addresses) == 1 + 1 + 25  # the run that records, the one that is compared, and the timed ones
     assert len({tuple(one) for one in replaying.addresses}) == 1
     assert {one.get_run_config_entry("gpu_graph_id") for one in replaying.run_options} == {"1"}
     assert set(plain.run_options) == {None}
@@ -86,6 +86,26 @@ def test_a_graph_reads_and_writes_fixed_addresses(save, monkeypatch) -> None:
     assert graph.low <= graph.ratio <= graph.high
     assert graph.bound_p50_ms == binding.bound_p50_ms
     assert graph.capture_ms > 0
+    assert graph.outputs_agree
+
+
+def test_a_replay_that_computes_nothing_is_told(save, monkeypatch) -> None:
+    """Its outputs would otherwise be those of the run that recorded."""
+    recorded = Recorded(monkeypatch)
+    path = save(models.conv_net())
+    runnable = open_runnable(path, model_spec(path).inputs, POINT, GRAPH)
+    whole = Watched.run_with_iobinding
+
+    def idle(self: Watched, binding: Any, options: Any = None) -> None:
+        if options is None or not self.run_options:  # plain sessions, and the run that records
+            whole(self, binding, options)
+
+    monkeypatch.setattr(Watched, "run_with_iobinding", idle)
+    binding, graph = compare_bound(runnable, POINT, GRAPH)
+    assert len(recorded.sessions) == 2
+    assert not graph.outputs_agree
+    point = PointResult(POINT, binding=binding, cuda_graph=graph)
+    assert "its outputs are not those of the runs: do not trust it" in profile_tables.device_lines(point, 3)[1]
 
 
 def test_providers_that_record_none_are_bound_alone(save) -> None:

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import math
+import types
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from nas_predictors import plain_predictor
 from onnx_ghn.cli import main
 from onnx_ghn.errors import DataError, OptionError, RuntimeFailure
 from onnx_ghn.json_types import Json
+from onnx_ghn.profiling.report import Ratio
+from onnx_ghn.profiling.settings import Settings as Measuring
 from onnx_ghn.training.nas import deployed as nas_deployed
 from onnx_ghn.training.nas.deployed import LATENCIES, check_deployed, measure
 from onnx_ghn.training.nas.measured_output import draw_measured
@@ -193,6 +196,27 @@ def test_a_search_on_this_machine(
     assert json.loads(capsys.readouterr().out) | {"wall_s": first["wall_s"]} == first
     main([*arguments, "--force"])
     assert "predicted accuracy and measured latency" in capsys.readouterr().out
+
+
+def test_slow_networks_are_measured_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four pairs in a second: 25 take 6.25 s, and a hundred networks may not take more than fifteen each."""
+    asked: list[float] = []
+
+    def run(function: object, arguments: tuple, timeout_s: float) -> Ratio:
+        settings = arguments[3]
+        asked.append(settings.seconds)
+        assert timeout_s > 4 * settings.seconds
+        n_pairs = round(settings.seconds * pairs_per_s)
+        return Ratio(arguments[2], None, n_pairs, 10.0, 5.0, 2.0, 1.9, 2.1)
+
+    monkeypatch.setattr(nas_deployed, "run_job", run)
+    monkeypatch.setattr(nas_deployed, "model_spec", lambda file: types.SimpleNamespace(inputs=()))
+    point, settings = check_deployed(Deployed(latency_below=1.0)), Measuring(seconds=1.0)
+    for pairs_per_s, seconds in ((40, [1.0]), (4, [1.0, 6.25]), (1, [1.0, 15.0])):
+        asked.clear()
+        found = nas_deployed._ratio("a.onnx", "b.onnx", point, settings)
+        assert asked == seconds
+        assert found["n_pairs"] == round(seconds[-1] * pairs_per_s)
 
 
 def test_the_picture_has_every_network(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ _ROUNDS = 5  # processes that measure the reference
 _OF_DEVIATION = 2.776 * 1.2533 * 1.4826 / math.sqrt(_ROUNDS)
 _LEAST_KNOWN = 5  # networks behind the factor from predicted to measured latencies
 _HOPELESS = 2.0  # times the limit: foreseen latencies above are not measured
+_LEAST_PAIRS = 25  # of runs; below, the median of a busy machine says little
+_LONGEST_S = 15.0  # for so many
 _TIMEOUT_S = 120.0
 Ratios = Callable[[str, str, Point, Measuring], Json]  # of two files
 
@@ -240,8 +242,15 @@ class _Clock:
 
 
 def _ratio(path: str, reference: str, point: Point, settings: Measuring) -> Json:
+    """Slow networks are measured for longer, where the time was too short for enough runs of both."""
     specs = tuple(model_spec(file).inputs for file in (path, reference))
-    found = run_job(time_pair, ((path, reference), specs, point, settings), _TIMEOUT_S + 4 * (settings.seconds or 0))
+    seconds = settings.seconds or 0.0
+    found = run_job(time_pair, ((path, reference), specs, point, settings), _TIMEOUT_S + 4 * seconds)
+    if found.n_pairs < _LEAST_PAIRS:
+        longer = dataclasses.replace(
+            settings, seconds=max(min(seconds * _LEAST_PAIRS / found.n_pairs, _LONGEST_S), seconds)
+        )
+        found = run_job(time_pair, ((path, reference), specs, point, longer), _TIMEOUT_S + 4 * _LONGEST_S)
     kept = ("ratio", "low", "high", "n_pairs", "model_p50_ms", "against_p50_ms")
     return {key: getattr(found, key) for key in kept}
 
