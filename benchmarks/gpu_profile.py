@@ -55,6 +55,9 @@ def main(dry_run: bool, minutes: float, seconds: float, folder: str) -> None:
     except OnnxGhnError as error:
         raise click.ClickException(str(error)) from error
     click.echo(_table(rows, batches))
+    for key, row in rows.records.items():
+        if reason := row.get("error") or row.get("no_graph"):
+            click.echo(f"{key}: {reason}")
     click.echo(f"{_device(device)}; {told['processor']}; onnxruntime {told['onnxruntime']}; times in ms, p50")
     sys.exit(code)
 
@@ -129,7 +132,11 @@ def _table(rows: ResultsFile, batches: tuple[int, ...]) -> str:
                 ours, loop, torch = (rows.records.get(f"{name} {batch} {precision} {by}", {}) for by in BY)
                 ratio = loop["library_ms"] / loop["p50_ms"] if "p50_ms" in loop else None
                 cells = [_ms(ours, "p50_ms"), _ms(loop, "p50_ms"), "" if ratio is None else f"{ratio:.3f}"]
-                cells += [_ms(torch, "p50_ms"), _ms(ours, "plain_ms"), _ms(ours, "graph_ms")]
+                cells += [
+                    _ms(torch, "p50_ms"),
+                    _ms(ours, "plain_ms"),
+                    "no" if ours.get("no_graph") else _ms(ours, "graph_ms"),
+                ]
                 kind = "" if not ours.get("operators_ms") else " (kernels)" if ours["kernels"] else " (host)"
                 cells += [_ms(ours, "operators_ms") + kind]
                 cells += ["" if ours.get("coverage") is None else f"{ours['coverage']:.1%}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ _BLOCKS = 5  # of a loop and the library in turn, so that a drift of the machine
 def by_library(
     path: str, shapes: dict[str, tuple[int, ...]], precision: str, device: str, seconds: float, timeout_s: float
 ) -> dict:
-    """What `onnx-ghn profile --io-binding --cuda-graph` tells of the point."""
+    """What `onnx-ghn profile --io-binding --cuda-graph` tells of the point; without it where no graph is recorded."""
     settings = Settings(
         shapes=shapes,
         seconds=seconds,
@@ -37,15 +38,23 @@ def by_library(
         cuda_graph=device == "cuda",
         provider_option=_options(precision, device),
     )
-    (point,) = onnx_ghn.profile(_file(path, precision), provider=[device], threads=[1], settings=settings).points
+    file, unrecorded = _file(path, precision), ""
+    (point,) = onnx_ghn.profile(file, provider=[device], threads=[1], settings=settings).points
+    if point.error is not None and "CUDA graph" in point.error:
+        unrecorded = point.error
+        settings = dataclasses.replace(settings, cuda_graph=False)
+        (point,) = onnx_ghn.profile(file, provider=[device], threads=[1], settings=settings).points
     if point.error is not None:
         raise RuntimeFailure(point.error)
+    if point.cuda_graph is not None and not point.cuda_graph.outputs_agree:
+        unrecorded = "the replayed graph's outputs are not those of the runs"
     operators, memory, energy = point.operators, point.device_memory, point.device_energy
     kernels = operators.device_ms is not None
     return {
         "p50_ms": point.binding.bound_p50_ms,
         "plain_ms": point.binding.plain_p50_ms,
-        "graph_ms": None if point.cuda_graph is None else point.cuda_graph.graph_p50_ms,
+        "graph_ms": None if unrecorded or point.cuda_graph is None else point.cuda_graph.graph_p50_ms,
+        "no_graph": unrecorded,
         "operators_ms": operators.device_ms if kernels else operators.operators_ms,
         "coverage": operators.device_coverage if kernels else operators.coverage,
         "kernels": kernels,

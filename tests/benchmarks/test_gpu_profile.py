@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import gpu_profile
@@ -9,7 +10,10 @@ import pytest
 from click.testing import CliRunner
 from gpu_parts import measures, models
 
+import onnx_ghn
 from onnx_ghn.errors import RuntimeFailure
+from onnx_ghn.profiling.report import Binding, OperatorProfile, PointResult, ProfileReport
+from onnx_ghn.profiling.settings import Point, Settings
 
 TINY = models.Size(pixels=32, tokens=4, layers=1, width=64)
 N_ROWS = len(models.MODELS) * 2 * len(measures.PRECISIONS) * len(gpu_profile.BY)
@@ -81,6 +85,33 @@ def test_without_a_gpu_it_is_one_line(tmp_path: Path) -> None:
     assert outcome.exit_code == 1
     assert outcome.output == ("Error: this onnxruntime has no CUDA provider; pip install '.[gpu]', or try --dry-run\n")
     assert not (tmp_path / "rows").exists()
+
+
+def test_a_model_that_is_not_recorded_is_measured_without_a_graph(
+    measured: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    report = ProfileReport("m.onnx", 1, 1, Settings(), {}, ())
+    binding = Binding("cuda", 9, 2.5, 2.0, 0.5, 1.25, 1.2, 1.3)
+    operators = OperatorProfile((), 5, 2.0, 1.0, 1.0, 0.5, 1.8, 0.9, 1, 2, 7, 28, 40, 3.0, 0)
+
+    def profile(path: str, *, settings: Settings, **_: object) -> ProfileReport:
+        asked.append(settings.cuda_graph)
+        point = Point(provider="CUDAExecutionProvider")
+        found = PointResult(point, binding=binding, operators=operators)
+        if settings.cuda_graph:
+            found = PointResult(point, "onnxruntime cannot record the runs as a CUDA graph: operators on the CPU")
+        return dataclasses.replace(report, points=(found,))
+
+    monkeypatch.setattr(onnx_ghn, "profile", profile)
+    row = measures.by_library("m.onnx", {}, "fp32", "cuda", 0.1, 60.0)
+    assert asked == [True, False]
+    assert (row["p50_ms"], row["graph_ms"], row["operators_ms"], row["kernels"]) == (2.0, None, 1.8, True)
+    monkeypatch.setattr(gpu_profile, "_row", lambda *_: row | {"library_ms": 2.0})
+    code, text = run(tmp_path / "rows")
+    assert code == 0
+    assert "| 2.500 | no | 1.800 (kernels) |" in text
+    assert "resnet50 1 fp32 onnx-ghn: onnxruntime cannot record the runs as a CUDA graph: operators on the CPU" in text
 
 
 @pytest.mark.slow
