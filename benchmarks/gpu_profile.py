@@ -137,7 +137,7 @@ def _table(rows: ResultsFile, batches: tuple[int, ...]) -> str:
                     _ms(ours, "plain_ms"),
                     "no" if ours.get("no_graph") else _ms(ours, "graph_ms"),
                 ]
-                kind = "" if not ours.get("operators_ms") else " (kernels)" if ours["kernels"] else " (host)"
+                kind = f" ({ours['operators']})" if ours.get("operators_ms") else ""
                 cells += [_ms(ours, "operators_ms") + kind]
                 cells += ["" if ours.get("coverage") is None else f"{ours['coverage']:.1%}"]
                 memory, energy = ours.get("gpu_bytes"), ours.get("mj_per_run")

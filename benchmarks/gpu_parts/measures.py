@@ -57,7 +57,7 @@ def by_library(
         "no_graph": unrecorded,
         "operators_ms": operators.device_ms if kernels else operators.operators_ms,
         "coverage": operators.device_coverage if kernels else operators.coverage,
-        "kernels": kernels,
+        "operators": "kernels" if kernels else "waited for" if device == "cuda" else "host",
         "gpu_bytes": None if memory is None else memory.process_bytes or memory.peak_bytes - memory.baseline_bytes,
         "mj_per_run": None if energy is None else energy.mj_per_run,
         "left_to_cpu": len(point.left_to_cpu or ()),

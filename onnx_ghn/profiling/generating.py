@@ -20,12 +20,12 @@ from onnx_ghn.profiling.energy import EnergyMeter
 from onnx_ghn.profiling.gpu_meter import GpuMeter
 from onnx_ghn.profiling.measuring import busy_note, infos, with_operators
 from onnx_ghn.profiling.own_process import peak_bytes, pin, resident_bytes
-from onnx_ghn.profiling.recording import recorded_runs
 from onnx_ghn.profiling.report import Generation, Machine, Memory, PointResult
 from onnx_ghn.profiling.sessions import one_line_failures, timed_session
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import InputSpec
 from onnx_ghn.profiling.timing import Timing, summary, time_runs
+from onnx_ghn.profiling.waiting_runs import recorded_point
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -230,7 +230,7 @@ def measure_generation(
     if not settings.operators:
         return result
     del decoder, session
-    (recorded,), nodes = recorded_runs(path, path, [feed], point, settings)
+    (recorded,), nodes = recorded_point(path, path, [feed], point, settings)
     return with_operators(result, recorded, nodes, machine, trace)
 
 

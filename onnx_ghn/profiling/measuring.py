@@ -19,7 +19,7 @@ from onnx_ghn.profiling.gpu_meter import GpuMeter
 from onnx_ghn.profiling.length_runs import LengthRuns
 from onnx_ghn.profiling.operators import measured_operators, static_operators
 from onnx_ghn.profiling.own_process import peak_bytes, pin, resident_bytes
-from onnx_ghn.profiling.recording import recorded_runs, scratch
+from onnx_ghn.profiling.recording import scratch
 from onnx_ghn.profiling.report import Machine, Memory, PointResult, TensorInfo
 from onnx_ghn.profiling.runnable import Runnable
 from onnx_ghn.profiling.sessions import timed_session
@@ -27,6 +27,7 @@ from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import InputSpec
 from onnx_ghn.profiling.timing import summary, time_runs
 from onnx_ghn.profiling.trace import RunTrace
+from onnx_ghn.profiling.waiting_runs import WAITED, recorded_point, waits
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -107,7 +108,7 @@ def measure_point(
         return found
     model, feed = runnable.model, runnable.feed
     runnable.session = None  # its weights' memory is free again before there is a second session
-    (recorded,), nodes = recorded_runs(path, model, [feed], point, settings)
+    (recorded,), nodes = recorded_point(path, model, [feed], point, settings)
     return with_operators(found, recorded, nodes, machine, trace)
 
 
@@ -116,7 +117,9 @@ def with_operators(
 ) -> PointResult:
     """A point with the operators of its recorded runs; with `trace`, with their events too."""
     operators = measured_operators(recorded, nodes, machine)
-    return dataclasses.replace(found, operators=operators, events=tuple(recorded.events) if trace else ())
+    notes = (*found.notes, *((WAITED,) if waits(found.point) else ()))
+    events = tuple(recorded.events) if trace else ()
+    return dataclasses.replace(found, notes=notes, operators=operators, events=events)
 
 
 def timed_point(

@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from onnx_ghn.errors import OnnxGhnError, RuntimeFailure
@@ -28,12 +28,20 @@ _PROGRAM = "import sys, pickle; sys.path[:] = pickle.load(sys.stdin.buffer)\n"
 _PROGRAM += "from onnx_ghn.profiling.processes import main; main()"
 
 
-def run_job(function: Callable[..., T], arguments: tuple[object, ...], timeout_s: float, *, bounded: bool = True) -> T:
+def run_job(
+    function: Callable[..., T],
+    arguments: tuple[object, ...],
+    timeout_s: float,
+    *,
+    bounded: bool = True,
+    environment: Mapping[str, str] | None = None,
+) -> T:
     """function(*arguments), from a process of its own.
 
     Args:
         function: a function of a module.
         bounded: let allocations fail before the machine's memory is full.
+        environment: variables of the process, beside those of this one.
 
     Raises:
         RuntimeFailure: it failed, crashed, was killed, or took longer than `timeout_s`, after which it is gone.
@@ -44,6 +52,7 @@ def run_job(function: Callable[..., T], arguments: tuple[object, ...], timeout_s
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env=None if environment is None else {**os.environ, **environment},
         start_new_session=True,  # Ctrl-C is for us; we end it
     )
     try:

@@ -13,11 +13,11 @@ from typing import BinaryIO
 from onnx_ghn.errors import OnnxGhnError
 from onnx_ghn.profiling.measuring import open_runnable, timed_point, with_operators
 from onnx_ghn.profiling.own_process import pin
-from onnx_ghn.profiling.recording import recorded_runs
 from onnx_ghn.profiling.report import Machine, PointResult
 from onnx_ghn.profiling.runnable import Runnable
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import InputSpec
+from onnx_ghn.profiling.waiting_runs import recorded_point
 
 __all__ = ["kept_points", "measure_together"]
 
@@ -89,7 +89,7 @@ def _operators(
             continue
         try:
             feeds = [runnable.feed for _, _, runnable in group]
-            traces, nodes = recorded_runs(path, group[0][2].model, feeds, group[0][1].point, settings)
+            traces, nodes = recorded_point(path, group[0][2].model, feeds, group[0][1].point, settings)
         except OnnxGhnError as error:
             for number, found, _ in group:
                 _keep(file, number, PointResult(found.point, str(error)))

@@ -17,7 +17,14 @@ from onnx_ghn.profiling.settings import Point, Settings
 
 TINY = models.Size(pixels=32, tokens=4, layers=1, width=64)
 N_ROWS = len(models.MODELS) * 2 * len(measures.PRECISIONS) * len(gpu_profile.BY)
-RECORD = {"p50_ms": 2.0, "plain_ms": 2.5, "graph_ms": None, "operators_ms": 1.8, "coverage": 0.9, "kernels": True}
+RECORD = {
+    "p50_ms": 2.0,
+    "plain_ms": 2.5,
+    "graph_ms": None,
+    "operators_ms": 1.8,
+    "coverage": 0.9,
+    "operators": "kernels",
+}
 RECORD |= {"gpu_bytes": 3 * 2**20, "mj_per_run": 1.25, "library_ms": 2.02}
 
 
@@ -106,7 +113,7 @@ def test_a_model_that_is_not_recorded_is_measured_without_a_graph(
     monkeypatch.setattr(onnx_ghn, "profile", profile)
     row = measures.by_library("m.onnx", {}, "fp32", "cuda", 0.1, 60.0)
     assert asked == [True, False]
-    assert (row["p50_ms"], row["graph_ms"], row["operators_ms"], row["kernels"]) == (2.0, None, 1.8, True)
+    assert (row["p50_ms"], row["graph_ms"], row["operators_ms"], row["operators"]) == (2.0, None, 1.8, "kernels")
     monkeypatch.setattr(gpu_profile, "_row", lambda *_: row | {"library_ms": 2.0})
     code, text = run(tmp_path / "rows")
     assert code == 0
@@ -136,7 +143,7 @@ def test_a_network_is_measured_three_ways(name: str, tmp_path: Path) -> None:
     library = measures.by_library(str(path), shapes, "fp32", "cpu", 0.02, 60.0)
     assert library["p50_ms"] > 0
     assert 0 < library["coverage"] < 1.05
-    assert (library["graph_ms"], library["kernels"], library["gpu_bytes"]) == (None, False, None)
+    assert (library["graph_ms"], library["operators"], library["gpu_bytes"]) == (None, "host", None)
     for precision in ("fp32", "fp16"):
         loop = measures.by_loop(name, TINY, 2, str(path), precision, "cpu", 0.02)
         assert 0.2 < loop["library_ms"] / loop["p50_ms"] < 5
