@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from racing import likeness
 from racing.cells import cell
 from racing.entrant import ATTENTION
 from racing.entrants import ENTRANTS
@@ -17,8 +19,21 @@ from racing.table import beside_table, edges_line, networks_table, starts_of
 from racing.tasks import TASKS
 
 from figures.sources import RESULTS
+from onnx_ghn.prediction.collapse import is_collapse
 
-__all__ = ["by_kind", "judged", "judged_starts", "raced", "table_at", "table_beside", "table_edges", "to_the_end"]
+__all__ = [
+    "by_kind",
+    "collapsed",
+    "collapses",
+    "judged",
+    "judged_starts",
+    "raced",
+    "raced_file",
+    "table_at",
+    "table_beside",
+    "table_edges",
+    "to_the_end",
+]
 
 _AUTO = "auto"
 
@@ -29,7 +44,12 @@ def raced(*files: str) -> Results:
     for file in files:
         if not (RESULTS / file).is_file():
             raise FileNotFoundError(RESULTS / file)
-    rows = [row for file in files for row in read(RESULTS / file) if row.network in ENTRANTS]
+    return raced_file(*(RESULTS / file for file in files))
+
+
+def raced_file(*files: Path) -> Results:
+    """What the rows of any files say together."""
+    rows = [row for file in files for row in read(file) if row.network in ENTRANTS]
     return results(rows, {name: entrant.rates for name, entrant in ENTRANTS.items()})
 
 
@@ -126,3 +146,26 @@ def to_the_end() -> str:
                 f"| {network.removesuffix(', to the end')} | `{start}` | {of[start].rate} | {' | '.join(cells)} |"
             )
     return "\n".join(lines)
+
+
+def collapsed(found: Results, rows: Sequence[likeness.Likeness]) -> str:
+    """A row a network and start whose features are more alike than `predict` lets pass, and what these ends say."""
+    cosines = likeness.means(rows)
+    lines = ["| network | start | cosine, own | cosine | at the end, points |", "|---|---|---:|---:|---:|"]
+    other: list[tuple[float, float]] = []
+    for (network, start), cosine in sorted(cosines.items()):
+        if start == BASELINE or (network, BASELINE) not in cosines:
+            continue
+        own = cosines[network, BASELINE]
+        gain, error = (float(of[-1]) for of in found[network][start].beside(found[network][BASELINE]))
+        if is_collapse(cosine, own):
+            lines.append(f"| {network} | `{start}` | {own:.3f} | {cosine:.3f} | {gain:+.1f} ± {error:.1f} |")
+        else:
+            other.append((gain, error))
+    lower = sum(gain < -error for gain, error in other)
+    return "\n".join(lines) + f"\n\nOf the other {len(other)} pairs of a network and a start, {lower} end lower."
+
+
+def collapses() -> str:
+    """The same of the rows that are kept."""
+    return collapsed(raced("race.jsonl"), likeness.read(RESULTS / "likeness.jsonl"))

@@ -18,6 +18,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "race-edges": partial(race.table_edges, "race.jsonl"),
     "race-judged": race.judged,
     "race-to-the-end": race.to_the_end,
+    "race-collapses": race.collapses,
     "race-with-data": partial(race.table_at, "race_data.jsonl", 2),
     "initialisers": partial(race.table_at, "initialisers.jsonl", 2),
     "initialisers-edges": partial(race.table_edges, "initialisers.jsonl"),

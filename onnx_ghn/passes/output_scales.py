@@ -89,17 +89,20 @@ class MeasureScales(ir.passes.InPlacePass):
 
     Args:
         operators: leave these out where it is false.
+        outputs: names of the model's own, where others have been added to them; None: all.
     """
 
-    def __init__(self, *, operators: bool = True) -> None:
+    def __init__(self, *, operators: bool = True, outputs: Collection[str] | None = None) -> None:
         super().__init__()
         self._operators = operators
+        self._outputs = outputs
 
     def call(self, model: ir.Model) -> Measured:
         """Rewrite the model in place."""
         graph = model.graph
         nodes = _Nodes(graph, "onnx_ghn_scale")
         own = [value for value in graph.outputs if value.dtype in _FLOATS]
+        own = [value for value in own if self._outputs is None or value.name in self._outputs]
         measured = Measured(model, True)
         for linear in linear_operators(graph) if self._operators else ():
             measured.operators[linear.number] = nodes.give_out(nodes.scale(linear.node.outputs[0]), linear.node)
@@ -157,10 +160,17 @@ class CorrectScales(ir.passes.InPlacePass):
                 # A later operator cannot scale the weight: the first has run without.
                 if not is_first or not (np.isfinite(target) and target > _TINY) or is_normalised(each.node):
                     continue
+                place = _BIAS.get(each.node.op_type, len(each.node.inputs))
+                has_bias = place < len(each.node.inputs) and each.node.inputs[place] is not None
                 without_bias = self.targets is None and each.number not in biases
-                factor = nodes.factor(each.node, target, self.close, self.most, without_bias=without_bias)
+                twin, factor = nodes.factor(each.node, target, self.close, self.most, without_bias=without_bias)
                 corrected.factors[name] = nodes.give_out(factor, each.node)
                 nodes.factors[name] = factor
+                if each.number in biases:
+                    corrected.factors[biases[each.number]] = corrected.factors[name]
+                if each.number in biases or not has_bias:  # all that it gives is scaled: it need not run again
+                    nodes.replace(each.node, twin, factor, each.place)
+                    continue
             nodes.multiply(each.node, each.place, factor)
             if each.number in biases:
                 nodes.multiply(each.node, _BIAS[each.node.op_type], factor)
@@ -315,8 +325,10 @@ class _Nodes:
 
     def factor(
         self, node: ir.Node, target: float, close: float, most: float, *, without_bias: bool = False
-    ) -> ir.Value:
-        """What to multiply an operator's weight by: 1 where its output is near the target, or too far to compare."""
+    ) -> tuple[ir.Value, ir.Value]:
+        """What an operator gives without any factor, and what to multiply its weight by: 1 where that is near the
+        target, or too far to compare.
+        """
         inputs = list(node.inputs)
         place = _BIAS.get(node.op_type, len(inputs))
         if without_bias and place < len(inputs):
@@ -329,7 +341,19 @@ class _Nodes:
         far = self._op("Or", [self._between(ratio, 1 / most, 1 / close), self._between(ratio, close, most)])
         factor = self._op("Where", [far, ratio, self._number(1.0)])
         self._flush(node)
-        return factor
+        return twin.outputs[0], factor
+
+    def replace(self, node: ir.Node, unscaled: ir.Value, factor: ir.Value, place: int) -> None:
+        """Let a node give a value of its type multiplied by a factor, in the place of what it computes."""
+        weight = node.inputs[place]
+        assert weight is not None
+        typed = self._op("Cast", [factor], to=int(_element_type(weight)))
+        self._flush(node)
+        node.resize_inputs(2)
+        node.replace_input_with(0, unscaled)
+        node.replace_input_with(1, typed)
+        node.attributes.clear()
+        node.op_type, node.domain = "Mul", ""
 
     def _between(self, value: ir.Value, least: float, most: float) -> ir.Value:
         above, below = ("Greater", least), ("Less", most)

@@ -13,13 +13,15 @@ from onnx_ghn.graph import ComputationGraph, Role
 from onnx_ghn.graph.builder import read_graph
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.prediction.choosing import choose
+from onnx_ghn.prediction.collapse import collapse
 from onnx_ghn.prediction.copies import note_copies
 from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.prediction.origins import Origin, mark_origins
 from onnx_ghn.prediction.plan import Decision, constants_of, plan, uncertain_of
+from onnx_ghn.prediction.policy import Verdict
 from onnx_ghn.prediction.result import Prediction
-from onnx_ghn.prediction.settling import settle
+from onnx_ghn.prediction.settling import Settled, settle
 from onnx_ghn.prediction.symmetry import tell_apart
 
 if TYPE_CHECKING:
@@ -100,6 +102,12 @@ def predict(
         filled = {name for decision in decisions if decision.maker is not None for name in decision.maker.names}
         filled |= {p.name for p in graph.parameters if p.role is Role.statistic} if options.calibrates else set()
         require_values(opened.stored.values(), filled)  # before the work that calibration is
+    vetoed = ""
+    if choice.name != "all" and options.has_own_inputs and not options.include and inheritance is None:
+        vetoed = collapse(opened, graph, decisions, blocks, options)
+    if vetoed:
+        choice = dataclasses.replace(choice, verdicts=[Verdict(False, vetoed)] * len(graph.parameters), told=vetoed)
+        decisions, equal_weights = plan(graph, opened.stored, options, (), choice.verdicts), []
     to_measure, settling = graph, options
     if inheritance is not None:
         # Inherited weights have the scales that training gave them, and statistics that go with them.
@@ -107,7 +115,10 @@ def predict(
         to_measure = inheriting.unmeasured(graph, inherited)
         settling = dataclasses.replace(options, correct_scales=False)
     unit_scales = choice.unit_scales and inheritance is None
-    settled = settle(opened, to_measure, decisions, blocks, settling, unit_scales=unit_scales)
+    if vetoed and not unit_scales and all(decision.maker is None for decision in decisions):
+        settled = Settled({})  # nothing changes
+    else:
+        settled = settle(opened, to_measure, decisions, blocks, settling, unit_scales=unit_scales)
     copies = note_copies(decisions, blocks, options)
     told: list[str] = []
     if inheritance is not None:

@@ -21,7 +21,7 @@ from onnx_ghn.prediction.authors import holds_weights
 from onnx_ghn.prediction.calibration import arithmetic_norms, n_statistics, out_of_reach, set_statistics
 from onnx_ghn.prediction.calibration_inputs import check_source
 from onnx_ghn.prediction.fallback import Distribution, standard_distribution
-from onnx_ghn.prediction.making import Maker
+from onnx_ghn.prediction.filling import as_standard, tensors_of
 from onnx_ghn.prediction.options import PredictOptions
 from onnx_ghn.prediction.plan import Decision
 from onnx_ghn.prediction.propagation import Propagation
@@ -83,7 +83,7 @@ def settle(
     from onnx_ghn.onnx_io.copying import copy_model
 
     model = opened.model
-    tensors = _tensors(decisions, blocks, options)
+    tensors = tensors_of(decisions, blocks, options)
     if unit_scales:
         try:
             return _set_to_one(opened, graph, decisions, blocks, options)
@@ -103,7 +103,7 @@ def settle(
             return Settled(tensors)
         scaled, told, doubt = _estimated(opened, model, decisions, blocks, options)
         if scaled is not decisions:
-            tensors = _tensors(scaled, blocks, options)
+            tensors = tensors_of(scaled, blocks, options)
             inject(model, tensors)
         return Settled(tensors, (f"{doubt}: nothing was run",) if doubt else tuple(told))
     batch = _STATISTICS_BATCH if n_statistics(graph) else _SCALE_BATCH
@@ -122,7 +122,7 @@ def settle(
             target = _target(reference, trial)
         if target is not None:
             decisions, trial, told = _corrected(trials, model, decisions, target, trial)
-            tensors = _tensors(decisions, blocks, options)
+            tensors = tensors_of(decisions, blocks, options)
             inject(model, tensors)
             notes += told
         notes += set_statistics(model, graph, trial.statistics)
@@ -134,7 +134,7 @@ def settle(
         if options.correct_scales:
             before = dataclasses.replace(opened, model=own)
             decisions, told, doubt = _estimated(before, model, decisions, blocks, options)
-            tensors = _tensors(decisions, blocks, options)
+            tensors = tensors_of(decisions, blocks, options)
             inject(model, tensors)
         if n := n_statistics(graph):
             notes.append(f"{n} running statistics are kept: {error}" + (f"; {doubt}" if doubt else ""))
@@ -154,12 +154,12 @@ def _set_to_one(
     """Inject what is predicted, and scale it and what keeps the author's start by the inputs that there are."""
     from onnx_ghn.onnx_io import inject
 
-    inject(opened.model, _tensors(decisions, blocks, options), opened.stored)
+    inject(opened.model, tensors_of(decisions, blocks, options), opened.stored)
     # Drawn inputs give scales alone, where the model has no batch norms; the user's are all looked at.
     batch = _STATISTICS_BATCH if options.has_own_inputs or n_statistics(graph) else _SCALE_BATCH
     trials = Trials(options.calibrate, options.seed, batch, arithmetic_norms(graph))
     scaled = scaled_to_one(trials, opened.model, decisions, opened.stored)
-    tensors = _tensors(scaled.decisions, blocks, options)
+    tensors = tensors_of(scaled.decisions, blocks, options)
     inject(opened.model, tensors)
     inputs = options.calibrate if options.has_own_inputs else "drawn inputs"
     told = f"{scaled.words}, so that the outputs of each layer have scale 1 on {inputs} (LSUV)"
@@ -189,7 +189,7 @@ def _estimated(
     estimates = Propagation()
     reference = _reference(estimates, own, decisions, blocks, options)
     if own.model is model:
-        inject(model, _tensors(decisions, blocks, options), own.stored)
+        inject(model, tensors_of(decisions, blocks, options), own.stored)
     trial = estimates.run(model)
     target = _target(reference, trial)
     if target is None:
@@ -200,15 +200,6 @@ def _estimated(
         return decisions, [], f"the scale of the outputs is {known}"
     decisions, _, told = _corrected(estimates, model, decisions, target, trial)
     return decisions, [f"{note} (estimated: nothing was run)" for note in told], ""
-
-
-def _tensors(decisions: Sequence[Decision], blocks: Mapping[int, Block], options: PredictOptions) -> dict[str, Make]:
-    return {
-        name: make
-        for decision in decisions
-        if decision.maker is not None
-        for name, make in decision.maker.tensors(blocks, options).items()
-    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +222,7 @@ def _reference(
     from onnx_ghn.onnx_io.copying import copy_model
 
     own = None
-    standards = [_as_standard(decision) for decision in decisions]
+    standards = [as_standard(decision) for decision in decisions]
     if holds_weights([decision.parameter for decision in decisions], opened.stored):
         own = trials.run(opened.model)
         if not any(_TINY < scale < math.inf for scale in own.outputs.values()):
@@ -240,7 +231,7 @@ def _reference(
     def blank() -> ir.Model:
         """Of whatever the model holds by now: all that is predicted is standard in it."""
         model = copy_model(opened.model)
-        inject(model, _tensors(standards, blocks, options))
+        inject(model, tensors_of(standards, blocks, options))
         return model
 
     def estimated() -> Trial:
@@ -261,18 +252,6 @@ def _drawn(decisions: Sequence[Decision]) -> dict[str, Distribution]:
         if maker is not None and maker.is_plainly_standard
         if (drawn := standard_distribution(maker.parameter)) is not None
     }
-
-
-def _as_standard(decision: Decision) -> Decision:
-    if decision.maker is None:
-        return decision
-    return dataclasses.replace(decision, maker=_standard(decision.maker))
-
-
-def _standard(maker: Maker) -> Maker:
-    """A maker of standard weights; what repeats a tensor, or holds its norms, follows it."""
-    original, magnitude = (None if each is None else _standard(each) for each in (maker.original, maker.magnitude))
-    return dataclasses.replace(maker, source="standard", original=original, magnitude=magnitude)
 
 
 def _target(reference: _Reference, trial: Trial) -> Trial | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Trial", "Trials"]
 
+_FEWEST_SAMPLES = 2  # that can be compared
 _MUCH_LARGER = 4  # a batch against the few samples that are tried before it
 
 
@@ -38,6 +40,7 @@ class Trial:
     operators: Mapping[int, float]  # scale of each operator's output; see `passes.output_scales`
     outputs: Mapping[str, float]  # scale of each output
     factors: Mapping[str, float]  # by which tensors have to be multiplied, by stored name
+    likeness: float = math.nan  # mean cosine between the features of different samples, see `passes.feature_likeness`
 
 
 class Trials:
@@ -61,11 +64,13 @@ class Trials:
         self._begun: _Begun | None = None
         self._rows: dict[str, int] = {}
 
-    def run(self, model: ir.Model, correct: CorrectScales | None = None) -> Trial:
+    def run(self, model: ir.Model, correct: CorrectScales | None = None, *, likeness: bool = False) -> Trial:
         """Run a model, whose batch norms normalise by the statistics of the batch.
 
         Args:
             correct: scale weights on the way. Then the scales of operators are not measured.
+            likeness: measure how alike the features of different samples are. Then the scales of operators are not
+                measured either.
 
         Raises:
             OptionError: a folder without images. RuntimeFailure: onnxruntime cannot run the model.
@@ -75,6 +80,7 @@ class Trials:
         from onnx_ghn.onnx_io.indexed_tables import input_rows
         from onnx_ghn.passes.arithmetic_statistics import UseBatchStatisticsInArithmetic
         from onnx_ghn.passes.batch_statistics import UseBatchStatistics
+        from onnx_ghn.passes.feature_likeness import GiveFeatureProducts
         from onnx_ghn.passes.free_batch import FreeBatch
         from onnx_ghn.passes.joined_constants import check_joined_constants
         from onnx_ghn.passes.measuring import mark_stored
@@ -88,12 +94,14 @@ class Trials:
 
             InlinePass()(copy)
         check_joined_constants(copy)
+        own = {value.name or "" for value in copy.graph.outputs}
         factors = correct.call(copy).factors if correct is not None else {}
-        scales = MeasureScales(operators=correct is None).call(copy)
+        products = GiveFeatureProducts().call(copy).changes if likeness else ()
+        scales = MeasureScales(operators=correct is None and not likeness, outputs=own).call(copy)
         shapes = FreeBatch().call(copy).shapes
         written = UseBatchStatisticsInArithmetic(self._norms).call(copy)
         norms = UseBatchStatistics().call(copy)
-        wanted = list(dict.fromkeys((*norms.changes, *written.changes, *factors.values(), *scales.changes)))
+        wanted = list(dict.fromkeys((*norms.changes, *written.changes, *factors.values(), *scales.changes, *products)))
         if not wanted:
             return Trial({}, {}, {}, {})
         if self._feeds is None:
@@ -117,6 +125,7 @@ class Trials:
             {number: _root_mean_square(run[name] for run in runs) for number, name in scales.operators.items()},
             {output: _root_mean_square(run[name] for run in runs) for output, name in scales.outputs.items()},
             {stored: float(np.exp(np.mean([np.log(run[name]) for run in runs]))) for stored, name in factors.items()},
+            float(np.mean([_mean_cosine(run[name]) for run in runs for name in products])) if products else math.nan,
         )
 
     def _run(
@@ -196,6 +205,20 @@ def _few(feed: Feed, shapes: Mapping[str, list[int]]) -> Feed | None:
 
 def _root_mean_square(scales: Iterable[Array]) -> float:
     return float(np.sqrt(np.mean(np.square(np.array([float(scale) for scale in scales])))))
+
+
+def _mean_cosine(products: Array) -> float:
+    """Between different rows of features, of whose inner products (N, N) are given; nan for fewer than two rows.
+
+    A row of zeros is like any other.
+    """
+    lengths = np.sqrt(np.diagonal(products).astype(np.float64))
+    n = len(lengths)
+    if n < _FEWEST_SAMPLES:
+        return math.nan
+    scale = np.outer(lengths, lengths)
+    cosines = np.where(scale > 0, products / np.where(scale > 0, scale, 1), 1.0)
+    return float((cosines.sum() - np.trace(cosines)) / (n * (n - 1)))
 
 
 def _pooled(layers: Sequence[Layer], runs: list[dict[str, Array]]) -> dict[str, Array]:

@@ -16,7 +16,11 @@ from torch import Tensor, nn
 import onnx_ghn
 from onnx_ghn.exporters import pytorch
 from onnx_ghn.inspection import inspect_model
+from onnx_ghn.onnx_io import read_model
+from onnx_ghn.onnx_io.copying import copy_model
+from onnx_ghn.passes.output_scales import CorrectScales
 from onnx_ghn.prediction import predict
+from onnx_ghn.prediction.trials import Trials
 
 LAYERS = (nn.Conv2d, nn.Linear)
 
@@ -383,3 +387,33 @@ def test_biases_of_zeros_are_not_counted_as_scaled(tmp_path: Path) -> None:
     with torch.no_grad():
         net.prior.bias.zero_()
     assert factors_of(net, torch.randn(2, 12, 16), tmp_path).keys() == {"first.weight", "prior.weight"}
+
+
+# -- what it costs --------------------------------------------------------------------------------------------
+
+
+def test_a_layer_that_is_scaled_runs_once(tmp_path: Path) -> None:
+    """The model that is run multiplies what a layer gives, as long as its bias is scaled with its weight."""
+    model = read_model(exported(vgg(), tmp_path))
+    layers = [node.op_type for node in model.graph if node.op_type in ("Conv", "Gemm")]
+    biases = [name for name in model.graph.initializers if name.endswith("bias")]
+    for left_out, n_more in (("", 0), (biases[0], 1)):
+        copy = copy_model(model)
+        scalable = set(copy.graph.initializers) - {left_out}
+        CorrectScales(None, scalable, 1.05).call(copy)
+        found = [node.op_type for node in copy.graph if node.op_type in ("Conv", "Gemm")]
+        assert len(found) == len(layers) + n_more
+
+
+def test_what_the_scaled_model_computes_is_what_it_gives_out_in_factors(samples: Path, tmp_path: Path) -> None:
+    """The outputs of the run itself are those of the model with its weights multiplied by the factors."""
+    net = vgg()
+    model = read_model(exported(net, tmp_path))
+    trial = Trials(samples, 0, 32).run(model, CorrectScales(None, set(model.graph.initializers), 1.05))
+    state = {name: value * trial.factors.get(name, 1.0) for name, value in net.state_dict().items()}
+    assert set(trial.factors) == set(state)
+    net.load_state_dict(state)
+    with torch.no_grad():
+        outputs = net(torch.from_numpy(np.load(samples)))
+    (measured,) = trial.outputs.values()
+    assert measured == pytest.approx(float(outputs.square().mean().sqrt()), rel=1e-5)

@@ -1,0 +1,75 @@
+"""Whether predicted weights make the features of different inputs alike, where the author's start tells them apart.
+
+What a network cannot tell apart before its last layer it learns slowly. Which loss of difference goes with a worse end
+was measured by `benchmarks/collapse.py` on the networks of the race.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from onnx_ghn.graph import ComputationGraph
+from onnx_ghn.prediction.authors import holds_weights
+from onnx_ghn.prediction.calibration import arithmetic_norms
+from onnx_ghn.prediction.filling import as_standard, tensors_of
+from onnx_ghn.prediction.options import PredictOptions
+from onnx_ghn.prediction.plan import Decision
+from onnx_ghn.prediction.trials import Trials
+
+if TYPE_CHECKING:
+    from onnx_ghn.ghn import Block
+    from onnx_ghn.passes import OpenedModel
+
+__all__ = ["LEAST_DIFFERENCE", "collapse", "is_collapse"]
+
+#: What is to be left of 1 - cosine between the features of different inputs, as a share of that of the author's start.
+LEAST_DIFFERENCE = 0.6
+
+_SAMPLES = 8
+
+
+def is_collapse(likeness: float, own: float) -> bool:
+    """Whether features are alike by more than the author's start makes them.
+
+    Args:
+        likeness: the mean cosine between the features of different inputs, -1 to 1; nan where it is not known.
+        own: that of the author's start.
+    """
+    return 1 - likeness < LEAST_DIFFERENCE * (1 - own)
+
+
+def collapse(
+    opened: OpenedModel,
+    graph: ComputationGraph,
+    decisions: Sequence[Decision],
+    blocks: Mapping[int, Block],
+    options: PredictOptions,
+) -> str:
+    """Why the author's start is to be kept, for people; empty where it is not, or where nothing can be compared.
+
+    Nothing is changed: both sets of weights are run in copies of the model, on the first of the user's inputs.
+
+    Args:
+        blocks: what the GHN decoded, by the index of the parameter.
+
+    Raises:
+        OptionError: a folder without images. RuntimeFailure: onnxruntime cannot run the model on the inputs.
+    """
+    from onnx_ghn.onnx_io import inject
+    from onnx_ghn.onnx_io.copying import copy_model
+
+    if not any(decision.outcome == "predicted" for decision in decisions):
+        return ""
+    trials = Trials(options.calibrate, options.seed, _SAMPLES, arithmetic_norms(graph))
+    filled, start = copy_model(opened.model), copy_model(opened.model)
+    inject(filled, tensors_of(decisions, blocks, options))
+    if not holds_weights([decision.parameter for decision in decisions], opened.stored):
+        inject(start, tensors_of([as_standard(decision) for decision in decisions], blocks, options))
+    likeness, own = (trials.run(model, likeness=True).likeness for model in (filled, start))
+    if not is_collapse(likeness, own):
+        return ""
+    return (
+        f"on {options.calibrate} predicted weights make features before the last layer alike: their mean cosine is "
+        f"{likeness:.3g}, {own:.3g} by its own start"
+    )
