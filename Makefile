@@ -70,8 +70,8 @@ exporters: $(READY) $(VENV)-keras/.ready $(VENV)-flax/.ready $(VENV)-paddle/.rea
 EXPORTER_TESTS := OMP_NUM_THREADS=1 ONNX_GHN_PYTHON=$(abspath $(BIN)/python)
 test-exporters: exporters  ## round trips of every framework, each in its own environment
 	$(EXPORTER_TESTS) $(BIN)/python -m pytest tests/exporters $(ARGS)
-	$(EXPORTER_TESTS) KERAS_BACKEND=tensorflow $(VENV)-keras/bin/python -m pytest tests/exporters/test_keras.py tests/exporters/test_keras_callback.py tests/exporters/test_tensorflow.py $(ARGS)
-	$(EXPORTER_TESTS) KERAS_BACKEND=jax $(VENV)-flax/bin/python -m pytest tests/exporters/test_keras.py tests/exporters/test_keras_callback.py tests/exporters/test_flax.py tests/exporters/test_equinox.py $(ARGS)
+	$(EXPORTER_TESTS) KERAS_BACKEND=tensorflow $(VENV)-keras/bin/python -m pytest tests/exporters/test_keras.py tests/exporters/test_keras_callback.py tests/exporters/test_keras_growth.py tests/exporters/test_tensorflow.py $(ARGS)
+	$(EXPORTER_TESTS) KERAS_BACKEND=jax $(VENV)-flax/bin/python -m pytest tests/exporters/test_keras.py tests/exporters/test_keras_callback.py tests/exporters/test_keras_growth.py tests/exporters/test_flax.py tests/exporters/test_flax_growth.py tests/exporters/test_equinox.py $(ARGS)
 	$(EXPORTER_TESTS) $(VENV)-paddle/bin/python -m pytest tests/exporters/test_paddle.py $(ARGS)
 	$(EXPORTER_TESTS) $(VENV)-mindspore/bin/python -m pytest tests/exporters/test_mindspore.py $(ARGS)
 

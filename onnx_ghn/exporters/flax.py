@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -99,7 +100,7 @@ class LiveNNX(jax_arrays.ByJax2onnx):
             # Variables made within the trace: transformations (the scan of nnx.RNN) refuse those from outside.
             return nnx.merge(definition, jax.tree.map(lambda leaf: leaf, state))(*inputs)
 
-        return jax_arrays.convert(call, self._inputs, folder / "model.onnx", type(self._model).__name__)
+        return jax_arrays.convert(_pooling(call), self._inputs, folder / "model.onnx", type(self._model).__name__)
 
     def _state(self) -> dict[str, nnx.Variable]:
         """The module's own variables, since a state holds copies."""
@@ -140,7 +141,34 @@ class LiveLinen(jax_arrays.LiveTree[Mapping[str, object]]):
         def apply(*inputs: object) -> object:
             return module.apply(variables, *inputs, **options)
 
-        return jax_arrays.convert(apply, self._inputs, folder / "model.onnx", type(module).__name__)
+        return jax_arrays.convert(_pooling(apply), self._inputs, folder / "model.onnx", type(module).__name__)
+
+
+_POOLED_BY = ("window_shape", "strides", "padding", "count_include_pad")
+
+
+def _pooling(function: Callable[..., object]) -> Callable[..., object]:
+    """A function in which windows of poolings may be given by position, as Flax takes them.
+
+    While it converts, jax2onnx (0.17) has functions in the place of Flax's that take them by keyword alone.
+    """
+    from flax import linen, nnx
+
+    def by_keyword(pool: Callable[..., object], inputs: object, *given: object, **named: object) -> object:
+        return pool(inputs, **dict(zip(_POOLED_BY, given, strict=False)), **named)
+
+    def call(*inputs: object) -> object:
+        places = [(module, name) for module in (nnx, linen) for name in ("avg_pool", "max_pool", "min_pool")]
+        before = [(module, name, getattr(module, name)) for module, name in places if hasattr(module, name)]
+        try:
+            for module, name, pool in before:
+                setattr(module, name, functools.partial(by_keyword, pool))
+            return function(*inputs)
+        finally:
+            for module, name, pool in before:
+                setattr(module, name, pool)
+
+    return call
 
 
 def save_weights(model: nnx.Module | LinenModel, path: Path) -> None:

@@ -18,7 +18,7 @@ from onnx_ghn.installing import require
 if TYPE_CHECKING:
     import jax
 
-__all__ = ["ByJax2onnx", "LiveTree", "convert", "exporter_name", "infer_shapes_anew", "is_weight", "like", "path_name"]
+__all__ = ["ByJax2onnx", "LiveTree", "convert", "exporter_name", "is_weight", "like", "mend_file", "path_name"]
 
 _Tree = TypeVar("_Tree")
 
@@ -54,16 +54,21 @@ def convert(function: Callable[..., object], example_inputs: object, path: Path,
     return path
 
 
-def infer_shapes_anew(path: Path) -> None:
-    """Put in the place of the shapes that a file gives to values between its nodes those that the nodes give them.
+def mend_file(path: Path) -> None:
+    """Put in the place of the shapes that a file gives to values between its nodes those that the nodes give them, and
+    let it pool over the axes of images alone.
 
     jax2onnx moves transposes through a graph, and leaves the values on the way the shapes that they had before: an
-    image's of channels last, of which onnx's checker says that it contradicts the operator.
+    image's of channels last, of which onnx's checker says that it contradicts the operator. Its max poolings have more
+    axes than onnxruntime knows, see `passes.pool_axes`.
     """
     import onnx
     import onnx_ir as ir
 
+    from onnx_ghn.passes.pool_axes import PoolWhatIsPooled
+
     model = ir.load(path)
+    PoolWhatIsPooled()(model)
     inner = [node for function in model.functions.values() for node in function.all_nodes()]
     for node in (*model.graph.all_nodes(), *inner):
         for value in node.outputs:
@@ -77,8 +82,8 @@ class ByJax2onnx(LiveModel):
     """A live model whose files jax2onnx writes."""
 
     def mend(self, path: Path) -> None:
-        """Give values their shapes."""
-        infer_shapes_anew(path)
+        """Make onnx's checker and onnxruntime take the file."""
+        mend_file(path)
 
 
 class LiveTree(ByJax2onnx, Generic[_Tree]):

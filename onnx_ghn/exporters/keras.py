@@ -13,7 +13,7 @@ import numpy as np
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.exporters.bridge import Bridge, check_options, converting, is_shape
-from onnx_ghn.exporters.jax_arrays import infer_shapes_anew
+from onnx_ghn.exporters.jax_arrays import mend_file
 from onnx_ghn.exporters.live import LiveModel
 from onnx_ghn.exporters.output import quiet
 from onnx_ghn.exporters.roundtrip import unique_name
@@ -112,7 +112,7 @@ class LiveKeras(LiveModel):
     def mend(self, path: Path) -> None:
         """Give the values of jax2onnx's files their shapes."""
         if self._backend == "jax":
-            infer_shapes_anew(path)
+            mend_file(path)
 
     def _export(self, path: Path) -> None:
         if self._backend == "torch":  # `Model.export` lets torch fold batch norms

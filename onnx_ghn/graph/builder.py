@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from onnx_ghn.graph.flat import FlatGraph, Op
 from onnx_ghn.graph.flatten import flatten
 from onnx_ghn.graph.handlers.normalisation import decomposed_norm
 from onnx_ghn.graph.ledger import complete, reached_tensors
-from onnx_ghn.graph.model import ComputationGraph, Node, Primitive, Role
+from onnx_ghn.graph.model import ComputationGraph, Node, Parameter, Primitive, Role, RunningNorm
 from onnx_ghn.graph.neighbours import is_hard_gate, is_self_gated
 from onnx_ghn.graph.patterns import find_norms
 from onnx_ghn.graph.primitives import Handler, handler_table
@@ -201,11 +202,28 @@ def _prune(ctx: BuildContext, alive: Collection[int], reached: Collection[str]) 
     return ComputationGraph(
         nodes=tuple(nodes),
         edges=np.array(edges, dtype=np.int64).reshape(-1, 2),
-        parameters=ctx.parameter_list(),
+        parameters=_with_statistics(ctx.parameter_list(), ctx.norms),
         name=ctx.flat.name,
         norms=tuple(ctx.norms),
         uncertain=tuple(ctx.uncertain),
         constants=tuple(ctx.constants),
+    )
+
+
+def _with_statistics(parameters: Sequence[Parameter], norms: Sequence[RunningNorm]) -> tuple[Parameter, ...]:
+    """The parameters, of which running statistics are frozen where their norm is: its scale and its shift say so.
+
+    Statistics are marked in any layer of a framework, since no gradient trains them.
+    """
+    frozen = {parameter.name for parameter in parameters if parameter.frozen}
+    kept: set[str] = set()
+    for norm in norms:
+        learned = [name for name in (norm.scale, norm.shift) if name]
+        if learned and frozen.issuperset(learned):
+            kept |= {norm.mean, norm.variance}
+    return tuple(
+        dataclasses.replace(p, frozen=p.name in kept, kept=()) if p.role is Role.statistic and p.frozen else p
+        for p in parameters
     )
 
 

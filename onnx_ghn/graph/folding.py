@@ -101,6 +101,10 @@ def _computed(op: Op, values: list[Array | None]) -> Array | None:
             return np.asarray(first + values[1])
         case "Sub":
             return np.asarray(first - values[1])
+        case "Greater":
+            return np.asarray(first > values[1])
+        case "Less":
+            return np.asarray(first < values[1])
         case "Concat":
             return np.concatenate([np.atleast_1d(np.asarray(v)) for v in values], axis=0)
         case "Unsqueeze" | "Squeeze" | "Reshape":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+from collections.abc import Sequence
 
 from onnx_ghn.graph.flat import FlatGraph, Op, Tensor
 from onnx_ghn.graph.folding import ints_of, scalar_of
@@ -77,11 +78,24 @@ def _normalised(anchor: Tensor) -> tuple[Tensor | None, frozenset[int]]:
             roots.add(_strip(_centred(_unsquared(op))))
             axes_input = op.input(1)
             axes |= frozenset((ints_of(axes_input) if axes_input is not None else op.attr("axes")) or ())
-        elif op.op_type in _ARITHMETIC or op.op_type in _SHAPED or op.op_type in _GUARDS:
-            stack.extend(t for t in op.inputs if t is not None and not t.is_const)
+        elif op.op_type in _ARITHMETIC or op.op_type in _SHAPED or op.op_type in _GUARDS or op.op_type == "Where":
+            stack.extend(_data_of(op))
         else:
             return None, frozenset()
     return (roots.pop(), axes) if len(roots) == 1 else (None, frozenset())
+
+
+def _data_of(op: Op) -> list[Tensor]:
+    """What an operator computes on: of a view the first input, of a choice that is made beforehand (JAX's variance is
+    NaN where there are no samples) what is chosen.
+    """
+    given: Sequence[Tensor | None] = op.inputs
+    if op.op_type in _SHAPED:
+        given = op.inputs[:1]
+    elif op.op_type == "Where" and op.inputs[0] is not None:
+        chosen = scalar_of(op.inputs[0]) if op.inputs[0].is_const else None
+        given = op.inputs if chosen is None else (op.inputs[1 if chosen else 2],)
+    return [tensor for tensor in given if tensor is not None and not tensor.is_const]
 
 
 def _unsquared(reduction: Op) -> Tensor:
@@ -103,17 +117,17 @@ def _centred(value: Tensor) -> Tensor:
     """x where the value is x − mean(x), else the value itself."""
     op = _strip(value).producer
     if op is not None and op.op_type == "Sub" and op.inputs[0] is not None and op.inputs[1] is not None:
-        mean = _strip(op.inputs[1]).producer
+        mean = _strip(op.inputs[1], _SHAPED).producer
         if mean is not None and mean.op_type == "Div":
-            mean = _strip(mean.inputs[0]).producer if mean.inputs[0] is not None else None
+            mean = _strip(mean.inputs[0], _SHAPED).producer if mean.inputs[0] is not None else None
         if mean is not None and mean.op_type in _REDUCTIONS and mean.inputs[0] is not None:
             return op.inputs[0]
     return value
 
 
-def _strip(value: Tensor) -> Tensor:
-    """The value before casts (half-precision models compute statistics in float32)."""
-    while value.producer is not None and value.producer.op_type in ("Cast", "CastLike", "Identity"):
+def _strip(value: Tensor, views: frozenset[str] = frozenset({"Cast", "CastLike", "Identity"})) -> Tensor:
+    """The value before casts (half-precision models compute statistics in float32), or before other views."""
+    while value.producer is not None and value.producer.op_type in views:
         before = value.producer.inputs[0]
         if before is None:
             break
@@ -145,7 +159,7 @@ def _region(
     shift: Tensor | None = None
     while queue:
         op = by_position[heapq.heappop(queue)[0]]
-        data = [t for t in op.inputs if t is not None and not t.is_const]
+        data = _data_of(op)
         if any(t not in kind for t in data) or len(op.outputs) != 1:
             continue
         constants = [t for t in op.inputs if t is not None and t.is_const]
@@ -217,7 +231,7 @@ def _kind(op: Op, kinds: list[str], data: list[Tensor], is_anchor: bool) -> str 
         return "r" if present == {"s"} else None
     if op.op_type in _REDUCTIONS:
         return "s" if len(kinds) == 1 and kinds[0] in "xcq" else None
-    if op.op_type in _SHAPED:
+    if op.op_type in _SHAPED or op.op_type == "Where":
         return kinds[0] if len(kinds) == 1 else None
     if op.op_type in _GUARDS:
         if present <= {"s"} and kinds:

@@ -124,6 +124,8 @@ def _aligned(field: Field, rank: int) -> Field:
 def _writers_of(trace: Trace, op: Op, data: list[Tensor], consts: list[Tensor]) -> tuple[str, ...]:
     """Tensors that, scaled together, scale what comes out."""
     owners = [trace.owner(tensor) for tensor in consts]
+    if op.op_type in ("Mul", "Div"):  # a variance is no factor that may be scaled with others
+        owners = [owner for owner in owners if owner not in trace.statistics]
     if op.op_type == "Mul" and len(data) == 1 and any(owners):
         return tuple(filter(None, owners))
     before = {trace.writers_of(tensor) for tensor in data}
@@ -142,7 +144,13 @@ def _writers_of(trace: Trace, op: Op, data: list[Tensor], consts: list[Tensor]) 
 
 
 def _owner_of(trace: Trace, consts: list[Tensor], data: list[Tensor]) -> str:
-    return "" if data else next((owner for tensor in consts if (owner := trace.owner(tensor))), "")
+    """The parameter that a constant value stands for: of a norm, its scale, or its shift where both meet."""
+    if data:
+        return ""
+    owners = [owner for tensor in consts if (owner := trace.owner(tensor))]
+    shifts = [trace.shift_of[owner] for owner in owners if trace.shift_of.get(owner) in owners]
+    learned = [owner for owner in owners if owner not in trace.statistics]
+    return next(iter((*shifts, *learned, *owners)), "")
 
 
 def batch_norm(trace: Trace, op: Op) -> None:
@@ -257,7 +265,7 @@ def reduce(trace: Trace, op: Op) -> None:
             if averages or data is None or data.is_const:
                 trace.averaged += _along(field, taken)
             else:
-                trace.summed += _along(field, taken)
+                trace.summed.setdefault(trace.number, []).extend(_along(field, taken))
             for axis in taken:
                 field = field.take([0], axis)
         fields.append(field)
@@ -291,7 +299,7 @@ def softmax(trace: Trace, op: Op) -> None:
     if shape is not None:
         for field in trace.of(data):
             if only_axis(field, op.attr("axis", -1)):
-                trace.summed.append(vector(field))
+                trace.summed.setdefault(trace.number, []).append(vector(field))
     trace.give(op.outputs[0], shape, trace.of(data))
 
 

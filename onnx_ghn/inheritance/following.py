@@ -11,11 +11,11 @@ from onnx_ghn.free_dimensions import free_size
 from onnx_ghn.graph.flat import FlatGraph
 from onnx_ghn.graph.patterns import find_norms
 from onnx_ghn.inheritance.elementwise import ELEMENTWISE
-from onnx_ghn.inheritance.fields import Shape
+from onnx_ghn.inheritance.fields import Field, Shape
 from onnx_ghn.inheritance.pieces import PIECES
 from onnx_ghn.inheritance.products import PRODUCTS
 from onnx_ghn.inheritance.recurrence import RECURRENCES
-from onnx_ghn.inheritance.tracing import Trace
+from onnx_ghn.inheritance.tracing import Trace, Use
 from onnx_ghn.inheritance.views import VIEWS
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def follow(flat: FlatGraph, graph: ComputationGraph) -> Trace:
             dim if dim is not None else (1 if axis == 0 else free_size(dims, axis, 0, _SIZES))
             for axis, dim in enumerate(dims)
         )
-    trace = Trace(flat, (*graph.parameters, *graph.uncertain), free)
+    norms = [norm for norm in graph.norms if norm.axis is not None and norm.mean and norm.variance]
+    trace = Trace(flat, (*graph.parameters, *graph.uncertain), free, norms)
     for number, op in enumerate(flat.ops):
         trace.number = number
         rule = _RULES.get(op.op_type) if op.domain in _DOMAINS else None
@@ -59,22 +60,51 @@ def follow(flat: FlatGraph, graph: ComputationGraph) -> Trace:
         except _BROKEN:
             trace.unknown_op(op)
     _written_norms(trace)
+    _running_norms(trace)
     trace.share_strides()
     return trace
 
 
 def _written_norms(trace: Trace) -> None:
     """Scales and shifts of norms that are written as arithmetic are those of norms."""
+    number = {op: i for i, op in enumerate(trace.flat.ops)}
     for match in find_norms(trace.flat):
-        if match.over_batch:
-            continue
+        for op in match.ops:  # a sum that is divided by the number of channels is a mean
+            trace.averaged += trace.summed.pop(number[op], [])
+            trace.in_norms.add(number[op])
+        exit_op = match.exit.producer
+        assert exit_op is not None  # an operator of the norm gives it
+        last = number[exit_op]
         names = []
         for tensor, kind in ((match.scale, "norm_scale"), (match.shift, "norm_shift")):
             name = trace.owner(tensor)
             if name in trace.uses:
-                trace.uses[name] = dataclasses.replace(trace.uses[name], kind=kind)
+                trace.uses[name] = dataclasses.replace(trace.uses[name], op=last, kind=kind)
                 names.append(name)
         labels = trace.channel(match.root, -1)
-        if labels is not None and names:
+        if labels is not None and names and not match.over_batch:
             takes_mean = any(op.op_type == "Sub" for op in match.ops)
             trace.norms.append((labels, tuple(names), takes_mean))
+
+
+def _running_norms(trace: Trace) -> None:
+    """Tensors of batch norms that are written as arithmetic are those of norms, as if an operator read them."""
+    kinds = ("norm_scale", "norm_shift", "norm_mean", "norm_variance")
+    for norm in trace.running_norms:
+        named = zip((norm.scale, norm.shift, norm.mean, norm.variance), kinds, strict=True)
+        kind_of = {name: kind for name, kind in named if name in trace.axes}
+        numbers = [trace.uses[name].op for name in kind_of if name in trace.uses]
+        if not numbers:
+            continue
+        first: Field | None = None
+        for name, kind in kind_of.items():
+            trace.uses[name] = Use(max(numbers), kind)
+            for span in trace.axes[name]:
+                if span is None:
+                    continue
+                trace.roles(span.labels, "channel")
+                if first is not None and first.size == span.size:
+                    trace.labels.unite(first, span.labels)
+                first = span.labels
+        if norm.scale:
+            trace.batch_norms[norm.scale] = (norm.variance, trace.offsets.pop(norm.variance, 0.0))

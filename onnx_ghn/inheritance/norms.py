@@ -70,7 +70,7 @@ def norm_doubts(trace: Trace, channels: ChannelMap) -> list[str]:
         _, counts = np.unique(target, return_counts=True)
         uneven += int(counts.min() != counts.max())
     doubled = 0
-    for labels in trace.summed:
+    for labels in (labels for found in trace.summed.values() for labels in found):
         target = channels.chosen(labels)
         doubled += int(len(np.unique(target)) < len(target))
     doubts = []

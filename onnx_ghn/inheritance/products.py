@@ -280,10 +280,14 @@ def einsum(trace: Trace, op: Op) -> None:
         for letter, size in zip(term, shape or (), strict=True)
     }
     found: dict[str, list[Ints]] = {}
-    for term, tensor in zip(terms, op.inputs, strict=True):
+    weights = []
+    for term, tensor, other in zip(terms, op.inputs, reversed(op.inputs), strict=True):
         is_const = tensor is not None and tensor.is_const and bool(trace.owner(tensor))
         if is_const:
-            trace.use(trace.owner(tensor), "linear", math.prod(sizes[letter] for letter in after[:-1]))
+            name = trace.owner(tensor)
+            weights.append(name)
+            trace.use(name, "linear", math.prod(sizes[letter] for letter in after[:-1]))
+            trace.fed_by.setdefault(name, trace.writers_of(other))
         for field in trace.of(tensor):
             covered = axes_of(field)
             letters = [term[axis] for axis in sorted(covered)]
@@ -297,7 +301,7 @@ def einsum(trace: Trace, op: Op) -> None:
         if len(labels) == 2 and consts:
             trace.labels.unite(labels[0], labels[1])
     fields = [along(found[letter][-1], len(after), i) for i, letter in enumerate(after) if letter in found]
-    trace.give(out, tuple(sizes[letter] for letter in after), fields)
+    trace.give(out, tuple(sizes[letter] for letter in after), fields, tuple(weights))
 
 
 PRODUCTS: dict[str, Rule] = {

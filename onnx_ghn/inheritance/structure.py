@@ -202,7 +202,7 @@ def _merges(
     sums: set[int] = set()
     taken = 0
     for i, op in enumerate(ops):
-        if op.op_type not in _MERGES:
+        if op.op_type not in _MERGES or i in trace.in_norms:
             continue
         data = _data(op)
         sets = [before[number[t.producer]] if t.producer in number else 0 for t in data]

@@ -18,6 +18,7 @@ from onnx_ghn.inheritance.sizes import computed
 
 if TYPE_CHECKING:
     from onnx_ghn.graph import Parameter
+    from onnx_ghn.graph.model import RunningNorm
 
 __all__ = ["Grouped", "Heads", "Piece", "Trace", "Use"]
 
@@ -78,7 +79,8 @@ class Trace:
         uses: where each parameter is read first.
         grouped, heads: see there.
         averaged: channels that a norm averages over: each has to be copied equally often.
-        summed: channels that are summed over without weights: copies would count twice.
+        summed: channels that are summed over without weights, by the number of the operator: copies would count twice.
+        in_norms: numbers of the operators of norms that are written as arithmetic.
         norms: of those that average, (labels of the channels, names of scale and shift, whether the mean is taken off).
         standardised: weights that the model itself normalises before it uses them.
         transposed_groups: weights of grouped transposed convolutions, whose groups are not followed.
@@ -86,20 +88,33 @@ class Trace:
         offsets: what the model adds to a tensor before it uses it (1 + w of a norm).
         gains: of those, the tensor that scales the normalised weight, and a number that does.
         batch_norms: by the name of a scale, the name of the variance and what is added to it.
+        running_norms: batch norms with running statistics that are written as arithmetic.
+        statistics: names of their means and variances, which scale nothing.
+        shift_of: their shifts by their scales.
         fed_by: for weights, the tensors that, scaled together, scale what the weight is multiplied by.
         skipped_norms: scales and shifts of norms whose outputs are added to a branch as they are (post-norm).
         unknown: operators whose way of moving channels is not known, by type.
     """
 
-    def __init__(self, flat: FlatGraph, parameters: Sequence[Parameter], free: Mapping[str, Shape]) -> None:
+    def __init__(
+        self,
+        flat: FlatGraph,
+        parameters: Sequence[Parameter],
+        free: Mapping[str, Shape],
+        running_norms: Sequence[RunningNorm] = (),
+    ) -> None:
         self.flat = flat
+        self.running_norms = running_norms
+        self.statistics = {name for norm in running_norms for name in (norm.mean, norm.variance)}
+        self.shift_of = {norm.scale: norm.shift for norm in running_norms if norm.scale and norm.shift}
         self.labels = Labels()
         self.axes: dict[str, tuple[Span | None, ...]] = {}
         self.uses: dict[str, Use] = {}
         self.grouped: dict[str, Grouped] = {}
         self.heads: list[Heads] = []
         self.averaged: list[Ints] = []
-        self.summed: list[Ints] = []
+        self.summed: dict[int, list[Ints]] = {}
+        self.in_norms: set[int] = set()
         self.norms: list[tuple[Ints, tuple[str, ...], bool]] = []
         self.standardised: set[str] = set()
         self.transposed_groups: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 import onnx_ir as ir
@@ -20,7 +21,14 @@ class UseBatchStatistics(ir.passes.InPlacePass):
     """Lets the batch norms of the main graph normalise by the statistics of the batch, which become further outputs.
 
     A model without a batch norm in inference mode is left as it is. The changes are the names of the new outputs.
+
+    Args:
+        left: stored names of statistics whose norms stay as they are.
     """
+
+    def __init__(self, left: Collection[str] = ()) -> None:
+        super().__init__()
+        self._left = left
 
     def call(self, model: ir.Model) -> MeasuredModel:
         """Rewrite the model in place."""
@@ -31,7 +39,7 @@ class UseBatchStatistics(ir.passes.InPlacePass):
             if not _normalises_by_statistics(node):
                 continue
             origins = [_origin(value) for value in node.inputs[_MEAN : _VARIANCE + 1]]
-            if len(origins) != 2 or None in origins:
+            if len(origins) != 2 or None in origins or any(o is not None and o.name in self._left for o in origins):
                 continue
             measuring = Measuring(f"onnx_ghn_calibration_{number}", opset)
             x = node.inputs[0]

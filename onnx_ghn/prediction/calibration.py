@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from onnx_ghn.passes.arithmetic_statistics import ArithmeticNorm
 
-__all__ = ["arithmetic_norms", "n_statistics", "out_of_reach", "set_statistics"]
+__all__ = ["arithmetic_norms", "left_statistics", "n_statistics", "out_of_reach", "set_statistics"]
 
 
 def n_statistics(graph: ComputationGraph) -> int:
@@ -30,7 +30,7 @@ def n_statistics(graph: ComputationGraph) -> int:
 
 
 def _measurable(graph: ComputationGraph) -> set[str]:
-    found = [parameter for parameter in graph.parameters if parameter.role is Role.statistic]
+    found = [parameter for parameter in graph.parameters if parameter.role is Role.statistic and not parameter.frozen]
     out_of_reach = {name for norm in graph.norms if norm.obstacle for name in (norm.mean, norm.variance)}
     written = {name for norm in graph.norms if norm.axis is not None for name in (norm.mean, norm.variance)}
     return {
@@ -42,18 +42,27 @@ def _measurable(graph: ComputationGraph) -> set[str]:
 
 def arithmetic_norms(graph: ComputationGraph) -> list[ArithmeticNorm]:
     """The norms that a run has to find in the arithmetic of the model."""
+    left = left_statistics(graph)
     from onnx_ghn.passes.arithmetic_statistics import ArithmeticNorm
 
     return [
         ArithmeticNorm(norm.mean, norm.variance, norm.axis)
         for norm in graph.norms
-        if norm.axis is not None and not norm.obstacle
+        if norm.axis is not None and not norm.obstacle and norm.mean not in left
     ]
+
+
+def left_statistics(graph: ComputationGraph) -> set[str]:
+    """Names of the running statistics that stay as they are: of frozen norms, and inherited ones.
+
+    A run normalises by them, as the model does in inference mode.
+    """
+    return {parameter.name for parameter in graph.parameters if parameter.role is Role.statistic and parameter.frozen}
 
 
 def out_of_reach(graph: ComputationGraph) -> list[str]:
     """Notes on the running statistics that no run can measure."""
-    statistics = {parameter.name for parameter in graph.parameters if parameter.role is Role.statistic}
+    statistics = {p.name for p in graph.parameters if p.role is Role.statistic and not p.frozen}
     unmeasured = statistics - _measurable(graph)
     reasons = {
         name: norm.obstacle for norm in graph.norms if norm.obstacle for name in (norm.mean, norm.variance) if name

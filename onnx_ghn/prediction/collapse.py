@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.prediction.authors import holds_weights
-from onnx_ghn.prediction.calibration import arithmetic_norms
+from onnx_ghn.prediction.calibration import arithmetic_norms, left_statistics
 from onnx_ghn.prediction.filling import as_standard, tensors_of
 from onnx_ghn.prediction.options import PredictOptions
 from onnx_ghn.prediction.plan import Decision
@@ -61,7 +61,7 @@ def collapse(
 
     if not any(decision.outcome == "predicted" for decision in decisions):
         return ""
-    trials = Trials(options.calibrate, options.seed, _SAMPLES, arithmetic_norms(graph))
+    trials = Trials(options.calibrate, options.seed, _SAMPLES, arithmetic_norms(graph), left_statistics(graph))
     filled, start = copy_model(opened.model), copy_model(opened.model)
     inject(filled, tensors_of(decisions, blocks, options))
     if not holds_weights([decision.parameter for decision in decisions], opened.stored):

@@ -106,13 +106,12 @@ def inheritance_notes(inheritance: Inheritance, options: PredictOptions, apart: 
 
 
 def unmeasured(graph: ComputationGraph, inherited: Sequence[str]) -> ComputationGraph:
-    """The graph without the running statistics that are inherited, which no run has to measure."""
+    """The graph with the running statistics that are inherited frozen: no run has to measure them."""
     names = set(inherited)
     return dataclasses.replace(
         graph,
         parameters=tuple(
-            dataclasses.replace(p, role=Role.constant) if p.role is Role.statistic and p.name in names else p
+            dataclasses.replace(p, frozen=True) if p.role is Role.statistic and p.name in names else p
             for p in graph.parameters
         ),
-        norms=tuple(norm for norm in graph.norms if not {norm.mean, norm.variance} & names),
     )

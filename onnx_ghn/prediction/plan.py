@@ -205,10 +205,10 @@ def _decide(
     obstacle: str,
 ) -> Decision:
     """The decision on one parameter; where the file's own values speak, what its author chose on purpose stays."""
+    if parameter.frozen:  # statistics of a norm that is frozen, too
+        return Decision(parameter, "frozen", parameter.reason)
     if parameter.role is Role.statistic:
         return Decision(parameter, "statistic", parameter.reason)
-    if parameter.frozen:
-        return Decision(parameter, "frozen", parameter.reason)
     if not options.wants(parameter.name):
         return Decision(parameter, "kept", "left out by the patterns to include and exclude")
     if obstacle and options.calibrates:

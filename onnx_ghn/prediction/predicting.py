@@ -100,7 +100,11 @@ def predict(
         decisions, equal_weights = tell_apart(graph, blocks, decisions, options)
     if output is not None:
         filled = {name for decision in decisions if decision.maker is not None for name in decision.maker.names}
-        filled |= {p.name for p in graph.parameters if p.role is Role.statistic} if options.calibrates else set()
+        filled |= (
+            {p.name for p in graph.parameters if p.role is Role.statistic and not p.frozen}
+            if options.calibrates
+            else set()
+        )
         require_values(opened.stored.values(), filled)  # before the work that calibration is
     vetoed = ""
     if choice.name != "all" and options.has_own_inputs and not options.include and inheritance is None:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,12 +51,19 @@ class Trials:
         seed: of the inputs.
         batch: how many samples to take where the model lets us choose.
         norms: batch norms that are written as arithmetic.
+        left: names of running statistics by which norms normalise as they are stored.
     """
 
     def __init__(
-        self, source: str | os.PathLike[str], seed: int, batch: int, norms: Sequence[ArithmeticNorm] = ()
+        self,
+        source: str | os.PathLike[str],
+        seed: int,
+        batch: int,
+        norms: Sequence[ArithmeticNorm] = (),
+        left: Collection[str] = (),
     ) -> None:
         self._norms = norms
+        self._left = left
         self._source = source
         self._seed = seed
         self._batch = batch
@@ -100,7 +107,7 @@ class Trials:
         scales = MeasureScales(operators=correct is None and not likeness, outputs=own).call(copy)
         shapes = FreeBatch().call(copy).shapes
         written = UseBatchStatisticsInArithmetic(self._norms).call(copy)
-        norms = UseBatchStatistics().call(copy)
+        norms = UseBatchStatistics(self._left).call(copy)
         wanted = list(dict.fromkeys((*norms.changes, *written.changes, *factors.values(), *scales.changes, *products)))
         if not wanted:
             return Trial({}, {}, {}, {})

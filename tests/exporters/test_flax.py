@@ -227,8 +227,8 @@ def test_shapes_are_inferred_once_an_export(tmp_path: Path, monkeypatch: pytest.
             return self.first(x) + self.second[...]
 
     inferred, converted = [], []
-    infer, convert = jax_arrays.infer_shapes_anew, jax_arrays.convert
-    monkeypatch.setattr(jax_arrays, "infer_shapes_anew", lambda path: (inferred.append(path), infer(path)))
+    infer, convert = jax_arrays.mend_file, jax_arrays.convert
+    monkeypatch.setattr(jax_arrays, "mend_file", lambda path: (inferred.append(path), infer(path)))
     monkeypatch.setattr(jax_arrays, "convert", lambda *given: (converted.append(given), convert(*given))[1])
     report = exporter.export(Twice(nnx.Rngs(0)), tmp_path / "m.onnx", (1, 3))
     assert [note.name for note in report.unmatched] == ["unread"]

@@ -85,6 +85,26 @@ def half(net: Net, x: str) -> str:
     return affine(net, net.op("Cast", net.op("Cast", n, to=10), to=1))
 
 
+def as_shaped(net: Net, x: str, value: str) -> str:
+    """Of the shape that a value is found to have at run time (jax2onnx, with a free batch)."""
+    return net.op("Expand", value, net.op("Shape", value))
+
+
+def guarded(net: Net, x: str) -> str:
+    """Sums over the number of channels, spread by a computed shape, and NaN where there would be no sample (JAX)."""
+    count = net.op("Sub", net.number(8.0), net.op("Cast", net.number(0, np.int32), to=1))
+    total = net.op("ReduceSum", x, net.number([1], np.int64), keepdims=1)
+    c = net.op("Sub", x, net.op("Div", as_shaped(net, x, total), net.number(8.0)))
+    squares = net.op("ReduceSumSquare", c, axes=[1], keepdims=1)
+    variance = net.op("Div", as_shaped(net, x, squares), count)
+    nan = net.op("Expand", net.number(np.nan), net.op("Shape", variance))
+    variance = net.op("Where", net.op("Greater", count, net.number(0.0)), variance, nan)
+    inverse = net.op("Div", net.number(1.0), net.op("Sqrt", eps(net, variance)))
+    factor = net.op("Mul", inverse, net.weight(8, name="gamma"))
+    shift = net.op("Add", net.op("Mul", net.op("Neg", mean(net, x)), factor), net.weight(8, name="beta"))
+    return net.op("Add", net.op("Mul", x, factor), shift)
+
+
 SPELLINGS: tuple[Callable[[Net, str], str], ...] = (
     pow_sqrt_div,
     two_subs,
@@ -94,6 +114,7 @@ SPELLINGS: tuple[Callable[[Net, str], str], ...] = (
     folded,
     scale_before,
     half,
+    guarded,
 )
 
 
@@ -247,3 +268,29 @@ def test_layer_scale_is_decoded_by_the_bias_before_it() -> None:
     bias = graph.nodes[2]
     assert [graph.parameters[i].name for i in (bias.scale, bias.shift)] == ["gamma", "b"]
     assert roles(model)["gamma"] == "norm_scale"
+
+
+# -- biases with a number for each head and each channel in it ---------------------------------------------------
+
+
+@pytest.mark.parametrize("product", ["Einsum", "MatMul"])
+def test_a_bias_of_heads_is_no_table_of_positions(product: str) -> None:
+    """Keras and Flax add (heads, width) to what a weight gives in two axes."""
+    net = Net()
+    x = net.linear(net.input(2, 5, 8), 8, 8, "before")
+    if product == "Einsum":
+        y = net.op("Einsum", x, net.weight(8, 2, 3, name="w"), equation="abc,cde->abde")
+    else:
+        y = net.op("Reshape", net.linear(x, 8, 6, "w"), net.number([2, 5, 2, 3], np.int64))
+    y = net.op("Relu", net.op("Add", y, net.weight(2, 3, name="b")))
+    model = net.model(net.linear(net.op("Reshape", y, net.number([2, 5, 6], np.int64)), 6, 4, "after"))
+    run(model, x=net.array(2, 5, 8))
+    assert everywhere(model) == ["conv", "conv", "bias", "conv"]
+    assert roles(model)["b"] == "bias"
+
+
+def test_a_table_of_positions_behind_a_product_stays_one() -> None:
+    net = Net()
+    x = net.op("Add", net.linear(net.input(2, 5, 8), 8, 6, "w"), net.weight(5, 6, name="positions"))
+    model = net.model(net.linear(net.op("Relu", x), 6, 4, "after"))
+    assert roles(model)["positions"] == "position"

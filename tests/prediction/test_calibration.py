@@ -402,3 +402,65 @@ def test_a_torch_network_in_evaluation_mode(tmp_path: Path) -> None:
         )
         expected = net.eval()(torch.from_numpy(next(iter(feed.values())))).numpy()
     np.testing.assert_allclose(runtime.run(None, feed)[0], expected, rtol=1e-3, atol=1e-4)
+
+
+# -- norms that are frozen ------------------------------------------------------------------------------------
+
+
+class HalfFrozen(nn.Module):
+    """A pretrained half that is not trained, and a new one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.old, self.old_norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+        self.new, self.new_norm = nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 5)
+        with torch.no_grad():
+            self.old_norm.running_mean.uniform_(-1, 1)
+            self.old_norm.running_var.uniform_(1, 3)
+            self.old_norm.weight.uniform_(0.5, 1.5)
+        for parameter in (*self.old.parameters(), *self.old_norm.parameters()):
+            parameter.requires_grad_(False)
+
+    def half(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, 9, 9) -> (B, 8, 7, 7)."""
+        return torch.relu(self.old_norm(self.old(x)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, 9, 9) -> (B, 5)."""
+        answer: torch.Tensor = self.head(torch.relu(self.new_norm(self.new(self.half(x)))).mean((2, 3)))
+        return answer
+
+
+def test_a_frozen_norm_keeps_its_statistics_and_normalises_by_them(tmp_path: Path) -> None:
+    """What is measured behind it is what comes through it in inference mode."""
+    from onnx_ghn.exporters import pytorch
+
+    net = HalfFrozen()
+    x = torch.randn(16, 3, 9, 9, generator=torch.Generator().manual_seed(1))
+    np.save(tmp_path / "x.npy", x.numpy())
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    told = pytorch.initialize(net, x[:2], policy="all", calibrate=tmp_path / "x.npy")
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith("old") or "num_batches" in name, name
+    assert {e.outcome for e in told.coverage.entries if e.parameter.role.value == "statistic"} == {
+        "frozen",
+        "statistic",
+    }
+    with torch.no_grad():
+        behind = net.new(net.eval().half(x))
+    torch.testing.assert_close(net.new_norm.running_mean, behind.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(net.new_norm.running_var, behind.var((0, 2, 3), unbiased=False), rtol=1e-3, atol=1e-4)
+
+
+def test_statistics_of_a_trained_norm_are_measured_although_they_are_marked(tmp_path: Path) -> None:
+    """No gradient trains statistics, so that a bridge marks them in every layer."""
+    from onnx_ghn.exporters import pytorch
+
+    net = HalfFrozen()
+    for parameter in net.parameters():
+        parameter.requires_grad_(True)
+    before = net.old_norm.running_var.clone()
+    pytorch.initialize(net, torch.zeros(2, 3, 9, 9), policy="all")
+    assert not torch.allclose(net.old_norm.running_var, before)

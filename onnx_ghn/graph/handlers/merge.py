@@ -33,7 +33,13 @@ def add(ctx: BuildContext, op: Op) -> None:
     tables: list[frozenset[int]] = []
     for constant in (t for t in given if t.is_const):
         shape = rough_shape(constant)
-        if per_channel(shape) or _is_single_bias(ctx, constant, shape, sources) or _is_row_of_biases(op, constant):
+        is_bias = (
+            per_channel(shape)
+            or _is_single_bias(ctx, constant, shape, sources)
+            or _is_bias_of_heads(ctx, op, shape, sources)
+            or _is_row_of_biases(op, constant)
+        )
+        if is_bias:
             sources = _bias(ctx, op, constant, sources)
         elif shape is not None and sum(dim > 1 for dim in shape) > 1:
             tables += _table(ctx, op, constant)
@@ -195,6 +201,18 @@ def _is_single_bias(
     (number,) = sources
     node = ctx.nodes[number]
     return constant.stored is not None and node.primitive is Primitive.conv and (node.shape or (0,))[0] == 1
+
+
+def _is_bias_of_heads(ctx: BuildContext, op: Op, shape: tuple[int, ...] | None, sources: frozenset[int]) -> bool:
+    """A number for each output of a product, which has them in two axes: heads, and what is in a head."""
+    data = next((t for t in op.inputs if t is not None and not t.is_const), None)
+    origin = behind_views(data)[0] if data is not None else None
+    if shape is None or len(sources) != 1 or origin is None or origin.producer is None:
+        return False
+    (number,) = sources
+    node = ctx.nodes[number]
+    is_product = origin.producer.op_type in (*_PRODUCTS, "Einsum")
+    return is_product and node.primitive is Primitive.conv and (node.shape or (0,))[0] == math.prod(shape)
 
 
 def _is_row_of_biases(op: Op, constant: Tensor) -> bool:
