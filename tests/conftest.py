@@ -16,3 +16,9 @@ def reference() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference predictions at {folder}")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this user has calibrated is nobody's expectation."""
+    monkeypatch.setenv("ONNX_GHN_CACHE", str(tmp_path_factory.getbasetemp() / "no-cache"))

@@ -12,6 +12,7 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_model
 from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.input_shapes import GivenShapes, shapes_by_input
 from onnx_ghn.cli.profile_output import Files, print_precisions, print_profile
 from onnx_ghn.cli.terminal import bar, say
 from onnx_ghn.errors import OptionError, RuntimeFailure
@@ -23,8 +24,6 @@ from onnx_ghn.training.precision_settings import Precisions
 
 __all__ = ["profile"]
 
-_Shapes = tuple[tuple[str, tuple[tuple[int, ...], ...]], ...]  # inputs, "" for the only one, and shapes of each
-
 
 @click.command(cls=Command, short_help="Measure speed, memory and operators of MODEL.")
 @cli_options.model
@@ -35,7 +34,7 @@ def profile(
     gates: Gates,
     files: Files,
     precisions: Precisions,
-    shapes: _Shapes = setting(
+    shapes: GivenShapes = setting(
         (),
         "Shape of an input, such as x:1x3x224x224, or shapes to measure one after the other, such as ids:1x16,1x128; "
         "may be given several times.",
@@ -105,7 +104,7 @@ def _compare(
     gates: Gates,
     files: Files,
     precisions: Precisions,
-    shapes: _Shapes,
+    shapes: GivenShapes,
     as_json: bool,
 ) -> None:
     """The model in several precisions. Raises OptionError: options that have no place beside it."""
@@ -147,26 +146,11 @@ def _compare(
         sys.exit(1)
 
 
-def _shaped(model: str, settings: Settings, shapes: _Shapes) -> tuple[Settings, dict[str, tuple[tuple[int, ...], ...]]]:
+def _shaped(
+    model: str, settings: Settings, shapes: GivenShapes
+) -> tuple[Settings, dict[str, tuple[tuple[int, ...], ...]]]:
     """The settings with the shapes of inputs that have one, and those of inputs that have several."""
-    named = _named(model, shapes)
+    named = shapes_by_input(model, shapes)
     single = {name: one[0] for name, one in named.items() if len(one) == 1}
     several = {name: every for name, every in named.items() if len(every) > 1}
     return dataclasses.replace(settings, shapes=single), several
-
-
-def _named(model: str, shapes: _Shapes) -> dict[str, tuple[tuple[int, ...], ...]]:
-    """Shapes by input; those without a name are for the only input."""
-    found: dict[str, tuple[tuple[int, ...], ...]] = {}
-    for name, several in shapes:
-        if not name:
-            from onnx_ghn.profiling.specs import model_spec
-
-            names = [spec.name for spec in model_spec(model).inputs]
-            if len(names) != 1:
-                raise OptionError(f"--shape: say of which input, INPUT:DIMS; the inputs are {', '.join(names)}")
-            name = names[0]
-        if name in found:
-            raise OptionError(f"--shape: input {name!r} has two; write them with a comma between, DIMS,DIMS")
-        found[name] = several
-    return found

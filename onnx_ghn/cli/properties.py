@@ -8,37 +8,92 @@ from typing import TYPE_CHECKING
 import click
 
 from onnx_ghn.cli import options as cli_options
-from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.checks import check_model
+from onnx_ghn.cli.commands import Command, checked
 from onnx_ghn.cli.light_imports import import_onnx_ir
-from onnx_ghn.cli.terminal import console, spinner
-from onnx_ghn.errors import printable
+from onnx_ghn.cli.machine_options import OnMachine
+from onnx_ghn.cli.terminal import console, say, spinner
+from onnx_ghn.errors import GraphError, printable
+from onnx_ghn.json_types import Json
 from onnx_ghn.settings import setting
 
 if TYPE_CHECKING:
-    from onnx_ghn.properties.prediction import PropertyReport
+    from onnx_ghn.properties import MachineReport, PropertyReport
 
 __all__ = ["properties"]
 
 
-@click.command(cls=Command, short_help="Predict accuracy and latency of MODEL from its graph.")
-@cli_options.model
+@click.command(cls=Command, short_help="Predict accuracy, latency and memory of MODEL from its graph.")
+@click.argument("model", required=False, callback=checked(check_model))
 def properties(
-    model: str,
+    model: str | None,
+    machine: OnMachine,
     predictor: str | None = setting(
         None, "Folder of a predictor that was fitted elsewhere (default: the bundled one).", metavar="FOLDER"
     ),
     as_json: bool = cli_options.as_json(),
 ) -> None:
-    """Predict accuracy, noisy accuracy, latency and convergence of MODEL from its graph, without running it."""
+    """Predict accuracy, noisy accuracy, latency and convergence of MODEL from its graph, without running it.
+
+    With --calibrate-machine, measure for two minutes what operators cost on this machine; from then on, latency and
+    peak memory on it are predicted too, of models of any kind. --on this-machine predicts these alone.
+    """
+    machine.check(model, predictor)
     import_onnx_ir()
+    if machine.calibrate_machine:
+        calibrations = machine.calibrate()
+        if model is None:
+            _print_calibrations(calibrations, as_json)
+            return
+    if model is None:
+        raise click.UsageError("Missing argument 'MODEL'.")
+    here = machine.reports(model)
+    found, reason = (None, None) if machine.is_alone else _from_graph(model, predictor, bool(here))
+    if as_json:
+        _print_json(model, found, reason, here)
+        return
+    if found is not None:
+        _print(model, found)
+    if here:
+        from onnx_ghn.cli.machine_tables import print_machine
+
+        print_machine(model, here)
+    if reason is not None:
+        say(f"accuracy is not predicted: {reason}")
+
+
+def _from_graph(model: str, predictor: str | None, is_optional: bool) -> tuple[PropertyReport | None, str | None]:
+    """What the graph tells; else why not, where there is something else to tell. Raises GraphError: there is not."""
     from onnx_ghn.properties import predict_properties
 
-    with spinner(f"reading {model}"):
-        found = predict_properties(model, predictor)
+    try:
+        with spinner(f"reading {model}"):
+            return predict_properties(model, predictor), None
+    except GraphError as error:
+        if not is_optional:
+            raise
+        return None, str(error)
+
+
+def _print_json(model: str, found: PropertyReport | None, reason: str | None, here: list[MachineReport]) -> None:
+    told: Json = {"model": model}
+    if found is not None:
+        told |= {**found.to_dict(), "measured": found.report.get("measured")}
+    if reason is not None:
+        told["no_accuracy"] = reason
+    if here:
+        told["on_machine"] = [one.to_dict() for one in here]
+    click.echo(json.dumps(told, indent=2, allow_nan=False))
+
+
+def _print_calibrations(calibrations: list[Json], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"model": model, **found.to_dict(), "measured": found.report.get("measured")}, indent=2))
+        click.echo(json.dumps({"calibrations": calibrations}, indent=2, allow_nan=False))
         return
-    _print(model, found)
+    from onnx_ghn.cli.machine_tables import print_calibration
+
+    for calibration in calibrations:
+        print_calibration(calibration)
 
 
 def _print(model: str, found: PropertyReport) -> None:

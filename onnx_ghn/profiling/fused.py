@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnx_ghn.profiling.rewriting import graphs
+from onnx_ghn.profiling.runtime_shapes import runtime_shapes
+from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.weights import BITS, n_weights
 
 __all__ = ["FusedNode", "Stored", "fused_nodes", "infer_shapes"]
@@ -101,45 +103,57 @@ def fused_nodes(optimized: Path, original: onnx.ModelProto) -> list[FusedNode]:
 
 
 def infer_shapes(
-    nodes: Sequence[FusedNode], optimized: Path, original: onnx.ModelProto
+    optimized: Path, original: onnx.ModelProto, point: Point, settings: Settings
 ) -> dict[str, tuple[tuple[int, ...], int]]:
     """Shape and element type of the values that can be inferred without running, by name in the optimised graph.
 
-    onnx's shape inference runs on both graphs; it does not know onnxruntime's own operators, whose outputs mostly
-    have the name, or a node of the name, of a value of the file.
+    Those of the main graph are onnxruntime's, which knows its own operators; those in bodies of Loop, If and Scan are
+    onnx's, by the names of the file.
 
     Args:
         original: its inputs declare the shapes that are asked about.
+
+    Raises:
+        RuntimeFailure: onnxruntime refuses to tell.
     """
-    known = _inferred(original)
-    for node in nodes:
-        value = node.name.removesuffix(_LAYOUT)
-        if node.name.endswith(_LAYOUT) and value in known:
-            known.setdefault(node.outputs[0], known[value])
-        elif node.op_type in ("ReorderInput", "ReorderOutput") and node.inputs[0] in known:
-            known.setdefault(node.outputs[0], known[node.inputs[0]])
     proto = onnx.load(optimized, load_external_data=False)
-    del proto.graph.value_info[:]
-    proto.graph.value_info.extend(
-        helper.make_tensor_value_info(name, kind, shape) for name, (shape, kind) in known.items()
-    )
-    for name, entry in _inferred(proto).items():
-        known.setdefault(name, entry)
+    known = {tensor.name: (tuple(tensor.dims), tensor.data_type) for tensor in proto.graph.initializer}
+    known |= _sized(original.graph.input)
+    for name, (dims, kind) in runtime_shapes(optimized, point, settings).items():
+        sizes = tuple(size for size in dims if size is not None)
+        if len(sizes) == len(dims):
+            known[name] = sizes, kind
+    bodies = [graph for graph in graphs(proto.graph) if graph is not proto.graph]
+    if bodies:
+        for name, entry in _inferred(original).items():
+            known.setdefault(name, entry)
+        for graph in bodies:
+            for tensor in graph.initializer:
+                known.setdefault(tensor.name, (tuple(tensor.dims), tensor.data_type))
     return known
 
 
 def _inferred(proto: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...], int]]:
-    done = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    found = {}
+    """By onnx; nothing where it finds the file's shapes at odds."""
+    try:
+        done = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except onnx.shape_inference.InferenceError:
+        return {}
+    found: dict[str, tuple[tuple[int, ...], int]] = {}
     for graph in graphs(done.graph):
-        for value in [*graph.input, *graph.value_info, *graph.output]:
-            kind = value.type.tensor_type
-            if value.type.HasField("tensor_type") and kind.HasField("shape"):
-                dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim]
-                if min(dims, default=0) >= 0 and kind.elem_type:
-                    found[value.name] = (tuple(dims), kind.elem_type)
-        for tensor in graph.initializer:
-            found[tensor.name] = (tuple(tensor.dims), tensor.data_type)
+        found |= _sized([*graph.input, *graph.value_info, *graph.output])
+    return found
+
+
+def _sized(values: Iterable[onnx.ValueInfoProto]) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Those whose sizes are all declared."""
+    found = {}
+    for value in values:
+        kind = value.type.tensor_type
+        if value.type.HasField("tensor_type") and kind.HasField("shape"):
+            dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim]
+            if min(dims, default=0) >= 0 and kind.elem_type:
+                found[value.name] = (tuple(dims), kind.elem_type)
     return found
 
 

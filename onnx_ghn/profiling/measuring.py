@@ -190,7 +190,7 @@ def estimate_point(
         data, where = rewriting.serialized(original, path), os.path.dirname(path) or os.curdir
         _, creation_ms = timed_session(data, point, settings, folder=where, optimized=optimized)
         nodes = fused_nodes(optimized, original)
-        operators = static_operators(nodes, infer_shapes(nodes, optimized, original), machine, point.provider)
+        operators = static_operators(nodes, infer_shapes(optimized, original, point, settings), machine, point.provider)
     notes = ["estimated, not run"]
     if chosen:
         notes.append("free dimensions chosen here: " + ", ".join(chosen))

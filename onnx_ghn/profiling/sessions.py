@@ -33,6 +33,7 @@ def timed_session(
     folder: str = "",
     profile_prefix: str | None = None,
     optimized: Path | None = None,
+    packed: bool = True,
 ) -> tuple[onnxruntime.InferenceSession, float]:
     """A session and the milliseconds that its creation took.
 
@@ -40,6 +41,7 @@ def timed_session(
         model: a path, or the bytes of a model whose external data lie in `folder`.
         profile_prefix: the prefix of the file of onnxruntime's trace; without one, no trace is recorded.
         optimized: where to write the graph as onnxruntime runs it (its large tensors beside it).
+        packed: store a second copy of weights that makes runs faster; a session that is never run needs none.
 
     Raises:
         RuntimeFailure: a provider that is absent, a model that onnxruntime refuses (one that is newer than onnxruntime,
@@ -62,6 +64,8 @@ def timed_session(
     # Where bytes are loaded, external data lie there.
     beside = folder if isinstance(model, bytes) else os.path.dirname(os.path.abspath(model))
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", beside)
+    if not packed:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix

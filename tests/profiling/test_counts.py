@@ -156,3 +156,25 @@ def test_no_operator_of_onnx_is_zero_by_chance() -> None:
     assert not [name for name in summing.split() if sums_no_products(name)]
     assert not sums_no_products("FlexAttention")
     assert all(sums_no_products(name) for name in ("Relu", "ReduceL2", "Loop", "ZipMap", "SkipLayerNormalization"))
+
+
+def test_shapes_of_fused_operators_are_known(tmp_path) -> None:
+    """Channels moved to the end, normalised, activated and moved back: onnx's own inference gives up on what
+    onnxruntime makes of that, and does not know its operators."""
+    import random
+
+    from onnx_ghn.profiling.measuring import estimate_point
+    from onnx_ghn.profiling.report import Machine
+    from onnx_ghn.properties.machine.probe import ProbeBuilder
+    from onnx_ghn.properties.machine.probe_images import IMAGE_BLOCKS
+
+    for block in ("channels last", "inverted", "shuffled", "attended"):
+        probe = ProbeBuilder(random.Random(0))
+        IMAGE_BLOCKS[block][0](probe, probe.input(1, 32, 8, 8), "silu")
+        path = tmp_path / "m.onnx"
+        path.write_bytes(probe.model())
+        machine = Machine("CPUExecutionProvider", 1, 1e9, 1e15, 1e15, 0.0, 0)
+        found = estimate_point(str(path), model_spec(path).inputs, Point(), Settings(), machine).operators
+        assert found is not None
+        assert found.unknown == 0, block
+        assert found.macs == probe.n_macs, block

@@ -339,3 +339,35 @@ def test_predicted_properties_become_rows() -> None:
     far = properties_data(PropertyReport(values, 1, 2, 99.0, ("depth",), {}))
     assert "far from" in far["notes"][0]
     assert "depth" in far["notes"][0]
+
+
+def test_predictions_for_this_machine_become_rows() -> None:
+    from onnx_ghn.properties.machine.identity import Identity
+    from onnx_ghn.properties.machine.prediction import MachineReport, MachineValue
+    from onnx_ghn.report.predicted import machine_data
+
+    identity = Identity("P", 2, "1.30.0", "CPUExecutionProvider", 2)
+    values = MachineValue(4.0, 3.0, 5.0), MachineValue(2e8, 1.5e8, 3e8)
+    report = MachineReport(*values, identity, identity, "2026-01-01", 300, 0.1, {"x": (1, 3)}, 7, (), False)
+    found = machine_data(report)
+    assert [(row["name"], row["value"], row["low"], row["high"], row["unit"]) for row in found["rows"]] == [
+        ("latency here, 2 threads", 4.0, 3.0, 5.0, "ms"),
+        ("peak memory here, 2 threads", 200.0, 150.0, 300.0, "MB"),
+    ]
+    assert "count as small ones" in found["notes"][0]
+
+
+def test_the_page_says_why_nothing_is_predicted_for_this_machine(tmp_path: Path, monkeypatch) -> None:
+    """A damaged calibration is no reason to write no page."""
+    from onnx_ghn.properties.machine.identity import identity_here
+    from onnx_ghn.properties.machine.places import calibrations_folder
+    from onnx_ghn.report.predicted import bundled_properties
+
+    monkeypatch.setenv("ONNX_GHN_CACHE", str(tmp_path))
+    folder = calibrations_folder() / identity_here("CPUExecutionProvider", 1).folder_name
+    folder.mkdir(parents=True)
+    (folder / "calibration.safetensors").write_bytes(b"damaged")
+    found = bundled_properties(EXAMPLES / "resnet18_cifar10.onnx")
+    assert found is not None
+    assert "accuracy" in [row["name"] for row in found["rows"]]
+    assert any("not a readable calibration" in note for note in found["notes"])

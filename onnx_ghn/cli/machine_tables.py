@@ -1,0 +1,111 @@
+"""What is predicted for this machine, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from onnx_ghn.cli.narrow import print_table
+from onnx_ghn.cli.properties_tables import figure
+from onnx_ghn.cli.tables import new_table
+from onnx_ghn.cli.terminal import console
+from onnx_ghn.errors import printable
+from onnx_ghn.json_types import Json
+
+if TYPE_CHECKING:
+    from onnx_ghn.properties.machine.prediction import MachineReport, MachineValue
+
+__all__ = ["print_calibration", "print_machine"]
+
+_N_KINDS = 5
+_MEGABYTE = 1e6
+_NOTED_SHARE = 0.05  # of the time, from which operators that were not measured are told
+
+
+def print_machine(model: str, reports: Sequence[MachineReport]) -> None:
+    """Latency and memory at each number of threads, where the time goes, and how far to trust it."""
+    out = console()
+    table = new_table(("", "left"), ("predicted", "right"), ("90 % interval", "right"), ("", "left"))
+    for report in reports:
+        threads = "1 thread" if report.identity.threads == 1 else f"{report.identity.threads} threads"
+        _add_row(table, f"latency, {threads}", report.latency, 1.0, "ms", "median of runs on this machine")
+        if report.peak_memory is not None:
+            _add_row(
+                table,
+                f"peak memory, {threads}",
+                report.peak_memory,
+                _MEGABYTE,
+                "MB",
+                "of the whole process, as `profile` measures it",
+            )
+    print_table(out, table)
+    first = reports[0]
+    shapes = ", ".join(f"{name} {'×'.join(map(str, shape)) or 'scalar'}" for name, shape in first.inputs.items())
+    out.print(
+        f"{printable(model)}: {first.n_nodes:,} operators as onnxruntime runs them; {printable(shapes)}",
+        highlight=False,
+    )
+    total = sum(kind.ms for kind in first.kinds) or 1.0
+    told = ", ".join(f"{kind.kind} × {kind.count} {kind.ms / total:.0%}" for kind in first.kinds[:_N_KINDS])
+    out.print(f"where the time goes: {printable(told)}".replace("%", " %"), style="dim", highlight=False)
+    for report in reports:
+        _print_trust(report)
+
+
+def _add_row(table: object, name: str, one: MachineValue, unit: float, unit_name: str, meaning: str) -> None:
+    from rich.table import Table
+
+    assert isinstance(table, Table)
+    interval = "–" if one.low is None or one.high is None else f"{figure(one.low / unit)} – {figure(one.high / unit)}"
+    table.add_row(name, f"{figure(one.value / unit)} {unit_name}", interval, meaning)
+
+
+def _print_trust(report: MachineReport) -> None:
+    out = console()
+    if report.calibrated is None:
+        out.print(
+            "not calibrated: the roofline's estimate, which is often off by half; run `onnx-ghn properties "
+            f"--calibrate-machine --threads {report.identity.threads}`",
+            style="yellow",
+            highlight=False,
+        )
+        return
+    if report.is_off:
+        out.print(
+            f"calibrated on {printable(report.calibrated.label)}, and this is {printable(report.identity.label)}: take "
+            "the figures for guesses, or run `onnx-ghn properties --calibrate-machine`",
+            style="yellow",
+            highlight=False,
+        )
+    else:
+        out.print(
+            f"calibrated on this machine on {report.measured} with {report.n_probes} networks, which it predicts with "
+            f"a mean error of {report.mape or 0.0:.0%} where they are left out".replace("%", " %"),
+            style="dim",
+            highlight=False,
+        )
+    if report.unknown_share >= _NOTED_SHARE:
+        unknown = ", ".join(kind.kind for kind in report.kinds if not kind.is_known)
+        told = (
+            f"{report.unknown_share:.0%} of the time is that of operators that were not measured: {printable(unknown)}"
+        )
+        out.print(told.replace("%", " %"), style="yellow", highlight=False)
+    if not report.is_sized:
+        out.print(
+            "some sizes depend on the values of the inputs (as behind NonZero), or on how often a body runs: the "
+            "operators behind them count as small ones",
+            style="yellow",
+            highlight=False,
+        )
+
+
+def print_calibration(told: Json) -> None:
+    """What a calibration is of, and how well it predicts."""
+    out = console()
+    out.print(f"calibrated: {printable(told['label'])}", highlight=False)
+    out.print(
+        f"{told['n_operators']:,} operators of {told['n_kinds']} kinds in {told['n_probes']} networks, measured in "
+        f"{told['seconds']:.0f} s; left out, the networks are predicted with a mean error of {told['mape']:.0%}, nine "
+        f"of ten within {told['low']:.2f} to {told['high']:.2f} times what they take".replace("%", " %"),
+        highlight=False,
+    )

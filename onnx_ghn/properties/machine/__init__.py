@@ -1,0 +1,1 @@
+"""Latency and memory of any model on this machine, from what its operators cost here."""

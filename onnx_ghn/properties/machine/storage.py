@@ -1,0 +1,176 @@
+"""Calibrations in files: measured probes as lines, which a cut leaves whole, and what is fitted to them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_ghn.arrays import Array
+from onnx_ghn.errors import CheckpointError
+from onnx_ghn.json_types import Json
+from onnx_ghn.locks import try_lock
+from onnx_ghn.onnx_io.transaction import write_file
+from onnx_ghn.properties.machine.calibrated import Calibration
+from onnx_ghn.properties.machine.costs import Costs
+from onnx_ghn.properties.machine.identity import Identity
+from onnx_ghn.properties.machine.memory import MemoryCosts
+from onnx_ghn.properties.machine.regression import Smooth
+from onnx_ghn.reading import read_regular
+
+__all__ = ["FITTED", "ProbeLog", "load_calibration", "probe_log", "save_calibration"]
+
+FITTED, _PROBES = "calibration.safetensors", "probes.jsonl"
+_MOST_BYTES = 2**28
+_ARRAYS = ("mean", "scale", "line", "lengths", "points", "dual", "left_out")
+
+
+class ProbeLog:
+    """Lines of measured probes; a line that a cut has left in the middle is measured again."""
+
+    def __init__(self, file: Any, lines: Sequence[Json]) -> None:
+        self._file = file
+        self.lines = list(lines)
+
+    def add(self, line: Json) -> None:
+        """Keep a line, on the disk before this returns."""
+        self._file.write((json.dumps(line) + "\n").encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.lines.append(line)
+
+
+@contextlib.contextmanager
+def probe_log(folder: Path, anew: bool = False) -> Iterator[ProbeLog]:
+    """The lines of a folder, to add to.
+
+    Raises:
+        CheckpointError: another process calibrates, or the folder cannot be written.
+    """
+    path = folder / _PROBES
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+b")  # noqa: SIM115 - closed below, with its lock
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be written ({error.strerror}); set ONNX_GHN_CACHE to another folder"
+        ) from error
+    with file:
+        if try_lock(file.fileno()) is False:
+            raise CheckpointError(f"{path}: another process calibrates this machine; wait until it has done so")
+        file.seek(0)
+        lines, n_whole = _whole_lines(b"" if anew else file.read())
+        file.truncate(n_whole)
+        file.seek(0, os.SEEK_END)
+        yield ProbeLog(file, lines)
+
+
+def _whole_lines(data: bytes) -> tuple[list[Json], int]:
+    """Lines up to the first that is not whole, and their bytes."""
+    found: list[Json] = []
+    n_whole = 0
+    for line in data.splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            told = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(told, dict):
+            break
+        found.append(told)
+        n_whole += len(line)
+    return found, n_whole
+
+
+def save_calibration(calibration: Calibration, folder: Path) -> Path:
+    """Write what is fitted; it appears whole, in the place of an older one."""
+    from safetensors.numpy import save
+
+    costs = calibration.costs
+    smooths = {"any": costs.any_light, **{f"kind {kind}": smooth for kind, smooth in costs.kinds.items()}}
+    tensors: dict[str, Array] = {
+        f"{name}/{key}": np.ascontiguousarray(getattr(smooth, key), np.float64)
+        for name, smooth in smooths.items()
+        for key in _ARRAYS
+    }
+    record = {
+        "identity": calibration.identity.to_dict(),
+        "smears": dict(costs.smears),
+        "numbers": {name: [smooth.noise, smooth.variance] for name, smooth in smooths.items()},
+        "run_us": costs.run_us,
+        "traced_us": costs.traced_us,
+        "memory": None if calibration.memory is None else dataclasses.asdict(calibration.memory),
+        **{name: getattr(calibration, name) for name in _FIGURES},
+    }
+    data = save(tensors, metadata={"calibration": json.dumps(record)})
+    return write_file(folder / FITTED, data, force=True, what="a calibration")
+
+
+_FIGURES = ("n_probes", "n_operators", "seconds", "measured", "low", "high", "mape")
+
+
+def load_calibration(folder: Path) -> Calibration:
+    """Read what `save_calibration` wrote.
+
+    Args:
+        folder: the folder, or the file in it.
+
+    Raises:
+        CheckpointError: absent, damaged or of another version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = folder / FITTED if folder.is_dir() else folder
+    try:
+        data = read_regular(path, _MOST_BYTES)
+        tensors = load(data)
+        record = json.loads(_metadata(data)["calibration"])
+    except (OSError, ValueError, KeyError, RecursionError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable calibration ({_reason(error)}); run `onnx-ghn properties --calibrate-machine`"
+        ) from error
+    try:
+        return _assembled(record, tensors)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise CheckpointError(
+            f"{path}: a damaged calibration ({type(error).__name__}: {error}); run `onnx-ghn properties "
+            "--calibrate-machine --anew`"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def _metadata(data: bytes) -> Json:
+    """safetensors gives the metadata of files alone: eight bytes of length, then JSON."""
+    length = int.from_bytes(data[:8], "little")
+    header: Json = json.loads(data[8 : 8 + length])
+    told: Json = header["__metadata__"]
+    return told
+
+
+def _assembled(record: Json, tensors: dict[str, Array]) -> Calibration:
+    smooths = {}
+    for name, (noise, variance) in record["numbers"].items():
+        arrays: dict[str, Any] = {key: tensors[f"{name}/{key}"] for key in _ARRAYS}
+        d = len(arrays["mean"])
+        if arrays["points"].shape[1:] != (d,) or arrays["line"].shape != (1 + d,) or arrays["lengths"].shape != (d,):
+            raise ValueError(f"arrays of {name} do not belong together")
+        if len(arrays["dual"]) not in (0, len(arrays["points"])):
+            raise ValueError(f"arrays of {name} do not belong together")
+        smooths[name] = Smooth(noise=float(noise), variance=float(variance), **arrays)
+    kinds = {name.removeprefix("kind "): smooth for name, smooth in smooths.items() if name.startswith("kind ")}
+    smears = {str(kind): float(value) for kind, value in record["smears"].items()}
+    costs = Costs(kinds, smears, smooths["any"], float(record["run_us"]), float(record["traced_us"]))
+    memory = None if record["memory"] is None else MemoryCosts(**record["memory"])
+    figures = {name: record[name] for name in _FIGURES}
+    return Calibration(Identity.from_dict(record["identity"]), costs, memory, **figures)
