@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from figures import race, speed
+from figures import machine, race, speed
 
 __all__ = ["TABLES"]
 
@@ -23,6 +23,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "initialisers": partial(race.table_at, "initialisers.jsonl", 2),
     "initialisers-edges": partial(race.table_edges, "initialisers.jsonl"),
     "journeys": speed.journeys,
+    "machine-agreement": machine.machine_agreement,
+    "machine-by-kind": machine.machine_by_kind,
     "speed-processes": speed.processes,
     "speed-in-process": speed.in_process,
 }
