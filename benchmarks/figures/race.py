@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from racing.entrant import ATTENTION
 from racing.entrants import ENTRANTS
 from racing.judging import judged_table
 from racing.rows import read
-from racing.summary import BASELINE, MARKS, Results, results
+from racing.summary import BASELINE, MARKS, Result, Results, results
 from racing.table import beside_table, edges_line, networks_table, starts_of
 from racing.tasks import TASKS
 
@@ -25,6 +26,7 @@ __all__ = [
     "by_kind",
     "collapsed",
     "collapses",
+    "cures",
     "judged",
     "judged_starts",
     "raced",
@@ -136,7 +138,7 @@ def to_the_end() -> str:
     ]
     for network, of in found.items():
         for start in starts_of(found):
-            if start not in of:
+            if start not in of or len(of) == 1:  # of what is being raced, no start has one to compare with yet
                 continue
             cells = []
             for i in range(len(MARKS)):
@@ -146,6 +148,23 @@ def to_the_end() -> str:
                 f"| {network.removesuffix(', to the end')} | `{start}` | {of[start].rate} | {' | '.join(cells)} |"
             )
     return "\n".join(lines)
+
+
+def cures() -> str:
+    """The end of the budget for networks that were predicted whole with one cure at a time, by one seed."""
+    found = raced("race.jsonl", "cures.jsonl")
+    shown = [BASELINE, *(start for start in starts_of(found) if start.startswith("bare"))]
+    first = {name: _first_seed(of, shown) for name, of in found.items() if "bare" in of}
+    return networks_table(first, shown, len(MARKS) - 1)
+
+
+def _first_seed(of: Mapping[str, Result], starts: Sequence[str]) -> dict[str, Result]:
+    """Starts of a network by seed 0 alone, which all of them were run with."""
+    return {
+        start: dataclasses.replace(of[start], seeds=(0,), values=of[start].values[[of[start].seeds.index(0)]])
+        for start in starts
+        if start in of
+    }
 
 
 def collapsed(found: Results, rows: Sequence[likeness.Likeness]) -> str:

@@ -49,16 +49,18 @@ CANDIDATES: Mapping[str, tuple[dict[str, Any], str, str]] = {
         "2-D kernels with sides of 2 to 7 pixels",
         "differences",
     ),
-    "conv2d+differences": ({"kind": ["conv2d"]}, "2-D kernels", "differences"),
+    # A convolution that tells classes apart is a head, of classes that the GHN does not know.
+    "conv2d+differences": ({"kind": ["conv2d"], "head": [False]}, "2-D kernels", "differences"),
     "all": ({}, "everything", "none"),
     "all+differences": ({}, "everything", "differences"),
 }
 
 
 #: What a mode may choose. Everything predicted starts best, but may end lower: trained to the end on data far from the
-#: GHN's, networks with their author's channel mixing, norms and heads end higher.
+#: GHN's, networks with their author's norms and heads end higher. Channel mixing may be predicted where copies are told
+#: apart: trained to the end, networks ended higher by it (suite `end`).
 _ELIGIBLE: Mapping[str, tuple[str, ...]] = {
-    "auto": ("spatial", "spatial+differences", DRAWN),
+    "auto": ("spatial", "spatial+differences", "conv2d+differences", DRAWN),
     "early": (*CANDIDATES, DRAWN),
 }
 

@@ -339,8 +339,8 @@ def test_what_the_shipped_policy_predicts_of_the_examples(name: str, kinds: set[
     graph = onnx_ghn.build_graph(path)
     features = dict(zip((p.name for p in graph.parameters), tensor_features(graph), strict=True))
     assert {features[name].kind for name in predicted} == kinds
-    spatial = {name for name, each in features.items() if each.kind == "conv2d" and 2 <= each.longest <= 7}
-    assert predicted == (spatial if kinds else set())
+    kernels = {name for name, each in features.items() if each.kind == "conv2d"}
+    assert predicted == (kernels if kinds else set())
     early = {e.parameter.name for e in inspect_model(path, policy="early").coverage.entries if e.outcome == "predicted"}
     assert early >= predicted
 
@@ -395,3 +395,16 @@ def test_the_shipped_policy_leaves_networks_with_attention_alone() -> None:
     for mode in ("auto", "early"):
         assert [v.take for v in policy.verdicts(mode, transformer, [patches], "")] == [False]
         assert [v.take for v in policy.verdicts(mode, convolutional, [patches], "")] == [True]
+
+
+def test_a_convolution_that_tells_classes_apart_keeps_its_start() -> None:
+    """SqueezeNet's head: 1 × 1, before the mean over the map. The GHN knows other classes."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 1), nn.ReLU(), nn.Conv2d(8, 20, 1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+    for policy in ("auto", "early"):
+        found = predict(export(net, torch.zeros(2, 3, 16, 16)), policy=policy)
+        outcomes = {e.parameter.name: e.outcome for e in found.coverage.entries if e.parameter.name.endswith("weight")}
+        assert outcomes == {"0.weight": "predicted", "2.weight": "predicted", "4.weight": "kept"}
