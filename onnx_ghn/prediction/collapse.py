@@ -6,6 +6,7 @@ was measured by `benchmarks/collapse.py` on the networks of the race.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ __all__ = ["LEAST_DIFFERENCE", "collapse", "is_collapse"]
 #: What is to be left of 1 - cosine between the features of different inputs, as a share of that of the author's start.
 LEAST_DIFFERENCE = 0.6
 
+#: Differences, 1 - cosine, below which rounding in float32 is what is measured: of samples that are one and the same.
+_LEAST_MEASURED = 1e-5
+
 _SAMPLES = 8
 
 
@@ -34,9 +38,9 @@ def is_collapse(likeness: float, own: float) -> bool:
 
     Args:
         likeness: the mean cosine between the features of different inputs, -1 to 1; nan where it is not known.
-        own: that of the author's start.
+        own: that of the author's start; where it tells nothing apart either, nothing can be lost.
     """
-    return 1 - likeness < LEAST_DIFFERENCE * (1 - own)
+    return 1 - own > _LEAST_MEASURED and 1 - likeness < LEAST_DIFFERENCE * (1 - own)
 
 
 def collapse(
@@ -64,12 +68,15 @@ def collapse(
     trials = Trials(options.calibrate, options.seed, _SAMPLES, arithmetic_norms(graph), left_statistics(graph))
     filled, start = copy_model(opened.model), copy_model(opened.model)
     inject(filled, tensors_of(decisions, blocks, options))
-    if not holds_weights([decision.parameter for decision in decisions], opened.stored):
+    has_weights = holds_weights([decision.parameter for decision in decisions], opened.stored)
+    if not has_weights:
         inject(start, tensors_of([as_standard(decision) for decision in decisions], blocks, options))
     likeness, own = (trials.run(model, likeness=True).likeness for model in (filled, start))
     if not is_collapse(likeness, own):
         return ""
+    digits = max(3, 1 - math.floor(math.log10(1 - own)))  # as many as show that the two are apart
+    whose = "by its own start" if has_weights else "by a standard start"
     return (
         f"on {options.calibrate} predicted weights make features before the last layer alike: their mean cosine is "
-        f"{likeness:.3g}, {own:.3g} by its own start"
+        f"{likeness:.{digits}f}, {own:.{digits}f} {whose}"
     )

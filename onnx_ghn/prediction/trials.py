@@ -132,7 +132,7 @@ class Trials:
             {number: _root_mean_square(run[name] for run in runs) for number, name in scales.operators.items()},
             {output: _root_mean_square(run[name] for run in runs) for output, name in scales.outputs.items()},
             {stored: float(np.exp(np.mean([np.log(run[name]) for run in runs]))) for stored, name in factors.items()},
-            float(np.mean([_mean_cosine(run[name]) for run in runs for name in products])) if products else math.nan,
+            self._likeness([run[name] for run in runs for name in products]),
         )
 
     def _run(
@@ -159,6 +159,13 @@ class Trials:
                 self._feeds = feeds
                 return runs
         raise RuntimeFailure(f"calibration: {failure}; choose `calibrate` none, or give images") from failure
+
+    def _likeness(self, products: Sequence[Array]) -> float:
+        """Mean cosine between the samples of each run; nan where features have other rows, of tokens or of pixels."""
+        sizes = [{len(values) for values in feed.values() if values.ndim} for feed in self._feeds or ()]
+        if not products or any({len(each)} != size for each, size in zip(products, sizes, strict=True)):
+            return math.nan
+        return float(np.mean([_mean_cosine(each) for each in products]))
 
     def _rounds(self, types: Mapping[str, str], shapes: dict[str, list[int]]) -> Iterator[list[Feed]]:
         return input_batches(types, shapes, self._source, self._seed, self._batch, self._rows)

@@ -91,11 +91,45 @@ def test_features_that_two_layers_read_are_not_compared(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("likeness", "own", "expected"),
-    [(0.9, 0.8, True), (0.88, 0.8, False), (0.5, 0.8, False), (1.0, 0.996, True), (math.nan, 0.5, False)],
+    [
+        (0.9, 0.8, True),
+        (0.88, 0.8, False),
+        (0.5, 0.8, False),
+        (1.0, 0.996, True),
+        (1.0, 1 - 6e-8, False),  # one sample, repeated: they differ by rounding alone
+        (math.nan, 0.5, False),
+    ],
 )
 def test_what_counts_is_the_share_of_difference_that_is_left(likeness: float, own: float, expected: bool) -> None:
     """0.1 of 0.2 is half, 0.12 of it six tenths: less than six tenths is a collapse."""
     assert is_collapse(likeness, own) is expected
+
+
+class ByPixel(nn.Module):
+    """The last layer reads all pixels of all images as rows of one matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 6, 2, 2), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, 4, 4) -> (B, 5)."""
+        rows = self.conv(x).flatten(2).transpose(1, 2).reshape(-1, 6)
+        return torch.as_tensor(self.head(rows)).reshape(x.shape[0], -1, 5).mean(1)
+
+
+def test_rows_that_are_no_samples_are_not_compared(tmp_path: Path) -> None:
+    """Pixels of one image may be unlike where images are all alike."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((4, 3, 4, 4)).astype(np.float32))
+    trial = Trials(tmp_path / "x.npy", 0, 4).run(read_model(exported(ByPixel(), tmp_path, 4)), likeness=True)
+    assert math.isnan(trial.likeness)
+
+
+def test_one_sample_tells_nothing(tmp_path: Path) -> None:
+    """It is repeated to fill a batch: all features are one, whatever the weights."""
+    np.save(tmp_path / "one.npy", np.random.default_rng(0).standard_normal((1, 3, 16, 16)).astype(np.float32))
+    source, ghn = exported(classifier(), tmp_path), constant_ghn(tmp_path / "ghn")
+    assert predict(source, ghn=ghn, calibrate=tmp_path / "one.npy").coverage.count("predicted") == 6
 
 
 @pytest.mark.parametrize("policy", ["auto", "early"])
@@ -117,6 +151,7 @@ def test_a_file_without_weights_gets_a_standard_start_there(samples: Path, tmp_p
     prediction = predict(tmp_path / "stripped.onnx", ghn=constant_ghn(tmp_path / "ghn"), calibrate=samples)
     assert prediction.coverage.count("fallback") == 6
     assert "get a standard start" in prediction.coverage.sentence
+    assert "by a standard start" in prediction.coverage.sentence
     kernel = next(values for values in prediction.values() if values.ndim == 4)
     assert kernel.std() > 0.05
 
