@@ -289,6 +289,25 @@ def test_a_bias_of_heads_is_no_table_of_positions(product: str) -> None:
     assert roles(model)["b"] == "bias"
 
 
+def test_a_bias_of_heads_that_lie_ahead_of_tokens_is_no_table_of_positions() -> None:
+    net = Net()
+    y = net.op("Reshape", net.linear(net.input(2, 5, 8), 8, 6, "w"), net.number([2, 5, 2, 3], np.int64))
+    y = net.op("Add", net.op("Transpose", y, perm=[0, 2, 1, 3]), net.weight(2, 1, 3, name="b"))
+    y = net.op("Reshape", net.op("Transpose", net.op("Relu", y), perm=[0, 2, 1, 3]), net.number([2, 5, 6], np.int64))
+    assert roles(net.model(net.linear(y, 6, 4, "after")))["b"] == "bias"
+
+
+def test_a_table_of_as_many_pixels_as_a_product_has_outputs_is_no_bias() -> None:
+    """Four tokens of four features, seen as a map of 2 × 2 pixels: what is added to each pixel is of its place."""
+    net = Net()
+    y = net.op("Transpose", net.linear(net.input(2, 4, 8), 8, 4, "w"), perm=[0, 2, 1])
+    y = net.op("Reshape", y, net.number([2, 4, 2, 2], np.int64))
+    y = net.op("Relu", net.op("Add", y, net.weight(1, 1, 2, 2, name="positions")))
+    model = net.model(net.linear(net.op("Flatten", net.op("GlobalAveragePool", y)), 4, 4, "after"))
+    run(model, x=net.array(2, 4, 8))
+    assert roles(model)["positions"] == "position"
+
+
 def test_a_table_of_positions_behind_a_product_stays_one() -> None:
     net = Net()
     x = net.op("Add", net.linear(net.input(2, 5, 8), 8, 6, "w"), net.weight(5, 6, name="positions"))

@@ -9,6 +9,7 @@ import numpy as np
 from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext, looks_constant, vector
 from onnx_ghn.graph.flat import Leaf, Op, Tensor
 from onnx_ghn.graph.folding import ints_of
+from onnx_ghn.graph.handlers.biases import is_bias_of_heads, is_row_of_biases, is_single_bias
 from onnx_ghn.graph.handlers.written_norms import shift_parts, written_norm
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
@@ -21,7 +22,6 @@ _AFFINE = "a scale and a shift without statistics: those of a frozen norm may be
 _ONE_BY_ONE = frozenset(
     {"Relu", "LeakyRelu", "Elu", "Tanh", "Sigmoid", "Softmax", "Transpose", "Cast", "Identity", "Dropout"}
 )
-_PRODUCTS = frozenset({"MatMul", "Gemm"})
 _MEANS = frozenset({"ReduceMean", "GlobalAveragePool", "AveragePool", "ReduceSum"})
 
 
@@ -35,9 +35,9 @@ def add(ctx: BuildContext, op: Op) -> None:
         shape = rough_shape(constant)
         is_bias = (
             per_channel(shape)
-            or _is_single_bias(ctx, constant, shape, sources)
-            or _is_bias_of_heads(ctx, op, shape, sources)
-            or _is_row_of_biases(op, constant)
+            or is_single_bias(ctx, constant, shape, sources)
+            or is_bias_of_heads(ctx, op, shape, sources)
+            or is_row_of_biases(op, constant)
         )
         if is_bias:
             sources = _bias(ctx, op, constant, sources)
@@ -190,63 +190,6 @@ def _bias(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int]) 
     if claim.shape is None or _is_not_float(ctx, constant):
         return sources
     return ctx.add_node(Primitive.bias, sources, name=claim.name, shape=claim.shape, shift=claim.index)
-
-
-def _is_single_bias(
-    ctx: BuildContext, constant: Tensor, shape: tuple[int, ...] | None, sources: frozenset[int]
-) -> bool:
-    """A stored vector of one element behind a layer of one output: its bias. (A scalar, of rank 0, is a setting.)"""
-    if shape is None or not shape or len(sources) != 1 or any(dim != 1 for dim in shape):
-        return False
-    (number,) = sources
-    node = ctx.nodes[number]
-    return constant.stored is not None and node.primitive is Primitive.conv and (node.shape or (0,))[0] == 1
-
-
-def _is_bias_of_heads(ctx: BuildContext, op: Op, shape: tuple[int, ...] | None, sources: frozenset[int]) -> bool:
-    """A number for each output of a product, which has them in two axes: heads, and what is in a head."""
-    data = next((t for t in op.inputs if t is not None and not t.is_const), None)
-    origin = behind_views(data)[0] if data is not None else None
-    if shape is None or len(sources) != 1 or origin is None or origin.producer is None:
-        return False
-    (number,) = sources
-    node = ctx.nodes[number]
-    is_product = origin.producer.op_type in (*_PRODUCTS, "Einsum")
-    return is_product and node.primitive is Primitive.conv and (node.shape or (0,))[0] == math.prod(shape)
-
-
-def _is_row_of_biases(op: Op, constant: Tensor) -> bool:
-    """A row of a small table, each row of which is added to another product: the biases of Keras's GRU.
-
-    One belongs to the inputs and one to the state. A row of a table of positions is added to no product.
-    """
-    data = next((t for t in op.inputs if t is not None and not t.is_const), None)
-    origin = behind_views(data)[0] if data is not None else None
-    if origin is None or origin.producer is None or origin.producer.op_type not in _PRODUCTS:
-        return False
-    value: Tensor | None = constant
-    while value is not None and value.producer is not None and value.producer.op_type in ("Squeeze", "Identity"):
-        value = value.producer.input(0)
-    piece = value.producer if value is not None else None
-    table = piece.input(0) if piece is not None else None
-    if piece is None or table is None or not table.is_const:
-        return False
-    leaf = main_leaf(table)
-    shape = leaf.layout.canonical if leaf is not None and leaf.whole else ()
-    return len(shape) == 2 and all(_takes_rows(reader, shape[0]) for reader in table.consumers)
-
-
-def _takes_rows(op: Op, n_rows: int) -> bool:
-    """Whether an operator splits a table into its rows, or takes one of them. A loop hands a table on as it is."""
-    if (op.domain, op.op_type) == ("onnx_ghn", "Join"):
-        return True
-    if op.attr("axis", 0) not in (0, -2):
-        return False
-    if op.op_type == "Split":
-        return len(op.outputs) == n_rows
-    given = op.input(1)
-    index = ints_of(given) if op.op_type == "Gather" and given is not None and given.is_const else None
-    return index is not None and len(index) == 1
 
 
 def _table(ctx: BuildContext, op: Op, constant: Tensor) -> list[frozenset[int]]:
