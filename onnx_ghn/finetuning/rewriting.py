@@ -247,7 +247,7 @@ def _training_operators(
             for attribute in set(node.attributes) - {"epsilon", "momentum"}:
                 del node.attributes[attribute]
             momentum = node.attributes.get("momentum")
-            free = all(wanted(name) for name in names) and not _is_frozen(node, stored_name, parameters)
+            free = all(wanted(name) and not parameters[name].frozen for name in names)
             if free and (momentum is None or momentum.as_float() < 1):
                 norms.moving[names] = None
                 continue
@@ -266,15 +266,6 @@ def _refuse_training_form(node: ir.Node) -> None:
             f"node {name!r} is a BatchNormalization in its training form: it normalises by the statistics of each "
             "batch, and an answer depends on the other images; export the model for inference (net.eval())"
         )
-
-
-def _is_frozen(node: ir.Node, stored_name: dict[str, str], parameters: dict[str, Parameter]) -> bool:
-    """A batch norm of a layer that the exported model did not train: its scale and shift say so.
-
-    The statistics themselves are marked in any layer, since no gradient trains them.
-    """
-    affine = [stored_name.get((value.name or "") if value is not None else "", "") for value in node.inputs[1:_MEAN]]
-    return all(parameters[name].frozen for name in affine if name)
 
 
 def check_operators(model: ir.Model, supported: Callable[[str, str, int], bool]) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,7 @@ from onnx_ghn.graph.flat import FlatGraph, Op
 from onnx_ghn.graph.flatten import flatten
 from onnx_ghn.graph.handlers.normalisation import decomposed_norm
 from onnx_ghn.graph.ledger import complete, reached_tensors
-from onnx_ghn.graph.model import ComputationGraph, Node, Parameter, Primitive, Role, RunningNorm
+from onnx_ghn.graph.model import ComputationGraph, Node, Primitive, Role
 from onnx_ghn.graph.neighbours import is_hard_gate, is_self_gated
 from onnx_ghn.graph.patterns import find_norms
 from onnx_ghn.graph.primitives import Handler, handler_table
@@ -99,7 +99,7 @@ def read_graph(model: ir.Model, stored: dict[str, StoredTensor], rules: str) -> 
             _read(ctx, table)
             alive = _alive(ctx)
         complete(ctx, stored, known, reached)
-        return _prune(ctx, alive, reached), flat
+        return _with_statistics(_prune(ctx, alive, reached), known.traced), flat
 
 
 @contextlib.contextmanager
@@ -202,7 +202,7 @@ def _prune(ctx: BuildContext, alive: Collection[int], reached: Collection[str]) 
     return ComputationGraph(
         nodes=tuple(nodes),
         edges=np.array(edges, dtype=np.int64).reshape(-1, 2),
-        parameters=_with_statistics(ctx.parameter_list(), ctx.norms),
+        parameters=ctx.parameter_list(),
         name=ctx.flat.name,
         norms=tuple(ctx.norms),
         uncertain=tuple(ctx.uncertain),
@@ -210,21 +210,26 @@ def _prune(ctx: BuildContext, alive: Collection[int], reached: Collection[str]) 
     )
 
 
-def _with_statistics(parameters: Sequence[Parameter], norms: Sequence[RunningNorm]) -> tuple[Parameter, ...]:
-    """The parameters, of which running statistics are frozen where their norm is: its scale and its shift say so.
+def _with_statistics(graph: ComputationGraph, traced: Collection[str]) -> ComputationGraph:
+    """The graph, in which running statistics are frozen where their norm is: its scale and its shift say so.
 
-    Statistics are marked in any layer of a framework, since no gradient trains them.
+    Statistics are marked in any layer of a framework, since no gradient trains them. So are the ones and zeros that an
+    exporter writes for a norm without scale and shift, which say nothing of its layer.
+
+    Args:
+        traced: names of the tensors that hold weights of the framework's model; none where the file does not say.
     """
-    frozen = {parameter.name for parameter in parameters if parameter.frozen}
+    frozen = {parameter.name for parameter in graph.parameters if parameter.frozen}
     kept: set[str] = set()
-    for norm in norms:
-        learned = [name for name in (norm.scale, norm.shift) if name]
+    for norm in graph.norms:
+        learned = [name for name in (norm.scale, norm.shift) if name and (not traced or name in traced)]
         if learned and frozen.issuperset(learned):
             kept |= {norm.mean, norm.variance}
-    return tuple(
+    parameters = tuple(
         dataclasses.replace(p, frozen=p.name in kept, kept=()) if p.role is Role.statistic and p.frozen else p
-        for p in parameters
+        for p in graph.parameters
     )
+    return dataclasses.replace(graph, parameters=parameters)
 
 
 def _mean_before_head(nodes: list[Node], edges: list[tuple[int, int]]) -> list[Node]:

@@ -29,12 +29,15 @@ class Provenance:
         made: stored names of those that are no parameters, each with a reason for people.
         zeros: those of `made` that are zeros from which the computation starts: a state, an accumulator.
         repeated: for stored tensors with elements of parameters that another place of the file holds, too, how many.
+        traced: stored names of those that our exporters found in the framework's model, be they trained or not; none
+            where there is no trace.
     """
 
     learned: frozenset[str] = frozenset()
     made: Mapping[str, str] = dataclasses.field(default_factory=dict)
     zeros: frozenset[str] = frozenset()
     repeated: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    traced: frozenset[str] = frozenset()
 
 
 def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapping[str, Ranges]) -> Provenance:
@@ -57,7 +60,8 @@ def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapp
     zeros = {name for name, tensor in stored.items() if name not in learned and _is_start(tensor, stored)}
     made.update(dict.fromkeys(zeros, "zeros that the computation starts from"))
     learned -= made.keys()
-    return Provenance(frozenset(learned), made, frozenset(zeros), repeated_elements(model, stored, learned, made))
+    repeated = repeated_elements(model, stored, learned, made)
+    return Provenance(frozenset(learned), made, frozenset(zeros), repeated, frozenset(traced))
 
 
 def _traced(model: ir.Model, stored: Mapping[str, StoredTensor]) -> set[str]:

@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from colour_data import draw_colours
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 from tuning_models import SIDE, keras_like_file, tensors_of, torch_file, torch_net, without_values
 
 pytest.importorskip("onnx2fx", reason="onnx2fx is not installed: pip install 'onnx-ghn[finetune]'")
@@ -27,7 +28,9 @@ from onnx_ghn.errors import (
     OptionError,
     RuntimeFailure,
 )
+from onnx_ghn.exporters import pytorch
 from onnx_ghn.finetuning import FinetuneOptions, Finetuning, finetune
+from onnx_ghn.finetuning.rewriting import rewrite_for_training
 from onnx_ghn.vision import load_dataset, train_stream
 
 PLAIN: dict[str, Any] = {"batch_size": 12, "lr": 0.05, "wd": 0.01, "grad_clip": 1e9, "augment": False, "seed": 3}
@@ -133,6 +136,14 @@ def test_what_the_exporter_marked_as_frozen_stays(colours: Path, net_file: Path,
     assert same == {*layer, "norm2.running_mean", "norm2.running_var"}
     kept = (old["head.weight"] == new["head.weight"]).ravel()
     assert kept.tolist() == [*[True] * 6, *[False] * 4, *[True] * 2, *[False] * 6]
+
+
+def test_statistics_of_a_norm_without_scale_and_shift_move(tmp_path: Path) -> None:
+    """Our exporter marks the ones and zeros that torch writes for it, and says nothing of its layer by that."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False), nn.Flatten(), nn.Linear(4 * 36, 3))
+    pytorch.export(net, tmp_path / "net.onnx", torch.zeros(2, 3, 8, 8))
+    assert rewrite_for_training(str(tmp_path / "net.onnx")).moved == ("1.running_mean", "1.running_var")
 
 
 def stored_everywhere(path: Path) -> Path:

@@ -464,3 +464,18 @@ def test_statistics_of_a_trained_norm_are_measured_although_they_are_marked(tmp_
     before = net.old_norm.running_var.clone()
     pytorch.initialize(net, torch.zeros(2, 3, 9, 9), policy="all")
     assert not torch.allclose(net.old_norm.running_var, before)
+
+
+def test_a_norm_without_scale_and_shift_is_not_frozen(tmp_path: Path) -> None:
+    """The ones and zeros that torch writes for it are marked, as no gradient trains them: it is measured."""
+    from onnx_ghn.exporters import pytorch
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, affine=False), nn.Flatten(), nn.Linear(8 * 49, 5))
+    x = torch.randn(16, 3, 9, 9, generator=torch.Generator().manual_seed(1))
+    np.save(tmp_path / "x.npy", x.numpy())
+    pytorch.initialize(net, x[:2], policy="all", calibrate=tmp_path / "x.npy")
+    with torch.no_grad():
+        behind = net[0](x)
+    torch.testing.assert_close(net[1].running_mean, behind.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(net[1].running_var, behind.var((0, 2, 3), unbiased=False), rtol=1e-3, atol=1e-4)
