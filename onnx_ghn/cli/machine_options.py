@@ -29,7 +29,10 @@ class OnMachine(Settings):
         "Measure what operators cost on this machine at each of --threads, and keep it; after a cut, this goes on.",
     )
     seconds: float | None = setting(
-        None, "How long to measure at each of --threads (default: 120).", above=0, below=math.inf
+        None,
+        "How long to measure at each of --threads, with what earlier runs have measured (default: 120).",
+        above=0,
+        below=math.inf,
     )
     anew: bool = setting(False, "Forget what was measured on this machine before.")
     on: Literal["this-machine"] | None = setting(
@@ -87,7 +90,7 @@ class OnMachine(Settings):
         from onnx_ghn.properties import calibrate_machine
 
         found = []
-        for threads in self.threads or (len(available_cores()),):
+        for threads in dict.fromkeys(self.threads) or (len(available_cores()),):
             what = f"calibrating this machine, {threads} thread{'' if threads == 1 else 's'}"
             with bar(what, round(self.seconds or _SECONDS)) as shown:
                 calibration = calibrate_machine(
@@ -100,16 +103,23 @@ class OnMachine(Settings):
             found.append(calibration.to_dict())
         return found
 
+    @property
+    def is_asked(self) -> bool:
+        """The options ask for this machine, rather than that there is a calibration of it."""
+        return self.is_alone or self.calibrate_machine or bool(self.threads or self.batch or self.shapes or self.size)
+
     def reports(self, model: str) -> list[MachineReport]:
         """What is predicted at each number of threads: nothing, unless it was asked for or something is calibrated."""
         from onnx_ghn.properties.machine.where_calibrated import is_calibrated
 
-        asked = self.is_alone or self.calibrate_machine or bool(self.threads or self.batch or self.shapes or self.size)
+        asked = self.is_asked
         if not asked and not is_calibrated():
             return []
         from onnx_ghn.properties import calibrated_threads, predict_on_machine
 
-        threads = self.threads or tuple([] if self.calibration else calibrated_threads(self.provider))
+        threads = tuple(dict.fromkeys(self.threads)) or tuple(
+            [] if self.calibration else calibrated_threads(self.provider)
+        )
         if not threads and not asked:
             return []
         shapes = {name: several[0] for name, several in shapes_by_input(model, self.shapes).items()}

@@ -41,13 +41,12 @@ def print_machine(model: str, reports: Sequence[MachineReport]) -> None:
     print_table(out, table)
     first = reports[0]
     shapes = ", ".join(f"{name} {'×'.join(map(str, shape)) or 'scalar'}" for name, shape in first.inputs.items())
-    out.print(
-        f"{printable(model)}: {first.n_nodes:,} operators as onnxruntime runs them; {printable(shapes)}",
-        highlight=False,
-    )
-    total = sum(kind.ms for kind in first.kinds) or 1.0
-    told = ", ".join(f"{kind.kind} × {kind.count} {kind.ms / total:.0%}" for kind in first.kinds[:_N_KINDS])
-    out.print(f"where the time goes: {printable(told)}".replace("%", " %"), style="dim", highlight=False)
+    operators = f"{first.n_nodes:,} operator{'' if first.n_nodes == 1 else 's'} as onnxruntime runs them"
+    out.print(f"{printable(model)}: {operators}; {printable(shapes) or 'no inputs'}", highlight=False)
+    if first.kinds:
+        total = sum(kind.ms for kind in first.kinds) or 1.0
+        told = ", ".join(f"{kind.kind} × {kind.count} {kind.ms / total:.0%}" for kind in first.kinds[:_N_KINDS])
+        out.print(f"where the time goes: {printable(told)}".replace("%", " %"), style="dim", highlight=False)
     for report in reports:
         _print_trust(report)
 

@@ -13,7 +13,7 @@ from onnx_ghn.cli.commands import Command, checked
 from onnx_ghn.cli.light_imports import import_onnx_ir
 from onnx_ghn.cli.machine_options import OnMachine
 from onnx_ghn.cli.terminal import console, say, spinner
-from onnx_ghn.errors import GraphError, printable
+from onnx_ghn.errors import GraphError, OnnxGhnError, printable
 from onnx_ghn.json_types import Json
 from onnx_ghn.settings import setting
 
@@ -47,10 +47,10 @@ def properties(
             return
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'.")
-    here = machine.reports(model)
+    here, no_machine = _on_machine(model, machine)
     found, reason = (None, None) if machine.is_alone else _from_graph(model, predictor, bool(here))
     if as_json:
-        _print_json(model, found, reason, here)
+        _print_json(model, found, {"no_accuracy": reason, "no_machine": no_machine}, here)
         return
     if found is not None:
         _print(model, found)
@@ -60,6 +60,18 @@ def properties(
         print_machine(model, here)
     if reason is not None:
         say(f"accuracy is not predicted: {reason}")
+    if no_machine is not None:
+        say(f"latency and memory on this machine are not predicted: {no_machine}")
+
+
+def _on_machine(model: str, machine: OnMachine) -> tuple[list[MachineReport], str | None]:
+    """What this machine's calibration tells; else why not, where nothing has asked for it. Raises OnnxGhnError."""
+    try:
+        return machine.reports(model), None
+    except OnnxGhnError as error:
+        if machine.is_asked:
+            raise
+        return [], str(error)
 
 
 def _from_graph(model: str, predictor: str | None, is_optional: bool) -> tuple[PropertyReport | None, str | None]:
@@ -75,12 +87,13 @@ def _from_graph(model: str, predictor: str | None, is_optional: bool) -> tuple[P
         return None, str(error)
 
 
-def _print_json(model: str, found: PropertyReport | None, reason: str | None, here: list[MachineReport]) -> None:
+def _print_json(
+    model: str, found: PropertyReport | None, reasons: dict[str, str | None], here: list[MachineReport]
+) -> None:
     told: Json = {"model": model}
     if found is not None:
         told |= {**found.to_dict(), "measured": found.report.get("measured")}
-    if reason is not None:
-        told["no_accuracy"] = reason
+    told |= {name: reason for name, reason in reasons.items() if reason is not None}
     if here:
         told["on_machine"] = [one.to_dict() for one in here]
     click.echo(json.dumps(told, indent=2, allow_nan=False))

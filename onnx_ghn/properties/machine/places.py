@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["calibrations_folder"]
+__all__ = ["FITTED", "calibrations_folder"]
+
+FITTED = "calibration.safetensors"  # in the folder of each
 
 
 def calibrations_folder() -> Path:
@@ -14,4 +16,5 @@ def calibrations_folder() -> Path:
     if told:
         return Path(told) / "machines"
     home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(home) if home else Path.home() / ".cache") / "onnx-ghn" / "machines"
+    # `Path.home` fails for a user of a container who has no home; a folder named ~ is not there then.
+    return Path(home or os.path.join(os.path.expanduser("~"), ".cache")) / "onnx-ghn" / "machines"

@@ -23,9 +23,9 @@ from onnx_ghn.profiling.specs import ModelSpec, model_spec
 from onnx_ghn.properties.machine.calibrated import Calibration
 from onnx_ghn.properties.machine.features import kind_and_sizes
 from onnx_ghn.properties.machine.identity import Identity, identity_here
-from onnx_ghn.properties.machine.places import calibrations_folder
+from onnx_ghn.properties.machine.places import FITTED, calibrations_folder
 from onnx_ghn.properties.machine.running import RunGraph, read_graph, write_graph
-from onnx_ghn.properties.machine.storage import FITTED, load_calibration
+from onnx_ghn.properties.machine.storage import load_calibration
 
 __all__ = ["KindShare", "MachineReport", "MachineValue", "calibrated_threads", "predict_on_machine", "run_graph"]
 
@@ -58,7 +58,7 @@ class MachineReport:
     """What is predicted of a model.
 
     Attributes:
-        latency: milliseconds, the median of runs; None where there is neither a calibration nor an estimate.
+        latency: milliseconds, the median of runs.
         peak_memory: bytes of a process that runs the model, as `profile` measures it; None without a calibration.
         identity: of this machine.
         calibrated: of the machine that the calibration is of; None: the latency is the roofline's estimate.
@@ -140,7 +140,7 @@ def predict_on_machine(
 
     Args:
         source: a model file, of any kind.
-        threads: within an operator; all cores unless told.
+        threads: within an operator; unless told, those of the given calibration, else all cores.
         provider: an execution provider of onnxruntime, such as cpu.
         batch, shapes, sizes: of the inputs, by input and by symbol, as `profile` takes them.
         calibration: the folder of one, or a loaded one; this machine's unless told.
@@ -149,15 +149,16 @@ def predict_on_machine(
         ModelReadError, OptionError, RuntimeFailure: a model that cannot be read, fed or loaded.
         CheckpointError: a calibration that is damaged, or is not there.
     """
+    given = _given(calibration)
     point = Point(
         batch=batch,
-        threads=threads or len(available_cores()),
+        threads=threads or (len(available_cores()) if given is None else given.identity.threads),
         provider=provider_name(provider),
         sizes=tuple((sizes or {}).items()),
     )
     settings = Settings(shapes=dict(shapes or {}))
     identity = identity_here(point.provider, point.threads)
-    found = calibration if isinstance(calibration, Calibration) else _found(calibration, identity)
+    found = given or _own(identity)
     spec = model_spec(source, allow_absent=True)
     if found is None:
         return _estimated(spec, point, settings, identity)
@@ -199,13 +200,18 @@ def _declare(proto: object, inputs: Mapping[str, tuple[str, tuple[int, ...]]]) -
     rewriting.set_input_shapes(proto, {name: np.broadcast_to(one, shape) for name, (_, shape) in inputs.items()})  # type: ignore[arg-type]
 
 
-def _found(given: str | os.PathLike[str] | None, identity: Identity) -> Calibration | None:
-    """A calibration that is named, or this machine's. Raises CheckpointError: the named one is not there."""
-    if given is not None:
-        path = Path(given)
-        if not path.exists():
-            raise CheckpointError(f"{path}: no such calibration; name a folder that `--calibrate-machine` has written")
-        return load_calibration(path)
+def _given(calibration: str | os.PathLike[str] | Calibration | None) -> Calibration | None:
+    """A calibration that is named. Raises CheckpointError: it is not there."""
+    if calibration is None or isinstance(calibration, Calibration):
+        return calibration
+    path = Path(calibration)
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such calibration; name a folder that `--calibrate-machine` has written")
+    return load_calibration(path)
+
+
+def _own(identity: Identity) -> Calibration | None:
+    """This machine's calibration, if there is one."""
     folder = calibrations_folder() / identity.folder_name
     return load_calibration(folder) if (folder / FITTED).is_file() else None
 

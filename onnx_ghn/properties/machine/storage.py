@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,13 +21,15 @@ from onnx_ghn.onnx_io.transaction import write_file
 from onnx_ghn.properties.machine.calibrated import Calibration
 from onnx_ghn.properties.machine.costs import Costs
 from onnx_ghn.properties.machine.identity import Identity
-from onnx_ghn.properties.machine.memory import MemoryCosts
+from onnx_ghn.properties.machine.measured import Measured
+from onnx_ghn.properties.machine.memory import PARTS, MemoryCosts, MemoryMeasured
+from onnx_ghn.properties.machine.places import FITTED
 from onnx_ghn.properties.machine.regression import Smooth
 from onnx_ghn.reading import read_regular
 
-__all__ = ["FITTED", "ProbeLog", "load_calibration", "probe_log", "save_calibration"]
+__all__ = ["ProbeLog", "load_calibration", "probe_log", "save_calibration"]
 
-FITTED, _PROBES = "calibration.safetensors", "probes.jsonl"
+_PROBES = "probes.jsonl"
 _MOST_BYTES = 2**28
 _ARRAYS = ("mean", "scale", "line", "lengths", "points", "dual", "left_out")
 
@@ -82,11 +85,28 @@ def _whole_lines(data: bytes) -> tuple[list[Json], int]:
             told = json.loads(line)
         except ValueError:
             break
-        if not isinstance(told, dict):
+        if not _is_measurement(told):
             break
         found.append(told)
         n_whole += len(line)
     return found, n_whole
+
+
+def _is_measurement(told: object) -> bool:
+    """Whether a line is one that a calibration wrote: the time it took, and a probe, a session or why there is none."""
+    if not isinstance(told, dict):
+        return False
+    try:
+        numbers = [float(told["seconds"])]
+        if "probe" in told:
+            probe = Measured.from_dict(told["probe"])
+            numbers += [probe.run_us, *(number for _, sizes, us in probe.nodes for number in (*sizes, us))]
+        elif "memory" in told:
+            memory = MemoryMeasured(**told["memory"])
+            numbers += [memory.baseline_bytes, memory.peak_bytes, *(memory.parts[name] for name in PARTS)]
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return False
+    return all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
 
 
 def save_calibration(calibration: Calibration, folder: Path) -> Path:
@@ -162,6 +182,8 @@ def _assembled(record: Json, tensors: dict[str, Array]) -> Calibration:
     smooths = {}
     for name, (noise, variance) in record["numbers"].items():
         arrays: dict[str, Any] = {key: tensors[f"{name}/{key}"] for key in _ARRAYS}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError(f"arrays of {name} hold what is not finite")
         d = len(arrays["mean"])
         if arrays["points"].shape[1:] != (d,) or arrays["line"].shape != (1 + d,) or arrays["lengths"].shape != (d,):
             raise ValueError(f"arrays of {name} do not belong together")

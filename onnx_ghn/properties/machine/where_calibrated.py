@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from onnx_ghn.properties.machine.places import calibrations_folder
+from onnx_ghn.properties.machine.places import FITTED, calibrations_folder
 
 if TYPE_CHECKING:
     from onnx_ghn.properties.machine.prediction import MachineReport
@@ -15,8 +15,10 @@ __all__ = ["is_calibrated", "predict_where_calibrated"]
 
 def is_calibrated() -> bool:
     """Whether anything is calibrated, of whichever machine; onnxruntime is not imported for less."""
-    folder = calibrations_folder()
-    return folder.is_dir() and any(folder.iterdir())
+    try:
+        return any(calibrations_folder().glob(f"*/{FITTED}"))
+    except OSError:  # of a folder that this user may not read, as where the home is another user's
+        return False
 
 
 def predict_where_calibrated(source: str | os.PathLike[str]) -> list[MachineReport]:

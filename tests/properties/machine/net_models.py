@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["embedding_and_product", "of_values", "sequence", "two_layers"]
+__all__ = ["embedding_and_product", "nothing", "of_values", "sequence", "two_layers"]
 
 
 def _model(nodes: list, inputs: list, outputs: list, stored: list) -> bytes:
@@ -52,6 +52,12 @@ def of_values() -> bytes:
         [helper.make_tensor_value_info("y", TensorProto.INT64, (2, None))],
         [],
     )
+
+
+def nothing() -> bytes:
+    """Gives what it is given."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, (4, 64))
+    return _model([], [x], [x], [])
 
 
 def sequence() -> bytes:

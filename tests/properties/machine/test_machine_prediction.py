@@ -17,6 +17,7 @@ from onnx_ghn.properties import calibrated_threads, predict_on_machine
 from onnx_ghn.properties.machine.calibrated import Calibration
 from onnx_ghn.properties.machine.places import calibrations_folder
 from onnx_ghn.properties.machine.storage import save_calibration
+from onnx_ghn.properties.machine.where_calibrated import is_calibrated
 
 
 @pytest.fixture
@@ -153,6 +154,64 @@ def test_what_the_graph_predictor_cannot_take_is_predicted_all_the_same(tmp_path
 def test_an_uncalibrated_machine_is_left_out(layers: Path) -> None:
     model = Path(__file__).resolve().parents[3] / "data" / "examples" / "resnet18_cifar10.onnx"
     assert "on_machine" not in json.loads(command("properties", model, "--json").out)
+
+
+def test_a_model_that_onnxruntime_cannot_load_keeps_its_accuracies(layers: Path, cache: Calibration) -> None:
+    """Or a calibration that cannot be read: what the graph alone tells does not depend on either."""
+    model = Path(__file__).resolve().parents[3] / "data" / "examples" / "resnet18_cifar10.onnx"
+    next(calibrations_folder().rglob("*.safetensors")).write_bytes(b"damaged")
+    outcome = command("properties", model)
+    assert outcome.code == 0, outcome.err
+    assert "noisy accuracy" in outcome.out
+    assert "latency and memory on this machine are not predicted: " in outcome.err
+    told = json.loads(command("properties", model, "--json").out)
+    assert "accuracy" in told["properties"]
+    assert "not a readable calibration" in told["no_machine"]
+    asked = command("properties", model, "--on", "this-machine", "--threads", "1")
+    assert asked.code == 1
+    assert "not a readable calibration" in asked.lines[0]
+
+
+def test_a_given_calibration_tells_the_number_of_threads(layers: Path, calibration: Calibration) -> None:
+    identity = dataclasses.replace(calibration.identity, threads=3)
+    given = dataclasses.replace(calibration, identity=identity)
+    assert predict_on_machine(layers, calibration=given).identity.threads == 3
+
+
+def test_a_number_of_threads_is_told_once(layers: Path, cache: Calibration) -> None:
+    outcome = command("properties", layers, "--on", "this-machine", "--threads", "1,1", "--json")
+    assert len(json.loads(outcome.out)["on_machine"]) == 1
+
+
+def test_a_model_without_operators_says_nothing_of_where_the_time_goes(tmp_path: Path, cache: Calibration) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(net_models.nothing())
+    outcome = command("properties", path, "--on", "this-machine", "--threads", "1")
+    assert outcome.code == 0, outcome.err
+    assert "0 operators" in outcome.out
+    assert "where the time goes" not in outcome.out
+
+
+@pytest.mark.parametrize("fault", ["no home", "unreadable", "a cut calibration"])
+def test_nothing_is_calibrated_where_no_folder_can_be(fault: str, tmp_path: Path, monkeypatch) -> None:
+    """A user of a container may have no home, or another user's."""
+    if fault == "no home":
+        for name in ("ONNX_GHN_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    else:
+        monkeypatch.setenv("ONNX_GHN_CACHE", str(tmp_path))
+        (tmp_path / "machines" / "one").mkdir(parents=True)
+        (tmp_path / "machines" / "one" / "probes.jsonl").write_text("")
+    if fault == "unreadable":
+
+        def refuse(*given: object, **options: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "iterdir", refuse)
+        monkeypatch.setattr(Path, "is_dir", refuse)
+        monkeypatch.setattr(Path, "glob", refuse)
+    assert not is_calibrated()
 
 
 def test_calibrating_says_what_there_is(monkeypatch: pytest.MonkeyPatch, calibration: Calibration) -> None:

@@ -11,7 +11,8 @@ from synthetic_machine import lines, network
 
 from onnx_ghn.errors import CheckpointError
 from onnx_ghn.properties.machine.calibrated import Calibration
-from onnx_ghn.properties.machine.storage import FITTED, load_calibration, probe_log, save_calibration
+from onnx_ghn.properties.machine.places import FITTED
+from onnx_ghn.properties.machine.storage import load_calibration, probe_log, save_calibration
 
 
 def test_a_loaded_calibration_predicts_the_same(calibration: Calibration, tmp_path: Path) -> None:
@@ -31,10 +32,25 @@ def test_an_older_one_is_replaced_whole(calibration: Calibration, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == [FITTED]
 
 
-@pytest.mark.parametrize("cut", ["half a line", "no end of line", "no JSON", "no object"])
+_NOT_OURS = {
+    "no time": '{"failed": "x"}\n',
+    "no number of seconds": '{"seconds": NaN, "failed": "x"}\n',
+    "half a probe": '{"probe": {"number": 1}, "seconds": 1.0}\n',
+    "half a session": '{"memory": {"parts": {}}, "seconds": 1.0}\n',
+    "a session without its parts": '{"memory": {"parts": {}, "baseline_bytes": 1, "peak_bytes": 2}, "seconds": 1.0}\n',
+}
+
+
+@pytest.mark.parametrize("cut", ["half a line", "no end of line", "no JSON", "no object", *_NOT_OURS])
 def test_lines_that_a_cut_has_left_are_forgotten(cut: str, tmp_path: Path) -> None:
     whole = "".join(json.dumps(line) + "\n" for line in lines(3))
-    last = {"half a line": '{"pro', "no end of line": '{"seconds": 1}', "no JSON": "}{\n", "no object": "[1]\n"}[cut]
+    last = {
+        **_NOT_OURS,
+        "half a line": '{"pro',
+        "no end of line": '{"seconds": 1}',
+        "no JSON": "}{\n",
+        "no object": "[1]\n",
+    }[cut]
     (tmp_path / "probes.jsonl").write_text(whole + last)
     with probe_log(tmp_path) as log:
         assert log.lines == lines(3)
@@ -60,7 +76,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "cut", "without record", "other arrays"])
+@pytest.mark.parametrize("damage", ["empty", "text", "cut", "without record", "other arrays", "not finite"])
 def test_damaged_calibrations_are_refused_in_one_line(damage: str, calibration: Calibration, tmp_path: Path) -> None:
     from safetensors.numpy import load, save
 
@@ -69,8 +85,11 @@ def test_damaged_calibrations_are_refused_in_one_line(damage: str, calibration: 
     tensors = load(data)
     record = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
     tensors["any/line"] = tensors["any/line"][:1] if damage == "other arrays" else tensors["any/line"]
+    if damage == "not finite":
+        tensors["any/line"] = np.full_like(tensors["any/line"], np.nan)
     path.write_bytes(
         {
+            "not finite": save(tensors, record),
             "empty": b"",
             "text": b"not a calibration",
             "cut": data[: len(data) // 2],
