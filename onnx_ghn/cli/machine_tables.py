@@ -11,8 +11,10 @@ from onnx_ghn.cli.tables import new_table
 from onnx_ghn.cli.terminal import console
 from onnx_ghn.errors import printable
 from onnx_ghn.json_types import Json
+from onnx_ghn.profiling.providers import short_name
 
 if TYPE_CHECKING:
+    from onnx_ghn.properties.machine.identity import Identity
     from onnx_ghn.properties.machine.prediction import MachineReport, MachineValue
 
 __all__ = ["print_calibration", "print_machine"]
@@ -59,12 +61,19 @@ def _add_row(table: object, name: str, one: MachineValue, unit: float, unit_name
     table.add_row(name, f"{figure(one.value / unit)} {unit_name}", interval, meaning)
 
 
+def _how_to_calibrate(identity: Identity) -> str:
+    """The command that measures this machine, at the number of threads and by the provider of a prediction."""
+    provider = short_name(identity.provider)
+    told = "" if provider == "cpu" else f" --provider {provider}"
+    return f"`onnx-ghn properties --calibrate-machine --threads {identity.threads}{told}`"
+
+
 def _print_trust(report: MachineReport) -> None:
     out = console()
     if report.calibrated is None:
         out.print(
-            "not calibrated: the roofline's estimate, which is often off by half; run `onnx-ghn properties "
-            f"--calibrate-machine --threads {report.identity.threads}`",
+            "not calibrated: the roofline's estimate, which is often off by half; run "
+            f"{_how_to_calibrate(report.identity)}",
             style="yellow",
             highlight=False,
         )
@@ -72,7 +81,7 @@ def _print_trust(report: MachineReport) -> None:
     if report.is_off:
         out.print(
             f"calibrated on {printable(report.calibrated.label)}, and this is {printable(report.identity.label)}: take "
-            "the figures for guesses, or run `onnx-ghn properties --calibrate-machine`",
+            f"the figures for guesses, or run {_how_to_calibrate(report.identity)}",
             style="yellow",
             highlight=False,
         )

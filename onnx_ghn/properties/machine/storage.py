@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -37,15 +38,19 @@ _ARRAYS = ("mean", "scale", "line", "lengths", "points", "dual", "left_out")
 class ProbeLog:
     """Lines of measured probes; a line that a cut has left in the middle is measured again."""
 
-    def __init__(self, file: Any, lines: Sequence[Json]) -> None:
-        self._file = file
+    def __init__(self, file: Any, lines: Sequence[Json], path: Path) -> None:
+        self._file, self._path = file, path
         self.lines = list(lines)
 
     def add(self, line: Json) -> None:
-        """Keep a line, on the disk before this returns."""
-        self._file.write((json.dumps(line) + "\n").encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Keep a line, on the disk before this returns. Raises CheckpointError: the disk is full."""
+        try:
+            data = (json.dumps(line) + "\n").encode()
+            if self._file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise _not_written(self._path, error) from error
         self.lines.append(line)
 
 
@@ -59,11 +64,9 @@ def probe_log(folder: Path, anew: bool = False) -> Iterator[ProbeLog]:
     path = folder / _PROBES
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+b")  # noqa: SIM115 - closed below, with its lock
+        file = open(path, "a+b", buffering=0)  # noqa: SIM115 - closed below, with its lock
     except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be written ({error.strerror}); set ONNX_GHN_CACHE to another folder"
-        ) from error
+        raise _not_written(path, error) from error
     with file:
         if try_lock(file.fileno()) is False:
             raise CheckpointError(f"{path}: another process calibrates this machine; wait until it has done so")
@@ -71,7 +74,11 @@ def probe_log(folder: Path, anew: bool = False) -> Iterator[ProbeLog]:
         lines, n_whole = _whole_lines(b"" if anew else file.read())
         file.truncate(n_whole)
         file.seek(0, os.SEEK_END)
-        yield ProbeLog(file, lines)
+        yield ProbeLog(file, lines, path)
+
+
+def _not_written(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"{path}: cannot be written ({error.strerror}); set ONNX_GHN_CACHE to another folder")
 
 
 def _whole_lines(data: bytes) -> tuple[list[Json], int]:

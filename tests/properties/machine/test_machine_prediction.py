@@ -131,7 +131,7 @@ def test_the_command_says_that_another_machine_is_another(
     assert outcome.code == 0, outcome.err
     plain = " ".join(outcome.out.split())
     assert "calibrated on Another Processor 9000" in plain
-    assert "run `onnx-ghn properties --calibrate-machine`" in plain
+    assert "run `onnx-ghn properties --calibrate-machine --threads 1`" in plain
 
 
 def test_a_calibrated_machine_adds_its_figures_to_the_others(cache: Calibration) -> None:

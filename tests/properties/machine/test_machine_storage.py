@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -68,6 +69,15 @@ def test_anew_forgets(tmp_path: Path) -> None:
 def test_two_calibrations_at_once_are_refused(tmp_path: Path) -> None:
     with probe_log(tmp_path), pytest.raises(CheckpointError, match="another process calibrates"), probe_log(tmp_path):
         pass
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with probe_log(tmp_path) as log, pytest.raises(CheckpointError, match="cannot be written \\(No space left"):
+        log.add({"seconds": 1.0})
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
