@@ -25,6 +25,11 @@ class Site:
     path: str  # "" for the main graph and for functions, else "<node name>/<attribute>", joined when nested
 
     @property
+    def is_main(self) -> bool:
+        """Whether it is the main graph, be it of this model or of a copy."""
+        return self.function is None and not self.path
+
+    @property
     def function_name(self) -> str:
         """`<domain>::<function>`, with its overload if any; "" outside functions."""
         if self.function is None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.prediction.authors import holds_weights
 from onnx_ghn.prediction.calibration import arithmetic_norms, left_statistics
-from onnx_ghn.prediction.filling import as_standard, tensors_of
+from onnx_ghn.prediction.filling import tensors_of
 from onnx_ghn.prediction.options import PredictOptions
 from onnx_ghn.prediction.plan import Decision
+from onnx_ghn.prediction.scaling import scaled_to_one
 from onnx_ghn.prediction.trials import Trials
 
 if TYPE_CHECKING:
@@ -47,15 +48,22 @@ def collapse(
     opened: OpenedModel,
     graph: ComputationGraph,
     decisions: Sequence[Decision],
+    instead: Sequence[Decision],
     blocks: Mapping[int, Block],
     options: PredictOptions,
+    *,
+    unit_scales: bool = False,
 ) -> str:
     """Why the author's start is to be kept, for people; empty where it is not, or where nothing can be compared.
 
-    Nothing is changed: both sets of weights are run in copies of the model, on the first of the user's inputs.
+    Nothing is changed: both sets of weights are run in copies of the model, on the first of the user's inputs, each
+    with the factors that it would be written with.
 
     Args:
+        instead: the decisions where the author's start is kept.
         blocks: what the GHN decoded, by the index of the parameter.
+        unit_scales: whether layers are scaled to outputs of scale 1. Beside biases that stay, and in branches, a factor
+            changes what comes out by more than its scale.
 
     Raises:
         OptionError: a folder without images. RuntimeFailure: onnxruntime cannot run the model on the inputs.
@@ -66,15 +74,20 @@ def collapse(
     if not any(decision.outcome == "predicted" for decision in decisions):
         return ""
     trials = Trials(options.calibrate, options.seed, _SAMPLES, arithmetic_norms(graph), left_statistics(graph))
-    filled, start = copy_model(opened.model), copy_model(opened.model)
-    inject(filled, tensors_of(decisions, blocks, options))
-    has_weights = holds_weights([decision.parameter for decision in decisions], opened.stored)
-    if not has_weights:
-        inject(start, tensors_of([as_standard(decision) for decision in decisions], blocks, options))
-    likeness, own = (trials.run(model, likeness=True).likeness for model in (filled, start))
+
+    def likeness_of(chosen: Sequence[Decision]) -> float:
+        model = copy_model(opened.model)
+        inject(model, tensors_of(chosen, blocks, options))
+        if unit_scales:
+            scaled = scaled_to_one(trials, model, chosen, opened.stored).decisions
+            inject(model, tensors_of(scaled, blocks, options))
+        return trials.run(model, likeness=True).likeness
+
+    likeness, own = likeness_of(decisions), likeness_of(instead)
     if not is_collapse(likeness, own):
         return ""
     digits = max(3, 1 - math.floor(math.log10(1 - own)))  # as many as show that the two are apart
+    has_weights = holds_weights([decision.parameter for decision in decisions], opened.stored)
     whose = "by its own start" if has_weights else "by a standard start"
     return (
         f"on {options.calibrate} predicted weights make features before the last layer alike: their mean cosine is "

@@ -108,7 +108,9 @@ def predict(
         require_values(opened.stored.values(), filled)  # before the work that calibration is
     vetoed = ""
     if choice.name != "all" and options.has_own_inputs and not options.include and inheritance is None:
-        vetoed = collapse(opened, graph, decisions, blocks, options)
+        verdicts = [Verdict(False)] * len(graph.parameters)
+        instead = plan(graph, opened.stored, options, (), verdicts)
+        vetoed = collapse(opened, graph, decisions, instead, blocks, options, unit_scales=choice.unit_scales)
     if vetoed:
         choice = dataclasses.replace(choice, verdicts=[Verdict(False, vetoed)] * len(graph.parameters), told=vetoed)
         decisions, equal_weights = plan(graph, opened.stored, options, (), choice.verdicts), []

@@ -60,7 +60,7 @@ def scaled_to(
     """Scale what is filled, from the inputs on.
 
     Args:
-        model: which holds what is filled.
+        model: which holds what is filled: that of the decisions, or a copy.
         targets: root mean squares of the outputs by the number of the operator, see `passes.output_scales`; None: 1
             for each layer.
         close: outputs within this factor of their target stay.
@@ -74,7 +74,7 @@ def scaled_to(
     scalable = {
         maker.stored.value.name or "": maker.stored.name
         for maker in makers
-        if maker.stored.site.graph is model.graph and maker.stored.name not in tied
+        if maker.stored.site.is_main and maker.stored.name not in tied
     }
     trial = trials.run(model, CorrectScales(targets, scalable, close, most))
     factors = {scalable[name]: factor for name, factor in trial.factors.items() if factor not in (0.0, 1.0)}

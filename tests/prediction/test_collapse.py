@@ -165,6 +165,41 @@ def test_what_is_asked_for_by_name_is_predicted(case: str, samples: Path, tmp_pa
     assert prediction.coverage.count("predicted") == 6
 
 
+class Squeezed(nn.Module):
+    """Without norms, and with a bias beside which the kernel counts by its scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 5)
+        with torch.no_grad():
+            self.first.bias.uniform_(-3, 3)
+            self.second.bias.uniform_(-3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, 16, 16) -> (B, 5)."""
+        answer: Tensor = self.head(torch.relu(self.second(torch.relu(self.first(x)))).mean((2, 3)))
+        return answer
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_features_are_compared_as_the_file_will_give_them(
+    kept: bool, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where layers are scaled, with the factors of each start."""
+    from onnx_ghn.prediction import collapse, predicting
+
+    seen: list[tuple[float, float]] = []
+    monkeypatch.setattr(collapse, "is_collapse", lambda *pair: bool(seen.append(pair)) or kept)
+    monkeypatch.setattr(predicting, "collapse", collapse.collapse)
+    told = predict(exported(Squeezed(), tmp_path), tmp_path / "init.onnx", calibrate=samples).coverage
+    assert told.count("predicted") == (0 if kept else 2)
+    assert any("so that the outputs of each layer have scale 1" in note for note in told.notes)
+    trial = Trials(samples, 0, N_SAMPLES).run(read_model(tmp_path / "init.onnx"), likeness=True)
+    assert seen[0][kept] == pytest.approx(trial.likeness, abs=1e-4)
+    assert abs(seen[0][0] - seen[0][1]) > 1e-3
+
+
 def test_features_that_stay_different_are_no_reason(samples: Path, tmp_path: Path) -> None:
     prediction = predict(exported(classifier(), tmp_path), calibrate=samples)
     assert prediction.coverage.count("predicted") == 1
