@@ -110,7 +110,7 @@ class LiveKeras(LiveModel):
         return path
 
     def mend(self, path: Path) -> None:
-        """Give the values of jax2onnx's files their shapes."""
+        """Make onnx's checker and onnxruntime take jax2onnx's files."""
         if self._backend == "jax":
             mend_file(path)
 

@@ -101,7 +101,7 @@ class Trace:
         flat: FlatGraph,
         parameters: Sequence[Parameter],
         free: Mapping[str, Shape],
-        running_norms: Sequence[RunningNorm] = (),
+        running_norms: Sequence[RunningNorm],
     ) -> None:
         self.flat = flat
         self.running_norms = running_norms

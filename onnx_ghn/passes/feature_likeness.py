@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import onnx_ir as ir
 
-from onnx_ghn.passes.output_scales import linear_operators, unsquashed
+from onnx_ghn.passes.output_scales import computed_on_inputs, linear_operators, unsquashed
 from onnx_ghn.passes.results import Rewrite
 
-__all__ = ["GiveFeatureProducts", "GivenProducts"]
+__all__ = ["GiveFeatureProducts"]
 
 _PREFIX = "onnx_ghn_features"
-
-
-@dataclasses.dataclass
-class GivenProducts(Rewrite):
-    """The model, and the output that holds the products, (N, N) for N samples; empty where no layer is found."""
-
-    output: str = ""
 
 
 class GiveFeatureProducts(ir.passes.InPlacePass):
     """Lets a model give out the inner products between the features of its samples.
 
     Features are what the last layer with a weight reads on the way to the first output: from there back, whatever has
-    one input that is computed is passed.
+    one input that is computed is passed. The change is the name of the output that holds the products, (N, N) for N
+    samples; there is none where no layer is found.
     """
 
-    def call(self, model: ir.Model) -> GivenProducts:
+    def call(self, model: ir.Model) -> Rewrite:
         """Rewrite the model in place."""
         features = _features(model.graph)
         if features is None:
-            return GivenProducts(model, False)
+            return Rewrite(model, False)
         given = ir.node("Cast", [features], attributes={"to": int(ir.DataType.FLOAT)})
         flat = ir.node("Flatten", [given.outputs[0]], attributes={"axis": 1})
         transposed = ir.node("Transpose", [flat.outputs[0]], attributes={"perm": [1, 0]})
@@ -44,14 +36,14 @@ class GiveFeatureProducts(ir.passes.InPlacePass):
         output.type, output.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([None, None])
         model.graph.extend(made)
         model.graph.outputs.append(output)
-        name = output.name or ""
-        return GivenProducts(model, True, changes=(name,), output=name)
+        return Rewrite(model, True, (output.name or "",))
 
 
 def _features(graph: ir.Graph) -> ir.Value | None:
     """What the last layer reads; None where the way back to it forks, or where there is none."""
     if not graph.outputs:
         return None
+    given = computed_on_inputs(graph)
     layers = {each.node: each for each in linear_operators(graph) if each.node.op_type != "Gather"}
     value = unsquashed(graph.outputs[0])
     while (node := value.producer()) is not None:
@@ -59,7 +51,7 @@ def _features(graph: ir.Graph) -> ir.Value | None:
         computed = [
             each
             for place, each in enumerate(node.inputs)
-            if each is not None and _is_computed(each) and not (layer is not None and place == layer.place)
+            if each is not None and each in given and not (layer is not None and place == layer.place)
         ]
         if layer is not None:
             return computed[0] if computed else None
@@ -67,20 +59,3 @@ def _features(graph: ir.Graph) -> ir.Value | None:
             return None
         value = computed[0]
     return None
-
-
-def _is_computed(value: ir.Value) -> bool:
-    """Whether a value is neither stored nor computed from what is stored, such as a size, alone."""
-    pending, seen = [value], set[ir.Value]()
-    while pending:
-        each = pending.pop()
-        if each in seen:
-            continue
-        seen.add(each)
-        node = each.producer()
-        if node is None:
-            if each.is_graph_input() and not each.is_initializer():
-                return True
-        elif node.op_type not in ("Shape", "Size"):
-            pending.extend(given for given in node.inputs if given is not None)
-    return False

@@ -55,7 +55,7 @@ def stored_name(value: ir.Value) -> str:
 
 
 def drop_if_unused(value: ir.Value) -> None:
-    """Take out a statistic that nothing reads any more, with what computes it: its values may be lost."""
+    """Take out a value that nothing reads any more, with what computes it alone; a statistic's values may be lost."""
     node, graph = value.producer(), value.graph
     if value.uses() or value.is_graph_output() or value.is_graph_input() or graph is None:
         return

@@ -22,6 +22,7 @@ __all__ = [
     "Linear",
     "MeasureScales",
     "Measured",
+    "computed_on_inputs",
     "is_normalised",
     "linear_operators",
     "own_bias",
@@ -194,13 +195,13 @@ def linear_operators(graph: ir.Graph) -> Iterator[Linear]:
 
 def _unit_targets(graph: ir.Graph) -> dict[int, float]:
     """Scales of 1, by the number of the operator: of layers, see `CorrectScales`."""
-    given = _computed_on_inputs(graph)
+    given = computed_on_inputs(graph)
     linear = list(linear_operators(graph))
     tables = {each.weight for each in linear if each.node.op_type == "Gather"}
     return {each.number: 1.0 for each in linear if each.node.outputs[0] in given and each.weight not in tables}
 
 
-def _computed_on_inputs(graph: ir.Graph) -> set[ir.Value]:
+def computed_on_inputs(graph: ir.Graph) -> set[ir.Value]:
     """Values that depend on what the model is given, and not on its shape alone."""
     found = {value for value in graph.inputs if value.name not in graph.initializers}
     for node in graph:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from onnx_ghn.passes.measuring import drop_if_unused
 from onnx_ghn.passes.results import Rewrite
 
 __all__ = ["PoolWhatIsPooled"]
@@ -67,7 +68,8 @@ def _rewritten(graph: ir.Graph, node: ir.Node) -> str:
     added = node.inputs[0]
     graph.remove([behind, node], safe=True)
     made.name = name
-    _drop_unused(graph, added)
+    if added is not None:
+        drop_if_unused(added)
     return name
 
 
@@ -106,13 +108,3 @@ def _axes(node: ir.Node) -> tuple[int, ...] | None:
         constant = ir.convenience.get_const_tensor(node.inputs[1])
         return None if constant is None else tuple(int(axis) for axis in constant.numpy().reshape(-1))
     return _ints(node, "axes", ()) or None
-
-
-def _drop_unused(graph: ir.Graph, value: ir.Value | None) -> None:
-    """Remove the operators that made a value which nothing reads any more."""
-    while value is not None and not value.uses() and not value.is_graph_output():
-        producer = value.producer()
-        if producer is None or producer.op_type != "Unsqueeze":
-            return
-        value = producer.inputs[0]
-        graph.remove(producer, safe=True)

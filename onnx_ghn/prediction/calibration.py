@@ -15,13 +15,15 @@ import numpy as np
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.graph import ComputationGraph, Role
+from onnx_ghn.prediction.options import PredictOptions
+from onnx_ghn.prediction.trials import Trials
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from onnx_ghn.passes.arithmetic_statistics import ArithmeticNorm
 
-__all__ = ["arithmetic_norms", "left_statistics", "n_statistics", "out_of_reach", "set_statistics"]
+__all__ = ["moving_statistics", "n_statistics", "out_of_reach", "set_statistics", "trials_of"]
 
 
 def n_statistics(graph: ComputationGraph) -> int:
@@ -29,20 +31,40 @@ def n_statistics(graph: ComputationGraph) -> int:
     return len(_measurable(graph))
 
 
+def moving_statistics(graph: ComputationGraph) -> set[str]:
+    """Names of the running statistics that go with the weights: not of frozen norms, nor inherited ones."""
+    return {
+        parameter.name for parameter in graph.parameters if parameter.role is Role.statistic and not parameter.frozen
+    }
+
+
+def trials_of(graph: ComputationGraph, options: PredictOptions, batch: int) -> Trials:
+    """Runs of the model that a graph was read from, on the inputs of the options.
+
+    Statistics that stay as they are normalise there, as they do in inference mode.
+
+    Args:
+        batch: how many samples to take where the model lets us choose.
+    """
+    left = {parameter.name for parameter in graph.parameters if parameter.role is Role.statistic and parameter.frozen}
+    return Trials(options.calibrate, options.seed, batch, _arithmetic_norms(graph, left), left)
+
+
 def _measurable(graph: ComputationGraph) -> set[str]:
-    found = [parameter for parameter in graph.parameters if parameter.role is Role.statistic and not parameter.frozen]
+    moving = moving_statistics(graph)
     out_of_reach = {name for norm in graph.norms if norm.obstacle for name in (norm.mean, norm.variance)}
     written = {name for norm in graph.norms if norm.axis is not None for name in (norm.mean, norm.variance)}
     return {
         parameter.name
-        for parameter in found
-        if (parameter.op == "BatchNormalization" or parameter.name in written) and parameter.name not in out_of_reach
+        for parameter in graph.parameters
+        if parameter.name in moving
+        and (parameter.op == "BatchNormalization" or parameter.name in written)
+        and parameter.name not in out_of_reach
     }
 
 
-def arithmetic_norms(graph: ComputationGraph) -> list[ArithmeticNorm]:
-    """The norms that a run has to find in the arithmetic of the model."""
-    left = left_statistics(graph)
+def _arithmetic_norms(graph: ComputationGraph, left: set[str]) -> list[ArithmeticNorm]:
+    """The norms that a run has to find in the arithmetic of the model, but for those whose statistics are left."""
     from onnx_ghn.passes.arithmetic_statistics import ArithmeticNorm
 
     return [
@@ -52,18 +74,9 @@ def arithmetic_norms(graph: ComputationGraph) -> list[ArithmeticNorm]:
     ]
 
 
-def left_statistics(graph: ComputationGraph) -> set[str]:
-    """Names of the running statistics that stay as they are: of frozen norms, and inherited ones.
-
-    A run normalises by them, as the model does in inference mode.
-    """
-    return {parameter.name for parameter in graph.parameters if parameter.role is Role.statistic and parameter.frozen}
-
-
 def out_of_reach(graph: ComputationGraph) -> list[str]:
     """Notes on the running statistics that no run can measure."""
-    statistics = {p.name for p in graph.parameters if p.role is Role.statistic and not p.frozen}
-    unmeasured = statistics - _measurable(graph)
+    unmeasured = moving_statistics(graph) - _measurable(graph)
     reasons = {
         name: norm.obstacle for norm in graph.norms if norm.obstacle for name in (norm.mean, norm.variance) if name
     }

@@ -6,24 +6,26 @@ was measured by `benchmarks/collapse.py` on the networks of the race.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.prediction.authors import holds_weights
-from onnx_ghn.prediction.calibration import arithmetic_norms, left_statistics
+from onnx_ghn.prediction.calibration import trials_of
+from onnx_ghn.prediction.choosing import Choice
 from onnx_ghn.prediction.filling import tensors_of
 from onnx_ghn.prediction.options import PredictOptions
-from onnx_ghn.prediction.plan import Decision
+from onnx_ghn.prediction.plan import Decision, plan
+from onnx_ghn.prediction.policy import Verdict
 from onnx_ghn.prediction.scaling import scaled_to_one
-from onnx_ghn.prediction.trials import Trials
 
 if TYPE_CHECKING:
     from onnx_ghn.ghn import Block
     from onnx_ghn.passes import OpenedModel
 
-__all__ = ["LEAST_DIFFERENCE", "collapse", "is_collapse"]
+__all__ = ["LEAST_DIFFERENCE", "guarded", "is_collapse"]
 
 #: What is to be left of 1 - cosine between the features of different inputs, as a share of that of the author's start.
 LEAST_DIFFERENCE = 0.6
@@ -44,7 +46,39 @@ def is_collapse(likeness: float, own: float) -> bool:
     return 1 - own > _LEAST_MEASURED and 1 - likeness < LEAST_DIFFERENCE * (1 - own)
 
 
-def collapse(
+def guarded(
+    opened: OpenedModel,
+    graph: ComputationGraph,
+    choice: Choice,
+    decisions: list[Decision],
+    blocks: Mapping[int, Block],
+    options: PredictOptions,
+) -> tuple[Choice, list[Decision]]:
+    """A choice and its decisions; where features collapse by them, those that keep the author's start.
+
+    Only what a policy chose is looked at, and only where the user gives inputs. What is asked for by its name stays.
+
+    Args:
+        blocks: what the GHN decoded, by the index of the parameter.
+
+    Raises:
+        OptionError: a folder without images. RuntimeFailure: onnxruntime cannot run the model on the inputs.
+    """
+    is_chosen = choice.name != "all" and not options.include
+    if not (is_chosen and options.has_own_inputs and any(each.outcome == "predicted" for each in decisions)):
+        return choice, decisions
+
+    def kept(why: str) -> Choice:
+        return dataclasses.replace(choice, verdicts=[Verdict(False, why)] * len(graph.parameters), told=why)
+
+    instead = plan(graph, opened.stored, options, (), kept("").verdicts)
+    told = _collapse(opened, graph, decisions, instead, blocks, options, unit_scales=choice.unit_scales)
+    if not told:
+        return choice, decisions
+    return kept(told), plan(graph, opened.stored, options, (), kept(told).verdicts)
+
+
+def _collapse(
     opened: OpenedModel,
     graph: ComputationGraph,
     decisions: Sequence[Decision],
@@ -52,7 +86,7 @@ def collapse(
     blocks: Mapping[int, Block],
     options: PredictOptions,
     *,
-    unit_scales: bool = False,
+    unit_scales: bool,
 ) -> str:
     """Why the author's start is to be kept, for people; empty where it is not, or where nothing can be compared.
 
@@ -64,16 +98,11 @@ def collapse(
         blocks: what the GHN decoded, by the index of the parameter.
         unit_scales: whether layers are scaled to outputs of scale 1. Beside biases that stay, and in branches, a factor
             changes what comes out by more than its scale.
-
-    Raises:
-        OptionError: a folder without images. RuntimeFailure: onnxruntime cannot run the model on the inputs.
     """
     from onnx_ghn.onnx_io import inject
     from onnx_ghn.onnx_io.copying import copy_model
 
-    if not any(decision.outcome == "predicted" for decision in decisions):
-        return ""
-    trials = Trials(options.calibrate, options.seed, _SAMPLES, arithmetic_norms(graph), left_statistics(graph))
+    trials = trials_of(graph, options, _SAMPLES)
 
     def likeness_of(chosen: Sequence[Decision]) -> float:
         model = copy_model(opened.model)

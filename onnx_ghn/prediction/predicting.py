@@ -12,14 +12,14 @@ from onnx_ghn.garbage import no_garbage_collection
 from onnx_ghn.graph import ComputationGraph, Role
 from onnx_ghn.graph.builder import read_graph
 from onnx_ghn.limits import gib, memory_bytes
+from onnx_ghn.prediction.calibration import moving_statistics
 from onnx_ghn.prediction.choosing import choose
-from onnx_ghn.prediction.collapse import collapse
+from onnx_ghn.prediction.collapse import guarded
 from onnx_ghn.prediction.copies import note_copies
 from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.prediction.origins import Origin, mark_origins
 from onnx_ghn.prediction.plan import Decision, constants_of, plan, uncertain_of
-from onnx_ghn.prediction.policy import Verdict
 from onnx_ghn.prediction.result import Prediction
 from onnx_ghn.prediction.settling import Settled, settle
 from onnx_ghn.prediction.symmetry import tell_apart
@@ -100,20 +100,13 @@ def predict(
         decisions, equal_weights = tell_apart(graph, blocks, decisions, options)
     if output is not None:
         filled = {name for decision in decisions if decision.maker is not None for name in decision.maker.names}
-        filled |= (
-            {p.name for p in graph.parameters if p.role is Role.statistic and not p.frozen}
-            if options.calibrates
-            else set()
-        )
+        filled |= moving_statistics(graph) if options.calibrates else set()
         require_values(opened.stored.values(), filled)  # before the work that calibration is
-    vetoed = ""
-    if choice.name != "all" and options.has_own_inputs and not options.include and inheritance is None:
-        verdicts = [Verdict(False)] * len(graph.parameters)
-        instead = plan(graph, opened.stored, options, (), verdicts)
-        vetoed = collapse(opened, graph, decisions, instead, blocks, options, unit_scales=choice.unit_scales)
-    if vetoed:
-        choice = dataclasses.replace(choice, verdicts=[Verdict(False, vetoed)] * len(graph.parameters), told=vetoed)
-        decisions, equal_weights = plan(graph, opened.stored, options, (), choice.verdicts), []
+    has_collapsed = False
+    if inheritance is None:
+        chosen = choice
+        choice, decisions = guarded(opened, graph, chosen, decisions, blocks, options)
+        has_collapsed = choice is not chosen
     to_measure, settling = graph, options
     if inheritance is not None:
         # Inherited weights have the scales that training gave them, and statistics that go with them.
@@ -121,8 +114,8 @@ def predict(
         to_measure = inheriting.unmeasured(graph, inherited)
         settling = dataclasses.replace(options, correct_scales=False)
     unit_scales = choice.unit_scales and inheritance is None
-    if vetoed and not unit_scales and all(decision.maker is None for decision in decisions):
-        settled = Settled({})  # nothing changes
+    if has_collapsed and not unit_scales and all(decision.maker is None for decision in decisions):
+        settled = Settled({})  # nothing changes, and the inputs were of use
     else:
         settled = settle(opened, to_measure, decisions, blocks, settling, unit_scales=unit_scales)
     copies = note_copies(decisions, blocks, options)
@@ -135,7 +128,7 @@ def predict(
         *opened.notes,
         *lost,
         *told,
-        *equal_weights,
+        *([] if has_collapsed else equal_weights),
         *copies,
         *settled.notes,
     ]

@@ -18,13 +18,7 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OnnxGhnError
 from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.prediction.authors import holds_weights
-from onnx_ghn.prediction.calibration import (
-    arithmetic_norms,
-    left_statistics,
-    n_statistics,
-    out_of_reach,
-    set_statistics,
-)
+from onnx_ghn.prediction.calibration import n_statistics, out_of_reach, set_statistics, trials_of
 from onnx_ghn.prediction.calibration_inputs import check_source
 from onnx_ghn.prediction.fallback import Distribution, standard_distribution
 from onnx_ghn.prediction.filling import as_standard, tensors_of
@@ -113,7 +107,7 @@ def settle(
             inject(model, tensors)
         return Settled(tensors, (f"{doubt}: nothing was run",) if doubt else tuple(told))
     batch = _STATISTICS_BATCH if n_statistics(graph) else _SCALE_BATCH
-    trials = Trials(options.calibrate, options.seed, batch, arithmetic_norms(graph), left_statistics(graph))
+    trials = trials_of(graph, options, batch)
     notes = out_of_reach(graph)
     if not options.correct_scales and not n_statistics(graph):
         inject(model, tensors, opened.stored)
@@ -163,7 +157,7 @@ def _set_to_one(
     inject(opened.model, tensors_of(decisions, blocks, options), opened.stored)
     # Drawn inputs give scales alone, where the model has no batch norms; the user's are all looked at.
     batch = _STATISTICS_BATCH if options.has_own_inputs or n_statistics(graph) else _SCALE_BATCH
-    trials = Trials(options.calibrate, options.seed, batch, arithmetic_norms(graph), left_statistics(graph))
+    trials = trials_of(graph, options, batch)
     scaled = scaled_to_one(trials, opened.model, decisions, opened.stored)
     tensors = tensors_of(scaled.decisions, blocks, options)
     inject(opened.model, tensors)

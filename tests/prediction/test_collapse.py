@@ -187,11 +187,10 @@ def test_features_are_compared_as_the_file_will_give_them(
     kept: bool, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where layers are scaled, with the factors of each start."""
-    from onnx_ghn.prediction import collapse, predicting
+    from onnx_ghn.prediction import collapse
 
     seen: list[tuple[float, float]] = []
     monkeypatch.setattr(collapse, "is_collapse", lambda *pair: bool(seen.append(pair)) or kept)
-    monkeypatch.setattr(predicting, "collapse", collapse.collapse)
     told = predict(exported(Squeezed(), tmp_path), tmp_path / "init.onnx", calibrate=samples).coverage
     assert told.count("predicted") == (0 if kept else 2)
     assert any("so that the outputs of each layer have scale 1" in note for note in told.notes)
