@@ -14,7 +14,7 @@ from onnx_ghn.profiling.settings import Point, Settings
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["CPU", "add_provider", "check_options", "named_device", "provider_name", "short_name"]
+__all__ = ["CPU", "add_provider", "check_available", "check_options", "named_device", "provider_name", "short_name"]
 
 CPU = "CPUExecutionProvider"
 #: Providers that take a number of a device; others have options of their own for it.
@@ -81,6 +81,19 @@ def check_options(settings: Settings, providers: Sequence[str]) -> None:
             raise OptionError(f"`provider_option` {name}.{key}: {name} is not measured; `provider` has {used}")
 
 
+def check_available(provider: str) -> None:
+    """Refuse a provider that the installed onnxruntime was built without. Raises RuntimeFailure."""
+    import onnxruntime
+
+    available: list[str] = onnxruntime.get_available_providers()
+    if provider not in available:
+        names = ", ".join(entry.removesuffix("ExecutionProvider") for entry in available)
+        raise RuntimeFailure(
+            f"provider {provider} is not in this build of onnxruntime {onnxruntime.__version__}, which has "
+            f"{names}; install one that has it"
+        )
+
+
 def add_provider(
     options: onnxruntime.SessionOptions, point: Point, settings: Settings, failures: Callable[[str], Any]
 ) -> list[tuple[str, dict[str, str]]] | None:
@@ -92,12 +105,9 @@ def add_provider(
     Raises:
         RuntimeFailure: no provider of that name, no device of that number, or a library that is no plugin.
     """
-    import onnxruntime
-
     told = {
         key: value for name, key, value in settings.provider_option if short_name(name) == short_name(point.provider)
     }
-    available: list[str] = onnxruntime.get_available_providers()
     if settings.provider_libraries:
         devices = _plugin_devices(settings, point, failures)
         if devices:
@@ -109,12 +119,7 @@ def add_provider(
             with failures(f"provider {point.provider} cannot be used"):
                 options.add_provider_for_devices(chosen, told)
             return None
-    if point.provider not in available:
-        names = ", ".join(entry.removesuffix("ExecutionProvider") for entry in available)
-        raise RuntimeFailure(
-            f"provider {point.provider} is not in this build of onnxruntime {onnxruntime.__version__}, which has "
-            f"{names}; install one that has it"
-        )
+    check_available(point.provider)
     if point.device is not None:
         told.setdefault("device_id", str(point.device))
     return [(point.provider, told), *([] if point.provider == CPU else [(CPU, {})])]

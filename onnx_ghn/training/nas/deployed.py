@@ -20,7 +20,7 @@ from onnx_ghn.json_types import Json
 from onnx_ghn.profiling.machine import system_info
 from onnx_ghn.profiling.pairs import time_pair
 from onnx_ghn.profiling.processes import run_job
-from onnx_ghn.profiling.providers import named_device
+from onnx_ghn.profiling.providers import check_available, named_device
 from onnx_ghn.profiling.settings import Point
 from onnx_ghn.profiling.settings import Settings as Measuring
 from onnx_ghn.profiling.specs import model_spec
@@ -66,8 +66,13 @@ class Measured:
 
 
 def check_deployed(deployed: Deployed) -> Point:
-    """The point that is measured. Raises OptionError: no such provider. RuntimeFailure: no onnxruntime."""
+    """The point that is measured.
+
+    Raises:
+        OptionError: onnxruntime knows no such provider. RuntimeFailure: no onnxruntime, or one without that provider.
+    """
     provider, device = named_device(deployed.provider, Measuring())
+    check_available(provider)
     return Point(batch=1, threads=deployed.threads, provider=provider, device=device)
 
 
