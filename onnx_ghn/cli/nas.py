@@ -75,12 +75,12 @@ def nas(
 
         fetch_dataset(trained.dataset, trained.data_dir)  # once, before workers read it
     space = space_of(config)
-    folder = new_folder(output, force)
-    with bar("predicting properties", config.count) as advance:
-        found = _searched(config, space, folder, jobs, advance)
     measured = None
-    if deployed.latency_below is not None:
-        found, measured = _measured(config, deployed, trained.random, found, folder, picture)
+    with new_folder(output, force) as folder:
+        with bar("predicting properties", config.count) as advance:
+            found = _searched(config, space, folder, jobs, advance)
+        if deployed.latency_below is not None:
+            found, measured = _measured(config, deployed, trained.random, found, folder, picture)
     with bar("exporting", len(found.best)) as advance:
         write_results(folder, config, found, picture=picture, told=advance)
     compared = None

@@ -22,6 +22,7 @@ from onnx_ghn.parallel import Jobs
 from onnx_ghn.properties import load_predictor
 from onnx_ghn.properties.features import n_decoded
 from onnx_ghn.properties.macs import architecture_macs
+from onnx_ghn.training.nas.output import new_folder
 from onnx_ghn.training.nas.search import Candidates, Space, check_names, explore, front, ranked, within
 
 N = 80
@@ -182,9 +183,26 @@ def test_without_matplotlib_the_picture_says_what_to_install(
 
 
 def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
-    from onnx_ghn.training.nas.output import new_folder
-
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ModelWriteError, match="exists already"):
-        new_folder(str(tmp_path), force=False)
-    assert new_folder(str(tmp_path), force=True) == tmp_path
+    with pytest.raises(ModelWriteError, match="exists already"), new_folder(str(tmp_path), force=False):
+        pass
+    with new_folder(str(tmp_path), force=True) as folder:
+        assert folder == tmp_path
+
+
+def test_a_search_that_keeps_nothing_leaves_no_folder(saved: str, tmp_path: Path) -> None:
+    """Of those that it made: a folder that was there stays, and so does one in which something is kept."""
+    (tmp_path / "mine").mkdir()
+    for folder in ("mine", "mine/new/nas"):
+        with pytest.raises(SystemExit):
+            main(["nas", "-n", "4", "--predictor", saved, "--max-params", "1", "-o", str(tmp_path / folder)])
+        assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+
+    def stopped() -> None:
+        with new_folder(str(tmp_path / "kept"), force=False) as folder:
+            (folder / "state.jsonl").write_text("{}")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert (tmp_path / "kept" / "state.jsonl").exists()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from onnx_ghn.deepnets1m.export import export_network
@@ -42,16 +43,30 @@ def as_csv(found: list[Json]) -> str:
     return text.getvalue()
 
 
-def new_folder(folder: str, force: bool) -> Path:
-    """A folder for results; one with something in it is refused without `force`. Raises ModelWriteError."""
+@contextlib.contextmanager
+def new_folder(folder: str, force: bool) -> Iterator[Path]:
+    """A folder for results; one with something in it is refused without `force`.
+
+    Where the work within fails before it has kept anything, the folders that were made for it are removed.
+
+    Raises:
+        ModelWriteError: it is refused, or cannot be made.
+    """
     path = Path(folder)
     try:
+        made = [one for one in (path, *path.parents) if not one.exists()]
         if path.exists() and (not path.is_dir() or any(path.iterdir())) and not force:
             raise ModelWriteError(f"{path}: exists already; add to it with `force` or name another folder")
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelWriteError(f"{path}: cannot be made ({error.strerror}); name another folder") from error
-    return path
+    try:
+        yield path
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first that is not empty stays, and with it those around it
+            for one in made:
+                one.rmdir()
+        raise
 
 
 def write_results(
