@@ -21,6 +21,7 @@ from onnx_ghn.profiling.machine import system_info
 from onnx_ghn.profiling.pairs import time_pair
 from onnx_ghn.profiling.processes import run_job
 from onnx_ghn.profiling.providers import check_available, named_device
+from onnx_ghn.profiling.report import Ratio
 from onnx_ghn.profiling.settings import Point
 from onnx_ghn.profiling.settings import Settings as Measuring
 from onnx_ghn.profiling.specs import model_spec
@@ -189,7 +190,7 @@ class _Clock:
     ) -> None:
         self.failures: list[str] = []
         self._space, self._point, self._state, self._scratch, self._told = space, point, state, scratch, told
-        self._settings = Measuring(seconds=deployed.measured_seconds, operators=False, timeout_s=_TIMEOUT_S * 10)
+        self._settings = Measuring(seconds=deployed.measured_seconds, operators=False)
         self._ratio_of = ratio_of
         self._reference = 0
         self._level_ms = self._spread = 0.0
@@ -248,14 +249,18 @@ class _Clock:
 
 def _ratio(path: str, reference: str, point: Point, settings: Measuring) -> Json:
     """Slow networks are measured for longer, where the time was too short for enough runs of both."""
-    specs = tuple(model_spec(file).inputs for file in (path, reference))
+    files = path, reference
+    specs = tuple(model_spec(file).inputs for file in files)
+
+    def timed(seconds: float) -> Ratio:
+        given = files, specs, point, dataclasses.replace(settings, seconds=seconds)
+        return run_job(time_pair, given, _TIMEOUT_S + 4 * seconds)
+
     seconds = settings.seconds or 0.0
-    found = run_job(time_pair, ((path, reference), specs, point, settings), _TIMEOUT_S + 4 * seconds)
-    if found.n_pairs < _LEAST_PAIRS:
-        longer = dataclasses.replace(
-            settings, seconds=max(min(seconds * _LEAST_PAIRS / found.n_pairs, _LONGEST_S), seconds)
-        )
-        found = run_job(time_pair, ((path, reference), specs, point, longer), _TIMEOUT_S + 4 * _LONGEST_S)
+    found = timed(seconds)
+    enough_s = min(seconds * _LEAST_PAIRS / found.n_pairs, _LONGEST_S)
+    if enough_s > seconds:
+        found = timed(enough_s)
     kept = ("ratio", "low", "high", "n_pairs", "model_p50_ms", "against_p50_ms")
     return {key: getattr(found, key) for key in kept}
 
