@@ -242,9 +242,11 @@ class _Clock:
         path = self._scratch / f"{self._space.name(index)}.onnx"
         if not path.exists():
             export_network(self._space.architecture(index), path)
-        yield str(path)
-        if index != self._reference:
-            path.unlink(missing_ok=True)
+        try:
+            yield str(path)
+        finally:
+            if index != self._reference:
+                path.unlink(missing_ok=True)
 
 
 def _ratio(path: str, reference: str, point: Point, settings: Measuring) -> Json:
