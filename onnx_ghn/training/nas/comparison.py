@@ -11,7 +11,7 @@ from onnx_ghn.parallel import Jobs, in_order
 from onnx_ghn.progress import Bar, no_bar
 from onnx_ghn.training.nas.output import rows
 from onnx_ghn.training.nas.search import SearchResult, joined, random_ones
-from onnx_ghn.training.nas.settings import SearchConfig, evolution_settings
+from onnx_ghn.training.nas.settings import SearchConfig, ranking_settings
 from onnx_ghn.training.properties.ground_truth import train_briefly
 from onnx_ghn.training.properties.settings import Brief
 from onnx_ghn.training.results import ResultsFile
@@ -51,11 +51,10 @@ def compare(
         raise OptionError(f"`compare` {n}: only {len(best)} of the best are fast enough; choose fewer, or allow more")
     n_ahead = min(config.top, len(found.good)) if measured else n
     chosen = joined(best, random_ones(found, n_ahead, n_random, config.seed, "compare"))
-    settings = {"split": config.split, "file": config.file, "seed": config.seed, "by": config.by}
-    settings |= evolution_settings(config)
+    settings = ranking_settings(config) | dataclasses.asdict(brief)
     entries = rows(chosen, found.space)
     figures = ("top1", "noisy_top1")
-    with ResultsFile(folder / "compared.jsonl", settings | dataclasses.asdict(brief), figures) as results:
+    with ResultsFile(folder / "compared.jsonl", settings, figures) as results:
         todo = [i for i, entry in enumerate(entries) if entry["name"] not in results.records]
         tasks = [(found.space.architecture(int(chosen.indices[i])), brief, data_dir) for i in todo]
         with bar("training", len(entries), len(entries) - len(todo)) as advance:

@@ -27,7 +27,7 @@ from onnx_ghn.profiling.settings import Settings as Measuring
 from onnx_ghn.profiling.specs import model_spec
 from onnx_ghn.scratch import scratch_folder
 from onnx_ghn.training.nas.search import Candidates, SearchResult, Space, intervals, is_better_larger, random_ones
-from onnx_ghn.training.nas.settings import Deployed, SearchConfig, evolution_settings
+from onnx_ghn.training.nas.settings import Deployed, SearchConfig, ranking_settings
 from onnx_ghn.training.results import ResultsFile
 
 __all__ = ["LATENCIES", "Measured", "check_deployed", "measure"]
@@ -108,14 +108,8 @@ def measure(
     point = check_deployed(deployed)
     randoms = random_ones(found, min(config.top, len(found.good)), n_random, config.seed, "latency_below")
     system = system_info()
-    settings: Json = {"split": config.split, "file": config.file, "seed": config.seed, "by": config.by}
-    settings |= {
-        "method": config.method,
-        **evolution_settings(config),
-        "channels": found.space.channels,
-        "provider": deployed.provider,
-    }
-    settings |= {"threads": deployed.threads, "seconds": deployed.measured_seconds}
+    settings = ranking_settings(config) | {"method": config.method, "channels": found.space.channels}
+    settings |= {"provider": deployed.provider, "threads": deployed.threads, "seconds": deployed.measured_seconds}
     settings |= {key: system[key] for key in ("processor", "cores", "onnxruntime")}
     with ResultsFile(folder / LATENCIES, settings, _FIGURES) as state, scratch_folder() as scratch:
         clock = _Clock(found.space, point, deployed, state, Path(scratch), told, ratio_of or _ratio)

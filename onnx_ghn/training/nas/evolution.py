@@ -25,7 +25,6 @@ from onnx_ghn.deepnets1m.records import Record
 from onnx_ghn.deepnets1m.sampling_stream import JOB_SIZE, counted
 from onnx_ghn.errors import OptionError
 from onnx_ghn.installing import require
-from onnx_ghn.json_types import Json
 from onnx_ghn.onnx_io import write_file
 from onnx_ghn.parallel import Jobs, in_order
 from onnx_ghn.training.nas.nsga import nsga2, tell
@@ -40,7 +39,7 @@ from onnx_ghn.training.nas.search import (
     ranked,
     within,
 )
-from onnx_ghn.training.nas.settings import SearchConfig, evolution_settings
+from onnx_ghn.training.nas.settings import SearchConfig, ranking_settings
 from onnx_ghn.training.nas.variation import crossed, mutated
 from onnx_ghn.training.results import ResultsFile
 
@@ -82,8 +81,7 @@ def evolve(
     """
     check_evolution()
     began = time.perf_counter()
-    settings: Json = {"split": space.split, "seed": space.seed, "file": space.file, "channels": space.channels}
-    settings |= {"chunk": _CHUNK, "by": config.by, **evolution_settings(config)}
+    settings = ranking_settings(config) | {"channels": space.channels, "chunk": _CHUNK}
     with ResultsFile(folder / _STATE, settings, COUNTS) as state:
         found = _Evolution(config, space, state, jobs or Jobs(), told).run()
     lines = [header_line(space.split, space.seed), *(record_line(record) for record, _ in found)]

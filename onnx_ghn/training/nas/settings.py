@@ -12,7 +12,7 @@ from onnx_ghn.settings import Settings, made, setting
 from onnx_ghn.training.nets.settings import SPLITS, NetSettings
 from onnx_ghn.training.settings import ImageData
 
-__all__ = ["Cost", "Deployed", "Method", "SearchConfig", "Trained", "evolution_settings", "published_protocol"]
+__all__ = ["Cost", "Deployed", "Method", "SearchConfig", "Trained", "published_protocol", "ranking_settings"]
 
 #: How networks to predict come up.
 Method = Literal["ranking", "evolution"]
@@ -105,14 +105,13 @@ class Trained(ImageData):
     dataset: str = setting("cifar10", "Data set of --train and --compare.", "-d")
 
 
-def evolution_settings(config: SearchConfig) -> Json:
-    """What the names of evolved networks depend on, beside the space; empty for a ranking."""
-    if config.method == "ranking":
-        return {}
-    limits = {f"most_{name}": limit for name, limit in config.limits().items()}
-    return {
-        "predictor": config.predictor, "population": config.population, "against": config.against, **limits,
-    }  # fmt: skip
+def ranking_settings(config: SearchConfig) -> Json:
+    """What the names and the order of a search's networks depend on, apart from their width; kept beside results."""
+    found: Json = {"split": config.split, "file": config.file, "seed": config.seed, "by": config.by}
+    if config.method == "evolution":
+        found |= {"predictor": config.predictor, "population": config.population, "against": config.against}
+        found |= {f"most_{name}": limit for name, limit in config.limits().items()}
+    return found
 
 
 def published_protocol(config: SearchConfig, trained: Trained, index: int, channels: int) -> NetSettings:
