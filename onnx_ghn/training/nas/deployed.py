@@ -127,8 +127,7 @@ def measure(
         )
     groups = {"best": kept, "random": randoms.indices.tolist(), "slow": slow}
     rows = _rows(config, found, groups, records)
-    chosen = found.good[np.array([int(np.flatnonzero(found.good.indices == index)[0]) for index in kept])]
-    return Measured(chosen, rows, _front(rows, config.by), n_skipped, failures)
+    return Measured(found.good[np.isin(found.good.indices, kept)], rows, _front(rows, config.by), n_skipped, failures)
 
 
 def _walk(good: Candidates, clock: _Clock, top: int, limit_ms: float, most: int) -> tuple[list[int], list[int], int]:

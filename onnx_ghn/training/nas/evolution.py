@@ -34,10 +34,8 @@ from onnx_ghn.training.nas.search import (
     SearchResult,
     Space,
     described,
-    front,
     is_better_larger,
-    ranked,
-    within,
+    result_of,
 )
 from onnx_ghn.training.nas.settings import SearchConfig, ranking_settings
 from onnx_ghn.training.nas.variation import crossed, mutated
@@ -88,11 +86,7 @@ def evolve(
     write_file(folder / EVOLVED, lines, force=True, what="a file of architectures")
     evolved = dataclasses.replace(space, file=str(folder / EVOLVED), prefix="evolved")
     columns = {name: np.array([row[name] for _, row in found]) for name in found[0][1]}
-    every = Candidates(np.arange(len(found)), columns)
-    good = ranked(within(every, config.limits()), config.by)
-    edge = front(good, config.by, config.against)
-    spent_s = time.perf_counter() - began
-    return SearchResult(evolved, every, good, good[slice(config.top)], edge, spent_s, config.population)
+    return result_of(config, evolved, Candidates(np.arange(len(found)), columns), began, config.population)
 
 
 class _Evolution:

@@ -37,6 +37,7 @@ __all__ = [
     "joined",
     "random_ones",
     "ranked",
+    "result_of",
     "search",
     "space_of",
     "within",
@@ -152,9 +153,23 @@ def search(
     """
     began = time.perf_counter()
     every = explore(space, config.count, config.predictor, jobs, told=told)
+    return result_of(config, space, every, began, config.count)
+
+
+def result_of(config: SearchConfig, space: Space, every: Candidates, began: float, n_drawn: int) -> SearchResult:
+    """Keep those within the limits, rank and compare them.
+
+    Args:
+        every: all architectures, in order.
+        began: when the search did, by `time.perf_counter`, in seconds.
+        n_drawn: as `SearchResult` has it.
+
+    Raises:
+        OptionError: none keeps the limits.
+    """
     good = ranked(within(every, config.limits()), config.by)
     edge = front(good, config.by, config.against)
-    return SearchResult(space, every, good, good[slice(config.top)], edge, time.perf_counter() - began, config.count)
+    return SearchResult(space, every, good, good[slice(config.top)], edge, time.perf_counter() - began, n_drawn)
 
 
 def explore(
