@@ -147,9 +147,11 @@ class _Evolution:
             size = min(size, n - len(found))
             if size <= 0:
                 break
-            for architecture in self._space.stored(job, size):
-                one = counted(architecture, self._split)
-                found += [] if one is None else [one[0]]
+            records = self._space.stored(job, size)
+            if n_stored is not None:  # counts of a file may be another generator's; those of drawn ones are ours
+                sound = (counted(record.architecture, self._split) for record in records)
+                records = [one[0] for one in sound if one is not None]
+            found += records
         if not found:
             raise OptionError(f"`file`: {self._space.file} has no architecture of split {self._split} to begin with")
         return found

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from onnx_ghn.arrays import Array
 from onnx_ghn.deepnets1m import Architecture, symbolic_graph
 from onnx_ghn.deepnets1m.files import open_deepnets
+from onnx_ghn.deepnets1m.records import Record
 from onnx_ghn.deepnets1m.sampling_stream import JOB_SIZE, draw_job
 from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.graph.model import ComputationGraph
@@ -55,14 +56,14 @@ class Space:
     file: str | None = None
     prefix: str = ""  # of the networks' names; by default, the split
 
-    def stored(self, job: int, n: int) -> list[Architecture]:
+    def stored(self, job: int, n: int) -> list[Record]:
         """The first n of a job of 64 as they are stored or drawn. Raises OptionError: no such split, or architecture.
         DataError: a damaged file.
         """
         if self.file is None:
-            return [record.architecture for record in draw_job(self.split, self.seed, job, n)]
+            return draw_job(self.split, self.seed, job, n)
         with open_deepnets(self.file) as file:
-            return [file.record(self.split, job * JOB_SIZE + i).architecture for i in range(n)]
+            return [file.record(self.split, job * JOB_SIZE + i) for i in range(n)]
 
     def n_stored(self) -> int | None:
         """How many a file has; None where they are drawn. Raises DataError: a damaged file."""
@@ -73,7 +74,7 @@ class Space:
 
     def architectures(self, job: int, n: int) -> list[Architecture]:
         """The first n of a job of 64, at the space's width. Raises as `stored` does."""
-        return [net.replace(C=self.channels) for net in self.stored(job, n)]
+        return [record.architecture.replace(C=self.channels) for record in self.stored(job, n)]
 
     def name(self, index: int) -> str:
         """Of one of them."""
