@@ -13,13 +13,13 @@ import pytest
 from nas_predictors import plain_predictor
 
 from onnx_ghn.cli import main
-from onnx_ghn.deepnets1m import stream
+from onnx_ghn.deepnets1m import generate, stream
 from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.deepnets1m.sampler import is_wanted, split_rules
 from onnx_ghn.errors import DataError, OptionError
 from onnx_ghn.parallel import Jobs
 from onnx_ghn.training.nas.evolution import EVOLVED, evolve
-from onnx_ghn.training.nas.search import Space, explore, space_of
+from onnx_ghn.training.nas.search import Space, explore, random_ones, space_of
 from onnx_ghn.training.nas.settings import SearchConfig
 from onnx_ghn.training.nas.variation import crossed, mutated
 
@@ -126,6 +126,19 @@ def test_a_search_that_was_stopped_ends_as_one_that_was_not(saved: str, tmp_path
         assert space.channels == net.C
     with pytest.raises(DataError, match="results of other settings"):
         evolve(config_of(saved, population=10), space, cut)
+
+
+def test_a_file_with_less_than_a_population(saved: str, tmp_path: Path) -> None:
+    """Only what is in it counts as drawn: random networks to compare with may not be bred ones."""
+    pytest.importorskip("pymoo")
+    generate(SPLIT, 5, 5, tmp_path / "few.jsonl")
+    config = config_of(saved, file=str(tmp_path / "few.jsonl"), count=16)
+    found = evolve(config, space_of(config), tmp_path)
+    assert (len(found.every), found.n_drawn) == (16, 5)
+    drawn = random_ones(found, 0, 5, 0, "compare").indices
+    assert sorted(drawn.tolist()) == [0, 1, 2, 3, 4]
+    with pytest.raises(OptionError, match="5 are random ones beside the best 0"):
+        random_ones(found, 0, 6, 0, "compare")
 
 
 def test_limits_are_kept(saved: str, tmp_path: Path) -> None:

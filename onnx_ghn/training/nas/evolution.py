@@ -81,12 +81,13 @@ def evolve(
     began = time.perf_counter()
     settings = ranking_settings(config) | {"channels": space.channels, "chunk": _CHUNK}
     with ResultsFile(folder / _STATE, settings, COUNTS) as state:
-        found = _Evolution(config, space, state, jobs or Jobs(), told).run()
+        evolution = _Evolution(config, space, state, jobs or Jobs(), told)
+        found = evolution.run()
     lines = [header_line(space.split, space.seed), *(record_line(record) for record, _ in found)]
     write_file(folder / EVOLVED, lines, force=True, what="a file of architectures")
     evolved = dataclasses.replace(space, file=str(folder / EVOLVED), prefix="evolved")
     columns = {name: np.array([row[name] for _, row in found]) for name in found[0][1]}
-    return result_of(config, evolved, Candidates(np.arange(len(found)), columns), began, config.population)
+    return result_of(config, evolved, Candidates(np.arange(len(found)), columns), began, evolution.n_drawn)
 
 
 class _Evolution:
@@ -99,11 +100,13 @@ class _Evolution:
         self._records: list[Record] = []
         self._numbers: dict[str, int] = {}  # by key
         self._columns: dict[int, dict[str, float]] = {}  # of those that are evaluated, in their order
+        self.n_drawn = 0  # which come first: fewer than the population where a file has fewer, or one twice
 
     def run(self) -> list[tuple[Record, dict[str, float]]]:
         """The architectures that were evaluated, with their columns, in order."""
         config = self._config
         first = list(dict.fromkeys(map(self._add, self._first(min(config.population, config.count)))))
+        self.n_drawn = len(first)
         with contextlib.redirect_stdout(io.StringIO()):  # pymoo prints advice on how to install it
             algorithm = nsga2(first, config.population, config.seed, self)
         while len(self._columns) < config.count:
