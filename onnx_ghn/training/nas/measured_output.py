@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from onnx_ghn.json_types import Json
 from onnx_ghn.onnx_io import write_file
 from onnx_ghn.training.nas.deployed import Measured
-from onnx_ghn.training.nas.output import as_csv, label_of
+from onnx_ghn.training.nas.output import as_csv, chart, label_of
 
 __all__ = ["draw_measured", "write_measured"]
 
@@ -38,12 +37,7 @@ def write_measured(folder: Path, found: Measured, by: str, limit_ms: float, *, p
 
 def draw_measured(rows: Sequence[Json], front: Sequence[Json], by: str, limit_ms: float, path: Path) -> None:
     """The predicted property (90 % intervals) against the measured latency (95 %); SVG or PNG by the name."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({"svg.hashsalt": "onnx-ghn", "svg.fonttype": "none", "font.size": 10}):
-        figure = Figure(figsize=(7.2, 4.4), dpi=160, layout="constrained")
-        axes = figure.subplots()
+    with chart(path) as axes:
         for kind, colour, marker, label in _KINDS:
             mine = [row for row in rows if row["chosen"] == kind]
             if not mine:
@@ -59,18 +53,10 @@ def draw_measured(rows: Sequence[Json], front: Sequence[Json], by: str, limit_ms
             drawstyle="steps-post", zorder=3, label=f"Pareto front ({len(front)})",
         )  # fmt: skip
         axes.axvline(limit_ms, color="#64748b", lw=1.0, ls="--", label=f"the limit, {limit_ms:g} ms")
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:,g}")
         axes.set_xlabel("measured latency of one image, ms (95 % intervals)")
         axes.set_ylabel(f"{label_of(by)}, 90 % intervals")
         axes.set_title(f"{len(rows)} architectures on this machine", loc="left", fontsize=11)
-        axes.grid(alpha=0.25, lw=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.legend(loc="lower right", framealpha=0.95, edgecolor="none", fontsize=8)
-        metadata = {"Date": None} if path.suffix == ".svg" else None
-        picture = io.BytesIO()
-        figure.savefig(picture, format=path.suffix.removeprefix("."), metadata=metadata)
-    write_file(path, picture.getvalue(), force=True, what="a picture")
 
 
 def _arms(rows: Sequence[Json], value: str, low: str, high: str) -> list[list[float]]:

@@ -7,6 +7,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onnx_ghn.deepnets1m.export import export_network
 from onnx_ghn.errors import ModelWriteError
@@ -16,7 +17,10 @@ from onnx_ghn.properties.predictor import PROPERTIES
 from onnx_ghn.training.nas.search import Candidates, SearchResult, Space
 from onnx_ghn.training.nas.settings import SearchConfig
 
-__all__ = ["as_csv", "draw_front", "label_of", "new_folder", "rows", "write_results"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["as_csv", "chart", "draw_front", "label_of", "new_folder", "rows", "write_results"]
 
 _LABELS = {"n_params": "parameters", "n_macs": "multiply-accumulates of an image"}
 
@@ -91,17 +95,37 @@ def write_results(
         told(1)
 
 
-def draw_front(
-    everything: Candidates, chosen: Candidates, edge: Candidates, by: str, cost: str, path: Path, title: str
-) -> None:
-    """A scatter of all, the best (`chosen`) and the front (`edge`) marked; SVG or PNG by the name."""
+@contextlib.contextmanager
+def chart(path: Path) -> Iterator[Axes]:
+    """Axes to draw on, over a cost in a logarithmic scale; then the picture is written, SVG or PNG by the name.
+
+    Raises:
+        ModelWriteError: it cannot be written.
+    """
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
 
     with matplotlib.rc_context({"svg.hashsalt": "onnx-ghn", "svg.fonttype": "none", "font.size": 10}):
         figure = Figure(figsize=(7.2, 4.4), dpi=160, layout="constrained")
         axes = figure.subplots()
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.grid(alpha=0.25, lw=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        yield axes
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        picture = io.BytesIO()
+        figure.savefig(picture, format=path.suffix.removeprefix("."), metadata=metadata)
+    write_file(path, picture.getvalue(), force=True, what="a picture")
+
+
+def draw_front(
+    everything: Candidates, chosen: Candidates, edge: Candidates, by: str, cost: str, path: Path, title: str
+) -> None:
+    """A scatter of all, the best (`chosen`) and the front (`edge`) marked; SVG or PNG by the name."""
+    from matplotlib.ticker import EngFormatter
+
+    with chart(path) as axes:
         axes.scatter(
             everything.columns[cost], everything.columns[by], s=5, color="#9aa5b1", alpha=0.35, linewidths=0,
             rasterized=True, label=f"{len(everything):,} within the limits",
@@ -114,20 +138,14 @@ def draw_front(
             chosen.columns[cost], chosen.columns[by], s=46, facecolors="none", edgecolors="#1d3557", linewidths=1.3,
             zorder=3, label=f"the best {len(chosen)}",
         )  # fmt: skip
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:,g}" if cost == "latency_ms" else EngFormatter())
+        if cost != "latency_ms":
+            axes.xaxis.set_major_formatter(EngFormatter())
         axes.set_xlabel(label_of(cost))
         axes.set_ylabel(label_of(by))
         axes.set_title(title, loc="left", fontsize=11)
-        axes.grid(alpha=0.25, lw=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
         legend = axes.legend(loc="lower right", framealpha=0.95, edgecolor="none")
         if (dots := legend.legend_handles[0]) is not None:
             dots.set(alpha=1.0, sizes=[18])
-        metadata = {"Date": None} if path.suffix == ".svg" else None
-        picture = io.BytesIO()
-        figure.savefig(picture, format=path.suffix.removeprefix("."), metadata=metadata)
-    write_file(path, picture.getvalue(), force=True, what="a picture")
 
 
 def label_of(name: str) -> str:
