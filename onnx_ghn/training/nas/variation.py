@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -24,11 +25,10 @@ _SIZES = ("n_cells", "ks", "stem_type", "stem_pool", "norm", "C_mult", "fc_layer
 
 def mutated(architecture: Architecture, split: str, rng: np.random.Generator) -> Record | None:
     """One change: an operation, where it reads from, a step of both cells, or a size. None where none is allowed."""
-    changes: tuple[Callable[[Architecture, np.random.Generator], Architecture], ...]
     changes = (_operation, _operation, _state, _step, _size)  # operations are what there are most of
     for _ in range(_TRIES):
         change = changes[int(rng.integers(len(changes)))]
-        found = _allowed(lambda change=change: change(architecture, rng), split)  # type: ignore[misc]
+        found = _allowed(functools.partial(change, architecture, rng), split)
         if found is not None and found.architecture != architecture:
             return found
     return None
@@ -72,11 +72,11 @@ def _allowed(make: Callable[[], Architecture], split: str) -> Record | None:
     return None if found is None else found[0]
 
 
-def _fitted(architecture: Architecture, genotype: Genotype, sizes: dict[str, object]) -> Architecture:
+def _fitted(architecture: Architecture, genotype: Genotype, sizes: dict[str, Any]) -> Architecture:
     """With other cells and sizes, and what follows from them. Raises OptionError."""
     concats = len(genotype.normal_concat), len(genotype.reduce_concat)
     fitted = dict(sizes)
-    if int(str(sizes.get("C_mult", architecture.C_mult))) > 1 or max(concats) > 1:
+    if sizes.get("C_mult", architecture.C_mult) > 1 or max(concats) > 1:
         fitted["preproc"] = True
     if genotype.is_vit:
         fitted["glob_avg"] = True
