@@ -10,7 +10,7 @@ from pathlib import Path
 
 from onnx_ghn.profiling.report import Energy
 
-__all__ = ["EnergyMeter"]
+__all__ = ["EnergyMeter", "energy_of"]
 
 _ROOT = Path("/sys/class/powercap")
 _PACKAGE = re.compile(r"intel-rapl:\d+")  # AMD's processors have it under that name, too; deeper ones are parts of it
@@ -40,8 +40,12 @@ class EnergyMeter:
             total_uj += now - begun if now >= begun else now - begun + (_number(folder / "max_energy_range_uj") or 0)
         if not self._begun or not total_uj:
             return None
-        joules = total_uj / 1e6
-        return Energy(len(self._begun), joules, joules / wall_s, 1e3 * joules / n_runs)
+        return energy_of(len(self._begun), total_uj / 1e6, wall_s, n_runs)
+
+
+def energy_of(packages: int, joules: float, wall_s: float, n_runs: int) -> Energy:
+    """Energy in joules as the power over so many seconds, in watts, and that of a run, in millijoules."""
+    return Energy(packages, joules, joules / wall_s, 1e3 * joules / n_runs)
 
 
 def _packages(root: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from onnx_ghn.profiling.energy import energy_of
 from onnx_ghn.profiling.gpu_driver import Gpu, open_gpu
 from onnx_ghn.profiling.report import DeviceMemory, Energy
 from onnx_ghn.profiling.settings import Point
@@ -60,5 +61,4 @@ class GpuMeter:
         now = None if self._gpu is None else self._gpu.energy_mj()
         if now is None or self._begun_mj is None or now <= self._begun_mj:  # it is updated a few times a second
             return None
-        joules = (now - self._begun_mj) / 1e3
-        return Energy(1, joules, joules / wall_s, 1e3 * joules / n_runs)
+        return energy_of(1, (now - self._begun_mj) / 1e3, wall_s, n_runs)
