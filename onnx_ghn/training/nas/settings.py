@@ -40,7 +40,7 @@ class SearchConfig(Settings):
     predictor: str | None = setting(None, "Predictor to use instead of the bundled one.", metavar="FOLDER")
     by: str = setting("accuracy", "Property to rank by.")
     against: Cost = setting("latency_ms", "Cost that the Pareto front weighs against it.")
-    max_latency_ms: float | None = setting(None, "Limit on the predicted latency.")
+    max_latency_ms: float | None = setting(None, "Limit on the predicted latency, in milliseconds.")
     max_params: float | None = setting(None, "Limit on parameters.")
     max_macs: float | None = setting(None, "Limit on the multiply-accumulates of one image.")
     max_percentile: float = setting(
@@ -78,7 +78,10 @@ class Deployed(Settings):
     provider: str = setting("cpu", "Execution provider of --latency-below: cpu, cuda:1, …", metavar="NAME")
     threads: int = setting(1, "Threads within an operator, of --latency-below.", least=1)
     measured_seconds: float = setting(
-        1.0, "How long each network is measured, in turn with the first.", above=0, below=600
+        1.0,
+        "Seconds for which --latency-below measures each network, in turn with the first of the ranking.",
+        above=0,
+        below=600,
     )
     most_measured: int = setting(100, "Number of the best that --latency-below measures at most.", least=1)
 
