@@ -17,7 +17,7 @@ from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.sizing import candidate_shapes, check_shapes, described
 from onnx_ghn.profiling.specs import InputSpec
 
-__all__ = ["Array", "Feed", "Inputs", "candidate_feeds", "point_feeds", "point_inputs", "random_feed"]
+__all__ = ["Array", "Feed", "Inputs", "candidate_feeds", "point_feeds", "point_inputs", "random_feed", "shapes_of"]
 
 Feed = dict[str, Array]
 Inputs = Mapping[str, tuple[str, tuple[int, ...]]]  # by name: numpy's name of the type, and shape
@@ -121,6 +121,11 @@ def _check_drawable(specs: Sequence[InputSpec], sizes: Mapping[str, tuple[int, .
         raise OptionError(f"inputs {shapes} need {gib(needed_bytes)}, more than half of this machine's memory")
     for spec in specs:
         check_type(spec)
+
+
+def shapes_of(feed: Feed) -> dict[str, tuple[int, ...]]:
+    """Shapes of inputs, by name."""
+    return {name: array.shape for name, array in feed.items()}
 
 
 def _from_file(specs: Sequence[InputSpec], file: str) -> Feed:

@@ -13,7 +13,7 @@ from onnx_ghn.profiling import rewriting
 from onnx_ghn.profiling.bound_runs import compare_bound
 from onnx_ghn.profiling.cuda_graphs import records_graphs
 from onnx_ghn.profiling.energy import EnergyMeter
-from onnx_ghn.profiling.feeds import Feed, point_feeds
+from onnx_ghn.profiling.feeds import Feed, point_feeds, shapes_of
 from onnx_ghn.profiling.fused import FusedNode, fused_nodes, infer_shapes
 from onnx_ghn.profiling.gpu_meter import GpuMeter
 from onnx_ghn.profiling.length_runs import LengthRuns
@@ -64,7 +64,7 @@ def open_runnable(
         if changed:
             notes.append("declared shapes changed in memory: " + _listed(changed))
             proto = rewriting.load_structure(path)
-            rewriting.set_input_shapes(proto, feed)
+            rewriting.set_input_shapes(proto, shapes_of(feed))
             model = rewriting.serialized(proto, path)
         if chosen:
             notes.append("free dimensions chosen here: " + ", ".join(chosen))
@@ -183,7 +183,7 @@ def estimate_point(
     """Estimate a point without running the model: its operators and their times."""
     feed, chosen = next(iter(point_feeds(specs, point, settings)))
     original = rewriting.load_structure(path)
-    rewriting.set_input_shapes(original, feed)
+    rewriting.set_input_shapes(original, shapes_of(feed))
     rewriting.name_nodes(original)
     with scratch() as folder:
         optimized = folder / "optimized.onnx"

@@ -12,7 +12,7 @@ import numpy as np
 
 from onnx_ghn.errors import OptionError, RuntimeFailure
 from onnx_ghn.profiling import rewriting
-from onnx_ghn.profiling.feeds import Array, Feed
+from onnx_ghn.profiling.feeds import Array, Feed, shapes_of
 from onnx_ghn.profiling.measuring import open_runnable
 from onnx_ghn.profiling.own_process import pin
 from onnx_ghn.profiling.ratios import ratio_of_medians
@@ -98,7 +98,7 @@ def _exposed(
         raise RuntimeFailure(
             f"{path}: has no input {sorted(feed.keys() - names)[0]!r}; both models need the same inputs"
         )
-    rewriting.set_input_shapes(proto, feed)
+    rewriting.set_input_shapes(proto, shapes_of(feed))
     values = rewriting.expose_outputs(proto)
     data, folder = rewriting.serialized(proto, path), os.path.dirname(path) or os.curdir
     return values, timed_session(data, point, settings, folder=folder)[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.profiling import rewriting
-from onnx_ghn.profiling.feeds import Feed
+from onnx_ghn.profiling.feeds import Feed, shapes_of
 from onnx_ghn.profiling.fused import FusedNode, fused_nodes
 from onnx_ghn.profiling.sessions import one_line_failures, timed_session
 from onnx_ghn.profiling.settings import Point, Settings
@@ -44,7 +44,7 @@ def recorded_runs(
     named, renamed = rewriting.name_nodes(original), rewriting.distinguish_nodes(original)
     if named or renamed or isinstance(model, bytes):
         if isinstance(model, bytes):
-            rewriting.set_input_shapes(original, feeds[0])
+            rewriting.set_input_shapes(original, shapes_of(feeds[0]))
         model = rewriting.serialized(original, path)
     rewriting.give_back_names(renamed)
     with scratch() as folder:

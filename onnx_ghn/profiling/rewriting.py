@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import onnx
 
-from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
 
 __all__ = [
@@ -27,11 +26,11 @@ def load_structure(path: str) -> onnx.ModelProto:
     return onnx.load(path, load_external_data=False)
 
 
-def set_input_shapes(proto: onnx.ModelProto, feed: Mapping[str, Array]) -> None:
-    """Make inputs declare the shapes of these arrays. Those of other values go, as they may depend on them."""
+def set_input_shapes(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Make inputs declare these shapes. Those of other values go, as they may depend on them."""
     for value in proto.graph.input:
-        if value.name in feed:
-            for dim, size in zip(value.type.tensor_type.shape.dim, feed[value.name].shape, strict=True):
+        if value.name in shapes:
+            for dim, size in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
                 dim.dim_value = size
     del proto.graph.value_info[:]
     for value in proto.graph.output:

@@ -177,7 +177,7 @@ def run_graph(spec: ModelSpec, point: Point, settings: Settings) -> RunGraph:
     failure: RuntimeFailure | None = None
     for inputs in point_inputs(spec.inputs, point, settings):
         proto = rewriting.load_structure(spec.path)
-        _declare(proto, inputs)
+        rewriting.set_input_shapes(proto, {name: shape for name, (_, shape) in inputs.items()})
         rewriting.name_nodes(proto)
         with scratch() as room:
             where = folder
@@ -190,14 +190,6 @@ def run_graph(spec: ModelSpec, point: Point, settings: Settings) -> RunGraph:
                 failure = failure or error
     assert failure is not None  # there is one candidate at least
     raise failure
-
-
-def _declare(proto: object, inputs: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
-    import numpy as np
-
-    # A view of one element has any shape: `set_input_shapes` looks at that alone.
-    one = np.zeros(())
-    rewriting.set_input_shapes(proto, {name: np.broadcast_to(one, shape) for name, (_, shape) in inputs.items()})  # type: ignore[arg-type]
 
 
 def _given(calibration: str | os.PathLike[str] | Calibration | None) -> Calibration | None:
