@@ -11,10 +11,25 @@ import onnx_ir as ir
 from onnx_ghn.onnx_io import read_model
 from onnx_ghn.onnx_io.sites import slots
 from onnx_ghn.onnx_io.tensors import AbsentTensor, FileTensor, HeldTensor
+from onnx_ghn.profiling.rewriting import load_structure, serialized
 
-__all__ = ["zero_filled"]
+__all__ = ["completed", "zero_filled"]
 
 _ZEROS = "zeros.data"
+
+
+def completed(path: str, folder: Path) -> str:
+    """The path of a copy of a file in `folder`, which has zeros for the external data that are lost.
+
+    Raises:
+        ModelReadError: as `zero_filled` does.
+    """
+    filled = zero_filled(load_structure(path), os.path.dirname(path), folder)
+    if filled is None:  # somebody has put them back in the meantime
+        return path
+    copy = folder / os.path.basename(path)
+    copy.write_bytes(serialized(filled, path))
+    return os.fspath(copy)
 
 
 def zero_filled(proto: onnx.ModelProto, folder: str, scratch: Path) -> onnx.ModelProto | None:

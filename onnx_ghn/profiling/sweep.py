@@ -17,6 +17,7 @@ from onnx_ghn.profiling.cuda_graphs import check_graphs
 from onnx_ghn.profiling.feeds import point_inputs
 from onnx_ghn.profiling.gates import Gates, held
 from onnx_ghn.profiling.generating import measure_generation
+from onnx_ghn.profiling.lost_data import completed
 from onnx_ghn.profiling.machine import measure_machine, system_info
 from onnx_ghn.profiling.measuring import estimate_point, measure_point
 from onnx_ghn.profiling.points import groups, sweep_points
@@ -127,7 +128,7 @@ def profile(
         _check_baseline(baseline, points, model, settings, str(system["processor"]))
     with scratch_folder() as folder:
         if model.is_incomplete:  # an estimate needs shapes alone
-            specs = [dataclasses.replace(model, path=_completed(model.path, Path(folder)))]
+            specs = [dataclasses.replace(model, path=completed(model.path, Path(folder)))]
         sweep = _Sweep(specs, settings, estimate, trace, progress, os.fspath(folder))
         grouped = groups(points) if together else [[point] for point in points]
         interrupted = sweep.all(grouped, compare_outputs)
@@ -181,19 +182,6 @@ def _check_baseline(
     """Refuse a baseline of something else before anything is measured."""
     for point in points:
         baseline.check(point, point_inputs(model.inputs, point, settings), processor)
-
-
-def _completed(path: str, folder: Path) -> str:
-    """A copy of a file in `folder` with zeros for the external data that are lost."""
-    from onnx_ghn.profiling.lost_data import zero_filled
-    from onnx_ghn.profiling.rewriting import load_structure, serialized
-
-    filled = zero_filled(load_structure(path), os.path.dirname(path), folder)
-    if filled is None:  # somebody has put them back in the meantime
-        return path
-    copy = folder / os.path.basename(path)
-    copy.write_bytes(serialized(filled, path))
-    return os.fspath(copy)
 
 
 class _Sweep:

@@ -13,7 +13,7 @@ from onnx_ghn.json_types import Json
 from onnx_ghn.limits import available_cores
 from onnx_ghn.profiling import rewriting
 from onnx_ghn.profiling.feeds import point_inputs
-from onnx_ghn.profiling.lost_data import zero_filled
+from onnx_ghn.profiling.lost_data import completed
 from onnx_ghn.profiling.machine import measure_machine
 from onnx_ghn.profiling.measuring import estimate_point
 from onnx_ghn.profiling.providers import provider_name
@@ -27,7 +27,7 @@ from onnx_ghn.properties.machine.places import FITTED, calibrations_folder
 from onnx_ghn.properties.machine.running import RunGraph, read_graph, write_graph
 from onnx_ghn.properties.machine.storage import load_calibration
 
-__all__ = ["KindShare", "MachineReport", "MachineValue", "calibrated_threads", "predict_on_machine", "run_graph"]
+__all__ = ["KindShare", "MachineReport", "MachineValue", "calibrated_threads", "predict_on_machine"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,13 +160,15 @@ def predict_on_machine(
     identity = identity_here(point.provider, point.threads)
     found = given or _own(identity)
     spec = model_spec(source, allow_absent=True)
-    if found is None:
-        return _estimated(spec, point, settings, identity)
-    graph = run_graph(spec, point, settings)
-    return _predicted(graph, found, identity)
+    with scratch() as folder:
+        if spec.is_incomplete:  # sizes are needed, values are not
+            spec = dataclasses.replace(spec, path=completed(spec.path, folder))
+        if found is None:
+            return _estimated(spec, point, settings, identity)
+        return _predicted(_run_graph(spec, point, settings), found, identity)
 
 
-def run_graph(spec: ModelSpec, point: Point, settings: Settings) -> RunGraph:
+def _run_graph(spec: ModelSpec, point: Point, settings: Settings) -> RunGraph:
     """The graph that onnxruntime would run of a file, at the shapes of a point.
 
     Raises:
@@ -180,11 +182,8 @@ def run_graph(spec: ModelSpec, point: Point, settings: Settings) -> RunGraph:
         rewriting.set_input_shapes(proto, {name: shape for name, (_, shape) in inputs.items()})
         rewriting.name_nodes(proto)
         with scratch() as room:
-            where = folder
-            if (filled := zero_filled(proto, folder, room)) is not None:
-                proto, where = filled, os.fspath(room)
             try:
-                write_graph(rewriting.serialized(proto, spec.path), point, where, room / "optimized.onnx", settings)
+                write_graph(rewriting.serialized(proto, spec.path), point, folder, room / "optimized.onnx", settings)
                 return read_graph(room / "optimized.onnx", point, settings)
             except RuntimeFailure as error:
                 failure = failure or error

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import net_models
+import onnx
 import pytest
 from cli_tools import command
 from synthetic_machine import RUN_US, cost_us, three
@@ -81,17 +82,39 @@ def test_another_number_of_threads_is_off_too(layers: Path, calibration: Calibra
     assert predict_on_machine(layers, threads=2, calibration=calibration).is_off
 
 
-def test_uncalibrated_it_is_the_roofline(layers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def peaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of 1e9 operations a second, whose memory costs nothing."""
     from onnx_ghn.profiling.report import Machine
     from onnx_ghn.properties.machine import prediction
 
-    peaks = Machine("CPUExecutionProvider", 1, 1e9, 1e15, 1e15, 0.0, 0)
-    monkeypatch.setattr(prediction, "measure_machine", lambda point, settings: peaks)
+    told = Machine("CPUExecutionProvider", 1, 1e9, 1e15, 1e15, 0.0, 0)
+    monkeypatch.setattr(prediction, "measure_machine", lambda point, settings: told)
+
+
+@pytest.fixture
+def without_weights(layers: Path, tmp_path: Path) -> Path:
+    """The two layers, whose weights have lain in another file, which is lost."""
+    path = tmp_path / "without_weights.onnx"
+    onnx.save(onnx.load(layers), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    (tmp_path / "weights.bin").unlink()
+    return path
+
+
+def test_uncalibrated_it_is_the_roofline(layers: Path, peaks: None) -> None:
     report = predict_on_machine(layers, threads=1, batch=4)
     n_flops = 2 * 4 * (64 * 128 + 128 * 10) + 4 * 128
     assert report.latency.value == pytest.approx(n_flops / 1e9 * 1e3)
     assert report.latency.low is report.calibrated is report.peak_memory is None
     assert report.to_dict()["predicted_by"] == "roofline"
+
+
+def test_weights_that_are_lost_change_nothing(
+    layers: Path, without_weights: Path, peaks: None, calibration: Calibration
+) -> None:
+    for given in (calibration, None):
+        whole = predict_on_machine(layers, threads=1, batch=4, calibration=given).to_dict()
+        assert predict_on_machine(without_weights, threads=1, batch=4, calibration=given).to_dict() == whole
 
 
 def test_the_machines_own_calibration_is_found(layers: Path, cache: Calibration) -> None:
