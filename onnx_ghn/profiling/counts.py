@@ -16,7 +16,7 @@ from onnx_ghn.profiling.attention_counts import ATTENTION, attention_macs
 from onnx_ghn.profiling.einsum_counts import einsum_macs
 from onnx_ghn.profiling.known_operators import sums_no_products
 
-__all__ = ["flops", "macs", "moved_bytes"]
+__all__ = ["VIEWS", "flops", "macs", "moved_bytes"]
 
 Shape = tuple[int, ...]
 Attributes = Mapping[str, object]
@@ -32,7 +32,7 @@ _LINEAR_MODELS = ("LinearClassifier", "LinearRegressor", "SVMClassifier", "SVMRe
 _EXPERTS = {"MoE": (2, 4, 6), "QMoE": (2, 5, 8)}
 _RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
 #: Operators that give another view of their input: onnxruntime reuses the buffer, or moves a few numbers.
-_VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout", "Shape", "Size"})
+VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout", "Shape", "Size"})
 #: Operators that only move data.
 _MOVES = {"Transpose", "Concat", "Split", "Slice", "Gather", "GatherElements", "GatherND", "Expand", "Tile", "Pad"}
 _MOVES |= {"Constant", "ConstantOfShape", "Range", "Cast", "ReorderInput", "ReorderOutput", "DepthToSpace", "If"}
@@ -61,7 +61,7 @@ def flops(op_type: str, n_macs: int | None, inputs: Shapes, outputs: Shapes) -> 
         return None
     if n_macs:
         return 2 * n_macs
-    if op_type in _VIEWS or op_type in _MOVES:
+    if op_type in VIEWS or op_type in _MOVES:
         return 0
     sizes = [_size(shape) for shape in (*inputs[:1], *outputs[:1]) if shape is not None]
     return max(sizes) if sizes else None
@@ -71,7 +71,7 @@ def moved_bytes(
     op_type: str, inputs: Sequence[tuple[Shape | None, int]], outputs: Sequence[tuple[Shape | None, int]]
 ) -> int | None:
     """Bytes that one call has to read and write at least, from (shape, bytes of an element) of inputs and outputs."""
-    if op_type in _VIEWS:
+    if op_type in VIEWS:
         return 0
     if any(shape is None for shape, _ in (*inputs, *outputs)):
         return None

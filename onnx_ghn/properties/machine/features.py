@@ -10,16 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from onnx_ghn.properties.machine.running import RunNode, Value
+from onnx_ghn.profiling.counts import VIEWS
+from onnx_ghn.properties.machine.running import PRODUCTS, RunNode, Value
 
-__all__ = ["VIEWS", "kind_and_sizes"]
+__all__ = ["kind_and_sizes"]
 
 Sizes = tuple[float, ...]
 Described = tuple[str, Sizes]
 
-#: Operators whose output is another view of their input, or that onnxruntime answers without reading it.
-VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout", "Shape", "Size"})
-_MATMULS = frozenset({"MatMul", "FusedMatMul", "TransposeMatMul", "Gemm", "FusedGemm"})
 _PICKED = frozenset({"Concat", "Split", "Slice", "Gather", "GatherElements", "GatherND", "Pad", "Expand", "Tile"})
 _PICKED |= {"ScatterND", "ScatterElements"}
 _REDUCED = frozenset({"Softmax", "LogSoftmax", "LayerNormalization", "SkipLayerNormalization", "CumSum", "ArgMax"})
@@ -34,7 +32,7 @@ def kind_and_sizes(node: RunNode) -> Described:
     op_type = node.op_type
     if op_type in ("Conv", "FusedConv", "ConvTranspose"):
         return _convolution(node)
-    if op_type in _MATMULS:
+    if op_type in PRODUCTS:
         return _product(node)
     if op_type in VIEWS:
         return "view", ()

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onnx_ghn.properties.machine.features import VIEWS
+from onnx_ghn.profiling.counts import VIEWS
 from onnx_ghn.properties.machine.regression import Floats
-from onnx_ghn.properties.machine.running import RunGraph, RunNode, Value
+from onnx_ghn.properties.machine.running import PRODUCTS, RunGraph, RunNode, Value
 
 __all__ = ["PARTS", "MemoryCosts", "MemoryMeasured", "fit_memory", "live_bytes", "memory_parts"]
 
@@ -23,7 +23,6 @@ _IN_PLACE |= {"Erf", "Exp", "Log", "Sqrt", "Abs", "Neg", "Reciprocal", "Softmax"
 _IN_PLACE |= {"Gelu", "QuickGelu", "FastGelu", "BiasGelu"}
 #: What `memory_parts` tells.
 PARTS = ("session", "pointwise", "convolved", "packed", "other", "live", "nodes")
-_MATMULS = frozenset({"MatMul", "FusedMatMul", "Gemm", "FusedGemm"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +80,7 @@ def memory_parts(graph: RunGraph) -> dict[str, float]:
             continue
         if node.op_type in ("Conv", "FusedConv"):
             stored[weight.name] = "pointwise" if math.prod(weight.shape[2:]) == 1 else "convolved"
-        elif node.op_type in _MATMULS:
+        elif node.op_type in PRODUCTS:
             stored[weight.name] = "packed"
     found = dict.fromkeys(PARTS, 0.0)
     for value in graph.constants:

@@ -15,10 +15,11 @@ from onnx_ghn.profiling.runtime_shapes import runtime_shapes
 from onnx_ghn.profiling.sessions import timed_session
 from onnx_ghn.profiling.settings import Point, Settings
 
-__all__ = ["RunGraph", "RunNode", "Value", "read_graph", "write_graph"]
+__all__ = ["PRODUCTS", "RunGraph", "RunNode", "Value", "read_graph", "write_graph"]
 
-_STREAMING = frozenset({"Conv", "FusedConv", "ConvTranspose", "MatMul", "FusedMatMul", "Gemm", "FusedGemm"})
-_STREAMING |= {"LSTM", "GRU", "RNN"}
+#: Products of two matrices.
+PRODUCTS = frozenset({"MatMul", "FusedMatMul", "TransposeMatMul", "Gemm", "FusedGemm"})
+_STREAMING = PRODUCTS | {"Conv", "FusedConv", "ConvTranspose", "LSTM", "GRU", "RNN"}
 _STRING_BYTES = 16  # of which the text is not a part
 
 
