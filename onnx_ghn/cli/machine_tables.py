@@ -14,6 +14,8 @@ from onnx_ghn.json_types import Json
 from onnx_ghn.profiling.providers import short_name
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from onnx_ghn.properties.machine.identity import Identity
     from onnx_ghn.properties.machine.prediction import MachineReport, MachineValue
 
@@ -29,7 +31,7 @@ def print_machine(model: str, reports: Sequence[MachineReport]) -> None:
     out = console()
     table = new_table(("", "left"), ("predicted", "right"), ("90 % interval", "right"), ("", "left"))
     for report in reports:
-        threads = "1 thread" if report.identity.threads == 1 else f"{report.identity.threads} threads"
+        threads = report.identity.threads_label
         _add_row(table, f"latency, {threads}", report.latency, 1.0, "ms", "median of runs on this machine")
         if report.peak_memory is not None:
             _add_row(
@@ -53,10 +55,7 @@ def print_machine(model: str, reports: Sequence[MachineReport]) -> None:
         _print_trust(report)
 
 
-def _add_row(table: object, name: str, one: MachineValue, unit: float, unit_name: str, meaning: str) -> None:
-    from rich.table import Table
-
-    assert isinstance(table, Table)
+def _add_row(table: Table, name: str, one: MachineValue, unit: float, unit_name: str, meaning: str) -> None:
     interval = "–" if one.low is None or one.high is None else f"{figure(one.low / unit)} – {figure(one.high / unit)}"
     table.add_row(name, f"{figure(one.value / unit)} {unit_name}", interval, meaning)
 

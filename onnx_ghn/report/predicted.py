@@ -43,7 +43,7 @@ def bundled_properties(source: str | os.PathLike[str]) -> dict[str, object] | No
 
 def machine_data(report: MachineReport) -> dict[str, list[Any]]:
     """Rows of latency and memory on this machine, and notes."""
-    threads = "1 thread" if report.identity.threads == 1 else f"{report.identity.threads} threads"
+    threads = report.identity.threads_label
     rows = [_row(f"latency here, {threads}", report.latency, 1.0, "ms", "median of runs on the machine of this report")]
     if report.peak_memory is not None:
         rows.append(_row(f"peak memory here, {threads}", report.peak_memory, 1e6, "MB", "of the process that runs it"))

@@ -28,11 +28,15 @@ class Identity:
     edition: int = _EDITION
 
     @property
+    def threads_label(self) -> str:
+        """The number of threads in words."""
+        return "1 thread" if self.threads == 1 else f"{self.threads} threads"
+
+    @property
     def label(self) -> str:
         """In a few words, for messages."""
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         software = f"onnxruntime {self.onnxruntime}, {short_name(self.provider)}"
-        return f"{self.processor}, {self.cores} cores, {software}, {threads}"
+        return f"{self.processor}, {self.cores} cores, {software}, {self.threads_label}"
 
     @property
     def folder_name(self) -> str:
