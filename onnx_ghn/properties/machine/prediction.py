@@ -116,12 +116,9 @@ class MachineReport:
 
 def calibrated_threads(provider: str = "cpu") -> list[int]:
     """Numbers of threads, up to that of the cores, at which this machine is calibrated."""
-    name = provider_name(provider)
-    return [
-        threads
-        for threads in range(1, len(available_cores()) + 1)
-        if (calibrations_folder() / identity_here(name, threads).folder_name / FITTED).is_file()
-    ]
+    here = identity_here(provider_name(provider), 1)
+    several = (dataclasses.replace(here, threads=threads) for threads in range(1, len(available_cores()) + 1))
+    return [one.threads for one in several if os.path.isfile(_fitted_file(one))]
 
 
 def predict_on_machine(
@@ -196,15 +193,20 @@ def _given(calibration: str | os.PathLike[str] | Calibration | None) -> Calibrat
     if calibration is None or isinstance(calibration, Calibration):
         return calibration
     path = Path(calibration)
-    if not path.exists():
+    if not os.path.exists(path):
         raise CheckpointError(f"{path}: no such calibration; name a folder that `--calibrate-machine` has written")
     return load_calibration(path)
 
 
 def _own(identity: Identity) -> Calibration | None:
     """This machine's calibration, if there is one."""
-    folder = calibrations_folder() / identity.folder_name
-    return load_calibration(folder) if (folder / FITTED).is_file() else None
+    file = _fitted_file(identity)
+    return load_calibration(file) if os.path.isfile(file) else None
+
+
+def _fitted_file(identity: Identity) -> Path:
+    # Asked for by `os.path`: a file of pathlib raises where this user may not look into the folder.
+    return calibrations_folder() / identity.folder_name / FITTED
 
 
 def _predicted(graph: RunGraph, calibration: Calibration, identity: Identity) -> MachineReport:

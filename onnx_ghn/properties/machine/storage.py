@@ -155,7 +155,7 @@ def load_calibration(folder: Path) -> Calibration:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    path = folder / FITTED if folder.is_dir() else folder
+    path = folder / FITTED if os.path.isdir(folder) else folder
     try:
         data = read_regular(path, _MOST_BYTES)
         tensors = load(data)

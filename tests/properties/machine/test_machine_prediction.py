@@ -216,7 +216,9 @@ def test_a_model_without_operators_says_nothing_of_where_the_time_goes(tmp_path:
 
 
 @pytest.mark.parametrize("fault", ["no home", "unreadable", "a cut calibration"])
-def test_nothing_is_calibrated_where_no_folder_can_be(fault: str, tmp_path: Path, monkeypatch) -> None:
+def test_nothing_is_calibrated_where_no_folder_can_be(
+    fault: str, layers: Path, peaks: None, tmp_path: Path, monkeypatch
+) -> None:
     """A user of a container may have no home, or another user's."""
     if fault == "no home":
         for name in ("ONNX_GHN_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
@@ -233,8 +235,12 @@ def test_nothing_is_calibrated_where_no_folder_can_be(fault: str, tmp_path: Path
 
         monkeypatch.setattr(Path, "iterdir", refuse)
         monkeypatch.setattr(Path, "is_dir", refuse)
+        monkeypatch.setattr(Path, "is_file", refuse)
+        monkeypatch.setattr(Path, "exists", refuse)
         monkeypatch.setattr(Path, "glob", refuse)
     assert not is_calibrated()
+    assert calibrated_threads() == []
+    assert predict_on_machine(layers, threads=1).calibrated is None
 
 
 def test_calibrating_says_what_there_is(monkeypatch: pytest.MonkeyPatch, calibration: Calibration) -> None:
