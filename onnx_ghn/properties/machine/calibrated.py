@@ -9,7 +9,10 @@ from onnx_ghn.properties.machine.costs import Costs
 from onnx_ghn.properties.machine.identity import Identity
 from onnx_ghn.properties.machine.memory import MemoryCosts
 
-__all__ = ["Calibration"]
+__all__ = ["FIGURES", "Calibration"]
+
+#: Fields of a calibration that JSON holds as they are.
+FIGURES = ("n_probes", "n_operators", "seconds", "measured", "low", "high", "mape")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,11 +43,10 @@ class Calibration:
 
     def to_dict(self) -> Json:
         """What it is of, and how well it predicts; for JSON."""
-        names = ("n_probes", "n_operators", "seconds", "measured", "low", "high", "mape")
         return {
             **self.identity.to_dict(),
             "label": self.identity.label,
-            **{name: getattr(self, name) for name in names},
+            **{name: getattr(self, name) for name in FIGURES},
             "n_kinds": len(self.costs.kinds),
             "memory": self.memory is not None,
         }

@@ -19,7 +19,7 @@ from onnx_ghn.errors import CheckpointError
 from onnx_ghn.json_types import Json
 from onnx_ghn.locks import try_lock
 from onnx_ghn.onnx_io.transaction import write_file
-from onnx_ghn.properties.machine.calibrated import Calibration
+from onnx_ghn.properties.machine.calibrated import FIGURES, Calibration
 from onnx_ghn.properties.machine.costs import Costs
 from onnx_ghn.properties.machine.identity import Identity
 from onnx_ghn.properties.machine.measured import Measured
@@ -134,13 +134,10 @@ def save_calibration(calibration: Calibration, folder: Path) -> Path:
         "run_us": costs.run_us,
         "traced_us": costs.traced_us,
         "memory": None if calibration.memory is None else dataclasses.asdict(calibration.memory),
-        **{name: getattr(calibration, name) for name in _FIGURES},
+        **{name: getattr(calibration, name) for name in FIGURES},
     }
     data = save(tensors, metadata={"calibration": json.dumps(record)})
     return write_file(folder / FITTED, data, force=True, what="a calibration")
-
-
-_FIGURES = ("n_probes", "n_operators", "seconds", "measured", "low", "high", "mape")
 
 
 def load_calibration(folder: Path) -> Calibration:
@@ -201,5 +198,5 @@ def _assembled(record: Json, tensors: dict[str, Array]) -> Calibration:
     smears = {str(kind): float(value) for kind, value in record["smears"].items()}
     costs = Costs(kinds, smears, smooths["any"], float(record["run_us"]), float(record["traced_us"]))
     memory = None if record["memory"] is None else MemoryCosts(**record["memory"])
-    figures = {name: record[name] for name in _FIGURES}
+    figures = {name: record[name] for name in FIGURES}
     return Calibration(Identity.from_dict(record["identity"]), costs, memory, **figures)
