@@ -97,10 +97,10 @@ class Costs:
 
     def _unknown_logs(self, kind: str, rows: Sequence[tuple[float, ...]]) -> Floats:
         """Of a kind that was not measured: at the rate of large products, or as any operator of its elements."""
-        if not is_heavy(kind):
-            return _expected(kind, rows, self.any_light)
-        rates = [smooth.line[0] for name, smooth in self.kinds.items() if is_heavy(name)]
         expected = _expected(kind, rows, self.any_light)
+        if not is_heavy(kind):
+            return expected
+        rates = [smooth.line[0] for name, smooth in self.kinds.items() if is_heavy(name)]
         found: Floats = np.maximum(expected + (float(np.median(rates)) if rates else 0.0), 0.0)
         return found
 

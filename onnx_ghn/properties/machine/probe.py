@@ -90,11 +90,10 @@ class ProbeBuilder:
         inputs: Sequence[Tensor | str],
         shape: Sequence[int],
         kind: int = TensorProto.FLOAT,
-        domain: str = "",
         **attributes: Any,
     ) -> Tensor:
         """A node with one output of a shape."""
-        return self.ops(op_type, inputs, [shape], kind, domain, **attributes)[0]
+        return self.ops(op_type, inputs, [shape], kind, **attributes)[0]
 
     def ops(
         self,
@@ -102,7 +101,6 @@ class ProbeBuilder:
         inputs: Sequence[Tensor | str],
         shapes: Sequence[Sequence[int]],
         kind: int = TensorProto.FLOAT,
-        domain: str = "",
         **attributes: Any,
     ) -> list[Tensor]:
         """A node with several outputs."""
@@ -110,7 +108,7 @@ class ProbeBuilder:
         outputs = [Tensor(self._name("v"), tuple(shape), kind) for shape in shapes]
         name = f"n{len(self._nodes)}"
         given = [tensor.name for tensor in outputs]
-        self._nodes.append(helper.make_node(op_type, names, given, name, domain=domain, **attributes))
+        self._nodes.append(helper.make_node(op_type, names, given, name, **attributes))
         self._read.update(names)
         self._made.update({tensor.name: tensor for tensor in outputs})
         return outputs

@@ -10,7 +10,6 @@ import numpy as np
 from onnx_ghn.properties.machine.probe import ProbeBuilder, Tensor
 
 __all__ = [
-    "ACTIVATIONS",
     "activation",
     "add",
     "concat",
@@ -29,8 +28,8 @@ __all__ = [
 ]
 
 #: Weighted by how often networks have them.
-ACTIVATIONS: tuple[str, ...] = ("relu",) * 6 + ("relu6",) * 3 + ("silu",) * 4 + ("hardswish",) * 3 + ("gelu",) * 3
-ACTIVATIONS += ("gelu_tanh", "sigmoid", "leaky", "hardsigmoid", "tanh", "prelu", "elu", "none", "none", "none")
+_ACTIVATIONS: tuple[str, ...] = ("relu",) * 6 + ("relu6",) * 3 + ("silu",) * 4 + ("hardswish",) * 3 + ("gelu",) * 3
+_ACTIVATIONS += ("gelu_tanh", "sigmoid", "leaky", "hardsigmoid", "tanh", "prelu", "elu", "none", "none", "none")
 
 
 def conv(
@@ -66,7 +65,7 @@ def conv(
 
 def activation(p: ProbeBuilder, x: Tensor, kind: str | None = None) -> Tensor:
     """An activation by name, or one that is drawn."""
-    kind = kind or p.rng.choice(ACTIVATIONS)
+    kind = kind or p.rng.choice(_ACTIVATIONS)
     plain = {"relu": "Relu", "hardswish": "HardSwish", "sigmoid": "Sigmoid", "tanh": "Tanh", "leaky": "LeakyRelu"}
     plain |= {"hardsigmoid": "HardSigmoid", "elu": "Elu", "exp": "Exp", "softplus": "Softplus", "sqrt": "Sqrt"}
     plain |= {"neg": "Neg", "abs": "Abs", "erf": "Erf", "log": "Log", "sin": "Sin", "cos": "Cos", "not": "Not"}

@@ -92,10 +92,8 @@ def attention(p: ProbeBuilder, x: Tensor, heads: int, rotary: bool, mask: Tensor
         parts = split(p, y, 3, 0)
         axis = p.constant(np.array([0], np.int64))
         q, k, v = (p.op("Squeeze", [part, axis], part.shape[1:]) for part in parts)
-        if p.rng.random() < 0.5:
-            k = permute(p, k, 0, 1, 3, 2)
-        else:
-            k = permute(p, k, 0, 1, 3, 2)
+        k = permute(p, k, 0, 1, 3, 2)
+        if p.rng.random() >= 0.5:
             q = mul(p, q, p.number(size**-0.5))
     else:
         q, k, v = (reshape(p, linear(p, x, width), n, length, heads, size) for _ in range(3))

@@ -81,11 +81,6 @@ class RunGraph:
     constants: tuple[Value, ...]
 
     @property
-    def constant_bytes(self) -> int:
-        """Number of bytes of all that the session stores."""
-        return sum(value.n_bytes for value in self.constants)
-
-    @property
     def streamed_bytes(self) -> int:
         """Number of bytes of weights that a run reads whole: those of products, not tables of which it picks rows."""
         found = {
