@@ -107,7 +107,6 @@ def predict(folder: Path, out: Path, again: bool) -> None:
             continue
         path = _path(folder, kind, name)
         found = predict_on_machine(path, threads=threads)
-        assert found.latency is not None
         assert found.peak_memory is not None
         row |= {f"predicted_{end}_ms": getattr(found.latency, end) for end in ("value", "low", "high")}
         row |= {f"predicted_{end}_bytes": getattr(found.peak_memory, end) for end in ("value", "low", "high")}

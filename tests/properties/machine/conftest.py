@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,8 +34,7 @@ def calibration(identity: Identity) -> Calibration:
 
 
 @pytest.fixture
-def elsewhere(calibration: Calibration) -> Callable[[], Calibration]:
+def elsewhere(calibration: Calibration) -> Calibration:
     """The same, of a machine that is another one."""
-    return lambda: dataclasses.replace(
-        calibration, identity=dataclasses.replace(calibration.identity, processor="Another Processor 9000")
-    )
+    identity = dataclasses.replace(calibration.identity, processor="Another Processor 9000")
+    return dataclasses.replace(calibration, identity=identity)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import net_models
@@ -71,8 +70,8 @@ def test_sizes_that_a_run_would_tell_are_told(tmp_path: Path, calibration: Calib
     assert report.unknown_share > 0  # NonZero is no operator of the synthetic machine
 
 
-def test_another_machines_calibration_is_told(layers: Path, elsewhere: Callable[[], Calibration]) -> None:
-    report = predict_on_machine(layers, threads=1, calibration=elsewhere())
+def test_another_machines_calibration_is_told(layers: Path, elsewhere: Calibration) -> None:
+    report = predict_on_machine(layers, threads=1, calibration=elsewhere)
     assert report.is_off
     assert report.to_dict()["off"] is True
     assert report.to_dict()["calibrated"]["processor"] == "Another Processor 9000"
@@ -146,10 +145,8 @@ def test_the_command_prints_json(layers: Path, cache: Calibration) -> None:
     assert told["latency_ms"]["value"] == report.latency.value
 
 
-def test_the_command_says_that_another_machine_is_another(
-    layers: Path, elsewhere: Callable[[], Calibration], tmp_path: Path
-) -> None:
-    save_calibration(elsewhere(), tmp_path)
+def test_the_command_says_that_another_machine_is_another(layers: Path, elsewhere: Calibration, tmp_path: Path) -> None:
+    save_calibration(elsewhere, tmp_path)
     outcome = command("properties", layers, "--calibration", tmp_path, "--threads", "1")
     assert outcome.code == 0, outcome.err
     plain = " ".join(outcome.out.split())
@@ -174,13 +171,13 @@ def test_what_the_graph_predictor_cannot_take_is_predicted_all_the_same(tmp_path
     assert "accuracy is not predicted: " in outcome.err
 
 
-def test_an_uncalibrated_machine_is_left_out(layers: Path) -> None:
+def test_an_uncalibrated_machine_is_left_out() -> None:
     model = Path(__file__).resolve().parents[3] / "data" / "examples" / "resnet18_cifar10.onnx"
     assert "on_machine" not in json.loads(command("properties", model, "--json").out)
 
 
-def test_a_model_that_onnxruntime_cannot_load_keeps_its_accuracies(layers: Path, cache: Calibration) -> None:
-    """Or a calibration that cannot be read: what the graph alone tells does not depend on either."""
+def test_beside_a_calibration_that_cannot_be_read_accuracies_are_told(cache: Calibration) -> None:
+    """What the graph alone tells does not depend on it."""
     model = Path(__file__).resolve().parents[3] / "data" / "examples" / "resnet18_cifar10.onnx"
     next(calibrations_folder().rglob("*.safetensors")).write_bytes(b"damaged")
     outcome = command("properties", model)

@@ -64,6 +64,7 @@ def test_anew_forgets(tmp_path: Path) -> None:
         log.add({"seconds": 1.0})
     with probe_log(tmp_path, anew=True) as log:
         assert log.lines == []
+    assert (tmp_path / "probes.jsonl").read_bytes() == b""
 
 
 def test_two_calibrations_at_once_are_refused(tmp_path: Path) -> None:
