@@ -12,20 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.errors import ModelWriteError
+from onnx_ghn.user_cache import default_cache_dir
 from onnx_ghn.vision.sets import ImageSet
 
 __all__ = ["DecodedCache", "default_cache_dir"]
 
 _FORMAT = "onnx-ghn decoded images 1"
-
-
-def default_cache_dir() -> Path:
-    """The folder that $ONNX_GHN_CACHE names, otherwise onnx-ghn in the user's cache folder."""
-    folder = os.environ.get("ONNX_GHN_CACHE")
-    if folder:
-        return Path(folder)
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(home) / "onnx-ghn"
 
 
 class DecodedCache:

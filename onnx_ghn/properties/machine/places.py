@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from onnx_ghn.user_cache import default_cache_dir
 
 __all__ = ["FITTED", "calibrations_folder"]
 
@@ -11,10 +12,5 @@ FITTED = "calibration.safetensors"  # in the folder of each
 
 
 def calibrations_folder() -> Path:
-    """The folder of all calibrations of this user: in $ONNX_GHN_CACHE, or in the system's folder for caches."""
-    told = os.environ.get("ONNX_GHN_CACHE")
-    if told:
-        return Path(told) / "machines"
-    home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    # `Path.home` fails for a user of a container who has no home; a folder named ~ is not there then.
-    return Path(home or os.path.join(os.path.expanduser("~"), ".cache")) / "onnx-ghn" / "machines"
+    """The folder of all calibrations of this user."""
+    return default_cache_dir() / "machines"
