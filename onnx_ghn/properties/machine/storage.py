@@ -163,7 +163,7 @@ def load_calibration(folder: Path) -> Calibration:
         ) from error
     try:
         return _assembled(record, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise CheckpointError(
             f"{path}: a damaged calibration ({type(error).__name__}: {error}); run `onnx-ghn properties "
             "--calibrate-machine --anew`"
@@ -193,10 +193,22 @@ def _assembled(record: Json, tensors: dict[str, Array]) -> Calibration:
             raise ValueError(f"arrays of {name} do not belong together")
         if len(arrays["dual"]) not in (0, len(arrays["points"])):
             raise ValueError(f"arrays of {name} do not belong together")
-        smooths[name] = Smooth(noise=float(noise), variance=float(variance), **arrays)
+        smooths[name] = Smooth(noise=_finite(noise), variance=_finite(variance), **arrays)
     kinds = {name.removeprefix("kind "): smooth for name, smooth in smooths.items() if name.startswith("kind ")}
-    smears = {str(kind): float(value) for kind, value in record["smears"].items()}
-    costs = Costs(kinds, smears, smooths["any"], float(record["run_us"]), float(record["traced_us"]))
-    memory = None if record["memory"] is None else MemoryCosts(**record["memory"])
-    figures = {name: record[name] for name in FIGURES}
+    smears = {str(kind): _finite(value) for kind, value in record["smears"].items()}
+    costs = Costs(kinds, smears, smooths["any"], _finite(record["run_us"]), _finite(record["traced_us"]))
+    memory = None if record["memory"] is None else _memory_costs(record["memory"])
+    figures = {name: record[name] if name == "measured" else _finite(record[name]) for name in FIGURES}
     return Calibration(Identity.from_dict(record["identity"]), costs, memory, **figures)
+
+
+def _memory_costs(told: Json) -> MemoryCosts:
+    factors = {name: _finite(told["factors"][name]) for name in PARTS}
+    return MemoryCosts(_finite(told["baseline_bytes"]), factors, _finite(told["deviation"]))
+
+
+def _finite(value: Any) -> Any:
+    """A number, as it is. Raises ValueError, TypeError: it is none, or not finite."""
+    if isinstance(value, str) or not math.isfinite(value):
+        raise ValueError(f"{value} is no finite number")
+    return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from synthetic_machine import lines, network
 
 from onnx_ghn.errors import CheckpointError
 from onnx_ghn.properties.machine.calibrated import Calibration
+from onnx_ghn.properties.machine.memory import PARTS
 from onnx_ghn.properties.machine.places import FITTED
 from onnx_ghn.properties.machine.storage import load_calibration, probe_log, save_calibration
 
@@ -112,6 +114,33 @@ def test_damaged_calibrations_are_refused_in_one_line(damage: str, calibration: 
         load_calibration(tmp_path)
     assert "\n" not in str(told.value)
     assert "--calibrate-machine" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("high", math.nan),
+        ("mape", "0.1"),
+        ("n_probes", None),
+        pytest.param("n_probes", 10**400, id="n_probes-huge"),
+        ("run_us", math.inf),
+        ("smears", {"Relu": math.nan}),
+        ("memory", {"baseline_bytes": 1.0, "factors": {}, "deviation": 0.1}),
+        ("memory", {"baseline_bytes": 1.0, "factors": dict.fromkeys(PARTS, math.nan), "deviation": 0.1}),
+    ],
+)
+def test_figures_that_are_no_numbers_are_refused(
+    name: str, value: object, calibration: Calibration, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load, save
+
+    path = save_calibration(calibration, tmp_path)
+    data = path.read_bytes()
+    record = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["calibration"])
+    path.write_bytes(save(load(data), {"calibration": json.dumps(record | {name: value})}))
+    with pytest.raises(CheckpointError, match="a damaged calibration") as told:
+        load_calibration(path)
+    assert "\n" not in str(told.value)
 
 
 def test_an_absent_calibration_is_told(tmp_path: Path) -> None:
