@@ -93,7 +93,7 @@ def measure(folder: Path, threads: str, out: Path, seconds: float, most_minutes:
 @click.option("--out", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--again", is_flag=True, help="Predict those that have a prediction, too: after another calibration.")
 def predict(folder: Path, out: Path, again: bool) -> None:
-    """What is predicted of each measured network, and by the roofline and the operations alone."""
+    """What is predicted of each measured network, and by the roofline, the operations and the bundled predictor."""
     from onnx_ghn.profiling.machine import measure_machine
     from onnx_ghn.profiling.measuring import estimate_point
     from onnx_ghn.profiling.settings import Point, Settings
@@ -103,9 +103,11 @@ def predict(folder: Path, out: Path, again: bool) -> None:
     rows = _read(out)
     machines: dict[int, Any] = {}
     for (kind, name, threads), row in rows.items():
-        if "flops" in row and "predicted_value_ms" in row and not again:
+        if {"flops", "predicted_value_ms", "bundled_ms"} <= row.keys() and not again:
             continue
         path = _path(folder, kind, name)
+        if "bundled_ms" not in row:  # its latency is that of one thread
+            row["bundled_ms"] = _by_bundled(path) if threads == 1 else None
         found = predict_on_machine(path, threads=threads)
         assert found.peak_memory is not None
         row |= {f"predicted_{end}_ms": getattr(found.latency, end) for end in ("value", "low", "high")}
@@ -129,6 +131,19 @@ def table(results: Path) -> None:
     """How well they agree."""
     rows = list(_read(results).values())
     click.echo(f"{agreement(rows)}\n\n{by_kind(rows)}")
+
+
+def _by_bundled(path: Path) -> float | None:
+    """Milliseconds by the predictor that is bundled; None for a network whose features it cannot take."""
+    from onnx_ghn.errors import OnnxGhnError
+    from onnx_ghn.properties import predict_properties
+
+    try:
+        found = predict_properties(path)
+    except OnnxGhnError as error:
+        click.echo(f"{path.name}: the bundled predictor does not tell: {error}")
+        return None
+    return next(one.value for one in found.values if one.property.name == "latency_ms")
 
 
 def _path(folder: Path, kind: str, name: str) -> Path:
