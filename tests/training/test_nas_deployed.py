@@ -20,6 +20,7 @@ from onnx_ghn.profiling.report import Ratio
 from onnx_ghn.profiling.settings import Settings as Measuring
 from onnx_ghn.training.nas import deployed as nas_deployed
 from onnx_ghn.training.nas.deployed import LATENCIES, check_deployed, measure
+from onnx_ghn.training.nas.foresight import calibrated_low_ms
 from onnx_ghn.training.nas.measured_output import draw_measured
 from onnx_ghn.training.nas.search import Candidates, SearchResult, random_ones, search, space_of
 from onnx_ghn.training.nas.settings import Deployed, SearchConfig
@@ -111,6 +112,67 @@ def test_far_too_slow_ones_are_not_measured(
     assert measured.n_skipped > 0
     slow = [row["latency_ms"] for row in measured.rows if row["chosen"] == "slow"]
     assert sum(ms > 2 * limit_ms for ms in slow) <= 5
+
+
+def test_a_calibration_foresees_which_are_too_slow(
+    config: SearchConfig, found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of those is measured, the choice stays the same, and what was foreseen is kept for another run."""
+    machine = Machine(found, monkeypatch)
+    limit_ms = float(np.quantile(list(machine.true_ms.values()), 0.4))
+    asked = Deployed(latency_below=limit_ms)
+    without = measure(config, asked, RANDOM, found, tmp_path / "without", ratio_of=machine)
+    foreseen: list[str] = []
+
+    def low_ms(path: str) -> float:
+        assert Path(path).read_bytes() == b"a model"
+        foreseen.append(Path(path).stem)
+        return machine.true_ms[Path(path).stem] * 0.9
+
+    for n_foreseen in (None, 0):
+        foreseen.clear()
+        measured = measure(config, asked, RANDOM, found, tmp_path / "with", ratio_of=machine, low_ms_of=low_ms)
+        assert measured.kept.indices.tolist() == without.kept.indices.tolist()
+        slow = {row["name"] for row in measured.rows if row["chosen"] == "slow"}
+        assert all(machine.true_ms[name] * 0.9 <= limit_ms for name in slow)
+        passed_over = [name for name in foreseen if machine.true_ms[name] * 0.9 > limit_ms]
+        if n_foreseen is None:
+            assert measured.n_skipped == len(passed_over) > 0
+        else:
+            assert len(foreseen) == n_foreseen
+
+    # Where it is wrong and the others are not enough, they are measured after all.
+    measured = measure(config, asked, RANDOM, found, tmp_path / "w", ratio_of=machine, low_ms_of=lambda _: 1e9)
+    assert measured.kept.indices.tolist() == without.kept.indices.tolist()
+
+
+def test_a_network_that_a_calibration_cannot_read_is_measured(
+    config: SearchConfig, found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def low_ms(path: str) -> float:
+        raise RuntimeFailure("onnxruntime cannot load it")
+
+    machine = Machine(found, monkeypatch)
+    asked = Deployed(latency_below=1e6)
+    measured = measure(config, asked, RANDOM, found, tmp_path, ratio_of=machine, low_ms_of=low_ms)
+    assert (len(measured.kept), measured.n_skipped, measured.failures) == (TOP, 0, [])
+
+
+def test_the_calibration_of_this_machine_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the threads and the provider of the search, for one image; none where it is calibrated otherwise."""
+    asked: list[tuple[str, dict]] = []
+
+    def predict(path: str, **options: object) -> object:
+        asked.append((path, options))
+        return types.SimpleNamespace(latency=types.SimpleNamespace(low=1.25))
+
+    monkeypatch.setattr("onnx_ghn.properties.calibrated_threads", lambda provider: [2], raising=False)
+    monkeypatch.setattr("onnx_ghn.properties.predict_on_machine", predict, raising=False)
+    assert calibrated_low_ms("CPUExecutionProvider", 1) is None
+    low_ms = calibrated_low_ms("CPUExecutionProvider", 2)
+    assert low_ms is not None
+    assert low_ms("a.onnx") == 1.25
+    assert asked == [("a.onnx", {"batch": 1, "threads": 2, "provider": "CPUExecutionProvider"})]
 
 
 def test_predictions_that_are_wrong_hide_no_fast_network(

@@ -26,6 +26,7 @@ from onnx_ghn.profiling.settings import Point
 from onnx_ghn.profiling.settings import Settings as Measuring
 from onnx_ghn.profiling.specs import model_spec
 from onnx_ghn.scratch import scratch_folder
+from onnx_ghn.training.nas.foresight import Foresight, calibrated_low_ms
 from onnx_ghn.training.nas.search import Candidates, SearchResult, Space, intervals, is_better_larger, random_ones
 from onnx_ghn.training.nas.settings import Deployed, SearchConfig, ranking_settings
 from onnx_ghn.training.results import ResultsFile
@@ -38,12 +39,11 @@ _ROUNDS = 5  # processes that measure the reference
 #: Half of the 95 % interval of a median of five in median absolute deviations, which one disturbed process does not
 #: change much: Student's t of four degrees, the median's error over the mean's, the deviation's over the standard one.
 _OF_DEVIATION = 2.776 * 1.2533 * 1.4826 / math.sqrt(_ROUNDS)
-_LEAST_KNOWN = 5  # networks behind the factor from predicted to measured latencies
-_HOPELESS = 2.0  # times the limit: foreseen latencies above are not measured
 _LEAST_PAIRS = 25  # of runs; below, the median of a busy machine says little
 _LONGEST_S = 15.0  # for so many
 _TIMEOUT_S = 120.0
 Ratios = Callable[[str, str, Point, Measuring], Json]  # of two files
+LeastMs = Callable[[str], float]  # of a file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Measured:
         rows: name, chosen (best, random or slow), the predicted property with its 90 % interval, the measured latency
             with its 95 % interval; the kept ones first, then random ones, then those that are too slow.
         front: the rows that no other beats, fastest first.
-        n_skipped: of the best, that were foreseen to be far too slow and not measured.
+        n_skipped: of the best, that were foreseen to be too slow and not measured.
         failures: one line for each network that could not be measured.
     """
 
@@ -86,6 +86,7 @@ def measure(
     *,
     told: Callable[[int], None] = lambda _: None,
     ratio_of: Ratios | None = None,
+    low_ms_of: LeastMs | None = None,
 ) -> Measured:
     """Go through the ranking until `config.top` networks are fast enough.
 
@@ -96,6 +97,8 @@ def measure(
         n_random: random networks within the limits to measure, too.
         told: told how many more are measured.
         ratio_of: measures a file against the reference; by default in a process of its own.
+        low_ms_of: foresees the least latency of a file on this machine, in milliseconds; by default the machine's
+            calibration, where there is one.
 
     Raises:
         OptionError: no network is fast enough, or too few are within the limits. RuntimeFailure: the reference, which
@@ -112,7 +115,8 @@ def measure(
     settings |= {"provider": deployed.provider, "threads": deployed.threads, "seconds": deployed.measured_seconds}
     settings |= {key: system[key] for key in ("processor", "cores", "onnxruntime")}
     with ResultsFile(folder / LATENCIES, settings, _FIGURES) as state, scratch_folder() as scratch:
-        clock = _Clock(found.space, point, deployed, state, Path(scratch), told, ratio_of or _ratio)
+        low_ms_of = low_ms_of or calibrated_low_ms(point.provider, point.threads)
+        clock = _Clock(found.space, point, deployed, state, Path(scratch), told, ratio_of or _ratio, low_ms_of)
         clock.begin(int(found.good.indices[0]))
         # Random ones stay random: none of them is chosen.
         ranking = found.good[~np.isin(found.good.indices, randoms.indices)]
@@ -123,7 +127,7 @@ def measure(
     if not kept:
         raise OptionError(
             f"`latency_below` {limit_ms:g}: none of the {len(slow)} networks that were measured of the best is as fast "
-            f"({n_skipped} more were foreseen to be far too slow); allow more, or raise `most_measured` or `count`"
+            f"({n_skipped} more were foreseen to be too slow); allow more, or raise `most_measured` or `count`"
         )
     groups = {"best": kept, "random": randoms.indices.tolist(), "slow": slow}
     rows = _rows(config, found, groups, records)
@@ -133,16 +137,15 @@ def measure(
 def _walk(good: Candidates, clock: _Clock, top: int, limit_ms: float, most: int) -> tuple[list[int], list[int], int]:
     """The indices of networks that are fast enough and of those that are not, best first; how many were passed over.
 
-    Those that even the smallest factor from predicted to measured latencies foresees far above the limit are passed
-    over, and come after the others where these are not enough.
+    Those that are foreseen to be too slow are passed over, and come after the others where these are not enough.
     """
     kept: list[int] = []
     slow: list[int] = []
     passed_over: list[int] = []
-    factors: list[float] = []  # of measured over predicted latencies
     order = good.indices.tolist()
     known = good.columns.get("latency_ms")
     predicted = {} if known is None else dict(zip(order, known.tolist(), strict=True))
+    foresight = Foresight(limit_ms, predicted, clock.low_ms if clock.has_foresight else None)
 
     def is_enough() -> bool:
         return len(kept) == top or len(kept) + len(slow) == most
@@ -150,15 +153,13 @@ def _walk(good: Candidates, clock: _Clock, top: int, limit_ms: float, most: int)
     def judge(index: int) -> None:
         record = clock.latency(index)
         if record is not None:
-            if predicted.get(index):
-                factors.append(record["latency_ms"] / predicted[index])
+            foresight.learn(index, record["latency_ms"])
             (kept if record["high_ms"] < limit_ms else slow).append(index)
 
     for index in order:
         if is_enough():
             break
-        least = min(factors) if len(factors) >= _LEAST_KNOWN else 0.0
-        if predicted.get(index, 0.0) * least > _HOPELESS * limit_ms:
+        if foresight.is_too_slow(index):
             passed_over.append(index)
         else:
             judge(index)
@@ -180,11 +181,12 @@ class _Clock:
         scratch: Path,
         told: Callable[[int], None],
         ratio_of: Ratios,
+        low_ms_of: LeastMs | None,
     ) -> None:
         self.failures: list[str] = []
         self._space, self._point, self._state, self._scratch, self._told = space, point, state, scratch, told
         self._settings = Measuring(seconds=deployed.measured_seconds, operators=False)
-        self._ratio_of = ratio_of
+        self._ratio_of, self._low_ms_of = ratio_of, low_ms_of
         self._reference = 0
         self._level_ms = self._spread = 0.0
 
@@ -220,6 +222,24 @@ class _Clock:
             self.failures.append(f"{name}: {found['error']}")
             return None
         return found
+
+    @property
+    def has_foresight(self) -> bool:
+        """Whether `low_ms` can tell."""
+        return self._low_ms_of is not None
+
+    def low_ms(self, index: int) -> float:
+        """The least latency of a network that is foreseen; 0 of one that the calibration cannot read."""
+        assert self._low_ms_of is not None
+        key = f"foreseen: {self._space.name(index)}"
+        if key not in self._state.records:
+            try:
+                with self._file(index) as path:
+                    low_ms = self._low_ms_of(path)
+            except RuntimeFailure:  # which measuring it tells
+                low_ms = 0.0
+            self._state.add(key, dict.fromkeys(_FIGURES, low_ms))
+        return float(self._state.records[key]["low_ms"])
 
     def _scaled(self, ratio: Json) -> Json:
         """The ratio times the reference's latency; both intervals, as they are independent."""
