@@ -95,19 +95,17 @@ def _long() -> str:
     found = raced("race_end.jsonl")
     whole = [name for name, of in found.items() if len(of) > 1]
     shuffle, resnet, mobile = (found[n] for n in (_SHUFFLE_TO_THE_END, _RESNET_TO_THE_END, _SPECTRA_TO_THE_END))
-    kernels = "conv2d+differences"
-    (n,) = {len(of.seeds) for starts in (shuffle, mobile) for of in starts.values()}
     ends = {"shuffle": shuffle, "resnet": resnet, "mobile": mobile}
     own = {name: _after(of[BASELINE]) for name, of in ends.items()}
-    taken = {name: _after(of["spatial" if name == "mobile" else kernels]) for name, of in ends.items()}
-    seeds, own_seeds = (_COUNTS[len(resnet[start].seeds)] for start in (kernels, BASELINE))
+    taken = {name: _after(of["spatial" if name == "mobile" else "conv2d+differences"]) for name, of in ends.items()}
+    (n,) = {len(of.seeds) for starts in ends.values() for of in starts.values()}
     return (
-        f"{_COUNTS[len(whole)].capitalize()} networks have been trained to the end so far, for forty passes. "
-        f"ShuffleNetV2, on twenty classes of Tiny-ImageNet, ends at {taken['shuffle']:.1f} % by default and at "
-        f"{own['shuffle']:.1f} % from its own start ({_COUNTS[n]} seeds). ResNet-18, on Imagenette at 32 × 32, ends at "
-        f"{taken['resnet']:.1f} % ({seeds} seed) and at {own['resnet']:.1f} % ({own_seeds}). MobileNetV2, on "
-        f"spectrograms, of whose kind the default keeps the start, ends at {taken['mobile']:.1f} % with predicted "
-        f"kernels and at {own['mobile']:.1f} % from its own ({_COUNTS[n]} seeds"
+        f"{_COUNTS[len(whole)].capitalize()} networks have been trained to the end so far, for forty passes, with "
+        f"{_COUNTS[n]} seeds each. ResNet-18, on Imagenette at 32 × 32, ends at {taken['resnet']:.1f} % by default and at "
+        f"{own['resnet']:.1f} % from its own start. ShuffleNetV2, on twenty classes of Tiny-ImageNet, ends at "
+        f"{taken['shuffle']:.1f} % and at {own['shuffle']:.1f} %. MobileNetV2, on spectrograms, of whose kind the default "
+        f"keeps the start, ends at {taken['mobile']:.1f} % with predicted kernels and at {own['mobile']:.1f} % from its "
+        "own"
     )
 
 
