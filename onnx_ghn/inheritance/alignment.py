@@ -18,6 +18,7 @@ from onnx_ghn.inheritance.structure import MATRICES, Block, Piece, Structure
 __all__ = ["Alignment", "align"]
 
 _NEVER = -1e9
+_ROUNDING = 1e-9
 _EQUAL_KINDS = ({"conv", "linear"},)
 
 
@@ -119,7 +120,8 @@ def _path(scores: np.ndarray, mine: Sequence[float], theirs: Sequence[float]) ->
     matched = []
     i = j = 0
     while i < n and j < m:
-        if best[i][j] == best[i + 1][j + 1] + rows[i][j] and rows[i][j] > _NEVER / 2:
+        # Sums of the same numbers in another order may differ in their last bit: such alignments are equal.
+        if best[i + 1][j + 1] + rows[i][j] >= best[i][j] - _ROUNDING and rows[i][j] > _NEVER / 2:
             matched.append((i, j))
             i, j = i + 1, j + 1
         elif best[i][j] == best[i + 1][j] - mine[i]:

@@ -86,7 +86,9 @@ class ChannelMap:
             self._target[own[where[first]]] = np.where(taken < 0, -1, other[taken])
             target = self._target[own]
         ordered = bool(self.mine.labels.orders(mine.labels).any() or self.theirs.labels.orders(theirs.labels).any())
-        if not ordered and (np.where(pattern < 0, -1, other[pattern]) == target).all():
+        # Of a channel that stands several times in an axis (the places of a flattened map) the n-th copies the n-th.
+        repeats = len(np.unique(own)) < len(own)
+        if not ordered and not repeats and (np.where(pattern < 0, -1, other[pattern]) == target).all():
             return AxisMap(pattern)
         index = self._looked_up(mine.labels, own, target, theirs.labels, other)
         if index is None:

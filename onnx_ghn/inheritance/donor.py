@@ -86,18 +86,18 @@ def open_donor(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rule
     graph, flat = read_graph(opened.model, opened.stored, rules)
     name = os.path.basename(os.fspath(source)) if isinstance(source, str | os.PathLike) else graph.name or "donor"
     require_values(opened.stored.values())
-    if why := _untrained(graph, opened):
-        raise OptionError(f"donor {name} {why}: give a trained file with `donors`")
-    notes = []
-    quantised = [p for p in graph.parameters if p.scale_name is not None]
-    if quantised:
-        notes.append(f"{len(quantised)} quantised tensors of {name} are inherited as floats, first {quantised[0].name}")
     closed = [p.name for p in graph.parameters if p.reason.startswith("quantised weights")]
     if closed:
         raise OptionError(
             f"donor {name} stores {len(closed)} weights as integers that no DequantizeLinear reads, first {closed[0]}: "
             "give the file from before quantisation with `donors`"
         )
+    if why := _untrained(graph, opened):
+        raise OptionError(f"donor {name} {why}: give a trained file with `donors`")
+    notes = []
+    quantised = [p for p in graph.parameters if p.scale_name is not None]
+    if quantised:
+        notes.append(f"{len(quantised)} quantised tensors of {name} are inherited as floats, first {quantised[0].name}")
     trace = follow(flat, graph)
     if trace.unknown:
         kinds = ", ".join(sorted(trace.unknown)[:6])

@@ -9,15 +9,15 @@ import numpy as np
 
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.inheritance.fields import Field, Shape, axes_of, only_axis, vector
-from onnx_ghn.inheritance.products import tie_vector
-from onnx_ghn.inheritance.sizes import float_attr
 from onnx_ghn.inheritance.tracing import Trace
 
-__all__ = ["ELEMENTWISE"]
+__all__ = ["ELEMENTWISE", "aligned", "broadcast", "met", "rows_along", "spread"]
 
 Rule = Callable[[Trace, Op], None]
 
-_HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "Identity", "Cast", "CastLike", "Dropout", "Neg", "Abs", "PRelu"})
+_HOMOGENEOUS = frozenset(
+    "Relu LeakyRelu Identity Cast CastLike Dropout Neg Abs PRelu QuantizeLinear DequantizeLinear".split()  # noqa: SIM905
+)
 
 
 def unary(trace: Trace, op: Op) -> None:
@@ -39,6 +39,7 @@ def broadcast(trace: Trace, op: Op) -> None:
     known = [shape for shape in shapes if shape is not None]
     out = op.outputs[0]
     if len(known) < len(shapes):
+        _vectors_alone(trace, op, given)
         trace.give(out, None)
         trace.small(op)
         return
@@ -53,16 +54,16 @@ def broadcast(trace: Trace, op: Op) -> None:
     ]
     data = [tensor for tensor, const in zip(given, is_const, strict=True) if not const]
     consts = [tensor for tensor, const in zip(given, is_const, strict=True) if const]
-    fields = _met(trace, [_aligned(field, len(after)) for t in (data or consts) for field in trace.of(t)], after)
+    fields = met(trace, [aligned(field, len(after)) for t in (data or consts) for field in trace.of(t)], after)
     if data:
-        vectors = [_aligned(field, len(after)) for t in consts for field in trace.of(t)]
+        vectors = [aligned(field, len(after)) for t in consts for field in trace.of(t)]
         has_channels = bool(fields)
         for field in vectors:
             partner = next((other for other in fields if axes_of(other) & axes_of(field)), None)
             if partner is not None:
                 trace.roles(field, "channel")
                 if all(size in (1, dim) for size, dim in zip(field.shape, after, strict=True)):
-                    trace.labels.unite(*_spread(partner, field))
+                    trace.labels.unite(*spread(partner, field))
             elif has_channels:
                 trace.roles(field, "place")
             else:
@@ -79,6 +80,14 @@ def broadcast(trace: Trace, op: Op) -> None:
     _note_numbers(trace, op, data, consts, writers)
     trace.give(out, tuple(after), fields, writers, _owner_of(trace, consts, data))
     trace.small(op)
+
+
+def _vectors_alone(trace: Trace, op: Op, given: list[Tensor]) -> None:
+    """Note the vectors of arithmetic on values whose sizes nobody knows: one number for each channel, as a rule."""
+    for tensor in given if any(not tensor.is_const for tensor in given) else ():
+        if tensor.is_const and len(trace.of(tensor)) == 1 and (name := trace.owner(tensor)):
+            trace.use(name, "factor" if op.op_type in ("Mul", "Div") else "vector")
+            trace.roles(trace.of(tensor)[0], "channel")
 
 
 def _note_numbers(trace: Trace, op: Op, data: list[Tensor], consts: list[Tensor], writers: tuple[str, ...]) -> None:
@@ -98,7 +107,7 @@ def _note_numbers(trace: Trace, op: Op, data: list[Tensor], consts: list[Tensor]
         trace.offsets[owners[0]] = trace.offsets.get(owners[0], 0.0) + numbers[0]
 
 
-def _met(trace: Trace, found: list[Field], shape: Shape) -> list[Field]:
+def met(trace: Trace, found: list[Field], shape: Shape) -> list[Field]:
     """Fields of a result: those that cover the same axes are united."""
     fields: list[Field] = []
     for field in sorted(found, key=lambda f: -len(axes_of(f))):
@@ -108,16 +117,16 @@ def _met(trace: Trace, found: list[Field], shape: Shape) -> list[Field]:
         if partner is None:
             fields.append(field)
         else:
-            trace.labels.unite(*_spread(partner, field))
+            trace.labels.unite(*spread(partner, field))
     return fields
 
 
-def _spread(first: Field, second: Field) -> tuple[Field, Field]:
+def spread(first: Field, second: Field) -> tuple[Field, Field]:
     a, b = np.broadcast_arrays(first, second)
     return a, b
 
 
-def _aligned(field: Field, rank: int) -> Field:
+def aligned(field: Field, rank: int) -> Field:
     return field.reshape([1] * (rank - field.ndim) + list(field.shape))
 
 
@@ -153,97 +162,6 @@ def _owner_of(trace: Trace, consts: list[Tensor], data: list[Tensor]) -> str:
     return next(iter((*shifts, *learned, *owners)), "")
 
 
-def batch_norm(trace: Trace, op: Op) -> None:
-    """BatchNormalization."""
-    data = op.input(0)
-    shape = trace.shape(data)
-    labels = trace.channel(data, 1)
-    if data is not None and data.is_const:
-        _standardised_weight(trace, op, data)
-        return
-    for index, kind in enumerate(("norm_scale", "norm_shift", "norm_mean", "norm_variance"), start=1):
-        tie_vector(trace, op.input(index), labels, kind)
-    if scale := trace.owner(op.input(1)):
-        trace.batch_norms[scale] = (trace.owner(op.input(4)), float_attr(op, "epsilon", 1e-5))
-    fields = trace.of(data)
-    if labels is None and shape is not None and len(shape) > 1:
-        own = next(iter(trace.of(op.input(1))), None)
-        if own is not None:
-            fields = [*fields, vector(own).reshape([-1 if i == 1 else 1 for i in range(len(shape))])]
-    writers = tuple(filter(None, (trace.owner(op.input(1)), trace.owner(op.input(2)))))
-    for i, out in enumerate(op.outputs):
-        trace.give(out, shape if i == 0 else None, fields if i == 0 else (), writers)
-
-
-def _standardised_weight(trace: Trace, op: Op, weight: Tensor) -> None:
-    """A batch norm of a weight: each of its rows has mean 0 and variance 1, times a gain."""
-    name, scale = trace.owner(weight), op.input(1)
-    number = 1.0
-    gain = scale
-    while gain is not None and gain.producer is not None and gain.stored is None:
-        others = [tensor for tensor in gain.producer.inputs if tensor is not None and not trace.owner(tensor)]
-        for other in others if gain.producer.op_type == "Mul" else ():
-            value = trace.value(other)
-            number *= float(np.asarray(value).reshape(-1)[0]) if value is not None and value.size == 1 else 1.0
-        gain = next((tensor for tensor in gain.producer.inputs if tensor is not None and trace.owner(tensor)), None)
-    tie_vector(trace, scale, trace.channel(weight, 1), "factor")
-    trace.standardised.add(name)
-    if trace.owner(scale) and trace.owner(scale) != name:
-        trace.gains[name] = (trace.owner(scale), number)
-    trace.give(op.outputs[0], trace.shape(weight), trace.of(weight), owner=name)
-
-
-def group_norm(trace: Trace, op: Op) -> None:
-    """InstanceNormalization and GroupNormalization."""
-    data = op.input(0)
-    shape = trace.shape(data)
-    labels = trace.channel(data, 1)
-    if labels is not None:
-        groups = max(1, op.attr("num_groups", len(labels)))
-        if op.op_type == "GroupNormalization" and len(labels) % groups == 0:
-            trace.cut(labels, len(labels) // groups)
-            trace.averaged += list(labels.reshape(groups, -1)) if groups < len(labels) else []
-    if op.op_type == "InstanceNormalization" and shape is not None:
-        for field in trace.of(data):
-            trace.averaged += _along(field, set(range(2, len(shape)))) if axes_of(field) - {0, 1} else []
-    for index, kind in ((1, "norm_scale"), (2, "norm_shift")):
-        tie_vector(trace, op.input(index), labels, kind)
-    writers = tuple(filter(None, (trace.owner(op.input(1)), trace.owner(op.input(2)))))
-    if trace.number and op.op_type == "InstanceNormalization":  # within a group norm its scales are ones
-        writers = writers if len(writers) == 2 else ()
-    trace.give(op.outputs[0], shape, trace.of(data), writers)
-
-
-def layer_norm(trace: Trace, op: Op) -> None:
-    """LayerNormalization, RMSNormalization and what adds before it normalises."""
-    skips = op.op_type.startswith("Skip")
-    data = op.input(0)
-    shape = trace.shape(data)
-    if shape is None:
-        for out in op.outputs:
-            trace.give(out, None)
-        return
-    axis = op.attr("axis", -1)
-    fields = trace.of(data)
-    if skips:
-        fields = _met(trace, [*fields, *trace.of(op.input(1))], shape)
-    labels = trace.channel(data, -1) if axis in (-1, len(shape) - 1) else None
-    is_plain = "Simplified" in op.op_type or op.op_type.startswith("RMS")
-    scale = op.input(2 if skips else 1)
-    shift = None if is_plain else op.input(3 if skips else 2)
-    added = op.input(3 if is_plain else 4) if skips else None
-    tie_vector(trace, scale, labels, "norm_scale")
-    tie_vector(trace, shift, labels, "norm_shift")
-    tie_vector(trace, added, labels, "vector")
-    names = tuple(filter(None, (trace.owner(scale), trace.owner(shift))))
-    if labels is not None:
-        trace.averaged.append(labels)
-        trace.norms.append((labels, names, not is_plain))
-    for i, out in enumerate(op.outputs):
-        is_whole = i == 0 or (skips and i == 3)
-        trace.give(out, shape if is_whole else None, fields if is_whole else (), names if i == 0 else ())
-
-
 def reduce(trace: Trace, op: Op) -> None:
     """Means and sums along axes; of channels, where it takes them."""
     data, out = op.input(0), op.outputs[0]
@@ -263,9 +181,9 @@ def reduce(trace: Trace, op: Op) -> None:
         if taken & axes_of(field):
             averages = "Mean" in op.op_type or "Average" in op.op_type or op.op_type.endswith(("Max", "Min"))
             if averages or data is None or data.is_const:
-                trace.averaged += _along(field, taken)
+                trace.averaged += rows_along(field, taken)
             else:
-                trace.summed.setdefault(trace.number, []).extend(_along(field, taken))
+                trace.summed.setdefault(trace.number, []).extend(rows_along(field, taken))
             for axis in taken:
                 field = field.take([0], axis)
         fields.append(field)
@@ -282,7 +200,7 @@ def reduce(trace: Trace, op: Op) -> None:
     trace.small(op)
 
 
-def _along(field: Field, taken: set[int]) -> list[Field]:
+def rows_along(field: Field, taken: set[int]) -> list[Field]:
     """Rows of labels that are averaged together."""
     width = 1
     order = [axis for axis in range(field.ndim) if axis not in taken] + sorted(taken)
@@ -329,7 +247,8 @@ def sizes_alone(trace: Trace, op: Op) -> None:
 _UNARY = """
     Relu LeakyRelu Identity Cast CastLike Dropout Neg Abs Sigmoid Tanh Erf Gelu QuickGelu FastGelu Exp Log Sqrt
     Reciprocal Sin Cos Softplus Softsign Elu Selu Celu HardSigmoid HardSwish Mish Clip Floor Ceil Round Sign Not
-    ThresholdedRelu Trilu CumSum Rsqrt Shrink Swish LRN IsNaN IsInf Acos Asin Atan Sinh Cosh Tan
+    ThresholdedRelu Trilu CumSum Rsqrt Shrink Swish LRN IsNaN IsInf Acos Asin Atan Sinh Cosh Tan QuantizeLinear
+    DequantizeLinear
 """.split()  # noqa: SIM905 (a page of words, not of quotes)
 _BROADCAST = """
     Add Sub Mul Div Pow Max Min Mean Sum Where PRelu Mod Equal Less Greater And Or LessOrEqual GreaterOrEqual Xor
@@ -347,14 +266,6 @@ ELEMENTWISE: dict[str, Rule] = {
     **dict.fromkeys(_REDUCE, reduce),
     "Softmax": softmax,
     "LogSoftmax": softmax,
-    "BatchNormalization": batch_norm,
-    "InstanceNormalization": group_norm,
-    "GroupNormalization": group_norm,
-    "LayerNormalization": layer_norm,
-    "RMSNormalization": layer_norm,
-    "SimplifiedLayerNormalization": layer_norm,
-    "SkipLayerNormalization": layer_norm,
-    "SkipSimplifiedLayerNormalization": layer_norm,
     "Resize": resize,
     "Upsample": resize,
 }

@@ -18,7 +18,8 @@ class Ends:
         self._first = {piece.name for piece in pieces if piece.is_first}
         last = {piece.name for piece in pieces if piece.is_last and piece.kind in MATRICES}
         # A table of tokens that tells them apart, too, is read long before the end.
-        last |= {name for name, spans in trace.axes.items() if any(s and s.contracted and s.made for s in spans)}
+        tables = {name: trace.axes[name] for name, use in trace.uses.items() if use.kind == "table"}
+        last |= {name for name, spans in tables.items() if any(s and s.contracted and s.made for s in spans)}
         self._classes = self._class_labels(last)
 
     def is_class(self, span: Span) -> bool:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import GraphError
 from onnx_ghn.free_dimensions import free_size
-from onnx_ghn.graph.flat import FlatGraph
+from onnx_ghn.graph.flat import FlatGraph, Op
 from onnx_ghn.graph.patterns import find_norms
-from onnx_ghn.inheritance.elementwise import ELEMENTWISE
+from onnx_ghn.inheritance.elementwise import ELEMENTWISE, broadcast
 from onnx_ghn.inheritance.fields import Field, Shape
+from onnx_ghn.inheritance.normalisation import NORMALISATIONS
 from onnx_ghn.inheritance.pieces import PIECES
 from onnx_ghn.inheritance.products import PRODUCTS
 from onnx_ghn.inheritance.recurrence import RECURRENCES
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["follow"]
 
-_RULES = {**ELEMENTWISE, **VIEWS, **PIECES, **PRODUCTS, **RECURRENCES}
+_RULES = {**ELEMENTWISE, **NORMALISATIONS, **VIEWS, **PIECES, **PRODUCTS, **RECURRENCES}
 _DOMAINS = ("", "com.microsoft")
 # What rules and numpy raise where an operator breaks the rules of its type (axes that are not there, shapes that do not
 # fit, strides of 0): such an operator is one that nobody knows. Anything else is a mistake of ours.
@@ -51,18 +52,32 @@ def follow(flat: FlatGraph, graph: ComputationGraph) -> Trace:
     trace = Trace(flat, (*graph.parameters, *graph.uncertain), free, norms)
     for number, op in enumerate(flat.ops):
         trace.number = number
-        rule = _RULES.get(op.op_type) if op.domain in _DOMAINS else None
+        rule = _RULES.get(op.op_type) if op.domain in _DOMAINS else _branches if _is_joined(op) else None
         if rule is None or not op.inputs:
             trace.unknown_op(op)
-            continue
-        try:
-            rule(trace, op)
-        except _BROKEN:
-            trace.unknown_op(op)
+        else:
+            try:
+                rule(trace, op)
+            except _BROKEN:
+                trace.unknown_op(op)
+        trace.unread(op)
     _written_norms(trace)
     _running_norms(trace)
     trace.share_strides()
     return trace
+
+
+def _is_joined(op: Op) -> bool:
+    """Whether an operator is where the two branches of an If meet; in a loop, one value alone enters."""
+    return (op.domain, op.op_type) == ("onnx_ghn", "Join") and len([t for t in op.inputs if t is not None]) > 1
+
+
+def _branches(trace: Trace, op: Op) -> None:
+    """What an If gives: the same channels, whichever branch is taken."""
+    if len({trace.shape(given) for given in op.inputs}) > 1:
+        trace.unknown_op(op)
+        return
+    broadcast(trace, op)
 
 
 def _written_norms(trace: Trace) -> None:
@@ -106,5 +121,6 @@ def _running_norms(trace: Trace) -> None:
                 if first is not None and first.size == span.size:
                     trace.labels.unite(first, span.labels)
                 first = span.labels
+        trace.epsilons[norm.variance] = trace.offsets.pop(norm.variance, 0.0)
         if norm.scale:
-            trace.batch_norms[norm.scale] = (norm.variance, trace.offsets.pop(norm.variance, 0.0))
+            trace.batch_norms[norm.scale] = (norm.variance, trace.epsilons[norm.variance])

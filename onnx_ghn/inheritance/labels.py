@@ -105,6 +105,11 @@ class Labels:
         """The span that a label was made in."""
         return self.spans[int(np.searchsorted(self._starts, label, side="right")) - 1]
 
+    def spans_of(self, labels: Ints) -> list[Span]:
+        """The spans that labels were made in, in the order in which these were made."""
+        places = np.unique(np.searchsorted(self._starts, labels, side="right")) - 1
+        return [self.spans[int(place)] for place in places]
+
     def part_of(self, labels: Ints) -> tuple[Span, int] | None:
         """The span that labels are a whole run of, and where in it the run begins; None where they are no run."""
         flat = labels.reshape(-1)

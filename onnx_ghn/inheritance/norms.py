@@ -13,7 +13,7 @@ from onnx_ghn.inheritance.donor import Donor
 from onnx_ghn.inheritance.labels import Span
 from onnx_ghn.inheritance.tracing import Trace
 
-__all__ = ["Padding", "norm_doubts", "statistics_factor"]
+__all__ = ["Padding", "norm_doubts", "statistics_factor", "variance_shift"]
 
 
 class Padding:
@@ -93,3 +93,11 @@ def statistics_factor(trace: Trace, donor: Donor, name: str, source: str) -> Cal
         return made
 
     return factor
+
+
+def variance_shift(trace: Trace, donor: Donor, name: str, source: str) -> float:
+    """What is added to the variance of a batch norm of another epsilon that has no scale to make up for it."""
+    mine, theirs = trace.epsilons.get(name), donor.trace.epsilons.get(source)
+    if mine is None or theirs is None or name in {variance for variance, _ in trace.batch_norms.values()}:
+        return 0.0
+    return theirs - mine

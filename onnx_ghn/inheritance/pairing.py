@@ -16,11 +16,11 @@ from onnx_ghn.inheritance.groups import group_inputs
 from onnx_ghn.inheritance.heads import WiderHeads
 from onnx_ghn.inheritance.labels import Span
 from onnx_ghn.inheritance.naming import Namer, Naming
-from onnx_ghn.inheritance.norms import Padding, norm_doubts, statistics_factor
+from onnx_ghn.inheritance.norms import Padding, norm_doubts, statistics_factor, variance_shift
 from onnx_ghn.inheritance.roles import joined_order, roles_of
 from onnx_ghn.inheritance.scaling import Scaling
 from onnx_ghn.inheritance.structure import MATRICES, Structure
-from onnx_ghn.inheritance.tracing import Trace
+from onnx_ghn.inheritance.tracing import UNREAD, Trace
 from onnx_ghn.inheritance.transfer import Recipe, Rest, Step, columns, image_channels, kernel, places, rows
 
 __all__ = ["Kept", "Made", "Pairing"]
@@ -104,7 +104,7 @@ class Pairing:
         return [*self._scaling.doubts, *self._heads.doubts, *self._norm_doubts]
 
     def all(self, pairs: Mapping[str, str]) -> dict[str, Made | Kept]:
-        """What becomes of every pair, in the order in which the recipient reads its tensors."""
+        """What becomes of every pair: matrices choose channels, in the order in which the recipient reads them."""
         found = {name: self.one(name, pairs[name]) for name in sorted(pairs, key=self._order)}
         self._scaling.other_numbers(pairs)
         for name, factor in self._scaling.factors.items():
@@ -120,6 +120,9 @@ class Pairing:
         mine, theirs = roles_of(self.trace, name), roles_of(self.donor.trace, source)
         shape = tuple(self.trace.parameters[name].shape)
         their_shape = tuple(self.donor.trace.parameters[source].shape)
+        if self.trace.uses[name].kind.startswith(UNREAD) and shape != their_shape:
+            sizes = " × ".join(map(str, their_shape))
+            return Kept(f"{source} is of other sizes ({sizes}), and what its operator does with them is not known")
         pair = _Pair(name, source, shape, their_shape, joined_order(mine, theirs), mine)
         left = [size for axis, size in enumerate(their_shape) if axis not in pair.order and _counts(theirs[axis])]
         new = [shape[axis] for axis, place in enumerate(pair.order) if place < 0 and _counts(mine[axis])]
@@ -139,13 +142,21 @@ class Pairing:
             pair.doubts.append("channels are not followed through the groups of a transposed convolution")
         return self._made(pair)
 
-    def _made(self, pair: _Pair) -> Made:
+    def _made(self, pair: _Pair) -> Made | Kept:
         read = functools.partial(self.donor.values, pair.source)
         if pair.centred:
             read = functools.partial(_centre, read, tuple(pair.centred))
         if (factor_of := statistics_factor(self.trace, self.donor, pair.name, pair.source)) is not None:
             read = functools.partial(_product, read, factor_of)
             pair.rules.append("for another epsilon")
+        if shift := variance_shift(self.trace, self.donor, pair.name, pair.source):
+            read = functools.partial(_shifted, read, shift)
+            pair.rules.append("for another epsilon")
+            if float(read().min()) < 0:
+                return Kept(f"the epsilon of its norm is larger than some of {pair.source} with the donor's")
+        quantised = self.trace.parameters[pair.name].scale_name is not None
+        if quantised and (pair.rules or self.donor.trace.parameters[pair.source].scale_name is None):
+            pair.doubts.append("the file stores it as integers, to which its values are rounded")
         recipe = Recipe(read, pair.order, pair.shape, tuple(pair.steps))
         rule, doubt = ", ".join(dict.fromkeys(pair.rules)), "; ".join(dict.fromkeys(pair.doubts))
         return Made(pair.source, rule or "copied", doubt, recipe.values, pair.rest)
@@ -209,6 +220,8 @@ class Pairing:
     def _channels(self, pair: _Pair, axis: int, span: Span, other: Span) -> str:
         """Copy or share the donor's channels along one axis; why the tensor is not inherited, "" where it is."""
         name, size, have = pair.name, pair.shape[axis], pair.have(axis)
+        if span.contracted and span.made and size > have and self.trace.uses[name].kind != "table":
+            return "it is read transposed, too, so that copies of its channels would count several times"
         if self.channels.selection == "norm" and size < have and pair.importance is None:
             pair.importance = self._norms(pair.source, pair.order[axis])
         chosen = self.channels.axis(span, other, pair.importance)
@@ -221,8 +234,12 @@ class Pairing:
             pair.doubts.append("channels of the donor are left out")
         if span.contracted and pair.mine[axis] == "in":
             divides, doubt = self._scaling.divides(name, pair.source, chosen, have)
-            pair.steps.append(columns(axis, chosen.index, name, divides=divides))
+            places, their_places = self.trace.places.get(name, 1), self.donor.trace.places.get(pair.source, 1)
+            is_alike = places == their_places
+            pair.steps.append(columns(axis, chosen.index, name, divides=divides, are_copies=is_alike))
             pair.doubts += [doubt] if doubt else []
+            if not is_alike:
+                pair.doubts.append(f"the map that it reads has {places} places, and the donor's {their_places}")
             if size >= have and (chosen.counts(have) == 0).any():
                 pair.doubts.append("not every channel of the donor is read")
             return ""
@@ -242,10 +259,10 @@ class Pairing:
         pair.steps.append(rows(axis, index, factor, self._empty(name)))
         return ""
 
-    def _order(self, name: str) -> tuple[int, bool, str]:
-        """Operators in their order; a matrix chooses channels before the vectors that go with it."""
+    def _order(self, name: str) -> tuple[bool, int, str]:
+        """Matrices choose channels before the vectors that go with them: one may hold the biases of several."""
         use = self.trace.uses[name]
-        return use.op, use.kind not in MATRICES, name
+        return use.kind not in MATRICES, use.op, name
 
     def _norms(self, source: str, axis: int) -> Array:
         """How large the donor's weights of each channel are."""
@@ -272,6 +289,12 @@ def _times(make: Callable[[], Array], factor: float, offset: float) -> Array:
 def _product(make: Callable[[], Array], factor: Callable[[], Array]) -> Array:
     values = make()
     made: Array = (values * factor().reshape(values.shape)).astype(values.dtype)
+    return made
+
+
+def _shifted(make: Callable[[], Array], shift: float) -> Array:
+    values = make()
+    made: Array = values + np.asarray(shift, values.dtype)
     return made
 
 

@@ -118,6 +118,10 @@ def gather(trace: Trace, op: Op) -> None:
         if shape is not None and index is not None:
             index_shape = tuple(np.shape(index))
         else:
+            if shape is not None and trace.owner(given) and len(shape) == 2 and not out.is_const:
+                trace.use(trace.owner(given), "table")
+                for field, role in zip(trace.of(given), ("rows", "out"), strict=False):
+                    trace.roles(field, role)
             trace.give(out, None)
             trace.small(op)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Callable
 
 import numpy as np
@@ -70,6 +71,8 @@ def _product(
     out = op.outputs[0]
     a, b = shapes if shapes is not None else (trace.shape(first), trace.shape(second))
     if a is None or b is None or not a or not b:
+        _weight_alone(trace, first, second, left, (-1, -2))
+        _weight_alone(trace, second, first, right, (-2, -1))
         trace.give(out, None)
         return
     if len(a) == 1:
@@ -118,6 +121,8 @@ def _product(
         trace.use(name, "linear", positions)
         if tensor is second:
             trace.fed_by.setdefault(name, trace.writers_of(first))
+        if (places := _places_of(trace, first if tensor is second else second)) > 1:
+            trace.places.setdefault(name, places)
         if name and _is_standardised(tensor):
             trace.standardised.add(name)
         if summed is not None:
@@ -136,6 +141,33 @@ def _product(
     kept = [field for field in kept if all(s in (1, dim) for s, dim in zip(field.shape, shape, strict=True))]
     writers = tuple(trace.owner(t) for t, const in ((first, const_a), (second, const_b)) if const)
     trace.give(out, shape, kept, writers)
+
+
+def _places_of(trace: Trace, tensor: Tensor) -> int:
+    """How many places the map has whose flattened values, each by itself, a value is computed from; 1 for no such."""
+    value: Tensor | None = tensor
+    while value is not None and value not in trace.flattened:
+        op = value.producer
+        if op is None or op.op_type in PRODUCTS or trace.shape(op.input(0)) != trace.shape(value):
+            return 1
+        value = op.input(0)
+    return 1 if value is None else trace.flattened[value]
+
+
+def _weight_alone(trace: Trace, weight: Tensor, other: Tensor, fields: list[Field], axes: tuple[int, int]) -> None:
+    """Note the weight of a product whose other side has sizes that nobody knows.
+
+    Args:
+        axes: of the weight: the one that is summed over, and the one that is not.
+    """
+    name = trace.owner(weight)
+    if not weight.is_const or not name:
+        return
+    trace.use(name, "linear")
+    trace.fed_by.setdefault(name, trace.writers_of(other))
+    for field in fields:
+        role = next((role for role, axis in zip(("in", "out"), axes, strict=True) if only_axis(field, axis)), "part")
+        trace.roles(field, role, contracted=role == "in")
 
 
 def _first_along(field: Field, axis: int) -> Field:
@@ -264,15 +296,12 @@ def pool(trace: Trace, op: Op) -> None:
 
 
 def einsum(trace: Trace, op: Op) -> None:
-    """Einsum of two values whose letters are plain."""
-    equation = op.attr("equation", "").replace(" ", "")
+    """Einsum of two values; what an ellipsis stands for gets letters of its own."""
     out = op.outputs[0]
-    given, _, after = equation.partition("->")
-    terms = given.split(",")
     shapes = [trace.shape(tensor) for tensor in op.inputs]
-    is_plain = len(terms) == 2 and after and "." not in equation and set(after) <= set(given)
-    if not is_plain or any(shape is None for shape in shapes):
-        trace.give(out, None)
+    terms, after = _letters(op.attr("equation", ""), shapes)
+    if len(terms) != 2 or not after or not set(after) <= set("".join(terms)):
+        trace.unknown_op(op)
         return
     sizes = {
         letter: size
@@ -302,6 +331,23 @@ def einsum(trace: Trace, op: Op) -> None:
             trace.labels.unite(labels[0], labels[1])
     fields = [along(found[letter][-1], len(after), i) for i, letter in enumerate(after) if letter in found]
     trace.give(out, tuple(sizes[letter] for letter in after), fields, tuple(weights))
+
+
+def _letters(equation: str, shapes: list[Shape | None]) -> tuple[list[str], str]:
+    """The terms of an equation and its result, an ellipsis as letters; none where sizes are not known."""
+    given, arrow, after = equation.replace(" ", "").partition("->")
+    terms = given.split(",")
+    if not arrow or len(terms) != len(shapes) or any(shape is None for shape in shapes):
+        return [], ""
+    free = [letter for letter in string.ascii_letters if letter not in equation]
+    found, longest = [], 0
+    for term, shape in zip(terms, shapes, strict=True):
+        n = len(shape or ()) - len(term.replace("...", ""))
+        if n < 0 or ("..." not in term and n):
+            return [], ""
+        longest = max(longest, n)
+        found.append(term.replace("...", "".join(free[:n][::-1])))  # the last axes of both are the same
+    return found, after.replace("...", "".join(free[:longest][::-1]))
 
 
 PRODUCTS: dict[str, Rule] = {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from onnx_ghn.graph.flat import Op, Tensor
-from onnx_ghn.inheritance.fields import Field, along, axes_of, vector
+from onnx_ghn.inheritance.fields import Field, along, axes_of, only_axis, vector
 from onnx_ghn.inheritance.labels import Ints
 from onnx_ghn.inheritance.tracing import Trace
 
@@ -24,7 +24,7 @@ def recurrent(trace: Trace, op: Op) -> None:
     shape = trace.shape(data)
     sizes = trace.shape(weight)
     gates = _GATES[op.op_type]
-    if shape is None or sizes is None or len(sizes) != 3:
+    if sizes is None or len(sizes) != 3:
         for out in op.outputs:
             trace.give(out, None)
         return
@@ -53,7 +53,12 @@ def recurrent(trace: Trace, op: Op) -> None:
             _gates(trace, field, 1, labels, 2 * gates)
         elif axes_of(field) == {0}:
             trace.roles(field, "direction")
+    _states(trace, op, labels)
     by_sample = bool(op.attr("layout", 0))
+    if shape is None:
+        for out in op.outputs:
+            trace.give(out, None)
+        return
     steps, batch = (shape[1], shape[0]) if by_sample else (shape[0], shape[1])
     whole = (batch, steps, directions, hidden) if by_sample else (steps, directions, batch, hidden)
     last = (batch, directions, hidden) if by_sample else (directions, batch, hidden)
@@ -62,11 +67,31 @@ def recurrent(trace: Trace, op: Op) -> None:
         trace.give(out, after, [along(labels, len(after), len(after) - 1)])
 
 
+def _states(trace: Trace, op: Op, labels: Ints) -> None:
+    """What the channels begin with, and what gates read of the cell (peepholes)."""
+    for tensor in (op.input(5), op.input(6)):
+        for field in trace.of(tensor):
+            if only_axis(field, -1) and field.size == len(labels):
+                trace.roles(field, "channel")
+                trace.labels.unite(vector(field), labels)
+        for name in _owners(tensor):
+            trace.use(name, "vector")
+    peepholes = op.input(7)
+    for name in _owners(peepholes):
+        trace.use(name, "recurrent_bias")
+    for field in trace.of(peepholes):
+        if 1 in axes_of(field) and field.shape[1] == 3 * len(labels):
+            trace.roles(field, "out")
+            _gates(trace, field, 1, labels, 3)
+        elif axes_of(field) == {0}:
+            trace.roles(field, "direction")
+
+
 def _owners(tensor: Tensor | None) -> list[str]:
-    """Stored tensors that a constant is made of."""
+    """Stored tensors that a constant is made of, in the order in which it joins them: the forward direction first."""
     if tensor is None or not tensor.is_const:
         return []
-    return [value.stored.name for value in tensor.made_of() if value.stored is not None]
+    return [value.stored.name for value in tensor.made_of() if value.stored is not None][::-1]
 
 
 def _gates(trace: Trace, field: Field, axis: int, labels: Ints, gates: int) -> None:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from onnx_ghn.graph import Parameter
     from onnx_ghn.graph.model import RunningNorm
 
-__all__ = ["Grouped", "Heads", "Piece", "Trace", "Use"]
+__all__ = ["UNREAD", "Grouped", "Heads", "Piece", "Trace", "Use"]
+
+#: How the kind of a parameter begins whose operator no rule knows: its axes are not followed.
+UNREAD = "input"
 
 Piece = tuple[Shape, list[Field], tuple[str, ...]]  # of a value that is cut: sizes, fields, and what writes it
 
@@ -88,6 +91,9 @@ class Trace:
         offsets: what the model adds to a tensor before it uses it (1 + w of a norm).
         gains: of those, the tensor that scales the normalised weight, and a number that does.
         batch_norms: by the name of a scale, the name of the variance and what is added to it.
+        epsilons: of batch norms, by the names of their variances.
+        places: by the names of weights that read a flattened map, of how many places that is.
+        flattened: of values that are flattened maps, of how many places.
         running_norms: batch norms with running statistics that are written as arithmetic.
         statistics: names of their means and variances, which scale nothing.
         shift_of: their shifts by their scales.
@@ -122,6 +128,9 @@ class Trace:
         self.offsets: dict[str, float] = {}
         self.gains: dict[str, tuple[str, float]] = {}
         self.batch_norms: dict[str, tuple[str, float]] = {}
+        self.epsilons: dict[str, float] = {}
+        self.places: dict[str, int] = {}
+        self.flattened: dict[Tensor, int] = {}
         self.skipped_norms: set[str] = set()
         self.fed_by: dict[str, tuple[str, ...]] = {}
         self.unknown: dict[str, int] = {}
@@ -260,9 +269,7 @@ class Trace:
         """Note what the axes behind a field of a weight are to the operator that reads it."""
         if field is None or not field.size:
             return
-        flat = vector(field)
-        for start in dict.fromkeys(self.labels.span_of(int(label)).start for label in (flat[0], flat[-1])):
-            span = self.labels.span_of(start)
+        for span in self.labels.spans_of(vector(field)):
             if span.axis < 0:
                 continue
             for one in (span, *self._aliases.get(span.start, ())):
@@ -274,8 +281,8 @@ class Trace:
 
     def alias(self, field: Field, other: Field) -> None:
         """Note that a weight is joined of several tensors: what one axis is, so is the other."""
-        for label, also in ((vector(field)[0], vector(other)[0]),):
-            self._aliases.setdefault(self.labels.span_of(int(label)).start, []).append(self.labels.span_of(int(also)))
+        for span, also in zip(*(self.labels.spans_of(vector(each)) for each in (field, other)), strict=False):
+            self._aliases.setdefault(span.start, []).append(also)
 
     def cut(self, field: Ints, stride: int) -> None:
         """Note that the channels are read in parts of that length."""
@@ -290,9 +297,18 @@ class Trace:
 
     def unknown_op(self, op: Op) -> None:
         """Note an operator of which nothing is known."""
-        self.unknown[op.op_type] = self.unknown.get(op.op_type, 0) + 1
+        name = "loops" if op.op_type == "Join" else op.op_type
+        self.unknown[name] = self.unknown.get(name, 0) + 1
         for tensor in op.outputs:
             self.give(tensor, None)
+
+    def unread(self, op: Op) -> None:
+        """Note the parameters among an operator's inputs that no rule knows: each is of a kind of its own."""
+        if all(tensor.is_const for tensor in op.outputs):
+            return
+        for index, tensor in enumerate(op.inputs):
+            if tensor is not None and tensor.is_const and (name := self.owner(tensor)) and name not in self.uses:
+                self.use(name, f"{UNREAD} {index} of {op.op_type}")
 
     # -- at the end --------------------------------------------------------------------------------------
 

@@ -102,13 +102,15 @@ def rows(axis: int, index: Ints, factor: Array | None = None, empty: float = 0.0
     return step
 
 
-def columns(axis: int, index: Ints, name: str, *, divides: bool = True) -> Step:
+def columns(axis: int, index: Ints, name: str, *, divides: bool = True, are_copies: bool = True) -> Step:
     """What is summed over along an axis: copies share what their original gave.
 
     What reads a channel that is zero is free, and gets what reads some other channel.
 
     Args:
         name: of the tensor, by which the shares are drawn.
+        are_copies: whether all that copy one column read the same: then shares are uneven, so that they learn
+            different things.
     """
 
     def step(array: Array) -> Array:
@@ -118,7 +120,7 @@ def columns(axis: int, index: Ints, name: str, *, divides: bool = True) -> Step:
         filled = np.where(index >= 0, index, np.arange(len(index)) % size)
         taken = array.take(filled, axis)
         if divides:
-            taken = taken * along(_shares(index, name).astype(taken.dtype), taken.ndim, axis)
+            taken = taken * along(_shares(index, name if are_copies else None).astype(taken.dtype), taken.ndim, axis)
         made: Array = taken
         return made
 
@@ -130,14 +132,15 @@ def _is_all(index: Ints, size: int) -> bool:
     return len(index) == size and bool((index == np.arange(size)).all())
 
 
-def _shares(index: Ints, name: str) -> Array:
-    """How much of its original each copy gives: uneven parts whose sum is one, (n,)."""
+def _shares(index: Ints, name: str | None) -> Array:
+    """How much of its original each copy gives: parts whose sum is one, (n,); uneven ones, unless there is no name."""
     made = np.ones(len(index))
     real = index >= 0
     counts = np.bincount(index[real]) if real.any() else np.zeros(1, np.int64)
     if counts.max(initial=0) > 1:
-        draw = np.random.default_rng(zlib.crc32(name.encode()))
-        made[real] = 1 + _UNEVEN * draw.uniform(-1, 1, int(real.sum()))
+        if name is not None:
+            draw = np.random.default_rng(zlib.crc32(name.encode()))
+            made[real] = 1 + _UNEVEN * draw.uniform(-1, 1, int(real.sum()))
         made[real] /= np.bincount(index[real], weights=made[real])[index[real]]
     return made
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from onnx_ghn.errors import GraphError
 from onnx_ghn.graph.flat import Op
-from onnx_ghn.inheritance.fields import Field, Shape, axes_of, reshaped, vector
+from onnx_ghn.inheritance.fields import Field, Shape, axes_of, blocks, reshaped, vector
 from onnx_ghn.inheritance.tracing import Trace
 
 __all__ = ["VIEWS"]
@@ -25,7 +25,19 @@ def _view(trace: Trace, op: Op, after: Shape | None) -> None:
     fields = [made for field in trace.of(given) if (made := reshaped(field, before, after)) is not None]
     for old in trace.of(given):
         _note_cut(trace, old, before, after)
+    if (places := _joined_places(trace.of(given), before, after)) > 1:
+        trace.flattened[out] = places
     trace.give(out, after, fields, trace.writers_of(given), trace.owner(given))
+
+
+def _joined_places(fields: list[Field], before: Shape, after: Shape) -> int:
+    """How many places of a map a reshape joins with channels: axes that no channel depends on."""
+    depends = {axis for field in fields for axis in axes_of(field)}
+    places = 1
+    for left, _ in blocks(before, after) or ():
+        if depends & set(left):
+            places *= math.prod(before[axis] for axis in left if axis not in depends)
+    return places
 
 
 def _note_cut(trace: Trace, field: Field, before: Shape, after: Shape) -> None:

@@ -196,6 +196,8 @@ def test_fused_matmul(transposed: int) -> None:
         ("bsd,dhk->bshk", (6, 2, 4), 8, 6),
         ("bsd,hdk->bhsk", (2, 6, 4), 8, 6),
         ("b s d, d f -> b s f", (6, 8), 8, 6),
+        ("...d,df->...f", (6, 8), 8, 6),
+        ("...sd,fd->...sf", (8, 6), 8, 6),
     ],
 )
 def test_einsum(equation: str, shape: tuple[int, ...], n_out: int, n_in: int) -> None:

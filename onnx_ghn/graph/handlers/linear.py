@@ -51,12 +51,15 @@ def einsum(ctx: BuildContext, op: Op) -> None:
     if len(data) == 2 and not constants:
         weighted_sum(ctx, op)
         return
-    if len(data) != 1 or len(constants) != 1 or "->" not in equation or "." in equation:
+    if len(data) != 1 or len(constants) != 1 or "->" not in equation:
         ctx.drop(op)
         return
     place, weight = constants[0]
     terms, output = equation.split("->")
     letters = terms.split(",")[place]
+    if "." in letters:
+        ctx.drop(op)
+        return
 
     def canonical(layout: Layout) -> Layout:
         out = [i for i, letter in enumerate(letters) if letter in output]

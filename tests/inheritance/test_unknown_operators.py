@@ -1,0 +1,120 @@
+"""Operators that nobody knows: their tensors are copied where sizes allow, and what stands behind is aligned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_ghn import predict
+from onnx_ghn.prediction import Prediction
+
+
+def model(nodes: list[onnx.NodeProto], seed: int, last: int = 3, **shapes: tuple[int, ...]) -> onnx.ModelProto:
+    """Operators from `x` to `y`, on random weights."""
+    rng = np.random.default_rng(seed)
+    stored = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), name) for name, s in shapes.items()]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 5, size]) for n, size in (("x", 6), ("y", last))]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], stored)
+    opsets = [helper.make_opsetid(*each) for each in (("", 17), ("my.ops", 1))]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def custom(width: int, seed: int = 0) -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Magic", ["h", "m"], ["i"], domain="my.ops"),
+        helper.make_node("MatMul", ["i", "b"], ["j"]),
+        helper.make_node("Add", ["j", "bias"], ["k"]),
+        helper.make_node("LayerNormalization", ["k", "scale", "shift"], ["n"]),
+        helper.make_node("Gemm", ["n", "c"], ["y"], transB=1),
+    ]
+    return model(
+        nodes, seed, a=(6, width), m=(width, width), b=(width, width), bias=(width,), scale=(width,), shift=(width,),
+        c=(3, width),
+    )  # fmt: skip
+
+
+def ellipsis(width: int, seed: int = 0) -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Einsum", ["x", "a"], ["h"], equation="...i,io->...o"),
+        helper.make_node("Relu", ["h"], ["i"]),
+        helper.make_node("Einsum", ["c", "i"], ["y"], equation="oi, ...i -> ...o"),
+    ]
+    return model(nodes, seed, a=(6, width), c=(3, width))
+
+
+def branched(width: int, seed: int = 0) -> onnx.ModelProto:
+    """The branch that a flag names."""
+    rng = np.random.default_rng(seed + 10)
+    branches = {}
+    for name in ("then_branch", "else_branch"):
+        weight = numpy_helper.from_array(rng.normal(size=(width, width)).astype(np.float32), f"{name}.w")
+        end = helper.make_tensor_value_info(f"{name}.y", TensorProto.FLOAT, [2, 5, width])
+        nodes = [helper.make_node("MatMul", ["h", f"{name}.w"], [f"{name}.y"])]
+        branches[name] = helper.make_graph(nodes, name, [], [end], [weight])
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["flag"], to=TensorProto.BOOL),
+        helper.make_node("If", ["flag"], ["i"], **branches),
+        helper.make_node("MatMul", ["i", "c"], ["y"]),
+    ]
+    return model(nodes, seed, a=(6, width), c=(width, 3))
+
+
+def inherited(recipient: onnx.ModelProto, donor: onnx.ModelProto, tmp_path: Path, **options: Any) -> Prediction:
+    onnx.save(donor, tmp_path / "donor.onnx")
+    return predict(recipient, tmp_path / "out.onnx", donors=[tmp_path / "donor.onnx"], **options)
+
+
+def run(path: Path) -> np.ndarray:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(5).normal(size=(2, 5, 6)).astype(np.float32)
+    output: np.ndarray = session.run(None, {"x": x})[0]
+    return output
+
+
+def test_the_same_file_gives_all_its_values(tmp_path: Path) -> None:
+    prediction = inherited(custom(8, seed=1), donor := custom(8), tmp_path)
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in donor.graph.initializer}
+    assert prediction.inheritance is not None
+    assert prediction.inheritance.tensors.keys() == values.keys()
+    for name, value in values.items():
+        np.testing.assert_array_equal(prediction[name], value)
+    assert "channels of donor.onnx are not followed through Magic" in prediction.coverage.notes
+
+
+def test_what_stands_behind_is_aligned_and_shared(tmp_path: Path) -> None:
+    """Twice as wide: rows are copied, and columns share; the unknown operator's own tensor stays, with a reason."""
+    prediction = inherited(custom(16, seed=1), donor := custom(8), tmp_path)
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in donor.graph.initializer}
+    inheritance = prediction.inheritance
+    assert inheritance is not None
+    assert inheritance.tensors.keys() == {"a", "b", "bias", "scale", "shift", "c"}
+    assert inheritance.kept["m"] == "m is of other sizes (8 × 8), and what its operator does with them is not known"
+    assert not inheritance.is_exact
+    np.testing.assert_array_equal(prediction["a"], values["a"].repeat(2, axis=1))
+    np.testing.assert_array_equal(prediction["bias"], values["bias"].repeat(2))
+    np.testing.assert_allclose(prediction["c"].reshape(3, 8, 2).sum(-1), values["c"], rtol=1e-6)
+    shared = prediction["b"].reshape(8, 2, 8, 2).sum(1)  # (in, out, copy of out)
+    np.testing.assert_allclose(shared, values["b"][..., None].repeat(2, -1), rtol=1e-5)
+
+
+def test_an_ellipsis_is_followed(tmp_path: Path) -> None:
+    prediction = inherited(ellipsis(16, seed=1), ellipsis(8), tmp_path)
+    assert prediction.inheritance is not None
+    assert prediction.inheritance.is_exact
+    np.testing.assert_allclose(run(tmp_path / "out.onnx"), run(tmp_path / "donor.onnx"), atol=2e-5)
+
+
+def test_both_branches_are_followed(tmp_path: Path) -> None:
+    prediction = inherited(branched(16, seed=1), branched(8), tmp_path)
+    assert prediction.inheritance is not None
+    assert prediction.inheritance.is_exact
+    assert len(prediction.inheritance.tensors) == 4
+    np.testing.assert_allclose(run(tmp_path / "out.onnx"), run(tmp_path / "donor.onnx"), atol=2e-5)
