@@ -29,10 +29,15 @@ _LARGEST = 1 << 29  # bytes of weights above which two runs take longer than the
 
 @dataclasses.dataclass(frozen=True)
 class Apart:
-    """How far outputs lie apart at most, and the largest of the donor's."""
+    """How far the values of an output lie apart at most, and the largest of the donor's.
+
+    Attributes:
+        left_out: number of outputs that were not compared, since their shapes differ.
+    """
 
     largest: float
     scale: float
+    left_out: int = 0
 
     @property
     def is_rounding(self) -> bool:
@@ -42,7 +47,11 @@ class Apart:
     @property
     def words(self) -> str:
         """For people."""
-        return f"outputs lie {self.largest:.2g} from the donor's at most on noise, whose largest is {self.scale:.2g}"
+        told = f"outputs lie {self.largest:.2g} from the donor's at most on noise, whose largest is {self.scale:.2g}"
+        if not self.left_out:
+            return told
+        others = "one more has another shape" if self.left_out == 1 else f"{self.left_out} more have other shapes"
+        return f"{told}; {others} and {'was' if self.left_out == 1 else 'were'} not compared"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +67,7 @@ class Unmeasured:
 
 
 def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | Unmeasured:
-    """How far the first outputs lie apart, or why that cannot be measured here.
+    """How far outputs lie apart, pair by pair in their order, or why that cannot be measured here.
 
     Args:
         model: with the inherited weights in it.
@@ -83,6 +92,12 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | Unmeas
         return Unmeasured("inputs of their types cannot be drawn")
     if not model.graph.outputs or not donor.graph.outputs:
         return Unmeasured("one of the two has no outputs")
+    if (n_mine := len(model.graph.outputs)) != (n_theirs := len(donor.graph.outputs)):
+        return Unmeasured(f"the model has {n_mine} outputs, and the donor {n_theirs}")
+    both = enumerate(zip(model.graph.outputs, donor.graph.outputs, strict=True))
+    places = [place for place, values in both if all(map(_holds_numbers, values))]
+    if not places:
+        return Unmeasured("no output holds numbers")
     shapes = {
         value.name or "": [max(dim, 0) if isinstance(dim, int) else 0 for dim in value.shape or ()]
         for value in donor.graph.inputs
@@ -98,13 +113,13 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | Unmeas
                 path = Path(folder) / f"{number}.onnx"
                 check_joined_constants(each)
                 write_model(copy_model(each), path, external=True, scratch=True)
-                outputs = [each.graph.outputs[0].name or ""]
+                outputs = [each.graph.outputs[place].name or "" for place in places]
                 # Inputs go by their places: two frameworks call them differently.
                 names = data_inputs(each)
                 session = open_session(path, packed=False)
                 found.append(
                     [
-                        np.asarray(run_session(session, feed, outputs)[0], np.float64)
+                        [np.asarray(output) for output in run_session(session, feed, outputs)]
                         for feed in (
                             {n: _times(feeds[0][m], by) for n, m in zip(names, types, strict=True)} for by in _SIZES
                         )
@@ -112,14 +127,39 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | Unmeas
                 )
     except (RuntimeFailure, OSError) as error:
         return Unmeasured(f"the {'donor' if found else 'model'} does not run on noise ({error})")
+    return _compared(*found)
+
+
+def _compared(mine: list[list[Array]], theirs: list[list[Array]]) -> Apart | Unmeasured:
+    """Compare what two models gave of the same inputs.
+
+    Whole numbers (classes, places of boxes) say little of how far weights lie apart: they count where nothing else is
+    given.
+
+    Args:
+        mine, theirs: for each of the inputs, all outputs.
+    """
+    pairs = [pair for each in zip(mine, theirs, strict=True) for pair in zip(*each, strict=True)]
+    pairs = [pair for pair in pairs if all(one.dtype.kind not in "iub" for one in pair)] or pairs
+    alike = [(ours, others) for ours, others in pairs if ours.shape == others.shape]
+    if not alike:
+        ours, others = pairs[0]
+        return Unmeasured(f"outputs have the shapes {list(ours.shape)} and {list(others.shape)}")
+    left_out = (len(pairs) - len(alike)) // len(mine)
     measured = []
-    for ours, theirs in zip(*found, strict=True):
-        if ours.shape != theirs.shape:
-            return Unmeasured(f"outputs have the shapes {list(ours.shape)} and {list(theirs.shape)}")
-        if not np.isfinite(theirs).all():
+    for ours, others in ((one.astype(np.float64), other.astype(np.float64)) for one, other in alike):
+        if not np.isfinite(others).all():
             return Unmeasured("the donor's outputs on noise are not finite")
-        measured.append(Apart(float(np.abs(ours - theirs).max(initial=0)), float(np.abs(theirs).max(initial=0))))
+        largest, scale = (float(np.abs(values).max(initial=0)) for values in (ours - others, others))
+        measured.append(Apart(largest, scale, left_out))
     return next((apart for apart in measured if not apart.is_rounding), measured[0])
+
+
+def _holds_numbers(value: ir.Value) -> bool:
+    """Whether a value is an array of numbers: no text, no sequence and no map."""
+    import onnx_ir as ir
+
+    return isinstance(value.type, ir.TensorType) and value.type.dtype != ir.DataType.STRING
 
 
 def _times(values: Array, factor: float) -> Array:

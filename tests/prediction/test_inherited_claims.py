@@ -63,6 +63,50 @@ def test_what_clips_shows_on_large_inputs() -> None:
     assert "are not kept" in told(chain(16, "Relu6"), chain(8))
 
 
+def several(width: int, *activations: str) -> onnx.ModelProto:
+    """A layer and one output for each activation behind it; the last output is as wide as the layer."""
+    model = chain(width)
+    del model.graph.node[1:], model.graph.output[:]
+    outputs = []
+    for number, activation in enumerate(activations):
+        model.graph.node.append(helper.make_node(activation, ["h"], [f"r{number}"]))
+        model.graph.node.append(helper.make_node("MatMul", [f"r{number}", "c"], [f"y{number}"]))
+        outputs.append(helper.make_tensor_value_info(f"y{number}", TensorProto.FLOAT, ["N", 3]))
+    model.graph.output.extend([*outputs, helper.make_tensor_value_info("h", TensorProto.FLOAT, ["N", width])])
+    return model
+
+
+def test_every_output_is_compared() -> None:
+    """The first outputs are those of the donor, the second ones are not."""
+    assert "outputs of donor.onnx are kept" in told(several(8, "Relu", "Tanh"), several(8, "Relu", "Tanh"))
+    assert "are not kept" in told(several(8, "Relu", "Sigmoid"), several(8, "Relu", "Tanh"))
+
+
+def test_outputs_of_other_shapes_are_counted() -> None:
+    notes = told(several(16, "Relu"), several(8, "Relu"))
+    assert "outputs of donor.onnx are kept" in notes
+    assert "one more has another shape and was not compared" in notes
+
+
+def test_another_number_of_outputs_is_not_compared() -> None:
+    notes = told(several(8, "Relu", "Relu"), several(8, "Relu"))
+    assert "was not measured: the model has 3 outputs, and the donor 2" in notes
+
+
+def test_whole_numbers_say_nothing_where_there_are_others() -> None:
+    """Classes are compared where nothing else is: a class that flips by rounding is no other network."""
+    from onnx_ghn.prediction.kept_outputs import Apart, _compared
+
+    floats = np.array([[1.0, 1.0000001]], np.float32)
+    classes = [np.array([0]), np.array([1])]
+    found = _compared([[classes[0], floats]], [[classes[1], floats]])
+    assert isinstance(found, Apart)
+    assert found.largest == 0
+    alone = _compared([[classes[0]]], [[classes[1]]])
+    assert isinstance(alone, Apart)
+    assert alone.largest == 1
+
+
 def test_a_donor_with_nan_is_refused_by_name() -> None:
     broken = chain(8, b=np.full(8, np.nan))
     with pytest.raises(OptionError, match=r"b holds NaN or infinity.*`donors`"):
