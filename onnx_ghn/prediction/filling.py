@@ -25,12 +25,14 @@ def tensors_of(
     Args:
         blocks: what the GHN decoded, by the index of the parameter.
     """
-    return {
-        name: make
-        for decision in decisions
-        if decision.maker is not None
-        for name, make in decision.maker.tensors(blocks, options).items()
-    }
+    makers = [decision.maker for decision in decisions if decision.maker is not None]
+    made = {name: make for maker in makers for name, make in maker.tensors(blocks, options).items()}
+    biases: dict[str, Callable[[], Array]] = {}
+    for maker in makers:
+        quantization = maker.quantization
+        if quantization is not None and quantization.bias is not None:
+            biases |= quantization.bias.tensors(quantization.name, quantization.scale, made)
+    return made | biases
 
 
 def as_standard(decision: Decision) -> Decision:

@@ -54,7 +54,7 @@ class Maker:
     @property
     def names(self) -> tuple[str, ...]:
         """The stored names of what it makes: the tensor, and its scale where it is quantised."""
-        return (self.stored.name,) if self.quantization is None else (self.stored.name, self.quantization.scale_name)
+        return (self.stored.name,) if self.quantization is None else (self.stored.name, self.quantization.scale.name)
 
     def tensors(self, blocks: Mapping[int, Block], options: PredictOptions) -> dict[str, Make]:
         """Functions by stored name, each giving an array of the stored shape: the tensor itself and, where it is
@@ -65,7 +65,7 @@ class Maker:
         """
         make: Make = functools.partial(_standard, self.parameter, options.seed)
         if self.source == "own":
-            make = self.stored.numpy
+            make = self.stored.numpy if self.quantization is None else functools.partial(_floats, self)
         elif self.source == "ghn":
             assert self.index is not None
             make = self._decoded(blocks[self.index], options)
@@ -118,6 +118,11 @@ class Maker:
         block = dataclasses.replace(block, values=block.values.astype(dtype))
         block.values.flags.writeable = False  # a tensor that is not tiled is a view of it: what a caller does stays his
         return functools.partial(_as_stored, block, self.parameter)
+
+
+def _floats(maker: Maker) -> Array:
+    assert maker.quantization is not None
+    return maker.quantization.floats(maker.stored.numpy())
 
 
 def _standard(parameter: Parameter, seed: int) -> Array:

@@ -97,8 +97,27 @@ def plan(
         decisions.append(decision)
     for index, tie in ties.items():
         decisions[index] = _tied(decisions[index], decisions[tie.original], tie)
+    decisions = _with_biases(decisions, stored)
     by_name = {decision.parameter.name: decision for decision in decisions}
     return [_as_magnitude(d, by_name.get(d.parameter.magnitude_of), stored, options) for d in decisions]
+
+
+def _with_biases(decisions: list[Decision], stored: Mapping[str, StoredTensor]) -> list[Decision]:
+    """Quantised biases that stay are stored anew where the scale of their layer's weight changes."""
+    makers = [decision.maker for decision in decisions if decision.maker is not None]
+    changed = {maker.quantization.scale.name for maker in makers if maker.quantization is not None}
+    found = []
+    for decision in decisions:
+        parameter = decision.parameter
+        if changed and decision.maker is None and parameter.scale_name is not None:
+            quantization = quantization_of(stored, parameter)
+            bias = None if isinstance(quantization, str) else quantization.bias
+            if not isinstance(quantization, str) and bias is not None and bias.weight.name in changed:
+                maker = Maker("own", parameter, None, stored[parameter.name], quantization)
+                reason = f"{decision.reason}; stored by the new scale of its layer's weight"
+                decision = dataclasses.replace(decision, reason=reason, maker=maker)
+        found.append(decision)
+    return found
 
 
 def _inherited(

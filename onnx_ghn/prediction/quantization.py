@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.graph import Parameter
+from onnx_ghn.prediction.quantized_biases import BiasScales, bias_scales_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -29,18 +30,18 @@ _PART = 1 << 20  # elements quantised at once
 class Quantization:
     """How a tensor's float values become the integers that a model stores, and the scales that go with them.
 
-    The scale of each channel (or of the tensor) becomes the smallest that represents all of it; zero points stay.
+    The scale of each channel (or of the tensor) becomes the smallest that represents all of it, unless what is to be
+    stored are multiples of the scale that there is; zero points stay.
     """
 
     name: str  # of the stored tensor
     dtype: npt.DTypeLike  # that it is stored in
     in_file: bool  # stored as floats, which the file itself quantises (QuantizeLinear, then DequantizeLinear)
-    scale_name: str
-    scale_shape: tuple[int, ...]
-    scale_dtype: npt.DTypeLike
+    scale: StoredTensor
     broadcast: tuple[int, ...]  # the scale's shape against the tensor's axes
     limits: tuple[int, int]  # smallest and largest integer
     zero: npt.NDArray[np.int64]  # zero points, of shape `broadcast`
+    bias: BiasScales | None = None  # of a bias whose scale is that of its layer's input times that of its weight
 
     def tensors(self, make: Make) -> dict[str, Make]:
         """Functions by stored name: the tensor (integers, or floats that the file quantises) and its scale.
@@ -51,16 +52,35 @@ class Quantization:
         values = (
             functools.partial(_floats, make, self.dtype) if self.in_file else functools.partial(self._integers, make)
         )
-        return {self.name: values, self.scale_name: functools.partial(self._scales, make)}
+        return {self.name: values, self.scale.name: functools.partial(self._scales, make)}
+
+    def floats(self, integers: Array) -> Array:
+        """What the model stores now, as the floats that it stands for."""
+        if self.in_file:
+            return integers
+        scale = np.asarray(self.scale.numpy(), np.float64).reshape(self.broadcast)
+        values: Array = ((integers.astype(np.float64) - self.zero) * scale).astype(np.float32)
+        return values
 
     def _scales(self, make: Make) -> Array:
         values = make()
+        if self._fits(values):
+            return np.asarray(self.scale.numpy())
         others = tuple(i for i, size in enumerate(self.broadcast) if size == 1)
         highest = values.max(axis=others, keepdims=True).clip(min=0)
         lowest = values.min(axis=others, keepdims=True).clip(max=0)
         needed = np.maximum(highest / (self.limits[1] - self.zero), -lowest / (self.zero - self.limits[0]))
-        scales: Array = np.where(needed > 0, needed, 1.0).reshape(self.scale_shape).astype(self.scale_dtype)
+        scales: Array = np.where(needed > 0, needed, 1.0).reshape(self.scale.shape).astype(self.scale.dtype.numpy())
         return scales
+
+    def _fits(self, values: Array) -> bool:
+        """Whether values are multiples of the stored scale already, as those of the same file are."""
+        if self.scale.is_absent or self.in_file:
+            return False
+        by = np.asarray(self.scale.numpy(), np.float32).reshape(self.broadcast)
+        steps = np.rint(values / np.where(by == 0, 1, by))
+        lowest, highest = (limit - self.zero for limit in self.limits)
+        return bool(((steps >= lowest) & (steps <= highest) & (steps.astype(np.float32) * by == values)).all())
 
     def _integers(self, make: Make) -> Array:
         # As stored: a half-precision scale has been rounded.
@@ -107,12 +127,11 @@ def quantization_of(stored: Mapping[str, StoredTensor], parameter: Parameter) ->
         name=parameter.name,
         dtype=dtype,
         in_file=in_file,
-        scale_name=scale.name,
-        scale_shape=scale.shape,
-        scale_dtype=scale.dtype.numpy(),
+        scale=scale,
         broadcast=broadcast,
         limits=(int(limits.min), int(limits.max)),
         zero=zero,
+        bias=bias_scales_of(tensor, scale, stored),
     )
 
 
