@@ -101,11 +101,11 @@ def _long() -> str:
     (n,) = {len(of.seeds) for starts in ends.values() for of in starts.values()}
     return (
         f"{_COUNTS[len(whole)].capitalize()} networks have been trained to the end so far, for forty passes, with "
-        f"{_COUNTS[n]} seeds each. ResNet-18, on Imagenette at 32 × 32, ends at {taken['resnet']:.1f} % by default and at "
-        f"{own['resnet']:.1f} % from its own start. ShuffleNetV2, on twenty classes of Tiny-ImageNet, ends at "
-        f"{taken['shuffle']:.1f} % and at {own['shuffle']:.1f} %. MobileNetV2, on spectrograms, of whose kind the default "
-        f"keeps the start, ends at {taken['mobile']:.1f} % with predicted kernels and at {own['mobile']:.1f} % from its "
-        "own"
+        f"{_COUNTS[n]} seeds each. ResNet-18, on Imagenette at 32 × 32, ends at {taken['resnet']:.1f} % by default and "
+        f"at {own['resnet']:.1f} % from its own start. ShuffleNetV2, on twenty classes of Tiny-ImageNet, ends at "
+        f"{taken['shuffle']:.1f} % and at {own['shuffle']:.1f} %. MobileNetV2, on spectrograms, of whose kind the "
+        f"default keeps the start, ends at {taken['mobile']:.1f} % with predicted kernels and at {own['mobile']:.1f} % "
+        "from its own"
     )
 
 
