@@ -69,13 +69,24 @@ def _differences(
     """Noise whose sum over the inputs i, i + n_different, i + 2 · n_different, ... is zero; none where there is one."""
     noise = rng.standard_normal(shape, dtype=np.float32)  # out × in (× kh × kw)
     noise *= np.float32(strength * math.sqrt(2 / math.prod(shape[1:])))
-    for first in range(n_different):
-        copies = noise[:, first::n_different]  # out × copies (× kh × kw)
-        n_copies = copies.shape[1]
-        copies -= copies.mean(axis=1, keepdims=True)
-        if n_copies > 1:
-            copies *= np.float32(math.sqrt(n_copies / (n_copies - 1)))  # the spread that it had
+    whole, n_more = divmod(shape[1], n_different)  # the first `n_more` inputs have one copy more
+    if n_more:
+        padded = np.empty((shape[0], (whole + 1) * n_different, *shape[2:]), np.float32)
+        padded[:, : shape[1]] = noise
+        noise = padded
+    rows = noise.reshape(shape[0], -1, n_different, *shape[2:])  # out × copies × different (× kh × kw)
+    _balance(rows[:, :, :n_more])
+    _balance(rows[:, :whole, n_more:])
+    noise = noise[:, : shape[1]]
     return noise
+
+
+def _balance(copies: npt.NDArray[np.float32]) -> None:
+    """Let the copies along axis 1 add up to zero, in place, with the spread that they had."""
+    copies -= copies.mean(axis=1, keepdims=True)
+    n_copies = copies.shape[1]
+    if n_copies > 1:
+        copies *= np.float32(math.sqrt(n_copies / (n_copies - 1)))
 
 
 def _semi_orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float32]:
