@@ -109,11 +109,17 @@ def by_kind() -> str:
         auto_mean, all_mean = (cell(mean, best=best, form="+.1f") for mean in means)
         kept = all(starts[name] == BASELINE for name in names)
         keeps = "**keeps yours**" if round(best, 1) <= 0 else "keeps yours"
-        cells = [keeps, ""] if kept else [auto_mean, f"{min(auto):+.1f}"]
+        cells = [keeps, ""] if kept else [auto_mean, _gain(min(auto))]
         lines.append(
-            f"| {words.get(kind, kind)} | {len(names)} | {' | '.join(cells)} | {all_mean} | {min(everything):+.1f} |"
+            f"| {words.get(kind, kind)} | {len(names)} | {' | '.join(cells)} | {all_mean} | {_gain(min(everything))} |"
         )
     return "\n".join(lines)
+
+
+def _gain(points: float) -> str:
+    """With its sign, of which a zero has none."""
+    told = f"{points:+.1f}"
+    return told if float(told) else told[1:]
 
 
 def _kind(name: str, kind: str) -> str:
