@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,7 @@ from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import spinner, tell
+from onnx_ghn.errors import OptionError
 from onnx_ghn.prediction.options import PolicyName
 from onnx_ghn.settings import Settings, ghn_setting, setting
 
@@ -28,6 +30,13 @@ class _Content(Settings):
         True, "Show graph and coverage only: no GHN, no distributions of weights.", option="--no-predict"
     )
     policy: PolicyName = setting("auto", "Which parameters are predicted; see `predict`.")
+    donors: Sequence[str] = setting(
+        (),
+        "A trained ONNX file of any architecture to inherit weights from, as of `predict`; may be given several times.",
+        option="--from",
+        metavar="DONOR.onnx",
+        check="file",
+    )
     profile: bool = setting(False, "Run MODEL through onnxruntime and show its speed, too.")
     seconds: float = setting(3.0, "How long --profile measures.", above=0)
     threads: int | None = setting(None, "Threads that --profile uses (default: all cores).", least=1)
@@ -46,7 +55,9 @@ def report(
     as_json: bool = cli_options.as_json("what the page shows"),
 ) -> None:
     """Write a page about MODEL: its graph, coverage, predicted weights, speed. It opens anywhere, without a network."""
-    check_output(output, [".html", ".htm"], "a page", force, [model, ghn])
+    if content.donors and not content.predict:
+        raise OptionError("`donors` are inherited from in a prediction: leave out --no-predict, or them")
+    check_output(output, [".html", ".htm"], "a page", force, [model, ghn, *content.donors])
     from onnx_ghn.report.writing import report_data, write_page
 
     profile = None
@@ -55,7 +66,13 @@ def report(
             profile = _measure(model, content)
     with spinner(f"reporting on {model}"):
         data = report_data(
-            model, ghn=ghn, predict=content.predict, policy=content.policy, profile=profile, seed=content.seed
+            model,
+            ghn=ghn,
+            predict=content.predict,
+            policy=content.policy,
+            donors=content.donors,
+            profile=profile,
+            seed=content.seed,
         )
         path = write_page(data, output, force=force)
     if as_json:

@@ -1,26 +1,54 @@
-"""The alignment of a model and its donor as a picture."""
+"""The alignment of a model and its donor: which blocks stand for which, and a picture of it."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
+from typing import Literal
 
 from onnx_ghn.drawing.side_by_side import Box, draw_side_by_side
 from onnx_ghn.inheritance.inheriting import Inheritance
 from onnx_ghn.inheritance.structure import Block
 
-__all__ = ["draw_alignment"]
+__all__ = ["Aligned", "AlignedBlock", "aligned_blocks", "draw_alignment"]
 
 _NAMED = 8  # tensors of a block that are told one by one
 
 
-def draw_alignment(inheritance: Inheritance, path: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Draw the recipient's blocks beside those of the donor that is most like it.
+@dataclasses.dataclass(frozen=True)
+class AlignedBlock:
+    """A block of one of both models.
 
-    Raises:
-        OptionError: the path does not end in .svg.
-        ModelWriteError: the file exists, or cannot be written.
+    Attributes:
+        name: what the names of its tensors have in common.
+        tensors: their names.
+        kind: paired; new, of a block that begins as the identity; or alone.
     """
+
+    name: str
+    tensors: tuple[str, ...]
+    kind: Literal["paired", "new", "alone"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Aligned:
+    """The blocks of a model beside those of the donor that is most like it.
+
+    Attributes:
+        model, donor: in the order of the main path.
+        links: numbers of a block of the model and of one of the donor, of which some tensors stand for each other.
+        donor_name: of the donor.
+    """
+
+    model: tuple[AlignedBlock, ...]
+    donor: tuple[AlignedBlock, ...]
+    links: tuple[tuple[int, int], ...]
+    donor_name: str
+
+
+def aligned_blocks(inheritance: Inheritance) -> Aligned:
+    """The recipient's blocks beside those of the donor that is most like it."""
     donor, alignment = inheritance.donors[inheritance.closest], inheritance.alignments[inheritance.closest]
     mine, theirs = inheritance.structure.blocks, donor.structure.blocks
     their_place = {piece.name: number for number, block in enumerate(theirs) for piece in block.pieces}
@@ -33,19 +61,46 @@ def draw_alignment(inheritance: Inheritance, path: str | os.PathLike[str], *, fo
         }
     )
     paired, taken = {a for a, _ in links}, {b for _, b in links}
+    return Aligned(
+        tuple(
+            AlignedBlock(
+                _name(block),
+                _tensors(block),
+                "paired" if i in paired else "new" if _is_new(inheritance, block) else "alone",
+            )
+            for i, block in enumerate(mine)
+        ),
+        tuple(
+            AlignedBlock(_name(block), _tensors(block), "paired" if i in taken else "alone")
+            for i, block in enumerate(theirs)
+        ),
+        tuple(links),
+        donor.name,
+    )
+
+
+def draw_alignment(inheritance: Inheritance, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Draw the recipient's blocks beside those of the donor that is most like it.
+
+    Raises:
+        OptionError: the path does not end in .svg.
+        ModelWriteError: the file exists, or cannot be written.
+    """
+    found = aligned_blocks(inheritance)
     left = [
         Box(
-            _name(block),
-            "\n".join(f"{piece.name}: {_origin(inheritance, piece.name)}" for piece in block.pieces[:_NAMED]),
-            "paired" if i in paired else "new" if _is_new(inheritance, block) else "alone",
+            block.name,
+            "\n".join(f"{name}: {_origin(inheritance, name)}" for name in block.tensors[:_NAMED]),
+            block.kind,
         )
-        for i, block in enumerate(mine)
+        for block in found.model
     ]
-    right = [
-        Box(_name(block), "\n".join(piece.name for piece in block.pieces[:_NAMED]), "paired" if i in taken else "alone")
-        for i, block in enumerate(theirs)
-    ]
-    return draw_side_by_side(left, right, links, path, ("the model", donor.name), force=force)
+    right = [Box(block.name, "\n".join(block.tensors[:_NAMED]), block.kind) for block in found.donor]
+    return draw_side_by_side(left, right, found.links, path, ("the model", found.donor_name), force=force)
+
+
+def _tensors(block: Block) -> tuple[str, ...]:
+    return tuple(piece.name for piece in block.pieces)
 
 
 def _name(block: Block) -> str:

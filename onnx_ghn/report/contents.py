@@ -41,6 +41,7 @@ def page_data(
     profile: JsonView | None = None,
     properties: Mapping[str, object] | None = None,
     findings: Sequence[Finding] | None = None,
+    inherited: JsonView | None = None,
     seed: int = 0,
 ) -> Json:
     """Gather the contents of the page.
@@ -51,11 +52,12 @@ def page_data(
         profile: `ProfileReport.to_dict()`.
         properties: rows and notes, as `predicted.properties_data` returns them.
         findings: what other tools are known to do to the model; None leaves the section empty.
+        inherited: what comes from donors, as `inherited.inherited_data` returns it.
         seed: chooses the elements that histograms count.
 
     Returns:
         a JSON object with name, ghn, nodes and parameters as columns, edges as curves, coverage, profile and
-        properties, tools. Names come from the file: they are printable, but may hold any characters.
+        properties, inherited, tools. Names come from the file: they are printable, but may hold any characters.
     """
     strings = _Strings()
     return {
@@ -67,6 +69,7 @@ def page_data(
         "coverage": _coverage(coverage),
         "profile": None if profile is None else profile_data(profile),
         "properties": properties,
+        "inherited": inherited,
         "tools": None if findings is None else [_finding(entry) for entry in findings],
         "strings": strings.texts,
     }

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 __all__ = ["page_html"]
 
-_SCRIPTS = ("base.js", "graph.js", "explore.js", "charts.js", "sections.js", "main.js")
+_SCRIPTS = ("base.js", "graph.js", "explore.js", "charts.js", "sections.js", "inherited.js", "main.js")
 
 
 def page_html(data: Mapping[str, object]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnx_ghn.errors import OptionError
 from onnx_ghn.json_types import Json
 from onnx_ghn.report.contents import page_data
 from onnx_ghn.report.page import page_html
@@ -26,6 +27,7 @@ def write_report(
     ghn: str | os.PathLike[str] | GHN | None = None,
     predict: bool = True,
     policy: PolicyName = "auto",
+    donors: Sequence[str | os.PathLike[str]] = (),
     profile: ProfileReport | None = None,
     seed: int = 0,
     force: bool = False,
@@ -39,6 +41,7 @@ def write_report(
         predict: predict the weights. Without, the page has no distributions, and its coverage is that of
             `onnx_ghn.inspect_model`.
         policy: which tensors are predicted, as in `onnx_ghn.predict`.
+        donors: trained files whose weights are inherited, as in `onnx_ghn.predict`.
         profile: what `onnx_ghn.profile` measured of the model.
         seed: the seed of all random numbers.
         force: replace an existing page.
@@ -47,13 +50,14 @@ def write_report(
         the path of the page.
 
     Raises:
+        OptionError: donors without a prediction.
         OnnxGhnError: as `onnx_ghn.predict` does.
         ModelWriteError: the page exists, or cannot be written.
     """
     from onnx_ghn.onnx_io import check_target
 
-    check_target(output, force, "a page", [source, ghn])
-    data = report_data(source, ghn=ghn, predict=predict, policy=policy, profile=profile, seed=seed)
+    check_target(output, force, "a page", [source, ghn, *donors])
+    data = report_data(source, ghn=ghn, predict=predict, policy=policy, donors=donors, profile=profile, seed=seed)
     return write_page(data, output, force=force)
 
 
@@ -63,6 +67,7 @@ def report_data(
     ghn: str | os.PathLike[str] | GHN | None = None,
     predict: bool = True,
     policy: PolicyName = "auto",
+    donors: Sequence[str | os.PathLike[str]] = (),
     profile: ProfileReport | None = None,
     seed: int = 0,
 ) -> Json:
@@ -70,8 +75,11 @@ def report_data(
     from onnx_ghn.compatibility.checking import find_behaviours
     from onnx_ghn.inspection import inspect_model
     from onnx_ghn.prediction.predicting import predict as run
+    from onnx_ghn.report.inherited import inherited_data
     from onnx_ghn.report.predicted import bundled_properties
 
+    if donors and not predict:
+        raise OptionError("`donors` are inherited from in a prediction: leave out `predict` False, or `donors`")
     name = Path(source).name
     measured = None if profile is None else profile.to_dict()
     if not predict:
@@ -85,7 +93,10 @@ def report_data(
             seed=seed,
         )
     # The page shows what the GHN decodes, and no running statistics: nothing is scaled or calibrated.
-    prediction = run(source, ghn=ghn, policy=policy, calibrate="none", correct_scales=False, seed=seed)
+    prediction = run(
+        source, ghn=ghn, policy=policy, donors=tuple(donors), calibrate="none", correct_scales=False, seed=seed
+    )
+    inheritance = prediction.inheritance
     return page_data(
         prediction.graph,
         prediction.coverage,
@@ -93,6 +104,7 @@ def report_data(
         name=name,
         profile=measured,
         properties=bundled_properties(source),
+        inherited=None if inheritance is None else inherited_data(inheritance, prediction.coverage),
         findings=find_behaviours(source),
         seed=seed,
     )

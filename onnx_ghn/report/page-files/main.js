@@ -3,6 +3,7 @@ showHead();
 const explorer = makeExplorer();
 showCoverage(explorer.visit);
 showWeights(explorer.visit);
+showInherited(explorer.visit);
 showProfile();
 showProperties();
 showTools();
