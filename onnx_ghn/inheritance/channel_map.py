@@ -64,16 +64,22 @@ class ChannelMap:
         known: Ints = target[target != _UNKNOWN]
         return known
 
-    def axis(self, mine: Span, theirs: Span, importance: Array | None = None) -> AxisMap:
+    def axis(
+        self, mine: Span, theirs: Span, importance: Array | None = None, groups: tuple[Ints, int] | None = None
+    ) -> AxisMap:
         """The donor's positions for the channels of an axis; what was not chosen before is chosen here.
 
         Args:
             importance: of the donor's positions, for the selection by norm.
+            groups: of the outputs of a grouped convolution: for each group, that of the donor whose inputs it reads,
+                and how many groups the donor has.
         """
         own, other = self.mine.labels.roots(mine.labels), self.theirs.labels.roots(theirs.labels)
         pattern = spread(
             factors_of(mine.size, mine.strides), factors_of(theirs.size, theirs.strides), self.selection, importance
         )
+        if groups is not None:
+            pattern = _in_groups(pattern, *groups, theirs.size, self.selection, importance)
         if int(own[0]) in self.padded and mine.size > theirs.size and mine.size % theirs.size:
             pattern = np.where(np.arange(mine.size) < theirs.size, np.arange(mine.size), -1)
         target = self._target[own]
@@ -124,6 +130,22 @@ class ChannelMap:
                 return None
             index[i] = found[nth * len(found) // times[label] if times[label] != len(found) else nth]
         return index
+
+
+def _in_groups(
+    pattern: Ints, groups: Ints, n_groups: int, size: int, selection: Selection, importance: Array | None
+) -> Ints:
+    """A pattern that takes, in each group of outputs, outputs of the donor's group whose inputs are read there.
+
+    Args:
+        size: of the donor's axis.
+    """
+    new, old = len(pattern) // len(groups), size // n_groups
+    if (pattern // old == groups.repeat(new)).all():
+        return pattern
+    weights = None if importance is None else importance.reshape(n_groups, old)
+    parts = [group * old + _part(new, old, selection, None if weights is None else weights[group]) for group in groups]
+    return np.concatenate(parts)
 
 
 def factors_of(size: int, strides: set[int]) -> tuple[int, ...]:

@@ -5,10 +5,26 @@ from __future__ import annotations
 import numpy as np
 
 from onnx_ghn.inheritance.channel_map import ChannelMap
+from onnx_ghn.inheritance.labels import Ints
 from onnx_ghn.inheritance.tracing import Trace
 from onnx_ghn.inheritance.transfer import Step, columns_in_groups
 
-__all__ = ["group_inputs"]
+__all__ = ["group_inputs", "groups_read"]
+
+
+def groups_read(trace: Trace, donor: Trace, channels: ChannelMap, name: str, source: str) -> tuple[Ints, int] | None:
+    """For each group of a grouped convolution the donor's group whose inputs it reads, and how many the donor has.
+
+    None where the inputs are not known, or where a group reads inputs of several.
+    """
+    mine, theirs = trace.grouped.get(name), donor.grouped.get(source)
+    if mine is None or theirs is None:
+        return None
+    read = channels.positions(mine.inputs, theirs.inputs)
+    if read is None or (read < 0).any():
+        return None
+    groups = (read // (len(theirs.inputs) // theirs.groups)).reshape(mine.groups, -1)
+    return (groups[:, 0], theirs.groups) if (groups == groups[:, :1]).all() else None
 
 
 def group_inputs(

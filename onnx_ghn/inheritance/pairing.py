@@ -12,8 +12,9 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.inheritance.channel_map import ChannelMap
 from onnx_ghn.inheritance.donor import Donor
 from onnx_ghn.inheritance.ends import Ends
-from onnx_ghn.inheritance.groups import group_inputs
+from onnx_ghn.inheritance.groups import group_inputs, groups_read
 from onnx_ghn.inheritance.heads import WiderHeads
+from onnx_ghn.inheritance.importance import Importance
 from onnx_ghn.inheritance.labels import Span
 from onnx_ghn.inheritance.naming import Namer, Naming
 from onnx_ghn.inheritance.norms import Padding, norm_doubts, statistics_factor, variance_shift
@@ -52,7 +53,6 @@ class _Pair:
         order: of the donor's axes, those of the recipient first; -1 for an axis that the donor has not.
         mine: the role of each axis.
         centred: axes of the donor over which its mean is taken off.
-        importance: of the donor's channels, for the selection by norm.
         rest: rows that the donor has not.
     """
 
@@ -66,7 +66,6 @@ class _Pair:
     rules: list[str] = dataclasses.field(default_factory=list)
     doubts: list[str] = dataclasses.field(default_factory=list)
     centred: list[int] = dataclasses.field(default_factory=list)
-    importance: Array | None = None
     rest: Rest | None = None
 
     def have(self, axis: int) -> int:
@@ -96,6 +95,7 @@ class Pairing:
         self._padding = Padding(trace, channels)
         self._heads = WiderHeads(trace, donor.trace)
         self._scaling = Scaling(trace, donor.trace)
+        self._importance = Importance(donor)
         self._norm_doubts: list[str] = []
 
     @property
@@ -131,7 +131,7 @@ class Pairing:
         for axis in sorted(range(len(shape)), key=lambda i: mine[i] != "in"):
             if kept := self._axis(pair, axis):
                 return Kept(kept)
-        if name in self.trace.grouped and "in" in mine and shape[mine.index("in")] > 1:
+        if name in self.trace.grouped and {"in", "out"} <= set(mine):
             axes = (mine.index("out"), mine.index("in"))
             step, doubt = group_inputs(self.trace, self.donor.trace, self.channels, name, source, axes)
             if step is None:
@@ -222,9 +222,11 @@ class Pairing:
         name, size, have = pair.name, pair.shape[axis], pair.have(axis)
         if span.contracted and span.made and size > have and self.trace.uses[name].kind != "table":
             return "it is read transposed, too, so that copies of its channels would count several times"
-        if self.channels.selection == "norm" and size < have and pair.importance is None:
-            pair.importance = self._norms(pair.source, pair.order[axis])
-        chosen = self.channels.axis(span, other, pair.importance)
+        importance = None
+        if self.channels.selection == "norm" and size < have:
+            importance = self._importance.of(pair.source, pair.order[axis])
+        groups = groups_read(self.trace, self.donor.trace, self.channels, name, pair.source)
+        chosen = self.channels.axis(span, other, importance, groups if pair.mine[axis] == "out" else None)
         pair.doubts += [chosen.obstacle] if chosen.obstacle else []
         if size > have:
             how = "padded" if self._padding.applies(span, other) else "copied"
@@ -263,12 +265,6 @@ class Pairing:
         """Matrices choose channels before the vectors that go with them: one may hold the biases of several."""
         use = self.trace.uses[name]
         return use.kind not in MATRICES, use.op, name
-
-    def _norms(self, source: str, axis: int) -> Array:
-        """How large the donor's weights of each channel are."""
-        values = self.donor.values(source).astype(np.float64)
-        norms: Array = np.sqrt((values**2).sum(axis=tuple(i for i in range(values.ndim) if i != axis)))
-        return norms
 
     def _empty(self, name: str) -> float:
         """What a channel that is zero begins with: what follows it stays alive."""

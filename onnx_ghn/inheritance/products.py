@@ -111,6 +111,8 @@ def _product(
                     trace.writers_of(second),
                 )
             )
+    if summed_b is None and not (first.is_const or second.is_const):
+        _mixture(trace, left, right, rank)
     for tensor, is_const, fields, summed, other in (
         (first, const_a, left, summed_a, rank - 2),
         (second, const_b, right, summed_b, rank - 1),
@@ -141,6 +143,16 @@ def _product(
     kept = [field for field in kept if all(s in (1, dim) for s, dim in zip(field.shape, shape, strict=True))]
     writers = tuple(trace.owner(t) for t, const in ((first, const_a), (second, const_b)) if const)
     trace.give(out, shape, kept, writers)
+
+
+def _mixture(trace: Trace, left: list[Field], right: list[Field], rank: int) -> None:
+    """Note which heads of values the scores of which heads weigh."""
+    for scores in left:
+        for values in right:
+            heads = values.shape[:-1]
+            if only_axis(values, rank - 1) or rank - 1 not in axes_of(values) or scores.shape[:-1] != heads:
+                continue
+            trace.mixtures.append((vector(scores), values.reshape(scores.size, -1)))
 
 
 def _places_of(trace: Trace, tensor: Tensor) -> int:

@@ -81,6 +81,8 @@ class Trace:
         axes: for each stored parameter, the span of each of its axes, in the order in which it is stored.
         uses: where each parameter is read first.
         grouped, heads: see there.
+        mixtures: of attention, one label for each head of its scores (those of the keys), and the labels of the values
+            that they weigh, (heads, width of a value).
         averaged: channels that a norm averages over: each has to be copied equally often.
         summed: channels that are summed over without weights, by the number of the operator: copies would count twice.
         in_norms: numbers of the operators of norms that are written as arithmetic.
@@ -118,6 +120,7 @@ class Trace:
         self.uses: dict[str, Use] = {}
         self.grouped: dict[str, Grouped] = {}
         self.heads: list[Heads] = []
+        self.mixtures: list[tuple[Ints, Ints]] = []
         self.averaged: list[Ints] = []
         self.summed: dict[int, list[Ints]] = {}
         self.in_norms: set[int] = set()

@@ -56,6 +56,83 @@ def test_the_largest_channels_by_norm(tmp_path: Path) -> None:
     grown = grow(tmp_path, Plain(8), donor, torch.randn(2, 3, 16, 16), selection="norm")
     taken = donor.layers[0].weight.detach().numpy()[[1, 2, 5, 7, 8, 11, 12, 14]]
     np.testing.assert_array_equal(grown.inheritance.tensors["layers.0.weight"].values(), taken)
+    second = donor.layers[3].weight.detach().numpy()
+    largest = np.sort(np.argsort(-(second**2).sum((1, 2, 3)))[:8])
+    found = grown.inheritance.tensors["layers.3.weight"].values()
+    np.testing.assert_array_equal(found, second[largest][:, [1, 2, 5, 7, 8, 11, 12, 14]])
+
+
+class _Attention(torch.nn.Module):
+    """Attention whose queries, keys and values are made by weights of their own."""
+
+    def __init__(self, heads: int, each: int = 8) -> None:
+        super().__init__()
+        self.heads, inner = heads, heads * each
+        self.q, self.k, self.v = (torch.nn.Linear(16, inner) for _ in range(3))
+        self.o = torch.nn.Linear(inner, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
+        out: torch.Tensor = self.o((weights @ v).transpose(1, 2).flatten(2))
+        return out
+
+
+def test_queries_keys_and_values_of_the_same_heads_by_norm(tmp_path: Path) -> None:
+    """Alone, queries would take heads 0 and 1, keys 1 and 2, and values 2 and 3; together these count most: 1 and 2."""
+    donor = trained(_Attention(4))
+    with torch.no_grad():
+        for layer, heads in ((donor.q, {0: 2, 1: 3}), (donor.k, {1: 4, 2: 6}), (donor.v, {2: 3, 3: 2})):
+            for head, factor in heads.items():
+                layer.weight[8 * head : 8 * head + 8] *= factor
+    found = grow(tmp_path, _Attention(2), donor, torch.randn(2, 5, 16), selection="norm").inheritance.tensors
+    for name in "qkv":
+        weight = getattr(donor, name).weight.detach().numpy()
+        np.testing.assert_array_equal(found[f"{name}.weight"].values(), weight[8:24])
+    np.testing.assert_array_equal(found["o.weight"].values(), donor.o.weight.detach().numpy()[:, 8:24])
+
+
+def test_dimensions_of_queries_are_those_of_keys_by_norm(tmp_path: Path) -> None:
+    donor = trained(_Attention(2))
+    with torch.no_grad():
+        donor.q.weight[[1, 9]] *= 10
+        donor.k.weight[[6, 14]] *= 20
+    found = grow(tmp_path, _Attention(2, 2), donor, torch.randn(2, 5, 16), selection="norm").inheritance.tensors
+    for name in "qk":
+        weight = getattr(donor, name).weight.detach().numpy()
+        np.testing.assert_array_equal(found[f"{name}.weight"].values(), weight[[1, 6, 9, 14]])
+
+
+def _multiplied(width: int, times: int, groups: int) -> torch.nn.Sequential:
+    """A convolution in groups, whose outputs are `times` as many as its inputs."""
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, width, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(width, times * width, 3, padding=1, groups=groups),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(times * width, 2, 1),
+    )
+
+
+@pytest.mark.parametrize("groups", [8, 4], ids=["a channel a group", "two channels a group"])
+def test_outputs_of_groups_go_with_the_inputs_that_are_read(groups: int, tmp_path: Path) -> None:
+    """The largest inputs are the first ones, and the largest outputs are the last ones: groups of inputs decide."""
+    donor = trained(_multiplied(8, 2, groups))
+    with torch.no_grad():
+        donor[0].weight[:4] *= 10
+        donor[2].weight[8:] *= 10
+    example = torch.randn(2, 3, 8, 8)
+    grown = grow(tmp_path, _multiplied(4, 2, groups // 2), donor, example, selection="norm")
+    found = {name: tensor.values() for name, tensor in grown.inheritance.tensors.items()}
+    np.testing.assert_array_equal(found["0.weight"], donor[0].weight.detach().numpy()[:4])
+    np.testing.assert_array_equal(found["2.weight"], donor[2].weight.detach().numpy()[:8])
+    np.testing.assert_array_equal(found["4.weight"], donor[4].weight.detach().numpy()[:, :8])
+    # By hand: the donor without its other channels gives the same.
+    with torch.no_grad():
+        donor[4].weight[:, 8:] = 0
+        donor[0].weight[4:] = 0
+    expected = donor(example).detach().numpy()
+    np.testing.assert_allclose(grown.outputs, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_whole_heads_are_taken_from_packed_projections(tmp_path: Path) -> None:
