@@ -115,7 +115,8 @@ def choose_start(
         budget_s: seconds that the race may take.
         data_dir: where named data sets lie.
         force: overwrite `output`.
-        options: how to predict; their policy plays no part, and they name no donors.
+        options: how to predict; their policy plays no part, and they name no donors. Statistics and scales are measured
+            on `data`, unless `calibrate` names other inputs.
         training: how to train.
         bar: opens a progress bar.
 
@@ -132,6 +133,8 @@ def choose_start(
             "`donors` have no place in a race of the GHN's starts against the author's: all would hold their weights; "
             "leave them out, or use `predict`"
         )
+    if options.calibrate == PredictOptions().calibrate and os.path.exists(data):
+        options = dataclasses.replace(options, calibrate=data)
     if output is not None:
         check_target(os.fspath(output), force, inputs=(source, data, ghn))
     network, training = resolve_ghn(ghn), training or StartOptions()

@@ -96,7 +96,9 @@ def settle(
         if not options.has_own_inputs:
             return Settled(tensors)
         check_source(options.calibrate)
-        return Settled(tensors, (f"{options.calibrate} is not used: no weight changes, and statistics stay with them",))
+        return Settled(
+            tensors, (f"{options.calibrate} sets no statistics: no weight changes, and they stay with them",)
+        )
     if not options.calibrates:
         if not options.correct_scales:
             inject(model, tensors, opened.stored)

@@ -75,6 +75,17 @@ def test_scaled_layers_are_a_start_of_their_own(colours: Path, fresh_file: Path,
     assert race.entrants[0].n_scaled == 0 < race.entrants[1].n_scaled
 
 
+def test_scales_are_measured_on_the_data_of_the_race(colours: Path, fresh_file: Path, tmp_path: Path) -> None:
+    """A rule for those who give data holds in Python as on the command line: all starts are there."""
+    folder = save_ghn(tiny_ghn(), tmp_path / "ghn")
+    scales = [{"take": True, "why": "all", "drawn": False}]
+    policy = {"knows": "pictures", "rules": {"auto": [], "early": []}, "unit_scales": scales}
+    (folder / "policy.json").write_text(json.dumps(policy))
+    race = choose_start(fresh_file, colours, ghn=folder, budget_s=60, training=OPTIONS)
+    assert [entrant.policy for entrant in race.entrants] == ["none", "auto"]
+    assert race.entrants[1].n_scaled > 0
+
+
 def test_a_start_whose_training_fails_loses(
     colours: Path, fresh_file: Path, ghn: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

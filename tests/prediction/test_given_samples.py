@@ -106,7 +106,7 @@ def test_inputs_that_nothing_is_measured_on_are_checked_and_told(sound: Path, tm
     """Where all weights stay, so do the statistics; a wrong path is a wrong path all the same."""
     path = saved(tmp_path, x=np.zeros((4, 2, 40), np.float32))
     prediction = predict(sound, ghn=tiny_ghn(), policy="none", calibrate=path)
-    assert prediction.coverage.notes == [f"{path} is not used: no weight changes, and statistics stay with them"]
+    assert prediction.coverage.notes == [f"{path} sets no statistics: no weight changes, and they stay with them"]
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(b"P6 1 1 255 abc")  # another format, by its content
     (tmp_path / "words.txt").write_text("to be or not")
