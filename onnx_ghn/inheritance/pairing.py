@@ -131,7 +131,7 @@ class Pairing:
         for axis in sorted(range(len(shape)), key=lambda i: mine[i] != "in"):
             if kept := self._axis(pair, axis):
                 return Kept(kept)
-        if name in self.trace.grouped and {"in", "out"} <= set(mine):
+        if name in self.trace.grouped and {"in", "out"} <= set(mine) and self._has_all_outputs(pair, mine.index("out")):
             axes = (mine.index("out"), mine.index("in"))
             step, doubt = group_inputs(self.trace, self.donor.trace, self.channels, name, source, axes)
             if step is None:
@@ -187,7 +187,7 @@ class Pairing:
             return f"a classifier of {size:,} outputs, and the donor's has {have:,}"
         if span is None or other is None:
             return f"one of {pair.name} and {pair.source} has a single channel, and the other {max(size, have)}"
-        if role == "in" and pair.name in self.trace.grouped:
+        if role == "in" and pair.name in self.trace.grouped and span.contracted:
             return ""  # when the outputs are known
         if role == "in" and self._ends.is_input(span):
             if size != have:
@@ -225,8 +225,9 @@ class Pairing:
         importance = None
         if self.channels.selection == "norm" and size < have:
             importance = self._importance.of(pair.source, pair.order[axis])
-        groups = groups_read(self.trace, self.donor.trace, self.channels, name, pair.source)
-        chosen = self.channels.axis(span, other, importance, groups if pair.mine[axis] == "out" else None)
+        is_out = pair.mine[axis] == "out" and self._has_all_outputs(pair, axis)
+        groups = groups_read(self.trace, self.donor.trace, self.channels, name, pair.source) if is_out else None
+        chosen = self.channels.axis(span, other, importance, groups)
         pair.doubts += [chosen.obstacle] if chosen.obstacle else []
         if size > have:
             how = "padded" if self._padding.applies(span, other) else "copied"
@@ -260,6 +261,13 @@ class Pairing:
             pair.doubts.append("its epsilon would have to be smaller, too")
         pair.steps.append(rows(axis, index, factor, self._empty(name)))
         return ""
+
+    def _has_all_outputs(self, pair: _Pair, axis: int) -> bool:
+        """Whether the outputs of a grouped convolution lie along an axis; Keras stores them as inputs × multiplier."""
+        mine, theirs = self.trace.grouped.get(pair.name), self.donor.trace.grouped.get(pair.source)
+        if mine is None or theirs is None:
+            return False
+        return pair.shape[axis] == len(mine.outputs) and pair.have(axis) == len(theirs.outputs)
 
     def _order(self, name: str) -> tuple[bool, int, str]:
         """Matrices choose channels before the vectors that go with them: one may hold the biases of several."""

@@ -244,6 +244,8 @@ def convolution(trace: Trace, op: Op) -> None:
         if outgoing is not None and incoming is not None:
             trace.labels.unite(outgoing, incoming)
     else:
+        if groups == n_in and not is_transposed:
+            _inputs_beside_multiplier(trace, weight, incoming, groups)
         trace.roles(made, "out")
         trace.roles(read, "in", contracted=not is_transposed)
         if is_transposed:
@@ -259,6 +261,17 @@ def convolution(trace: Trace, op: Op) -> None:
     fields = [] if outgoing is None or len(outgoing) != n_out else [along(outgoing, rank, 1)]
     tie_vector(trace, bias, outgoing, "vector")
     trace.give(out, after, fields, tuple(filter(None, [name, trace.owner(bias)])))
+
+
+def _inputs_beside_multiplier(trace: Trace, weight: Tensor, incoming: Ints | None, groups: int) -> None:
+    """A depthwise weight that is stored as inputs × multiplier, as Keras has it: its inputs have an axis."""
+    fields = [field for field in trace.of(weight) if axes_of(field) == {0}]
+    for field in fields if len(fields) > 1 else ():
+        inputs = vector(field).reshape(groups, -1)[:, 0]
+        if len(np.unique(inputs)) == groups:
+            trace.roles(field, "in")
+            if incoming is not None:
+                trace.labels.unite(inputs, incoming)
 
 
 def _map_after(

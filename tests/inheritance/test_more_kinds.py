@@ -90,6 +90,21 @@ class Started(nn.Module):
         return outputs
 
 
+class Multiplied(nn.Module):
+    """A depthwise convolution with two outputs for each input, whose weight is stored as Keras does."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Conv2d(3, width, 3), nn.Conv2d(2 * width, 4, 1)
+        self.weight = nn.Parameter(torch.randn(3, 3, width, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.enter(x).relu()
+        weight = self.weight.permute(2, 3, 0, 1).reshape(-1, 1, 3, 3)
+        out: torch.Tensor = self.leave(nn.functional.conv2d(x, weight, groups=x.shape[1]).relu())
+        return out
+
+
 Nets = Callable[[], tuple[nn.Module, nn.Module]]
 EXACT: dict[str, tuple[Nets, Callable[[], tuple[torch.Tensor, ...]]]] = {
     "a flattened map, twice as wide": (lambda: (flattened(16), flattened(8)), lambda: (images(),)),
@@ -99,6 +114,8 @@ EXACT: dict[str, tuple[Nets, Callable[[], tuple[torch.Tensor, ...]]]] = {
     "a larger epsilon without a scale": (lambda: (without_scale(0.1), without_scale(1e-5)), lambda: (images(),)),
     "a smaller epsilon without a scale": (lambda: (without_scale(1e-5), without_scale(0.1)), lambda: (images(),)),
     "attention in parts": (lambda: (Cross(32, 4), Cross(16, 2)), lambda: (torch.randn(2, 5, 6), torch.randn(2, 7, 9))),
+    "inputs × multiplier": (lambda: (Multiplied(16), Multiplied(8)), lambda: (images(),)),
+    "inputs × multiplier, half as wide again": (lambda: (Multiplied(12), Multiplied(8)), lambda: (images(),)),
     "states that are learned": (lambda: (Started(16), Started(8)), lambda: (torch.randn(2, 6, 5),)),
 }
 
