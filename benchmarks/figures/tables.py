@@ -20,6 +20,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "race-to-the-end": race.to_the_end,
     "race-collapses": race.collapses,
     "race-cures": race.cures,
+    "race-language-models": partial(race.table_at, "language_models.jsonl", 2),
     "race-with-data": partial(race.table_at, "race_data.jsonl", 2),
     "initialisers": partial(race.table_at, "initialisers.jsonl", 2),
     "initialisers-edges": partial(race.table_edges, "initialisers.jsonl"),

@@ -78,6 +78,12 @@ def policy(name: PolicyName, situation: Situation, module: nn.Module, post: Post
     module.load_state_dict(_predicted(situation, name, post))
 
 
+def all_but_positions(situation: Situation, module: nn.Module, post: Post = "none") -> None:
+    """Everything predicted, beside tables of positions as they were drawn."""
+    tables = KINDS["position"](module)
+    module.load_state_dict(_predicted(situation, "all", post, exclude=tuple(tables)))
+
+
 def bare(cure: str, situation: Situation, module: nn.Module) -> None:
     """Everything predicted, with one cure, with all of them, or with none.
 
@@ -151,6 +157,8 @@ STARTS: dict[str, Start] = {
     "spatial+differences": functools.partial(only, "conv2d-spatial", post="differences"),
     "conv2d+differences": functools.partial(only, "conv2d", post="differences"),
     "all+differences": functools.partial(policy, "all", post="differences"),
+    "all-positions": all_but_positions,
+    "all-positions+differences": functools.partial(all_but_positions, post="differences"),
     "bare": functools.partial(bare, ""),
     **{f"bare+{cure}": functools.partial(bare, cure) for cure in _CURES},
     "lsuv": lsuv,

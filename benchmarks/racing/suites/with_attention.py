@@ -1,4 +1,4 @@
-"""Networks with attention as their authors begin them, deeper than the others."""
+"""Networks with attention as their authors begin them, deeper or wider than the others."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ __all__ = ["entrants"]
 
 
 def entrants() -> list[Entrant]:
-    """Five networks with attention."""
+    """Seven networks with attention."""
     listed: list[tuple[str, str, int, Callable[[], nn.Module]]] = [
         ("GPT-2, 8 layers", "shakespeare-64", 300, lambda: _gpt2(attention.Gpt(CHARACTERS, 64, 64, 8, 4), 8)),
         ("BERT, 8 layers, news", "ag-news", 150, lambda: _normal(attention.TextEncoder(5000, 40, 4, 64, 8, 4))),
         ("Llama, 8 layers", "shakespeare-64", 300, lambda: _normal(attention.Llama(CHARACTERS, 64, 64, 8, 4))),
+        ("GPT, 192 channels", "shakespeare-64", 300, lambda: attention.Gpt(CHARACTERS, 64, 192, 4, 6)),
+        ("Llama, 192 channels", "shakespeare-64", 300, lambda: _normal(attention.Llama(CHARACTERS, 64, 192, 4, 6))),
         ("ViT of timm, 8 layers", "tiny-imagenet-20", 200, _timm_vit),
         ("ViT of torchvision", "imagenette-32", 200, _torchvision_vit),
     ]
