@@ -65,7 +65,13 @@ class ChannelMap:
         return known
 
     def axis(
-        self, mine: Span, theirs: Span, importance: Array | None = None, groups: tuple[Ints, int] | None = None
+        self,
+        mine: Span,
+        theirs: Span,
+        importance: Array | None = None,
+        groups: tuple[Ints, int] | None = None,
+        *,
+        is_map: bool = False,
     ) -> AxisMap:
         """The donor's positions for the channels of an axis; what was not chosen before is chosen here.
 
@@ -73,6 +79,8 @@ class ChannelMap:
             importance: of the donor's positions, for the selection by norm.
             groups: of the outputs of a grouped convolution: for each group, that of the donor whose inputs it reads,
                 and how many groups the donor has.
+            is_map: whether a channel that stands there several times does so for the places of a map. Otherwise it is
+                the value of several heads, which grow by the pattern of their queries.
         """
         own, other = self.mine.labels.roots(mine.labels), self.theirs.labels.roots(theirs.labels)
         pattern = spread(
@@ -93,7 +101,7 @@ class ChannelMap:
             target = self._target[own]
         ordered = bool(self.mine.labels.orders(mine.labels).any() or self.theirs.labels.orders(theirs.labels).any())
         # Of a channel that stands several times in an axis (the places of a flattened map) the n-th copies the n-th.
-        repeats = len(np.unique(own)) < len(own)
+        repeats = is_map and len(np.unique(own)) < len(own)
         if not ordered and not repeats and (np.where(pattern < 0, -1, other[pattern]) == target).all():
             return AxisMap(pattern)
         index = self._looked_up(mine.labels, own, target, theirs.labels, other)

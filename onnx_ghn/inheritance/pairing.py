@@ -227,7 +227,9 @@ class Pairing:
             importance = self._importance.of(pair.source, pair.order[axis])
         is_out = pair.mine[axis] == "out" and self._has_all_outputs(pair, axis)
         groups = groups_read(self.trace, self.donor.trace, self.channels, name, pair.source) if is_out else None
-        chosen = self.channels.axis(span, other, importance, groups)
+        places, their_places = self.trace.places.get(name, 1), self.donor.trace.places.get(pair.source, 1)
+        is_map = places > 1 or self.trace.uses[name].kind not in MATRICES
+        chosen = self.channels.axis(span, other, importance, groups, is_map=is_map)
         pair.doubts += [chosen.obstacle] if chosen.obstacle else []
         if size > have:
             how = "padded" if self._padding.applies(span, other) else "copied"
@@ -237,7 +239,6 @@ class Pairing:
             pair.doubts.append("channels of the donor are left out")
         if span.contracted and pair.mine[axis] == "in":
             divides, doubt = self._scaling.divides(name, pair.source, chosen, have)
-            places, their_places = self.trace.places.get(name, 1), self.donor.trace.places.get(pair.source, 1)
             is_alike = places == their_places
             pair.steps.append(columns(axis, chosen.index, name, divides=divides, are_copies=is_alike))
             pair.doubts += [doubt] if doubt else []

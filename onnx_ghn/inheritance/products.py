@@ -225,6 +225,8 @@ def convolution(trace: Trace, op: Op) -> None:
     kind = "depthwise" if is_depthwise else "grouped" if groups > 1 else "conv" if size > 1 else "linear"
     trace.use(name, "transposed" if is_transposed else kind, positions)
     trace.fed_by.setdefault(name, trace.writers_of(data))
+    if (places := _places_of(trace, data)) > 1:
+        trace.places.setdefault(name, places)
     if name and _is_standardised(weight):
         trace.standardised.add(name)
     for axis in range(2, rank):

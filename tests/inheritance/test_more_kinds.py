@@ -39,6 +39,13 @@ def flattened(width: int, side: int = 4) -> nn.Module:
     )
 
 
+def normed_flat(width: int) -> nn.Module:
+    """A batch norm of the flattened map, whose scales are those of channels at places."""
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, stride=2), nn.Flatten(), nn.BatchNorm1d(9 * width), nn.ReLU(), nn.Linear(9 * width, 5)
+    )
+
+
 def unshuffled(width: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.PixelUnshuffle(2), nn.Conv2d(4 * width, 5, 1))
 
@@ -105,10 +112,28 @@ class Multiplied(nn.Module):
         return out
 
 
+class Shared(nn.Module):
+    """Attention by Einsum, whose keys and values are shared by two queries each: heads have an axis, as in Keras."""
+
+    def __init__(self, heads: int, shared: int) -> None:
+        super().__init__()
+        self.times = heads // shared
+        self.q = nn.Parameter(torch.randn(6, heads, 4) / 2)
+        self.k, self.v = (nn.Parameter(torch.randn(6, shared, 4) / 2) for _ in range(2))
+        self.o = nn.Parameter(torch.randn(heads, 4, 6) / 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (torch.einsum("bti,ihd->bthd", x, weight) for weight in (self.q, self.k, self.v))
+        k, v = (each.repeat_interleave(self.times, 2) for each in (k, v))
+        scores = torch.einsum("bthd,bshd->bhts", q, k).softmax(-1)
+        return torch.einsum("bthd,hdo->bto", torch.einsum("bhts,bshd->bthd", scores, v), self.o)
+
+
 Nets = Callable[[], tuple[nn.Module, nn.Module]]
 EXACT: dict[str, tuple[Nets, Callable[[], tuple[torch.Tensor, ...]]]] = {
     "a flattened map, twice as wide": (lambda: (flattened(16), flattened(8)), lambda: (images(),)),
     "a flattened map, half as wide again": (lambda: (flattened(12), flattened(8)), lambda: (images(),)),
+    "a norm of a flattened map": (lambda: (normed_flat(16), normed_flat(8)), lambda: (images(),)),
     "places become channels": (lambda: (unshuffled(16), unshuffled(8)), lambda: (images(),)),
     "layer norms over maps": (lambda: (normed(16), normed(8)), lambda: (images(),)),
     "a larger epsilon without a scale": (lambda: (without_scale(0.1), without_scale(1e-5)), lambda: (images(),)),
@@ -116,6 +141,8 @@ EXACT: dict[str, tuple[Nets, Callable[[], tuple[torch.Tensor, ...]]]] = {
     "attention in parts": (lambda: (Cross(32, 4), Cross(16, 2)), lambda: (torch.randn(2, 5, 6), torch.randn(2, 7, 9))),
     "inputs × multiplier": (lambda: (Multiplied(16), Multiplied(8)), lambda: (images(),)),
     "inputs × multiplier, half as wide again": (lambda: (Multiplied(12), Multiplied(8)), lambda: (images(),)),
+    "shared keys by Einsum, all twice": (lambda: (Shared(8, 4), Shared(4, 2)), lambda: (torch.randn(2, 5, 6),)),
+    "shared keys by Einsum, queries alone": (lambda: (Shared(8, 2), Shared(4, 2)), lambda: (torch.randn(2, 5, 6),)),
     "states that are learned": (lambda: (Started(16), Started(8)), lambda: (torch.randn(2, 6, 5),)),
 }
 
