@@ -13,6 +13,7 @@ from onnx_ghn.onnx_io.copying import copy_model
 from onnx_ghn.onnx_io.read import read_model
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.passes.folded import find_folded
+from onnx_ghn.passes.quantised_merges import SeparateQuantised
 from onnx_ghn.passes.restoring import RestoreTensors
 from onnx_ghn.passes.shared_fills import shared_fills
 from onnx_ghn.passes.unfolding import UnfoldBatchNorms
@@ -58,6 +59,7 @@ def open_model(
         model = read_model(source, base_dir=base_dir, allow_absent=True, leave_on_disk=True)
     RestoreTensors().call(model)
     untied = UntieMergedTensors().call(model)
+    separate = SeparateQuantised().call(model)
     notes: tuple[str, ...] = ()
     if unfold_batchnorm:
         unfolded = UnfoldBatchNorms().call(model).changes
@@ -78,4 +80,4 @@ def open_model(
         )
     if absent := absent_note(stored.values()):
         notes = (absent, *notes)
-    return OpenedModel(model, stored, notes, (*untied.origins, *untied.changes))
+    return OpenedModel(model, stored, notes, (*untied.origins, *untied.changes, *separate.changes))

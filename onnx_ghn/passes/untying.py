@@ -12,13 +12,12 @@ import logging
 import math
 from collections.abc import Iterable
 
-import numpy as np
 import onnx_ir as ir
 
 from onnx_ghn.onnx_io.common_value import common_value
 from onnx_ghn.onnx_io.marks import notes
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
-from onnx_ghn.onnx_io.tensors import AbsentTensor, FillTensor
+from onnx_ghn.passes.own_initializers import free_name, own_initializer, taken_names
 from onnx_ghn.passes.restoring import lost_tensors
 from onnx_ghn.passes.results import Rewrite
 
@@ -70,14 +69,14 @@ class UntieMergedTensors(ir.passes.InPlacePass):
             return Untied(model, modified=False)
         if model.ir_version < 4:  # there an initializer has to be a graph input: the file's interface would change
             return Untied(model, modified=False)
-        taken = _names(model)
+        taken = taken_names(model)
         new: list[str] = []
         origins: dict[str, None] = {}
         for stored in tensors.values() if model.producer_name == "pytorch" else ():
             for node, index in _named_apart(model, stored):
                 name = node.outputs[0].name or ""
-                node.outputs[0].name = _free(taken, f"{name}_identity")
-                node.replace_input_with(index, _initializer(model, stored, name))
+                node.outputs[0].name = free_name(taken, f"{name}_identity")
+                node.replace_input_with(index, own_initializer(model, stored, name))
                 new.append(name)
                 origins[stored.name] = None
         if new:
@@ -106,18 +105,18 @@ class UntieMergedTensors(ir.passes.InPlacePass):
                         break
                 if _is_identity(node) and not node.outputs[0].is_graph_output():
                     name = node.outputs[0].name or ""
-                    node.outputs[0].name = _free(taken, f"{name}_identity")
+                    node.outputs[0].name = free_name(taken, f"{name}_identity")
                 elif node.op_type in _PIECES:
                     continue
                 elif by_value and not first and node.graph is model.graph:
                     of_batch_norm = _BATCH_NORM_INPUTS if node.op_type == "BatchNormalization" else {}
-                    name = _free(taken, f"{node.outputs[0].name}_{of_batch_norm.get(use.idx, f'input{use.idx}')}")
+                    name = free_name(taken, f"{node.outputs[0].name}_{of_batch_norm.get(use.idx, f'input{use.idx}')}")
                 else:
                     first = False
                     if layer is not None:
                         of_layer[layer] = stored.value
                     continue
-                value = _initializer(model, stored, name)
+                value = own_initializer(model, stored, name)
                 node.replace_input_with(use.idx, value)
                 if layer is not None:
                     of_layer[layer] = value
@@ -226,33 +225,3 @@ def _views(value: ir.Value) -> list[ir.Value]:
     """A value, and its transposed or renamed copies."""
     turned = [use.node for use in value.uses() if use.node.op_type in ("Transpose", "Identity", "Cast")]
     return [value, *(view for node in turned for view in _views(node.outputs[0]))]
-
-
-def _initializer(model: ir.Model, stored: StoredTensor, name: str) -> ir.Value:
-    tensor: ir.TensorProtocol
-    if isinstance(stored.tensor, AbsentTensor):
-        tensor = AbsentTensor(stored.tensor.source, name, stored.dtype, stored.shape)
-    elif common_value(stored) is None:
-        tensor = ir.Tensor(stored.numpy(), stored.dtype, shape=ir.Shape(stored.shape), name=name)
-    else:
-        # All elements are equal: nothing of the declared size is allocated before the size has been judged.
-        first = np.asarray(stored.numpy()).reshape(-1)[:1].copy()
-        tensor = FillTensor(first, name, stored.dtype, stored.shape)
-    value = ir.Value(name=name, shape=ir.Shape(stored.shape), type=ir.TensorType(stored.dtype), const_value=tensor)
-    model.graph.initializers.add(value)
-    return value
-
-
-def _names(model: ir.Model) -> set[str]:
-    names = set(model.graph.initializers) | {value.name or "" for value in model.graph.inputs}
-    return names | {output.name or "" for node in model.graph.all_nodes() for output in node.outputs}
-
-
-def _free(taken: set[str], wanted: str) -> str:
-    """The name, with a number where it is taken; it is taken from then on."""
-    name, number = wanted, 1
-    while name in taken:
-        number += 1
-        name = f"{wanted}_{number}"
-    taken.add(name)
-    return name
