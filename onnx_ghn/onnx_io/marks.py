@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 
 import onnx_ir as ir
@@ -19,7 +20,19 @@ from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io.reads import Read
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 
-__all__ = ["FROZEN", "READS", "TORCH_KIND", "TRACE", "Note", "Ranges", "frozen_tensors", "mark", "notes"]
+__all__ = [
+    "FROZEN",
+    "READS",
+    "TORCH_KIND",
+    "TORCH_UNTRAINED",
+    "TRACE",
+    "Note",
+    "Ranges",
+    "frozen_tensors",
+    "mark",
+    "notes",
+    "torch_kinds",
+]
 
 TRACE = "onnx_ghn.trace"  # where each weight of the framework's model is among the file's tensors
 FROZEN = "onnx_ghn.frozen"  # what is not to be trained: buffers, constants, frozen layers
@@ -27,7 +40,9 @@ READS = "onnx_ghn.reads"  # the shape of each tensor, and how the export's opera
 
 # What torch.onnx.export(dynamo=True) writes beside each initializer: torch.export's kind of input.
 TORCH_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
-_TORCH_UNTRAINED = ("BUFFER", "CONSTANT_TENSOR")
+TORCH_UNTRAINED = ("BUFFER", "CONSTANT_TENSOR")
+_TORCH_SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"  # of the graph: kinds and names of all inputs
+_TORCH_INPUT = re.compile(r"^\S+: ([A-Z_]+) target='([^']+)'", re.MULTILINE)
 
 _LARGEST = 1 << 62  # elements of a tensor
 _DAMAGED = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
@@ -161,6 +176,15 @@ def frozen_tensors(model: ir.Model) -> dict[str, Ranges]:
     return frozen
 
 
+def torch_kinds(model: ir.Model) -> dict[str, str]:
+    """Kinds of torch.export's inputs (PARAMETER, BUFFER, …) by torch's names of them; none where the file has no list.
+
+    The list names those, too, that the exporter folded into other tensors, as the marks beside initializers do not.
+    """
+    signature = model.graph.metadata_props.get(_TORCH_SIGNATURE, "")
+    return {name: kind for kind, name in _TORCH_INPUT.findall(signature)}
+
+
 def _range(first: object, stop: object) -> tuple[int, int]:
     if type(first) is not int or type(stop) is not int or not 0 <= first <= stop <= _LARGEST:
         raise ValueError(f"{first!r:.20} to {stop!r:.20} is no range of elements")
@@ -200,4 +224,4 @@ def _size(number: object) -> int:
 
 def _untrained_by_torch(model: ir.Model) -> dict[str, Ranges]:
     marked = ((name, value.metadata_props.get(TORCH_KIND)) for name, value in model.graph.initializers.items())
-    return {name: None for name, kind in marked if kind in _TORCH_UNTRAINED}
+    return {name: None for name, kind in marked if kind in TORCH_UNTRAINED}

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
 
 from onnx_ghn.onnx_io.common_value import common_value
-from onnx_ghn.onnx_io.marks import TORCH_KIND, Ranges, notes
+from onnx_ghn.onnx_io.marks import TORCH_KIND, TORCH_UNTRAINED, Ranges, notes, torch_kinds
 from onnx_ghn.onnx_io.repeated import repeated_elements
 from onnx_ghn.onnx_io.stored import StoredTensor
 
 __all__ = ["Provenance", "provenance"]
 
 _FOLDED = "pkg.onnxscript.optimizer.folded_from"  # of onnxscript's constant folding: names of what a value was made of
+_QUOTED = re.compile(r"'([^']*)'")
+_NUMBERED = re.compile(r"val_\d+")
 _VIEWS = frozenset({"Reshape", "Expand", "Unsqueeze", "Squeeze", "Identity", "Cast", "Transpose", "Tile", "Slice"})
 _WEIGHT_INPUTS = frozenset({("Conv", 1), ("ConvTranspose", 1), ("Gemm", 1), ("MatMul", 1), ("Gather", 0)})
 
@@ -51,9 +55,10 @@ def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapp
     made = {name: "the framework does not train it" for name, ranges in frozen.items() if ranges is None}
     marked = {name: kind for name, tensor in stored.items() if (kind := tensor.value.metadata_props.get(TORCH_KIND))}
     learned = {name for name, kind in marked.items() if kind == "PARAMETER"} | traced
-    if marked:
+    kinds = torch_kinds(model)
+    if marked or kinds:
         for name, tensor in stored.items():
-            if name not in marked and name not in learned and _is_folded_constant(tensor):
+            if name not in marked and name not in learned and _is_folded_constant(tensor, kinds):
                 made.setdefault(name, "torch's exporter made it of constants")
     for name in _constants_of_torch(model, stored) - learned:
         made.setdefault(name, "a constant of the code: torch stores parameters as initializers")
@@ -83,13 +88,29 @@ def _constants_of_torch(model: ir.Model, stored: Mapping[str, StoredTensor]) -> 
     return {name for name, tensor in floats.items() if tensor.kind == "constant"}
 
 
-def _is_folded_constant(tensor: StoredTensor) -> bool:
-    """One value, folded from values none of which is named as torch names parameters (layer.weight).
+def _is_folded_constant(tensor: StoredTensor, kinds: Mapping[str, str]) -> bool:
+    """Whether torch's exporter made a tensor of nothing that is trained.
 
-    Whatever has several values, or was folded from a name with a dot, may be a parameter in another form.
+    Its constant folding tells the names of what it folded. Those that torch.export lists are of a known kind; others
+    are values on the way. Where a name is of neither kind (it has a dot, as torch's names of layers have), the tensor
+    may be a parameter in another form, unless it holds one value and no name has a dot.
+
+    Args:
+        kinds: what torch.export lists; see `marks.torch_kinds`.
     """
-    folded = tensor.value.metadata_props.get(_FOLDED)
-    return bool(folded) and "." not in str(folded) and common_value(tensor) is not None
+    told = tensor.value.metadata_props.get(_FOLDED)
+    if not told:
+        return bool(kinds) and _is_number_of_code(tensor, kinds)
+    sources = _QUOTED.findall(told)
+    listed = [kinds[name] for name in sources if name in kinds]
+    if any(kind not in TORCH_UNTRAINED for kind in listed) or any("." in name for name in set(sources) - kinds.keys()):
+        return False
+    return bool(listed) or common_value(tensor) is not None
+
+
+def _is_number_of_code(tensor: StoredTensor, kinds: Mapping[str, str]) -> bool:
+    """A single number that torch's exporter named itself (val_7), and folded of nothing: an operand in the code."""
+    return math.prod(tensor.shape) == 1 and tensor.name not in kinds and _NUMBERED.fullmatch(tensor.name) is not None
 
 
 def _is_start(tensor: StoredTensor, stored: Mapping[str, StoredTensor]) -> bool:

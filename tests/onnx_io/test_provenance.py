@@ -17,6 +17,7 @@ from onnx_ghn.onnx_io.provenance import Provenance, provenance
 
 _KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 _FOLDED = "pkg.onnxscript.optimizer.folded_from"
+_SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
 
 
 def _model(**tensors: np.ndarray) -> ir.Model:
@@ -82,6 +83,66 @@ def test_what_torch_folded_of_constants_is_none_of_its_parameters(values: np.nda
     known = _known(model)
     assert known.learned == {"w"}
     assert ("factor" in known.made) is made
+
+
+@pytest.mark.parametrize(
+    ("folded", "made"),
+    [
+        ("['mul', 'norm.levels', 'val_9']", True),  # a buffer, and values on the way from it
+        ("['offset', 'val_9']", True),
+        ("['w']", False),  # a parameter, though its name has no dot
+        ("['norm.levels', 'block.scale']", False),
+        ("['norm.levels', 'block.gone']", False),  # nothing says what that is
+        ("['val_9']", False),  # values of the code; nothing of them is listed
+    ],
+)
+def test_torchs_list_says_of_what_kind_that_is_which_was_folded(folded: str, made: bool) -> None:
+    model = _model(w=_draw(4, 8), factor=_draw(15, 8))
+    model.graph.initializers["w"].metadata_props[_KIND] = "PARAMETER"
+    model.graph.initializers["factor"].metadata_props[_FOLDED] = folded
+    model.graph.metadata_props[_SIGNATURE] = """
+# inputs
+p_w: PARAMETER target='w'
+p_block_scale: PARAMETER target='block.scale'
+b_norm_levels: BUFFER target='norm.levels' persistent=False
+c_offset: CONSTANT_TENSOR target='offset'
+x: USER_INPUT
+
+# outputs
+mul: USER_OUTPUT
+"""
+    assert ("factor" in _known(model).made) is made
+
+
+def test_what_torch_computed_of_buffers_alone_is_a_constant() -> None:
+    """Levels of a quantiser, as FSQ (vector-quantize-pytorch) has them: torch 2.14.1 folds what is made of them."""
+    torch = pytest.importorskip("torch")
+
+    class Rounding(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter, self.leave = torch.nn.Linear(6, 4), torch.nn.Linear(4, 3)
+            self.gain = torch.nn.Parameter(torch.rand(4))
+            self.register_buffer("levels", torch.tensor([8.0, 5.0, 7.0, 6.0]), persistent=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            half = (self.levels - 1) * 1.001 / 2
+            shift = torch.atanh(0.5 / half)
+            return self.leave(torch.tanh(self.enter(x) + shift) * half * torch.exp(self.gain))
+
+    torch.manual_seed(0)
+    program = torch.onnx.export(Rounding().eval(), (torch.randn(5, 6),), dynamo=True, verbose=False)
+    assert program is not None
+    read = build_graph(program.model_proto)
+    assert {p.name: p.size for p in read.parameters} == {
+        "enter.weight": 24,
+        "enter.bias": 4,
+        "exp": 4,  # the parameter in another form
+        "leave.weight": 12,
+        "leave.bias": 3,
+    }
+    assert {row.reason for row in read.constants if row.shape == (4,)} == {"torch's exporter made it of constants"}
+    assert read.uncertain == ()
 
 
 @pytest.mark.parametrize("producer", ["pytorch", "acme"])
