@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import GraphError
 from onnx_ghn.graph.flat import FlatGraph, Op, Tensor
+from onnx_ghn.onnx_io.provenance import changes_state
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -156,6 +157,10 @@ class _Flattener:
                 fresh = _from_value(value)
                 if given is not None:
                     self._emit("Join", "onnx_ghn", node.name or "", [given], [fresh], {})
+                if name == "body" and value.dtype is not None and value.dtype.is_floating_point():
+                    # A state is data, though the file holds the one before the first turn: what multiplies it is a
+                    # weight. Whole numbers count turns, by which layers take their piece of a stored tensor.
+                    fresh.is_const = fresh.is_const and not changes_state(node, i)
                 inner[id(value)] = fresh
             outside, self.within = self.within, node.op_type
             self._body(body, inner, call_attrs, depth + 1)

@@ -44,6 +44,9 @@ _SETTINGS: Mapping[str, frozenset[int]] = {
     "QuantizeLinear": frozenset({1, 2}),
     "DequantizeLinear": frozenset({1, 2}),
     "RotaryEmbedding": frozenset({1, 2, 3}),
+    "GroupQueryAttention": frozenset({5, 6, 7, 8}),  # lengths, and cosines and sines of positions
+    "SparseAttention": frozenset({5, 6, 7, 8, 9, 10}),
+    "PagedAttention": frozenset({5, 6, 7, 8, 9}),
     "STFT": frozenset({1, 2, 3}),
     "MelWeightMatrix": frozenset(range(5)),
 }
@@ -114,7 +117,8 @@ def _row(tensor: StoredTensor, uses: list[_Use], constant: str, *, certain: bool
     if constant:
         role, reason = Role.constant, constant
     else:
-        role, reason = Role.other, f"no primitive stands for what {op or 'an output'} makes of it"
+        reader = "a body of Loop, Scan or If" if op == "Join" else op or "an output"
+        role, reason = Role.other, f"no primitive stands for what {reader} makes of it"
     return Parameter(
         name=tensor.name,
         role=role,

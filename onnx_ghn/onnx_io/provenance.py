@@ -15,7 +15,7 @@ from onnx_ghn.onnx_io.marks import TORCH_KIND, TORCH_UNTRAINED, Ranges, notes, t
 from onnx_ghn.onnx_io.repeated import repeated_elements
 from onnx_ghn.onnx_io.stored import StoredTensor
 
-__all__ = ["Provenance", "provenance"]
+__all__ = ["Provenance", "changes_state", "provenance"]
 
 _FOLDED = "pkg.onnxscript.optimizer.folded_from"  # of onnxscript's constant folding: names of what a value was made of
 _QUOTED = re.compile(r"'([^']*)'")
@@ -139,14 +139,14 @@ def _is_first_state(value: ir.Value) -> bool:
             if use.idx == 0 and use.node.op_type in _VIEWS and not use.node.domain:
                 pending += set(use.node.outputs) - seen
                 seen.update(use.node.outputs)
-            elif _changes_state(use.node, use.idx):
+            elif changes_state(use.node, use.idx):
                 found = True
             else:
                 return False
     return found
 
 
-def _changes_state(node: ir.Node, index: int) -> bool:
+def changes_state(node: ir.Node, index: int) -> bool:
     """Whether an input of a recurrent operator is its first state, or one of a Loop or Scan that the body changes."""
     if node.op_type in ("LSTM", "GRU", "RNN") and not node.domain:
         return index in (5, 6)

@@ -208,6 +208,22 @@ def test_the_body_of_a_scan() -> None:
     assert decoded(graph) == {"w", "r"}
 
 
+@pytest.mark.parametrize("value", [0.0, 0.25])
+def test_a_state_whose_start_is_stored_is_data(value: float) -> None:
+    """As tf2onnx 1.17.0 writes an LSTM of TensorFlow Lite: what multiplies the state is a weight, no constant's factor."""
+    model = scan_model()
+    (start,) = [given for given in model.graph.input if given.name == "start"]
+    model.graph.input.remove(start)
+    model.graph.initializer.append(tensor("start", np.full((1, 5), value, np.float32)))
+    run(model, x=np.ones((4, 1, 5), np.float32))
+    graph = build_graph(model)
+    assert decoded(graph) == {"w", "r"}
+    assert {p.name: p.role for p in graph.parameters if p.name in ("w", "r")} == {"w": Role.weight, "r": Role.weight}
+    assert [(row.name, row.reason) for row in graph.uncertain] == [
+        ("start", "no primitive stands for what a body of Loop, Scan or If makes of it")
+    ]
+
+
 def test_functions_that_call_each_other_without_end() -> None:
     net = Net()
     for name, other in (("A", "B"), ("B", "A")):

@@ -108,7 +108,8 @@ def _model(nodes: list[onnx.NodeProto], tensors: dict[str, np.ndarray], out: str
         [helper.make_tensor_value_info(out, TensorProto.FLOAT, None)],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in tensors.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    domains = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=domains)
 
 
 def _draw(*shape: int, seed: int = 0) -> np.ndarray:
@@ -154,6 +155,26 @@ def test_what_may_be_learned_keeps_its_values(nodes: list[onnx.NodeProto], shape
             [N("Add", ["a", "t"], ["y"])],
             {"t": np.triu(np.full((8, 8), -np.inf), 1).astype(np.float32)},
             "a mask or a grid",
+        ),
+        (  # as onnxruntime-genai's builder writes attention: sines of positions that nobody learns
+            [
+                N(
+                    "GroupQueryAttention",
+                    ["a", "", "", "", "", "last", "total", "t", "sin"],
+                    ["y"],
+                    domain="com.microsoft",
+                    num_heads=2,
+                    kv_num_heads=1,
+                    do_rotary=1,
+                )
+            ],
+            {
+                "t": np.cos(_draw(16, 1)),
+                "sin": np.sin(_draw(16, 1)),
+                "last": np.zeros(1, np.int32),
+                "total": np.ones((), np.int32),
+            },
+            "a setting of GroupQueryAttention",
         ),
         ([N("Reshape", ["a", "t"], ["y"])], {"t": np.array([-1, 2, 4])}, "whole numbers"),
         ([N("Identity", ["a"], ["y"])], {"t": _draw(3, 3)}, "no path leads from it"),
