@@ -14,6 +14,7 @@ from onnx_ghn.onnx_io import read_model, stored_tensors
 from onnx_ghn.onnx_io.absent import absent_note
 from onnx_ghn.onnx_io.indexed_tables import rows_numbered
 from onnx_ghn.onnx_io.read import EXTERNAL
+from onnx_ghn.profiling.cache_widths import cache_width
 from onnx_ghn.profiling.symbols import as_symbol
 from onnx_ghn.profiling.weights import Reader, n_weights
 
@@ -101,6 +102,8 @@ def _input(value: ir.Value, tables: Mapping[ir.Value, Sequence[int]]) -> InputSp
         raise OptionError(f"input {value.name!r} declares no shape; export the model with one")
     dims = tuple(dim if isinstance(dim, int) and dim > 0 else None for dim in value.shape)
     names = tuple(as_symbol(dim.value) if isinstance(dim, ir.SymbolicDim) else None for dim in value.shape)
+    if len(dims) == 4 and dims[-1] is None and (width := cache_width(value)) is not None:
+        dims, names = (*dims[:-1], width), (*names[:-1], None)
     kind = "string" if value.dtype == ir.DataType.STRING else value.dtype.numpy().name
     upper = rows_numbered(value, tables) if value.dtype.is_integer() else None
     return InputSpec(value.name or "", kind, dims, upper, names if any(names) else (), _length_role(value))
