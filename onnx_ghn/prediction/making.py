@@ -80,7 +80,7 @@ class Maker:
                 )
         if self.original is not None:
             (make,) = self.original.tensors(blocks, options).values()
-            return {self.stored.name: functools.partial(_transposed, make) if self.transposed else make}
+            return {self.stored.name: functools.partial(_repeated, make, self)}
         if self.magnitude is not None:
             make = functools.partial(_norms, self.magnitude.tensors(blocks, options)[self.magnitude.stored.name], self)
         if self.factor != 1:
@@ -157,8 +157,11 @@ def _with_rest(make: Make, other: Make, rest: Rest) -> Array:
     return rest.filled(make(), other())
 
 
-def _transposed(make: Make) -> Array:
-    return make().T
+def _repeated(make: Make, maker: Maker) -> Array:
+    """What the original holds, as it is or transposed, with as many axes of length 1 in front as are stored."""
+    values = make()
+    matrix = values.reshape(values.shape[-2:])
+    return (matrix.T if maker.transposed else matrix).reshape(maker.stored.shape)
 
 
 def _norms(make: Make, maker: Maker) -> Array:

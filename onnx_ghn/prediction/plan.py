@@ -80,7 +80,7 @@ def plan(
     speaks = not options.overwrite_special and holds
     # Half a norm is none: where its statistics stay, so do its scale and its shift. Without weights none is whole.
     whole = {n: norm.obstacle for norm in graph.norms if norm.obstacle for n in norm.names} if holds else {}
-    ties = find_ties(graph.parameters, stored) if speaks else {}
+    ties = find_ties(graph.parameters, stored) if holds else {}
     decisions = []
     for index, parameter in enumerate(graph.parameters):
         verdict = _verdict(ties[index].original if index in ties else index, parameter, options, verdicts)
@@ -183,10 +183,13 @@ def _as_magnitude(
 
 def _tied(decision: Decision, original: Decision, tie: Tie) -> Decision:
     """The decision on a tensor that repeats another one, which is filled as that one is."""
-    if decision.maker is None or original.maker is None:
+    if decision.maker is None:
         return decision
-    maker = dataclasses.replace(decision.maker, original=original.maker, transposed=tie.transposed)
     what = "the transpose of" if tie.transposed else "equal to"
+    if original.maker is None:  # one that got other values would be tied no more
+        reason = f"tied: {what} {original.parameter.name}, which is kept"
+        return Decision(decision.parameter, "kept", reason, by_policy=original.by_policy)
+    maker = dataclasses.replace(decision.maker, original=original.maker, transposed=tie.transposed)
     return dataclasses.replace(
         decision, outcome=original.outcome, reason=f"tied: {what} {original.parameter.name}", maker=maker
     )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from onnx_ghn.arrays import Array
     from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["Tie", "find_ties"]
+__all__ = ["Tie", "find_ties", "matrix_shape"]
 
 _SAMPLE = 64  # elements that mostly tell two matrices apart
 
@@ -37,8 +37,9 @@ def find_ties(parameters: Sequence[Parameter], stored: Mapping[str, StoredTensor
     by_size: dict[int, list[int]] = {}
     for index, parameter in enumerate(parameters):
         tensor = stored[parameter.name]
-        is_weight = parameter.role in (Role.weight, Role.embedding) and len(parameter.shape) == 2 and parameter.size > 0
-        if is_weight and parameter.scale_name is None and not parameter.frozen and not tensor.is_absent:
+        is_weight = parameter.role in (Role.weight, Role.embedding) and parameter.size > 0
+        is_matrix = is_weight and matrix_shape(parameter.shape) is not None
+        if is_matrix and parameter.scale_name is None and not parameter.frozen and not tensor.is_absent:
             by_size.setdefault(parameter.size, []).append(index)
     ties: dict[int, Tie] = {}
     for group in by_size.values():
@@ -68,19 +69,37 @@ class _Edges(NamedTuple):
 
     @classmethod
     def of(cls, tensor: StoredTensor) -> _Edges:
-        rows, columns = tensor.shape
+        rows, columns = matrix_shape(tensor.shape) or (1, 1)
         return cls(tensor.sample(1, min(columns, _SAMPLE)), tensor.sample(columns, min(rows, _SAMPLE)))
+
+
+def matrix_shape(shape: Sequence[int]) -> tuple[int, int] | None:
+    """Rows and columns of a matrix, be it with axes of length 1 in front: (1, 1, 64, 32) is one of 64 × 32.
+
+    A codebook is stored so where it is spread over a batch, and once more without them.
+    """
+    if len(shape) < 2 or any(size != 1 for size in shape[:-2]):
+        return None
+    return shape[-2], shape[-1]
 
 
 def _tie(tensor: StoredTensor, edges: _Edges, other: StoredTensor, others: _Edges) -> bool | None:
     """Whether a matrix is another one transposed; False where it is that one as it is, None where it is neither."""
-    if tensor.dtype != other.dtype:
+    shape, other_shape = matrix_shape(tensor.shape), matrix_shape(other.shape)
+    if tensor.dtype != other.dtype or shape is None or other_shape is None:
         return None
-    if (
-        tensor.shape == other.shape
-        and np.array_equal(edges.row, others.row)
-        and np.array_equal(tensor.numpy(), other.numpy())
-    ):
+    if shape == other_shape and np.array_equal(edges.row, others.row) and _equal(tensor, other, shape):
         return False
-    transposed = tensor.shape == other.shape[::-1] and np.array_equal(edges.row, others.column)
-    return True if transposed and np.array_equal(tensor.numpy(), other.numpy().T) else None
+    transposed = shape == other_shape[::-1] and np.array_equal(edges.row, others.column)
+    return True if transposed and _equal(tensor, other, other_shape, turned=True) else None
+
+
+def _equal(tensor: StoredTensor, other: StoredTensor, shape: tuple[int, int], *, turned: bool = False) -> bool:
+    """Whether a tensor holds what another one of that shape holds, or its transpose."""
+    matrix = np.asarray(other.numpy()).reshape(shape)
+    values = np.asarray(tensor.numpy())
+    return (
+        np.array_equal(values.reshape(shape[::-1]), matrix.T)
+        if turned
+        else np.array_equal(values.reshape(shape), matrix)
+    )

@@ -1,7 +1,8 @@
 """How wide the keys or values of a head are, where a file names that size instead of giving it.
 
-onnxruntime-genai's builder (0.18.0) declares caches as [batch_size, 2, past_sequence_length, kv_cache_dim], and no output
-tells kv_cache_dim either. The attention that reads the cache does: so many heads share the width of what is projected.
+onnxruntime-genai's builder (0.18.0) declares caches as [batch_size, 2, past_sequence_length, kv_cache_dim], and no
+output tells kv_cache_dim either. The attention that reads the cache does: so many heads share the width of what is
+projected.
 """
 
 from __future__ import annotations

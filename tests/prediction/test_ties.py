@@ -47,6 +47,17 @@ def test_a_tied_output_layer_stays_tied(head: str, post: str, tmp_path: Path) ->
     assert reason.startswith("tied") == (head != "apart")
 
 
+def test_what_repeats_a_table_that_is_kept_is_kept(tmp_path: Path) -> None:
+    proto = language_model("transposed")
+    prediction = predict(proto, tmp_path / "o.onnx", ghn=tiny_ghn(), policy="all", exclude="table")
+    written, before = arrays(onnx.load(tmp_path / "o.onnx")), arrays(proto)
+    assert not np.array_equal(written["w"], before["w"])
+    for name in ("table", "head"):  # the head was predicted, and parted from the table
+        np.testing.assert_array_equal(written[name], before[name])
+    reason = {entry.parameter.name: entry.reason for entry in prediction.coverage.entries}["head"]
+    assert reason == "tied: the transpose of table, which is kept"
+
+
 def test_torchs_folded_transpose(tmp_path: Path) -> None:
     class Model(nn.Module):
         def __init__(self) -> None:

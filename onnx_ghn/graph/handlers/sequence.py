@@ -14,6 +14,11 @@ from onnx_ghn.graph.weights import main_leaf
 
 __all__ = ["embed_layer_norm", "gather", "prelu", "recurrent", "table", "token"]
 
+_VIEWS = frozenset(
+    {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile", "Slice"}
+)
+_CHOSEN = "rows that the network chooses itself, as those of a codebook: they start as their author chose"
+
 
 def recurrent(ctx: BuildContext, op: Op) -> None:
     """LSTM, GRU, RNN: input weights, recurrent weights and biases, each a node.
@@ -99,7 +104,8 @@ def gather(ctx: BuildContext, op: Op) -> None:
         n_rows = moved.canonical[0]
         return moved.reshape((n_rows, math.prod(moved.canonical[1:])))
 
-    claim = ctx.claim(table, Role.embedding, op, canonical)
+    chosen = _CHOSEN if _chooses(op.input(1)) else ""
+    claim = ctx.claim(table, Role.embedding, op, canonical, doubt=chosen)
     if claim.shape is None:
         ctx.drop(op)
         return
@@ -114,8 +120,24 @@ def table(ctx: BuildContext, op: Op) -> None:
     data = op.input(0)
     leaf = main_leaf(data) if data is not None and data.is_const else None
     if leaf is not None and len(leaf.layout.canonical) > 1 and not looks_constant(leaf.tensor):
-        ctx.claim(data, Role.embedding, op, reason=f"a table that {op.op_type} reads: no primitive stands for it")
+        reason = f"a table that {op.op_type} reads: no primitive stands for it"
+        ctx.claim(data, Role.embedding, op, reason=reason, doubt=_CHOSEN if _chooses(op.input(1)) else "")
     ctx.drop(op)
+
+
+def _chooses(indices: Tensor | None) -> bool:
+    """Whether indices are those of the largest or smallest of what the network computed, outside of loops.
+
+    So are they of the rows of a codebook (VQ-VAE). In a loop they are words that a decoder goes on with.
+    """
+    while indices is not None and indices.producer is not None:
+        op = indices.producer
+        if op.op_type in ("ArgMax", "ArgMin", "TopK") and not op.domain:
+            return not op.body
+        if op.domain or op.op_type not in _VIEWS:
+            return False
+        indices = op.input(0)
+    return False
 
 
 def token(ctx: BuildContext, op: Op) -> None:
