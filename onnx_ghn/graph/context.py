@@ -290,9 +290,10 @@ class BuildContext:
         flattened: Flattened | None = None,
         magnitude_of: str | None = None,
         kept: Ranges = None,
+        doubt: str = "",
     ) -> None:
-        """Say more of a parameter: why nothing decodes it, the map that its inputs are, whose norms it holds, or which
-        of its elements nobody trains.
+        """Say more of a parameter: why nothing decodes it, the map that its inputs are, whose norms it holds, which of
+        its elements nobody trains, or why its values stay.
         """
         parameter = self.parameters[name]
         self.parameters[name] = dataclasses.replace(
@@ -301,6 +302,7 @@ class BuildContext:
             flattened=parameter.flattened if flattened is None else flattened,
             magnitude_of=parameter.magnitude_of if magnitude_of is None else magnitude_of,
             kept=parameter.kept if kept is None else kept,
+            doubt=doubt or parameter.doubt,
         )
 
     def parameter_list(self) -> tuple[Parameter, ...]:
