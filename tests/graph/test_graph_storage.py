@@ -210,7 +210,7 @@ def test_the_body_of_a_scan() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 0.25])
 def test_a_state_whose_start_is_stored_is_data(value: float) -> None:
-    """As tf2onnx 1.17.0 writes an LSTM of TensorFlow Lite: what multiplies the state is a weight, no constant's factor."""
+    """As tf2onnx 1.17.0 writes an LSTM of TensorFlow Lite: what multiplies the state is a weight."""
     model = scan_model()
     (start,) = [given for given in model.graph.input if given.name == "start"]
     model.graph.input.remove(start)

@@ -1,4 +1,4 @@
-"""Rows that a network chooses itself are those of a codebook: they keep their values, wherever they are stored again."""
+"""Rows that a network chooses itself are those of a codebook: they keep their values, in each place of the file."""
 
 from __future__ import annotations
 
