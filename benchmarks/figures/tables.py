@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from figures import machine, race, speed
+from figures import inherited, machine, race, speed
 
 __all__ = ["TABLES"]
 
@@ -22,6 +22,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "race-cures": race.cures,
     "race-language-models": partial(race.table_at, "language_models.jsonl", 2),
     "race-with-data": partial(race.table_at, "race_data.jsonl", 2),
+    "inherited": inherited.inherited,
     "initialisers": partial(race.table_at, "initialisers.jsonl", 2),
     "initialisers-edges": partial(race.table_edges, "initialisers.jsonl"),
     "journeys": speed.journeys,
