@@ -46,7 +46,13 @@ def _picture(ctx: click.Context, parameter: click.Parameter, path: Path | None) 
 
 
 @click.command()
-@click.option("--suite", "suites", multiple=True, type=click.Choice(SUITES), help="[default: all]")
+@click.option(
+    "--suite",
+    "suites",
+    multiple=True,
+    type=click.Choice(SUITES),
+    help="May be given several times. [default: every suite]",
+)
 @click.option("--net", "names", multiple=True, help="Only the network of this name, or those whose name contains it.")
 @click.option(
     "--start", "starts", multiple=True, type=click.Choice(list(STARTS)), default=_DEFAULT_STARTS, show_default=True
