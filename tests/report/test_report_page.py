@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser, Visit, chromium
+from colour_space import luminance
 from predict_models import tiny_ghn
 from report_models import HOSTILE, drawn_prediction, residual_graph
 
@@ -225,3 +226,29 @@ def test_values_that_are_odd_do_not_stop_the_page(browser: Browser, tmp_path: Pa
                 "document.body.textContent.replace(document.getElementById('data').textContent, '')"
             )
             quiet(visit)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_words_of_outcomes_can_be_read_and_tables_scrolled_by_keyboard(
+    browser: Browser, page: Path, dark: bool
+) -> None:
+    """Contrast as WCAG 2.1 asks of small text (4.5), of every outcome, drawn on the page's own surface."""
+    script = """outcomes => outcomes.map(outcome => {
+        const made = document.createElement("span");
+        made.className = `badge tone-${outcome}`;
+        document.querySelector("#coverage .body").append(made);
+        const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+        const style = getComputedStyle(made);
+        const painted = colours => {
+            for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+            return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+        };
+        const surface = getComputedStyle(document.querySelector("#coverage .card")).backgroundColor;
+        return [painted([surface, style.backgroundColor]), painted([surface, style.color])];
+    })"""
+    with browser.visit(page, dark=dark) as visit:
+        outcomes = ["predicted", "inherited", "fallback", "kept", "statistic", "frozen"]
+        for outcome, colours in zip(outcomes, visit.page.evaluate(script, outcomes), strict=True):
+            light, heavy = sorted((luminance("#" + bytes(rgb).hex()) for rgb in colours), reverse=True)
+            assert (light + 0.05) / (heavy + 0.05) >= 4.5, outcome
+        assert visit.js("[...document.querySelectorAll('.scroll')].every(box => box.tabIndex === 0 && box.ariaLabel)")

@@ -64,7 +64,8 @@ function table(headers, rows, caption) {
   const lines = rows.map((row) => element("tr", {}, ...row.map((content, i) => cell("td", content, headers[i][1]))));
   const made = element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines));
   if (caption) made.prepend(element("caption", {}, caption));
-  return element("div", { class: "scroll" }, made);
+  // What may be wider than the window scrolls by keyboard, too.
+  return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption || headers[0][0] || "Table" }, made);
 }
 const badge = (outcome) => element("span", { class: `badge tone-${outcome}` }, outcome);
 

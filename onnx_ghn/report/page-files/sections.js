@@ -41,7 +41,7 @@ function showCoverage(visit) {
       const node = TENSORS.node[byName.get(name)];
       return node >= 0 ? element("button", { type: "button", on: { click: () => visit(node) } }, name) : element("span", { class: "mono" }, name);
     };
-    into("coverage", element("h3", {}, "Not predicted, and why"), table([["reason", "wide"], ["", ""], ["tensors", "num"], ["elements", "num"], ["such as", "wide"]],
+    into("coverage", element("h3", {}, "Not predicted, and why"), table([["reason", "wide"], ["outcome", ""], ["tensors", "num"], ["elements", "num"], ["such as", "wide"]],
       reasons.map((entry) => [entry.reason, badge(entry.outcome), whole(entry.tensors), whole(entry.elements), example(entry.examples[0])])));
   }
   notes.forEach((note) => into("coverage", element("p", { class: "note" }, note)));
