@@ -14,6 +14,7 @@ are tried; scores are after 10, 50 and 100 % of the budget. Runs that diverged a
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 import time
 import warnings
@@ -226,7 +227,7 @@ def run(pair: Pair, start: str, rate: float, seed: int, steps: int, donor: Path,
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What came of a start at its best rate: mean and deviation at each mark, and runs that gave no score."""
+    """What came of a start at its best rate: mean and deviation at each mark (nan of one seed), runs without a score."""
 
     rate: float
     marks: tuple[tuple[float, float], ...]
@@ -243,7 +244,7 @@ def scores_of(rows: Sequence[Row], rates: Sequence[float]) -> Scores | None:
     if rate is None or not whole:
         return None
     columns = zip(*whole, strict=True)
-    marks = tuple((statistics.mean(c), statistics.stdev(c) if len(c) > 1 else 0.0) for c in columns)
+    marks = tuple((statistics.mean(c), statistics.stdev(c) if len(c) > 1 else math.nan) for c in columns)
     return Scores(rate, marks, len(whole), len(chosen) - len(whole))
 
 
