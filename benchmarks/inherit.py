@@ -227,7 +227,7 @@ def run(pair: Pair, start: str, rate: float, seed: int, steps: int, donor: Path,
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What came of a start at its best rate: mean and deviation at each mark (nan of one seed), runs without a score."""
+    """What came of a start at its best rate: mean and deviation at each mark (nan of one seed), failed runs."""
 
     rate: float
     marks: tuple[tuple[float, float], ...]
