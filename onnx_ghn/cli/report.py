@@ -14,7 +14,6 @@ from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.terminal import spinner, tell
-from onnx_ghn.errors import OptionError
 from onnx_ghn.prediction.options import PolicyName
 from onnx_ghn.settings import Settings, ghn_setting, setting
 
@@ -55,11 +54,10 @@ def report(
     as_json: bool = cli_options.as_json("what the page shows"),
 ) -> None:
     """Write a page about MODEL: its graph, coverage, predicted weights, speed. It opens anywhere, without a network."""
-    if content.donors and not content.predict:
-        raise OptionError("`donors` are inherited from in a prediction: leave out --no-predict, or them")
     check_output(output, [".html", ".htm"], "a page", force, [model, ghn, *content.donors])
-    from onnx_ghn.report.writing import report_data, write_page
+    from onnx_ghn.report.writing import check_donors, report_data, write_page
 
+    check_donors(content.donors, predict=content.predict)  # before anything is measured
     profile = None
     if content.profile:
         with spinner(f"measuring {model}"):

@@ -77,8 +77,7 @@ def _differences(
     rows = noise.reshape(shape[0], -1, n_different, *shape[2:])  # out × copies × different (× kh × kw)
     _balance(rows[:, :, :n_more])
     _balance(rows[:, :whole, n_more:])
-    noise = noise[:, : shape[1]]
-    return noise
+    return noise[:, : shape[1]]
 
 
 def _balance(copies: npt.NDArray[np.float32]) -> None:

@@ -24,13 +24,13 @@ def inherited_data(inheritance: Inheritance, coverage: CoverageReport) -> Json:
     found = aligned_blocks(inheritance)
     block_of = {name: number for number, block in enumerate(found.model) for name in block.tensors}
     donor_block_of = {name: number for number, block in enumerate(found.donor) for name in block.tensors}
-    closest = inheritance.donors[inheritance.closest]
     rows = []
     for entry in coverage.entries:
         origin = entry.origin
         if origin is None:
             continue
-        is_closest = origin.donor == closest.name
+        # By its number: two donors of different folders may have one name.
+        is_closest = inheritance.tensors[entry.parameter.name].donor == inheritance.closest
         rows.append(
             {
                 "name": printable(entry.parameter.name),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from onnx_ghn.prediction.options import PolicyName
     from onnx_ghn.profiling import ProfileReport
 
-__all__ = ["report_data", "write_page", "write_report"]
+__all__ = ["check_donors", "report_data", "write_page", "write_report"]
 
 
 def write_report(
@@ -78,8 +78,7 @@ def report_data(
     from onnx_ghn.report.inherited import inherited_data
     from onnx_ghn.report.predicted import bundled_properties
 
-    if donors and not predict:
-        raise OptionError("`donors` are inherited from in a prediction: leave out `predict` False, or `donors`")
+    check_donors(donors, predict=predict)
     name = Path(source).name
     measured = None if profile is None else profile.to_dict()
     if not predict:
@@ -108,6 +107,14 @@ def report_data(
         findings=find_behaviours(source),
         seed=seed,
     )
+
+
+def check_donors(donors: Sequence[str | os.PathLike[str]], *, predict: bool) -> None:
+    """Refuse donors where nothing is predicted. Raises OptionError."""
+    if donors and not predict:
+        raise OptionError(
+            "`donors` are inherited from in a prediction, and `predict` says that there is none: leave out one of both"
+        )
 
 
 def write_page(data: Mapping[str, object], output: str | os.PathLike[str], *, force: bool = False) -> Path:

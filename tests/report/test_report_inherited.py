@@ -94,6 +94,20 @@ def test_blocks_hold_what_is_linked(data: Json) -> None:
     assert len(section["links"]) == len({tuple(link) for link in section["links"]})
 
 
+def test_donors_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """The classifier of as many classes is the second donor's, whose blocks are not those that are shown."""
+    for folder, n_layers, classes in (("a", 3, 4), ("b", 1, 7)):
+        (tmp_path / folder).mkdir()
+        onnx.save(network(n_layers, classes, n_layers), tmp_path / folder / "donor.onnx")
+    onnx.save(network(3, 7, 9), tmp_path / "model.onnx")
+    donors = [tmp_path / folder / "donor.onnx" for folder in ("a", "b")]
+    rows = report_data(tmp_path / "model.onnx", ghn=tiny_ghn(), donors=donors)["inherited"]["tensors"]
+    found = {row["name"]: row for row in rows}
+    assert found["head.weight"]["source"] == "head.weight"
+    assert found["head.weight"]["donor_block"] == -1
+    assert found["stage1.conv.w"]["donor_block"] >= 0
+
+
 def test_without_donors_there_is_none(files: tuple[Path, Path]) -> None:
     assert report_data(files[0], ghn=tiny_ghn())["inherited"] is None
     assert report_data(files[0], predict=False)["inherited"] is None
