@@ -64,12 +64,18 @@ def test_the_winner_is_written_untrained(colours: Path, fresh_file: Path, ghn: P
     onnx.checker.check_model(str(tmp_path / "o.onnx"))
 
 
-def test_scaled_layers_are_a_start_of_their_own(colours: Path, fresh_file: Path, tmp_path: Path) -> None:
-    folder = save_ghn(tiny_ghn(), tmp_path / "ghn")
-    scales = [{"take": True, "why": "all", "drawn": True}]
+def scaling_ghn(folder: Path, *, drawn: bool) -> Path:
+    """A GHN whose policy predicts nothing and scales every model: by drawn inputs, or by those of the user alone."""
+    save_ghn(tiny_ghn(), folder)
+    scales = [{"take": True, "why": "all", "drawn": drawn}]
     policy = {"knows": "pictures", "rules": {"auto": [], "early": []}, "unit_scales": scales}
     (folder / "policy.json").write_text(json.dumps(policy))
-    race = choose_start(fresh_file, colours, ghn=folder, budget_s=60, training=OPTIONS)
+    return folder
+
+
+def test_scaled_layers_are_a_start_of_their_own(colours: Path, fresh_file: Path, tmp_path: Path) -> None:
+    folder = scaling_ghn(tmp_path / "ghn", drawn=True)
+    race = choose_start(fresh_file, colours, ghn=folder, budget_s=20, training=OPTIONS)
     assert [entrant.policy for entrant in race.entrants] == ["none", "auto"]
     assert [entrant.n_predicted for entrant in race.entrants] == [0, 0]
     assert race.entrants[0].n_scaled == 0 < race.entrants[1].n_scaled
@@ -77,11 +83,8 @@ def test_scaled_layers_are_a_start_of_their_own(colours: Path, fresh_file: Path,
 
 def test_scales_are_measured_on_the_data_of_the_race(colours: Path, fresh_file: Path, tmp_path: Path) -> None:
     """A rule for those who give data holds in Python as on the command line: all starts are there."""
-    folder = save_ghn(tiny_ghn(), tmp_path / "ghn")
-    scales = [{"take": True, "why": "all", "drawn": False}]
-    policy = {"knows": "pictures", "rules": {"auto": [], "early": []}, "unit_scales": scales}
-    (folder / "policy.json").write_text(json.dumps(policy))
-    race = choose_start(fresh_file, colours, ghn=folder, budget_s=60, training=OPTIONS)
+    folder = scaling_ghn(tmp_path / "ghn", drawn=False)
+    race = choose_start(fresh_file, colours, ghn=folder, budget_s=20, training=OPTIONS)
     assert [entrant.policy for entrant in race.entrants] == ["none", "auto"]
     assert race.entrants[1].n_scaled > 0
 
