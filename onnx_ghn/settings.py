@@ -58,24 +58,37 @@ class Setting:
     default: Any = None
 
     def check_value(self, value: Any) -> None:
-        """Refuse a value that is out of bounds. Raises OptionError."""
+        """Refuse a value that is out of bounds, or that is none of its kind. Raises OptionError."""
         if value is None:
             return
+        self._check_kind(value)
         bounds: tuple[tuple[str, float | None, Callable[[Any, Any], bool]], ...] = (
             ("at least", self.least, operator.ge),
             ("at most", self.most, operator.le),
             ("more than", self.above, operator.gt),
             ("less than", self.below, operator.lt),
         )
-        if any(bound is not None for _, bound, _ in bounds) and (
-            isinstance(value, bool) or not isinstance(value, numbers.Real)
-        ):
-            raise OptionError(f"`{self.name}` {value!r} must be a number")
         wrong = [f"{word} {bound}" for word, bound, holds in bounds if bound is not None and not holds(value, bound)]
         if self.choices and not isinstance(value, tuple) and value not in self.choices:
             wrong.append(f"one of {', '.join(map(str, self.choices))}")
         if wrong:
             raise OptionError(f"`{self.name}` {value} must be {' and '.join(wrong)}")
+
+    def _check_kind(self, value: Any) -> None:
+        """Refuse what would be taken for something else: the letters of a text for a list, any text for a yes."""
+        wanted = ""
+        if self.kind is bool:
+            wanted = "" if value in (True, False) else "True or False"
+        elif self.kind in (int, float):
+            kind = numbers.Integral if self.kind is int else numbers.Real
+            if isinstance(value, bool) or not isinstance(value, kind):
+                wanted = "a whole number" if self.kind is int else "a number"
+            elif value != value and None is self.least is self.most is self.above is self.below:  # NaN
+                wanted = "a number"
+        elif get_origin(self.kind) in (tuple, Sequence) and isinstance(value, str):
+            wanted = f"a list, such as [{value!r}]"
+        if wanted:
+            raise OptionError(f"`{self.name}` {value!r} must be {wanted}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -58,7 +58,9 @@ def fit(
         None, "File of measurements to use instead: measurements.jsonl beside a saved predictor."
     ),
     ckpt: str | None = ghn_setting("GHN whose embeddings are used instead of those of the default one"),
-    threshold: float = setting(20.0, "Training accuracy, in percent, at which a network has converged."),
+    threshold: float = setting(
+        20.0, "Training accuracy, in percent, at which a network has converged.", above=0, most=100
+    ),
     save: str | None = setting(
         None, "Write the predictor, fitted on both splits, and the measurements.", metavar="FOLDER"
     ),

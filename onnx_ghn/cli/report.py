@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ class _Content(Settings):
         check="file",
     )
     profile: bool = setting(False, "Run MODEL through onnxruntime and show its speed, too.")
-    seconds: float = setting(3.0, "How long --profile measures.", above=0)
+    seconds: float = setting(3.0, "How long --profile measures.", above=0, below=math.inf)
     threads: int | None = setting(None, "Threads that --profile uses (default: all cores).", least=1)
     batch: int | None = setting(None, "Batch size of --profile (default: as the file says).", least=1)
     seed: int = setting(0, "Random seed.", least=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from onnx_ghn.settings import patterns_setting, setting
 from onnx_ghn.training.settings import RunConfig
@@ -23,7 +24,7 @@ class FinetuneOptions(RunConfig):
     steps: int | None = setting(None, "Number of training steps, instead of epochs.", least=1)
     batch_size: int = setting(64, "Images per step.", "-b", least=1)
     opt: str = "sgd"
-    lr: float = setting(0.01, "Initial learning rate, which falls to 0 along a cosine.", above=0)
+    lr: float = setting(0.01, "Initial learning rate, which falls to 0 along a cosine.", above=0, below=math.inf)
     wd: float = 3e-4
     grad_clip: float = 5.0
     label_smoothing: float = setting(0.0, "Label smoothing.", least=0, below=1)

@@ -42,8 +42,8 @@ class OptimizerConfig(Settings):
     """How the weights are updated."""
 
     opt: str = setting("sgd", "Optimiser.", choices=OPTIMIZERS)
-    lr: float = setting(0.025, "Learning rate.", above=0)
-    wd: float = setting(0.0, "Weight decay.", least=0)  # published: Adam's L2 penalty
+    lr: float = setting(0.025, "Learning rate.", above=0, below=math.inf)
+    wd: float = setting(0.0, "Weight decay.", least=0, below=math.inf)  # published: Adam's L2 penalty
     grad_clip: float = setting(math.inf, "Largest gradient norm.", above=0)  # infinite: gradients stay as they are
 
 

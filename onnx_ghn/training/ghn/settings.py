@@ -55,12 +55,14 @@ class GHNTraining(RunConfig):
     wd: float = 1e-5
     grad_clip: float = 5.0
     net_clip: float = setting(
-        math.inf, "Largest norm of the gradient of one network (default: unlimited).", shown=False
+        math.inf, "Largest norm of the gradient of one network (default: unlimited).", above=0, shown=False
     )
     scheduler: Literal["step", "cosine", "constant"] = setting("step", "Learning rate schedule.")
-    gamma: float = setting(0.1, "Factor of each decay of the step schedule.", "-g")
+    gamma: float = setting(0.1, "Factor of each decay of the step schedule.", "-g", above=0, most=1)
     warmup: int = setting(0, "Number of steps of linear warm-up.", least=0)
-    label_smoothing: float = setting(0.0, "Label smoothing (default: 0, for imagenet 0.1).", imagenet=0.1)
+    label_smoothing: float = setting(
+        0.0, "Label smoothing (default: 0, for imagenet 0.1).", least=0, below=1, imagenet=0.1
+    )
     ema: float = setting(0.0, "Decay of the saved average of weights; 0 for none.", least=0, below=1)
     meta_batch_size: int = setting(1, "Networks per step.", "-m", least=1)  # over all processes
     accumulate: int = setting(1, "Batches of networks per optimiser step.", least=1)

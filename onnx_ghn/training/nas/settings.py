@@ -40,12 +40,14 @@ class SearchConfig(Settings):
     predictor: str | None = setting(None, "Predictor to use instead of the bundled one.", metavar="FOLDER")
     by: str = setting("accuracy", "Property to rank by.")
     against: Cost = setting("latency_ms", "Cost that the Pareto front weighs against it.")
-    max_latency_ms: float | None = setting(None, "Limit on the predicted latency, in milliseconds.")
-    max_params: float | None = setting(None, "Limit on parameters.")
-    max_macs: float | None = setting(None, "Limit on the multiply-accumulates of one image.")
+    max_latency_ms: float | None = setting(None, "Limit on the predicted latency, in milliseconds.", above=0)
+    max_params: float | None = setting(None, "Limit on parameters.", above=0)
+    max_macs: float | None = setting(None, "Limit on the multiply-accumulates of one image.", above=0)
     max_percentile: float = setting(
         95.0,
         "Leave out networks that lie further from the networks behind the predictor than this percentage of those do.",
+        least=0,
+        most=100,
     )
     top: int = setting(10, "Number of the best to list and export.", least=1)
 

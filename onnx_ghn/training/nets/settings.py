@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 from onnx_ghn.settings import Settings, ghn_setting, setting
@@ -57,8 +58,12 @@ class NetTraining(RunConfig):
         600, "Passes over the images (default: 600, for imagenet 250); 0 evaluates only.", "-e", least=0, imagenet=250
     )
     opt: str = "sgd"
-    lr: float = setting(0.025, "Learning rate (default: 0.025, for imagenet 0.1).", above=0, imagenet=0.1)
-    wd: float = setting(3e-4, "Weight decay (default: 3e-4, for imagenet 3e-5).", least=0, imagenet=3e-5)
+    lr: float = setting(
+        0.025, "Learning rate (default: 0.025, for imagenet 0.1).", above=0, below=math.inf, imagenet=0.1
+    )
+    wd: float = setting(
+        3e-4, "Weight decay (default: 3e-4, for imagenet 3e-5).", least=0, below=math.inf, imagenet=3e-5
+    )
     grad_clip: float = 5.0
     scheduler: Literal["cosine", "exponential", "constant"] = setting(
         "cosine", "Learning rate schedule (default: cosine, for imagenet exponential).", imagenet="exponential"
@@ -66,14 +71,20 @@ class NetTraining(RunConfig):
     drop_path_prob: float = setting(
         0.0, "Probability of dropping a path at the end.", least=0, below=1
     )  # grows linearly
-    auxiliary_weight: float = setting(0.4, "Weight of the loss of the auxiliary classifier.")
+    auxiliary_weight: float = setting(0.4, "Weight of the loss of the auxiliary classifier.", least=0, below=math.inf)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _NetImages(Settings):
     batch_size: int = setting(96, "Images per step (default: 96, for imagenet 128).", "-b", least=1, imagenet=128)
     n_shots: int | None = setting(None, "Number of training images of each class (default: all).", least=1)
-    beta: float = setting(0.0, "Noise to add to the initial weights, as a share of each tensor's spread.", shown=False)
+    beta: float = setting(
+        0.0,
+        "Noise to add to the initial weights, as a share of each tensor's spread.",
+        least=0,
+        below=math.inf,
+        shown=False,
+    )
     cutout: bool = setting(False, "Blank a square of each training image.")
     cutout_length: int = setting(16, "Side of that square.", least=1)
     auxiliary: bool = setting(False, "Train with an auxiliary classifier.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 from onnx_ghn.json_types import Json
@@ -26,7 +27,7 @@ class Brief(Settings):
     batch_size: int = setting(32, "Images of a training step.", "-b", least=1)
     #: In so few steps Adam brings more networks off their start than the published SGD.
     opt: str = setting("adam", "Optimiser.", choices=OPTIMIZERS)
-    lr: float = setting(0.002, "Highest learning rate.", above=0)  # cosine over the run
+    lr: float = setting(0.002, "Highest learning rate.", above=0, below=math.inf)  # cosine over the run
     wd: float = 3e-4
     n_images: int = setting(1500, "Validation images to judge on.", least=1)  # the same number of each class
     amp: bool = True  # bfloat16
