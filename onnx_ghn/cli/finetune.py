@@ -11,9 +11,9 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
-from onnx_ghn.cli.commands import Command
+from onnx_ghn.cli.commands import Command, speak_of_options
 from onnx_ghn.cli.options import Machine
-from onnx_ghn.cli.terminal import begun, console, loop_progress, spinner, tell
+from onnx_ghn.cli.terminal import begun, console, counted, loop_progress, spinner, tell
 from onnx_ghn.errors import printable
 from onnx_ghn.finetuning.settings import FinetuneOptions
 from onnx_ghn.settings import required, setting
@@ -63,7 +63,7 @@ def finetune(
     tuning.loop.track(tracking, {"model": model, "data": data, **dataclasses.asdict(options)})
     if not as_json:
         for note in tuning.notes:
-            tell(note)
+            tell(speak_of_options(note, click.get_current_context()))
         told = begun(tuning.loop, tuning.resumed)
         tell(f"{model}: top-1 {tuning.before.top1:.2f} % before training; {folder}: {told}")
     with loop_progress(tuning.loop, options, {"images": options.batch_size}, silent=as_json) as report:
@@ -73,10 +73,10 @@ def finetune(
         return
     _print_accuracies(model, output, result)
     for note in result.notes[len(tuning.notes) :]:
-        tell(note)
+        tell(speak_of_options(note, click.get_current_context()))
     tell(
-        f"{output}: {result.n_trained} tensors trained, {result.n_statistics} running statistics moved, "
-        f"{result.steps} steps on {result.n_images:,} images"
+        f"{output}: {counted(result.n_trained, 'tensor')} trained, {result.n_statistics} running statistics moved, "
+        f"{counted(result.steps, 'step')} on {counted(result.n_images, 'image')}"
     )
 
 

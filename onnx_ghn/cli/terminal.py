@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _BAR, _LEAST_BAR = 40, 8  # widths in characters
 
-__all__ = ["Bar", "bar", "begun", "console", "loop_progress", "say", "spinner", "tell", "training_progress"]
+__all__ = ["Bar", "bar", "begun", "console", "counted", "loop_progress", "say", "spinner", "tell", "training_progress"]
 
 
 def say(text: str) -> None:
@@ -37,6 +37,11 @@ def tell(text: str) -> None:
     import click
 
     click.echo(printable(text))
+
+
+def counted(number: int, thing: str) -> str:
+    """So many of a thing, whose plural has an s: "1 step", "2,000 steps"."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def console(width: int = 160) -> Console:
@@ -162,7 +167,7 @@ def loop_progress(
 
 def begun(loop: TrainingLoop, resumed: bool) -> str:
     """How many steps there are, or where a run goes on."""
-    return f"going on from step {loop.step} of {loop.steps}" if resumed else f"{loop.steps} steps"
+    return f"going on from step {loop.step} of {loop.steps}" if resumed else counted(loop.steps, "step")
 
 
 def _progress(*columns: ProgressColumn, keep: bool = False) -> Progress:

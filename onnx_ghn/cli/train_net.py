@@ -20,7 +20,7 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.options import Machine
-from onnx_ghn.cli.terminal import begun, loop_progress, tell
+from onnx_ghn.cli.terminal import begun, counted, loop_progress, tell
 from onnx_ghn.training.nets.settings import NetRunFolder, NetSettings
 from onnx_ghn.training.trackers import Tracking
 
@@ -65,4 +65,4 @@ def train_and_tell(
         click.echo(json.dumps(result, indent=2))
     else:
         listed = ", ".join(f"{key} {value:.2f}" for key, value in result.items() if "top" in key)
-        tell(f"{run.name} after {result['step']} steps: {listed}")
+        tell(f"{run.name} after {counted(result['step'], 'step')}: {listed}")

@@ -16,7 +16,8 @@ def card(config: GHNConfig, n_weights: int) -> str:
         n_weights: how many numbers the GHN has.
     """
     name = config.name or "a GHN"
-    datasets = f"datasets:\n- {config.dataset}\n" if config.dataset else ""
+    listed = "".join(f"- {name}\n" for name in config.dataset.split(", ") if name)
+    datasets = f"datasets:\n{listed}" if listed else ""
     trained = f"trained on {config.dataset}" if config.dataset else "of unknown training"
     return f"""---
 library_name: onnx-ghn

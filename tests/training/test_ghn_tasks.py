@@ -11,9 +11,11 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from onnx_ghn.cli import main
 from onnx_ghn.cli.train_ghn import train_ghn
 from onnx_ghn.errors import OptionError
 from onnx_ghn.ghn import GHN, GHNConfig, load_ghn, new_ghn, save_ghn
+from onnx_ghn.ghn.card import card
 from onnx_ghn.training.evaluation import evaluate_networks
 from onnx_ghn.training.evaluation_settings import Images, Networks
 from onnx_ghn.training.ghn.architectures import ArchitectureStream
@@ -113,7 +115,7 @@ def test_the_command_gives_the_ghn_rows_for_all_classes(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     trained = load_ghn(tmp_path / "run" / "ghn")
     assert (trained.config.num_classes, trained.config.first_classes) == (12, 10)
-    assert trained.config.dataset == f"{ten}, two"
+    assert (trained.config.dataset, trained.config.name) == ("ten, two", "run")
     judged = [accuracy_of(trained, two, first_class=first) for first in (0, 10)]
     assert judged[0] != judged[1]  # other rows, other answers
     with pytest.raises(OptionError, match="`first_class` 12: the GHN has 12 classes"):
@@ -133,6 +135,57 @@ def test_the_first_classes_are_those_of_the_first_data_set(tmp_path: Path) -> No
     settings = GHNSettings(dataset=str(two), also=(str(ten),), ckpt=str(tmp_path / "start"), steps=1)
     config = ghn_trainer(settings, tmp_path / "run", "cpu", Group()).ghn.config
     assert (config.num_classes, config.first_classes) == (12, 2)
+
+
+@pytest.mark.parametrize(("classes", "rows", "first"), [("abcdefghijkl", 12, 0), ("abc", 10, 3), ("abcdefghij", 10, 0)])
+def test_a_ghn_that_goes_on_with_another_data_set_has_a_row_for_each_class(
+    tmp_path: Path, classes: str, rows: int, first: int
+) -> None:
+    """Ten rows for twelve classes would be repeated: the eleventh class could never be told from the first."""
+    data = class_folders(tmp_path / "others", classes)
+    start = new_ghn(GHNConfig.preset("ghn2", hid=8, max_shape=(16, 16, 7, 7), num_classes=10, dataset="old"), seed=1)
+    save_ghn(start, tmp_path / "start")
+    settings = GHNSettings(dataset=str(data), ckpt=str(tmp_path / "start"), steps=1, max_cells=4)
+    trainer = ghn_trainer(settings, tmp_path / "run", "cpu", Group())
+    config = trainer.ghn.config
+    assert (config.num_classes, config.first_classes) == (rows, first)
+    assert (config.name, config.dataset) == ("run", "others")  # what it is now, and no place on this machine
+    assert config.knows_classes(len(classes))
+    (net,) = trainer.nets.meta_batch(0, 1)
+    (predicted,) = trainer.ghn([net.graph])
+    weights = next(
+        tensor for tensor in reversed(predicted.values()) if tensor.dim() > 1 and len(tensor) == len(classes)
+    )
+    flat = weights.detach().reshape(len(classes), -1)
+    assert len(torch.unique(flat, dim=0)) == len(classes)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--also-share", 0.3], "--also-share: of the data sets of --also; name one, or leave this out"),
+        (["--scheduler", "cosine", "--gamma", 0.5], "--gamma: of --scheduler step; choose it, or leave this out"),
+        (["--scheduler", "constant", "--lr-steps", "1"], "--lr-steps: of --scheduler step; choose it, or"),
+        (["--layers", 2], "--layers: of --hypernet graphormer; choose it, or leave this out"),
+        (["-H", "mlp", "--heads", 2], "--heads: of --hypernet graphormer; choose it, or leave this out"),
+        (["--epochs", 2], "--epochs: --steps counts instead of them; choose one of both, or leave this out"),
+    ],
+)
+def test_options_that_would_be_left_out_are_refused(
+    tmp_path: Path, options: list[object], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = class_folders(tmp_path / "two", "xy")
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "-d", str(data), "--steps", "1", "-S", str(tmp_path), *map(str, options)])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.startswith(f"error: {told}")
+    assert not (tmp_path / "EXP").exists()
+
+
+def test_the_card_lists_each_data_set() -> None:
+    config = GHNConfig.preset("ghn2", num_classes=12, dataset="ten, two")
+    assert "\ndatasets:\n- ten\n- two\n---\n" in card(config, 5)
+    assert "datasets:" not in card(GHNConfig.preset("ghn2"), 5)
 
 
 def test_results_of_one_data_set_go_on_that_began_without_the_setting(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ __all__ = ["ghn_trainer"]
 _SHAPE = {name: name for name in (*GHNShape.__dataclass_fields__, "max_shape")}
 _SHAPE |= {"ln": "layernorm", "virtual_edges": "ve"}
 _CUTOFF = 50  # published for virtual edges
+#: Settings beside those of `NetLimits` by which images and networks are drawn. Where images lie may change.
+_DRAWN = ("split", "batch_size", "image_size")
 
 
 def ghn_trainer(
@@ -54,9 +56,12 @@ def ghn_trainer(
         Task(_nets(settings, first, n_classes), images)
         for first, n_classes, images in zip(accumulate([0, *counts]), counts, streams, strict=False)
     ]
-    ghn = _ghn(settings, _ghn_config(settings, counts, folder.name), given).to(device)
+    ghn = _ghn(settings, _ghn_config(settings, counts, folder.name, [data.name for data in sets]), given).to(device)
+    _check_used(settings, ghn, given)
     config = _train_config(settings, streams[0].steps_per_epoch)
-    return GHNTrainer(ghn, tasks[0].nets, streams[0], config, folder, group, further=tasks[1:])
+    drawn = values(settings, NetLimits) | {name: getattr(settings, name) for name in _DRAWN}
+    drawn["images"] = [len(data) for data in sets]
+    return GHNTrainer(ghn, tasks[0].nets, streams[0], config, folder, group, further=tasks[1:], data=drawn)
 
 
 def _nets(settings: GHNSettings, first_class: int, n_classes: int) -> ArchitectureStream:
@@ -81,13 +86,29 @@ def _ghn(settings: GHNSettings, config: GHNConfig, given: Collection[str]) -> GH
             own, asked = own[0], asked[0]
         if setting in given and own != asked:
             raise OptionError(f"`{setting}`: {settings.ckpt} has {field} {own}, not {asked}; leave it out, or `ckpt`")
-    if settings.also and ghn.config.num_classes != config.num_classes:
+    if config.num_classes > ghn.config.num_classes:  # else two classes would share a row, which never parts them
         ghn = with_classes(ghn, config.num_classes, settings.seed)
-        ghn.config = dataclasses.replace(ghn.config, dataset=config.dataset, first_classes=config.first_classes)
+    first = config.first_classes or (config.num_classes if config.num_classes < ghn.config.num_classes else 0)
+    ghn.config = dataclasses.replace(ghn.config, name=config.name, dataset=config.dataset, first_classes=first)
     return ghn
 
 
-def _ghn_config(settings: GHNSettings, counts: Sequence[int], name: str) -> GHNConfig:
+def _check_used(settings: GHNSettings, ghn: GHN, given: Collection[str]) -> None:
+    """Refuse settings that were given and would be left out. Raises OptionError."""
+    used = {
+        "also_share": (bool(settings.also), "of the data sets of `also`; name one"),
+        "lr_steps": (settings.scheduler == "step", "of `scheduler` step; choose it"),
+        "gamma": (settings.scheduler == "step", "of `scheduler` step; choose it"),
+        "layers": (ghn.config.hypernet == "graphormer", "of `hypernet` graphormer; choose it"),
+        "heads": (ghn.config.hypernet == "graphormer", "of `hypernet` graphormer; choose it"),
+        "epochs": (settings.steps is None, "`steps` counts instead of them; choose one of both"),
+    }
+    for name, (is_used, told) in used.items():
+        if name in given and not is_used:
+            raise OptionError(f"`{name}`: {told}, or leave this out")
+
+
+def _ghn_config(settings: GHNSettings, counts: Sequence[int], name: str, sets: Sequence[str]) -> GHNConfig:
     is_graphormer = settings.hypernet == "graphormer"
     side = 16 if settings.dataset == "imagenet" else 11
     own = {
@@ -101,7 +122,7 @@ def _ghn_config(settings: GHNSettings, counts: Sequence[int], name: str) -> GHNC
         "kernel_slice": "centre" if is_graphormer else "corner",
         "kernel_overflow": "interpolate" if is_graphormer else "tile",
         "name": name,
-        "dataset": ", ".join([settings.dataset, *(Path(path).stem for path in settings.also)]),
+        "dataset": ", ".join(sets),  # their names, not the places where they lie here
     }
     return GHNConfig(**values(settings, GHNShape) | own)
 
