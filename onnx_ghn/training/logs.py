@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from onnx_ghn.errors import ModelWriteError, RuntimeFailure
+from onnx_ghn.json_types import finite
 from onnx_ghn.onnx_io import write_file
 from onnx_ghn.onnx_io.continuing import open_to_continue
 from onnx_ghn.training.trackers import OpenTracker, Tracker, end
@@ -24,20 +25,24 @@ Report = Callable[[int, dict[str, float]], None]
 
 
 def mean_figures(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The means over steps; of what counts up (`skipped`), the last value."""
-    if not steps:
-        return {}
-    means = {key: sum(figures[key] for figures in steps) / len(steps) for key in steps[-1]}
-    return means | {key: steps[-1][key] for key in ("skipped",) if key in steps[-1]}
+    """The mean of each figure over the steps that have it; of what counts up (`skipped`), the last value."""
+    means = {}
+    for key in max(steps, key=len, default={}):  # a step that was skipped has fewer
+        values = [figures[key] for figures in steps if key in figures]
+        means[key] = values[-1] if key == "skipped" else sum(values) / len(values)
+    return means
 
 
 def write_record(path: Path, record: Mapping[str, object]) -> None:
-    """Write a JSON record into a run's folder, which is made. Raises ModelWriteError."""
+    """Write a JSON record into a run's folder, which is made; numbers that are not finite as null. Raises
+    ModelWriteError.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelWriteError(f"{path.parent}: cannot be made ({error.strerror}); name another folder") from error
-    write_file(path, (json.dumps(record, indent=2) + "\n").encode(), force=True, what="a record")
+    text = json.dumps(finite(record), indent=2, allow_nan=False)
+    write_file(path, f"{text}\n".encode(), force=True, what="a record")
 
 
 class RunLog:
@@ -77,7 +82,8 @@ class RunLog:
         if self.path is None:
             return
         try:
-            line = json.dumps({"step": step, **{k: round(v, 6) for k, v in figures.items()}}) + "\n"
+            rounded = finite({key: round(value, 6) for key, value in figures.items()})
+            line = json.dumps({"step": step, **rounded}, allow_nan=False) + "\n"
             with open_to_continue(self.path) as fd:
                 os.lseek(fd, 0, os.SEEK_END)
                 os.write(fd, line.encode())

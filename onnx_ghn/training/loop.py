@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -122,7 +121,7 @@ class TrainingLoop:
             until: stop after this step for now.
 
         Returns:
-            the mean figures of the last `log_interval` steps.
+            the mean figures of the last `log_interval` steps, those before an interruption among them.
 
         Raises:
             RuntimeFailure: more steps than `patience` allows had to be skipped, or a step failed.
@@ -130,10 +129,11 @@ class TrainingLoop:
         config, state = self._run_config, self.state
         last = self.steps if until is None else min(until, self.steps)
         folder = None if self.group.rank or state.step >= last else self.folder
-        window: deque[dict[str, float]] = deque(maxlen=config.log_interval)
+        window = state.recent
         with RunLog(folder, state.step, self._open_tracker) as log:
             while state.step < last:
                 window.append(self._timed_step())
+                del window[: -config.log_interval]
                 state.step += 1
                 if report is not None:
                     report(state.step, window[-1])

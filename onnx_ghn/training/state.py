@@ -24,6 +24,7 @@ __all__ = ["Settings", "TrainingState", "follow"]
 
 #: Settings that a resumed run may change, whatever it trains.
 _FREE = frozenset({"save_interval", "log_interval", "patience"})
+_MOST_RECENT = 1000  # steps whose figures are kept: a file's record is no place for more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,28 +34,33 @@ class Settings:
     Args:
         values: the settings.
         defaults: what a run did whose version did not have a setting yet.
+        free: those that a resumed run may change.
+        late: states of earlier versions do not have the section, and go on without it.
     """
 
     values: Mapping[str, object]
     defaults: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    free: frozenset[str] = frozenset()
+    late: bool = False
 
     @classmethod
-    def of(cls, config: Any, **more: object) -> Settings:
+    def of(cls, config: Any, free: frozenset[str] = frozenset(), **more: object) -> Settings:
         """Those of a config (a dataclass), and more."""
         fields = dataclasses.fields(config)
         defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-        return cls(dataclasses.asdict(config) | more, defaults)
+        return cls(dataclasses.asdict(config) | more, defaults, free)
 
-    def differing(self, recorded: JsonView, free: frozenset[str]) -> list[str]:
-        """The names of settings that were others in the record of a run."""
+    def differing(self, recorded: JsonView) -> list[str]:
+        """The settings that were others in the record of a run: names, both values."""
         theirs = {**self.defaults, **recorded}
         if "steps_per_epoch" in theirs:  # fine-tuning was recorded as epochs of one step
             theirs.setdefault("steps", theirs["epochs"] * theirs["steps_per_epoch"])
-        return sorted(
-            name
-            for name, value in self.values.items()
-            if name not in free and json.dumps(value) != json.dumps(theirs.get(name))
-        )
+        told = {name: (json.dumps(value), json.dumps(theirs.get(name))) for name, value in self.values.items()}
+        return [
+            f"{name} {json.loads(ours)} instead of {json.loads(before)}"
+            for name, (ours, before) in sorted(told.items())
+            if name not in _FREE | self.free and ours != before
+        ]
 
 
 class TrainingState:
@@ -64,6 +70,7 @@ class TrainingState:
         step: how many steps are done.
         skipped: how many of them changed nothing.
         extra: what else a kind of run remembers, in the forms of JSON.
+        recent: the figures of the last steps, over which the next line of the log averages.
 
     Args:
         model: that is trained, on its device.
@@ -72,7 +79,6 @@ class TrainingState:
         part: what the names of the model's tensors begin with in the file.
         average: of the model's weights, where one is kept.
         extra: the first value of the attribute; the names stay.
-        free: further settings that a resumed run may change.
     """
 
     def __init__(
@@ -84,13 +90,13 @@ class TrainingState:
         part: str = "net",
         average: AveragedModel | None = None,
         extra: JsonView | None = None,
-        free: frozenset[str] = frozenset(),
     ) -> None:
         self.model, self.optimizers, self.average = model, optimizers, average
         self.step = 0
         self.skipped = 0
         self.extra: dict[str, Any] = dict(extra or {})
-        self._settings, self._part, self._free = settings, part, _FREE | free
+        self.recent: list[dict[str, float]] = []
+        self._settings, self._part = settings, part
 
     @property
     def device(self) -> torch.device:
@@ -100,7 +106,8 @@ class TrainingState:
     def record(self) -> dict[str, object]:
         """All of it but the tensors."""
         sections = {name: dict(settings.values) for name, settings in self._settings.items()}
-        return {"step": self.step, "skipped": self.skipped, **self.extra, **sections}
+        counted = {"step": self.step, "skipped": self.skipped, "recent": self.recent[-_MOST_RECENT:]}
+        return {**counted, **self.extra, **sections}
 
     def save(self, path: Path) -> None:
         """Write the state, whole or not at all. Raises CheckpointError."""
@@ -116,9 +123,10 @@ class TrainingState:
         """
         tensors, record = load_state(path, self.device)
         differing = [
-            name
+            told
             for section, settings in self._settings.items()
-            for name in settings.differing(record.get(section, {}), self._free)
+            if section in record or not settings.late
+            for told in settings.differing(record.get(section, {}))
         ]
         if differing:
             raise CheckpointError(
@@ -134,6 +142,7 @@ class TrainingState:
             ) from error
         self.optimizers.restore(_named(tensors, "opt"))
         self.step, self.skipped = int(record["step"]), int(record.get("skipped", 0))
+        self.recent = list(record.get("recent", []))
         self.extra = {name: record[name] for name in self.extra}
 
     def averaged(self) -> dict[str, Tensor]:

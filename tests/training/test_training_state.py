@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from onnx_ghn.training.ghn.architectures import ArchitectureStream
 from onnx_ghn.training.ghn.settings import GHNSettings, NetLimits
 from onnx_ghn.training.ghn.trainer import GHNTrainer, TrainConfig
 from onnx_ghn.training.group import Group
+from onnx_ghn.training.logs import write_record
 from onnx_ghn.training.loop import TrainingLoop
 from onnx_ghn.training.nets.settings import NetSettings
 from onnx_ghn.training.nets.trainer import NetTrainConfig, NetTrainer
@@ -77,8 +79,8 @@ def test_the_form_of_a_state_is_the_one_of_the_first_release(tmp_path: Path) -> 
                 {"momentum_buffer", "step", "exp_avg", "exp_avg_sq"} if name == "ghn" else {"momentum_buffer"}
             )
     assert prefixes == {"ghn": {"ghn", "ema", "opt"}, "net": {"net", "opt"}}
-    assert set(records["ghn"]) == {"step", "skipped", "ghn", "train"}
-    assert set(records["net"]) == {"step", "skipped", "settings"}
+    assert set(records["ghn"]) == {"step", "skipped", "recent", "ghn", "train", "data"}
+    assert set(records["net"]) == {"step", "skipped", "recent", "settings", "data"}
     assert set(records["ghn"]["train"]) >= {"steps", "opt", "lr", "wd", "ema", "accumulate", "seed", "patience"}
     assert set(records["net"]["settings"]) >= {"epochs", "steps_per_epoch", "opt", "lr", "wd", "seed", "origin"}
 
@@ -100,10 +102,10 @@ def test_a_ghn_s_state_of_before_goes_on(tmp_path: Path, opt: str) -> None:
 
 
 def test_a_net_s_state_of_before_goes_on(tmp_path: Path) -> None:
-    """It had neither counted skipped steps nor a patience."""
+    """It had neither counted skipped steps nor a patience, and kept neither figures nor what images are drawn by."""
 
     def as_before(record: dict[str, Any]) -> None:
-        del record["skipped"], record["settings"]["patience"]
+        del record["skipped"], record["recent"], record["data"], record["settings"]["patience"]
 
     whole = net_trainer(None, opt="adamw")
     figures = whole.run()
@@ -114,15 +116,37 @@ def test_a_net_s_state_of_before_goes_on(tmp_path: Path) -> None:
     assert later.run().keys() == figures.keys()
     assert all(torch.equal(t, later.net.state_dict()[n]) for n, t in whole.net.state_dict().items())
     assert (tmp_path / "net.safetensors").exists()
-    with pytest.raises(CheckpointError, match="lr, wd"):
+    with pytest.raises(CheckpointError, match=re.escape("(lr 0.5 instead of 0.025, wd 0.5 instead of 0.0003)")):
         net_trainer(tmp_path, opt="adamw", lr=0.5, wd=0.5).resume()
 
 
 def test_fine_tuning_was_recorded_as_epochs_of_one_step() -> None:
     before = {"epochs": 24, "steps_per_epoch": 1, "lr": 0.1}
-    assert Settings({"steps": 24, "lr": 0.1}).differing(before, frozenset()) == []
-    assert Settings({"steps": 25, "lr": 0.1}).differing(before, frozenset()) == ["steps"]
-    assert Settings({"steps": 25, "lr": 0.2}).differing(before, frozenset({"steps"})) == ["lr"]
+    assert Settings({"steps": 24, "lr": 0.1}).differing(before) == []
+    assert Settings({"steps": 25, "lr": 0.1}).differing(before) == ["steps 25 instead of 24"]
+    assert Settings({"steps": 25, "lr": 0.2}, free=frozenset({"steps"})).differing(before) == ["lr 0.2 instead of 0.1"]
+
+
+def test_a_run_on_other_images_or_from_another_seed_is_refused(tmp_path: Path) -> None:
+    """Counters and weights would go on as if nothing had happened."""
+
+    def trainer(seed: int = 1, **data: object) -> NetTrainer:
+        config = NetTrainConfig(epochs=3, steps_per_epoch=2, seed=seed)
+        return NetTrainer(small_net(), Images(), config, tmp_path, "zeros", {"images": 8, "cutout_length": 0} | data)
+
+    trainer().run(until=1)
+    assert trainer().resume()
+    with pytest.raises(CheckpointError, match=re.escape("(cutout_length 16 instead of 0, images 9 instead of 8)")):
+        trainer(images=9, cutout_length=16).resume()
+    with pytest.raises(CheckpointError, match=re.escape("(seed 2 instead of 1)")):
+        trainer(seed=2).resume()
+    ghn_trainer(tmp_path / "ghn", "adam").run(until=1)
+    rewrite(tmp_path / "ghn" / "state.safetensors", lambda record: record["train"].update(seed=7))
+    with pytest.raises(CheckpointError, match=re.escape("(seed 1111 instead of 7)")):
+        ghn_trainer(tmp_path / "ghn", "adam").resume()
+    rewrite(tmp_path / "ghn" / "state.safetensors", lambda record: record["train"].update(seed=1111))
+    rewrite(tmp_path / "ghn" / "state.safetensors", lambda record: record["ghn"].update(seed=7, name="another"))
+    assert ghn_trainer(tmp_path / "ghn", "adam").resume()  # what names a GHN is no setting of its training
 
 
 def test_the_state_of_another_network_is_refused(tmp_path: Path) -> None:
@@ -178,10 +202,72 @@ def test_a_loop_steps_logs_and_saves(tmp_path: Path) -> None:
     assert [(line["step"], line["loss"], line["lr"]) for line in lines] == [
         (3, 1.0, 0.5),
         (5, 3.0, 0.5),
-        (6, 5.0, 0.5),
-        (7, 5.5, 0.5),
+        (6, 4.0, 0.5),
+        (7, 5.0, 0.5),
     ]
-    assert again.run() == {}
+    assert again.run()["loss"] == 5.0  # a run that is done says again what it came to
+
+
+@pytest.mark.parametrize("log_interval", [1, 3, 4])
+@pytest.mark.parametrize("cuts", [(1,), (2, 4, 5), (3, 6)])
+def test_lines_of_the_log_average_over_steps_before_an_interruption_too(
+    tmp_path: Path, cuts: tuple[int, ...], log_interval: int
+) -> None:
+    """A step's loss is its number squared; an interruption comes right after a state is saved, or later."""
+
+    def begun(name: str) -> TrainingLoop:
+        config = {"log_interval": log_interval, "save_interval": 2}
+        return loop(lambda step: {"loss": float(step**2)}, 8, tmp_path / name, **config)
+
+    def stop_at(cut: int, step: int) -> None:
+        if step == cut:
+            raise KeyboardInterrupt
+
+    begun("whole").run()
+    for cut in cuts:
+        run = begun("cut")
+        run.resume()
+        with pytest.raises(KeyboardInterrupt):
+            run.run(lambda step, figures, cut=cut: stop_at(cut, step))  # type: ignore[misc]
+    last = begun("cut")
+    last.resume()
+    last.run()
+    whole, cut_log = (
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("whole", "cut")
+    )
+    assert [(line["step"], line["loss"]) for line in cut_log] == [(line["step"], line["loss"]) for line in whole]
+    numbers = [*range(log_interval, 9, log_interval)]
+    expected = [sum(i**2 for i in range(n - log_interval, n)) / log_interval for n in numbers]
+    assert [line["loss"] for line in whole[: len(numbers)]] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_step_that_was_skipped_has_no_part_in_the_means(tmp_path: Path) -> None:
+    def step(number: int) -> dict[str, float]:
+        return {"skipped": 1.0} if number % 2 else {"loss": float(number), "grad_norm": 1.0, "skipped": 0.0}
+
+    run = loop(step, 5, tmp_path, log_interval=2)
+    assert run.run()["loss"] == 4.0
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"], line["grad_norm"], line["skipped"]) for line in lines] == [
+        (2, 0.0, 1.0, 1.0),
+        (4, 2.0, 1.0, 2.0),
+        (5, 4.0, 1.0, 2.0),
+    ]
+
+
+def test_what_is_written_of_a_run_is_json(tmp_path: Path) -> None:
+    """JSON has no infinity, and other programs than Python refuse one."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    loop(lambda step: {"loss": 1.0, "grad_norm": math.inf}, 1, tmp_path).run()
+    write_record(tmp_path / "record.json", {"net_clip": math.inf, "lr": [0.1, math.nan]})
+    (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=refuse)["grad_norm"] is None
+    text = (tmp_path / "record.json").read_text()
+    assert json.loads(text, parse_constant=refuse) == {"net_clip": None, "lr": [0.1, None]}
 
 
 def test_only_the_first_process_writes(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from onnx_ghn.ghn import GHN, save_ghn
+from onnx_ghn.json_types import JsonView
 from onnx_ghn.settings import required
 from onnx_ghn.training.classifiers import ImageSource
 from onnx_ghn.training.ghn.architectures import ArchitectureStream, Net
@@ -28,8 +29,8 @@ __all__ = ["GHNTrainer", "TrainConfig"]
 
 logger = logging.getLogger(__name__)
 
-#: Settings that do not change what a run computes, or that name it.
-_FREE = frozenset({"trained", "name", "dataset", "seed"})
+#: Fields of a GHN's config that do not change what a run computes, or that name it.
+_FREE = frozenset({"trained", "name", "dataset", "seed", "first_classes"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ class GHNTrainer(TrainingLoop):
         folder: of the checkpoint and the log; None keeps nothing.
         group: of processes; each takes its share of the nets of a step.
         further: data sets that `config.also_share` of the networks learn from, with networks for their classes.
+        data: what images and networks are drawn by; a checkpoint of others is refused.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class GHNTrainer(TrainingLoop):
         folder: Path | None = None,
         group: Group | None = None,
         further: Sequence[Task] = (),
+        data: JsonView | None = None,
     ) -> None:
         self.ghn, self.nets, self.images, self.config = ghn, nets, images, config
         self.further = further
@@ -78,10 +81,13 @@ class GHNTrainer(TrainingLoop):
         state = TrainingState(
             ghn,
             self.optimizers,
-            {"ghn": Settings.of(ghn.config), "train": Settings.of(config)},
+            {
+                "ghn": Settings.of(ghn.config, _FREE),
+                "train": Settings.of(config),
+                "data": Settings(data or {}, late=True),
+            },
             part="ghn",
             average=follow(ghn, self._decay) if config.ema else None,
-            free=_FREE,
         )
         super().__init__(
             self._train_step, config.schedule(), state, config, steps=config.steps, folder=folder, group=group
@@ -133,15 +139,15 @@ class GHNTrainer(TrainingLoop):
         is_lost = not totals[3] or bool(totals[4]) or not math.isfinite(norm)
         if is_lost:
             logger.warning("step %d skipped: %d of %d nets finite, gradient norm %s", step, totals[3], n_nets, norm)
-        else:
-            self.optimizers.step()
-            if self.state.average is not None:
-                self.state.average.update_parameters(self.ghn)
+            return {"skipped": 1.0}  # no figures: a mean would take them for those of a step
+        self.optimizers.step()
+        if self.state.average is not None:
+            self.state.average.update_parameters(self.ghn)
         return {
-            "loss": totals[0] / max(totals[3], 1),
-            "top1": 100 * totals[1] / max(totals[2], 1),
+            "loss": totals[0] / totals[3],
+            "top1": 100 * totals[1] / totals[2],
             "grad_norm": norm,
-            "skipped": float(is_lost),
+            "skipped": 0.0,
         }
 
     def _drawn(self, number: int) -> list[tuple[Net, ImageSource]]:

@@ -70,7 +70,9 @@ class NetRun:
             steps_per_epoch=stream.steps_per_epoch,
             label_smoothing=0.1 if settings.dataset == "imagenet" else 0.0,
         )
-        self.trainer = NetTrainer(net, stream, config, folder, self.origin)
+        data = {"batch_size": settings.batch_size, "images": len(images), "imsize": settings.imsize}
+        data["cutout_length"] = settings.cutout_length if settings.cutout else 0
+        self.trainer = NetTrainer(net, stream, config, folder, self.origin, data)
         self.resumed = self.trainer.resume()
 
     def run(self, report: Report | None = None, until: int | None = None) -> Json:

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from onnx_ghn.deepnets1m.network import Network
+from onnx_ghn.json_types import JsonView
 from onnx_ghn.settings import required
 from onnx_ghn.training.classifiers import ImageSource, classifier_step
 from onnx_ghn.training.loop import TrainingLoop
@@ -52,13 +53,21 @@ class NetTrainer(TrainingLoop):
         config: how to train.
         folder: of the checkpoint, the log and the trained weights; None keeps nothing.
         origin: what the weights to start from are; a checkpoint of another origin is refused.
+        data: what images are drawn by; a checkpoint of others is refused.
     """
 
     def __init__(
-        self, net: nn.Module, images: ImageSource, config: NetTrainConfig, folder: Path | None = None, origin: str = ""
+        self,
+        net: nn.Module,
+        images: ImageSource,
+        config: NetTrainConfig,
+        folder: Path | None = None,
+        origin: str = "",
+        data: JsonView | None = None,
     ) -> None:
         self.net, self.images, self.config = net, images, config
-        state = TrainingState(net, Optimizers(net, config), {"settings": Settings.of(config, origin=origin)})
+        settings = {"settings": Settings.of(config, origin=origin), "data": Settings(data or {}, late=True)}
+        state = TrainingState(net, Optimizers(net, config), settings)
         super().__init__(
             self._train_step,
             config.schedule(),
