@@ -70,6 +70,10 @@ def _vit(width: int, heads: int, depth: int, classes: int) -> nn.Module:
     return attention.VisionTransformer(3, 32, classes, 4, width, depth, heads)
 
 
+def _gpt(width: int, heads: int, depth: int) -> nn.Module:
+    return attention.Gpt(CHARACTERS, 64, width, depth, heads)
+
+
 def _donor(name: str, kind: str, task: str, steps: int, build: Callable[[], nn.Module]) -> Entrant:
     return Entrant(name, kind, task, ("donor",), "sgd" if kind == TWO_D else "adamw", steps, build)
 
@@ -84,7 +88,7 @@ DONORS = {
     for entrant in (
         _donor("resnet18", TWO_D, "tiny-imagenet-200", 6000, lambda: _resnet((2, 2, 2, 2), 64, 200)),
         _donor("vit", ATTENTION, "tiny-imagenet-200", 6000, lambda: _vit(192, 6, 6, 200)),
-        _donor("gpt", ATTENTION, "shakespeare-64", 4000, lambda: attention.Gpt(CHARACTERS, 64, 128, 4, 4)),
+        _donor("gpt", ATTENTION, "shakespeare-64", 4000, lambda: _gpt(128, 4, 4)),
     )
 }
 
@@ -113,6 +117,9 @@ PAIRS = (
     Pair(_recipient("ViT, half the width", ATTENTION, "imagenette-32", 800, lambda: _vit(96, 3, 6, 10)), "vit", True),
     Pair(_recipient("ViT, half the depth", ATTENTION, "imagenette-32", 800, lambda: _vit(192, 6, 3, 10)), "vit", True),
     Pair(_recipient("ViT, wider", ATTENTION, "imagenette-32", 400, lambda: _vit(384, 12, 6, 10)), "vit"),
+    Pair(_recipient("GPT, half the width", ATTENTION, "reviews-64", 800, lambda: _gpt(64, 2, 4)), "gpt", True),
+    Pair(_recipient("GPT, half the depth", ATTENTION, "reviews-64", 800, lambda: _gpt(128, 4, 2)), "gpt", True),
+    Pair(_recipient("GPT, wider", ATTENTION, "reviews-64", 800, lambda: _gpt(256, 8, 4)), "gpt"),
     Pair(
         _recipient("squeezenet1_1", TWO_D, "imagenette-64", 500, lambda: packages.torchvision_net("squeezenet1_1", 10)),
         _SQUEEZENET,
@@ -187,8 +194,8 @@ def select_weights(module: nn.Module, donor: dict[str, torch.Tensor]) -> None:
                 or any(n > m for n, m in zip(tensor.shape, given.shape, strict=True))
             ):
                 continue
-            if ".head" in f".{name}" or ".fc" in f".{name}":
-                continue
+            if (".head" in f".{name}" or ".fc" in f".{name}") and tensor.shape[0] != given.shape[0]:
+                continue  # a classifier of other classes
             for axis, size in enumerate(tensor.shape):
                 index = torch.linspace(0, given.shape[axis] - 1, size).round().long()
                 given = given.index_select(axis, index)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from racing.data.pictures import fashion_mnist, tiny_imagenet
-from racing.data.texts import shakespeare
+from racing.data.texts import reviews, shakespeare
 from racing.parts import DataAbsentError, split
 from racing.tasks import TASKS, splits
 
@@ -94,6 +94,17 @@ def test_characters_are_foretold_in_plays_that_were_not_trained_on(tmp_path: Pat
     assert len(found.train) == 79  # of the first 800 characters, the last of which is only foretold
     assert len(found.choose) == 4
     assert found.judge.inputs[0].tolist() == [i % 65 for i in range(900, 910)]
+
+
+def test_reviews_are_written_in_the_numbers_of_the_plays(tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    with zipfile.ZipFile(tmp_path / "text" / "text-small.zip", "w") as file:
+        file.writestr("tinyshakespeare/input.txt", "\n abcd")
+    with zipfile.ZipFile(tmp_path / "text" / "imdb-small.zip", "w") as file:
+        file.writestr("train.tsv", "pos\ta dé\nneg\tb#c\n" * 20)
+    found = reviews(tmp_path, length=4, n_choose=2, n_judge=2)
+    assert found.train.inputs[:3].tolist() == [[2, 1, 5, 0], [3, 4, 0, 2], [1, 5, 0, 3]]  # "a d\nbc\na d\nb", no é or #
+    assert found.train.targets[0].tolist() == [1, 5, 0, 3]
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:

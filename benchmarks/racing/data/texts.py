@@ -1,4 +1,5 @@
-"""Texts: questions (TREC), news (AG News) and reviews (IMDb) as rows of word numbers, Shakespeare as characters."""
+"""Texts: questions (TREC), news (AG News) and reviews (IMDb) as rows of word numbers; Shakespeare and reviews as
+characters."""
 
 from __future__ import annotations
 
@@ -13,9 +14,10 @@ import torch
 from racing.data.files import archive
 from racing.parts import Part, Splits, splits_of
 
-__all__ = ["CHARACTERS", "ag_news", "imdb", "shakespeare", "trec"]
+__all__ = ["CHARACTERS", "ag_news", "imdb", "reviews", "shakespeare", "trec"]
 
 CHARACTERS = 65  # that tiny Shakespeare uses
+_SHAKESPEARE = "tinyshakespeare/input.txt"
 _WORD = re.compile(r"[a-z0-9']+|[?!.,]")
 _PADDING, _UNKNOWN, _FIRST = 0, 1, 2  # word numbers
 
@@ -51,8 +53,23 @@ def imdb(root: Path, vocabulary: int, length: int) -> Splits:
 
 def shakespeare(root: Path, length: int, n_choose: int, n_judge: int) -> Splits:
     """Windows of characters and the characters that follow each; the end of the plays is chosen by and judged on."""
-    text = _read(root, "text-small.zip", "tinyshakespeare/input.txt")
-    number = {character: i for i, character in enumerate(sorted(set(text)))}
+    text = _read(root, "text-small.zip", _SHAKESPEARE)
+    return _windows(text, _alphabet(text), length, n_choose, n_judge)
+
+
+def reviews(root: Path, length: int, n_choose: int, n_judge: int) -> Splits:
+    """Windows of characters of film reviews: those that Shakespeare has, by its numbers; all others are left out."""
+    number = _alphabet(_read(root, "text-small.zip", _SHAKESPEARE))
+    lines = _read(root, "imdb-small.zip", "train.tsv").splitlines()
+    text = "\n".join(line.partition("\t")[2] for line in lines)
+    return _windows("".join(c for c in text if c in number), number, length, n_choose, n_judge)
+
+
+def _alphabet(text: str) -> dict[str, int]:
+    return {character: i for i, character in enumerate(sorted(set(text)))}
+
+
+def _windows(text: str, number: dict[str, int], length: int, n_choose: int, n_judge: int) -> Splits:
     codes = torch.tensor([number[character] for character in text])
     held_out = len(codes) // 10
     pieces = codes[: -2 * held_out], codes[-2 * held_out : -held_out], codes[-held_out:]
