@@ -118,8 +118,9 @@ def _all() -> dict[str, Task]:
             for length, batch_size, n in ((64, 16, 200), (256, 32, 200))
         ),
         Task(
-            "reviews-64", (64,), texts.CHARACTERS, functools.partial(texts.reviews, length=64, n_choose=200, n_judge=400),
-            NEXT, batch_size=16, tokens=texts.CHARACTERS,
+            "reviews-64", (64,), texts.CHARACTERS,
+            functools.partial(texts.reviews, length=64, n_choose=200, n_judge=400), NEXT, batch_size=16,
+            tokens=texts.CHARACTERS,
         ),
         Task("spoken-digits", (1, 6400), 10, sounds.spoken_digits, batch_size=32),
         Task("spoken-spectra", (1, 64, 64), 10, sounds.spoken_spectra, batch_size=32),
