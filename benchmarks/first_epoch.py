@@ -5,14 +5,16 @@
 The first networks of a fresh test split (published sampler, seed 2026, as in benchmarks/quality.py) and ResNet-50.
 Protocol of facebookresearch/ppuda (experiments/sgd/train_net.py): batches of 96, momentum 0.9, weight decay 3e-4,
 published augmentation. Each network and initialisation trains on the 45,000 training images at each of three rates
-with the same seed; the rate with the best accuracy on the 5,000 validation images is judged on the test images, by
-running statistics. "before" is judged there too, by statistics of the batch.
+with the same seed, and at up to two more beyond them while the best is the largest or the smallest; the rate with the
+best accuracy on the 5,000 validation images is judged on the test images, by running statistics. "before" is judged
+there too, by statistics of the batch.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from onnx_ghn.workers import process_pool
 
 SEED, ARCH_SEED = 0, 2026
 RATES = (0.1, 0.025, 0.00625)
+FACTOR, EXTENSIONS = 4, 2  # between rates, and how many are tried beyond either end of them
+INITS = ("Kaiming", "predicted")
 
 
 @click.command()
@@ -39,35 +43,70 @@ RATES = (0.1, 0.025, 0.00625)
 @click.option(
     "--net", "nets", multiple=True, help="An index of the test split, or a name. [default: 0 to 4, ResNet-50]"
 )
+@click.option("--init", "inits", multiple=True, type=click.Choice(INITS), default=INITS, show_default=True)
 @click.option("--jobs", default=2, show_default=True, help="Runs side by side, each with one thread.")
 @click.option("--device", default="cpu", show_default=True, help="All runs share it.")
 @click.option("--amp/--no-amp", default=True, show_default=True, help="Run the networks in bfloat16.")
 @click.option("--table", is_flag=True, help="Print the table of what is there, and run nothing.")
 def main(
-    ckpt: str, data_dir: str, out: Path, nets: tuple[str, ...], jobs: int, device: str, amp: bool, table: bool
-) -> None:
+    ckpt: str, data_dir: str, out: Path, nets: tuple[str, ...], inits: tuple[str, ...], jobs: int, device: str,
+    amp: bool, table: bool,
+) -> None:  # fmt: skip
     """Train what is missing, and print the table."""
     names = nets or ("0", "1", "2", "3", "4", "ResNet-50")
-    inits = ("Kaiming", f"predicted-{fingerprint(load_ghn(ckpt))}")
-    runs = [(net, init, rate) for net in names for init in inits for rate in (0.0, *RATES)]
+    made_by = {"Kaiming": "Kaiming", "predicted": f"predicted-{fingerprint(load_ghn(ckpt))}"}
     if not table:
         with process_pool(jobs) as pool:
-            waiting = [pool.submit(measure, *run, ckpt, data_dir, out, amp, device) for run in runs]
+            cells = [(net, made_by[init]) for net in names for init in inits]
+            waiting = [pool.submit(measure_cell, *each, ckpt, data_dir, out, amp, device) for each in cells]
             for done in concurrent.futures.as_completed(waiting):
-                click.echo(json.dumps(done.result()), err=True)
-    print("Top-1 % on CIFAR-10 (JPEG)'s test images, before and after one epoch (at the best rate of three).\n")
+                done.result()
+    print("Top-1 % on CIFAR-10 (JPEG)'s test images, before and after one epoch (at the best rate).\n")
     print("| network | weights | Kaiming, before | after | predicted, before | after |")
     print("|---|---:|---:|---:|---:|---:|")
     for net in names:
-        found = {(init, rate): _kept(out, net, init, rate) for init in inits for rate in (0.0, *RATES)}
-        if not all(found.values()):
-            continue
-        cells = []
-        for init in inits:
-            best = max((found[init, rate] for rate in RATES), key=lambda row: row["val"])
-            cells += [f"{found[init, 0.0]['test']:.1f}", f"{best['test']:.1f} ({best['rate']:g})"]
-        row = found[inits[0], 0.0]
-        print(f"| {row['name']} | {row['n_params']:,} | {' | '.join(cells)} |")
+        shown = []
+        before: dict[str, Any] = {}
+        for init in INITS:
+            found = {rate: _kept(out, net, made_by[init], rate) for rate in (0.0, *_all_rates())}
+            before = found.pop(0.0)
+            scores = {rate: row["val"] for rate, row in found.items() if row}
+            if not before or next_rates(scores):
+                break
+            best = found[max(scores, key=lambda rate: scores[rate])]
+            shown += [f"{before['test']:.1f}", f"{best['test']:.1f} ({best['rate']:g})"]
+        else:
+            print(f"| {before['name']} | {before['n_params']:,} | {' | '.join(shown)} |")
+
+
+def next_rates(scores: Mapping[float, float]) -> tuple[float, ...]:
+    """Which rates are still to be tried, of those whose accuracies are given: of three, then beyond the best of them.
+
+    Args:
+        scores: accuracy on validation images, by rate.
+    """
+    if missing := tuple(rate for rate in RATES if rate not in scores):
+        return missing
+    best = max(scores, key=lambda rate: scores[rate])
+    beyond = best * FACTOR if best == max(scores) else best / FACTOR if best == min(scores) else 0.0
+    return (beyond,) if beyond in _all_rates() else ()
+
+
+def _all_rates() -> tuple[float, ...]:
+    above = (max(RATES) * FACTOR**k for k in range(1, EXTENSIONS + 1))
+    below = (min(RATES) / FACTOR**k for k in range(1, EXTENSIONS + 1))
+    return (*RATES, *above, *below)
+
+
+def measure_cell(net: str, init: str, ckpt: str, data_dir: str, out: Path, amp: bool, device: str) -> None:
+    """A network and an initialisation before training, then at each rate that is asked for."""
+    click.echo(json.dumps(measure(net, init, 0.0, ckpt, data_dir, out, amp, device)), err=True)
+    rows = [_kept(out, net, init, rate) for rate in _all_rates()]
+    scores = {row["rate"]: row["val"] for row in rows if row}
+    while rates := next_rates(scores):
+        row = measure(net, init, rates[0], ckpt, data_dir, out, amp, device)
+        click.echo(json.dumps(row), err=True)
+        scores[rates[0]] = row["val"]
 
 
 def measure(
