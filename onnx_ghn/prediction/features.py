@@ -51,8 +51,7 @@ class ModelFeatures:
         norm: the kind that most of its norms are of.
         conv2d_share: of its weights' elements, those in 2-D convolutions, 0 to 1.
         conv1d_share, recurrent_share: likewise.
-        trained: whether it holds what no framework draws: norms whose scales differ, or, where it has none, weights
-            with heavy tails.
+        trained: whether it looks trained: norms whose scales differ, or, where it has none, weights with heavy tails.
         n_outputs: along the last axis of its first output; 0 where it is unknown.
         channels: of its first input, where that is an image, 3 for colour; 0 where it is none, or they are unknown.
         full_size: its first output has the height, or the width, of that image, as of a segmentation.
@@ -224,8 +223,9 @@ def _first_input(model: ir.Model) -> tuple[Data, Sequence[object]]:
 def _is_trained(parameters: Sequence[Parameter], stored: Mapping[str, StoredTensor]) -> bool:
     """Whether the scales of norms differ within a tensor, or, without norms, most weights have heavy tails.
 
-    Training makes both. Running statistics do not tell: one pass in training mode, which some exporters make, changes
-    them.
+    Training makes both. Some authors draw the scales of norms, too (DCGAN, RepVGG of timm): where all running
+    statistics are still those that every framework begins with, scales that differ are not enough, and tails decide.
+    That running statistics differ tells nothing: one pass in training mode, which some exporters make, changes them.
     """
     from onnx_ghn.onnx_io.common_value import common_value
 
@@ -240,9 +240,18 @@ def _is_trained(parameters: Sequence[Parameter], stored: Mapping[str, StoredTens
     ]
     scales = [p for p in readable if p.role is Role.norm_scale and p.size > 1 and not p.is_part]
     if scales:
-        return any(common_value(stored[p.name]) is None for p in scales)
+        differ = any(common_value(stored[p.name]) is None for p in scales)
+        if not differ or not _has_first_statistics(readable, stored):
+            return differ
     weights = [p for p in readable if p.role is Role.weight and p.size >= _SAMPLE // 4 and "float" in p.dtype]
     return bool(weights) and float(np.median([_kurtosis(stored[p.name]) for p in weights])) > _HEAVY
+
+
+def _has_first_statistics(parameters: Sequence[Parameter], stored: Mapping[str, StoredTensor]) -> bool:
+    """Whether there are running statistics, and all are means of 0 and variances of 1."""
+    from onnx_ghn.onnx_io.common_value import common_value
+
+    return {common_value(stored[p.name]) for p in parameters if p.role is Role.statistic} == {0.0, 1.0}
 
 
 def _kurtosis(tensor: StoredTensor) -> float:

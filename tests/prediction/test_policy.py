@@ -179,6 +179,24 @@ def test_without_norms_heavy_tails_tell_of_training(draw: str, trained: bool) ->
     assert features_of(net.model("y"))[0].trained is trained
 
 
+@pytest.mark.parametrize(
+    ("draw", "first_statistics", "trained"),
+    [("standard_normal", True, False), ("standard_normal", False, True), ("standard_cauchy", True, True)],
+)
+def test_scales_that_an_author_draws_are_no_sign_of_training(draw: str, first_statistics: bool, trained: bool) -> None:
+    """DCGAN draws them around 1, RepVGG of timm around 0.1; files whose statistics were folded into them have tails."""
+    net = Net()
+    net.input("N", 3, 16, 16)
+    rng = np.random.default_rng(0)
+    values = getattr(rng, draw)(size=(64, 3, 3, 3)).clip(-20, 20)
+    net.op("Conv", "x", net.tensor("w", values), out="y")
+    mean = np.zeros(64) if first_statistics else rng.normal(size=64)
+    scales = (rng.normal(1, 0.02, 64), rng.normal(0, 0.1, 64))
+    norm = [net.tensor(name, of) for name, of in zip("gbmv", (*scales, mean, np.ones(64)), strict=True)]
+    net.op("BatchNormalization", "y", *norm, out="z")
+    assert features_of(net.model("z"))[0].trained is trained
+
+
 def features_of(proto: onnx.ModelProto) -> tuple[ModelFeatures, dict[str, TensorFeatures]]:
     opened = open_model(proto)
     graph = onnx_ghn.build_graph(proto)
