@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from racing.entrant import Entrant
-from racing.suites import end, further, images, larger, small, with_attention
+from racing.suites import end, further, images, larger, small, unseen, with_attention
 
 __all__ = ["ENTRANTS", "SUITES", "select"]
 
@@ -16,6 +16,7 @@ ENTRANTS: dict[str, Entrant] = {
         *larger.entrants(),
         *end.entrants(),
         *with_attention.entrants(),
+        *unseen.entrants(),
     )
 }
 SUITES: tuple[str, ...] = tuple(dict.fromkeys(suite for entrant in ENTRANTS.values() for suite in entrant.suites))

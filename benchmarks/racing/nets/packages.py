@@ -38,7 +38,7 @@ def small(name: str, n_classes: int, **options: object) -> nn.Module:
 def timm_net(name: str, n_classes: int, size: int, channels: int = 3) -> nn.Module:
     """A classifier of timm; those that are made for one size of pictures are made for `size`."""
     make = functools.partial(timm.create_model, name, pretrained=False, num_classes=n_classes, in_chans=channels)
-    return quick_norms(make(img_size=size) if name.endswith("_224") else make())
+    return quick_norms(make(img_size=size) if timm.get_pretrained_cfg(name).fixed_input_size else make())
 
 
 class _OutputOnly(nn.Module):
