@@ -31,7 +31,7 @@ tags:
 
 A graph hypernetwork, {trained}: it predicts the weights of networks from their computational graphs.
 
-| | |
+| property | value |
 |---|---|
 | kind | {_KINDS[config.hypernet]}, {config.hid} hidden units, {n_weights:,} weights |
 | classes | {config.num_classes} |
