@@ -157,11 +157,11 @@ def _in_groups(
 
 
 def factors_of(size: int, strides: set[int]) -> tuple[int, ...]:
-    """An axis as a product of the parts that it is cut into, the outermost first."""
+    """An axis as a product of the parts that it is cut into, the outermost first; 1 for a part that is the whole."""
     factors = []
     left = size
     for stride in sorted(strides, reverse=True):
-        if left % stride == 0 and stride < left:
+        if left % stride == 0 and (stride < left or stride == size):
             factors.append(left // stride)
             left = stride
     return (*factors, left)
@@ -197,20 +197,32 @@ def _part(new: int, old: int, selection: Selection, importance: Array | None) ->
 
 
 def _paired(mine: tuple[int, ...], theirs: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Products of as many parts, so that they are most alike: a part that is the whole may count as none."""
+    plain = [dict.fromkeys((factors, tuple(n for n in factors if n > 1) or (1,))) for factors in (mine, theirs)]
+    joined = [_joined(*option) for option in itertools.product(*plain)]
+    # Of what is equally alike, that with most parts: one head grows to two, and not each of its channels.
+    return min(joined, key=lambda pair: (_apart(*pair)[0], -len(pair[0]), _apart(*pair)))
+
+
+def _apart(mine: tuple[int, ...], theirs: tuple[int, ...]) -> tuple[float, ...]:
+    """How far products of as many parts are apart, all of them first; then part by part, the innermost first, since
+    heads that keep their width stay whole.
+    """
+    found = [round(abs(math.log(n / m)), 9) for n, m in zip(mine, theirs, strict=True)]
+    return (round(sum(found), 9), *found[::-1])
+
+
+def _joined(mine: tuple[int, ...], theirs: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Products of as many parts: those of the finer one are joined where the parts then are most alike."""
     if len(mine) == len(theirs):
         return mine, theirs
     if len(mine) > len(theirs):
-        b, a = _paired(theirs, mine)
+        b, a = _joined(theirs, mine)
         return a, b
-    best: tuple[float, tuple[int, ...]] | None = None
     if len(theirs) > 12:
         return (math.prod(mine),), (math.prod(theirs),)
+    found = []
     for cuts in itertools.combinations(range(1, len(theirs)), len(mine) - 1):
         ends = (0, *cuts, len(theirs))
-        joined = tuple(math.prod(theirs[i:j]) for i, j in itertools.pairwise(ends))
-        apart = sum(abs(math.log(n / m)) for n, m in zip(mine, joined, strict=True))
-        if best is None or apart < best[0] - 1e-9:
-            best = (apart, joined)
-    assert best is not None
-    return mine, best[1]
+        found.append(tuple(math.prod(theirs[i:j]) for i, j in itertools.pairwise(ends)))
+    return mine, min(found, key=lambda factors: _apart(mine, factors))

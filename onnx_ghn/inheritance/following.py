@@ -10,8 +10,10 @@ from onnx_ghn.errors import GraphError
 from onnx_ghn.free_dimensions import free_size
 from onnx_ghn.graph.flat import FlatGraph, Op
 from onnx_ghn.graph.patterns import find_norms
+from onnx_ghn.inheritance.einsum import einsum
 from onnx_ghn.inheritance.elementwise import ELEMENTWISE, broadcast
 from onnx_ghn.inheritance.fields import Field, Shape
+from onnx_ghn.inheritance.fused import FUSED
 from onnx_ghn.inheritance.normalisation import NORMALISATIONS
 from onnx_ghn.inheritance.pieces import PIECES
 from onnx_ghn.inheritance.products import PRODUCTS
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["follow"]
 
-_RULES = {**ELEMENTWISE, **NORMALISATIONS, **VIEWS, **PIECES, **PRODUCTS, **RECURRENCES}
+_RULES = {**ELEMENTWISE, **NORMALISATIONS, **VIEWS, **PIECES, **PRODUCTS, **RECURRENCES, **FUSED, "Einsum": einsum}
 _DOMAINS = ("", "com.microsoft")
 # What rules and numpy raise where an operator breaks the rules of its type (axes that are not there, shapes that do not
 # fit, strides of 0): such an operator is one that nobody knows. Anything else is a mistake of ours.

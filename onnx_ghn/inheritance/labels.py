@@ -27,7 +27,8 @@ class Span:
         role: what the axis is to the operator that reads it: out, in, kernel0 ..., rows, place, channel, direction.
         contracted: summed over where it is read, so that copies of a channel have to share what it gave.
         made: read without being summed over.
-        strides: lengths of the parts that the model cuts it into (heads, groups, gates), besides 1 and its size.
+        strides: lengths of the parts that the model cuts it into (heads, groups, gates), besides 1; its size, where
+            they are one part alone.
     """
 
     name: str
@@ -125,12 +126,17 @@ class Labels:
         """Note that channels are read in parts of that length."""
         flat = labels.reshape(-1)
         found = self.part_of(flat)
-        if found is None:
+        if found is None:  # channels that several heads share stand there once for each
+            flat = np.unique(flat)
+            found = self.part_of(flat)
+        if found is None or stride > len(flat):
             return
         span, offset = found
         for length in (stride, len(flat)):
             if 1 < length < span.size and span.size % length == 0 and offset % length == 0:
                 span.strides.add(length)
+        if 1 < stride == span.size:  # one part, where others have several
+            span.strides.add(stride)
 
     def rank(self, labels: Ints, order: Ints) -> None:
         """Note in which order parts of an axis come to their operator, whatever their order in the file (gates)."""

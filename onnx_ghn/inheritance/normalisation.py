@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from onnx_ghn.graph.flat import Op, Tensor
-from onnx_ghn.inheritance.elementwise import aligned, met, rows_along
+from onnx_ghn.inheritance.elementwise import aligned, rows_along
 from onnx_ghn.inheritance.fields import Field, axes_of, vector
 from onnx_ghn.inheritance.products import tie_vector
 from onnx_ghn.inheritance.sizes import float_attr
@@ -83,31 +83,26 @@ def group_norm(trace: Trace, op: Op) -> None:
 
 
 def layer_norm(trace: Trace, op: Op) -> None:
-    """LayerNormalization, RMSNormalization and what adds before it normalises."""
-    skips = op.op_type.startswith("Skip")
+    """LayerNormalization and RMSNormalization."""
     data = op.input(0)
     shape = trace.shape(data)
     axis = op.attr("axis", -1)
     fields = trace.of(data)
-    if skips and shape is not None:
-        fields = met(trace, [*fields, *trace.of(op.input(1))], shape)
     is_plain = "Simplified" in op.op_type or op.op_type.startswith("RMS")
-    scale = op.input(2 if skips else 1)
-    shift = None if is_plain else op.input(3 if skips else 2)
-    added = op.input(3 if is_plain else 4) if skips else None
+    scale = op.input(1)
+    shift = None if is_plain else op.input(2)
     names = tuple(filter(None, (trace.owner(scale), trace.owner(shift))))
     if axis == -1 or (shape is not None and axis == len(shape) - 1):
         labels = trace.channel(data, -1)
         tie_vector(trace, scale, labels, "norm_scale")
         tie_vector(trace, shift, labels, "norm_shift")
-        tie_vector(trace, added, labels, "vector")
         if labels is not None:
             trace.averaged.append(labels)
             trace.norms.append((labels, names, not is_plain))
     elif shape is not None:
         _over_several_axes(trace, fields, len(shape), axis % len(shape), (scale, shift))
     for i, out in enumerate(op.outputs):
-        is_whole = shape is not None and (i == 0 or (skips and i == 3))
+        is_whole = shape is not None and i == 0
         trace.give(out, shape if is_whole else None, fields if is_whole else (), names if i == 0 else ())
 
 
@@ -141,6 +136,4 @@ NORMALISATIONS: dict[str, Rule] = {
     "LayerNormalization": layer_norm,
     "RMSNormalization": layer_norm,
     "SimplifiedLayerNormalization": layer_norm,
-    "SkipLayerNormalization": layer_norm,
-    "SkipSimplifiedLayerNormalization": layer_norm,
 }

@@ -288,9 +288,12 @@ def _pieces(trace: Trace, op: Op, shape: Shape, axis: int, sizes: Sequence[int])
 
 
 def _cut_at(trace: Trace, fields: Sequence[Field], axis: int, index: np.ndarray) -> None:
-    """A piece of an axis is a part of its channels."""
+    """A piece of an axis is a part of its channels, or of those of each head."""
     for field in fields:
-        if axes_of(field) == {axis} and len(index) > 1:
+        covered = axes_of(field)
+        if axis == max(covered, default=-1) and len(index) > 1:
+            for other in covered - {axis}:
+                field = field.take([0], other)
             trace.cut(vector(_taken(field, axis, index)), len(index))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +15,9 @@ from onnx_ghn.inheritance.tracing import Grouped, Heads, Trace
 __all__ = ["PRODUCTS"]
 
 Rule = Callable[[Trace, Op], None]
+
+#: Products that bring other operators along.
+_FUSED = frozenset({"FusedConv", "FusedGemm", "FusedMatMul", "TransposeMatMul", "Attention", "MultiHeadAttention"})
 
 _NORMALISE = frozenset(
     {"ReduceMean", "BatchNormalization", "ReduceL2", "LpNormalization", "ReduceSumSquare", "InstanceNormalization"}
@@ -83,6 +85,8 @@ def _product(
     left = [field.reshape([1] * (rank - len(a)) + list(field.shape)) for field in left]
     right = [field.reshape([1] * (rank - len(b)) + list(field.shape)) for field in right]
     batch = np.broadcast_shapes(a[:-2], b[:-2])
+    if not (first.is_const or second.is_const):
+        right = [_for_all_heads(field, left, rank) for field in right]
     positions = math.prod(batch) * a[-2]
     summed_a = next((field for field in left if rank - 1 in axes_of(field)), None)
     summed_b = next((field for field in right if rank - 2 in axes_of(field)), None)
@@ -145,6 +149,14 @@ def _product(
     trace.give(out, shape, kept, writers)
 
 
+def _for_all_heads(field: Field, left: list[Field], rank: int) -> Field:
+    """A key or a value that all heads share (multi-query attention), once for each head of what it is multiplied by."""
+    if not any(only_axis(field, axis) for axis in (rank - 1, rank - 2)):
+        return field
+    heads = next((other.shape[:-2] for other in left if axes_of(other) & set(range(rank - 2))), None)
+    return field if heads is None else np.broadcast_to(field, (*heads, *field.shape[-2:]))
+
+
 def _mixture(trace: Trace, left: list[Field], right: list[Field], rank: int) -> None:
     """Note which heads of values the scores of which heads weigh."""
     for scores in left:
@@ -153,6 +165,7 @@ def _mixture(trace: Trace, left: list[Field], right: list[Field], rank: int) -> 
             if only_axis(values, rank - 1) or rank - 1 not in axes_of(values) or scores.shape[:-1] != heads:
                 continue
             trace.mixtures.append((vector(scores), values.reshape(scores.size, -1)))
+            trace.cut(values, values.shape[-1])
 
 
 def _places_of(trace: Trace, tensor: Tensor) -> int:
@@ -160,7 +173,12 @@ def _places_of(trace: Trace, tensor: Tensor) -> int:
     value: Tensor | None = tensor
     while value is not None and value not in trace.flattened:
         op = value.producer
-        if op is None or op.op_type in PRODUCTS or trace.shape(op.input(0)) != trace.shape(value):
+        if (
+            op is None
+            or op.op_type in PRODUCTS
+            or op.op_type in _FUSED
+            or trace.shape(op.input(0)) != trace.shape(value)
+        ):
             return 1
         value = op.input(0)
     return 1 if value is None else trace.flattened[value]
@@ -322,61 +340,6 @@ def pool(trace: Trace, op: Op) -> None:
         trace.give(out, after, fields, trace.writers_of(data))
 
 
-def einsum(trace: Trace, op: Op) -> None:
-    """Einsum of two values; what an ellipsis stands for gets letters of its own."""
-    out = op.outputs[0]
-    shapes = [trace.shape(tensor) for tensor in op.inputs]
-    terms, after = _letters(op.attr("equation", ""), shapes)
-    if len(terms) != 2 or not after or not set(after) <= set("".join(terms)):
-        trace.unknown_op(op)
-        return
-    sizes = {
-        letter: size
-        for term, shape in zip(terms, shapes, strict=True)
-        for letter, size in zip(term, shape or (), strict=True)
-    }
-    found: dict[str, list[Ints]] = {}
-    weights = []
-    for term, tensor, other in zip(terms, op.inputs, reversed(op.inputs), strict=True):
-        is_const = tensor is not None and tensor.is_const and bool(trace.owner(tensor))
-        if is_const:
-            name = trace.owner(tensor)
-            weights.append(name)
-            trace.use(name, "linear", math.prod(sizes[letter] for letter in after[:-1]))
-            trace.fed_by.setdefault(name, trace.writers_of(other))
-        for field in trace.of(tensor):
-            covered = axes_of(field)
-            letters = [term[axis] for axis in sorted(covered)]
-            if is_const:
-                role = "in" if letters[0] not in after else "out"
-                trace.roles(field, role, contracted=role == "in")
-            if len(letters) == 1:
-                found.setdefault(letters[0], []).append(vector(field))
-    consts = any(tensor is not None and tensor.is_const for tensor in op.inputs)
-    for labels in found.values():
-        if len(labels) == 2 and consts:
-            trace.labels.unite(labels[0], labels[1])
-    fields = [along(found[letter][-1], len(after), i) for i, letter in enumerate(after) if letter in found]
-    trace.give(out, tuple(sizes[letter] for letter in after), fields, tuple(weights))
-
-
-def _letters(equation: str, shapes: list[Shape | None]) -> tuple[list[str], str]:
-    """The terms of an equation and its result, an ellipsis as letters; none where sizes are not known."""
-    given, arrow, after = equation.replace(" ", "").partition("->")
-    terms = given.split(",")
-    if not arrow or len(terms) != len(shapes) or any(shape is None for shape in shapes):
-        return [], ""
-    free = [letter for letter in string.ascii_letters if letter not in equation]
-    found, longest = [], 0
-    for term, shape in zip(terms, shapes, strict=True):
-        n = len(shape or ()) - len(term.replace("...", ""))
-        if n < 0 or ("..." not in term and n):
-            return [], ""
-        longest = max(longest, n)
-        found.append(term.replace("...", "".join(free[:n][::-1])))  # the last axes of both are the same
-    return found, after.replace("...", "".join(free[:longest][::-1]))
-
-
 PRODUCTS: dict[str, Rule] = {
     "MatMul": matmul,
     "Gemm": gemm,
@@ -385,5 +348,4 @@ PRODUCTS: dict[str, Rule] = {
     "MaxPool": pool,
     "AveragePool": pool,
     "LpPool": pool,
-    "Einsum": einsum,
 }

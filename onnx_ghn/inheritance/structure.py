@@ -14,7 +14,7 @@ __all__ = ["MATRICES", "Block", "Piece", "Structure", "structure_of"]
 MATRICES = frozenset(
     {"conv", "linear", "depthwise", "grouped", "transposed", "table", "recurrent_in", "recurrent_state"}
 )
-_MERGES = frozenset({"Add", "Sum", "Concat", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"})
+_MERGES = frozenset({"Add", "Sum", "Concat", "FusedConv", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"})
 _BARE = frozenset({"norm_scale", "norm_shift", "norm_mean", "norm_variance", "vector", "factor"})
 _ORDER = """
     vector factor place norm_scale norm_shift norm_mean norm_variance table conv linear depthwise grouped transposed
@@ -208,6 +208,8 @@ def _merges(
         sets = [before[number[t.producer]] if t.producer in number else 0 for t in data]
         if len(sets) < 2:
             continue
+        if op.op_type == "FusedConv":  # what is added to a convolution: its weights are of the branch
+            sets[0] |= before[i] & ~(sets[0] | sets[1])
         common = sets[0]
         union = 0
         for ways in sets:

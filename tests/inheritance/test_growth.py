@@ -67,6 +67,13 @@ EXACT: dict[str, tuple[Nets, Callable[[], torch.Tensor], float]] = {
     "queries and keys twice": (lambda: (Decoder(heads=8, shared=4), Decoder()), _tokens, 1e-5),
     "queries alone twice": (lambda: (Decoder(heads=8), Decoder()), _tokens, 1e-5),
     "keys of their own for each query": (lambda: (Decoder(shared=4), Decoder()), _tokens, 1e-5),
+    "one key for all, then two": (lambda: (Decoder(heads=8, shared=2), Decoder(heads=4, shared=1)), _tokens, 1e-5),
+    "one head, then two, one key": (lambda: (Decoder(heads=2, shared=1), Decoder(heads=1, shared=1)), _tokens, 1e-5),
+    "one head, then four, two keys": (
+        lambda: (Decoder(heads=4, shared=2), Decoder(heads=1, shared=1)),
+        _tokens,
+        1e-5,
+    ),
     "rotary heads twice as wide": (lambda: (Decoder(each=16), Decoder()), _tokens, 1e-5),
     "rotary heads three times as wide": (lambda: (Decoder(each=24), Decoder()), _tokens, 1e-5),
     "norms of queries and keys": (lambda: (Decoder(each=16, norms=True), Decoder(norms=True)), _tokens, 2e-5),
