@@ -93,7 +93,7 @@ def _alike(a: Piece, b: Piece) -> float:
     is_matrix = a.kind in MATRICES
     if is_matrix and a.is_last != b.is_last and (a.is_last or b.is_last):
         return _NEVER
-    if is_matrix and a.part != b.part and (a.part or b.part):
+    if a.part != b.part:
         return _NEVER
     score = 2.0 if is_matrix else 1.0
     score -= 0.3 * min(3, abs(a.level - b.level)) + 0.2 * min(3, abs(a.height - b.height))

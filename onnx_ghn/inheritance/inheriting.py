@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ from onnx_ghn.inheritance.depth import identity_blocks
 from onnx_ghn.inheritance.donor import Donor
 from onnx_ghn.inheritance.following import follow
 from onnx_ghn.inheritance.naming import Namer, Naming
+from onnx_ghn.inheritance.packed import holds_apart, holds_packed, joined, unpack
 from onnx_ghn.inheritance.pairing import Kept, Made, Pairing
 from onnx_ghn.inheritance.structure import Structure, structure_of
 from onnx_ghn.inheritance.tracing import Trace
@@ -123,6 +124,7 @@ def inherit(
     """
     namer = Namer(namings)
     trace = follow(flat, graph)
+    donors = _comparable(trace, donors)
     structure = structure_of(trace)
     alignments = [align(structure, donor.structure) for donor in donors]
     tensors: dict[str, Inherited] = {}
@@ -130,13 +132,15 @@ def inherit(
     told: dict[int, list[str]] = {}
     free: set[str] = set()
     frozen = {parameter.name for parameter in graph.parameters if parameter.frozen}
+    wholes = dict.fromkeys(part.name for part in trace.parts.values())
     ranked = sorted(range(len(donors)), key=lambda i: -alignments[i].score)
     for number in ranked:
         channels = ChannelMap(trace, donors[number].trace, selection)
         in_files = namer.in_files(donors[number].opened.model, opened.model)
         pairing = Pairing(trace, structure, donors[number], channels, namer, in_files)
         found, told[number], behind_zeros = _from_one(pairing, alignments[number], is_closest=number == ranked[0])
-        free |= behind_zeros
+        found = _with_wholes(found, wholes, trace, donors[number].trace)
+        free |= {trace.whole(name) for name in behind_zeros}
         for name, entry in found.items():
             if isinstance(entry, Kept):
                 kept.setdefault(name, entry.reason)
@@ -168,6 +172,35 @@ def inherit(
         structure,
         bool(namer.used),
     )
+
+
+def _comparable(trace: Trace, donors: Sequence[Donor]) -> list[Donor]:
+    """The donors. Where one model holds queries, keys and values in one tensor, and another in three, all have three."""
+    traces = [trace, *(donor.trace for donor in donors)]
+    if not (any(map(holds_packed, traces)) and any(map(holds_apart, traces))):
+        return list(donors)
+    for each in traces:
+        unpack(each)
+    return [dataclasses.replace(donor, structure=structure_of(donor.trace)) for donor in donors]
+
+
+def _with_wholes(
+    found: Mapping[str, Made | Kept], wholes: Iterable[str], trace: Trace, donor: Trace
+) -> dict[str, Made | Kept]:
+    """What is found of the parts of tensors, as what is found of these."""
+    result = {name: entry for name, entry in found.items() if name not in trace.parts}
+    made = {name: entry for name, entry in found.items() if isinstance(entry, Made)}
+    for whole in wholes:
+        parts = [found.get(name) for name, part in trace.parts.items() if part.name == whole]
+        kept = next((entry for entry in parts if isinstance(entry, Kept)), None)
+        if (one := joined(trace, donor, whole, made) or kept) is not None:
+            result[whole] = one
+    for name, entry in result.items():
+        if isinstance(entry, Made) and entry.source in donor.parts:
+            part = entry.source.removeprefix(f"{donor.whole(entry.source)} ").strip("[]")
+            rule = f"its {part}, {entry.rule}"
+            result[name] = dataclasses.replace(entry, source=donor.whole(entry.source), rule=rule)
+    return result
 
 
 def _used(tensors: Mapping[str, Inherited]) -> list[int]:

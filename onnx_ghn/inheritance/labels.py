@@ -8,6 +8,7 @@ element; where it moves channels (a transpose, a shuffle, a concatenation) the l
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +90,18 @@ class Labels:
     def root(self, labels: Ints) -> int:
         """The first of the labels that the first of these is one with: it stands for their channel group."""
         return int(self.roots(labels[:1])[0])
+
+    def split(self, span: Span, sizes: Sequence[int]) -> list[Span]:
+        """Spans of those sizes in the place of one, whose labels they have; with its name, role and no strides."""
+        place = self.spans.index(span)
+        made, start = [], span.start
+        for size in sizes:
+            part = Span(span.name, span.axis, start, size, span.role, span.contracted, span.made)
+            made.append(part)
+            start += size
+        self.spans[place : place + 1] = made
+        self._starts[place : place + 1] = [part.start for part in made]
+        return made
 
     def unite(self, first: Ints, second: Ints) -> None:
         """Make labels one, element by element of two arrays that broadcast."""

@@ -7,7 +7,7 @@ import math
 
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.inheritance.labels import Ints
-from onnx_ghn.inheritance.tracing import Trace
+from onnx_ghn.inheritance.tracing import Trace, Use
 
 __all__ = ["MATRICES", "Block", "Piece", "Structure", "structure_of"]
 
@@ -106,7 +106,7 @@ def structure_of(trace: Trace) -> Structure:
     joined: list[tuple[int, list[str]]] = []
     for (merge, _), names in sorted(groups.items(), key=lambda item: trace.uses[item[1][0]].op):
         is_bare = merge < 0 and all(trace.uses[name].kind in _BARE for name in names)
-        if is_bare and joined and all(trace.uses[name].op > joined[-1][0] for name in names):
+        if is_bare and joined and all(trace.uses[name].op >= joined[-1][0] for name in names):
             joined[-1][1].extend(names)  # a norm behind a sum belongs to the branch before it
         else:
             joined.append((merge, list(names)))
@@ -114,8 +114,9 @@ def structure_of(trace: Trace) -> Structure:
     made: list[tuple[int, float, Block]] = []
     stage = 0.0
     for merge, names in joined:
-        lowest = min(level[trace.uses[name].op] for name in names)
-        least = min(height[trace.uses[name].op] for name in names)
+        places = {name: _place(trace.uses[name], level, height, weighs) for name in names}
+        lowest = min(before for before, _ in places.values())
+        least = min(behind for _, behind in places.values())
         pieces = []
         for name in names:
             use = trace.uses[name]
@@ -126,12 +127,12 @@ def structure_of(trace: Trace) -> Structure:
                     name,
                     use.kind,
                     parts.get(name, ""),
-                    level[use.op] - lowest,
-                    height[use.op] - least,
+                    places[name][0] - lowest,
+                    places[name][1] - least,
                     max((size for role, size in sizes if role.startswith("kernel")), default=1),
                     sizes,
-                    height[use.op] <= (1 if is_matrix else 0),
-                    level[use.op] == 0 and is_matrix,
+                    places[name][1] <= (1 if is_matrix else 0),
+                    places[name][0] == 0 and is_matrix,
                 )
             )
         pieces.sort(key=lambda p: (p.level, -p.height, p.part, _RANK.get(p.kind, 99), trace.uses[p.name].op))
@@ -142,6 +143,15 @@ def structure_of(trace: Trace) -> Structure:
         depth = level[first] / max(1, n_levels)
         made.append((first, depth, Block(tuple(pieces), stage, depth, merge, branches.get(merge, ()), merge in sums)))
     return Structure(tuple(_placed([block for _, _, block in made])))
+
+
+def _place(use: Use, level: list[int], height: list[int], weighs: list[bool]) -> tuple[int, int]:
+    """How many weights lie before a tensor, and how many at and behind it.
+
+    A bias lies behind its weight, also where one operator reads both.
+    """
+    behind = use.kind == "vector" and weighs[use.op]
+    return level[use.op] + behind, height[use.op] - behind
 
 
 def _placed(blocks: list[Block]) -> list[Block]:
@@ -206,8 +216,8 @@ def _merges(
             continue
         data = _data(op)
         sets = [before[number[t.producer]] if t.producer in number else 0 for t in data]
-        if len(sets) < 2:
-            continue
+        if len(sets) < 2 or (op.op_type != "Concat" and len({trace.shape(tensor) for tensor in data}) > 1):
+            continue  # what is spread over another value (a mask) is no branch beside it
         if op.op_type == "FusedConv":  # what is added to a convolution: its weights are of the branch
             sets[0] |= before[i] & ~(sets[0] | sets[1])
         common = sets[0]
@@ -233,10 +243,15 @@ def _merges(
 def _parts(trace: Trace) -> dict[str, str]:
     """What tensors give to attention: q and k by the product of both; v is what stands beside them."""
     parts: dict[str, str] = {}
+    biases: dict[int, str] = {}
     for heads in trace.heads:
         for labels, part in ((heads.left, "q"), (heads.right, "k")):
             for name in _makers(trace, labels):
                 parts[name] = parts.get(name, "") + (part if part not in parts.get(name, "") else "")
+            biases.setdefault(trace.labels.root(labels.reshape(-1)), part)
+    for name, use in trace.uses.items() if biases else ():
+        if use.kind == "vector" and len(spans := [span for span in trace.axes[name] if span is not None]) == 1:
+            parts.setdefault(name, biases.get(trace.labels.root(spans[0].labels), ""))
     return parts
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from onnx_ghn.graph import Parameter
     from onnx_ghn.graph.model import RunningNorm
 
-__all__ = ["UNREAD", "Grouped", "Heads", "Piece", "Trace", "Use"]
+__all__ = ["UNREAD", "Grouped", "Heads", "Part", "Piece", "Trace", "Use"]
 
 #: How the kind of a parameter begins whose operator no rule knows: its axes are not followed.
 UNREAD = "input"
@@ -56,6 +56,22 @@ class Heads:
     width: int
     left_writers: tuple[str, ...]
     right_writers: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A part of a stored tensor that is seen as a tensor of its own.
+
+    Attributes:
+        name: of the whole.
+        axis: along which it is a part.
+        first, size: where it begins, and how long it is.
+    """
+
+    name: str
+    axis: int
+    first: int
+    size: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +118,7 @@ class Trace:
         fed_by: for weights, the tensors that, scaled together, scale what the weight is multiplied by.
         skipped_norms: scales and shifts of norms whose outputs are added to a branch as they are (post-norm).
         unknown: operators whose way of moving channels is not known, by type.
+        parts: tensors that are parts of stored ones, by their names; see `packed`.
     """
 
     def __init__(
@@ -137,6 +154,7 @@ class Trace:
         self.skipped_norms: set[str] = set()
         self.fed_by: dict[str, tuple[str, ...]] = {}
         self.unknown: dict[str, int] = {}
+        self.parts: dict[str, Part] = {}
         self.parameters = {parameter.name: parameter for parameter in parameters}
         self.shapes: dict[Tensor, Shape | None] = {}
         self.values: dict[Tensor, Array | None] = {}
@@ -314,6 +332,10 @@ class Trace:
                 self.use(name, f"{UNREAD} {index} of {op.op_type}")
 
     # -- at the end --------------------------------------------------------------------------------------
+
+    def whole(self, name: str) -> str:
+        """The stored tensor that a tensor is, or is a part of."""
+        return self.parts[name].name if name in self.parts else name
 
     def roots(self, name: str) -> list[Ints | None]:
         """The united labels of each axis of a parameter; None for axes of length 1."""

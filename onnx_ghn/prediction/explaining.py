@@ -10,6 +10,7 @@ from typing import Literal
 from onnx_ghn.drawing.side_by_side import Box, draw_side_by_side
 from onnx_ghn.inheritance.inheriting import Inheritance
 from onnx_ghn.inheritance.structure import Block
+from onnx_ghn.inheritance.tracing import Trace
 
 __all__ = ["Aligned", "AlignedBlock", "aligned_blocks", "draw_alignment"]
 
@@ -65,13 +66,13 @@ def aligned_blocks(inheritance: Inheritance) -> Aligned:
         tuple(
             AlignedBlock(
                 _name(block),
-                _tensors(block),
+                _tensors(block, inheritance.trace),
                 "paired" if i in paired else "new" if _is_new(inheritance, block) else "alone",
             )
             for i, block in enumerate(mine)
         ),
         tuple(
-            AlignedBlock(_name(block), _tensors(block), "paired" if i in taken else "alone")
+            AlignedBlock(_name(block), _tensors(block, donor.trace), "paired" if i in taken else "alone")
             for i, block in enumerate(theirs)
         ),
         tuple(links),
@@ -99,8 +100,8 @@ def draw_alignment(inheritance: Inheritance, path: str | os.PathLike[str], *, fo
     return draw_side_by_side(left, right, found.links, path, ("the model", found.donor_name), force=force)
 
 
-def _tensors(block: Block) -> tuple[str, ...]:
-    return tuple(piece.name for piece in block.pieces)
+def _tensors(block: Block, trace: Trace) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(trace.whole(piece.name) for piece in block.pieces))
 
 
 def _name(block: Block) -> str:
@@ -122,4 +123,4 @@ def _origin(inheritance: Inheritance, name: str) -> str:
 
 
 def _is_new(inheritance: Inheritance, block: Block) -> bool:
-    return any(piece.name in inheritance.tensors for piece in block.pieces)
+    return any(name in inheritance.tensors for name in _tensors(block, inheritance.trace))
