@@ -175,7 +175,7 @@ def inherit(
 
 
 def _comparable(trace: Trace, donors: Sequence[Donor]) -> list[Donor]:
-    """The donors. Where one model holds queries, keys and values in one tensor, and another in three, all have three."""
+    """The donors. Where one model holds queries, keys and values in one tensor and another in three, all have three."""
     traces = [trace, *(donor.trace for donor in donors)]
     if not (any(map(holds_packed, traces)) and any(map(holds_apart, traces))):
         return list(donors)
