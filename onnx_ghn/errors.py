@@ -13,6 +13,7 @@ __all__ = [
     "OnnxGhnError",
     "OptionError",
     "RuntimeFailure",
+    "counted",
     "did_you_mean",
     "printable",
 ]
@@ -26,6 +27,15 @@ def printable(text: str) -> str:
     """
     text = _cut(text, _LONGEST_TEXT)
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """So many of a thing: "1 step", "2,000 steps".
+
+    Args:
+        things: the plural, where it is not the thing with an s.
+    """
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -37,10 +37,12 @@ def open_session(
     providers: Sequence[str] = ("CPUExecutionProvider",),
     *,
     packed: bool = True,
+    threads: int | None = None,
 ) -> onnxruntime.InferenceSession:
     """A session of a model.
 
     Args:
+        threads: within an operator; as many as there are cores, unless told.
         packed: store a second copy of the weights that makes runs faster, which takes longer than a run does.
 
     Raises:
@@ -53,6 +55,7 @@ def open_session(
     preload_cuda(providers)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
+    options.intra_op_num_threads = threads or 0
     # What a limit of addresses leaves changes all the time: in steps, the allocator is made once.
     _limit_memory(max(1, memory_bytes() // _LIMIT_STEP) * _LIMIT_STEP)
     options.add_session_config_entry("session.use_env_allocators", "1")

@@ -173,12 +173,12 @@ def test_a_backend_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: p
 def test_onnxruntime_runs_where_it_is_told(
     device: str | None, available: list[str], providers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[list[str]] = []
+    given: list[tuple[list[str], int | None]] = []
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: available)
-    monkeypatch.setattr("onnx_ghn.runtime.open_session", lambda path, wanted: given.append(wanted))
+    monkeypatch.setattr("onnx_ghn.runtime.open_session", lambda path, wanted, threads: given.append((wanted, threads)))
     monkeypatch.setattr("onnx_ghn.evaluate.onnx_files._scores_of", lambda session: None)
-    with onnx_logits("net.onnx", device=device):
-        assert given == [providers]
+    with onnx_logits("net.onnx", device=device, threads=3):
+        assert given == [(providers, 3)]
 
 
 def test_a_device_that_onnxruntime_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ The same as `onnx-ghn eval`. Networks are judged on batches of 64 with batch sta
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
 import click
 
@@ -39,8 +38,7 @@ def eval_ghn(
     as_json: bool = cli_options.as_json(),
 ) -> None:
     """Measure the accuracy of networks with predicted weights, or of an ONNX file."""
-    only_networks = {"ckpt": ckpt, "arch": networks.arch, "file": networks.file, "count": networks.count}
-    _check(model, config, only_networks | {"results": results})
+    _check_used(model)
     if model is not None:
         check_model(model)
     from onnx_ghn.training.summary import summary
@@ -50,7 +48,7 @@ def eval_ghn(
 
         if config.backend == "torch":
             machine.set_up()
-        rows = evaluate_model(model, images, config, machine.device)
+        rows = evaluate_model(model, images, config, machine.device, machine.threads)
     else:
         place = machine.set_up()
         from onnx_ghn.ghn import load_ghn
@@ -67,11 +65,12 @@ def eval_ghn(
     print_table(console(), accuracies_table(rows, summary(rows)))
 
 
-def _check(model: str | None, config: ModelConfig, of_networks: Mapping[str, object]) -> None:
+def _check_used(model: str | None) -> None:
     """Refuse options that would be left out: of networks beside a model, of a model without one. Raises OptionError."""
-    if not model and config.statistics is not None:
-        raise OptionError("`statistics`: of `model`; networks that a GHN fills are judged with those of the batch")
-    given = [name for name, value in of_networks.items() if value is not None]
-    if model and given:
-        names = ", ".join(f"`{name}`" for name in given)
+    of_networks = {"ckpt", "results", *Networks.__dataclass_fields__}
+    unused = [name for name in cli_options.given() if name in (of_networks if model else {"statistics", "backend"})]
+    names = ", ".join(f"`{name}`" for name in unused)
+    if unused and model:
         raise OptionError(f"{names}: of networks that a GHN fills, not of a file; leave out `model` or this")
+    if unused:
+        raise OptionError(f"{names}: of `model`; networks that a GHN fills run in torch, by statistics of the batch")

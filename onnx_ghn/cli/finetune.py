@@ -13,8 +13,8 @@ from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_output
 from onnx_ghn.cli.commands import Command, speak_of_options
 from onnx_ghn.cli.options import Machine
-from onnx_ghn.cli.terminal import begun, console, counted, loop_progress, spinner, tell
-from onnx_ghn.errors import printable
+from onnx_ghn.cli.terminal import begun, console, loop_progress, spinner, tell
+from onnx_ghn.errors import counted, printable
 from onnx_ghn.finetuning.settings import FinetuneOptions
 from onnx_ghn.settings import required, setting
 from onnx_ghn.training.trackers import Tracking

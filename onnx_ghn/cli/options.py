@@ -11,7 +11,7 @@ from onnx_ghn.cli.commands import checked
 from onnx_ghn.errors import OptionError
 from onnx_ghn.settings import Settings, required, setting
 
-__all__ = ["Machine", "as_json", "force", "model", "output"]
+__all__ = ["Machine", "as_json", "force", "given", "model", "output"]
 
 model = click.argument("model", callback=checked(check_model))
 
@@ -24,6 +24,13 @@ def force(help_text: str = "Overwrite an existing output file.") -> bool:
 def as_json(printed: str = "the result") -> bool:
     """Whether something is printed as JSON."""
     return setting(False, f"Print {printed} as JSON.", option="--json")
+
+
+def given() -> list[str]:
+    """The parameters of the running command that were given on the command line, not by their defaults."""
+    context = click.get_current_context()
+    source = click.core.ParameterSource.COMMANDLINE
+    return [name for name in context.params if context.get_parameter_source(name) is source]
 
 
 def output(help_text: str, metavar: str = "FILE") -> str:

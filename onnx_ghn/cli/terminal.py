@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from onnx_ghn.errors import printable
+from onnx_ghn.errors import counted, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _BAR, _LEAST_BAR = 40, 8  # widths in characters
 
-__all__ = ["Bar", "bar", "begun", "console", "counted", "loop_progress", "say", "spinner", "tell", "training_progress"]
+__all__ = ["Bar", "bar", "begun", "console", "loop_progress", "say", "spinner", "tell", "training_progress"]
 
 
 def say(text: str) -> None:
@@ -37,11 +37,6 @@ def tell(text: str) -> None:
     import click
 
     click.echo(printable(text))
-
-
-def counted(number: int, thing: str) -> str:
-    """So many of a thing, whose plural has an s: "1 step", "2,000 steps"."""
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def console(width: int = 160) -> Console:

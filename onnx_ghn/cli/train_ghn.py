@@ -15,7 +15,7 @@ import dataclasses
 import click
 
 from onnx_ghn.cli.commands import Command
-from onnx_ghn.cli.options import Machine
+from onnx_ghn.cli.options import Machine, given
 from onnx_ghn.cli.terminal import begun, loop_progress, tell
 from onnx_ghn.training.ghn.settings import GHNRun, GHNSettings
 from onnx_ghn.training.trackers import Tracking
@@ -31,7 +31,7 @@ def train_ghn(settings: GHNSettings, run: GHNRun, tracking: Tracking, machine: M
     from onnx_ghn.training.logs import write_record
 
     group = join_group()  # first: it chooses the GPU of this process
-    trainer = ghn_trainer(settings, run.folder, machine.set_up(), group, given=_given())
+    trainer = ghn_trainer(settings, run.folder, machine.set_up(), group, given=given())
     trainer.track(tracking, dataclasses.asdict(settings))
     if trainer.resume() and group.rank == 0:
         tell(f"{run.folder}: {begun(trainer, resumed=True)}")
@@ -42,10 +42,3 @@ def train_ghn(settings: GHNSettings, run: GHNRun, tracking: Tracking, machine: M
     per_step = {"nets": nets, "images": nets * settings.batch_size}
     with loop_progress(trainer, settings, per_step, silent=group.rank != 0) as report:
         trainer.run(report, run.until)
-
-
-def _given() -> set[str]:
-    """The settings that were given on the command line, not by their defaults."""
-    context = click.get_current_context()
-    source = click.core.ParameterSource.COMMANDLINE
-    return {name for name in context.params if context.get_parameter_source(name) is source}

@@ -20,7 +20,8 @@ import click
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.commands import Command
 from onnx_ghn.cli.options import Machine
-from onnx_ghn.cli.terminal import begun, counted, loop_progress, tell
+from onnx_ghn.cli.terminal import begun, loop_progress, tell
+from onnx_ghn.errors import counted
 from onnx_ghn.training.nets.settings import NetRunFolder, NetSettings
 from onnx_ghn.training.trackers import Tracking
 

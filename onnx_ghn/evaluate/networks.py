@@ -100,6 +100,7 @@ def onnx_logits(
     statistics: Statistics = "stored",
     backend: Literal["onnxruntime", "torch"] = "onnxruntime",
     device: str | None = None,
+    threads: int | None = None,
 ) -> Iterator[Logits]:
     """An ONNX classifier of images as a function of (B, 3, H, W), whichever order of axes it takes; its first output.
 
@@ -107,6 +108,7 @@ def onnx_logits(
         statistics: batch norms use what the file stores, or those of each batch.
         backend: onnxruntime, or torch by the package onnx2fx.
         device: cpu or cuda; cuda where there is one, unless told.
+        threads: of onnxruntime, on the CPU; as many as there are cores, unless told.
 
     Raises:
         OptionError: a backend that is not installed or not for that device, or a model with other inputs.
@@ -118,7 +120,7 @@ def onnx_logits(
         with with_statistics(path, statistics) as file:
             yield _as_module(file, device)
         return
-    with onnx_scores(path, statistics=statistics, device=device) as scores:
+    with onnx_scores(path, statistics=statistics, device=device, threads=threads) as scores:
         yield lambda images: torch.from_numpy(scores(images.cpu().numpy()))
 
 

@@ -28,13 +28,18 @@ Statistics = Literal["stored", "batch"]
 
 @contextlib.contextmanager
 def onnx_scores(
-    path: str | os.PathLike[str], *, statistics: Statistics = "stored", device: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    statistics: Statistics = "stored",
+    device: str | None = None,
+    threads: int | None = None,
 ) -> Iterator[Scores]:
     """An ONNX classifier of images as a function of (B, 3, H, W), whichever order of axes it takes; its first output.
 
     Args:
         statistics: batch norms use what the file stores, or those of each batch.
         device: cpu or cuda; cuda where there is one, unless told.
+        threads: of onnxruntime, on the CPU; as many as there are cores, unless told.
 
     Raises:
         OptionError: a device that onnxruntime does not run on, or a model with other inputs.
@@ -43,7 +48,7 @@ def onnx_scores(
     with with_statistics(path, statistics) as file:
         from onnx_ghn.runtime import open_session
 
-        yield _scores_of(open_session(file, _providers(device)))
+        yield _scores_of(open_session(file, _providers(device), threads=threads))
 
 
 @contextlib.contextmanager

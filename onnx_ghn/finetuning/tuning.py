@@ -241,7 +241,7 @@ def _digest(path: str) -> str:
 
 
 def _judge(path: str, images: Images) -> Accuracy:
-    with onnx_logits(path) as logits:
+    with onnx_logits(path, threads=torch.get_num_threads()) as logits:
         return accuracy(logits, images.judging(_JUDGED_TOGETHER))
 
 
@@ -255,7 +255,7 @@ def _check_agreement(path: str, net: Classifier, batch: int, images: Images) -> 
         RuntimeFailure, DataError: it does not.
     """
     some, _ = next(iter(images.judging(max(_CHECKED, batch))))
-    with onnx_logits(path) as logits:
+    with onnx_logits(path, threads=torch.get_num_threads()) as logits:
         theirs = logits(some).double().numpy()  # (B, classes)
     if theirs.ndim != 2:
         raise RuntimeFailure(f"{path}: its first output is {theirs.shape}; finetune needs N × classes")

@@ -21,7 +21,7 @@ class Images(ImageData):
         64, "Images of a batch, whose statistics the batch norms use.", "-b", least=1
     )  # as published
     image_size: int | None = setting(None, "Scale images to this size.", least=1)
-    n_images: int | None = setting(None, "Number of images to judge on, instead of all.", least=1)  # in whole batches
+    n_images: int | None = setting(None, "Number of images to judge on, instead of all.", least=1)
     noise: bool = setting(False, "Judge on images with Gaussian noise, too.")
 
     @property

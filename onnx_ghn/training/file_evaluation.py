@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
+from onnx_ghn.errors import counted
 from onnx_ghn.evaluate import Accuracy, accuracy_of, onnx_scores
 from onnx_ghn.evaluate.onnx_files import Scores, Statistics
 from onnx_ghn.training.evaluation_settings import Images, ModelConfig
@@ -20,27 +21,67 @@ from onnx_ghn.vision.arrays import eval_arrays
 from onnx_ghn.vision.loading import load_dataset
 from onnx_ghn.vision.sets import ImageFiles, ImageSet
 
-__all__ = ["Row", "evaluate_model", "measured"]
+__all__ = ["Row", "evaluate_model", "limited", "measured"]
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
 
 def evaluate_model(
-    path: str | os.PathLike[str], images: Images, config: ModelConfig, device: str | None = None
+    path: str | os.PathLike[str],
+    images: Images,
+    config: ModelConfig,
+    device: str | None = None,
+    threads: int | None = None,
 ) -> list[Row]:
     """Accuracy of an ONNX file, as one row.
 
     Args:
         device: cpu or cuda; cuda where there is one and None is given.
+        threads: of onnxruntime, on the CPU; as many as there are cores, unless told. torch has its own.
 
     Raises:
         OptionError, DataError, ModelReadError, RuntimeFailure: see `evaluate.onnx_scores`, and unreadable images.
     """
     data = load_dataset(images.dataset, images.data_dir, images.images, download=images.download)
-    run = _torch_scores if config.backend == "torch" else onnx_scores
-    with run(path, statistics=config.statistics or "stored", device=device) as scores:
+    statistics = config.statistics or "stored"
+    with contextlib.ExitStack() as stack:
+        if config.backend == "torch":
+            scores = stack.enter_context(_torch_scores(path, statistics=statistics, device=device))
+        else:
+            scores = stack.enter_context(onnx_scores(path, statistics=statistics, device=device, threads=threads))
+        scores = _told_of_classes(scores, os.fspath(path), len(data.classes), data.name)
         found = measured(images, lambda noise: accuracy_of(scores, _batches(data, images, noise)))
         return [{"name": Path(path).name, **found}]
+
+
+def _told_of_classes(scores: Scores, path: str, n_classes: int, name: str) -> Scores:
+    """The same scores, with a warning at the first ones where there are more of them than the data set has classes."""
+    is_told = False
+
+    def watched(images: Array) -> Array:
+        nonlocal is_told
+        found = scores(images)
+        if not is_told and found.ndim == 2 and found.shape[1] > n_classes:
+            is_told = True
+            logger.warning(
+                "%s: it gives %s, and %s has %s: its first ones are taken for these, in the order of their names",
+                path, counted(found.shape[1], "score"), name, counted(n_classes, "class", "classes"),
+            )  # fmt: skip
+        return found
+
+    return watched
+
+
+def limited(batches: Iterable[tuple[Any, Any]], n: int | None) -> Iterator[tuple[Any, Any]]:
+    """The first n images and labels of batches, or all of them; the last batch may be cut."""
+    for images, labels in batches:
+        yield images[:n], labels[:n]
+        if n is not None:
+            n -= min(n, len(labels))
+            if not n:
+                return
 
 
 @contextlib.contextmanager
@@ -86,4 +127,4 @@ def _batches(
 
         batches = eval_batches(data, size, noise=noise, resize_to=images.image_size)
         found = ((batch.images.numpy(), batch.labels.numpy()) for batch in batches)
-    return itertools.islice(found, None if images.n_images is None else -(-images.n_images // size))
+    return limited(found, images.n_images)
