@@ -60,4 +60,4 @@ def test_imagenet_end_to_end(data: Path, tmp_path: Path) -> None:
     output = run(
         train_net, *common, "--arch", "resnet18", "-b", 4, "-e", 1, "--until", 1, "--ckpt", tmp_path / "ghn" / "ghn"
     )
-    assert "resnet18 after 1 steps" in output
+    assert "resnet18 after 1 step:" in output
