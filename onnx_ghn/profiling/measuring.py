@@ -27,6 +27,7 @@ from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import InputSpec
 from onnx_ghn.profiling.timing import summary, time_runs
 from onnx_ghn.profiling.trace import RunTrace
+from onnx_ghn.profiling.turns import body_turns
 from onnx_ghn.profiling.waiting_runs import WAITED, recorded_point, waits
 
 if TYPE_CHECKING:
@@ -190,8 +191,14 @@ def estimate_point(
         data, where = rewriting.serialized(original, path), os.path.dirname(path) or os.curdir
         _, creation_ms = timed_session(data, point, settings, folder=where, optimized=optimized)
         nodes = fused_nodes(optimized, original)
-        operators = static_operators(nodes, infer_shapes(optimized, original, point, settings), machine, point.provider)
+        shapes = infer_shapes(optimized, original, point, settings)
+        turns = body_turns(rewriting.load_structure(os.fspath(optimized)), shapes)
+        operators = static_operators(nodes, shapes, machine, point.provider, turns)
     notes = ["estimated, not run"]
+    if any(node.op_type == "If" for node in nodes):
+        notes.append("both branches of an If count")
+    if None in turns.values():
+        notes.append("how often the body of a Loop runs is not known without running it: its operators do not count")
     if chosen:
         notes.append("free dimensions chosen here: " + ", ".join(chosen))
     return PointResult(

@@ -18,6 +18,7 @@ from onnx_ghn.profiling.trace import NodeTimes, RunTrace, Typed
 
 __all__ = ["measured_operators", "static_operators"]
 
+_Scope = tuple[tuple[str, str], ...]
 Shape = tuple[int, ...]
 Tensor = tuple[Shape | None, int]  # shape, bytes of an element
 # The trace names types as C++ does.
@@ -43,14 +44,22 @@ def measured_operators(trace: RunTrace, nodes: Sequence[FusedNode], machine: Mac
 
 
 def static_operators(
-    nodes: Sequence[FusedNode], shapes: Mapping[str, tuple[Shape, int]], machine: Machine | None, provider: str
+    nodes: Sequence[FusedNode],
+    shapes: Mapping[str, tuple[Shape, int]],
+    machine: Machine | None,
+    provider: str,
+    turns: Mapping[_Scope, int | None],
 ) -> OperatorProfile:
-    """Operators that have not run: without times, and with the rest from inferred shapes."""
+    """Operators that have not run: without times, and with the rest from inferred shapes.
+
+    Args:
+        turns: of each body of a Loop, If or Scan; where only a run tells them, its operators have no figures.
+    """
     rows = []
     for node in nodes:
         inputs = [_static(name, stored, shapes) for name, stored in zip(node.inputs, node.stored, strict=True)]
         outputs = [_static(name, None, shapes) for name in node.outputs if name]
-        rows.append(_Row(node, [_Call(inputs, outputs, 1.0)], None, provider))
+        rows.append(_Row(node, [_Call(inputs, outputs, turns.get(node.scope, 1))], None, provider))
     return _profile(rows, machine, [])
 
 
@@ -60,7 +69,7 @@ class _Call:
 
     inputs: list[Tensor]
     outputs: list[Tensor]
-    per_run: float
+    per_run: float | None  # None: only a run tells
 
 
 def _calls(node: FusedNode, times: NodeTimes, n_runs: int) -> list[_Call]:
@@ -132,6 +141,7 @@ def _operator(row: _Row, machine: Machine | None, model_bytes: int, total_ms: fl
     node, times = row.node, row.times
     # Counts are of a run: a node of a loop's body works several times, and what it works on may grow.
     n_calls = None if times is None else times.calls / n_runs
+    dispatched = row.calls[0].per_run or 0 if times is None else times.calls / n_runs
     macs, flops, moved = (_total(row, count) for count in (_macs, _flops, _moved))
     output_shape = row.calls[-1].outputs[0][0] if row.calls and row.calls[-1].outputs else None
     runs_ms = None if times is None else [value / 1e3 for value in times.runs_us]
@@ -162,7 +172,7 @@ def _operator(row: _Row, machine: Machine | None, model_bytes: int, total_ms: fl
         parameter_bytes=sum(entry.n_bytes for entry in row.stored),
         bytes=moved,
         intensity=flops / moved if flops is not None and moved else None,
-        estimate_ms=None if machine is None else _estimate_ms(machine, flops, moved, model_bytes, n_calls or 1.0),
+        estimate_ms=None if machine is None else _estimate_ms(machine, flops, moved, model_bytes, dispatched),
     )
 
 
@@ -189,9 +199,9 @@ def _with_channels(entry: Tensor, n_channels: int) -> Tensor:
 def _total(row: _Row, count: Callable[[FusedNode, _Call], int | None]) -> int | None:
     """The sum over the calls of a run; None if one of them is unknown."""
     found = [(count(row.node, call), call.per_run) for call in row.calls]
-    if any(one is None for one, _ in found):
+    if any(one is None or per_run is None for one, per_run in found):
         return None
-    return round(sum((one or 0) * per_run for one, per_run in found))
+    return round(sum((one or 0) * (per_run or 0) for one, per_run in found))
 
 
 def _macs(node: FusedNode, call: _Call) -> int | None:

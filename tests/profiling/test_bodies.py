@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_ghn.profiling import rewriting
-from onnx_ghn.profiling.measuring import measure_point
-from onnx_ghn.profiling.report import OperatorProfile
+from onnx_ghn.profiling.measuring import estimate_point, measure_point
+from onnx_ghn.profiling.report import Machine, OperatorProfile, PointResult
 from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.profiling.specs import model_spec
 
@@ -159,3 +159,86 @@ def test_half_precision_is_told_as_the_file_has_it(save, level: str) -> None:
     assert by_name["conv"].parameters == 8 * 3 * 9 + 8
     assert by_name["fc"].parameter_bytes == 2 * 45
     assert by_name["fc"].op_type == "Gemm"
+
+
+# -- without running ---------------------------------------------------------------------------------------
+
+
+def loop_body(extra: list[onnx.NodeProto], go_on: str, state: str) -> onnx.GraphProto:
+    return helper.make_graph(
+        extra,
+        "body",
+        [info("i", INT64, []), info("ci", BOOL, []), info("s", FLOAT, [2, 4])],
+        [info(go_on, BOOL, []), info(state, FLOAT, [2, 4])],
+    )
+
+
+def looped(count: str, condition: str, *, stops: bool = False) -> onnx.ModelProto:
+    """A Loop whose body multiplies a matrix of 2 × 4 by one of 4 × 4, and so does a loop of three turns in it."""
+    inner = helper.make_graph(
+        [node("MatMul", ["s_in", "V"], ["t"], "inner_product"), node("Identity", ["cj"], ["ck"], "inner_go_on")],
+        "inner",
+        [info("j", INT64, []), info("cj", BOOL, []), info("s_in", FLOAT, [2, 4])],
+        [info("ck", BOOL, []), info("t", FLOAT, [2, 4])],
+    )
+    steps = [
+        node("MatMul", ["s", "V"], ["a"], "outer_product"),
+        node("Loop", ["three", "", "a"], ["s2"], "inner_loop", body=inner),
+    ]
+    if stops:
+        steps += [
+            node("ReduceMax", ["s2"], ["most"], "most", keepdims=0),
+            node("Less", ["most", "one"], ["co"], "less"),
+        ]
+    else:
+        steps += [node("Identity", ["ci"], ["co"], "go_on")]
+    tensors = [tensor("V", np.eye(4) / 2), tensor("five", 5, np.int64), tensor("three", 3, np.int64)]
+    tensors += [tensor("yes", True, np.bool_), tensor("one", 1.0)]
+    loop = node("Loop", [count, condition, "x"], ["y"], "outer_loop", body=loop_body(steps, "co", "s2"))
+    inputs = [info("x", FLOAT, [2, 4])] + ([info("n", INT64, [])] if count == "n" else [])
+    return model([loop], inputs, [info("y", FLOAT, [2, 4])], tensors)
+
+
+def estimated(path: str, level: str) -> PointResult:
+    machine = Machine("CPUExecutionProvider", 1, 1e9, 1e9, 1e9, 0.0, 0)
+    return estimate_point(path, model_spec(path).inputs, Point(optimization=level), Settings(), machine)
+
+
+@pytest.mark.parametrize("level", ["none", "all"])
+@pytest.mark.parametrize("condition", ["yes", ""])
+def test_loops_of_a_stored_number_of_turns_are_estimated_as_they_run(save, level: str, condition: str) -> None:
+    path = save(looped("five", condition))
+    found = estimated(path, level)
+    assert found.operators is not None
+    by_name = {entry.name: entry.macs for entry in found.operators.operators if entry.op_type == "MatMul"}
+    assert by_name == {"outer_product": 5 * 2 * 4 * 4, "inner_product": 5 * 3 * 2 * 4 * 4}
+    assert found.operators.macs == operators(path, level).macs == 20 * 32
+    assert not any("Loop" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("count", "condition", "stops"), [("n", "", False), ("five", "yes", True)])
+def test_a_loop_whose_turns_only_a_run_tells_has_no_count(save, count: str, condition: str, stops: bool) -> None:
+    found = estimated(save(looped(count, condition, stops=stops)), "none")
+    assert found.operators is not None
+    products = [entry for entry in found.operators.operators if entry.op_type == "MatMul"]
+    assert [(entry.macs, entry.bytes, entry.estimate_ms) for entry in products] == [(None, None, None)] * 2
+    assert found.operators.macs == 0
+    assert found.operators.unknown >= 2
+    assert any("body of a Loop" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("axis", "turns"), [(0, 6), (1, 3)])
+def test_a_scan_is_estimated_by_the_axis_that_it_goes_along(save, axis: int, turns: int) -> None:
+    rows = 3 if axis == 0 else 6
+    body = helper.make_graph(
+        [node("MatMul", ["row", "V"], ["product"], "product"), node("Add", ["product", "s"], ["s2"], "sum")],
+        "body",
+        [info("s", FLOAT, [rows, 4]), info("row", FLOAT, [rows, 4])],
+        [info("s2", FLOAT, [rows, 4])],
+    )
+    scan = node("Scan", ["start", "x"], ["y"], "scan", body=body, num_scan_inputs=1, scan_input_axes=[axis])
+    tensors = [tensor("V", np.eye(4)), tensor("start", np.zeros((rows, 4)))]
+    path = save(model([scan], [info("x", FLOAT, [6, 3, 4])], [info("y", FLOAT, [rows, 4])], tensors))
+    found = estimated(path, "none")
+    assert found.operators is not None
+    assert found.operators.macs == turns * rows * 4 * 4 == operators(path).macs
