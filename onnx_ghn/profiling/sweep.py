@@ -86,6 +86,15 @@ def profile(
     Raises:
         ModelReadError: a file that cannot be read. OptionError: options that make no sense for the model.
     """
+    _check_several(
+        {
+            "batch": batch, "threads": threads, "inter_threads": inter_threads, "streams": streams, "context": context,
+            "provider": provider, "optimization": optimization,
+        },
+        shapes or {},
+    )  # fmt: skip
+    if settings is not None and not isinstance(settings, Settings):
+        raise OptionError(f"`settings` is a {type(settings).__name__}; make it by onnx_ghn.profiling.Settings")
     settings, gates = settings or Settings(), gates or Gates()
     if compare_outputs and against is None:
         raise OptionError("comparing outputs needs a second model: `against`")
@@ -147,6 +156,16 @@ def profile(
         interrupted=interrupted,
         trace_events=tuple(sweep.events),
     )
+
+
+def _check_several(values: Mapping[str, object], shapes: Mapping[str, Sequence[object]]) -> None:
+    """Refuse one value where several are taken. Raises OptionError."""
+    for name, value in values.items():
+        if isinstance(value, str | int):
+            raise OptionError(f"`{name}` {value!r}: takes several values; write [{value!r}]")
+    for name, several in shapes.items():
+        if several and isinstance(several[0], int):
+            raise OptionError(f"`shapes`: that of {name} takes several shapes; write [{several!r}]")
 
 
 def _contexts(specs: Sequence[ModelSpec], settings: Settings, is_shaped: bool) -> Sequence[int | None]:

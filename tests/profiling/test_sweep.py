@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -172,6 +173,23 @@ def test_bad_options(save, options, words) -> None:
 def test_bad_settings(options) -> None:
     with pytest.raises(OptionError):
         Settings(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch": 8}, "`batch` 8: takes several values; write [8]"),
+        ({"threads": 1}, "`threads` 1: takes several values; write [1]"),
+        ({"provider": "cpu"}, "`provider` 'cpu': takes several values; write ['cpu']"),
+        ({"optimization": "all"}, "`optimization` 'all': takes several values; write ['all']"),
+        ({"shapes": {"x": (1, 3, 8, 8)}}, "`shapes`: that of x takes several shapes; write [(1, 3, 8, 8)]"),
+        ({"settings": {"iterations": 3}}, "`settings` is a dict; make it by onnx_ghn.profiling.Settings"),
+    ],
+)
+def test_one_value_where_several_are_taken_is_told(save, options: dict[str, Any], words: str) -> None:
+    """The letters of a text were taken for providers, and a number ended in an error of Python's."""
+    with pytest.raises(OptionError, match=f"^{re.escape(words)}$"):
+        profile(save(models.conv_net()), estimate=True, **options)
 
 
 def test_quick_latency(save) -> None:
