@@ -13,7 +13,7 @@ from onnx_ghn.cli.commands import Command, checked
 from onnx_ghn.cli.light_imports import import_onnx_ir
 from onnx_ghn.cli.machine_options import OnMachine
 from onnx_ghn.cli.terminal import console, say, spinner
-from onnx_ghn.errors import GraphError, OnnxGhnError, printable
+from onnx_ghn.errors import GraphError, OnnxGhnError, counted, printable
 from onnx_ghn.json_types import Json
 from onnx_ghn.settings import setting
 
@@ -111,12 +111,13 @@ def _print_calibrations(calibrations: list[Json], as_json: bool) -> None:
 
 def _print(model: str, found: PropertyReport) -> None:
     from onnx_ghn.cli.narrow import print_table
+    from onnx_ghn.cli.profile_tables import si
     from onnx_ghn.cli.properties_tables import properties_table
 
     out = console()
     print_table(out, properties_table(found))
     out.print(
-        f"{printable(model)}: {found.n_params:,} parameters, {found.n_macs / 1e6:,.1f} M multiply-accumulates an image",
+        f"{printable(model)}: {counted(found.n_params, 'parameter')}, {si(found.n_macs)} multiply-accumulates an image",
         highlight=False,
     )
     told = found.report.get("measured", {})

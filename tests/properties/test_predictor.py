@@ -145,6 +145,10 @@ def test_the_command_prints_each_property_and_json(saved: Path, capsys: pytest.C
     assert "accuracy" in out
     assert "latency" in out
     assert "far from what the predictor has seen" in out
+    stages = 3 * (64 * 128 * 9 * 256 + 3 * 128 * 128 * 9 * 256 + 64 * 128 * 256)  # each has as many as the next
+    n_macs = 3 * 64 * 9 * 1024 + 4 * 64 * 64 * 9 * 1024 + stages + 512 * 10
+    assert (n_macs, predict_properties(model, saved).n_macs) == (555_422_720, n_macs)
+    assert "parameters, 555 M multiply-accumulates an image" in out
     main(["properties", model, "--predictor", str(saved), "--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["properties"] == json.loads(json.dumps(predict_properties(model, saved).to_dict()))["properties"]
