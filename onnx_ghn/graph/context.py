@@ -7,31 +7,23 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from onnx_ghn.arrays import Array
-from onnx_ghn.graph.flat import FlatGraph, Leaf, Op, Tensor
+from onnx_ghn.graph.flat import FLOAT_TYPES, QUANTISED_TYPES, FlatGraph, Leaf, Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import REPARAMETRISES, Flattened, Node, Parameter, Primitive, Role, RunningNorm
 from onnx_ghn.graph.rules import GraphRules
-from onnx_ghn.graph.weights import is_normalised, leaves, static_shape
+from onnx_ghn.graph.tables import looks_constant
+from onnx_ghn.graph.weights import is_normalised, leaves, meets_data, static_shape
 
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io.marks import Ranges
 
-__all__ = ["FLOAT_TYPES", "QUANTISED_TYPES", "BuildContext", "Claim", "looks_constant", "numpy_name", "vector"]
+__all__ = ["FLOAT_TYPES", "QUANTISED_TYPES", "BuildContext", "Claim", "numpy_name", "vector"]
 
-FLOAT_TYPES = frozenset({"FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"})
-#: In which weights are stored that were quantised; indices and shapes have wider types.
-QUANTISED_TYPES = frozenset(f"{kind}{bits}" for kind in ("INT", "UINT") for bits in (2, 4, 8)) | {
-    "FLOAT8E4M3FN",
-    "FLOAT8E4M3FNUZ",
-    "FLOAT8E5M2",
-    "FLOAT8E5M2FNUZ",
-    "FLOAT8E8M0",
-    "FLOAT4E2M1",
-}
 _FACTOR = "a factor of a weight that the model makes of several: they start as their author chose"
+_ARGUMENT = "what a function makes of it weighs, not its own values: they start as their author chose"
+_LEARNED = "the file calls it a parameter, which stands where a norm has its statistics"
+_STARTS = "it is joined to others before data meet it: the state that a recurrence starts from"
+_ADDED = frozenset({Role.bias, Role.position})
 _ROLE_OF_PART: Mapping[str, Role] = {"gain": Role.norm_scale, "shift": Role.norm_bias}
 _NO_SOURCES: frozenset[int] = frozenset()
 
@@ -179,15 +171,24 @@ class BuildContext:
         all_leaves = leaves(value)
         if not all_leaves:
             return Claim(None, static_shape(value), value.name)
+        if len(all_leaves) > 1 and role in _ADDED and any(meets_data(leaf.tensor) for leaf in all_leaves):
+            # The first step of a recurrence, whose state is a constant: what data meet later is claimed there.
+            for leaf in all_leaves:
+                if not meets_data(leaf.tensor):
+                    self.register(leaf, Role.other, op, leaf.layout, _STARTS, _STARTS)
+            return Claim(None, static_shape(value), value.name)
         main, *others = all_leaves
         layout, problem = _canonical(main, canonical)
         if main.tensor.dtype in QUANTISED_TYPES and main.dequantize is None:  # a weight quantised by arithmetic
             self.claim_quantised([value], op)
             return Claim(None, layout.canonical, main.tensor.name)
-        if main.part == "factor":
-            reason, doubt = reason or _FACTOR, doubt or _FACTOR
+        if why := {"factor": _FACTOR, "argument": _ARGUMENT}.get(main.part):
+            reason, doubt = reason or why, doubt or why
         index = self.register(main, role, op, layout, reason or problem, doubt)
         for leaf in others:
+            if leaf.part == "argument":
+                self.register(leaf, Role.other, op, leaf.layout)
+                continue
             why = f"{REPARAMETRISES} {main.tensor.name}" if main.whole else f"one tensor with {main.tensor.name}"
             flat, _ = _canonical(leaf, None if main.whole else canonical)
             if leaf.part == "factor":
@@ -234,7 +235,10 @@ class BuildContext:
                     self.register(leaf, Role.other, op, leaf.layout, reason)
 
     def register(self, leaf: Leaf, role: Role, op: Op, layout: Layout, reason: str = "", doubt: str = "") -> int | None:
-        """Make one stored tensor a parameter. None where it is one already, or holds neither floats nor weights."""
+        """Make one stored tensor a parameter. None where it is one already, or holds neither floats nor weights.
+
+        A logarithm of scales has not the role of a scale, and what the file calls a parameter is no statistic.
+        """
         stored = leaf.tensor.stored
         if stored is None or stored.name in self.parameters or math.prod(layout.stored) == 0:
             return None
@@ -247,6 +251,10 @@ class BuildContext:
         is_integer = leaf.tensor.dtype in QUANTISED_TYPES and role is Role.other
         if leaf.tensor.dtype not in FLOAT_TYPES and quantized is None and not is_integer:
             return None
+        if leaf.part == "argument":
+            role, reason, doubt = role if role is Role.weight else Role.other, _ARGUMENT, _ARGUMENT
+        elif role is Role.statistic and stored.name in self.learned:
+            role, reason = Role.other, _LEARNED
         scale = _stored_name(quantized.input(1)) if quantized is not None else None
         self.parameters[stored.name] = Parameter(
             name=stored.name,
@@ -266,6 +274,13 @@ class BuildContext:
         )
         self._index[stored.name] = len(self._index)
         return self._index[stored.name]
+
+    def is_statistic(self, leaf: Leaf) -> bool:
+        """Whether a tensor enters as the variance of a norm does, and neither through a function that no norm has, nor
+        as what the file calls a parameter.
+        """
+        stored = leaf.tensor.stored
+        return leaf.divisor and leaf.part != "argument" and (stored is None or stored.name not in self.learned)
 
     def _may_be_learned(self, leaf: Leaf) -> bool:
         """Whether the file calls a tensor a parameter, or it looks like one: a network of positions is given a grid."""
@@ -326,48 +341,6 @@ def numpy_name(dtype: str) -> str:
 def vector(layout: Layout) -> Layout:
     """The canonical layout of a scale or a bias: 1-D."""
     return layout.reshape((math.prod(layout.canonical),))
-
-
-def looks_constant(tensor: Tensor, sample: int = 65536) -> bool:
-    """Whether a stored table reads as a mask (infinite or huge entries) or a grid (several multiples of one half, or
-    coordinates, each of which changes along one axis alone).
-
-    Nothing in an ONNX file says which constants were trained; masks and anchor grids never were. A table whose data
-    file is lost counts as trained.
-    """
-    stored = tensor.stored
-    if stored is None or stored.kind == "constant_of_shape" or stored.is_absent:
-        return False
-    if stored.is_sparse or tensor.dtype.startswith(("COMPLEX", "STRING")) or tensor.dtype in QUANTISED_TYPES:
-        return False  # quantised weights are whole numbers, whatever they stand for
-    table = np.asarray(stored.numpy())
-    values = table.reshape(-1)[:sample].astype(np.float64)
-    if not np.isfinite(values).all() or (np.abs(values) >= 1e4).any():
-        return True
-    doubled = values * 2
-    if bool((doubled == np.round(doubled)).all() and (values != values[:1]).any()):
-        return True
-    return _is_grid(table)
-
-
-def _is_grid(table: Array) -> bool:
-    """Whether a table holds, at each place, as many coordinates as it has axes beside: (15, 15, 2), or (2, 15, 15)."""
-    table = table.reshape([size for size in table.shape if size > 1])
-    rank = table.ndim - 1
-    if rank < 2:
-        return False
-    for axis in (-1, 0):
-        if table.shape[axis] != rank:
-            continue
-        found = set()
-        for coordinates in np.moveaxis(table, axis, 0):
-            changes = [along for along in range(rank) if (coordinates != coordinates.take([0], axis=along)).any()]
-            if len(changes) != 1:
-                break
-            found.add(changes[0])
-        if len(found) == rank:
-            return True
-    return False
 
 
 def _canonical(leaf: Leaf, canonical: Callable[[Layout], Layout] | None) -> tuple[Layout, str]:

@@ -16,7 +16,18 @@ if TYPE_CHECKING:
 
     from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["FlatGraph", "Leaf", "Op", "Tensor"]
+__all__ = ["FLOAT_TYPES", "QUANTISED_TYPES", "FlatGraph", "Leaf", "Op", "Tensor"]
+
+FLOAT_TYPES = frozenset({"FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"})
+#: In which weights are stored that were quantised; indices and shapes have wider types.
+QUANTISED_TYPES = frozenset(f"{kind}{bits}" for kind in ("INT", "UINT") for bits in (2, 4, 8)) | {
+    "FLOAT8E4M3FN",
+    "FLOAT8E4M3FNUZ",
+    "FLOAT8E5M2",
+    "FLOAT8E5M2FNUZ",
+    "FLOAT8E8M0",
+    "FLOAT4E2M1",
+}
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -134,8 +145,9 @@ class Leaf:
         whole: false where that value is a piece of the tensor, or one of several tensors joined.
         divisor: the value enters through a square root or a reciprocal (a variance).
         dequantize: the DequantizeLinear operator in between, if any.
-        part: how it enters arithmetic on constants: as a "factor" of a matrix product, or as the "gain" or the "shift"
-            of a normalisation; "" for anything else.
+        part: how it enters arithmetic on constants: as a "factor" of a matrix product, as the "gain" or the "shift"
+            of a normalisation, or as the "argument" of a function that bends it (the logarithm of a scale); "" for
+            anything else.
     """
 
     tensor: Tensor
@@ -143,7 +155,7 @@ class Leaf:
     whole: bool = True
     divisor: bool = False
     dequantize: Op | None = None
-    part: Literal["", "factor", "gain", "shift"] = ""
+    part: Literal["", "factor", "gain", "shift", "argument"] = ""
 
 
 @dataclasses.dataclass

@@ -10,10 +10,11 @@ import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from onnx_ghn.graph.context import FLOAT_TYPES, QUANTISED_TYPES, BuildContext, looks_constant, numpy_name
+from onnx_ghn.graph.context import FLOAT_TYPES, QUANTISED_TYPES, BuildContext, numpy_name
 from onnx_ghn.graph.flat import FlatGraph, Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Parameter, Role
+from onnx_ghn.graph.tables import looks_constant
 
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io import StoredTensor

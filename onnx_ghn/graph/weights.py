@@ -7,10 +7,19 @@ import math
 from collections.abc import Sequence
 
 from onnx_ghn.graph.flat import Leaf, Op, Tensor
-from onnx_ghn.graph.folding import ints_of
+from onnx_ghn.graph.folding import ints_of, scalar_of
 from onnx_ghn.graph.layout import Layout
 
-__all__ = ["is_normalised", "leaves", "main_leaf", "per_channel", "rough_shape", "static_shape", "unrepeated"]
+__all__ = [
+    "is_normalised",
+    "leaves",
+    "main_leaf",
+    "meets_data",
+    "per_channel",
+    "rough_shape",
+    "static_shape",
+    "unrepeated",
+]
 
 #: Operators whose output is the first input, seen otherwise or in other numbers.
 _SAME = frozenset(
@@ -21,6 +30,8 @@ _PRODUCTS = frozenset({"MatMul", "Gemm", "Einsum", "FusedMatMul"})
 _NORMS = frozenset({"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"})
 _SQUARES = frozenset({"ReduceL2", "ReduceSumSquare", "ReduceSum", "LpNormalization"})
 _DIVISORS = frozenset({"Sqrt", "Reciprocal", "Rsqrt", "Pow"})
+#: Functions whose value is on another scale than what they are given: a logarithm, a logit, an angle.
+_BENDING = frozenset({"Exp", "Log", "Softplus", "Sigmoid", "HardSigmoid", "Softmax", "LogSoftmax", "Sin", "Cos"})
 _RESHAPE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
@@ -75,7 +86,8 @@ def _leaves(value: Tensor) -> list[Leaf]:
         return [dataclasses.replace(leaf, whole=False) for leaf in joined.values()]
     if op.op_type in _DIVISORS:
         return [dataclasses.replace(leaf, divisor=True) for leaf in inner]
-    # Arithmetic (weight standardisation, weight norm, scaled learning rates): the widest operand first.
+    # Arithmetic (weight standardisation, weight norm, scaled learning rates): the widest operand first, and of two as
+    # wide the one that enters as it is.
     operands = [_entering(leaf, op, 0) for leaf in inner]
     for i, given in enumerate(op.inputs[1:], start=1):
         if given is not None and given.is_const:
@@ -85,8 +97,10 @@ def _leaves(value: Tensor) -> list[Leaf]:
             operands += [_entering(leaf, op, i) for leaf in deeper]
     unique: dict[str, Leaf] = {}
     for leaf in operands:
-        unique.setdefault(leaf.tensor.name, leaf)
-    return sorted(unique.values(), key=lambda leaf: -math.prod(leaf.layout.stored))
+        known = unique.setdefault(leaf.tensor.name, leaf)
+        if leaf.part == "argument" and not known.part:  # torch's softplus gives large values as they are
+            unique[leaf.tensor.name] = dataclasses.replace(known, part="argument")
+    return sorted(unique.values(), key=lambda leaf: (-math.prod(leaf.layout.stored), leaf.part == "argument"))
 
 
 def _entering(leaf: Leaf, op: Op, index: int) -> Leaf:
@@ -98,7 +112,7 @@ def _entering(leaf: Leaf, op: Op, index: int) -> Leaf:
         return leaf if op.op_type == "Gemm" and index > 1 else dataclasses.replace(leaf, part="factor")
     if op.op_type in _NORMS and index:
         return dataclasses.replace(leaf, part="gain" if index == 1 else "shift")
-    return leaf
+    return dataclasses.replace(leaf, part="argument") if op.op_type in _BENDING else leaf
 
 
 def is_normalised(value: Tensor, name: str) -> bool:
@@ -144,10 +158,37 @@ def static_shape(value: Tensor) -> tuple[int, ...] | None:
 
 
 def rough_shape(value: Tensor) -> tuple[int, ...] | None:
-    """`static_shape`, or where only running the model would tell, the shape of the table that a value is a piece of."""
+    """`static_shape`, or where only running the model would tell, the shape of the table that a value is a piece of.
+
+    A number taken from a list is no piece that resembles the list: () for it.
+    """
     shape = static_shape(value)
+    if shape is None and _is_one_of_list(value):
+        return ()
     leaf = main_leaf(value) if shape is None else None
     return shape if leaf is None else leaf.layout.canonical
+
+
+def _is_one_of_list(value: Tensor) -> bool:
+    """Whether a value is one element of a stored list: a coefficient."""
+    op = value.producer
+    if op is None or op.op_type != "Gather" or op.domain:
+        return False
+    table, index = op.input(0), op.input(1)
+    stored = table.stored if table is not None else None
+    return stored is not None and len(stored.shape) == 1 and index is not None and scalar_of(index) is not None
+
+
+def meets_data(tensor: Tensor) -> bool:
+    """Whether data meet a stored tensor itself, or a view or piece of it, and not only what is computed from it."""
+    pending = [tensor]
+    while pending:
+        for op in pending.pop().consumers:
+            if not all(output.is_const for output in op.outputs):
+                return True
+            if not op.domain and op.op_type in _SAME | _RESHAPE | _PIECE | {"Transpose"}:
+                pending += op.outputs
+    return False
 
 
 def unrepeated(value: Tensor) -> Tensor:

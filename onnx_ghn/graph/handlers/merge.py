@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext, looks_constant, vector
+from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext, vector
 from onnx_ghn.graph.flat import Leaf, Op, Tensor
 from onnx_ghn.graph.folding import ints_of
 from onnx_ghn.graph.handlers.biases import is_bias_of_heads, is_row_of_biases, is_single_bias
@@ -14,6 +14,7 @@ from onnx_ghn.graph.handlers.written_norms import shift_parts, written_norm
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
 from onnx_ghn.graph.neighbours import activation_before, behind_views, is_self_gated, is_squeeze, next_ops
+from onnx_ghn.graph.tables import looks_constant
 from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, rough_shape, static_shape, unrepeated
 
 __all__ = ["add", "concat", "multiply", "subtract"]
@@ -89,13 +90,17 @@ def multiply(ctx: BuildContext, op: Op) -> None:
 def _is_gain(ctx: BuildContext, constant: Tensor) -> bool:
     """Whether a table is learned and lies around one, as factors do that leave what they scale as it is at first.
 
+    A single number taken from it is none: tables of coefficients (of a rational activation, say) are read so.
+
     Only where the file says that it is learned: windows and maps of sensitivities have such values, too.
     """
     leaf = main_leaf(constant)
     stored = leaf.tensor.stored if leaf is not None else None
     if stored is None or stored.name not in ctx.learned or stored.is_absent or leaf is None:
         return False
-    if leaf.tensor.dtype not in FLOAT_TYPES or math.prod(stored.shape) < 2:
+    if len(stored.shape) < 2 and not leaf.whole:
+        return False
+    if leaf.tensor.dtype not in FLOAT_TYPES or math.prod(stored.shape) < 2 or leaf.part == "argument":
         return False
     values = np.asarray(stored.numpy()).astype(np.float64)
     return bool(abs(values.mean() - 1) < 0.5 and values.std() < 0.5)
@@ -178,7 +183,7 @@ def subtract(ctx: BuildContext, op: Op) -> None:
     if constant is not None and constant.is_const and per_channel(static_shape(constant)):
         following = [user for tensor in op.outputs for user in next_ops(tensor)]
         factors = [t for user in following for t in user.inputs if t is not None and t.is_const]
-        if any(leaf.divisor for factor in factors for leaf in leaves(factor)):
+        if any(ctx.is_statistic(leaf) for factor in factors for leaf in leaves(factor)):
             ctx.claim(constant, Role.statistic, op, vector)
     ctx.drop(op)
 
@@ -232,16 +237,18 @@ def _scale(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int])
     factors, more = _factors(op, constant)
     ctx.absorbed.update(more)
     shift_op = _shift_after(more[-1] if more else op)
-    normalises = any(leaf.divisor for leaf in factors)
+    normalises = any(ctx.is_statistic(leaf) for leaf in factors)
     data = next((t for t in op.inputs if t is not None and not t.is_const), None)
     is_normal = behind_views(data)[0] in ctx.bare_norms
     doubt = "" if normalises or shift_op is None or is_normal else _AFFINE
     if op.op_type == "Div" and not normalises:
         return sources  # x / constant: input preprocessing, no layer is written so
     for leaf in factors:
-        if leaf.divisor:  # claimed first, so that the scale's own claim cannot take it for a gain
+        if leaf.part == "argument":
+            ctx.register(leaf, Role.other, op, leaf.layout)
+        elif leaf.divisor:  # claimed first, so that the scale's own claim cannot take it for a gain
             ctx.register(leaf, Role.statistic, op, vector(leaf.layout))
-    scale_leaf = next((leaf for leaf in factors if not leaf.divisor), None)
+    scale_leaf = next((leaf for leaf in factors if not leaf.divisor and leaf.part != "argument"), None)
     scale = None
     if scale_leaf is not None:
         scale = ctx.register(scale_leaf, Role.norm_scale, op, vector(scale_leaf.layout), doubt=doubt)

@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 
-from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext, looks_constant, vector
+from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext, vector
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
+from onnx_ghn.graph.tables import looks_constant
 from onnx_ghn.graph.weights import main_leaf
 
 __all__ = ["embed_layer_norm", "gather", "prelu", "recurrent", "table", "token"]

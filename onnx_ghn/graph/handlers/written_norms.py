@@ -73,8 +73,8 @@ def written_norm(
     """
     shape = static_shape(constants[0]) or ()
     axis = next((i - len(shape) for i, dim in enumerate(shape) if dim > 1), -1)
-    variances = [leaf.tensor.name for leaf in factors if leaf.divisor]
-    scale = next((leaf.tensor.name for leaf in factors if not leaf.divisor), "")
+    variances = [leaf.tensor.name for leaf in factors if ctx.is_statistic(leaf)]
+    scale = next((leaf.tensor.name for leaf in factors if not leaf.divisor and leaf.part != "argument"), "")
     centred = centred_before(ctx, op)
     mean = centred if not means else means[0].tensor.name
     obstacle = body_obstacle(op)

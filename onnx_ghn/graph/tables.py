@@ -1,0 +1,52 @@
+"""Which stored tables read as constants of the code: masks and grids."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnx_ghn.arrays import Array
+from onnx_ghn.graph.flat import QUANTISED_TYPES, Tensor
+
+__all__ = ["looks_constant"]
+
+
+def looks_constant(tensor: Tensor, sample: int = 65536) -> bool:
+    """Whether a stored table reads as a mask (infinite or huge entries) or a grid (several multiples of one half, or
+    coordinates, each of which changes along one axis alone).
+
+    Nothing in an ONNX file says which constants were trained; masks and anchor grids never were. A table whose data
+    file is lost counts as trained.
+    """
+    stored = tensor.stored
+    if stored is None or stored.kind == "constant_of_shape" or stored.is_absent:
+        return False
+    if stored.is_sparse or tensor.dtype.startswith(("COMPLEX", "STRING")) or tensor.dtype in QUANTISED_TYPES:
+        return False  # quantised weights are whole numbers, whatever they stand for
+    table = np.asarray(stored.numpy())
+    values = table.reshape(-1)[:sample].astype(np.float64)
+    if not np.isfinite(values).all() or (np.abs(values) >= 1e4).any():
+        return True
+    doubled = values * 2
+    if bool((doubled == np.round(doubled)).all() and (values != values[:1]).any()):
+        return True
+    return _is_grid(table)
+
+
+def _is_grid(table: Array) -> bool:
+    """Whether a table holds, at each place, as many coordinates as it has axes beside: (15, 15, 2), or (2, 15, 15)."""
+    table = table.reshape([size for size in table.shape if size > 1])
+    rank = table.ndim - 1
+    if rank < 2:
+        return False
+    for axis in (-1, 0):
+        if table.shape[axis] != rank:
+            continue
+        found = set()
+        for coordinates in np.moveaxis(table, axis, 0):
+            changes = [along for along in range(rank) if (coordinates != coordinates.take([0], axis=along)).any()]
+            if len(changes) != 1:
+                break
+            found.add(changes[0])
+        if len(found) == rank:
+            return True
+    return False
