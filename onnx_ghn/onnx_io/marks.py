@@ -41,6 +41,9 @@ READS = "onnx_ghn.reads"  # the shape of each tensor, and how the export's opera
 # What torch.onnx.export(dynamo=True) writes beside each initializer: torch.export's kind of input.
 TORCH_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 TORCH_UNTRAINED = ("BUFFER", "CONSTANT_TENSOR")
+FOLDED_FROM = (
+    "pkg.onnxscript.optimizer.folded_from"  # of onnxscript's constant folding: names of what a value is made of
+)
 _TORCH_SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"  # of the graph: kinds and names of all inputs
 _TORCH_INPUT = re.compile(r"^\S+: ([A-Z_]+) target='([^']+)'", re.MULTILINE)
 
@@ -161,7 +164,8 @@ def notes(model: ir.Model) -> list[Note]:
 def frozen_tensors(model: ir.Model) -> dict[str, Ranges]:
     """The stored tensors, or elements of them, that are not to be trained; none where the file does not say.
 
-    Our exporters say so in a note; torch's newer exporter marks each tensor as a parameter, a buffer or a constant.
+    Our exporters say so in a note; torch's newer exporter marks each tensor as a parameter, a buffer or a constant. It
+    calls a parameter a constant that a module reads through a plain list or dict: the note knows better.
 
     Raises:
         ModelReadError: it says so in a way that cannot be read. Going on would change frozen layers.
@@ -171,6 +175,8 @@ def frozen_tensors(model: ir.Model) -> dict[str, Ranges]:
     stored = stored_tensors(model) if said else {}
     for note in said:
         for prefix in note.prefixes(stored):
+            for name in note.weights or ():
+                frozen.pop(prefix + name, None)
             frozen |= {prefix + name: ranges for name, ranges in note.frozen.items()}
             frozen |= note.made_of_frozen(prefix, stored)
     return frozen

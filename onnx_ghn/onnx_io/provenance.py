@@ -11,13 +11,12 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_ghn.onnx_io.common_value import common_value
-from onnx_ghn.onnx_io.marks import TORCH_KIND, TORCH_UNTRAINED, Ranges, notes, torch_kinds
+from onnx_ghn.onnx_io.marks import FOLDED_FROM, TORCH_KIND, TORCH_UNTRAINED, Ranges, notes, torch_kinds
 from onnx_ghn.onnx_io.repeated import repeated_elements
 from onnx_ghn.onnx_io.stored import StoredTensor
 
 __all__ = ["Provenance", "changes_state", "provenance"]
 
-_FOLDED = "pkg.onnxscript.optimizer.folded_from"  # of onnxscript's constant folding: names of what a value was made of
 _QUOTED = re.compile(r"'([^']*)'")
 _NUMBERED = re.compile(r"val_\d+")
 _VIEWS = frozenset({"Reshape", "Expand", "Unsqueeze", "Squeeze", "Identity", "Cast", "Transpose", "Tile", "Slice"})
@@ -93,19 +92,19 @@ def _is_folded_constant(tensor: StoredTensor, kinds: Mapping[str, str]) -> bool:
 
     Its constant folding tells the names of what it folded. Those that torch.export lists are of a known kind; others
     are values on the way. Where a name is of neither kind (it has a dot, as torch's names of layers have), the tensor
-    may be a parameter in another form, unless it holds one value and no name has a dot.
+    may be a parameter in another form. Without torch's list it may be one, too, unless it holds one value.
 
     Args:
         kinds: what torch.export lists; see `marks.torch_kinds`.
     """
-    told = tensor.value.metadata_props.get(_FOLDED)
+    told = tensor.value.metadata_props.get(FOLDED_FROM)
     if not told:
         return bool(kinds) and _is_number_of_code(tensor, kinds)
     sources = _QUOTED.findall(told)
     listed = [kinds[name] for name in sources if name in kinds]
     if any(kind not in TORCH_UNTRAINED for kind in listed) or any("." in name for name in set(sources) - kinds.keys()):
         return False
-    return bool(listed) or common_value(tensor) is not None
+    return bool(kinds) or common_value(tensor) is not None
 
 
 def _is_number_of_code(tensor: StoredTensor, kinds: Mapping[str, str]) -> bool:

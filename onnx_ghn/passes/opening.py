@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from onnx_ghn.onnx_io.absent import absent_note
 from onnx_ghn.onnx_io.copying import copy_model
+from onnx_ghn.onnx_io.marks import notes, torch_kinds
 from onnx_ghn.onnx_io.read import read_model
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.passes.folded import find_folded
 from onnx_ghn.passes.quantised_merges import SeparateQuantised
-from onnx_ghn.passes.restoring import RestoreTensors
+from onnx_ghn.passes.restoring import RestoreTensors, lost_tensors
 from onnx_ghn.passes.shared_fills import shared_fills
 from onnx_ghn.passes.unfolding import UnfoldBatchNorms
 from onnx_ghn.passes.untying import UntieMergedTensors
@@ -60,24 +62,39 @@ def open_model(
     RestoreTensors().call(model)
     untied = UntieMergedTensors().call(model)
     separate = SeparateQuantised().call(model)
-    notes: tuple[str, ...] = ()
+    stored = stored_tensors(model)
+    said: tuple[str, ...] = ()
     if unfold_batchnorm:
         unfolded = UnfoldBatchNorms().call(model).changes
-        notes = (f"{len(unfolded)} folded batch norms put back" if unfolded else "no folded batch norms were found",)
-    elif folded := find_folded(model):
-        notes = (
+        said = (f"{len(unfolded)} folded batch norms put back" if unfolded else "no folded batch norms were found",)
+        stored = stored_tensors(model)
+    elif not _is_whole(model, stored) and (folded := find_folded(model)):
+        said = (
             f"{len(folded)} convolutions look as if batch norms had been folded into them: keep those in the export "
             "(see the README), or put them back with `unfold_batchnorm`",
         )
-    stored = stored_tensors(model)
-    if shared := shared_fills(stored):
+    if shared := {} if _keeps_notes(model, stored) else shared_fills(stored):
         name, n_readers = next(iter(shared.items()))
         what = "1 matrix" if len(shared) == 1 else f"{len(shared)} matrices"
-        notes = (
-            *notes,
+        said = (
+            *said,
             f"{what} of one value, first {name}, read by {n_readers} layers, will be one weight for all of these: if a "
             "simplifier merged the layers of a stripped file, predict first and simplify afterwards",
         )
     if absent := absent_note(stored.values()):
-        notes = (absent, *notes)
-    return OpenedModel(model, stored, notes, (*untied.origins, *untied.changes, *separate.changes))
+        said = (absent, *said)
+    return OpenedModel(model, stored, said, (*untied.origins, *untied.changes, *separate.changes))
+
+
+def _keeps_notes(model: ir.Model, stored: Mapping[str, StoredTensor]) -> bool:
+    """Whether a file of our exporters holds all that their notes name: no tool has merged or folded anything."""
+    return bool(notes(model)) and not lost_tensors(model, stored)
+
+
+def _is_whole(model: ir.Model, stored: Mapping[str, StoredTensor]) -> bool:
+    """Whether a file shows that no batch norm was folded, whatever values look like: that takes statistics away.
+
+    Torch's second exporter lists the buffers of a model, those too that it folded.
+    """
+    buffers = {name for name, kind in torch_kinds(model).items() if kind == "BUFFER"}
+    return _keeps_notes(model, stored) or (bool(torch_kinds(model)) and buffers <= stored.keys())

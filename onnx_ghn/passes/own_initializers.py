@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_ghn.onnx_io.common_value import common_value
+from onnx_ghn.onnx_io.marks import FOLDED_FROM
 from onnx_ghn.onnx_io.stored import StoredTensor
 from onnx_ghn.onnx_io.tensors import AbsentTensor, FillTensor
 
@@ -24,6 +25,8 @@ def own_initializer(model: ir.Model, stored: StoredTensor, name: str) -> ir.Valu
         first = np.asarray(stored.numpy()).reshape(-1)[:1].copy()
         tensor = FillTensor(first, name, stored.dtype, stored.shape)
     value = ir.Value(name=name, shape=ir.Shape(stored.shape), type=ir.TensorType(stored.dtype), const_value=tensor)
+    if folded := stored.value.metadata_props.get(FOLDED_FROM):  # what it was made of, and its kind is not copied:
+        value.metadata_props[FOLDED_FROM] = folded  # equal parameters and buffers are merged with each other
     model.graph.initializers.add(value)
     return value
 

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from onnx_ghn.onnx_io.common_value import common_value
 from onnx_ghn.onnx_io.stored import StoredTensor
 from onnx_ghn.passes.fills import plain
+from onnx_ghn.passes.folded import stored_tensor
 
 __all__ = ["shared_fills"]
 
@@ -37,11 +38,18 @@ def _n_readers(value: ir.Value) -> int:
     readers, pending = 0, [value]
     while pending:
         for use in pending.pop().uses():
+            if use.node.op_type == "Gather" and use.idx == 0 and _takes_pieces(use.node):
+                continue
             if use.node.op_type in _VIEWS and use.idx == 0:
                 pending += use.node.outputs
             else:
                 readers += use.node.op_type in _LAYERS
     return readers
+
+
+def _takes_pieces(gather: ir.Node) -> bool:
+    """Whether a Gather always takes the same rows: a layer's own numbers from the table of all, and no embedding."""
+    return stored_tensor(gather.inputs[1]) is not None
 
 
 def _is_filled(stored: StoredTensor) -> bool:

@@ -93,7 +93,7 @@ def test_what_torch_folded_of_constants_is_none_of_its_parameters(values: np.nda
         ("['w']", False),  # a parameter, though its name has no dot
         ("['norm.levels', 'block.scale']", False),
         ("['norm.levels', 'block.gone']", False),  # nothing says what that is
-        ("['val_9']", False),  # values of the code; nothing of them is listed
+        ("['arange', 'val_9', 'view']", True),  # values of the code: all parameters are listed, and none is among them
     ],
 )
 def test_torchs_list_says_of_what_kind_that_is_which_was_folded(folded: str, made: bool) -> None:

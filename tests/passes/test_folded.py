@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional as F
 
+from onnx_ghn.exporters import pytorch
 from onnx_ghn.onnx_io import read_model, write_model
 from onnx_ghn.passes import UnfoldBatchNorms, find_folded, open_model
 
@@ -257,3 +259,26 @@ def test_put_back_they_compute_the_same(make: Callable[[], nn.Module], tmp_path:
     feed = {before.get_inputs()[0].name: image}
     np.testing.assert_allclose(after.run(None, feed)[0], before.run(None, feed)[0], rtol=1e-3, atol=1e-4)
     assert find_folded(read_model(path)) == []
+
+
+class LowRank(nn.Module):
+    """A convolution and a pair of thin ones beside it, of which none has a bias, as LoRA adds them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base, self.thin = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 2, 3, bias=False)
+        self.wide, self.head = nn.Conv2d(2, 8, 1, bias=False), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head((self.base(x) + self.wide(self.thin(x))).relu().mean((2, 3)))
+
+
+def test_a_file_that_tells_all_its_tensors_needs_no_guess(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "noted.onnx"
+    pytorch.export(LowRank(), path, torch.zeros(1, 3, 32, 32), exporter="torchscript")
+    assert open_model(path).notes == ()
+    assert open_model(export(LowRank(), dynamo=True)).notes == ()  # it lists its buffers, of which there are none
+    assert len(find_folded(read_model(export(LowRank())))) == 2  # by values alone they look so
+    listed = open_model(export(trained(chain(16, 16, 32, 32, norm=True)), dynamo=True))
+    assert "look as if batch norms had been folded" in listed.notes[0]

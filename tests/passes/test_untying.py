@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from predict_models import Net, arrays, export, random_feed, run, session, signature, tiny_ghn
 from torch import nn
 
 from onnx_ghn import build_graph, predict
 from onnx_ghn.graph import Role
+from onnx_ghn.inspection import inspect_model
 from onnx_ghn.onnx_io import read_model, write_model
 from onnx_ghn.passes import UntieMergedTensors
 from onnx_ghn.torch_export import module_to_file
@@ -416,3 +418,37 @@ def test_the_steps_of_a_loop_share_their_vector_in_a_file_of_anyone(tmp_path: Pa
     graph = build_graph(proto)
     sizes = sorted(p.size for p in graph.parameters)
     assert sizes == [8, 8, 64, 64]
+
+
+class Plain(nn.Module):
+    """Layer norms without scale or shift, for which torch's second exporter makes one vector of ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(12, 12) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = layer(torch.nn.functional.layer_norm(x, (12,))).relu()
+        return x
+
+
+def test_copies_of_what_the_exporter_made_are_no_parameters(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = Plain()
+    logging.disable(logging.CRITICAL)
+    program = torch.onnx.export(net.eval(), (torch.randn(2, 12),), dynamo=True, verbose=False)
+    logging.disable(logging.NOTSET)
+    proto = program.model_proto
+    ones = [
+        tensor.name for tensor in proto.graph.initializer if list(tensor.dims) == [12] and "bias" not in tensor.name
+    ]
+    assert len(ones) == 1
+    coverage = inspect_model(proto).coverage
+    assert coverage.n_trainable == sum(parameter.numel() for parameter in net.parameters())
+    assert not coverage.uncertain
+    predict(proto, tmp_path / "out.onnx", policy="all", calibrate="none")
+    stored = {
+        tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(tmp_path / "out.onnx").graph.initializer
+    }
+    assert all((array == 1).all() for name, array in stored.items() if name in ones)
