@@ -15,6 +15,8 @@ from onnx_ghn.errors import GraphError
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
+    import torch
     from torch import nn
 
 __all__ = ["Exporter", "TorchExportOptions", "distinct_weights", "module_to_file", "module_to_onnx"]
@@ -142,9 +144,48 @@ def module_to_file(
         try:
             # The first exporter also writes to a buffer, which its types do not tell.
             file = cast("os.PathLike[str]", path)
-            torch.onnx.export(module, example, file, kwargs=dict(kwargs) or None, **settings)
+            program = torch.onnx.export(module, example, file, kwargs=dict(kwargs) or None, **settings)
+            if program is not None and "opset_version" not in given:
+                needed = _opset_needed(program.model, _OPSET["dynamo"])
+                if needed > _OPSET["dynamo"]:
+                    settings["opset_version"] = needed
+                    program = torch.onnx.export(module, example, file, kwargs=dict(kwargs) or None, **settings)
+            if exporter == "dynamo" and not folds and program is not None:
+                _name_apart(program, file, settings)
         except Exception as error:
             raise GraphError(f"{type(module).__name__}: torch cannot export it ({_first_line(error)})") from error
+
+
+def _opset_needed(model: ir.Model, opset: int) -> int:
+    """The first opset, this one or a later one, that has all operators of a model.
+
+    Torch 2.14 writes a deformable convolution into an opset that has none (18) as it does into those that have (19).
+    """
+    import onnx
+
+    needed = opset
+    for op_type in {node.op_type for node in model.graph.all_nodes() if not node.domain}:
+        while not onnx.defs.has(op_type, max_inclusive_version=needed) and needed < onnx.defs.onnx_opset_version():
+            needed += 1
+    return needed
+
+
+def _name_apart(program: torch.onnx.ONNXProgram, path: os.PathLike[str], settings: Mapping[str, Any]) -> None:
+    """Write a program again whose values share names with parameters or inputs.
+
+    Torch 2.14 names what `x.exp()` gives "exp", and a parameter of the module as the module does, which may be "exp" or
+    "x", too. Its optimiser, which is off here, ends with the pass that tells such names apart; without it no runtime
+    loads the file, or reads a parameter where the input is meant.
+    """
+    from onnx_ir.passes.common import NameFixPass
+
+    if NameFixPass()(program.model).modified:
+        program.save(
+            path,
+            include_initializers=settings.get("export_params", True),
+            keep_initializers_as_inputs=settings.get("keep_initializers_as_inputs", False),
+            external_data=settings["external_data"],
+        )
 
 
 def _check_operators(module: nn.Module) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 import onnx_ghn
 from onnx_ghn.errors import CheckpointError, GraphError, ModelWriteError, OptionError
 from onnx_ghn.exporters import pytorch
+from onnx_ghn.inspection import inspect_model
 from onnx_ghn.onnx_io import read_model, stored_tensors
 
 
@@ -377,3 +378,81 @@ def test_branches_whose_sizes_torch_guesses_wrongly_run(tmp_path: Path) -> None:
     pytorch.export(module, path, x, exporter="torchscript")
     assert any(node.op_type == "If" for node in onnx.load(path).graph.node)
     assert run(path, x) == pytest.approx(module(x).detach().numpy(), abs=1e-6)
+
+
+class _Namesakes(nn.Module):
+    """Parameters called as an operator's result and as the input are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Parameter(torch.randn(2, 4))
+        self.x = nn.Parameter(torch.randn(2, 4))
+        self.register_buffer("sign", torch.randn(4))
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x).sign() * self.sign + self.linear * x - self.x
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_parameters_that_are_called_as_values_are(exporter: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, path = _Namesakes(), tmp_path / "model.onnx"
+    x = torch.randn(2, 4)
+    pytorch.export(module, path, x, exporter=exporter)
+    assert run(path, x) == pytest.approx(module(x).detach().numpy(), abs=1e-6)
+    assert inspect_model(path).coverage.n_trainable == sum(parameter.numel() for parameter in module.parameters())
+    onnx_ghn.predict(path, tmp_path / "filled.onnx", policy="all", calibrate="none")
+    sign = module.sign.clone()
+    pytorch.load(module, tmp_path / "filled.onnx")
+    assert torch.equal(module.sign, sign)
+    assert run(tmp_path / "filled.onnx", x) == pytest.approx(module(x).detach().numpy(), abs=1e-5)
+
+
+class _Listed(nn.Module):
+    """Reads its parameters and a buffer through a list and a dict, which torch.export takes for constants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(4))
+        self.frozen = nn.Parameter(torch.randn(4), requires_grad=False)
+        self.register_buffer("offset", torch.randn(4))
+        self.factors, self.others = [self.first, self.second], {"offset": self.offset, "frozen": self.frozen}
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for factor in self.factors:
+            x = torch.tanh(x * factor)
+        return self.layer(x + self.others["offset"]) * self.others["frozen"]
+
+
+def test_parameters_in_a_list_are_parameters(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, path, x = _Listed(), tmp_path / "model.onnx", torch.randn(2, 4)
+    pytorch.export(module, path, x, exporter="dynamo")
+    assert sum(tensor.name.startswith("lifted_tensor") for tensor in onnx.load(path).graph.initializer) == 4
+    assert inspect_model(path).coverage.n_trainable == 4 + 4 + 16 + 4
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    pytorch.initialize(module, x, policy="all", calibrate="none", exporter="dynamo")
+    kept = {name for name, value in module.state_dict().items() if torch.equal(value, before[name])}
+    assert kept == {"frozen", "offset"}
+
+
+class _Deformed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = nn.Conv2d(3, 18, 3, padding=1)
+        self.layer = torchvision.ops.DeformConv2d(3, 8, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x, self.offset(x))
+
+
+def test_an_operator_of_a_later_opset_gets_that_opset(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, path, x = _Deformed(), tmp_path / "model.onnx", torch.rand(1, 3, 8, 8)
+    pytorch.export(module, path, x, exporter="dynamo")
+    assert onnx.load(path).opset_import[0].version == 19
+    assert run(path, x) == pytest.approx(module(x).detach().numpy(), abs=1e-5)
+    pytorch.export(nn.Linear(3, 4), path, torch.rand(1, 3), exporter="dynamo", force=True)
+    assert onnx.load(path).opset_import[0].version == 18
