@@ -111,9 +111,12 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
     originals = live.read()
     unsupported = [name for name, values in originals.items() if values.dtype not in (np.float32, np.float64)]
     if unsupported:
+        is_complex = originals[unsupported[0]].dtype.kind == "c"
+        parts = "hold its real and imaginary parts in two float32 weights"
+        remedy = parts if is_complex else "convert the model to float32 first"
         raise GraphError(
             f"weight {unsupported[0]!r} is {originals[unsupported[0]].dtype}: only float32 and float64 weights can be "
-            "told apart in a file; convert the model to float32 first"
+            f"told apart in a file; {remedy}"
         )
     codes = Codes({name: values.shape for name, values in originals.items()})
     with scratch_folder() as folder:

@@ -237,7 +237,8 @@ class BuildContext:
     def register(self, leaf: Leaf, role: Role, op: Op, layout: Layout, reason: str = "", doubt: str = "") -> int | None:
         """Make one stored tensor a parameter. None where it is one already, or holds neither floats nor weights.
 
-        A logarithm of scales has not the role of a scale, and what the file calls a parameter is no statistic.
+        A logarithm of scales has not the role of a scale. What the file calls a parameter is no statistic, unless the
+        operator itself says so: equal parameters and statistics may have been merged.
         """
         stored = leaf.tensor.stored
         if stored is None or stored.name in self.parameters or math.prod(layout.stored) == 0:
@@ -253,7 +254,7 @@ class BuildContext:
             return None
         if leaf.part == "argument":
             role, reason, doubt = role if role is Role.weight else Role.other, _ARGUMENT, _ARGUMENT
-        elif role is Role.statistic and stored.name in self.learned:
+        elif role is Role.statistic and stored.name in self.learned and op.op_type != "BatchNormalization":
             role, reason = Role.other, _LEARNED
         scale = _stored_name(quantized.input(1)) if quantized is not None else None
         self.parameters[stored.name] = Parameter(

@@ -231,6 +231,9 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         pytorch.export(small().half(), path, IMAGE.half())
     with pytest.raises(GraphError, match="float32 first"):
         pytorch.export(small().bfloat16(), path, IMAGE.bfloat16())
+    waves = nn.ParameterList([nn.Parameter(torch.ones(3, dtype=torch.complex64))])
+    with pytest.raises(GraphError, match=r"'0' is complex64.*real and imaginary parts in two float32 weights"):
+        pytorch.export(waves, path, torch.rand(3))
     with pytest.raises(OptionError, match="meta"):
         pytorch.export(nn.Linear(2, 2, device="meta"), path, torch.rand(1, 2))
     with pytest.raises(OptionError, match="lazy"):

@@ -45,6 +45,8 @@ def centred_before(ctx: BuildContext, op: Op) -> str:
             found = [leaf for leaf in leaves(constant) if math.prod(leaf.layout.stored) > 1]
             if len(found) != 1 or not per_channel(static_shape(constant)):
                 return ""
+            if found[0].tensor.stored is not None and found[0].tensor.stored.name in ctx.learned:
+                return ""
             ctx.register(found[0], Role.statistic, producer, vector(found[0].layout))
             return found[0].tensor.name
         if producer.op_type not in _SAME and producer.op_type not in _PRODUCTS:
