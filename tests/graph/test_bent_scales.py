@@ -178,3 +178,24 @@ def test_the_first_step_of_a_recurrence_tells_no_roles(exporter: str, tmp_path: 
     found = noted(Independent(), torch.randn(2, 3, CHANNELS), path, exporter)
     assert found["recurrent"].parameter.role is Role.norm_scale
     assert (found["start"].parameter.role, found["start"].outcome) == (Role.other, "kept")
+
+
+class Mixed(nn.Module):
+    """RWKV's token shift: m · x + (1 − m) · the token before, in front of a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share = nn.Parameter(torch.rand(1, 1, CHANNELS))
+        self.layer = nn.Linear(CHANNELS, CHANNELS)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.tanh(x)
+        before = nn.functional.pad(x, (0, 0, 1, -1))
+        return self.layer(x * self.share + before * (1 - self.share))
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_a_share_of_two_values_is_no_scale(exporter: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    found = noted(Mixed(), torch.randn(2, 3, CHANNELS), tmp_path / "net.onnx", exporter)
+    assert (found["share"].parameter.role, found["share"].outcome) == (Role.other, "kept")

@@ -8,7 +8,7 @@ import numpy as np
 
 from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext, vector
 from onnx_ghn.graph.flat import Leaf, Op, Tensor
-from onnx_ghn.graph.folding import ints_of
+from onnx_ghn.graph.folding import ints_of, scalar_of
 from onnx_ghn.graph.handlers.biases import is_bias_of_heads, is_row_of_biases, is_single_bias
 from onnx_ghn.graph.handlers.written_norms import shift_parts, written_norm
 from onnx_ghn.graph.layout import Layout
@@ -20,6 +20,7 @@ from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, rough_shape, 
 __all__ = ["add", "concat", "multiply", "subtract"]
 
 _AFFINE = "a scale and a shift without statistics: those of a frozen norm may be in them"
+_SHARE = "the share of one of two values that are mixed: they start as their author chose"
 _ONE_BY_ONE = frozenset(
     {"Relu", "LeakyRelu", "Elu", "Tanh", "Sigmoid", "Softmax", "Transpose", "Cast", "Identity", "Dropout"}
 )
@@ -246,9 +247,12 @@ def _scale(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int])
     for leaf in factors:
         if leaf.part == "argument":
             ctx.register(leaf, Role.other, op, leaf.layout)
+        elif _is_share(leaf.tensor):
+            ctx.register(leaf, Role.other, op, leaf.layout, reason=_SHARE, doubt=_SHARE)
         elif leaf.divisor:  # claimed first, so that the scale's own claim cannot take it for a gain
             ctx.register(leaf, Role.statistic, op, vector(leaf.layout))
-    scale_leaf = next((leaf for leaf in factors if not leaf.divisor and leaf.part != "argument"), None)
+    own = [leaf for leaf in factors if not leaf.divisor and leaf.part != "argument" and not _is_share(leaf.tensor)]
+    scale_leaf = next(iter(own), None)
     scale = None
     if scale_leaf is not None:
         scale = ctx.register(scale_leaf, Role.norm_scale, op, vector(scale_leaf.layout), doubt=doubt)
@@ -271,6 +275,15 @@ def _scale(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int])
     n = max(shape) if shape else 1
     primitive = Primitive.ln if is_normal else Primitive.bn
     return ctx.add_node(primitive, sources, name=constant.name, shape=(n,), scale=scale, shift=shift)
+
+
+def _is_share(tensor: Tensor) -> bool:
+    """Whether a stored tensor is taken from one, too: m · x + (1 − m) · y, as RWKV mixes each token with the last."""
+    for op in tensor.consumers:
+        whole = op.input(0)
+        if op.op_type == "Sub" and op.input(1) is tensor and whole is not None and whole.is_const:
+            return scalar_of(whole) == 1
+    return False
 
 
 def _wide(found: list[Leaf]) -> list[Leaf]:
