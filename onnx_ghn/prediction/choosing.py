@@ -72,8 +72,8 @@ def choose(
         return Choice("all", [_ALL] * len(graph.parameters), f"{ghn_name} comes without a policy")
     policy: Policy = read_policy(policy_file)
     features = model_features(model, graph, stored)
-    if features.trained:
-        told = "the file holds trained weights"
+    if features.sign_of_training:
+        told = f"the file looks trained, as {features.sign_of_training}"
         return Choice(name, [Verdict(False, told)] * len(graph.parameters), told)
     told = f"this is {features.words} and {ghn_name} knows {policy.knows}"
     verdicts = policy.verdicts(name, features, tensor_features(graph), told)

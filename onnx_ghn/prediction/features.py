@@ -51,7 +51,8 @@ class ModelFeatures:
         norm: the kind that most of its norms are of.
         conv2d_share: of its weights' elements, those in 2-D convolutions, 0 to 1.
         conv1d_share, recurrent_share: likewise.
-        trained: whether it looks trained: norms whose scales differ, or, where it has none, weights with heavy tails.
+        sign_of_training: why it looks trained, for people: norms whose scales differ, or, where it has none, weights
+            with heavy tails; "" where it looks fresh.
         n_outputs: along the last axis of its first output; 0 where it is unknown.
         channels: of its first input, where that is an image, 3 for colour; 0 where it is none, or they are unknown.
         full_size: its first output has the height, or the width, of that image, as of a segmentation.
@@ -65,7 +66,7 @@ class ModelFeatures:
     conv2d_share: float
     conv1d_share: float
     recurrent_share: float
-    trained: bool
+    sign_of_training: str
     n_outputs: int = 0
     channels: int = 0
     full_size: bool = False
@@ -128,7 +129,7 @@ def model_features(model: ir.Model, graph: ComputationGraph, stored: Mapping[str
         conv2d_share=sizes.get("conv2d", 0) / total,
         conv1d_share=sizes.get("conv1d", 0) / total,
         recurrent_share=sizes.get("recurrent", 0) / total,
-        trained=_is_trained(graph.parameters, stored),
+        sign_of_training=_sign_of_training(graph.parameters, stored),
     )
 
 
@@ -220,8 +221,8 @@ def _first_input(model: ir.Model) -> tuple[Data, Sequence[object]]:
     return "other", ()
 
 
-def _is_trained(parameters: Sequence[Parameter], stored: Mapping[str, StoredTensor]) -> bool:
-    """Whether the scales of norms differ within a tensor, or, without norms, most weights have heavy tails.
+def _sign_of_training(parameters: Sequence[Parameter], stored: Mapping[str, StoredTensor]) -> str:
+    """That the scales of norms differ within a tensor, or, without norms, that most weights have heavy tails.
 
     Training makes both. Some authors draw the scales of norms, too (DCGAN, RepVGG of timm): where all running
     statistics are still those that every framework begins with, scales that differ are not enough, and tails decide.
@@ -230,7 +231,7 @@ def _is_trained(parameters: Sequence[Parameter], stored: Mapping[str, StoredTens
     from onnx_ghn.onnx_io.common_value import common_value
 
     if not holds_weights(parameters, stored):
-        return False
+        return ""
     readable = [
         parameter
         for parameter in parameters
@@ -242,9 +243,10 @@ def _is_trained(parameters: Sequence[Parameter], stored: Mapping[str, StoredTens
     if scales:
         differ = any(common_value(stored[p.name]) is None for p in scales)
         if not differ or not _has_first_statistics(readable, stored):
-            return differ
+            return "the scales of its norms differ" if differ else ""
     weights = [p for p in readable if p.role is Role.weight and p.size >= _SAMPLE // 4 and "float" in p.dtype]
-    return bool(weights) and float(np.median([_kurtosis(stored[p.name]) for p in weights])) > _HEAVY
+    has_tails = bool(weights) and float(np.median([_kurtosis(stored[p.name]) for p in weights])) > _HEAVY
+    return "most of its weights have values far from the others" if has_tails else ""
 
 
 def _has_first_statistics(parameters: Sequence[Parameter], stored: Mapping[str, StoredTensor]) -> bool:

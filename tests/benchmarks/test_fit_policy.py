@@ -22,7 +22,7 @@ def features(data: str = "image", norm: str = "batch") -> ModelFeatures:
     """Of a classifier."""
     return ModelFeatures(
         data=data, output_axes=2, attention=False, recurrent=False, norm=norm, conv2d_share=0.9, conv1d_share=0.0,
-        recurrent_share=0.0, trained=False, channels=3 if data == "image" else 0,
+        recurrent_share=0.0, sign_of_training="", channels=3 if data == "image" else 0,
     )  # type: ignore[arg-type]  # fmt: skip
 
 

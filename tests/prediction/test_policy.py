@@ -159,7 +159,9 @@ def test_trained_weights_are_kept(ghn: Path, tmp_path: Path) -> None:
     proto = export(net.eval(), torch.zeros(2, 3, 16, 16))
     found = predict(proto, ghn=ghn)
     assert set(outcomes(found.coverage).values()) == {"kept", "statistic"}
-    assert found.coverage.sentence.startswith("the file holds trained weights: 0 of 9 tensors")
+    assert found.coverage.sentence.startswith(
+        "the file looks trained, as the scales of its norms differ: 0 of 9 tensors"
+    )
     assert all(np.array_equal(values, found[name]) for name, values in tensors_of(net).items())
     onnx.save(proto, tmp_path / "m.onnx")
     told = CliRunner().invoke(command, [str(tmp_path / "m.onnx"), "-o", str(tmp_path / "o.onnx"), "--ghn", str(ghn)])
@@ -176,7 +178,8 @@ def test_without_norms_heavy_tails_tell_of_training(draw: str, trained: bool) ->
     rng = np.random.default_rng(0)
     values = getattr(rng, draw)(size=(64, 3, 3, 3)).clip(-20, 20)
     net.op("Conv", "x", net.tensor("w", values), out="y")
-    assert features_of(net.model("y"))[0].trained is trained
+    sign = "most of its weights have values far from the others" if trained else ""
+    assert features_of(net.model("y"))[0].sign_of_training == sign
 
 
 @pytest.mark.parametrize(
@@ -194,7 +197,7 @@ def test_scales_that_an_author_draws_are_no_sign_of_training(draw: str, first_st
     scales = (rng.normal(1, 0.02, 64), rng.normal(0, 0.1, 64))
     norm = [net.tensor(name, of) for name, of in zip("gbmv", (*scales, mean, np.ones(64)), strict=True)]
     net.op("BatchNormalization", "y", *norm, out="z")
-    assert features_of(net.model("z"))[0].trained is trained
+    assert bool(features_of(net.model("z"))[0].sign_of_training) is trained
 
 
 def features_of(proto: onnx.ModelProto) -> tuple[ModelFeatures, dict[str, TensorFeatures]]:
@@ -233,7 +236,7 @@ def test_features_of_an_image_network() -> None:
     assert model.norm == "batch"
     assert not model.attention
     assert model.conv2d_share == pytest.approx(n_conv / (n_conv + n_linear))
-    assert not model.trained
+    assert not model.sign_of_training
     assert tensors["0.weight"] == TensorFeatures("conv2d", 3, 3, fan_in=27, first=True)
     assert tensors["3.weight"] == TensorFeatures("conv2d", fan_in=8)
     assert tensors["5.weight"] == TensorFeatures("conv2d", 3, 1, depthwise=True, fan_in=3)
@@ -408,8 +411,8 @@ def test_the_shipped_policy_leaves_networks_with_attention_alone() -> None:
     """Patches of 4 × 4 pixels are kernels of that size, too."""
     policy = read_policy(EXAMPLES.parents[1] / "checkpoints" / "ghn-cifar10" / "policy.json")
     patches = TensorFeatures("conv2d", 4, 4, fan_in=48, first=True)
-    transformer = ModelFeatures("image", 2, True, False, "layer", 0.1, 0.0, 0.0, False)
-    convolutional = ModelFeatures("image", 2, False, False, "layer", 0.1, 0.0, 0.0, False)
+    transformer = ModelFeatures("image", 2, True, False, "layer", 0.1, 0.0, 0.0, "")
+    convolutional = ModelFeatures("image", 2, False, False, "layer", 0.1, 0.0, 0.0, "")
     for mode in ("auto", "early"):
         assert [v.take for v in policy.verdicts(mode, transformer, [patches], "")] == [False]
         assert [v.take for v in policy.verdicts(mode, convolutional, [patches], "")] == [True]
