@@ -16,8 +16,12 @@ __all__ = ["PRODUCTS"]
 
 Rule = Callable[[Trace, Op], None]
 
-#: Products that bring other operators along.
-_FUSED = frozenset({"FusedConv", "FusedGemm", "FusedMatMul", "TransposeMatMul", "Attention", "MultiHeadAttention"})
+#: Products that `einsum` and `fused` follow.
+_OTHER_PRODUCTS = frozenset(
+    """
+    Einsum FusedConv FusedGemm FusedMatMul TransposeMatMul Attention MultiHeadAttention GroupQueryAttention
+    """.split()  # noqa: SIM905 (a line of words, not of quotes)
+)
 
 _NORMALISE = frozenset(
     {"ReduceMean", "BatchNormalization", "ReduceL2", "LpNormalization", "ReduceSumSquare", "InstanceNormalization"}
@@ -176,7 +180,7 @@ def _places_of(trace: Trace, tensor: Tensor) -> int:
         if (
             op is None
             or op.op_type in PRODUCTS
-            or op.op_type in _FUSED
+            or op.op_type in _OTHER_PRODUCTS
             or trace.shape(op.input(0)) != trace.shape(value)
         ):
             return 1

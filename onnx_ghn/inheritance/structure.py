@@ -216,7 +216,8 @@ def _merges(
             continue
         data = _data(op)
         sets = [before[number[t.producer]] if t.producer in number else 0 for t in data]
-        if len(sets) < 2 or (op.op_type != "Concat" and len({trace.shape(tensor) for tensor in data}) > 1):
+        sizes = {shape for tensor in data if (shape := trace.shape(tensor)) is not None}
+        if len(sets) < 2 or (op.op_type != "Concat" and len(sizes) > 1):
             continue  # what is spread over another value (a mask) is no branch beside it
         if op.op_type == "FusedConv":  # what is added to a convolution: its weights are of the branch
             sets[0] |= before[i] & ~(sets[0] | sets[1])

@@ -14,6 +14,7 @@ from onnx_ghn.graph.builder import graph_of, read_graph
 from onnx_ghn.graph.flat import Op
 from onnx_ghn.graph.flatten import flatten
 from onnx_ghn.inheritance import following
+from onnx_ghn.inheritance.structure import structure_of
 from onnx_ghn.inheritance.tracing import Trace
 from onnx_ghn.passes import open_model
 
@@ -106,3 +107,38 @@ def test_a_model_is_flattened_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not hasattr(following, "flatten")
     open_donor(_model(_node("Relu")))
     assert calls == ["flatten"]
+
+
+def test_an_einsum_behind_a_flattened_map_reads_none_any_more() -> None:
+    """What follows reads channels, though both have as many numbers as the map has channels and places."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["m"]),
+        helper.make_node("Flatten", ["m"], ["f"]),
+        helper.make_node("Einsum", ["f", "a"], ["h"], equation="ni,io->no"),
+        helper.make_node("MatMul", ["h", "b"], ["y"]),
+    ]
+    sizes = {"k": (2, 3, 1, 1), "a": (8, 8), "b": (8, 8)}
+    stored = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), n) for n, s in sizes.items()]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 3, 2, 2]), ("y", [1, 8]))]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], stored)
+    trace = _follow(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    assert "b" not in trace.places
+
+
+def test_a_branch_of_unknown_sizes_ends_in_its_sum() -> None:
+    """Nobody knows what Magic gives: it may have the sizes of what it is added to."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("MatMul", ["h", "b"], ["i"]),
+        helper.make_node("Magic", ["i"], ["j"], domain="my.ops"),
+        helper.make_node("Add", ["h", "j"], ["k"]),
+        helper.make_node("MatMul", ["k", "c"], ["y"]),
+    ]
+    stored = [numpy_helper.from_array(rng.normal(size=(4, 4)).astype(np.float32), n) for n in "abc"]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [3, 4]) for n in ("x", "y")]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], stored)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("my.ops", 1)]
+    blocks = structure_of(_follow(helper.make_model(graph, opset_imports=opsets, ir_version=8))).blocks
+    assert [[piece.name for piece in block.pieces] for block in blocks if block.is_sum] == [["b"]]
