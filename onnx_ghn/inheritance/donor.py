@@ -54,8 +54,8 @@ class Donor:
         Not to be written to: 32-bit floats are those of the file itself, not a copy.
         """
         if (part := self.trace.parts.get(name)) is not None:
-            index = np.arange(part.first, part.first + part.size)
-            return read_only(self.values(part.name).take(index, part.axis))
+            cut = (*[slice(None)] * part.axis, slice(part.first, part.first + part.size))
+            return self.values(part.name)[cut]
         stored = self.opened.stored[name]
         parameter = self.trace.parameters[name]
         array = stored.numpy()

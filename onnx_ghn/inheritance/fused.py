@@ -80,7 +80,7 @@ class _Plain:
 
 
 def _activated(plain: _Plain, op: Op, value: Tensor) -> Tensor:
-    """The value behind the activation that an operator brings along."""
+    """The value behind the activation that an operator brings along; one that nobody knows is taken for a bent one."""
     name = op.attr("activation", "")
     return plain.one(name if name in ELEMENTWISE else "Sigmoid", value) if name else value
 
@@ -113,8 +113,7 @@ def fused_matmul(trace: Trace, op: Op) -> None:
     sides = []
     for index, name in enumerate(("transA", "transB")):
         side = trace.needed(op, index)
-        rank = len(plain.shape(side))
-        if op.attr(name, 0) and rank > 1:
+        if op.attr(name, 0) and (rank := len(plain.shape(side))) > 1:
             side = plain.one("Transpose", side, perm=[*range(rank - 2), rank - 1, rank - 2])
         sides.append(side)
     plain.give(op.outputs[0], plain.one("MatMul", *sides))

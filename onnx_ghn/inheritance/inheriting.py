@@ -191,15 +191,13 @@ def _with_wholes(
     result = {name: entry for name, entry in found.items() if name not in trace.parts}
     made = {name: entry for name, entry in found.items() if isinstance(entry, Made)}
     for whole in wholes:
-        parts = [found.get(name) for name, part in trace.parts.items() if part.name == whole]
-        kept = next((entry for entry in parts if isinstance(entry, Kept)), None)
+        entries = [found.get(name) for name in trace.parts_of(whole)]
+        kept = next((entry for entry in entries if isinstance(entry, Kept)), None)
         if (one := joined(trace, donor, whole, made) or kept) is not None:
             result[whole] = one
     for name, entry in result.items():
-        if isinstance(entry, Made) and entry.source in donor.parts:
-            part = entry.source.removeprefix(f"{donor.whole(entry.source)} ").strip("[]")
-            rule = f"its {part}, {entry.rule}"
-            result[name] = dataclasses.replace(entry, source=donor.whole(entry.source), rule=rule)
+        if isinstance(entry, Made) and (part := donor.parts.get(entry.source)) is not None:
+            result[name] = dataclasses.replace(entry, source=part.name, rule=f"its {part.what}, {entry.rule}")
     return result
 
 

@@ -61,7 +61,7 @@ def joined(trace: Trace, donor: Trace, name: str, made: Mapping[str, Made]) -> M
         name: of the recipient, which is seen as three.
         made: how each of these is made.
     """
-    parts = [part for part, of in trace.parts.items() if of.name == name]
+    parts = trace.parts_of(name)
     found = [made[part] for part in parts if part in made]
     if len(found) < len(parts):
         return None
@@ -126,7 +126,7 @@ def _replace(trace: Trace, name: str, axis: int, span: Span, runs: Sequence[_Run
         part.strides = {n for n in span.strides if n < part.size and part.size % n == 0}
         part.strides |= {run.width} if run.width == part.size else set()  # one head, where others have several
         shape[axis] = part.size
-        trace.parts[own] = Part(name, axis, first, part.size)
+        trace.parts[own] = Part(name, run.what, axis, first, part.size)
         trace.parameters[own] = dataclasses.replace(parameter, name=own, layout=Layout(tuple(shape)))
         trace.axes[own] = tuple(part if i == axis else other for i, other in enumerate(axes))
         trace.uses[own] = use

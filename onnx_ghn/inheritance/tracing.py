@@ -64,11 +64,13 @@ class Part:
 
     Attributes:
         name: of the whole.
+        what: queries, keys or values.
         axis: along which it is a part.
         first, size: where it begins, and how long it is.
     """
 
     name: str
+    what: str
     axis: int
     first: int
     size: int
@@ -336,6 +338,10 @@ class Trace:
     def whole(self, name: str) -> str:
         """The stored tensor that a tensor is, or is a part of."""
         return self.parts[name].name if name in self.parts else name
+
+    def parts_of(self, whole: str) -> list[str]:
+        """The names of the parts of a stored tensor that is seen as several, in their order in it."""
+        return [name for name, part in self.parts.items() if part.name == whole]
 
     def roots(self, name: str) -> list[Ints | None]:
         """The united labels of each axis of a parameter; None for axes of length 1."""
