@@ -3,8 +3,8 @@
     python benchmarks/whole_process.py [--repeats 5] [--large-gib 4] [--out whole_process.json]
 
 Each row runs its processes in turn, ours and the one that it is compared with, and tells medians. A comparison does in
-a process of its own what has to be done anyway: import onnx and read and write the same file, or copy the data to disk.
-The command runs without torch; let nothing else run beside it.
+a process of its own what has to be done anyway: import onnx, read and write the same files, or copy the data to disk.
+The command runs without torch, which makes the files of `--from` alone; let nothing else run beside it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from onnx_ghn import __version__
 
 EXAMPLES = Path(__file__).parents[1] / "data" / "examples"
 _COPY = "import onnx, sys; onnx.save(onnx.load(sys.argv[1]), sys.argv[2])"
+_COPY_TWO = f"{_COPY}; onnx.load(sys.argv[3])"
 # Installed, the modules are compiled once.
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 _SIDE = 8192  # of the matrices of the large model
@@ -118,6 +119,7 @@ def rows(folder: Path, repeats: int, large_gib: float) -> list[Row]:
             run_other=lambda: process(copy)[0],
         )
     )
+    found += inherited(folder, repeats)
     for n_nodes in (5_000, 12_000):
         chain = folder / f"{n_nodes}.onnx"
         onnx.save(residual_chain(n_nodes), chain)
@@ -126,6 +128,36 @@ def rows(folder: Path, repeats: int, large_gib: float) -> list[Row]:
     if large_gib:
         found.append(large(folder, large_gib))
     return found
+
+
+def inherited(folder: Path, repeats: int) -> list[Row]:
+    """A ResNet-34 with the weights of a ResNet-18, with and without the runs that compare outputs."""
+    import torch
+    import torchvision
+
+    from onnx_ghn.exporters.pytorch import export
+
+    files = {name: folder / f"{name}.onnx" for name in ("resnet34", "resnet18")}
+    torch.manual_seed(0)
+    for name, path in files.items():
+        export(getattr(torchvision.models, name)().eval(), path, torch.zeros(1, 3, 224, 224))
+    copy = [sys.executable, "-c", _COPY_TWO, str(files["resnet34"]), str(folder / "copy.onnx"), str(files["resnet18"])]
+    arguments = ["predict", str(files["resnet34"]), "--from", str(files["resnet18"])]
+    arguments += ["-o", str(folder / "out.onnx"), "--force"]
+    rows = (
+        ("predict ResNet-34 --from ResNet-18 --calibrate none", [*arguments, "--calibrate", "none"]),
+        ("the same, outputs of both compared at 224 pixels", arguments),
+    )
+    return [
+        compared(
+            what,
+            command,
+            repeats,
+            other="import onnx, load both files, save one",
+            run_other=lambda: process(copy)[0],
+        )
+        for what, command in rows
+    ]
 
 
 def residual_chain(n_operators: int) -> onnx.ModelProto:

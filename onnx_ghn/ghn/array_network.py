@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ from onnx_ghn.errors import GraphError
 from onnx_ghn.ghn.array_decoders import decoded, decoded_classes, identity
 from onnx_ghn.ghn.array_layers import Floats, layer_norm, linear, mlp, relu, sigmoid
 from onnx_ghn.ghn.array_messages import attended, gated
+from onnx_ghn.ghn.lazy_blocks import LazyBlocks
 from onnx_ghn.ghn.memory import check_attention, memory_told
 from onnx_ghn.ghn.resizing import fit_kernel, position_rows
 from onnx_ghn.ghn.shape_indices import ShapeIndices
@@ -72,8 +73,7 @@ class ArrayGHN:
         return [self._embed(graph) for graph in graphs]
 
     def _embed(self, graph: ComputationGraph) -> Floats:
-        if not len(graph):
-            raise GraphError(f"graph {graph.name!r} has no nodes")
+        _check_nodes(graph)
         weights, config = self._weights, self.config
         shapes = self._indices.of([node.shape for node in graph.nodes])  # (N, 4)
         parts = [
@@ -90,24 +90,28 @@ class ArrayGHN:
             x = attended(weights, config, x, graph)
         return layer_norm(weights, "ln", x) if config.layernorm else x
 
-    def blocks(self, graph: ComputationGraph) -> dict[int, Block]:
-        """Predict for one graph with small memory: parameter index -> `Block`. See `GHN.blocks`."""
-        predicted: dict[int, Block] = {}
-        with memory_told(len(graph)):
-            for group, values in self._decode(self._embed(graph), graph):
-                for target, block in zip(group, values, strict=True):
-                    needed = block[tuple(slice(size) for size in target.tiled)]
-                    predicted[target.parameter] = Block(needed, target.tiled, target.shape)
-        return predicted
+    def blocks(self, graph: ComputationGraph) -> Mapping[int, Block]:
+        """Predict for one graph with small memory: parameter index -> `Block`. See `GHN.blocks`.
 
-    def _decode(self, x: Floats, graph: ComputationGraph) -> Iterator[tuple[list[Target], Floats]]:
-        """(N, hid) embeddings -> groups of targets that one product decodes, and their normalised values, stacked."""
-        for group in grouped_targets(targets_of(graph, self.config)):
-            rows = x[[target.node for target in group]]
-            if group[0].kind in ("scale", "shift", "class_shift"):
-                yield group, self._vectors(rows, group)
-            else:
-                yield group, self._tensors(rows, group)
+        The graph passes through the GHN when the first block is asked for, and each group of tensors of one size is
+        decoded when one of it is.
+
+        Raises:
+            GraphError: a graph without nodes. A look-up raises it where the graph needs more memory than there is.
+        """
+        _check_nodes(graph)
+        embeddings: list[Floats] = []  # (N, hid), once it is known
+
+        def decode(group: list[Target]) -> Floats:
+            with memory_told(len(graph)):
+                if not embeddings:
+                    embeddings.append(self._embed(graph))
+                rows = embeddings[0][[target.node for target in group]]
+                if group[0].kind in ("scale", "shift", "class_shift"):
+                    return self._vectors(rows, group)
+                return self._tensors(rows, group)
+
+        return LazyBlocks(grouped_targets(targets_of(graph, self.config)), decode)
 
     def _tensors(self, x: Floats, group: list[Target]) -> Floats:
         """(n, hid) embeddings of n targets of one kind and size -> (n, ...) blocks."""
@@ -147,3 +151,9 @@ class ArrayGHN:
         if kind == "scale":
             return np.float32(2) * sigmoid(np.float32(0.5) * values)
         return np.asarray(np.tanh(np.float32(0.2) * values), np.float32)
+
+
+def _check_nodes(graph: ComputationGraph) -> None:
+    """Raises GraphError: a graph without nodes."""
+    if not len(graph):
+        raise GraphError(f"graph {graph.name!r} has no nodes")

@@ -104,6 +104,15 @@ class Maker:
             and not self.parameter.kept
         )
 
+    @property
+    def decodes(self) -> bool:
+        """Whether it asks for a block of the GHN, be it for another tensor that it repeats or completes."""
+        if self.original is not None:
+            return self.original.decodes
+        others = (self.rest, self.magnitude)
+        blended = self.source == "donor" and bool(self.blend) and self.index is not None
+        return self.source == "ghn" or blended or any(other.decodes for other in others if other is not None)
+
     def separates(self, options: PredictOptions) -> Post:
         """How it tells copies apart."""
         return self.post if options.post == "none" else options.post

@@ -28,6 +28,8 @@ def tell_apart(
 
     A tensor that repeats another one follows it. What `post` separates already is left to that.
     """
+    if not any(decision.maker is not None and decision.maker.decodes for decision in decisions):
+        return [*decisions], []  # without a look at what the GHN would give
     originals = _find_twins(graph, blocks)
     separated = {d.maker.index for d in decisions if d.maker is not None and d.maker.separates(options) != "none"}
     twins = {index for index in originals if index not in separated or not blocks[index].is_tiled}
