@@ -7,10 +7,12 @@ import functools
 import inspect
 import numbers
 import operator
+import os
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from onnx_ghn.arguments import value_told
 from onnx_ghn.errors import OptionError
 
 __all__ = [
@@ -55,11 +57,14 @@ class Setting:
     name: str = ""
     kind: Any = str  # the type, without None
     optional: bool = False  # it may be None
+    has_other_kinds: bool = False  # it may be of other types beside, which are checked elsewhere
     default: Any = None
 
     def check_value(self, value: Any) -> None:
         """Refuse a value that is out of bounds, or that is none of its kind. Raises OptionError."""
         if value is None:
+            if not self.optional and self.default is not None:
+                raise OptionError(f"`{self.name}` None must be {self._wanted}")
             return
         self._check_kind(value)
         bounds: tuple[tuple[str, float | None, Callable[[Any, Any], bool]], ...] = (
@@ -74,21 +79,44 @@ class Setting:
         if wrong:
             raise OptionError(f"`{self.name}` {value} must be {' and '.join(wrong)}")
 
+    @property
+    def _wanted(self) -> str:
+        """What a value is, for messages."""
+        if self.choices:
+            return f"one of {', '.join(map(str, self.choices))}"
+        words = {bool: "True or False", int: "a whole number", float: "a number", str: self._of_text}
+        return words.get(self.kind, "a list")
+
+    @property
+    def _of_text(self) -> str:
+        what = "a regular expression" if self.check == "pattern" else "a text or a path"
+        return f"{what} ({self.metavar})" if self.metavar and self.check != "pattern" else what
+
+    @property
+    def _is_list(self) -> bool:
+        return get_origin(self.kind) in (tuple, Sequence)
+
     def _check_kind(self, value: Any) -> None:
         """Refuse what would be taken for something else: the letters of a text for a list, any text for a yes."""
         wanted = ""
         if self.kind is bool:
-            wanted = "" if value in (True, False) else "True or False"
+            wanted = "" if value in (True, False) else self._wanted
         elif self.kind in (int, float):
             kind = numbers.Integral if self.kind is int else numbers.Real
             if isinstance(value, bool) or not isinstance(value, kind):
-                wanted = "a whole number" if self.kind is int else "a number"
+                wanted = self._wanted
             elif value != value and None is self.least is self.most is self.above is self.below:  # NaN
                 wanted = "a number"
-        elif get_origin(self.kind) in (tuple, Sequence) and isinstance(value, str):
+        elif self.kind is str and not self.choices and not self.has_other_kinds:
+            wanted = "" if isinstance(value, str | os.PathLike) else self._wanted
+        elif self._is_list and isinstance(value, str):
             wanted = f"a list, such as [{value!r}]"
+        elif get_args(self.kind) in ((str,), (str, ...)) and isinstance(value, Sequence):
+            wrong = next((one for one in value if not isinstance(one, str | os.PathLike)), None)
+            if wrong is not None:
+                raise OptionError(f"`{self.name}` holds {value_told(wrong)}, which must be {self._of_text}")
         if wanted:
-            raise OptionError(f"`{self.name}` {value!r} must be {wanted}")
+            raise OptionError(f"`{self.name}` {value_told(value)} must be {wanted}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,10 +179,10 @@ def setting_of(name: str, field: object, hint: object) -> Setting | None:
     if not isinstance(field, dataclasses.Field) or _KEY not in field.metadata:
         return None
     told: Setting = field.metadata[_KEY]
-    kind, optional = _without_none(hint)
+    kind, optional, has_others = _without_none(hint)
     choices = told.choices or (get_args(kind) if get_origin(kind) is Literal else ())
     own = {"name": name, "kind": kind, "optional": optional, "choices": choices, "default": field.default}
-    return dataclasses.replace(told, **own)
+    return dataclasses.replace(told, has_other_kinds=has_others, **own)
 
 
 @functools.cache
@@ -169,12 +197,13 @@ def _settings_of(kind: type) -> tuple[Setting, ...]:
     return tuple(found)
 
 
-def _without_none(hint: Any) -> tuple[Any, bool]:
-    """The type of `X | None`, and whether it is one."""
+def _without_none(hint: Any) -> tuple[Any, bool, bool]:
+    """The type of `X | None`, whether it is one, and whether other types stand beside it; paths go with texts."""
     if get_origin(hint) not in (Union, types.UnionType):
-        return hint, False
+        return hint, False, False
     kinds = [kind for kind in get_args(hint) if kind is not type(None)]
-    return kinds[0], len(kinds) < len(get_args(hint))
+    others = [kind for kind in kinds[1:] if get_origin(kind) is not os.PathLike]
+    return kinds[0], len(kinds) < len(get_args(hint)), bool(others)
 
 
 def made(kind: type[T], given: Mapping[str, Any]) -> T:

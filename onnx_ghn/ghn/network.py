@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onnx_ghn.arguments import path_given
 from onnx_ghn.errors import GraphError
 from onnx_ghn.ghn.config import GHNConfig
 from onnx_ghn.ghn.decoders import ConvDecoder, DecoderBlocks, MLPDecoder, decoder_of
@@ -89,7 +90,7 @@ class GHN(nn.Module):
             CheckpointError: absent, damaged, not a GHN, or tensors that its config does not have.
             OptionError: a device that is not there, or a hub without its extra.
         """
-        text = os.fspath(source)
+        text = path_given("source", source)
         if not text.startswith(SCHEME) and text.count("/") == 1 and not Path(text).exists():
             text = SCHEME + text
         if revision is not None:

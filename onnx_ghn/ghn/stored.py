@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from onnx_ghn.arguments import path_given
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import CheckpointError
 from onnx_ghn.ghn.config import GHNConfig
@@ -78,7 +79,7 @@ def _resolve(source: str | os.PathLike[str] | None) -> Path:
         if not shipped:
             raise CheckpointError("no GHN is shipped here: name a checkpoint of one")
         return shipped[0]
-    text = os.fspath(source)
+    text = path_given("source", source, "or the name of a GHN that is shipped")
     return download(text) if text.startswith(SCHEME) else find_ghn(text)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import onnx_ir as ir
 
+from onnx_ghn.arguments import path_given
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import wire
 from onnx_ghn.onnx_io.checks import ModelChecks
@@ -59,13 +60,13 @@ def read_model(
 
     path = ""
     data: bytes | ModelFile
-    folder = None if base_dir is None else os.fspath(base_dir)
+    folder = None if base_dir is None else path_given("base_dir", base_dir)
     if isinstance(source, bytes | bytearray | memoryview):
         label, data = "the given bytes", bytes(source)
     elif hasattr(source, "SerializeToString"):
         label, data = "the given ModelProto", _serialized(cast("onnx.ModelProto", source))
     else:
-        label = path = os.fspath(source)
+        label = path = path_given("source", source, "a ModelProto, or the bytes of a file")
         data = _file_bytes(path, leave_on_disk)
         folder = folder or os.path.dirname(path) or os.curdir
     try:

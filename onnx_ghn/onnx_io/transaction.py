@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from onnx_ghn.arguments import path_given
 from onnx_ghn.errors import ModelReadError, ModelWriteError
 from onnx_ghn.onnx_io.external import FileSlice
 from onnx_ghn.onnx_io.references import naming_model
@@ -74,7 +75,7 @@ def check_target(
         ModelWriteError: the path is no name of a file, it exists and `force` is not given, it is one of the inputs
             or holds the weights of a model that lies there, or there is no such folder.
     """
-    target = os.fspath(path)
+    target = path_given("output", path)
     folder = os.path.dirname(target) or os.curdir
     if "\0" in target or not os.path.basename(target):
         raise ModelWriteError(f"{target!r}: is not the name of a file; name {what}")

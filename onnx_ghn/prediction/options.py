@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, Self, TypedDict, Unpack
 
+from onnx_ghn.arguments import listed, path_given, value_told
 from onnx_ghn.errors import OptionError
 from onnx_ghn.selections import Selection
 from onnx_ghn.settings import Settings, patterns_setting, setting
@@ -149,20 +150,18 @@ class PredictOptions(Settings):
     @classmethod
     def of(cls, options: Self | None = None, **changes: Unpack[PredictKeywords]) -> Self:
         """Options (the defaults where there are none) with some of them changed."""
-        made = options or cls()
-        donors = changes.get("donors", made.donors)
-        names = (donors,) if isinstance(donors, str | os.PathLike) else donors
-        others = {name: value for name, value in changes.items() if name != "donors"}
-        return dataclasses.replace(made, donors=tuple(map(os.fspath, names)), **others)  # type: ignore[arg-type]
+        made = cls() if options is None else options
+        if not isinstance(made, cls):
+            raise OptionError(f"`options` {value_told(made)} must be {cls.__name__}, or single options by their names")
+        return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
         for name in ("include", "exclude"):
-            expressions: str | Sequence[str] = getattr(self, name)
-            object.__setattr__(self, name, (expressions,) if isinstance(expressions, str) else tuple(expressions))
-        given = (self.donors,) if isinstance(self.donors, str | os.PathLike) else self.donors
-        object.__setattr__(self, "donors", tuple(os.fspath(donor) for donor in given))
-        _ = self._patterns  # says what is wrong with them before any work is done
+            object.__setattr__(self, name, listed(name, getattr(self, name)))
+        donors = [path_given("donors", donor, "or a list of paths") for donor in listed("donors", self.donors)]
+        object.__setattr__(self, "donors", tuple(donors))
         super().__post_init__()
+        _ = self._patterns  # says what is wrong with them before any work is done
         if self.post == "none" and self.post_strength:
             raise OptionError(
                 f"`post_strength` {self.post_strength} has no meaning without `post` noise, orthogonal or differences"

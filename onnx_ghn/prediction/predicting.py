@@ -7,7 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Unpack
 
-from onnx_ghn.errors import GraphError
+from onnx_ghn.arguments import value_told
+from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.garbage import no_garbage_collection
 from onnx_ghn.graph import ComputationGraph, Role
 from onnx_ghn.graph.builder import read_graph
@@ -74,9 +75,8 @@ def predict(
 
     options = PredictOptions.of(options, **changes)
     if output is not None:
-        check_target(
-            os.fspath(output), force, inputs=(source, ghn, options.calibrate, *options.donors)
-        )  # before the work, not after it
+        # before the work, not after it
+        check_target(output, force, inputs=(source, ghn, options.calibrate, *options.donors))
     network = resolve_ghn(ghn)
     opened = open_model(source, base_dir=base_dir, unfold_batchnorm=options.unfold_batchnorm)
     graph, flat = read_graph(opened.model, opened.stored, network.config.graph_rules)
@@ -152,6 +152,10 @@ def resolve_ghn(ghn: str | os.PathLike[str] | GHN | ArrayGHN | None) -> GHN | Ar
     """The GHN to predict with; None is the bundled one (without any, an untrained GHN-2 from seed 0)."""
     from onnx_ghn.ghn import list_ghns, load_array_ghn
 
+    if ghn is not None and not isinstance(ghn, str | os.PathLike) and not hasattr(ghn, "blocks"):
+        raise OptionError(
+            f"`ghn` {value_told(ghn)} must be a GHN, the name of a shipped one, a folder, or a published .pt"
+        )
     if ghn is None and not list_ghns():
         from onnx_ghn.ghn import GHNConfig, new_ghn
 
