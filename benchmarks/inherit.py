@@ -14,6 +14,7 @@ are tried; scores are after 10, 50 and 100 % of the budget. Runs that diverged a
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import statistics
 import time
@@ -74,13 +75,32 @@ def _gpt(width: int, heads: int, depth: int) -> nn.Module:
     return attention.Gpt(CHARACTERS, 64, width, depth, heads)
 
 
+def _half_squeezenet(classes: int) -> nn.Module:
+    """SqueezeNet 1.1 (Iandola et al. 2016, as torchvision builds it) with half the channels everywhere."""
+    from torchvision.models import SqueezeNet
+    from torchvision.models.squeezenet import Fire
+
+    def halved(fire: Fire) -> Fire:
+        read, squeezed = fire.squeeze.in_channels, fire.squeeze.out_channels
+        return Fire(read // 2, squeezed // 2, fire.expand1x1.out_channels // 2, fire.expand3x3.out_channels // 2)
+
+    module = SqueezeNet("1_1", num_classes=classes)
+    module.features = nn.Sequential(*(halved(one) if isinstance(one, Fire) else one for one in module.features))
+    module.features[0] = nn.Conv2d(3, 32, 3, 2)
+    module.classifier[1] = nn.Conv2d(256, classes, 1)
+    return module
+
+
 def _donor(name: str, kind: str, task: str, steps: int, build: Callable[[], nn.Module]) -> Entrant:
     return Entrant(name, kind, task, ("donor",), "sgd" if kind == TWO_D else "adamw", steps, build)
 
 
-def _recipient(name: str, kind: str, task: str, steps: int, build: Callable[[], nn.Module]) -> Entrant:
-    rates = (0.0316, 0.01, 0.00316) if kind == TWO_D else ()
-    return Entrant(name, kind, task, ("inherit",), "sgd" if kind == TWO_D else "adamw", steps, build, rates)
+def _recipient(
+    name: str, kind: str, task: str, steps: int, build: Callable[[], nn.Module], *, has_norms: bool = True
+) -> Entrant:
+    by_sgd = kind == TWO_D and has_norms  # a SqueezeNet does not begin to learn by it
+    rates = (0.0316, 0.01, 0.00316) if by_sgd else ()
+    return Entrant(name, kind, task, ("inherit",), "sgd" if by_sgd else "adamw", steps, build, rates)
 
 
 DONORS = {
@@ -129,6 +149,19 @@ PAIRS = (
             "MobileNetV2 at 64", TWO_D, "imagenette-64", 500, lambda: packages.torchvision_net("mobilenet_v2", 10)
         ),
         _SQUEEZENET,
+    ),
+    *(
+        Pair(
+            _recipient(
+                f"{name} at 128", TWO_D, "imagenette-128", 250, functools.partial(build, 10), has_norms=has_norms
+            ),
+            _SQUEEZENET,
+        )
+        for name, build, has_norms in (
+            ("squeezenet1_1", functools.partial(packages.torchvision_net, "squeezenet1_1"), False),
+            ("SqueezeNet 1.1 of half the width", _half_squeezenet, False),
+            ("MobileNetV2", functools.partial(packages.torchvision_net, "mobilenet_v2"), True),
+        )
     ),
 )
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import inherit
 import inherit_pairs
 import pytest
+import torch
 from click.testing import CliRunner
 from racing.rows import Row, read
+from torch import nn
 
 PAIR = next(pair for pair in inherit.PAIRS if pair.name == "half the depth from resnet18")
 GRID = PAIR.recipient.rates
@@ -50,6 +52,18 @@ def test_rates_beyond_the_grid_are_tried_where_its_end_is_best(tmp_path: Path, m
     assert "| 0.001 | 2 | **40.0 ± 0.0** |" in result.output
     CliRunner().invoke(inherit.main, arguments, catch_exceptions=False)
     assert len(read(out)) == len(ran)  # nothing is left to run
+
+
+def test_half_a_squeezenet_has_half_the_channels_of_one() -> None:
+    from torchvision.models import squeezenet1_1
+
+    (half,) = [pair.recipient.build() for pair in inherit.PAIRS if "SqueezeNet 1.1 of half the width" in pair.name]
+    whole = squeezenet1_1(num_classes=10)
+    convolutions = [[layer for layer in net.modules() if isinstance(layer, nn.Conv2d)] for net in (half, whole)]
+    assert [layer.out_channels for layer in convolutions[0]][:-1] == [
+        layer.out_channels // 2 for layer in convolutions[1]
+    ][:-1]
+    assert half.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 10)
 
 
 def test_runs_that_diverged_are_counted_beside_the_mean() -> None:
