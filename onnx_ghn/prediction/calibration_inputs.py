@@ -18,6 +18,7 @@ from onnx_ghn.images.dead_leaves import dead_leaves
 from onnx_ghn.images.files import IMAGE_SUFFIXES, ImageSource, open_image, open_source, quiet_decoding
 from onnx_ghn.input_files import is_input_file, read_arrays
 from onnx_ghn.limits import gib, memory_bytes
+from onnx_ghn.prediction.empty_caches import has_caches, with_empty_caches
 from onnx_ghn.prediction.given_samples import GivenSamples
 from onnx_ghn.prediction.options import DRAWN
 
@@ -84,7 +85,7 @@ def input_batches(
     rows: Mapping[str, int] | None = None,
 ) -> Iterator[list[Feed]]:
     """Rounds of input batches, to be tried in turn: one batch of a good size, many of the size that the file declares
-    (one sample where it declares none), then other sizes of what is free.
+    (one sample where it declares none), then other sizes of what is free. Caches of keys and values are empty at first.
 
     Args:
         types: of the inputs by name, as onnxruntime calls them.
@@ -118,8 +119,14 @@ def input_batches(
             yield [given.feed(i, single, total) for i in range(0, total, single)]
         return
     ranks = {len(shape) for shape in declared.values() if 0 in shape[1:]}
-    for attempt in range(n_attempts(ranks, _FREE_DIMS)):
-        sized = {name: _sized(shape, attempt) for name, shape in declared.items()}
+    sizes = [
+        {name: _sized(shape, attempt) for name, shape in declared.items()}
+        for attempt in range(n_attempts(ranks, _FREE_DIMS))
+    ]
+    if images is None and has_caches([*types]):
+        for sized in sizes:
+            yield [with_empty_caches(_feed(types, sized, batch, None, seed, 0, batch, drawn, rows), declared)]
+    for sized in sizes:
         yield [_feed(types, sized, batch, images, seed, 0, batch, drawn, rows)]
         if single < batch:
             count = batch // single

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from onnx_ghn.arrays import Array
+from onnx_ghn.cache_names import PAST, cache_role
 from onnx_ghn.errors import OptionError
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.profiling.random_arrays import drawn_bytes, random_array
@@ -24,24 +25,8 @@ from onnx_ghn.profiling.symbols import sum_of
 __all__ = ["CacheInputs", "cache_inputs"]
 
 Feed = dict[str, Array]
-_PAST = re.compile(r"past(?:_key_values|_kv)?[._]?(.*\d.*)")
 _PRESENT = re.compile(r"present(?:_key_values|_kv)?[._]?(.*\d.*)")
-_OF_ENCODER = re.compile(r"encoder|cross")
-_OF_DECODER = re.compile(r"decoder")
 _SEQUENCE = re.compile(r"past|seq|total|len|cache")
-_ROLES = {
-    "tokens": ("input_ids", "decoder_input_ids", "inputs_embeds", "decoder_inputs_embeds"),
-    "mask": ("attention_mask", "decoder_attention_mask"),
-    "positions": ("position_ids", "decoder_position_ids", "cache_position"),
-    "branch": ("use_cache_branch",),
-    "last": ("seqlens_k",),
-    "total": ("total_sequence_length", "total_seq_len"),
-    "past": ("past_sequence_length", "past_seq_len"),
-    "one": ("num_logits_to_keep", "logits_to_keep"),
-    "zeros": ("token_type_ids",),
-    "ones": ("encoder_attention_mask",),
-}
-_ROLE_OF = {name: role for role, names in _ROLES.items() for name in names}
 _ENCODED = 64  # states of an encoder, where nothing names their number
 
 
@@ -78,7 +63,7 @@ class CacheInputs:
         keys = {match[1]: name for name in outputs if (match := _PRESENT.fullmatch(name))}
         found = {}
         for spec in self.specs:
-            match = _PAST.fullmatch(spec.name)
+            match = PAST.fullmatch(spec.name)
             if match is None or self.roles[spec.name] not in ("cache", "encoder"):
                 continue
             if match[1] in keys:
@@ -220,10 +205,8 @@ def cache_inputs(specs: Sequence[InputSpec]) -> CacheInputs | None:
 
 
 def _role(spec: InputSpec) -> str:
-    if _PAST.fullmatch(spec.name):
-        is_encoder = _OF_ENCODER.search(_OF_DECODER.sub("", spec.name))
-        return "encoder" if is_encoder else "cache"
-    return spec.role or _ROLE_OF.get(spec.name, "other")
+    role = cache_role(spec.name)
+    return role if role in ("cache", "encoder") else spec.role or role
 
 
 def _is_one_more(text: str) -> bool:
