@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 
-__all__ = ["alone_in", "holds_lock", "try_lock"]
+__all__ = ["abandoned", "alone_in", "try_lock"]
 
 _WAIT_S, _INTERVAL_S = 10.0, 0.02
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
@@ -32,14 +32,19 @@ def try_lock(fd: int) -> bool | None:
     return True
 
 
-def holds_lock(path: str) -> bool:
-    """Whether a process that lives holds a lock of this file, or it cannot be told."""
+@contextlib.contextmanager
+def abandoned(path: str) -> Iterator[bool]:
+    """Context with whether no process that lives holds a lock of this file; False where it cannot be told.
+
+    Where it is abandoned this process holds it meanwhile: who would lock it before it is removed finds it held.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError:
-        return True
+        yield False
+        return
     try:
-        return try_lock(fd) is not True
+        yield try_lock(fd) is True
     finally:
         os.close(fd)
 

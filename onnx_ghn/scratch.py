@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from onnx_ghn.locks import holds_lock, try_lock
+from onnx_ghn.locks import abandoned, try_lock
 
 __all__ = ["scratch_folder"]
 
@@ -34,9 +34,11 @@ def scratch_folder(beside: str | None = None) -> Iterator[Path]:
     _remove_strays(home)
     prefix = _PREFIX if beside is None else f".{_PREFIX}"
     with tempfile.TemporaryDirectory(prefix=prefix, dir=home, ignore_cleanup_errors=True) as folder:
-        fd = os.open(os.path.join(folder, _LOCK), _CREATE, 0o600)
+        begun = os.path.join(folder, f"{_LOCK}.begun")
+        fd = os.open(begun, _CREATE, 0o600)
         try:
-            try_lock(fd)
+            if try_lock(fd):  # before it has the name by which others judge: nobody sees it unlocked
+                os.rename(begun, os.path.join(folder, _LOCK))
             yield Path(folder)
         finally:
             os.close(fd)
@@ -48,14 +50,17 @@ def _remove_strays(home: str) -> None:
         with os.scandir(home) as entries:
             found = [entry.path for entry in entries if _NAME.fullmatch(entry.name)]
         for path in found:
+            lock = os.path.join(path, _LOCK)
             with contextlib.suppress(OSError):
-                if _is_stray(path):
-                    shutil.rmtree(path, ignore_errors=True)
+                if _may_be_stray(path, lock):
+                    with abandoned(lock) as is_stray:
+                        if is_stray:
+                            shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_stray(path: str) -> bool:
+def _may_be_stray(path: str, lock: str) -> bool:
     """Raises OSError: it is gone, or has no lock."""
-    status, lock = os.lstat(path), os.path.join(path, _LOCK)
+    status = os.lstat(path)
     if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
         return False
-    return stat.S_ISDIR(status.st_mode) and stat.S_ISREG(os.lstat(lock).st_mode) and not holds_lock(lock)
+    return stat.S_ISDIR(status.st_mode) and stat.S_ISREG(os.lstat(lock).st_mode)

@@ -12,7 +12,7 @@ import re
 import secrets
 import stat
 
-from onnx_ghn.locks import holds_lock, try_lock
+from onnx_ghn.locks import abandoned, try_lock
 
 __all__ = ["claim", "create_stray", "fitting", "remove_strays", "stray_name"]
 
@@ -65,11 +65,10 @@ def claim(folder: str, name: str) -> tuple[int, str] | None:
 
 
 def _create_locked(path: str, mode: int) -> int | None:
-    """A new file, locked; None where it was removed as a stray before it was locked."""
+    """A new file, locked; None where it is removed as a stray before it was locked."""
     fd = os.open(path, _CREATE, mode)
-    try_lock(fd)
     with contextlib.suppress(OSError):
-        if os.path.samestat(os.fstat(fd), os.lstat(path)):
+        if try_lock(fd) is not False and os.path.samestat(os.fstat(fd), os.lstat(path)):
             return fd
     os.close(fd)
     return None
@@ -83,5 +82,7 @@ def remove_strays(folder: str) -> None:
         for path in found:
             status = os.lstat(path)
             own = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
-            if own and stat.S_ISREG(status.st_mode) and not holds_lock(path):
-                os.unlink(path)
+            if own and stat.S_ISREG(status.st_mode):
+                with abandoned(path) as is_stray:
+                    if is_stray:
+                        os.unlink(path)
