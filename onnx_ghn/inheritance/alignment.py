@@ -3,6 +3,7 @@
 Blocks are aligned by dynamic programming along the main path, and the tensors of two blocks by the same within them
 (Needleman & Wunsch 1970). What counts: the kind of a tensor, its kernel, its part in attention, how many weights lie
 before and behind it in its block, the resolution of its map, the place of its block in the stage, and its widths.
+Where the donor's stage has more blocks that are alike, the first of them are taken.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def align(recipient: Structure, donor: Structure) -> Alignment:
                 continue
             value = _inside(block, other, known)[0]
             if value > 0:
-                scores[i, j] = value - apart - 0.5 * abs(block.place - other.place)
+                scores[i, j] = value - apart - 0.5 * _apart(block, other)
     mine_weights = [_weight(block) for block in mine]
     their_weights = [_weight(block) for block in theirs]
     matched, score = _path(scores, mine_weights, their_weights)
@@ -62,6 +63,19 @@ def align(recipient: Structure, donor: Structure) -> Alignment:
     left = tuple(sorted(set(range(len(mine))) - {i for i, _ in matched}))
     over = tuple(sorted(set(range(len(theirs))) - {j for _, j in matched}))
     return Alignment(pairs, left, over, score)
+
+
+def _apart(block: Block, other: Block) -> float:
+    """How far apart two blocks stand in their stages, 0 to 2.
+
+    Of more blocks that are alike the first are taken: the features that a stage works on are those of its first block,
+    and what comes later expects them. Measured on a GPT of four layers for one of two (top-1 on unseen text before any
+    step, and after 120): layers 1 and 2 43 and 56 %, 1 and 4 41 and 55, 2 and 3 13 and 41, 3 and 4 -2 and 40. Weight
+    selection takes the first layers, too (arXiv 2311.18823).
+    """
+    if block.n_alike < other.n_alike:
+        return abs(block.begin - other.begin) + abs(block.rank - other.rank) / (other.n_alike - 1)
+    return abs(block.place - other.place)
 
 
 def _weight(block: Block) -> float:

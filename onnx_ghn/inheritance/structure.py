@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.inheritance.labels import Ints
@@ -61,6 +62,9 @@ class Block:
     Attributes:
         stage: how many times the map has been halved before it.
         place: where it stands in its stage, 0 to 1.
+        rank: how many blocks of its stage that are alike stand before it.
+        n_alike: how many of these there are in its stage, itself among them.
+        begin: the place of the first of them.
         merge: number of the operator that ends the branch, -1 for a layer of the main path.
         branch: tensors that scale what the branch adds; () where both ways have weights.
         is_sum: the branch ends in a sum.
@@ -69,6 +73,9 @@ class Block:
     pieces: tuple[Piece, ...]
     stage: float
     place: float
+    rank: int = 0
+    n_alike: int = 1
+    begin: float = 0.0
     merge: int = -1
     branch: tuple[str, ...] = ()
     is_sum: bool = False
@@ -106,12 +113,12 @@ def structure_of(trace: Trace) -> Structure:
     joined: list[tuple[int, list[str]]] = []
     for (merge, _), names in sorted(groups.items(), key=lambda item: trace.uses[item[1][0]].op):
         is_bare = merge < 0 and all(trace.uses[name].kind in _BARE for name in names)
-        if is_bare and joined and all(trace.uses[name].op >= joined[-1][0] for name in names):
+        follows = bool(joined) and all(trace.uses[name].op >= joined[-1][0] for name in names)
+        if is_bare and follows and not _begins_with_norm(trace, joined[-1][1]):
             joined[-1][1].extend(names)  # a norm behind a sum belongs to the branch before it
         else:
             joined.append((merge, list(names)))
-    n_levels = max(level, default=0)
-    made: list[tuple[int, float, Block]] = []
+    made: list[Block] = []
     stage = 0.0
     for merge, names in joined:
         places = {name: _place(trace.uses[name], level, height, weighs) for name in names}
@@ -139,10 +146,17 @@ def structure_of(trace: Trace) -> Structure:
         positions = max((trace.uses[name].positions for name in names if trace.uses[name].kind in MATRICES), default=0)
         if positions and most:
             stage = round(math.log2(most / positions) / 2, 1)
-        first = trace.uses[names[0]].op
-        depth = level[first] / max(1, n_levels)
-        made.append((first, depth, Block(tuple(pieces), stage, depth, merge, branches.get(merge, ()), merge in sums)))
-    return Structure(tuple(_placed([block for _, _, block in made])))
+        branch = branches.get(merge, ())
+        block = Block(tuple(pieces), stage, place=0.0, merge=merge, branch=branch, is_sum=merge in sums)
+        made.append(block)
+    return Structure(tuple(_placed(made)))
+
+
+def _begins_with_norm(trace: Trace, names: Sequence[str]) -> bool:
+    """Whether a norm stands before the weights of a branch: the one behind the last sum is the model's then."""
+    uses = [trace.uses[name] for name in names]
+    first = min((use.op for use in uses if use.kind in MATRICES), default=-1)
+    return any(use.kind == "norm_scale" and use.op < first for use in uses)
 
 
 def _place(use: Use, level: list[int], height: list[int], weighs: list[bool]) -> tuple[int, int]:
@@ -163,7 +177,17 @@ def _placed(blocks: list[Block]) -> list[Block]:
         while last + 1 < len(blocks) and blocks[last + 1].stage == blocks[first].stage:
             last += 1
         n = last - first + 1
-        placed += [dataclasses.replace(blocks[first + i], place=i / max(1, n - 1) if n > 1 else 0.5) for i in range(n)]
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for i in range(n):
+            alike.setdefault(blocks[first + i].signature, []).append(i)
+        for i in range(n):
+            members = alike[blocks[first + i].signature]
+            place, begin = (at / max(1, n - 1) if n > 1 else 0.5 for at in (i, members[0]))
+            placed.append(
+                dataclasses.replace(
+                    blocks[first + i], place=place, rank=members.index(i), n_alike=len(members), begin=begin
+                )
+            )
         first = last + 1
     return placed
 

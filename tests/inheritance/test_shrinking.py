@@ -163,7 +163,32 @@ def test_another_family_and_another_number_of_classes(tmp_path: Path) -> None:
     assert not grown.inheritance.is_exact
 
 
-def test_half_the_depth_takes_blocks_of_every_stage(tmp_path: Path) -> None:
+def test_what_the_donor_has_more_of_is_told(tmp_path: Path) -> None:
     grown = grow(tmp_path, Encoder(depth=2), Encoder(depth=4), torch.randint(0, 50, (2, 12)))
     assert set(grown.inheritance.tensors) == grown.names
     assert any("left out" in doubt for doubt in grown.inheritance.doubts)
+
+
+@pytest.mark.parametrize(("depth", "donor_depth"), [(2, 4), (3, 6), (4, 5)])
+def test_of_layers_that_are_alike_the_first_are_taken(tmp_path: Path, depth: int, donor_depth: int) -> None:
+    grown = grow(tmp_path, Decoder(depth=depth), Decoder(depth=donor_depth), torch.randint(0, 50, (2, 12)))
+    sources = {name: tensor.source for name, tensor in grown.inheritance.tensors.items()}
+    assert sources == {name: name for name in grown.names}
+
+
+def test_of_layers_with_norms_behind_their_sums_the_first_are_taken(tmp_path: Path) -> None:
+    grown = grow(tmp_path, Encoder(depth=2), Encoder(depth=4), torch.randint(0, 50, (2, 12)))
+    sources = {name: tensor.source for name, tensor in grown.inheritance.tensors.items()}
+    assert sources == {name: name for name in grown.names}
+
+
+def test_of_blocks_of_a_stage_the_first_are_taken(tmp_path: Path) -> None:
+    recipient, donor = (ResNet(BasicBlock, depths, num_classes=10) for depths in ([2, 2, 2, 1], [3, 4, 6, 3]))
+    grown = grow(tmp_path, recipient, donor, torch.randn(2, 3, 64, 64))
+    sources = {
+        name.rsplit(".", 2)[0]: tensor.source.rsplit(".", 2)[0]
+        for name, tensor in grown.inheritance.tensors.items()
+        if name.startswith("layer") and "downsample" not in name
+    }
+    assert len(sources) == 7
+    assert all(name == source for name, source in sources.items())
