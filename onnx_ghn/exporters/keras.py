@@ -17,7 +17,7 @@ from onnx_ghn.exporters.jax_arrays import mend_file
 from onnx_ghn.exporters.live import LiveModel
 from onnx_ghn.exporters.output import quiet
 from onnx_ghn.exporters.roundtrip import unique_name
-from onnx_ghn.exporters.tensorflow import unfolded
+from onnx_ghn.exporters.tensorflow import as_written
 from onnx_ghn.exporters.weight_map import Array
 from onnx_ghn.installing import require
 
@@ -122,8 +122,6 @@ class LiveKeras(LiveModel):
             module_to_file(self._model, inputs, {}, path, "torchscript")
         else:
             self._model.export(str(path), format="onnx", verbose=False, **self._options)
-            if known := getattr(self._model, "inputs", None):
-                _drop_leftovers(path, [tensor.name for tensor in known])
 
 
 _bridge = Bridge(LiveKeras, KerasExportOptions.__annotations__)
@@ -167,26 +165,6 @@ def _zeros(model: keras.Model) -> object:
     )
 
 
-def _drop_leftovers(path: Path, names: Sequence[str]) -> None:
-    """Take from a file the inputs that nothing reads and the model does not have.
-
-    tf2onnx leaves the constants of an input's normalisation there once they are folded.
-
-    Args:
-        names: of the model's inputs.
-    """
-    import onnx_ir as ir
-
-    model = ir.load(path)
-    inputs = model.graph.inputs
-    left = [value for value in inputs if not value.uses() and not value.is_graph_output() and value.name not in names]
-    if not left or len(inputs) - len(left) < len(names):  # or they are the model's, under other names
-        return
-    for value in left:
-        inputs.remove(value)
-    ir.save(model, path)
-
-
 def _torch_zeros(tensor: keras.KerasTensor) -> torch.Tensor:
     import torch
 
@@ -219,8 +197,12 @@ def _plain_operators(backend: str) -> Iterator[None]:
         epsilon: float = 1e-3,
     ) -> tf.Tensor:
         rank = len(x.shape)
-        if axis not in (-1, rank - 1) or not 2 <= rank <= 5:
+        if not 2 <= rank <= 5:
             return plain(x, mean, variance, axis, offset, scale, epsilon)
+        if axis not in (-1, rank - 1):  # the operator takes the channels last alone, on CPUs
+            moved = [i for i in range(rank) if i != axis % rank]
+            y = fused(tf.transpose(x, [*moved, axis % rank]), mean, variance, -1, offset, scale, epsilon)
+            return tf.transpose(y, [*range(axis % rank), rank - 1, *range(axis % rank, rank - 1)])
         shape = tf.shape(x)
         if rank == 5:  # the operator takes only images: those of all depths, one after the other
             x = tf.reshape(x, [-1, *(shape[i] if size is None else size for i, size in enumerate(x.shape[2:], 2))])
@@ -246,7 +228,7 @@ def _plain_operators(backend: str) -> Iterator[None]:
     def gelu(x: tf.Tensor, approximate: bool = True) -> tf.Tensor:
         return plain_gelu(x, approximate) if approximate else 0.5 * x * (1 + tf.math.erf(x * 0.5**0.5))
 
-    with _patching, unfolded():
+    with _patching, as_written():
         nn.batch_normalization, nn.conv, nn.gelu = fused, conv, gelu
         try:
             yield

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from onnx_ghn.installing import require
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["LiveTensorFlow", "export", "initialize", "load", "save_weights", "unfolded"]
+__all__ = ["LiveTensorFlow", "as_written", "export", "initialize", "load", "save_weights"]
 
 _OPSET = 18
 _SIGNATURE = "serving_default"
@@ -91,7 +91,7 @@ class LiveTensorFlow(LiveModel):
 
         specs = input_list(self._specs or None)
         path = folder / "model.onnx"
-        with converting(self._name, "tf2onnx"), unfolded(), quiet("tf2onnx"):
+        with converting(self._name, "tf2onnx"), as_written(), quiet("tf2onnx"):
             function = tf.function(lambda *inputs: self._call(*inputs), autograph=False)
             tf2onnx.convert.from_function(function, specs, opset=_OPSET, output_path=str(path))
         return path
@@ -118,17 +118,32 @@ def save_weights(model: tf.Module, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def unfolded() -> Iterator[None]:
-    """Take from tf2onnx the rule that folds batch norms into convolutions, for which it has no option."""
+def as_written() -> Iterator[None]:
+    """Have tf2onnx, which has no options for that, keep batch norms, and keep the constants of a model inside the file.
+
+    It has a rule that folds batch norms into convolutions. And TensorFlow lists what a function captures among the
+    function's inputs, tensors that a model holds as well (the mean of Keras's `Normalization`, a tf.constant of a
+    module): tf2onnx asks whoever runs the file for them.
+    """
+    from tf2onnx import convert
     from tf2onnx.optimizer import back_to_back_optimizer
 
     rules = back_to_back_optimizer._func_map
     rule = ("Conv", "BatchNormalization")
+    plain = convert._convert_common
+
+    def own_inputs_alone(frozen_graph: Any, *args: Any, input_names: list[str], **named: Any) -> Any:
+        operators = {node.name: node.op for node in frozen_graph.node}  # a constant that was folded is there no more
+        own = [name for name in input_names if operators.get(name.partition(":")[0], "Const") != "Const"]
+        return plain(frozen_graph, *args, input_names=own, **named)
+
     with _changing:
         fold = rules.pop(rule, None)
+        convert._convert_common = own_inputs_alone
         try:
             yield
         finally:
+            convert._convert_common = plain
             if fold is not None:
                 rules[rule] = fold
 

@@ -126,6 +126,30 @@ def test_a_normalised_input_is_the_only_one(tmp_path: Path) -> None:
     assert len(onnx.load(tmp_path / "m.onnx").graph.input) == 1
 
 
+@pytest.mark.parametrize("invert", [False, True])
+def test_a_mean_and_a_variance_that_were_adapted_are_in_the_file(invert: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    norm = keras.layers.Normalization(invert=invert)
+    norm.adapt(rng.normal(3, 2, (50, 6)).astype("float32"))
+    layers = [keras.layers.Dense(6), norm, keras.layers.Dense(3)] if invert else [norm, keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    exporter.export(model, tmp_path / "m.onnx")
+    x = rng.normal(3, 2, (2, 6)).astype("float32")
+    assert len(onnx.load(tmp_path / "m.onnx").graph.input) == 1
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), call(model, x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 5)])
+def test_a_batch_norm_of_channels_that_come_first_stays_whole(shape: tuple[int, ...], tmp_path: Path) -> None:
+    layers = keras.layers
+    model = keras.Sequential([keras.Input(shape), layers.BatchNormalization(axis=1), layers.Flatten(), layers.Dense(3)])
+    rng = np.random.default_rng(0)
+    model.layers[0].set_weights([rng.uniform(0.5, 2, 6).astype("float32") for _ in range(4)])
+    assert exporter.export(model, tmp_path / "m.onnx").complete
+    x = rng.random((2, *shape), dtype="float32")
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), call(model, x), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.skipif(
     keras.backend.backend() == "torch", reason="torch's first exporter knows no memory formats of volumes"
 )

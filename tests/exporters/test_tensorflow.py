@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 from round_trip import check_initialize, check_round_trip, run
@@ -109,3 +110,21 @@ def test_other_objects_are_refused(tmp_path: Path) -> None:
 
 def test_initialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_initialize(exporter, Net, weights, (None, 8, 8, 3), tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("size", [4, 200])  # TensorFlow itself writes the smaller one as a constant
+def test_a_constant_of_a_module_is_no_input(size: int, tmp_path: Path) -> None:
+    class Centred(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            rng = np.random.default_rng(0)
+            self.mean = tf.constant(rng.random(size, dtype="float32"))
+            self.matrix = tf.Variable(rng.random((size, 3), dtype="float32"), name="matrix")
+
+        def __call__(self, x: Any) -> Any:
+            return (x - self.mean) @ self.matrix
+
+    model, x = Centred(), np.random.default_rng(1).random((2, size), dtype="float32")
+    exporter.export(model, tmp_path / "m.onnx", x)
+    assert len(onnx.load(tmp_path / "m.onnx").graph.input) == 1
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), model(x).numpy(), rtol=1e-4)
