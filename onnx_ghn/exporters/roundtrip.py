@@ -136,10 +136,13 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
             if values is not None:
                 decoded[name] = values
         computed: dict[str, Array] = {}
+        trainable = live.trainable()
+        loses = not trainable.isdisjoint(weight_map.unmatched)
         if weight_map.unmatched:  # the computation does not read them, or the file holds what was computed from them
             plain = stored_tensors(read_model(live.convert(_subfolder(folder, "plain"))))
-            # Products of codes can be so small, or cancel so far, that a sum with them is a code again.
-            sums = [name for name, values in decoded.items() if not is_among(plain, name, values)]
+            # Products of codes can be so small, or cancel so far, that a sum with them is a code again. With the own
+            # values they may be nothing at all, as that of LoRA's two matrices is before any training.
+            sums = [name for name, values in decoded.items() if loses or not is_among(plain, name, values)]
             if sums:  # or an exporter left out what does nothing with the own values: zeros that are added
                 varied = varied_weights(originals)
                 other = _exported_with(live, varied, originals, _subfolder(folder, "varied"))
@@ -152,10 +155,11 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
         inject(
             model, {name: functools.partial(_given, values) for name, values in {**decoded, **computed}.items()}, stored
         )
-        uncomputed = {name: values for name, values in values_of.items() if name not in computed}
+        # What is computed from weights that are not trained (scales of quantised ones) is not trained either.
+        uncomputed = {name: values for name, values in values_of.items() if not loses or name not in computed}
         held = {name: values_of[name] for name in decoded}
-        trace = weight_map.to_json(n_repeated(codes, held, weight_map.stored, live.trainable()))
-        mark(model, trace, frozen_elements(codes, uncomputed, live.trainable()), reads(model))
+        trace = weight_map.to_json(n_repeated(codes, held, weight_map.stored, trainable))
+        mark(model, trace, frozen_elements(codes, uncomputed, trainable), reads(model))
         read_inputs = inputs_read(model)
         told = (_COMPUTED, COMPUTED_REMEDY) if computed else (_UNUSED, _UNUSED_REMEDY)
         constants = _constants(live)
@@ -302,10 +306,12 @@ def _tie_copies(model: ir.Model, codes: Codes) -> None:
     for tensor in stored_tensors(model).values():
         if tensor.kind != "initializer" or not is_float(tensor) or tensor.value.is_graph_output():
             continue
-        elements = codes.elements(tensor.numpy())
+        values = tensor.numpy()
+        elements = codes.elements(values)
         if (elements < 0).any():
             continue
-        key = (tensor.shape, tensor.dtype.name, hashlib.sha256(elements.tobytes()).digest())
+        signs = np.signbit(values)
+        key = (tensor.shape, tensor.dtype.name, hashlib.sha256(elements.tobytes() + signs.tobytes()).digest())
         if key not in first:
             first[key] = tensor.value
         elif tensor.site.graph is model.graph:

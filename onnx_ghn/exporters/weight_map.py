@@ -33,6 +33,7 @@ _BYTE = 256
 _OCTAVE = 1 << 23
 _CHUNK = 1 << 22  # elements examined at a time, which bounds the memory of one pass
 _VERSION = 1
+_VERSION_WITH_SIGNS = 2  # a reader that knows no signs must not load such a file
 # What reading a text that is no map of weights may end in.
 _DAMAGED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 _LARGEST = 1 << 62  # elements of all tensors of a file
@@ -54,6 +55,7 @@ class Codes:
         self.shapes = dict(shapes)
         sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes.values()]
         self._names = list(self.shapes)
+        self._alternates = np.array([len(shape) > 1 for shape in self.shapes.values()], dtype=bool)
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         free = _LAST - _FIRST - int(self._starts[-1]) * _BYTE // (_BYTE - 1)
         if free < 0:
@@ -67,7 +69,7 @@ class Codes:
         bits = self._first + element // (_BYTE - 1) * _BYTE + element % (_BYTE - 1) + 1
         values = bits.astype(np.int32).view(np.float32)
         if len(self.shapes[name]) > 1:
-            values[1::2] *= -1
+            values[1::2] *= -1  # see `negated`
         return values.reshape(self.shapes[name])
 
     def elements(self, values: Array) -> npt.NDArray[np.int64]:
@@ -90,6 +92,17 @@ class Codes:
             elements[start : start + _CHUNK] = np.where(is_code, candidates, -1)
         return elements
 
+    def negated(self, values: Array, elements: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which values of a tensor are weights of the other sign, as exporters store them (TensorFlow: x · −w).
+
+        Args:
+            elements: what `elements` says of these values, flat.
+        """
+        owners = np.searchsorted(self._starts, elements, side="right") - 1
+        is_negative = self._alternates[owners] & ((elements - self._starts[owners]) % 2 == 1)
+        turned: npt.NDArray[np.bool_] = (np.signbit(values) != is_negative) & (elements >= 0)
+        return turned
+
     def locate(self, stored: Mapping[str, Array]) -> WeightMap:
         """Find every element among the tensors of the exported file.
 
@@ -98,14 +111,22 @@ class Codes:
         """
         # The place of each element in all mapped tensors, laid end to end.
         place_of = np.full(int(self._starts[-1]), -1, dtype=np.int64)
-        names, shapes, offset = [], [], 0
+        names: list[str] = []
+        shapes, offset = [], 0
+        negated: set[int] = set()
         # The largest tensors come first: a value that a constant and a weight share by chance belongs to the weight.
         for name, values in sorted(stored.items(), key=lambda item: -item[1].size):
             elements = self.elements(values)
             coded = np.flatnonzero(elements >= 0)
+            turned = self.negated(values.ravel()[coded], elements[coded])
+            is_negated = len(coded) > 0 and bool(turned.all())
+            if not is_negated:
+                coded = coded[~turned]
             coded = coded[place_of[elements[coded]] < 0]
             if not len(coded):
                 continue
+            if is_negated:
+                negated.add(len(names))
             place_of[elements[coded]] = offset + coded
             names.append(name)
             shapes.append(values.shape)
@@ -119,7 +140,8 @@ class Codes:
                 unmatched[name] = n_unmatched
             else:
                 places[name] = Strided.of(part, self.shapes[name]) or part
-        return WeightMap(dict(self.shapes), dict(zip(names, shapes, strict=True)), places, unmatched)
+        stored_shapes = dict(zip(names, shapes, strict=True))
+        return WeightMap(dict(self.shapes), stored_shapes, places, unmatched, frozenset(negated))
 
     def decoded(self, values: Array, originals: Mapping[str, Array]) -> Array | None:
         """A tensor of the exported file with the model's own values in place of codes; None where it holds no code.
@@ -142,6 +164,8 @@ class Codes:
             owned = coded[owners == index]
             original = np.asarray(originals[self._names[index]]).ravel()
             result[owned] = original[elements[owned] - self._starts[index]]
+        turned = coded[self.negated(values.ravel()[coded], elements[coded])]
+        result[turned] *= -1
         return result.reshape(values.shape)
 
     def _owner(self, element: int) -> str:
@@ -196,12 +220,14 @@ class WeightMap:
         places: for each weight that the file holds whole, the places of its elements in the stored tensors, which are
             laid end to end. An array of places is flat.
         unmatched: for each other weight, how many of its elements the file does not hold.
+        negated: numbers of the stored tensors that hold weights of the other sign.
     """
 
     shapes: dict[str, tuple[int, ...]]
     stored: dict[str, tuple[int, ...]]
     places: dict[str, Places]
     unmatched: dict[str, int]
+    negated: frozenset[int] = frozenset()
 
     def collect(self, stored: Mapping[str, Array]) -> dict[str, Array]:
         """Gather the model's weights from the file's tensors.
@@ -210,11 +236,11 @@ class WeightMap:
             CheckpointError: a tensor is absent or has another shape, so the file is not of this model.
         """
         parts = []
-        for name, shape in self.stored.items():
+        for number, (name, shape) in enumerate(self.stored.items()):
             if name not in stored or tuple(stored[name].shape) != shape:
                 actual = "is absent" if name not in stored else f"is {tuple(stored[name].shape)}"
                 raise CheckpointError(f"tensor {name} {actual}, {shape} in the export of this model; export it again")
-            parts.append(stored[name].ravel())
+            parts.append(-stored[name].ravel() if number in self.negated else stored[name].ravel())
         everything = np.concatenate(parts) if parts else np.zeros(0, np.float32)
         weights: dict[str, Array] = {}
         for name, places in self.places.items():
@@ -237,6 +263,7 @@ class WeightMap:
             self.stored,
             {new[name]: places for name, places in self.places.items()},
             {new[name]: count for name, count in self.unmatched.items()},
+            self.negated,
         )
 
     def to_json(self, repeated: Mapping[str, int] | None = None) -> str:
@@ -250,7 +277,7 @@ class WeightMap:
             for name, p in self.places.items()
         }
         record: dict[str, object] = {
-            "version": _VERSION,
+            "version": _VERSION_WITH_SIGNS if self.negated else _VERSION,
             "shapes": self.shapes,
             "stored": self.stored,
             "places": places,
@@ -258,6 +285,8 @@ class WeightMap:
         }
         if repeated:
             record["repeated"] = dict(repeated)
+        if self.negated:
+            record["negated"] = sorted(self.negated)
         return json.dumps(record, separators=(",", ":"))
 
     @classmethod
@@ -269,19 +298,20 @@ class WeightMap:
         """
         try:
             record = json.loads(text)
-            if record["version"] != _VERSION:
+            if record["version"] not in (_VERSION, _VERSION_WITH_SIGNS):
                 raise CheckpointError(
-                    f"the file's map of weights has version {record['version']}, and this onnx-ghn reads {_VERSION}; "
-                    "install a newer onnx-ghn"
+                    f"the file's map of weights has version {record['version']}, and this onnx-ghn reads up to "
+                    f"{_VERSION_WITH_SIGNS}; install a newer onnx-ghn"
                 )
             shapes = {name: _shape(shape) for name, shape in record["shapes"].items()}
             stored = {name: _shape(shape) for name, shape in record["stored"].items()}
             total = sum(math.prod(shape) for shape in stored.values())
             places = {name: _read(place, shapes[name], total) for name, place in record["places"].items()}
             unmatched = {str(name): int(count) for name, count in record["missing"].items()}
+            negated = frozenset(int(number) for number in record.get("negated", ()))
         except (*_DAMAGED, zlib.error) as error:
             raise CheckpointError(f"the file's map of weights is damaged ({error}); export the model again") from error
-        return cls(shapes, stored, places, unmatched)
+        return cls(shapes, stored, places, unmatched, negated)
 
 
 def _shape(sizes: Sequence[object]) -> tuple[int, ...]:

@@ -206,3 +206,103 @@ def test_what_an_exporter_stores_again_is_counted_once(is_trained: bool, tmp_pat
     rows = {entry.parameter.name: entry.parameter for entry in coverage.entries}
     if is_trained:
         assert {name: row.n_trained for name, row in rows.items()} == {"table": 32, "turned": 0, "gains": 4}
+
+
+class Negating(Folding):
+    """An exporter that folds the sign of a weight, as TensorFlow's does, and reads one matrix as it is and negated.
+
+    Args:
+        seed: of the weights.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        rng = np.random.default_rng(seed)
+        shapes = {"width": (4,), "matrix": (4, 4), "head": (4, 3)}
+        self.values = {name: rng.random(shape, dtype=np.float32) for name, shape in shapes.items()}
+
+    def trainable(self) -> Set[str]:
+        return set(self.values)
+
+    def convert(self, folder: Path) -> onnx.ModelProto:
+        v = self.values
+        tensors = {"narrow": -v["width"], "plus": v["matrix"], "minus": -v["matrix"], "head": -v["head"]}
+        nodes = [
+            helper.make_node("Mul", ["x", "narrow"], ["a"]),
+            helper.make_node("Exp", ["a"], ["b"]),
+            helper.make_node("MatMul", ["b", "plus"], ["c"]),
+            helper.make_node("Relu", ["c"], ["d"]),
+            helper.make_node("MatMul", ["b", "minus"], ["e"]),
+            helper.make_node("Tanh", ["e"], ["f"]),
+            helper.make_node("Add", ["d", "f"], ["g"]),
+            helper.make_node("MatMul", ["g", "head"], ["y"]),
+        ]
+        x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [None, k]) for n, k in (("x", 4), ("y", 3)))
+        initializers = [numpy_helper.from_array(value, name) for name, value in tensors.items()]
+        graph = helper.make_graph(nodes, "g", [x], [y], initializers)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        v = self.values
+        b = np.exp(-x * v["width"])
+        return -(np.maximum(b @ v["matrix"], 0) - np.tanh(b @ v["matrix"])) @ v["head"]
+
+
+@pytest.mark.parametrize("has_notes", [True, False])
+def test_weights_that_an_exporter_negates_keep_their_sign(has_notes: bool, tmp_path: Path) -> None:
+    model, other = Negating(0), Negating(1)
+    assert not export_live(model, tmp_path / "m.onnx").unmatched
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", X), model(X), rtol=1e-5)
+    if not has_notes:
+        proto = onnx.load(tmp_path / "m.onnx")
+        del proto.metadata_props[:]
+        onnx.save(proto, tmp_path / "m.onnx")
+    assert not load_live(other, tmp_path / "m.onnx").unmatched
+    for name, values in model.values.items():
+        np.testing.assert_array_equal(other.values[name], values)
+
+
+class LowRank(Folding):
+    """A matrix with a product of two smaller ones added, one of which begins as zeros (LoRA), folded into one tensor.
+
+    Args:
+        is_trained: whether training changes the two smaller ones, and not their sum with the matrix.
+    """
+
+    def __init__(self, *, is_trained: bool = True) -> None:
+        super().__init__(0)
+        rng = np.random.default_rng(0)
+        self.values = {name: rng.random((4, 4), dtype=np.float32) for name in ("matrix", "head")}
+        self.values |= {"down": rng.random((4, 2), dtype=np.float32), "up": np.zeros((2, 4), np.float32)}
+        self.is_trained = is_trained
+
+    def trainable(self) -> Set[str]:
+        return {"down", "up", "head"} if self.is_trained else {"head"}
+
+    def convert(self, folder: Path) -> onnx.ModelProto:
+        v = self.values
+        tensors = {"sum": v["matrix"] + v["down"] @ v["up"], "head": v["head"]}
+        nodes = [
+            helper.make_node("MatMul", ["x", "sum"], ["a"]),
+            helper.make_node("Relu", ["a"], ["b"]),
+            helper.make_node("MatMul", ["b", "head"], ["y"]),
+        ]
+        x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [None, 4]) for n in "xy")
+        initializers = [numpy_helper.from_array(value, name) for name, value in tensors.items()]
+        graph = helper.make_graph(nodes, "g", [x], [y], initializers)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def test_a_sum_with_a_product_that_is_zero_is_told(tmp_path: Path) -> None:
+    unmatched = export_live(LowRank(), tmp_path / "m.onnx").unmatched
+    assert {note.name for note in unmatched} == {"matrix", "down", "up"}
+    assert all("computed something from it" in note.cause for note in unmatched)
+
+
+def test_what_is_computed_from_weights_that_nothing_trains_is_frozen(tmp_path: Path) -> None:
+    model = LowRank(is_trained=False)
+    model.values["up"][:] = 1
+    export_live(model, tmp_path / "m.onnx")
+    coverage = inspect_model(tmp_path / "m.onnx").coverage
+    assert coverage.n_trainable == 16
+    assert {entry.parameter.name for entry in coverage.entries if entry.outcome == "frozen"} == {"sum"}
