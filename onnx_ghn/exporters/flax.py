@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping, Set
+import types
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -22,6 +23,7 @@ from onnx_ghn.installing import require
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 
 if TYPE_CHECKING:
+    import jax
     from flax import linen, nnx
 
     from onnx_ghn.ghn import GHN, ArrayGHN
@@ -62,7 +64,7 @@ class LiveNNX(jax_arrays.ByJax2onnx):
         self._variables = {
             "/".join(map(str, path)): variable
             for path, variable in zip(flat.paths, flat.leaves, strict=True)
-            if jax_arrays.is_weight(variable.get_value())
+            if jax_arrays.is_weight(_value(variable))
         }
         self._paths = {"/".join(map(str, path)): path for path in flat.paths}
 
@@ -73,13 +75,21 @@ class LiveNNX(jax_arrays.ByJax2onnx):
 
     def read(self) -> dict[str, Array]:
         """Copies of parameters, batch statistics and other floating-point variables."""
-        return {name: np.array(variable.get_value()) for name, variable in self._state().items()}
+        return {name: np.array(_value(self._at(self._paths[name]))) for name in self._variables}
 
     def write(self, values: Mapping[str, Array]) -> None:
         """Set variables of the module in place."""
-        for name, variable in self._state().items():
+        for name in self._variables:
             if name in values:
-                variable.set_value(jax_arrays.like(values[name], variable.get_value()))
+                *to, last = self._paths[name]
+                variable, holder = self._at(self._paths[name]), self._at(to)
+                new = jax_arrays.like(values[name], _value(variable))
+                if hasattr(variable, "set_value"):
+                    variable.set_value(new)
+                elif isinstance(last, str) and hasattr(holder, last):
+                    setattr(holder, last, new)
+                else:
+                    holder[last] = new
 
     def trainable(self) -> Set[str]:
         """Variables of type nnx.Param."""
@@ -95,22 +105,34 @@ class LiveNNX(jax_arrays.ByJax2onnx):
         copy = nnx.clone(self._model)
         copy.eval()
         definition, state = nnx.split(copy)
+        leaves, tree = jax.tree.flatten(state)
+        is_key = [jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
+        # A file holds no keys, but the numbers that they are of: cells draw the states that they begin with.
+        held = [jax.random.key_data(leaf) if key else leaf for leaf, key in zip(leaves, is_key, strict=True)]
+        kinds = [jax.random.key_impl(leaf) if key else None for leaf, key in zip(leaves, is_key, strict=True)]
 
         def call(*inputs: object) -> object:
             # Variables made within the trace: transformations (the scan of nnx.RNN) refuse those from outside.
-            return nnx.merge(definition, jax.tree.map(lambda leaf: leaf, state))(*inputs)
+            inside = [
+                jax.random.wrap_key_data(leaf, impl=kind) if kind is not None else leaf
+                for leaf, kind in zip(held, kinds, strict=True)
+            ]
+            return nnx.merge(definition, jax.tree.unflatten(tree, inside))(*inputs)
 
-        return jax_arrays.convert(_pooling(call), self._inputs, folder / "model.onnx", type(self._model).__name__)
+        return jax_arrays.convert(_as_flax_calls(call), self._inputs, folder / "model.onnx", type(self._model).__name__)
 
-    def _state(self) -> dict[str, nnx.Variable]:
-        """The module's own variables, since a state holds copies."""
-        variables = {}
-        for name in self._variables:
-            part: Any = self._model
-            for key in self._paths[name]:
-                part = part[key] if isinstance(key, int) or not hasattr(part, str(key)) else getattr(part, str(key))
-            variables[name] = part
-        return variables
+    def _at(self, path: Sequence[str | int]) -> Any:
+        """The module's own part, since a state holds copies: a variable, an array as it is (nnx.WeightNorm), a list."""
+        part: Any = self._model
+        for key in path:
+            part = getattr(part, key) if isinstance(key, str) and hasattr(part, key) else part[key]
+        return part
+
+
+def _value(leaf: Any) -> jax.Array:
+    """The array of a variable, or of a module that holds it as it is."""
+    array: jax.Array = leaf.get_value() if hasattr(leaf, "get_value") else leaf
+    return array
 
 
 class LiveLinen(jax_arrays.LiveTree[Mapping[str, object]]):
@@ -141,18 +163,22 @@ class LiveLinen(jax_arrays.LiveTree[Mapping[str, object]]):
         def apply(*inputs: object) -> object:
             return module.apply(variables, *inputs, **options)
 
-        return jax_arrays.convert(_pooling(apply), self._inputs, folder / "model.onnx", type(module).__name__)
+        return jax_arrays.convert(_as_flax_calls(apply), self._inputs, folder / "model.onnx", type(module).__name__)
 
 
 _POOLED_BY = ("window_shape", "strides", "padding", "count_include_pad")
 
 
-def _pooling(function: Callable[..., object]) -> Callable[..., object]:
-    """A function in which windows of poolings may be given by position, as Flax takes them.
+def _as_flax_calls(function: Callable[..., object]) -> Callable[..., object]:
+    """A function in which Flax's own functions work as they do without jax2onnx (0.17).
 
-    While it converts, jax2onnx (0.17) has functions in the place of Flax's that take them by keyword alone.
+    While it converts, it has functions in the place of Flax's poolings that take windows by keyword alone, and one in
+    the place of jax.numpy.shape that gives no numbers, which linen's scan of layers and steps needs. And it refuses the
+    split of a random key, of which linen's LSTMs make zeros.
     """
     from flax import linen, nnx
+    from flax.core import axes_scan
+    from flax.linen import recurrent
 
     def by_keyword(pool: Callable[..., object], inputs: object, *given: object, **named: object) -> object:
         return pool(inputs, **dict(zip(_POOLED_BY, given, strict=False)), **named)
@@ -160,15 +186,52 @@ def _pooling(function: Callable[..., object]) -> Callable[..., object]:
     def call(*inputs: object) -> object:
         places = [(module, name) for module in (nnx, linen) for name in ("avg_pool", "max_pool", "min_pool")]
         before = [(module, name, getattr(module, name)) for module, name in places if hasattr(module, name)]
+        new: dict[tuple[Any, str], object] = {}
+        new |= {(module, name): functools.partial(by_keyword, pool) for module, name, pool in before}
+        if describe := getattr(axes_scan, "build_shaped_array", None):
+            before.append((axes_scan, "build_shaped_array", describe))
+            new[axes_scan, "build_shaped_array"] = functools.partial(_with_numbers, describe)
+        if random := getattr(recurrent, "random", None):
+            keys = {"key": functools.partial(_key, random), "split": functools.partial(_split, random)}
+            before.append((recurrent, "random", random))
+            new[recurrent, "random"] = types.SimpleNamespace(**{**vars(random), **keys})
         try:
-            for module, name, pool in before:
-                setattr(module, name, functools.partial(by_keyword, pool))
+            for (module, name), replacement in new.items():
+                setattr(module, name, replacement)
             return function(*inputs)
         finally:
-            for module, name, pool in before:
-                setattr(module, name, pool)
+            for module, name, own in before:
+                setattr(module, name, own)
 
     return call
+
+
+def _with_numbers(function: Callable[..., object], *given: object, **named: object) -> object:
+    """Call a function for which jax.numpy.shape gives the sizes that JAX knows."""
+    import jax.numpy as jnp
+
+    before = jnp.shape
+    jnp.shape = np.shape
+    try:
+        return function(*given, **named)
+    finally:
+        jnp.shape = before
+
+
+def _key(random: Any, *given: object, **named: object) -> object:
+    """A random key that is made before the trace, of which nothing is left in it."""
+    import jax
+
+    with jax.ensure_compile_time_eval():
+        return random.key(*given, **named)
+
+
+def _split(random: Any, *given: object, **named: object) -> list[object]:
+    """Keys of a key, as `_key` makes one."""
+    import jax
+
+    with jax.ensure_compile_time_eval():
+        return list(random.split(*given, **named))
 
 
 def save_weights(model: nnx.Module | LinenModel, path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from round_trip import check_initialize, check_round_trip, flattened_maps
+from round_trip import check_initialize, check_round_trip, flattened_maps, run
 
 nnx = pytest.importorskip("flax.nnx", reason="Flax is not installed: make test-exporters")
 jax = pytest.importorskip("jax")
@@ -150,18 +150,77 @@ def test_a_flattened_map_is_known_for_one(tmp_path: Path) -> None:
 
 
 class Recurrent(nnx.Module):
-    def __init__(self, rngs: nnx.Rngs) -> None:
+    """An LSTM.
+
+    Args:
+        starts: whether the module gives the state that it begins with; Flax draws it otherwise, as zeros.
+    """
+
+    def __init__(self, rngs: nnx.Rngs, *, starts: bool) -> None:
         self.rnn = nnx.RNN(nnx.OptimizedLSTMCell(3, 4, rngs=rngs))
         self.head = nnx.Linear(4, 2, rngs=rngs)
+        self.starts = starts
 
     def __call__(self, x: jax.Array) -> jax.Array:
         start = jax.numpy.zeros((x.shape[0], 4))
-        return self.head(self.rnn(x, initial_carry=(start, start))[:, -1])
+        return self.head(self.rnn(x, initial_carry=(start, start) if self.starts else None)[:, -1])
 
 
-def test_a_module_that_scans_goes_there_and_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("starts", [True, False])
+def test_a_module_that_scans_goes_there_and_back(starts: bool, tmp_path: Path) -> None:
     steps = X[:, 0]  # (2, 8, 3)
-    check_round_trip(exporter, lambda seed: Recurrent(nnx.Rngs(seed)), call, weights, steps, steps, tmp_path)
+
+    def make(seed: int) -> Recurrent:
+        return Recurrent(nnx.Rngs(seed), starts=starts)
+
+    check_round_trip(exporter, make, call, weights, steps, steps, tmp_path)
+
+
+class Layer(linen.Module):
+    @linen.compact
+    def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+        return x + linen.relu(linen.Dense(4)(linen.LayerNorm()(x))), None
+
+
+class Scans(linen.Module):
+    """Steps through an LSTM, and then through three layers whose weights are stacked."""
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = linen.RNN(linen.LSTMCell(4))(x)[:, -1]
+        stack = linen.scan(Layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=3)
+        return linen.Dense(2)(stack()(x, None)[0])
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_a_linen_module_that_scans_goes_there_and_back(free: bool, tmp_path: Path) -> None:
+    steps = X[:, 0]
+
+    def make(seed: int) -> exporter.LinenModel:
+        return exporter.LinenModel(Scans(), Scans().init(jax.random.key(seed), steps))
+
+    check_round_trip(exporter, make, call, weights, steps, ("batch", 8, 3) if free else steps, tmp_path)
+
+
+def test_arrays_that_no_variable_holds_go_there_and_back(tmp_path: Path) -> None:
+    """The scales of nnx.WeightNorm: arrays in a dict, which no optimiser of nnx.Param trains."""
+
+    class Normed(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.layer = nnx.WeightNorm(nnx.Linear(3, 4, rngs=rngs), rngs=rngs)
+            self.gain = nnx.data(jax.numpy.ones(4))
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return self.layer(x) * self.gain
+
+    model, other, x = Normed(nnx.Rngs(0)), Normed(nnx.Rngs(1)), X[:, 0, 0]
+    (path,) = model.layer.scales
+    model.layer.scales[path], model.gain = jax.numpy.arange(1.0, 5), jax.numpy.arange(2.0, 6)
+    assert exporter.export(model, tmp_path / "m.onnx", x).complete
+    assert exporter.load(other, tmp_path / "m.onnx").complete
+    np.testing.assert_array_equal(other.layer.scales[path], [1, 2, 3, 4])
+    np.testing.assert_array_equal(other.gain, [2, 3, 4, 5])
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), other(x), rtol=1e-4, atol=1e-6)
 
 
 def test_initialize_nnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +258,7 @@ class TwoConvolutions(nnx.Module):
 @pytest.mark.parametrize("example", [X, ("batch", 8, 8, 3)], ids=["array", "shape"])
 def test_shapes_of_values_on_the_way_are_right(tmp_path: Path, example: Any) -> None:
     import onnx
-    from round_trip import predict_file, run
+    from round_trip import predict_file
 
     model = TwoConvolutions(nnx.Rngs(0))
     exporter.export(model, tmp_path / "m.onnx", example)
