@@ -208,7 +208,8 @@ class BuildContext:
         value side by side) gives a claim for each of them.
         """
         parts = leaves(value) if value is not None and value.is_const else []
-        if len(parts) < 2 or any(leaf.whole for leaf in parts):
+        unpacked = any(leaf.tensor.dtype in QUANTISED_TYPES and leaf.dequantize is None for leaf in parts[:1])
+        if len(parts) < 2 or unpacked or any(leaf.whole for leaf in parts):
             claim = self.claim(value, role, op, canonical)
             return [claim] if claim.shape is not None else []
         claims = []

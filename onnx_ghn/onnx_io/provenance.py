@@ -61,6 +61,8 @@ def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapp
                 made.setdefault(name, "torch's exporter made it of constants")
     for name in _constants_of_torch(model, stored) - learned:
         made.setdefault(name, "a constant of the code: torch stores parameters as initializers")
+    for name in _fills_of_jax(model, stored) - learned:
+        made.setdefault(name, "values that the code makes: jax2onnx stores a model's arrays as initializers")
     zeros = {name for name, tensor in stored.items() if name not in learned and _is_start(tensor, stored)}
     made.update(dict.fromkeys(zeros, "zeros that the computation starts from"))
     learned -= made.keys()
@@ -85,6 +87,13 @@ def _constants_of_torch(model: ir.Model, stored: Mapping[str, StoredTensor]) -> 
     if not any(tensor.kind == "initializer" and len(tensor.shape) > 1 for tensor in floats.values()):
         return set()  # a tool has moved them
     return {name for name, tensor in floats.items() if tensor.kind == "constant"}
+
+
+def _fills_of_jax(model: ir.Model, stored: Mapping[str, StoredTensor]) -> set[str]:
+    """What ConstantOfShape makes in a file of jax2onnx that holds its weights: a bias that a layer is without, say."""
+    if model.producer_name != "jax2onnx" or not _holds_weights(stored):
+        return set()
+    return {name for name, tensor in stored.items() if tensor.kind == "constant_of_shape"}
 
 
 def _is_folded_constant(tensor: StoredTensor, kinds: Mapping[str, str]) -> bool:

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from graph_models import Net
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+import onnx_ghn
 from onnx_ghn.exporters import pytorch
 from onnx_ghn.graph import Role, build_graph
 from onnx_ghn.inspection import inspect_model
+from onnx_ghn.onnx_io import stored_tensors
 from onnx_ghn.prediction.plan import Decision
 
 CHANNELS = 8
@@ -199,3 +202,18 @@ def test_a_share_of_two_values_is_no_scale(exporter: str, tmp_path: Path) -> Non
     torch.manual_seed(0)
     found = noted(Mixed(), torch.randn(2, 3, CHANNELS), tmp_path / "net.onnx", exporter)
     assert (found["share"].parameter.role, found["share"].outcome) == (Role.other, "kept")
+
+
+def test_factors_that_turn_what_they_scale_keep_their_start() -> None:
+    """exp(−γ · d) of a layer of distances, whose sign an exporter folded: filled with ones it grows without end."""
+    net = Net()
+    h = net.linear(net.input(None, 6), 6, 8, "w")
+    narrow = net.weight(name="narrow", array=np.full(8, -1, np.float32))
+    y = net.linear(net.op("Exp", net.op("Mul", net.op("Abs", h), narrow)), 8, 3, "head")
+    model = net.model(y)
+    rows = {entry.parameter.name: entry for entry in inspect_model(model, policy="all").coverage.entries}
+    row = rows["narrow"]
+    assert (row.outcome, row.parameter.role.value) == ("kept", "norm_scale")
+    assert "all negative" in row.reason
+    stored = stored_tensors(onnx_ghn.predict(model, policy="all").model)
+    np.testing.assert_array_equal(stored["narrow"].numpy(), np.full(8, -1, np.float32))

@@ -10,6 +10,7 @@ from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext, vector
 from onnx_ghn.graph.flat import Leaf, Op, Tensor
 from onnx_ghn.graph.folding import ints_of, scalar_of
 from onnx_ghn.graph.handlers.biases import is_bias_of_heads, is_row_of_biases, is_single_bias
+from onnx_ghn.graph.handlers.quantised import is_integral, makes_scale
 from onnx_ghn.graph.handlers.written_norms import shift_parts, written_norm
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
@@ -21,6 +22,7 @@ __all__ = ["add", "concat", "multiply", "subtract"]
 
 _AFFINE = "a scale and a shift without statistics: those of a frozen norm may be in them"
 _SHARE = "the share of one of two values that are mixed: they start as their author chose"
+_TURNED = "factors that are all negative turn round what they scale: they start as their author chose"
 _ONE_BY_ONE = frozenset(
     {"Relu", "LeakyRelu", "Elu", "Tanh", "Sigmoid", "Softmax", "Transpose", "Cast", "Identity", "Dropout"}
 )
@@ -72,7 +74,7 @@ def multiply(ctx: BuildContext, op: Op) -> None:
     data = [t for t in given if not t.is_const]
     constants = [t for t in given if t.is_const]
     sources = ctx.union(op.inputs)
-    if any(_is_integral(tensor) for tensor in data):
+    if any(is_integral(tensor) for tensor in data) or makes_scale(op):
         ctx.claim_quantised(constants, op)
     elif constants and len(data) == 1 and sources:
         shape = static_shape(constants[0])
@@ -167,17 +169,6 @@ def _dotted(
     return ctx.add_node(Primitive.conv, sources, name=claim.name, shape=claim.shape, weight=claim.index)
 
 
-def _is_integral(tensor: Tensor) -> bool:
-    """Whether a value is an integer operator's sum, or the scale of activations that the running model quantises."""
-    origin, _ = behind_views(tensor)
-    producer = origin.producer if origin is not None else None
-    if origin is None or producer is None:
-        return False
-    if producer.op_type == "DynamicQuantizeLinear":
-        return origin is producer.outputs[1]
-    return producer.op_type in ("ConvInteger", "MatMulInteger") or origin.dtype in ("INT32", "INT8", "UINT8")
-
-
 def subtract(ctx: BuildContext, op: Op) -> None:
     """Sub: a running mean where a scale by a reciprocal root follows; anything else is dropped."""
     constant = op.input(1)
@@ -249,9 +240,15 @@ def _scale(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int])
             ctx.register(leaf, Role.other, op, leaf.layout)
         elif _is_share(leaf.tensor):
             ctx.register(leaf, Role.other, op, leaf.layout, reason=_SHARE, doubt=_SHARE)
+        elif _turns(leaf.tensor):
+            ctx.register(leaf, Role.norm_scale, op, vector(leaf.layout), reason=_TURNED, doubt=_TURNED)
         elif leaf.divisor:  # claimed first, so that the scale's own claim cannot take it for a gain
             ctx.register(leaf, Role.statistic, op, vector(leaf.layout))
-    own = [leaf for leaf in factors if not leaf.divisor and leaf.part != "argument" and not _is_share(leaf.tensor)]
+    own = [
+        leaf
+        for leaf in factors
+        if not (leaf.divisor or leaf.part == "argument" or _is_share(leaf.tensor) or _turns(leaf.tensor))
+    ]
     scale_leaf = next(iter(own), None)
     scale = None
     if scale_leaf is not None:
@@ -284,6 +281,14 @@ def _is_share(tensor: Tensor) -> bool:
         if op.op_type == "Sub" and op.input(1) is tensor and whole is not None and whole.is_const:
             return scalar_of(whole) == 1
     return False
+
+
+def _turns(tensor: Tensor) -> bool:
+    """Whether stored factors are all negative: those of a distance (exp(−γ·d²)), whose sign an exporter folded."""
+    stored = tensor.stored
+    if stored is None or stored.is_absent or tensor.dtype not in FLOAT_TYPES:
+        return False
+    return bool((np.asarray(stored.numpy()).astype(np.float32) < 0).all())
 
 
 def _wide(found: list[Leaf]) -> list[Leaf]:

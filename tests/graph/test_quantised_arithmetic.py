@@ -1,0 +1,82 @@
+"""Quantised layers that a framework writes as arithmetic: what belongs to their integers is no weight."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from graph_models import Net, parameters, run
+
+import onnx_ghn
+from onnx_ghn.graph import build_graph
+from onnx_ghn.onnx_io import stored_tensors
+
+X = np.random.default_rng(0).standard_normal((2, 6), dtype=np.float32)
+
+
+def int8_layer(*, by_integers: bool) -> tuple[onnx.ModelProto, np.ndarray]:
+    """A linear layer as Keras quantises it to int8: the scale of the data is found while it runs. And its output.
+
+    Args:
+        by_integers: sums by MatMulInteger (on TensorFlow), or by MatMul of integers (on JAX).
+    """
+    net = Net(opset=13)
+    weight = net.rng.integers(-127, 128, (6, 8), dtype=np.int8)
+    scale = net.rng.uniform(400, 900, 8).astype(np.float32)
+    x = net.input(None, 6)
+    largest = net.op("ReduceMax", net.op("Abs", x), axes=[-1], keepdims=1)
+    data_scale = net.op("Div", net.number(127), largest)
+    both = net.op("Mul", data_scale, net.weight(name="scale", array=scale))
+    whole = net.op("Cast", net.op("Round", net.op("Mul", x, data_scale)), to=onnx.TensorProto.INT8)
+    w = net.weight(array=weight)
+    if by_integers:
+        sums = net.op("MatMulInteger", whole, w)
+    else:
+        sums = net.op("MatMul", *(net.op("Cast", given, to=onnx.TensorProto.INT32) for given in (whole, w)))
+    found = net.op("Div", net.op("Cast", sums, to=onnx.TensorProto.FLOAT), both)
+    model = net.model(net.op("Add", found, net.weight(8, name="b")))
+    scale_of_data = 127 / np.abs(X).max(-1, keepdims=True)
+    bias = onnx.numpy_helper.to_array(model.graph.initializer[-1])
+    return model, np.round(X * scale_of_data) @ weight.astype(np.float32) / (scale_of_data * scale) + bias
+
+
+@pytest.mark.parametrize("by_integers", [True, False])
+def test_scales_of_integers_are_kept(by_integers: bool) -> None:
+    model, expected = int8_layer(by_integers=by_integers)
+    (before,) = run(model, x=X)
+    np.testing.assert_allclose(before, expected, rtol=1e-4, atol=1e-4)
+    rows = parameters(build_graph(model))
+    assert {name: row.role.value for name, row in rows.items()} == {"w": "other", "scale": "other", "b": "bias"}
+    stored = stored_tensors(onnx_ghn.predict(model, policy="all").model)
+    assert not np.array_equal(stored["b"].numpy(), onnx.numpy_helper.to_array(model.graph.initializer[-1]))
+    for name in ("w", "scale"):
+        kept = next(t for t in model.graph.initializer if t.name == name)
+        np.testing.assert_array_equal(stored[name].numpy(), onnx.numpy_helper.to_array(kept))
+
+
+def test_a_scale_of_data_is_a_scale() -> None:
+    """A mask of whole numbers behind it does not make it one of integers."""
+    net = Net()
+    h = net.linear(net.input(None, 6), 6, 8, "w")
+    gain = net.op("Mul", net.op("Relu", h), net.weight(name="gain", array=np.ones(8, np.float32)))
+    mask = net.op("Cast", net.input(None, 8, name="mask", kind=onnx.TensorProto.INT32), to=onnx.TensorProto.FLOAT)
+    rows = parameters(build_graph(net.model(net.op("Mul", gain, mask))))
+    assert rows["gain"].role.value == "norm_scale"
+
+
+def test_halves_of_bytes_are_one_weight_with_their_scale() -> None:
+    """Keras's int4 on JAX: two numbers a byte, unpacked, moved by a zero point and scaled for each output."""
+    net = Net(opset=20)
+    packed = net.weight(name="packed", array=net.rng.integers(-128, 128, (6, 4), dtype=np.int8))
+    low = net.op("BitwiseAnd", packed, net.number(15, np.int8))
+    high = net.op("BitwiseXor", low, net.number(8, np.int8))
+    axis = net.number([2], np.int64)
+    pairs = net.op("Concat", *(net.op("Unsqueeze", half, axis) for half in (low, high)), axis=2)
+    whole = net.op("Cast", net.op("Reshape", pairs, net.number([6, 8], np.int64)), to=onnx.TensorProto.FLOAT)
+    groups = net.number([0, 0, 0, 0, 0, 0], np.int64)
+    scale = net.op("Gather", net.weight(1, 8, name="scale"), groups)
+    y = net.op("MatMul", net.input(None, 6), net.op("Mul", whole, scale))
+    rows = parameters(build_graph(net.model(y)))
+    assert {name: row.role.value for name, row in rows.items()} == {"packed": "other", "scale": "other"}
+    assert "quantised weights" in rows["packed"].reason
+    assert "belongs to quantised weights" in rows["scale"].reason
