@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["compared", "inheritance_notes", "inheritance_of", "origins_of", "unmeasured"]
 
+_FEW = 1 / 3  # of a model's tensors, below which a donor is one of another kind
+
 
 def inheritance_of(
     opened: OpenedModel, flat: FlatGraph, graph: ComputationGraph, options: PredictOptions
@@ -76,6 +78,12 @@ def inheritance_notes(inheritance: Inheritance, options: PredictOptions, apart: 
         apart: how far they lie apart, or why that was not measured.
     """
     told = [note for donor in inheritance.donors for note in donor.notes]
+    n_inherited, n_others = len(inheritance.tensors), len(inheritance.missing) + len(inheritance.kept)
+    if 0 < n_inherited < _FEW * (n_inherited + n_others):
+        told.append(
+            f"only {n_inherited:,} of {n_inherited + n_others:,} tensors have a counterpart: a start without `donors` may "
+            "be better, as it was for the pair of this kind that was raced (MobileNetV2 from a SqueezeNet); compare both"
+        )
     if options.blend:
         share = f"{options.blend:.0%} of the way to the GHN's, and outputs are not kept"
         return [*told, f"inherited weights that the GHN predicts too go {share}"]

@@ -277,3 +277,28 @@ def test_what_is_copied_whole_is_not_copied_in_memory() -> None:
 def test_options_of_donors_have_no_meaning_without(options: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=f"`{next(iter(options))}` .* has no meaning without `donors`"):
         predict(chain(8), **options)
+
+
+def _deep(n_layers: int, width: int = 16) -> onnx.ModelProto:
+    """Dense layers for 4 numbers, each with a bias and a ReLU; then one without."""
+    rng = np.random.default_rng(n_layers)
+    nodes, stored, last = [], [], "x"
+    for i in range(n_layers):
+        weight = rng.normal(0, 0.5, (width if i else 4, width)).astype(np.float32)
+        stored += [numpy_helper.from_array(weight, f"w{i}"), numpy_helper.from_array(weight[0], f"b{i}")]
+        nodes += [
+            helper.make_node("Gemm", [last, f"w{i}", f"b{i}"], [f"h{i}"]),
+            helper.make_node("Relu", [f"h{i}"], [f"r{i}"]),
+        ]
+        last = f"r{i}"
+    stored.append(numpy_helper.from_array(rng.normal(0, 0.5, (width, 3)).astype(np.float32), "c"))
+    nodes.append(helper.make_node("MatMul", [last, "c"], ["y"]))
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", size]) for n, size in (("x", 4), ("y", 3))]
+    graph = helper.make_graph(nodes, "deep", ends[:1], ends[1:], stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_it_is_said_where_little_is_inherited() -> None:
+    few = told(_deep(6), chain(16))
+    assert "only 3 of 13 tensors have a counterpart: a start without `donors` may be better" in few
+    assert "have a counterpart: a start" not in told(_deep(2), chain(16))
