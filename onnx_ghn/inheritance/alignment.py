@@ -69,11 +69,14 @@ def _apart(block: Block, other: Block) -> float:
     """How far apart two blocks stand in their stages, 0 to 2.
 
     Of more blocks that are alike the first are taken, as in weight selection (arXiv 2311.18823): what comes later
-    expects the features that the first one makes. Pairs of half the depth in benchmarks/inherit.py show what it is worth.
+    expects the features that the first one makes; pairs of half the depth in benchmarks/inherit.py show what it is
+    worth. Of fewer each stands before its share of the new ones: attention and MLP of a layer go together.
     """
-    if block.n_alike < other.n_alike:
-        return abs(block.begin - other.begin) + abs(block.rank - other.rank) / (other.n_alike - 1)
-    return abs(block.place - other.place)
+    mine, theirs = block.n_alike, other.n_alike
+    if mine == theirs:
+        return abs(block.place - other.place)
+    wanted = other.rank if mine < theirs else other.rank * mine // theirs
+    return abs(block.begin - other.begin) + abs(block.rank - wanted) / (max(mine, theirs) - 1)
 
 
 def _weight(block: Block) -> float:

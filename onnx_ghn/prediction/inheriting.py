@@ -81,8 +81,9 @@ def inheritance_notes(inheritance: Inheritance, options: PredictOptions, apart: 
     n_inherited, n_others = len(inheritance.tensors), len(inheritance.missing) + len(inheritance.kept)
     if 0 < n_inherited < _FEW * (n_inherited + n_others):
         told.append(
-            f"only {n_inherited:,} of {n_inherited + n_others:,} tensors have a counterpart: a start without `donors` may "
-            "be better, as it was for the pair of this kind that was raced (MobileNetV2 from a SqueezeNet); compare both"
+            f"only {n_inherited:,} of {n_inherited + n_others:,} tensors have a counterpart: a start without `donors` "
+            "may be better, as it was for the pair of this kind that was raced (MobileNetV2 from a SqueezeNet); "
+            "compare both"
         )
     if options.blend:
         share = f"{options.blend:.0%} of the way to the GHN's, and outputs are not kept"
