@@ -102,6 +102,9 @@ def predict(
 
         console().print(origins_table(prediction.coverage))
     _print(prediction, model, output, as_json)
+    choice = prediction.coverage.choice
+    if not as_json and not options.donors and choice is not None and choice.is_foreign:
+        click.echo("a trained file of another size, family or framework can give its weights: --from DONOR.onnx")
     filled = prediction.coverage.count("predicted") + prediction.coverage.count("fallback")
     if not as_json and filled and str(options.calibrate) in DRAWN and prediction.coverage.count("statistic"):
         click.echo(

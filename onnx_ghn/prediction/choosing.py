@@ -32,12 +32,14 @@ class Choice:
         verdicts: on each parameter of the graph, in their order.
         told: why not everything is predicted, or, where nobody has measured what pays, why everything is.
         unit_scales: whether layers are scaled to outputs of scale 1 on the inputs that there are.
+        is_foreign: whether the GHN has no weights that pay in a model of this kind.
     """
 
     name: PolicyName
     verdicts: Sequence[Verdict]
     told: str = ""
     unit_scales: bool = False
+    is_foreign: bool = False
 
     def to_dict(self) -> Json:
         """For JSON."""
@@ -87,4 +89,4 @@ def choose(
     if instead:
         verdicts = [dataclasses.replace(v, why=instead) if not v.take and v.why == told else v for v in verdicts]
     why = ", ".join(reasons) or instead or told
-    return Choice(name, verdicts, why, rule is not None and options.calibrates)
+    return Choice(name, verdicts, why, rule is not None and options.calibrates, is_foreign=not reasons)

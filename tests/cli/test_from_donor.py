@@ -10,6 +10,8 @@ import pytest
 from cli_tools import command, python
 from onnx import TensorProto, helper, numpy_helper
 
+EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
+
 
 def _network(width: int, seed: int) -> onnx.ModelProto:
     draw = np.random.default_rng(seed)
@@ -138,3 +140,19 @@ def test_classes_are_read_from_files(files: tuple[Path, Path], tmp_path: Path) -
     assert "3 of 3 rows by name" in " ".join(told.out.split())
     before, after = (stored_tensors(read_model(path))["down.w"].numpy() for path in (plain, named))
     np.testing.assert_array_equal(after, before[[2, 0, 1]])
+
+
+def test_a_model_that_the_ghn_does_not_know_is_pointed_to_donors(files: tuple[Path, Path], tmp_path: Path) -> None:
+    donor, wide = files
+    hint = "--from DONOR.onnx"
+    assert hint in command("predict", EXAMPLES / "gpt_like.onnx", "-o", tmp_path / "1.onnx").out
+    for model, *options in (
+        (EXAMPLES / "resnet18_cifar10.onnx",),
+        (EXAMPLES / "gpt_like.onnx", "--policy", "all"),
+        (EXAMPLES / "gpt_like.onnx", "--json"),
+        (wide, "--from", donor),
+        (donor,),
+    ):
+        told = command("predict", model, "-o", tmp_path / "2.onnx", "--force", *options)
+        assert told.code == 0, told.err
+        assert hint not in told.out
