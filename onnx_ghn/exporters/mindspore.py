@@ -47,7 +47,7 @@ class LiveCell(LiveModel):
         import mindspore
 
         for name, value in values.items():
-            self._weights[name].set_data(mindspore.Tensor(np.ascontiguousarray(value)))
+            self._weights[name].set_data(mindspore.Tensor(np.array(value, order="C")))
 
     def trainable(self) -> Set[str]:
         """Parameters that take a gradient."""

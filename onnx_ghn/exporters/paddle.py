@@ -55,7 +55,7 @@ class LivePaddle(LiveModel):
     def write(self, values: Mapping[str, Array]) -> None:
         """Set weights in place."""
         for name, value in values.items():
-            self._weights[name].set_value(np.ascontiguousarray(value))
+            self._weights[name].set_value(np.array(value, order="C"))  # ascontiguousarray makes a vector of a number
 
     def trainable(self) -> Set[str]:
         """Parameters that take a gradient."""
@@ -76,6 +76,7 @@ class LivePaddle(LiveModel):
             with converting(name, "Paddle"):
                 with restored_modes(self._model.sublayers(include_self=True)):
                     self._model.eval()
+                    _compute_weights(self._model)
                     paddle.jit.save(self._model, str(saved), self._specs())
                 program = saved.with_suffix(".json")
                 paddle2onnx.export(
@@ -103,6 +104,19 @@ class LivePaddle(LiveModel):
                 tensor = cast("paddle.Tensor", example)
                 specs.append(paddle.static.InputSpec([None, *tensor.shape[1:]], tensor.dtype, name))
         return specs
+
+
+def _compute_weights(model: paddle.nn.Layer) -> None:
+    """Let layers compute what they compute of their weights before each call: weight norms and spectral norms.
+
+    Paddle's own hooks do that for tensors alone, not while a program is made, which holds what was computed last. What
+    they compute is called otherwise each time, and here by its layer.
+    """
+    for layer in model.sublayers(include_self=True):
+        for hook in layer._forward_pre_hooks.values():
+            if type(hook).__module__.startswith("paddle.nn.utils."):
+                hook(layer, ())
+                getattr(layer, hook.name).name = f"{layer.full_name()}.{hook.name}"
 
 
 _bridge = Bridge(LivePaddle)

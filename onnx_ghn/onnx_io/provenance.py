@@ -19,6 +19,7 @@ __all__ = ["Provenance", "changes_state", "provenance"]
 
 _QUOTED = re.compile(r"'([^']*)'")
 _NUMBERED = re.compile(r"val_\d+")
+_OF_PADDLE = re.compile(r"(?:helper\.)?const(?:ant)?\.\d+")
 _VIEWS = frozenset({"Reshape", "Expand", "Unsqueeze", "Squeeze", "Identity", "Cast", "Transpose", "Tile", "Slice"})
 _WEIGHT_INPUTS = frozenset({("Conv", 1), ("ConvTranspose", 1), ("Gemm", 1), ("MatMul", 1), ("Gather", 0)})
 
@@ -61,6 +62,8 @@ def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapp
                 made.setdefault(name, "torch's exporter made it of constants")
     for name in _constants_of_torch(model, stored) - learned:
         made.setdefault(name, "a constant of the code: torch stores parameters as initializers")
+    for name in _constants_of_paddle(model, stored) - learned:
+        made.setdefault(name, "a constant that paddle2onnx adds: parameters have names of layers")
     for name in _fills_of_jax(model, stored) - learned:
         made.setdefault(name, "values that the code makes: jax2onnx stores a model's arrays as initializers")
     zeros = {name for name, tensor in stored.items() if name not in learned and _is_start(tensor, stored)}
@@ -87,6 +90,16 @@ def _constants_of_torch(model: ir.Model, stored: Mapping[str, StoredTensor]) -> 
     if not any(tensor.kind == "initializer" and len(tensor.shape) > 1 for tensor in floats.values()):
         return set()  # a tool has moved them
     return {name for name, tensor in floats.items() if tensor.kind == "constant"}
+
+
+def _constants_of_paddle(model: ir.Model, stored: Mapping[str, StoredTensor]) -> set[str]:
+    """What paddle2onnx adds to the parameters of a program, all of which it stores by Constant nodes.
+
+    The scale and shift of a norm that has none, say. It names them itself (const.0, helper.constant.12).
+    """
+    if not (model.graph.name or "").startswith("PaddlePaddle"):
+        return set()
+    return {name for name, tensor in stored.items() if tensor.kind == "constant" and _OF_PADDLE.fullmatch(name)}
 
 
 def _fills_of_jax(model: ir.Model, stored: Mapping[str, StoredTensor]) -> set[str]:

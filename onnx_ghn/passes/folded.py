@@ -84,7 +84,7 @@ def find_folded(model: ir.Model) -> list[ir.Node]:
 def _between_batch_norms(followed: Sequence[ir.Node], n_batch_norms: int) -> list[ir.Node]:
     """Of a net whose batch norms could be folded in part only (those before an activation stay)."""
     activated = [
-        node for node in followed if all(use.node.op_type in _NONLINEAR | {"Mul"} for use in node.outputs[0].uses())
+        node for node in followed if all(reader.op_type in _NONLINEAR | {"Mul"} for reader in _readers(node) or ())
     ]
     without = [node for node in activated if not _has_bias(node) and len(_channel_norms(node)) > 1]
     if len(without) >= max(_MIN_CONVOLUTIONS, _AMONG_BATCH_NORMS * n_batch_norms):
@@ -138,16 +138,29 @@ def _has_bias(node: ir.Node) -> bool:
 
 def _is_followed(node: ir.Node) -> bool:
     """Whether all that reads a convolution's result is an activation, a sum, a pool or another convolution."""
-    if node.outputs[0].is_graph_output():
-        return False
-    readers = [use.node for use in node.outputs[0].uses()]
+    readers = _readers(node)
     return bool(readers) and all(
         reader.op_type in _NONLINEAR
         or reader.op_type in _PASSING
         or (reader.op_type in _CONVOLUTIONS)
         or (reader.op_type in _ARITHMETIC and not _has_vector(reader.inputs))
-        for reader in readers
+        for reader in readers or ()
     )
+
+
+def _readers(node: ir.Node) -> list[ir.Node] | None:
+    """What reads a node's result, as it is or in another type; None where that is an output of the model."""
+    values, readers = [node.outputs[0]], list[ir.Node]()
+    while values:
+        value = values.pop()
+        if value.is_graph_output():
+            return None
+        for use in value.uses():
+            if use.node.op_type in ("Identity", "Cast") and not use.node.domain:
+                values.append(use.node.outputs[0])
+            else:
+                readers.append(use.node)
+    return readers
 
 
 def _has_vector(inputs: Iterable[ir.Value | None]) -> bool:

@@ -89,3 +89,32 @@ def test_initialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_shape_stands_for_inputs(tmp_path: Path) -> None:
     exporter.export(make(0), tmp_path / "m.onnx", (None, 3, 8, 8))
     np.testing.assert_allclose(run(tmp_path / "m.onnx", X), call(make(0), X), rtol=1e-3, atol=1e-5)
+
+
+def test_a_parameter_without_an_axis_goes_there_and_back(tmp_path: Path) -> None:
+    class Gated(paddle.nn.Layer):
+        def __init__(self, start: float) -> None:
+            super().__init__()
+            self.gate = self.create_parameter([], default_initializer=paddle.nn.initializer.Constant(start))
+            self.head = paddle.nn.Linear(4, 3)
+
+        def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+            return self.head(x + self.gate * paddle.tanh(x))
+
+    model, other, x = Gated(0.5), Gated(2.0), X[:, 0, 0, :4]
+    assert exporter.export(model, tmp_path / "m.onnx", paddle.to_tensor(x)).complete
+    assert exporter.load(other, tmp_path / "m.onnx").complete
+    assert float(other.gate) == 0.5
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), call(other, x), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
+def test_a_weight_that_hooks_compute_is_of_the_present_weights(norm: str, tmp_path: Path) -> None:
+    model = paddle.nn.Sequential(getattr(paddle.nn.utils, norm)(paddle.nn.Linear(4, 3)), paddle.nn.ReLU())
+    for parameter in model.parameters():  # as a state that is loaded does, which computes nothing
+        parameter.set_value(parameter * 2 + 0.5)
+    x = X[:, 0, 0, :4]
+    report = exporter.export(model, tmp_path / "m.onnx", paddle.to_tensor(x))
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), call(model, x), rtol=1e-4, atol=1e-6)
+    assert report.unmatched
+    assert all("computed something from it" in note.cause for note in report.unmatched)

@@ -9,7 +9,9 @@ import onnx
 import pytest
 from graph_models import Net, decoded, drawn, edges, everywhere, kinds, parameters, roles, run
 
+import onnx_ghn
 from onnx_ghn.graph import build_graph
+from onnx_ghn.onnx_io import stored_tensors
 
 # -- activations leave no node -----------------------------------------------------------------------------
 
@@ -365,6 +367,17 @@ def test_a_hard_sigmoid_of_min_and_max_is_hard() -> None:
     found = drawn(net.model(net.conv(net.op("Mul", x, g), 8, 8, "next")))
     assert found["ppuda"] == ["conv", "glob_avg", "conv", "cse", "conv"]
     assert found["ghn3"] == found["onnx"] == ["conv", "conv", "cse", "conv"]
+
+
+def test_a_number_in_the_arithmetic_of_a_weight_is_none_of_its_scales() -> None:
+    """Paddle's 1-D convolutions: 0 is added to the kernel. Taken for a scale it got 1, and so did each weight."""
+    net = Net()
+    kernel = net.op("Unsqueeze", net.weight(8, 4, 3), net.number([2], np.int64))
+    zero = net.weight(name="zero", array=np.zeros(1, np.float32))
+    model = net.model(net.op("Conv", net.input(None, 4, 1, 9), net.op("Add", kernel, zero)))
+    assert roles(model) == {"w": "weight"}
+    stored = stored_tensors(onnx_ghn.predict(model, policy="all").model)
+    np.testing.assert_array_equal(stored["zero"].numpy(), [0])
 
 
 def test_weight_standardisation_and_weight_norm_keep_one_weight() -> None:

@@ -234,3 +234,47 @@ def test_zeros_that_a_recurrent_operator_begins_with_are_its_state(value: float)
     model = read_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
     assert _known(model).zeros == ({"h0", "c0"} if value == 0 else {"c0"})
     assert [p.name for p in build_graph(model).parameters] == (["w", "r"] if value == 0 else ["w", "r", "h0"])
+
+
+@pytest.mark.parametrize("producer", ["jax2onnx", "acme"])
+@pytest.mark.parametrize("stripped", [True, False])
+def test_a_bias_that_a_layer_of_jax_is_without_is_no_parameter(producer: str, stripped: bool) -> None:
+    shapes = {"w": (4, 8), "bias": (8,)}
+    filled = list(shapes) if stripped else ["bias"]
+    nodes = [helper.make_node("ConstantOfShape", [f"{name}_shape"], [name]) for name in filled]
+    tensors = [numpy_helper.from_array(np.array(shapes[name], np.int64), f"{name}_shape") for name in filled]
+    if not stripped:
+        tensors.append(numpy_helper.from_array(_draw(4, 8).astype(np.float32), "w"))
+    graph = helper.make_graph(
+        [*nodes, helper.make_node("Gemm", ["x", "w", "bias"], ["y"])],
+        "m",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        tensors,
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], producer_name=producer)
+    learned = {p.name for p in build_graph(proto).parameters}
+    assert learned == ({"w"} if producer == "jax2onnx" and not stripped else {"w", "bias"})
+
+
+@pytest.mark.parametrize("name", ["PaddlePaddle Graph in PIR mode", "acme"])
+def test_a_norm_of_paddle_without_scale_and_shift_has_no_parameters(name: str) -> None:
+    arrays = {
+        "conv2d_0.w_0": _draw(8, 3, 3, 3),
+        **{key: np.ones(8) for key in ("const.0", "batch_norm2d_0.w_2")},
+        **{key: np.zeros(8) for key in ("const.1", "batch_norm2d_0.w_1")},
+    }
+    nodes = [
+        helper.make_node("Constant", [], [key], value=numpy_helper.from_array(array.astype(np.float32)))
+        for key, array in arrays.items()
+    ]
+    norm = ["a", "const.0", "const.1", "batch_norm2d_0.w_1", "batch_norm2d_0.w_2"]
+    nodes += [
+        helper.make_node("Conv", ["x", "conv2d_0.w_0"], ["a"]),
+        helper.make_node("BatchNormalization", norm, ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 8, 8])
+    graph = helper.make_graph(nodes, name, [x], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    read = build_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    learned = {p.name for p in read.parameters if p.role is not Role.statistic}
+    assert learned == {"conv2d_0.w_0"} | (set() if name.startswith("Paddle") else {"const.0", "const.1"})

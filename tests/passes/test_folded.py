@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional as F
 
@@ -282,3 +283,30 @@ def test_a_file_that_tells_all_its_tensors_needs_no_guess(tmp_path: Path) -> Non
     assert len(find_folded(read_model(export(LowRank())))) == 2  # by values alone they look so
     listed = open_model(export(trained(chain(16, 16, 32, 32, norm=True)), dynamo=True))
     assert "look as if batch norms had been folded" in listed.notes[0]
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+def test_a_bias_behind_an_identity_is_a_bias(op: str) -> None:
+    """Paddle's file of a generator: an Identity node stands behind each convolution, and then its bias."""
+    rng = np.random.default_rng(0)
+    tensors, nodes, value = [], [], "x"
+    for number in range(4):
+        tensors.append(numpy_helper.from_array(rng.standard_normal((8, 8, 3, 3), dtype=np.float32), f"w{number}"))
+        tensors.append(numpy_helper.from_array(rng.standard_normal((8, 1, 1), dtype=np.float32) / 10, f"b{number}"))
+        nodes += [
+            helper.make_node(op, [value, f"w{number}"], [f"c{number}"], pads=[1, 1, 1, 1]),
+            helper.make_node("Identity", [f"c{number}"], [f"i{number}"]),
+            helper.make_node("Add", [f"i{number}", f"b{number}"], [f"a{number}"]),
+            helper.make_node("Relu", [f"a{number}"], [f"r{number}"]),
+        ]
+        value = f"r{number}"
+    tensors.append(numpy_helper.from_array(np.ones((8, 4), np.float32), "head"))
+    tensors.append(numpy_helper.from_array(np.ones(4, np.float32), "bias"))
+    nodes += [
+        helper.make_node("GlobalAveragePool", [value], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "head", "bias"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 8, 8, 8]), ("y", [1, 4])))
+    proto = helper.make_model(helper.make_graph(nodes, "g", [x], [y], tensors), ir_version=9)
+    assert find_folded(ir.from_proto(proto)) == []
