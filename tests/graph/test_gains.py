@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from graph_models import Net
 from onnx import numpy_helper
 from torch import nn
 
@@ -16,6 +17,7 @@ import onnx_ghn
 from onnx_ghn.exporters import pytorch
 from onnx_ghn.graph import ComputationGraph, Parameter, Role, build_graph
 from onnx_ghn.inspection import inspect_model
+from onnx_ghn.onnx_io import stored_tensors
 from onnx_ghn.prediction.plan import Decision
 
 
@@ -236,3 +238,29 @@ def test_factors_that_are_not_around_one_or_not_known_to_be_learned_keep_their_v
     del proto.metadata_props[:]
     found: dict[str, Parameter] = {e.parameter.name: e.parameter for e in inspect_model(proto).coverage.uncertain}
     assert set(found) == {"1.gain"}
+
+
+def prepared(*, first: bool) -> onnx.ModelProto:
+    """(x + shift − mean) · scale, as Keras writes Rescaling and Normalization, before a linear layer or behind one."""
+    net = Net()
+    x = net.input(None, 6)
+    h = x if first else net.linear(x, 6, 6, "before")
+    h = net.op("Add", net.op("Mul", h, net.number(1 / 127.5)), net.weight(6, name="shift"))
+    h = net.op("Mul", net.op("Sub", h, net.weight(6, name="mean")), net.weight(6, name="scale"))
+    return net.model(net.linear(net.op("Relu", net.linear(h, 6, 8, "w")), 8, 3, "head"))
+
+
+def test_numbers_that_prepare_an_input_are_not_filled() -> None:
+    model = prepared(first=True)
+    graph = build_graph(model)
+    assert {parameter.name for parameter in graph.parameters} == {"w", "head"}
+    assert {parameter.name for parameter in graph.uncertain} >= {"shift", "scale"}
+    stored = stored_tensors(onnx_ghn.predict(model, policy="all").model)
+    for tensor in model.graph.initializer:
+        if tensor.name in ("shift", "mean", "scale"):
+            np.testing.assert_array_equal(stored[tensor.name].numpy(), numpy_helper.to_array(tensor))
+
+
+def test_the_same_numbers_behind_a_layer_are_its_own() -> None:
+    rows = {parameter.name: parameter.role for parameter in build_graph(prepared(first=False)).parameters}
+    assert {rows["shift"], rows["scale"]} == {Role.bias, Role.norm_scale}

@@ -26,6 +26,8 @@ _TURNED = "factors that are all negative turn round what they scale: they start 
 _ONE_BY_ONE = frozenset(
     {"Relu", "LeakyRelu", "Elu", "Tanh", "Sigmoid", "Softmax", "Transpose", "Cast", "Identity", "Dropout"}
 )
+_PREPARING = frozenset({"Add", "Sub", "Mul", "Div", "Cast", "Transpose", "Identity"})
+_STEPS = 12  # between an input and the numbers that it meets
 _MEANS = frozenset({"ReduceMean", "GlobalAveragePool", "AveragePool", "ReduceSum"})
 
 
@@ -43,8 +45,10 @@ def add(ctx: BuildContext, op: Op) -> None:
             or is_bias_of_heads(ctx, op, shape, sources)
             or is_row_of_biases(op, constant)
         )
-        if is_bias:
+        if is_bias and not (len(data) == 1 and _prepares(ctx, data[0], constant)):
             sources = _bias(ctx, op, constant, sources)
+        elif is_bias:
+            continue
         elif shape is not None and sum(dim > 1 for dim in shape) > 1:
             tables += _table(ctx, op, constant)
     for table in tables:
@@ -81,13 +85,32 @@ def multiply(ctx: BuildContext, op: Op) -> None:
         axes = _dotted_axes(op, constants[0], shape) if shape is not None and op.op_type == "Mul" else ()
         if axes:
             sources = _dotted(ctx, op, constants[0], sources, axes)
-        elif per_channel(shape):
+        elif per_channel(shape) and not _prepares(ctx, data[0], constants[0]):
             sources = _scale(ctx, op, constants[0], sources)
         elif op.op_type == "Mul" and _is_gain(ctx, constants[0]):
             ctx.claim(constants[0], Role.norm_scale, op, vector, reason="a gain of each element: no node decodes it")
     elif op.op_type == "Mul" and len(data) == 2 and len(sources) > 1 and _is_gate(ctx, op):
         sources = ctx.add_node(Primitive.cse, sources, name=op.name)
     ctx.finish(op, sources)
+
+
+def _prepares(ctx: BuildContext, data: Tensor, constant: Tensor) -> bool:
+    """Whether data have met nothing but stored numbers before: inputs are brought to mean 0 and variance 1 so.
+
+    Only where the file does not say that the numbers are learned, and where they are no root of a running variance.
+    """
+    if any(leaf.divisor or leaf.tensor.name in ctx.learned for leaf in leaves(constant)):
+        return False
+    value, steps = data, 0
+    while (op := value.producer) is not None and steps < _STEPS:
+        steps += 1
+        if op.op_type not in _PREPARING:
+            return False
+        given = [t for t in op.inputs if t is not None and not t.is_const]
+        if len(given) != 1:
+            return False
+        value = given[0]
+    return value.producer is None and not value.is_const and value.shape is not None and len(value.shape) > 1
 
 
 def _is_gain(ctx: BuildContext, constant: Tensor) -> bool:
