@@ -83,9 +83,7 @@ class ChannelMap:
                 the value of several heads, which grow by the pattern of their queries.
         """
         own, other = self.mine.labels.roots(mine.labels), self.theirs.labels.roots(theirs.labels)
-        pattern = spread(
-            factors_of(mine.size, mine.strides), factors_of(theirs.size, theirs.strides), self.selection, importance
-        )
+        pattern = spread(*_as_products(mine, theirs), self.selection, importance)
         if groups is not None:
             pattern = _in_groups(pattern, *groups, theirs.size, self.selection, importance)
         if int(own[0]) in self.padded and mine.size > theirs.size and mine.size % theirs.size:
@@ -140,6 +138,22 @@ class ChannelMap:
         return index
 
 
+def _as_products(mine: Span, theirs: Span) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Two axes as products of as many parts; heads of attention stand for heads, whatever their widths."""
+    if not mine.head or not theirs.head:
+        return _paired(factors_of(mine.size, mine.strides), factors_of(theirs.size, theirs.strides))
+    outer, inner = zip(*(_around_heads(span) for span in (mine, theirs)), strict=True)
+    (a, b), (c, d) = _paired(*outer), _paired(*inner)
+    return (*a, *c), (*b, *d)
+
+
+def _around_heads(span: Span) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The heads of an axis and the dimensions of one head, each as a product of its parts."""
+    outside = {stride // span.head for stride in span.strides if stride > span.head and stride % span.head == 0}
+    inside = {stride for stride in span.strides if stride < span.head}
+    return factors_of(span.size // span.head, outside), factors_of(span.head, inside)
+
+
 def _in_groups(
     pattern: Ints, groups: Ints, n_groups: int, size: int, selection: Selection, importance: Array | None
 ) -> Ints:
@@ -168,15 +182,14 @@ def factors_of(size: int, strides: set[int]) -> tuple[int, ...]:
 
 
 def spread(
-    mine: tuple[int, ...], theirs: tuple[int, ...], selection: Selection = "uniform", importance: Array | None = None
+    a: tuple[int, ...], b: tuple[int, ...], selection: Selection = "uniform", importance: Array | None = None
 ) -> Ints:
     """For each position of an axis, the donor's: each part is grown or thinned by itself.
 
     Args:
-        mine, theirs: the axes as products of their parts.
+        a, b: the axes, the donor's last, as products of as many parts.
         importance: of the donor's positions.
     """
-    a, b = _paired(mine, theirs)
     size = math.prod(b)
     weights = None if importance is None or importance.size != size else importance.reshape(b)
     index = np.zeros((1,), np.int64)

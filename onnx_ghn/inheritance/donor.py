@@ -54,8 +54,7 @@ class Donor:
         Not to be written to: 32-bit floats are those of the file itself, not a copy.
         """
         if (part := self.trace.parts.get(name)) is not None:
-            cut = (*[slice(None)] * part.axis, slice(part.first, part.first + part.size))
-            return self.values(part.name)[cut]
+            return self.values(part.name).take(part.index, part.axis)
         stored = self.opened.stored[name]
         parameter = self.trace.parameters[name]
         array = stored.numpy()

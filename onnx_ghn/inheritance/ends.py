@@ -15,7 +15,7 @@ class Ends:
     def __init__(self, trace: Trace, structure: Structure) -> None:
         self._trace = trace
         pieces = [piece for block in structure.blocks for piece in block.pieces]
-        self._first = {piece.name for piece in pieces if piece.is_first}
+        self._first = {trace.whole(piece.name) for piece in pieces if piece.is_first}
         last = {piece.name for piece in pieces if piece.is_last and piece.kind in MATRICES}
         # A table of tokens that tells them apart, too, is read long before the end.
         tables = {name: trace.axes[name] for name, use in trace.uses.items() if use.kind == "table"}

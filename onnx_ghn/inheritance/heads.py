@@ -1,4 +1,4 @@
-"""Attention whose heads become wider: what becomes of the rows of queries."""
+"""Attention that grows: what becomes of the rows of queries whose heads are wider, and whether heads stay whole."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 import numpy as np
 
 from onnx_ghn.arrays import Array
-from onnx_ghn.inheritance.channel_map import AxisMap
+from onnx_ghn.inheritance.channel_map import AxisMap, ChannelMap
 from onnx_ghn.inheritance.labels import Ints, Span
 from onnx_ghn.inheritance.structure import MATRICES
 from onnx_ghn.inheritance.tracing import Heads, Trace
 
-__all__ = ["WiderHeads"]
+__all__ = ["WiderHeads", "head_doubts"]
 
 
 class WiderHeads:
@@ -82,6 +82,52 @@ class _Queries:
         last = np.searchsorted(self._labels, wanted, side="right")
         found = {n for a, b in zip(first, last, strict=True) if a < b for n in self._numbers[a:b].tolist()}
         return [self._heads[number] for number in sorted(found)]
+
+
+def head_doubts(channels: ChannelMap) -> list[str]:
+    """Doubts of heads that are no whole heads of the donor, when all channels are chosen.
+
+    A head of the recipient has to multiply the dimensions of queries and keys that some head of the donor multiplies,
+    all of them and no others, and to weigh the values that this one weighs.
+    """
+    mine, theirs = channels.mine, channels.theirs
+    known = {pairs for heads in theirs.heads for pairs in _pairs(*(theirs.labels.roots(x) for x in _sides(heads)))}
+    broken = 0
+    for heads in mine.heads if known else ():
+        left, right = (channels.target(side) for side in _sides(heads))
+        broken += sum(bool(pairs) and pairs not in known for pairs in _pairs(left, right))
+    weighed: dict[int, set[frozenset[int]]] = {}
+    for scores, values in theirs.mixtures:
+        for score, row in zip(theirs.labels.roots(scores).tolist(), theirs.labels.roots(values).tolist(), strict=True):
+            weighed.setdefault(score, set()).add(frozenset(row))
+    strange = 0
+    for scores, values in mine.mixtures if weighed else ():
+        for score, row in zip(channels.target(scores).tolist(), channels.target(values).tolist(), strict=True):
+            taken = frozenset(row) - {-1}
+            strange += score >= 0 and bool(taken) and min(taken) >= 0 and taken not in weighed.get(score, ())
+    doubts = [f"{broken} heads multiply other dimensions of queries and keys than the donor's"] if broken else []
+    return [*doubts, *([f"{strange} heads weigh other values than the donor's"] if strange else [])]
+
+
+def _sides(heads: Heads) -> tuple[Ints, Ints]:
+    """Queries and keys, (heads, width) each."""
+    return heads.left.reshape(-1, heads.width), heads.right.reshape(-1, heads.width)
+
+
+def _pairs(left: Ints, right: Ints) -> list[frozenset[tuple[int, int]]]:
+    """The queries and keys that each head multiplies; nothing for heads of which some are not known.
+
+    Args:
+        left, right: united labels, (heads, width); -1 for zeros, -2 where nothing is known.
+    """
+    if left.shape != right.shape:
+        return []
+    found = []
+    for queries, keys in zip(left.tolist(), right.tolist(), strict=True):
+        pairs = frozenset(zip(queries, keys, strict=True))
+        is_known = all(query > -2 and key > -2 for query, key in pairs)
+        found.append(frozenset(pair for pair in pairs if min(pair) >= 0) if is_known else frozenset())
+    return found
 
 
 def _first_of_each(index: Ints, here: np.ndarray, width: int) -> Ints:

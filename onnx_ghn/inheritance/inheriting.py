@@ -18,7 +18,7 @@ from onnx_ghn.inheritance.depth import identity_blocks
 from onnx_ghn.inheritance.donor import Donor
 from onnx_ghn.inheritance.following import follow
 from onnx_ghn.inheritance.naming import Namer, Naming
-from onnx_ghn.inheritance.packed import holds_apart, holds_packed, joined, unpack
+from onnx_ghn.inheritance.packed import joined, needs_unpacking, unpack
 from onnx_ghn.inheritance.pairing import Kept, Made, Pairing
 from onnx_ghn.inheritance.structure import Structure, structure_of
 from onnx_ghn.inheritance.tracing import Trace
@@ -175,9 +175,9 @@ def inherit(
 
 
 def _comparable(trace: Trace, donors: Sequence[Donor]) -> list[Donor]:
-    """The donors. Where one model holds queries, keys and values in one tensor and another in three, all have three."""
+    """The donors. Where models hold queries, keys and values otherwise than each other, all have them apart."""
     traces = [trace, *(donor.trace for donor in donors)]
-    if not (any(map(holds_packed, traces)) and any(map(holds_apart, traces))):
+    if not needs_unpacking(traces):
         return list(donors)
     for each in traces:
         unpack(each)

@@ -8,12 +8,11 @@ element; where it moves channels (a transpose, a shuffle, a concatenation) the l
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Ints", "Labels", "Span"]
+__all__ = ["Ints", "Labels", "Span", "repeats"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -30,6 +29,7 @@ class Span:
         made: read without being summed over.
         strides: lengths of the parts that the model cuts it into (heads, groups, gates), besides 1; its size, where
             they are one part alone.
+        head: how wide the heads of attention are that it is made of; 0 where it is made of none.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Span:
     contracted: bool = False
     made: bool = False
     strides: set[int] = dataclasses.field(default_factory=set)
+    head: int = 0
 
     @property
     def labels(self) -> Ints:
@@ -90,18 +91,6 @@ class Labels:
     def root(self, labels: Ints) -> int:
         """The first of the labels that the first of these is one with: it stands for their channel group."""
         return int(self.roots(labels[:1])[0])
-
-    def split(self, span: Span, sizes: Sequence[int]) -> list[Span]:
-        """Spans of those sizes in the place of one, whose labels they have; with its name, role and no strides."""
-        place = self.spans.index(span)
-        made, start = [], span.start
-        for size in sizes:
-            part = Span(span.name, span.axis, start, size, span.role, span.contracted, span.made)
-            made.append(part)
-            start += size
-        self.spans[place : place + 1] = made
-        self._starts[place : place + 1] = [part.start for part in made]
-        return made
 
     def unite(self, first: Ints, second: Ints) -> None:
         """Make labels one, element by element of two arrays that broadcast."""
@@ -158,3 +147,10 @@ class Labels:
     def orders(self, labels: Ints) -> Ints:
         """What `rank` noted."""
         return self._order[labels]
+
+
+def repeats(labels: Ints, width: int) -> int:
+    """How many heads of that width in a row are the same: so many queries share a key or a value."""
+    heads = labels.reshape(-1, width)[:, 0]
+    changes = np.flatnonzero(np.diff(heads))
+    return int(changes[0]) + 1 if len(changes) else len(heads)

@@ -13,7 +13,7 @@ from onnx_ghn.inheritance.channel_map import ChannelMap
 from onnx_ghn.inheritance.donor import Donor
 from onnx_ghn.inheritance.ends import Ends
 from onnx_ghn.inheritance.groups import group_inputs, groups_read
-from onnx_ghn.inheritance.heads import WiderHeads
+from onnx_ghn.inheritance.heads import WiderHeads, head_doubts
 from onnx_ghn.inheritance.importance import Importance
 from onnx_ghn.inheritance.labels import Span
 from onnx_ghn.inheritance.naming import Namer, Naming
@@ -112,7 +112,7 @@ class Pairing:
             if isinstance(made, Made):
                 values = functools.partial(_times, made.values, factor, self.trace.offsets.get(name, 0.0))
                 found[name] = dataclasses.replace(made, rule=f"{made.rule}, × {factor:.4g}", values=values)
-        self._norm_doubts = norm_doubts(self.trace, self.channels)
+        self._norm_doubts = [*norm_doubts(self.trace, self.channels), *head_doubts(self.channels)]
         return found
 
     def one(self, name: str, source: str) -> Made | Kept:

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.inheritance.fields import Field, Shape, along, axes_of, only_axis, vector
-from onnx_ghn.inheritance.labels import Ints
+from onnx_ghn.inheritance.labels import Ints, repeats
 from onnx_ghn.inheritance.tracing import Grouped, Heads, Trace
 
 __all__ = ["PRODUCTS"]
@@ -107,20 +107,14 @@ def _product(
             keys = vector(np.moveaxis(summed_b, rank - 2, -1))
             trace.cut(queries, width)
             trace.cut(keys, width)
-            repeat = _repeats(keys, width)
+            repeat = repeats(keys, width)
             if repeat > 1 and len(queries) == len(keys):  # keys that several queries share
                 trace.cut(queries, repeat * width)
-            trace.heads.append(
-                Heads(
-                    queries,
-                    keys,
-                    width,
-                    trace.writers_of(first),
-                    trace.writers_of(second),
-                )
-            )
+            heads = Heads(queries, keys, width, trace.writers_of(first), trace.writers_of(second))
+            trace.heads.append(heads)
+            trace.scores[out] = heads
     if summed_b is None and not (first.is_const or second.is_const):
-        _mixture(trace, left, right, rank)
+        _mixture(trace, first, left, right, rank)
     for tensor, is_const, fields, summed, other in (
         (first, const_a, left, summed_a, rank - 2),
         (second, const_b, right, summed_b, rank - 1),
@@ -161,15 +155,40 @@ def _for_all_heads(field: Field, left: list[Field], rank: int) -> Field:
     return field if heads is None else np.broadcast_to(field, (*heads, *field.shape[-2:]))
 
 
-def _mixture(trace: Trace, left: list[Field], right: list[Field], rank: int) -> None:
+def _mixture(trace: Trace, first: Tensor, left: list[Field], right: list[Field], rank: int) -> None:
     """Note which heads of values the scores of which heads weigh."""
-    for scores in left:
-        for values in right:
-            heads = values.shape[:-1]
-            if only_axis(values, rank - 1) or rank - 1 not in axes_of(values) or scores.shape[:-1] != heads:
-                continue
-            trace.mixtures.append((vector(scores), values.reshape(scores.size, -1)))
-            trace.cut(values, values.shape[-1])
+    for values in right:
+        if rank - 1 not in axes_of(values):
+            continue
+        if only_axis(values, rank - 1):  # one head, whose scores have no channels
+            heads = _scores_in(trace, first)
+            if heads is not None and heads.left.size == heads.right.size == heads.width:
+                trace.mixtures.append((heads.right.reshape(-1)[:1], values.reshape(1, -1)))
+                trace.cut(values, values.shape[-1])
+            continue
+        for scores in left:
+            if scores.shape[:-1] == values.shape[:-1]:
+                trace.mixtures.append((vector(scores), values.reshape(scores.size, -1)))
+                trace.cut(values, values.shape[-1])
+
+
+def _scores_in(trace: Trace, value: Tensor) -> Heads | None:
+    """The one product of queries and keys that a value is computed from without another product between."""
+    found: list[Heads] = []
+    pending, seen = [value], {value}
+    while pending:
+        value = pending.pop()
+        if value in trace.scores:
+            found.append(trace.scores[value])
+            continue
+        op = value.producer
+        if op is None or op.op_type in PRODUCTS or op.op_type in _OTHER_PRODUCTS:
+            continue
+        for given in op.inputs:
+            if given is not None and not given.is_const and given not in seen:
+                seen.add(given)
+                pending.append(given)
+    return found[0] if len(found) == 1 else None
 
 
 def _places_of(trace: Trace, tensor: Tensor) -> int:
@@ -207,13 +226,6 @@ def _weight_alone(trace: Trace, weight: Tensor, other: Tensor, fields: list[Fiel
 def _first_along(field: Field, axis: int) -> Field:
     """A field of what is left when an axis is summed over: the first label stands for its part."""
     return field.take([0], axis)
-
-
-def _repeats(keys: Ints, width: int) -> int:
-    """How many heads in a row are the same."""
-    heads = keys.reshape(-1, width)[:, 0]
-    changes = np.flatnonzero(np.diff(heads))
-    return int(changes[0]) + 1 if len(changes) and len(heads) > 1 else (len(heads) if not len(changes) else 1)
 
 
 def _is_standardised(weight: Tensor) -> bool:

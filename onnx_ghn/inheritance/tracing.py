@@ -13,7 +13,7 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.errors import GraphError
 from onnx_ghn.graph.flat import FlatGraph, Op, Tensor
 from onnx_ghn.inheritance.fields import LARGEST, Field, Shape, axes_of, only_axis, vector
-from onnx_ghn.inheritance.labels import Ints, Labels, Span
+from onnx_ghn.inheritance.labels import Ints, Labels, Span, repeats
 from onnx_ghn.inheritance.sizes import computed
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Heads:
     right_writers: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Part:
     """A part of a stored tensor that is seen as a tensor of its own.
 
@@ -66,14 +66,13 @@ class Part:
         name: of the whole.
         what: queries, keys or values.
         axis: along which it is a part.
-        first, size: where it begins, and how long it is.
+        index: where its elements stand along that axis, in order.
     """
 
     name: str
     what: str
     axis: int
-    first: int
-    size: int
+    index: Ints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +100,7 @@ class Trace:
         grouped, heads: see there.
         mixtures: of attention, one label for each head of its scores (those of the keys), and the labels of the values
             that they weigh, (heads, width of a value).
+        scores: of values that are products of queries and keys, which.
         averaged: channels that a norm averages over: each has to be copied equally often.
         summed: channels that are summed over without weights, by the number of the operator: copies would count twice.
         in_norms: numbers of the operators of norms that are written as arithmetic.
@@ -140,6 +140,7 @@ class Trace:
         self.grouped: dict[str, Grouped] = {}
         self.heads: list[Heads] = []
         self.mixtures: list[tuple[Ints, Ints]] = []
+        self.scores: dict[Tensor, Heads] = {}
         self.averaged: list[Ints] = []
         self.summed: dict[int, list[Ints]] = {}
         self.in_norms: set[int] = set()
@@ -272,7 +273,8 @@ class Trace:
         if shape is None:
             shape = self._declared(tensor)
         self.shapes[tensor] = shape
-        self.fields[tensor] = [f for f in fields if shape is not None and f.ndim == len(shape) and axes_of(f)]
+        rank = -1 if shape is None else len(shape)
+        self.fields[tensor] = [field for field in fields if field.ndim == rank and field.size and axes_of(field)]
         self.writers[tensor] = writers
         if owner:
             self.owners[tensor] = owner
@@ -348,15 +350,27 @@ class Trace:
         return [None if span is None else self.labels.roots(span.labels) for span in self.axes.get(name, ())]
 
     def share_strides(self) -> None:
-        """Spans whose labels are united in order have the same parts."""
+        """Spans whose labels are united in order have the same parts and heads."""
         alike: dict[bytes, set[int]] = {}
         keys = []
         for span in self.labels.spans:
             key = self.labels.roots(span.labels).tobytes()
             keys.append(key)
             alike.setdefault(key, set()).update(span.strides)
+        widths: dict[bytes, int] = {}
+        cut = [(labels.reshape(-1), heads.width) for heads in self.heads for labels in (heads.left, heads.right)]
+        cut += [(values.reshape(-1), values.shape[-1]) for _, values in self.mixtures]
+        for labels, width in cut:
+            key = self.labels.roots(labels).tobytes()
+            widths.setdefault(key, width)
+            shared = repeats(labels, width) * width
+            if key in alike and width < shared:  # what reads values that several queries share
+                alike[key].add(shared)
+            span = self.labels.span_of(int(labels[0]))  # of which they may be a part
+            if span.size % width == 0:
+                widths.setdefault(self.labels.roots(span.labels).tobytes(), width)
         for span, key in zip(self.labels.spans, keys, strict=True):
-            span.strides = alike[key]
+            span.strides, span.head = alike[key], widths.get(key, 0)
 
 
 def positive(shape: Sequence[int]) -> Shape:
