@@ -99,7 +99,7 @@ class ChannelMap:
             target = self._target[own]
         ordered = bool(self.mine.labels.orders(mine.labels).any() or self.theirs.labels.orders(theirs.labels).any())
         # Of a channel that stands several times in an axis (the places of a flattened map) the n-th copies the n-th.
-        repeats = is_map and len(np.unique(own)) < len(own)
+        repeats = is_map and not mine.head and len(np.unique(own)) < len(own)
         if not ordered and not repeats and (np.where(pattern < 0, -1, other[pattern]) == target).all():
             return AxisMap(pattern)
         index = self._looked_up(mine.labels, own, target, theirs.labels, other)

@@ -52,7 +52,8 @@ def identity_blocks(pairing: Pairing, alignment: Alignment) -> tuple[dict[str, M
                         found[piece.name] = Made(copied.source, f"a new block: {copied.rule}", "", copied.values)
         for name in block.branch:
             shape = pairing.trace.parameters[name].shape
-            found[name] = _filled(shape, 0.0, "a new block begins as the identity")
+            nothing = 0.0 - pairing.trace.offsets.get(name, 0.0)  # what the model adds itself makes it zero
+            found[name] = _filled(shape, nothing, "a new block begins as the identity")
         tail = _tail(pairing, block)
         for name in tail:
             value = 1.0 - pairing.trace.offsets.get(name, 0.0) if pairing.trace.uses[name].kind == "norm_scale" else 0.0

@@ -8,6 +8,7 @@ heads spreads over two axes.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import TypeVar
 
 import numpy as np
@@ -47,10 +48,10 @@ def vector(field: Field) -> Ints:
     return field.reshape(-1)
 
 
-def compressed(field: Field) -> Field:
-    """A field without the axes on which its labels do not depend."""
+def compressed(field: Field, axes: Collection[int] | None = None) -> Field:
+    """A field without those of its axes, or of some of them, on which its labels do not depend."""
     for axis, size in enumerate(field.shape):
-        if size > 1:
+        if size > 1 and (axes is None or axis in axes):
             first = field.take([0], axis)
             if (field == first).all():
                 field = first
@@ -97,7 +98,10 @@ def reshaped(field: Field, before: Shape, after: Shape) -> Field | None:
     covered = axes_of(field)
     full: list[int] = []
     target: list[int] = []
+    regrouped: set[int] = set()  # an axis that stays is one of channels still, be they all the same
     for left, right in runs:
+        if len(left) > 1 or len(right) > 1:
+            regrouped |= set(right)
         if covered & set(left):
             full += [before[axis] for axis in left]
             target += [after[axis] for axis in right]
@@ -106,4 +110,4 @@ def reshaped(field: Field, before: Shape, after: Shape) -> Field | None:
             target += [1] * len(right)
     if math.prod(full) > LARGEST:
         return None
-    return compressed(np.broadcast_to(field, full).reshape(target))
+    return compressed(np.broadcast_to(field, full).reshape(target), regrouped)

@@ -18,6 +18,7 @@ from onnx_ghn.inheritance.normalisation import NORMALISATIONS
 from onnx_ghn.inheritance.pieces import PIECES
 from onnx_ghn.inheritance.products import PRODUCTS
 from onnx_ghn.inheritance.recurrence import RECURRENCES
+from onnx_ghn.inheritance.scores import carry
 from onnx_ghn.inheritance.tracing import Trace, Use
 from onnx_ghn.inheritance.views import VIEWS
 
@@ -60,6 +61,7 @@ def follow(flat: FlatGraph, graph: ComputationGraph) -> Trace:
         else:
             try:
                 rule(trace, op)
+                carry(trace, op)
             except _BROKEN:
                 trace.unknown_op(op)
         trace.unread(op)

@@ -18,6 +18,8 @@ from onnx_ghn.inheritance.elementwise import ELEMENTWISE
 from onnx_ghn.inheritance.normalisation import NORMALISATIONS
 from onnx_ghn.inheritance.pieces import PIECES
 from onnx_ghn.inheritance.products import PRODUCTS
+from onnx_ghn.inheritance.scores import carry
+from onnx_ghn.inheritance.sizes import float_attr
 from onnx_ghn.inheritance.tracing import Trace
 from onnx_ghn.inheritance.views import VIEWS
 
@@ -42,6 +44,13 @@ class _Plain:
         self.trace.values[tensor] = np.array(numbers, np.int64)
         return tensor
 
+    def number(self, number: float) -> Tensor:
+        """A constant of one number."""
+        tensor = Tensor(f"{self._name} {number}", (), is_const=True)
+        self.trace.shapes[tensor] = ()
+        self.trace.values[tensor] = np.array(number, np.float32)
+        return tensor
+
     def _all(
         self, op_type: str, inputs: Sequence[Tensor | None], n_outputs: int, attributes: Mapping[str, int | list[int]]
     ) -> list[Tensor]:
@@ -56,6 +65,7 @@ class _Plain:
         plain = Op(op_type, "", self._name, [], made, given)
         plain.inputs = list(inputs)  # set afterwards: the values of the model do not learn of this consumer
         _RULES[op_type](self.trace, plain)
+        carry(self.trace, plain)
         return made
 
     def one(self, op_type: str, *inputs: Tensor | None, **attributes: int | list[int]) -> Tensor:
@@ -197,11 +207,12 @@ def _repeated(plain: _Plain, value: Tensor, count: int) -> Tensor:
     return plain.one("Reshape", wide, plain.ints(batch, count, length, width))
 
 
-def _attended(plain: _Plain, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def _attended(plain: _Plain, op: Op, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """What attention gives of values with heads, all (B, heads, S, width)."""
-    count = plain.shape(query)[1]
+    _, count, _, width = plain.shape(query)
     key, value = _repeated(plain, key, count), _repeated(plain, value, count)
     scores = plain.one("MatMul", query, plain.one("Transpose", key, perm=[0, 1, 3, 2]))
+    scores = plain.one("Mul", scores, plain.number(float_attr(op, "scale", 0.0) or width**-0.5))
     return plain.one("MatMul", plain.one("Softmax", scores, axis=-1), value)
 
 
@@ -223,7 +234,7 @@ def attention(trace: Trace, op: Op) -> None:
     n_keys = op.attr("kv_num_heads", 0) or n_queries
     is_flat = len(plain.shape(query)) == 3
     heads = [_heads(plain, each, n) for each, n in ((query, n_queries), (key, n_keys), (value, n_keys))]
-    answer = _attended(plain, *heads)
+    answer = _attended(plain, op, *heads)
     _give_attended(plain, op, _joined(plain, answer) if is_flat else answer)
 
 
@@ -236,7 +247,7 @@ def _packed_attention(trace: Trace, op: Op) -> None:
     sizes = op.attr("qkv_hidden_sizes", []) or [width // 3] * 3
     count = op.attr("num_heads", 0)
     parts = [_heads(plain, part, count) for part in plain.split(made, sizes)]
-    _give_attended(plain, op, _joined(plain, _attended(plain, *parts)))
+    _give_attended(plain, op, _joined(plain, _attended(plain, op, *parts)))
 
 
 def multi_head_attention(trace: Trace, op: Op) -> None:
@@ -254,7 +265,7 @@ def multi_head_attention(trace: Trace, op: Op) -> None:
             biases = plain.split(bias, sizes, axis=0)
             parts = [plain.one("Add", part, own) for part, own in zip(parts, biases, strict=True)]
     heads = [_heads(plain, part, count) for part in parts]
-    _give_attended(plain, op, _joined(plain, _attended(plain, *heads)))
+    _give_attended(plain, op, _joined(plain, _attended(plain, op, *heads)))
 
 
 def grouped_query_attention(trace: Trace, op: Op) -> None:
@@ -270,7 +281,7 @@ def grouped_query_attention(trace: Trace, op: Op) -> None:
     if op.attr("do_rotary", 0):
         turned = (op.attr("rotary_interleaved", 0), op.attr("rotary_embedding_dim", 0))
         heads[:2] = [_turned(plain, each, *turned) for each in heads[:2]]
-    _give_attended(plain, op, _joined(plain, _attended(plain, *heads)))
+    _give_attended(plain, op, _joined(plain, _attended(plain, op, *heads)))
 
 
 def rotary(trace: Trace, op: Op) -> None:

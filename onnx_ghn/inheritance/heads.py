@@ -28,9 +28,10 @@ class WiderHeads:
         self._queries, self._donor_queries = _Queries(mine), _Queries(theirs)
 
     def rows(self, name: str, source: str, span: Span, chosen: AxisMap) -> tuple[Ints, Array | None, str]:
-        """The rows of queries whose heads become wider: further dimensions are zero, the others × √(new / old).
+        """The rows of queries whose heads become wider, or whose products the model scales by another number.
 
-        Keys take copies, so that both sides learn. With a norm of the queries the factor comes about by itself.
+        Of each dimension that a wider head copies, all but the first query are zero; keys take copies, so that both
+        sides learn. What scales the queries last is scaled: a norm where there is one, as what comes before it copies.
 
         Returns:
             the donor's positions, what each row is multiplied by, and what was done, for people.
@@ -38,30 +39,46 @@ class WiderHeads:
         index = chosen.index
         own = self._mine.labels.roots(span.labels)
         products = self._queries.of(own)
-        width = self._donor_width(source) if products else None
-        if width is None:
+        donor = self._donor_heads(source) if products else None
+        heads = next((heads for heads in products if donor is not None and donor.width <= heads.width), None)
+        if heads is None or donor is None:
             return index, None, ""
-        heads = next((heads for heads in products if width < heads.width), None)
-        if heads is None:
+        ratio = _ratio(heads, donor)
+        is_wider = heads.width > donor.width
+        if not is_wider and math.isclose(ratio, 1, rel_tol=1e-6):
             return index, None, ""
         here = np.isin(own, self._mine.labels.roots(heads.left))
-        new = _first_of_each(index, here, heads.width)
-        kinds = {self._mine.uses[w].kind for w in heads.left_writers if w in self._mine.uses}
-        if name not in heads.left_writers or "norm_scale" in kinds:
-            if not heads.left_writers:
-                self.doubts.append(f"heads grow from {width} to {heads.width}, and nothing scales the queries")
-            is_padded = self._mine.uses[name].kind in MATRICES or name in heads.left_writers
-            return new if is_padded else index, None, "queries padded with zeros"
-        factor = np.where(here, math.sqrt(heads.width / width), 1.0)
-        return new, factor, f"queries padded with zeros, × √({heads.width}/{width})"
+        if name in heads.left_writers:
+            new = _first_of_each(index, here, heads.width) if is_wider else index
+            told = "queries padded with zeros, " if is_wider else "queries "
+            return new, np.where(here, ratio, 1.0), f"{told}× {_told(ratio, heads, donor)}"
+        if heads.left_writers:
+            return index, None, ""
+        if not math.isclose(ratio, 1, rel_tol=1e-6):
+            grown = f"heads grow from {donor.width} to {heads.width}" if is_wider else "products of heads are scaled"
+            self.doubts.append(f"{grown}, and nothing scales the queries")
+        if not is_wider or self._mine.uses[name].kind not in MATRICES:
+            return index, None, ""
+        return _first_of_each(index, here, heads.width), None, "queries padded with zeros"
 
-    def _donor_width(self, source: str) -> int | None:
-        """The width of the donor's heads that a tensor writes, None where it writes none."""
+    def _donor_heads(self, source: str) -> Heads | None:
+        """The donor's heads whose queries a tensor writes, None where it writes none."""
         spans = [span for span in self._theirs.axes[source] if span is not None and span.made]
         if not spans:
             return None
         labels = np.concatenate([self._theirs.labels.roots(span.labels) for span in spans])
-        return next((heads.width for heads in self._donor_queries.of(labels)), None)
+        return next(iter(self._donor_queries.of(labels)), None)
+
+
+def _ratio(heads: Heads, donor: Heads) -> float:
+    """How many times smaller the number is that scales the products of queries and keys than the donor's."""
+    ratio = donor.scale / heads.scale if heads.scale else math.nan
+    return ratio if math.isfinite(ratio) and ratio else math.sqrt(heads.width / donor.width)
+
+
+def _told(ratio: float, heads: Heads, donor: Heads) -> str:
+    usual = math.isclose(ratio, math.sqrt(heads.width / donor.width), rel_tol=1e-6)
+    return f"√({heads.width}/{donor.width})" if usual else f"{ratio:.4g}"
 
 
 class _Queries:
@@ -106,7 +123,12 @@ def head_doubts(channels: ChannelMap) -> list[str]:
             taken = frozenset(row) - {-1}
             strange += score >= 0 and bool(taken) and min(taken) >= 0 and taken not in weighed.get(score, ())
     doubts = [f"{broken} heads multiply other dimensions of queries and keys than the donor's"] if broken else []
-    return [*doubts, *([f"{strange} heads weigh other values than the donor's"] if strange else [])]
+    doubts += [f"{strange} heads weigh other values than the donor's"] if strange else []
+    counts = {len(_sides(heads)[0]) for heads in theirs.heads if heads.is_numbered}
+    told_apart = sum(heads.is_numbered and len(_sides(heads)[0]) not in counts for heads in mine.heads)
+    if told_apart and known:
+        doubts.append(f"{told_apart} attentions add numbers that go with the number of heads (ALiBi), not the donor's")
+    return doubts
 
 
 def _sides(heads: Heads) -> tuple[Ints, Ints]:

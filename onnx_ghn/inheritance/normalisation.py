@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from onnx_ghn.graph.flat import Op, Tensor
-from onnx_ghn.inheritance.elementwise import aligned, rows_along
+from onnx_ghn.inheritance.elementwise import aligned, rows_along, spread
 from onnx_ghn.inheritance.fields import Field, axes_of, vector
 from onnx_ghn.inheritance.products import tie_vector
 from onnx_ghn.inheritance.sizes import float_attr
@@ -99,11 +99,24 @@ def layer_norm(trace: Trace, op: Op) -> None:
         if labels is not None:
             trace.averaged.append(labels)
             trace.norms.append((labels, names, not is_plain))
+        elif shape is not None:
+            _of_each_head(trace, fields, len(shape), (scale, shift))
     elif shape is not None:
         _over_several_axes(trace, fields, len(shape), axis % len(shape), (scale, shift))
     for i, out in enumerate(op.outputs):
         is_whole = shape is not None and i == 0
         trace.give(out, shape if is_whole else None, fields if is_whole else (), names if i == 0 else ())
+
+
+def _of_each_head(trace: Trace, fields: list[Field], rank: int, vectors: tuple[Tensor | None, Tensor | None]) -> None:
+    """A norm over the dimensions of a head, whose scale and shift are those of all heads."""
+    for field in fields:
+        if rank - 1 not in axes_of(field):
+            continue
+        trace.averaged += rows_along(field, {rank - 1})
+        for own in (aligned(own, rank) for tensor in vectors for own in trace.of(tensor)):
+            if own.shape[-1] == field.shape[-1]:
+                trace.labels.unite(*spread(field, own))
 
 
 def _over_several_axes(

@@ -62,13 +62,15 @@ class Padding:
 def norm_doubts(trace: Trace, channels: ChannelMap) -> list[str]:
     """Doubts of norms and sums whose channels are not copied equally often, when all channels are chosen."""
     uneven = 0
+    before = _times_averaged(channels.theirs)
     for labels in trace.averaged:
         target = channels.target(labels)
         target = target[target >= 0]
         if not len(target):
             continue
-        _, counts = np.unique(target, return_counts=True)
-        uneven += int(counts.min() != counts.max())
+        which, counts = np.unique(target, return_counts=True)
+        shares = counts / before[which]
+        uneven += int(shares.min() != shares.max())
     doubled = 0
     for labels in (labels for found in trace.summed.values() for labels in found):
         target = channels.chosen(labels)
@@ -79,6 +81,18 @@ def norm_doubts(trace: Trace, channels: ChannelMap) -> list[str]:
     if uneven:
         doubts.append(f"{uneven} norms average over channels that are not copied equally often")
     return doubts
+
+
+def _times_averaged(trace: Trace) -> Array:
+    """How often each united label stands among those that a norm averages over together; 1 for those of none.
+
+    Positions that are turned in pairs make two channels one, so that these count twice in a norm before.
+    """
+    times = np.ones(trace.labels.count + 1)
+    for labels in trace.averaged:
+        which, counts = np.unique(trace.labels.roots(labels), return_counts=True)
+        times[which] = counts
+    return times
 
 
 def statistics_factor(trace: Trace, donor: Donor, name: str, source: str) -> Callable[[], Array] | None:

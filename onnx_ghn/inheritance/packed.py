@@ -77,10 +77,10 @@ def unpack(trace: Trace) -> None:
         for axis, span in enumerate(trace.axes[name]):
             if span is None or name in renamed:
                 continue
-            pack = packs_of.get(trace.labels.roots(span.labels).tobytes())
-            if pack is not None:
-                renamed[name], spans = _replace(trace, name, axis, span, pack)
-                for run, own in zip(pack, spans, strict=True):
+            found = packs_of.get(trace.labels.roots(span.labels).tobytes())
+            if found is not None:
+                renamed[name], spans = _replace(trace, name, axis, span, found)
+                for run, own in zip(found, spans, strict=True):
                     moved[span.labels[run.index]] = own.labels
     _rename(trace, renamed, moved)
 
@@ -212,4 +212,6 @@ def _of_parts(heads: Heads, names: Mapping[str, Mapping[str, str]], moved: Ints)
     """Queries and keys as their own parts write them."""
     left = tuple(names.get(name, {}).get("queries", name) for name in heads.left_writers)
     right = tuple(names.get(name, {}).get("keys", name) for name in heads.right_writers)
-    return Heads(moved[heads.left], moved[heads.right], heads.width, left, right)
+    return dataclasses.replace(
+        heads, left=moved[heads.left], right=moved[heads.right], left_writers=left, right_writers=right
+    )

@@ -53,6 +53,7 @@ class _Pair:
         order: of the donor's axes, those of the recipient first; -1 for an axis that the donor has not.
         mine: the role of each axis.
         centred: axes of the donor over which its mean is taken off.
+        is_scaled: rows are multiplied or empty, in what the model makes of the tensor by adding a number of its own.
         rest: rows that the donor has not.
     """
 
@@ -66,6 +67,7 @@ class _Pair:
     rules: list[str] = dataclasses.field(default_factory=list)
     doubts: list[str] = dataclasses.field(default_factory=list)
     centred: list[int] = dataclasses.field(default_factory=list)
+    is_scaled: bool = False
     rest: Rest | None = None
 
     def have(self, axis: int) -> int:
@@ -157,9 +159,16 @@ class Pairing:
         quantised = self.trace.parameters[pair.name].scale_name is not None
         if quantised and (pair.rules or self.donor.trace.parameters[pair.source].scale_name is None):
             pair.doubts.append("the file stores it as integers, to which its values are rounded")
-        recipe = Recipe(read, pair.order, pair.shape, tuple(pair.steps))
+        added, theirs = (t.offsets.get(n, 0.0) for t, n in ((self.trace, pair.name), (self.donor.trace, pair.source)))
+        is_shifted = added != theirs or (added != 0 and pair.is_scaled)
+        if added != theirs:
+            pair.rules.append(f"with {theirs:g}, to which the model adds {added:g}")
+        make = Recipe(
+            functools.partial(_shifted, read, theirs) if is_shifted else read, pair.order, pair.shape, tuple(pair.steps)
+        ).values
         rule, doubt = ", ".join(dict.fromkeys(pair.rules)), "; ".join(dict.fromkeys(pair.doubts))
-        return Made(pair.source, rule or "copied", doubt, recipe.values, pair.rest)
+        values = functools.partial(_shifted, make, -added) if is_shifted else make
+        return Made(pair.source, rule or "copied", doubt, values, pair.rest)
 
     def _axis(self, pair: _Pair, axis: int) -> str:
         """Find what is done along one axis; why the tensor is not inherited, "" where it is."""
@@ -253,14 +262,14 @@ class Pairing:
             pair.centred.append(pair.order[axis])
         index, factor, told = self._heads.rows(name, pair.source, span, chosen)
         pair.rules += [told] if told else []
+        empty = 0.0 if told else self._empty(name)
         padded = self._padding.factor(name, span, other)
         if padded != 1:
             factor = np.where(index >= 0, padded, 1.0)
-            if self.trace.offsets.get(name):
-                return "a norm over zeros whose scale the model adds a number to"
             pair.rules.append(f"padded with zeros, × √({have}/{size})")
             pair.doubts.append("its epsilon would have to be smaller, too")
-        pair.steps.append(rows(axis, index, factor, self._empty(name)))
+        pair.is_scaled = pair.is_scaled or factor is not None or bool((index < 0).any())
+        pair.steps.append(rows(axis, index, factor, empty))
         return ""
 
     def _has_all_outputs(self, pair: _Pair, axis: int) -> bool:

@@ -295,6 +295,9 @@ def _cut_at(trace: Trace, fields: Sequence[Field], axis: int, index: np.ndarray)
             for other in covered - {axis}:
                 field = field.take([0], other)
             trace.cut(vector(_taken(field, axis, index)), len(index))
+            if (every := int(index[1] - index[0])) > 1 and (np.diff(index) == every).all():  # every n-th: pairs
+                first = int(index[0]) // every * every
+                trace.cut(vector(_taken(field, axis, np.arange(first, first + len(index) * every))), every)
 
 
 def _taken(field: Field, axis: int, index: np.ndarray) -> Field:

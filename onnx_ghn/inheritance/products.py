@@ -161,7 +161,7 @@ def _mixture(trace: Trace, first: Tensor, left: list[Field], right: list[Field],
         if rank - 1 not in axes_of(values):
             continue
         if only_axis(values, rank - 1):  # one head, whose scores have no channels
-            heads = _scores_in(trace, first)
+            heads = trace.scores.get(first)
             if heads is not None and heads.left.size == heads.right.size == heads.width:
                 trace.mixtures.append((heads.right.reshape(-1)[:1], values.reshape(1, -1)))
                 trace.cut(values, values.shape[-1])
@@ -170,25 +170,6 @@ def _mixture(trace: Trace, first: Tensor, left: list[Field], right: list[Field],
             if scores.shape[:-1] == values.shape[:-1]:
                 trace.mixtures.append((vector(scores), values.reshape(scores.size, -1)))
                 trace.cut(values, values.shape[-1])
-
-
-def _scores_in(trace: Trace, value: Tensor) -> Heads | None:
-    """The one product of queries and keys that a value is computed from without another product between."""
-    found: list[Heads] = []
-    pending, seen = [value], {value}
-    while pending:
-        value = pending.pop()
-        if value in trace.scores:
-            found.append(trace.scores[value])
-            continue
-        op = value.producer
-        if op is None or op.op_type in PRODUCTS or op.op_type in _OTHER_PRODUCTS:
-            continue
-        for given in op.inputs:
-            if given is not None and not given.is_const and given not in seen:
-                seen.add(given)
-                pending.append(given)
-    return found[0] if len(found) == 1 else None
 
 
 def _places_of(trace: Trace, tensor: Tensor) -> int:

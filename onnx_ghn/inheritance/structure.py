@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.inheritance.labels import Ints
@@ -235,6 +235,7 @@ def _merges(
     branches: dict[int, tuple[str, ...]] = {}
     sums: set[int] = set()
     taken = 0
+    ended: dict[Tensor, tuple[int, int, tuple[str, ...]]] = {}  # sums of branches: their merge, bits and writers
     for i, op in enumerate(ops):
         if op.op_type not in _MERGES or i in trace.in_norms:
             continue
@@ -251,18 +252,37 @@ def _merges(
             common &= ways
             union |= ways
         own = union & ~common & ~taken
-        if not own:
-            continue
         taken |= own
         for n, user in enumerate(users):
             if own >> n & 1:
                 merged[user] = i
-        if op.op_type != "Concat":
+        if side_by_side := _side_by_side(data, sets, own, ended) if op.op_type != "Concat" else None:
+            merged.update({user: i for user, merge in merged.items() if merge == side_by_side[0]})
+            branches[i] = side_by_side[2]
+            sums.add(i)
+        elif own and op.op_type != "Concat":
             sums.add(i)
             busy = [t for t, ways in zip(data, sets, strict=True) if ways & own]
             if len(busy) == 1 and len(data) == 2:
                 branches[i] = trace.writers_of(busy[0])
+            elif all(trace.writers_of(tensor) for tensor in busy):
+                ended[op.outputs[0]] = (i, own, tuple(name for tensor in busy for name in trace.writers_of(tensor)))
     return merged, branches, sums
+
+
+def _side_by_side(
+    data: list[Tensor], sets: list[int], own: int, ended: Mapping[Tensor, tuple[int, int, tuple[str, ...]]]
+) -> tuple[int, int, tuple[str, ...]] | None:
+    """Branches whose sum a bare skip is added to, as GPT-J and GPT-NeoX have them: that ends all of them.
+
+    Args:
+        own: what the sum ends besides, as bits: a norm that the branches share.
+    """
+    for tensor, other in ((0, 1), (1, 0)) if len(data) == 2 else ():
+        found = ended.get(data[tensor])
+        if found is not None and not sets[other] & (found[1] | own):
+            return found
+    return None
 
 
 def _parts(trace: Trace) -> dict[str, str]:

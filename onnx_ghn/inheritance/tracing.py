@@ -42,13 +42,16 @@ class Grouped:
     outputs: Ints
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class Heads:
     """A product of two values over their channels: attention's scores of queries and keys.
 
     Attributes:
         left, right: labels of what is multiplied, (heads × width,) each; `width` of them are summed over.
         left_writers: tensors that, scaled together, scale the left value.
+        scale: the model's own numbers that scale the product before its Softmax; NaN where they are not known.
+        is_weighed: whether that Softmax has been met.
+        is_numbered: whether numbers that go with the place of a head are added (ALiBi).
     """
 
     left: Ints
@@ -56,6 +59,9 @@ class Heads:
     width: int
     left_writers: tuple[str, ...]
     right_writers: tuple[str, ...]
+    scale: float = 1.0
+    is_weighed: bool = False
+    is_numbered: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,7 +106,8 @@ class Trace:
         grouped, heads: see there.
         mixtures: of attention, one label for each head of its scores (those of the keys), and the labels of the values
             that they weigh, (heads, width of a value).
-        scores: of values that are products of queries and keys, which.
+        scores: of values that are made of products of queries and keys, which.
+        numbers: by which numbers of the model values are scaled, where these are not 1.
         averaged: channels that a norm averages over: each has to be copied equally often.
         summed: channels that are summed over without weights, by the number of the operator: copies would count twice.
         in_norms: numbers of the operators of norms that are written as arithmetic.
@@ -141,6 +148,7 @@ class Trace:
         self.heads: list[Heads] = []
         self.mixtures: list[tuple[Ints, Ints]] = []
         self.scores: dict[Tensor, Heads] = {}
+        self.numbers: dict[Tensor, float] = {}
         self.averaged: list[Ints] = []
         self.summed: dict[int, list[Ints]] = {}
         self.in_norms: set[int] = set()
