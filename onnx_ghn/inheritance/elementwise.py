@@ -50,7 +50,8 @@ def broadcast(trace: Trace, op: Op) -> None:
         return
     # A number that the model computes from sizes (attention's scale) is as good as a constant.
     is_const = [
-        t.is_const or (not trace.of(t) and math.prod(shape) == 1) for t, shape in zip(given, known, strict=True)
+        trace.is_stored(t) or (not trace.of(t) and (t.is_const or math.prod(shape) == 1))
+        for t, shape in zip(given, known, strict=True)
     ]
     data = [tensor for tensor, const in zip(given, is_const, strict=True) if not const]
     consts = [tensor for tensor, const in zip(given, is_const, strict=True) if const]
@@ -234,7 +235,9 @@ def resize(trace: Trace, op: Op) -> None:
         scales = trace.value(op.input(2 if op.op_type == "Resize" and len(op.inputs) > 2 else 1))
         if scales is not None and scales.size == len(shape):
             after = tuple(int(dim * float(times)) for dim, times in zip(shape, scales.reshape(-1), strict=True))
-    trace.give(out, after, trace.of(data) if after is not None else ())
+    # Places of a map that is resized are others.
+    kept = [f for f in trace.of(data) if after is not None and all(after[i] == f.shape[i] for i in axes_of(f))]
+    trace.give(out, after, kept, owner=trace.owner(data))
 
 
 def sizes_alone(trace: Trace, op: Op) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from onnx_ghn.errors import GraphError
 from onnx_ghn.graph.flat import Op
+from onnx_ghn.inheritance.elementwise import met
 from onnx_ghn.inheritance.fields import LARGEST, Field, Shape, along, axes_of, compressed, vector
 from onnx_ghn.inheritance.tracing import Piece, Trace
 
@@ -60,6 +61,8 @@ def concat(trace: Trace, op: Op) -> None:
                 trace.use(name, "place")
                 for field in trace.of(given):
                     trace.roles(field, "place" if axis in axes_of(field) else "channel")
+    else:
+        trace.join(list(dict.fromkeys(owner for given in op.inputs if (owner := trace.owner(given)))))
     made = {trace.writers_of(given) for given in op.inputs if given is not None}
     writers = made.pop() if len(made) == 1 else ()
     trace.give(op.outputs[0], after, fields, writers, _first_owner(trace, op))
@@ -193,6 +196,36 @@ def gather_elements(trace: Trace, op: Op) -> None:
     trace.give(out, after, fields)
 
 
+def scatter_nd(trace: Trace, op: Op) -> None:
+    """ScatterND: rows of a value are written anew; its last axes are those of what is written."""
+    given, index, updates, out = trace.needed(op, 0), op.input(1), op.input(2), op.outputs[0]
+    shape, index_shape = trace.shape(given), trace.shape(index)
+    if shape is None or not index_shape:
+        trace.give(out, None)
+        return
+    depth, rank = index_shape[-1], len(shape)
+    found = [field for field in trace.of(given) if all(axis >= depth for axis in axes_of(field))]
+    for field in trace.of(updates):
+        rest = rank - depth  # axes that both have
+        if all(axis >= field.ndim - rest for axis in axes_of(field)):
+            found.append(field.reshape([1] * depth + list(field.shape[field.ndim - rest :])))
+    trace.give(out, shape, met(trace, found, shape))
+
+
+def top_k(trace: Trace, op: Op) -> None:
+    """TopK: the largest along an axis; which these are, nobody knows."""
+    given, k = trace.needed(op, 0), trace.ints(op, 1, "k")
+    shape = trace.shape(given)
+    if shape is None or k is None:
+        for out in op.outputs:
+            trace.give(out, None)
+        return
+    axis = op.attr("axis", -1) % len(shape)
+    after = tuple(k[0] if i == axis else size for i, size in enumerate(shape))
+    for out in op.outputs:
+        trace.give(out, after, [field for field in trace.of(given) if axis not in axes_of(field)])
+
+
 def split_to_sequence(trace: Trace, op: Op) -> None:
     """SplitToSequence: pieces that SequenceAt takes."""
     given = op.input(0)
@@ -315,6 +348,8 @@ PIECES: dict[str, Rule] = {
     "Gather": gather,
     "GatherElements": gather_elements,
     "GatherND": gather_elements,
+    "ScatterND": scatter_nd,
+    "TopK": top_k,
     "SplitToSequence": split_to_sequence,
     "SequenceAt": sequence_at,
     "Expand": expand,

@@ -89,19 +89,24 @@ def _product(
     left = [field.reshape([1] * (rank - len(a)) + list(field.shape)) for field in left]
     right = [field.reshape([1] * (rank - len(b)) + list(field.shape)) for field in right]
     batch = np.broadcast_shapes(a[:-2], b[:-2])
-    if not (first.is_const or second.is_const):
+    const_a, const_b = trace.is_stored(first), trace.is_stored(second)
+    if const_a and const_b:  # learned queries, a table of distances: what a weight reads, and no weight
+        const_a = False
+        trace.use(trace.owner(first), "place")
+        for field in left:
+            trace.roles(field, "channel" if rank - 1 in axes_of(field) else "place")
+    if not (const_a or const_b):
         right = [_for_all_heads(field, left, rank) for field in right]
     positions = math.prod(batch) * a[-2]
     summed_a = next((field for field in left if rank - 1 in axes_of(field)), None)
     summed_b = next((field for field in right if rank - 2 in axes_of(field)), None)
-    const_a, const_b = first.is_const and bool(trace.owner(first)), second.is_const and bool(trace.owner(second))
     if summed_a is not None and summed_b is not None:
         if only_axis(summed_a, rank - 1) and only_axis(summed_b, rank - 2):
             if const_a or const_b:
                 trace.labels.unite(vector(summed_a), vector(summed_b))
         elif const_b and only_axis(summed_b, rank - 2) and summed_a.shape[-1] == summed_b.shape[-2]:
             pass  # each head has its own channels, and one weight for all: nothing is one
-        if not (first.is_const or second.is_const):
+        if not (const_a or const_b):
             width = a[-1]
             queries = vector(np.moveaxis(summed_a, rank - 1, -1))
             keys = vector(np.moveaxis(summed_b, rank - 2, -1))
@@ -113,7 +118,7 @@ def _product(
             heads = Heads(queries, keys, width, trace.writers_of(first), trace.writers_of(second))
             trace.heads.append(heads)
             trace.scores[out] = heads
-    if summed_b is None and not (first.is_const or second.is_const):
+    if summed_b is None and not (const_a or const_b):
         _mixture(trace, first, left, right, rank)
     for tensor, is_const, fields, summed, other in (
         (first, const_a, left, summed_a, rank - 2),

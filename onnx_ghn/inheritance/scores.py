@@ -49,7 +49,7 @@ def carry(trace: Trace, op: Op) -> None:
     for tensor in op.outputs:
         if number != 1:
             trace.numbers[tensor] = number
-        if heads is not None:
+        if heads is not None and not op.op_type.startswith("Reduce"):
             trace.scores[tensor] = heads
 
 

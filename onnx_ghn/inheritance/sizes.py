@@ -48,7 +48,10 @@ def _result(op: Op, values: list[Any]) -> Array | None:
         case "Identity" | "CastLike":
             return np.asarray(first)
         case "Cast":
-            return np.asarray(first).astype(np.int64) if op.attr("to", 1) in (6, 7, 9) else np.asarray(first)
+            is_whole, is_float = op.attr("to", 1) in (6, 7, 9), op.attr("to", 1) in (1, 10, 11, 16)
+            return np.asarray(first).astype(
+                np.int64 if is_whole else np.float64 if is_float else np.asarray(first).dtype
+            )
         case "Neg":
             return np.asarray(-first)
         case "Abs":
@@ -70,6 +73,10 @@ def _result(op: Op, values: list[Any]) -> Array | None:
         case "Div":
             whole = np.issubdtype(np.asarray(first).dtype, np.integer)
             return np.asarray(first // second) if whole else np.asarray(first / second)
+        case "Pow":
+            whole = np.issubdtype(np.asarray(first).dtype, np.integer)
+            power = np.power(np.asarray(first, np.float64), second)
+            return np.asarray(np.trunc(power).astype(np.int64) if whole else power)
         case "Mod":
             return np.asarray(np.mod(first, second))
         case "Max":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.inheritance.labels import Ints
@@ -101,8 +101,9 @@ def structure_of(trace: Trace) -> Structure:
         users.setdefault(use.op, []).append(name)
     weighs = [any(trace.uses[name].kind in MATRICES for name in users.get(i, ())) for i in range(len(ops))]
     number = {op: i for i, op in enumerate(ops)}
-    level, before = _levels(ops, number, weighs, users)
-    height = _heights(ops, number, weighs)
+    constants = _made_of_constants(ops, weighs)
+    level, before = _levels(ops, number, weighs, users, constants)
+    height = _heights(ops, number, weighs, constants)
     merged, branches, sums = _merges(trace, ops, number, before)
     parts = _parts(trace)
     most = max((use.positions for use in trace.uses.values() if use.kind in MATRICES), default=0)
@@ -192,19 +193,34 @@ def _placed(blocks: list[Block]) -> list[Block]:
     return placed
 
 
-def _data(op: Op) -> list[Tensor]:
-    return [tensor for tensor in op.inputs if tensor is not None and not tensor.is_const]
+def _data(op: Op, made: Collection[Tensor] = ()) -> list[Tensor]:
+    """What an operator computes from; sizes of a value say nothing of what it holds.
+
+    Args:
+        made: constants that weights make of others.
+    """
+    given = [] if op.op_type in ("Shape", "Size") else op.inputs
+    return [tensor for tensor in given if tensor is not None and (not tensor.is_const or tensor in made)]
+
+
+def _made_of_constants(ops: list[Op], weighs: list[bool]) -> set[Tensor]:
+    """Constants that weights make of others: learned queries, biases of distances."""
+    made: set[Tensor] = set()
+    for op, is_weighed in zip(ops, weighs, strict=True):
+        if is_weighed or any(tensor in made for tensor in op.inputs):
+            made.update(tensor for tensor in op.outputs if tensor.is_const)
+    return made
 
 
 def _levels(
-    ops: list[Op], number: dict[Op, int], weighs: list[bool], users: dict[int, list[str]]
+    ops: list[Op], number: dict[Op, int], weighs: list[bool], users: dict[int, list[str]], made: set[Tensor]
 ) -> tuple[list[int], list[int]]:
     """For each operator, how many weights lie before it on the longest way, and which users of parameters, as bits."""
     level = [0] * len(ops)
     before = [0] * len(ops)
     bit = {i: n for n, i in enumerate(sorted(users))}
     for i, op in enumerate(ops):
-        for tensor in _data(op):
+        for tensor in _data(op, made):
             j = number.get(tensor.producer) if tensor.producer is not None else None
             if j is not None and j < i:
                 level[i] = max(level[i], level[j] + weighs[j])
@@ -214,12 +230,12 @@ def _levels(
     return level, before
 
 
-def _heights(ops: list[Op], number: dict[Op, int], weighs: list[bool]) -> list[int]:
+def _heights(ops: list[Op], number: dict[Op, int], weighs: list[bool], made: set[Tensor]) -> list[int]:
     """For each operator, how many weights lie at and behind it on the longest way."""
     height = [0] * len(ops)
     for i in range(len(ops) - 1, -1, -1):
         height[i] += weighs[i]
-        for tensor in _data(ops[i]):
+        for tensor in _data(ops[i], made):
             j = number.get(tensor.producer) if tensor.producer is not None else None
             if j is not None and j < i:
                 height[j] = max(height[j], height[i])
@@ -237,8 +253,8 @@ def _merges(
     taken = 0
     ended: dict[Tensor, tuple[int, int, tuple[str, ...]]] = {}  # sums of branches: their merge, bits and writers
     for i, op in enumerate(ops):
-        if op.op_type not in _MERGES or i in trace.in_norms:
-            continue
+        if op.op_type not in _MERGES or i in trace.in_norms or op.outputs[0] in trace.scores:
+            continue  # what is added to scores is no branch of its own
         data = _data(op)
         sets = [before[number[t.producer]] if t.producer in number else 0 for t in data]
         sizes = {shape for tensor in data if (shape := trace.shape(tensor)) is not None}

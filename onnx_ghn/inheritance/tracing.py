@@ -175,6 +175,7 @@ class Trace:
         self.sequences: dict[Tensor, list[Piece]] = {}
         self.number = 0
         self._aliases: dict[int, list[Span]] = {}
+        self._joined: dict[str, list[str]] = {}
         for tensor in flat.inputs:
             self.shapes[tensor] = free.get(tensor.name)
             self.fields[tensor] = []
@@ -227,6 +228,10 @@ class Trace:
         if tensor not in self.shapes:
             self._enter(tensor)
         return self.owners.get(tensor, "")
+
+    def is_stored(self, tensor: Tensor) -> bool:
+        """Whether a constant stands for a parameter; what weights make of constants is as good as any value."""
+        return tensor.is_const and bool(self.owner(tensor))
 
     def writers_of(self, tensor: Tensor | None) -> tuple[str, ...]:
         """The tensors that, scaled together, scale a value; none where they are not known."""
@@ -295,8 +300,9 @@ class Trace:
 
     def use(self, name: str, kind: str, positions: int = 0) -> None:
         """Note where a parameter is read first."""
-        if name in self.parameters and name not in self.uses:
-            self.uses[name] = Use(self.number, kind, positions)
+        for one in (name, *self._joined.get(name, ())):
+            if one in self.parameters and one not in self.uses:
+                self.uses[one] = Use(self.number, kind, positions)
 
     def roles(self, field: Field | None, role: str, *, contracted: bool = False) -> None:
         """Note what the axes behind a field of a weight are to the operator that reads it."""
@@ -311,6 +317,11 @@ class Trace:
                     one.contracted = True
                 else:
                     one.made = True
+
+    def join(self, names: Sequence[str]) -> None:
+        """Note that a constant is joined of several tensors: what reads the first reads all."""
+        if len(names) > 1:
+            self._joined.setdefault(names[0], []).extend(names[1:])
 
     def alias(self, field: Field, other: Field) -> None:
         """Note that a weight is joined of several tensors: what one axis is, so is the other."""
