@@ -180,7 +180,10 @@ def expand(trace: Trace, op: Op) -> None:
 
 
 def gather_elements(trace: Trace, op: Op) -> None:
-    """GatherElements and GatherND: which channels are taken is known of a first-axis table alone."""
+    """GatherElements and GatherND: which channels are taken is known of a first-axis table alone.
+
+    torch's second exporter writes GatherND where a table is indexed by an array.
+    """
     given, index, out = op.input(0), op.input(1), op.outputs[0]
     shape, index_shape = trace.shape(given), trace.shape(index)
     if shape is None or index_shape is None:
@@ -193,7 +196,14 @@ def gather_elements(trace: Trace, op: Op) -> None:
     after = (*index_shape[:-1], *shape[depth:])
     whole = [field for field in trace.of(given) if all(axis >= depth for axis in axes_of(field))]
     fields = [field.reshape([1] * (len(index_shape) - 1) + list(field.shape[depth:])) for field in whole]
-    trace.give(out, after, fields)
+    name = trace.owner(given)
+    if not name or out.is_const:  # a bias of distances is a constant still
+        trace.give(out, after, fields, owner=name)
+        return
+    trace.use(name, "table")
+    for field in trace.of(given):
+        trace.roles(field, "out" if min(axes_of(field)) >= depth else "rows")
+    trace.give(out, after, fields, (name,))
 
 
 def scatter_nd(trace: Trace, op: Op) -> None:

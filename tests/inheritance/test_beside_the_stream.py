@@ -6,11 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from growing_nets import grow
+from growing_nets import grow, run
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+
+from onnx_ghn import predict
 
 
 class Branch(nn.Module):
@@ -142,3 +146,36 @@ def test_rows_that_are_written_are_followed(tmp_path: Path) -> None:
     assert grown.inheritance.is_exact, grown.inheritance.doubts
     assert grown.inheritance.tensors.keys() == grown.names
     assert grown.error <= 1e-5
+
+
+@pytest.mark.parametrize("is_constant", [False, True])
+def test_tables_that_arrays_index_are_followed(is_constant: bool, tmp_path: Path) -> None:
+    """GatherND, which torch's second exporter writes for them: of tokens, and of biases that go with distances."""
+    models = []
+    for width in (8, 4):
+        rng = np.random.default_rng(width)
+        stored = {"table": rng.standard_normal((5, width)), "last": rng.standard_normal((width, 3))}
+        tensors = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in stored.items()]
+        tensors += [numpy_helper.from_array(np.array([[[1], [4], [0]]]), "places")]
+        nodes = [helper.make_node("GatherND", ["table", "places" if is_constant else "tokens"], ["rows"])]
+        if is_constant:
+            tensors.append(numpy_helper.from_array(rng.standard_normal((1, width)).astype(np.float32), "first"))
+            nodes += [
+                helper.make_node("MatMul", ["x", "first"], ["y"]),
+                helper.make_node("Add", ["y", "rows"], ["sum"]),
+            ]
+        nodes.append(helper.make_node("MatMul", ["sum" if is_constant else "rows", "last"], ["z"]))
+        kind = TensorProto.FLOAT if is_constant else TensorProto.INT64
+        given = helper.make_tensor_value_info("x" if is_constant else "tokens", kind, [1, 3, 1])
+        graph = helper.make_graph(
+            nodes, "g", [given], [helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 3, 3])], tensors
+        )
+        models.append(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9))
+    onnx.save(models[1], tmp_path / "donor.onnx")
+    found = predict(models[0], tmp_path / "out.onnx", donors=[tmp_path / "donor.onnx"]).inheritance
+    assert found is not None
+    assert found.is_exact, found.doubts
+    assert {"table", "last"} <= found.tensors.keys()
+    values = torch.tensor([[[2], [0], [4]]])
+    example = [values.float() if is_constant else values]
+    np.testing.assert_allclose(run(str(tmp_path / "out.onnx"), example), run(models[1], example), rtol=0, atol=1e-5)
