@@ -28,8 +28,8 @@ def carry(trace: Trace, op: Op) -> None:
     To be called when the operator was followed.
     """
     data = [tensor for tensor in op.inputs if tensor is not None and not tensor.is_const]
-    if not data or not op.outputs:
-        return
+    if not data or not op.outputs or trace.value(op.outputs[0]) is not None:
+        return  # sizes scale nothing
     out = op.outputs[0]
     if op.op_type in _PRODUCTS:
         if (made := trace.scores.get(out)) is not None:
@@ -59,7 +59,8 @@ def _number(trace: Trace, op: Op, data: list[Tensor]) -> float:
         return 1.0
     before = [trace.numbers.get(tensor, 1.0) for tensor in data]
     if op.op_type not in ("Mul", "Div"):
-        return next((number for number in before if number != 1), 1.0)
+        given = before if op.op_type in ("Add", "Sub", "Sum", "Concat", "Where") else before[:1]  # not where it is cut
+        return next((number for number in given if number != 1), 1.0)
     number = 1.0
     for place, tensor in enumerate(op.inputs):
         if tensor is None:
