@@ -134,7 +134,7 @@ def test_a_mean_and_a_variance_that_were_adapted_are_in_the_file(invert: bool, t
     layers = [keras.layers.Dense(6), norm, keras.layers.Dense(3)] if invert else [norm, keras.layers.Dense(3)]
     model = keras.Sequential([keras.Input((6,)), *layers])
     exporter.export(model, tmp_path / "m.onnx")
-    x = rng.normal(3, 2, (2, 6)).astype("float32")
+    x = rng.normal(3, 2, (1, 6)).astype("float32")
     assert len(onnx.load(tmp_path / "m.onnx").graph.input) == 1
     np.testing.assert_allclose(run(tmp_path / "m.onnx", x), call(model, x), rtol=1e-4, atol=1e-5)
 
@@ -146,7 +146,7 @@ def test_a_batch_norm_of_channels_that_come_first_stays_whole(shape: tuple[int, 
     rng = np.random.default_rng(0)
     model.layers[0].set_weights([rng.uniform(0.5, 2, 6).astype("float32") for _ in range(4)])
     assert exporter.export(model, tmp_path / "m.onnx").complete
-    x = rng.random((2, *shape), dtype="float32")
+    x = rng.random((1, *shape), dtype="float32")
     np.testing.assert_allclose(run(tmp_path / "m.onnx", x), call(model, x), rtol=1e-4, atol=1e-5)
 
 
