@@ -4,7 +4,8 @@
 
 Each row runs its processes in turn, ours and the one that it is compared with, and tells medians. A comparison does in
 a process of its own what has to be done anyway: import onnx, read and write the same files, or copy the data to disk.
-The command runs without torch, which makes the files of `--from` alone; let nothing else run beside it.
+The command runs without torch, which exports the files of `--from` in processes of their own; let nothing else run
+beside it.
 """
 
 from __future__ import annotations
@@ -132,15 +133,10 @@ def rows(folder: Path, repeats: int, large_gib: float) -> list[Row]:
 
 def inherited(folder: Path, repeats: int) -> list[Row]:
     """A ResNet-34 with the weights of a ResNet-18, with and without the runs that compare outputs."""
-    import torch
-    import torchvision
-
-    from onnx_ghn.exporters.pytorch import export
-
     files = {name: folder / f"{name}.onnx" for name in ("resnet34", "resnet18")}
-    torch.manual_seed(0)
     for name, path in files.items():
-        export(getattr(torchvision.models, name)().eval(), path, torch.zeros(1, 3, 224, 224))
+        process([sys.executable, "-m", "onnx_ghn", "export", f"torchvision:{name}", "-o", str(path)])
+        move_norms(path)
     copy = [sys.executable, "-c", _COPY_TWO, str(files["resnet34"]), str(folder / "copy.onnx"), str(files["resnet18"])]
     arguments = ["predict", str(files["resnet34"]), "--from", str(files["resnet18"])]
     arguments += ["-o", str(folder / "out.onnx"), "--force"]
@@ -158,6 +154,17 @@ def inherited(folder: Path, repeats: int) -> list[Row]:
         )
         for what, command in rows
     ]
+
+
+def move_norms(path: Path) -> None:
+    """Give the scales of norms other values: a file in which they are all one was not trained, and is no donor."""
+    model, rng = onnx.load(path), np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.ndim == 1 and (values == 1).all() and tensor.name.endswith("weight"):
+            scales = rng.uniform(0.5, 1.5, values.shape).astype(values.dtype)
+            tensor.CopyFrom(numpy_helper.from_array(scales, tensor.name))
+    onnx.save(model, path)
 
 
 def residual_chain(n_operators: int) -> onnx.ModelProto:
