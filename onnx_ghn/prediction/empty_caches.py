@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from onnx_ghn.arrays import Array
-from onnx_ghn.cache_names import cache_role
+from onnx_ghn.cache_roles import cache_role, following
 
 __all__ = ["has_caches", "with_empty_caches"]
 
@@ -31,26 +31,17 @@ def with_empty_caches(feed: Mapping[str, Array], declared: Mapping[str, Sequence
     batch, new = tokens.shape[:2]
     # The branch without a cache does not look at one, but onnxruntime wants it to have a length.
     length = 1 if "branch" in roles.values() else 0
-    values = {"branch": 0, "last": new - 1, "total": new, "past": 0, "one": 1}
     found: dict[str, Array] = {}
     for name, array in feed.items():
         role, dtype = roles[name], array.dtype
         if role == "cache":
             found[name] = np.zeros(_cache_shape(array.shape, declared[name], length), dtype)
-        elif role == "mask" and array.ndim == 2:
-            found[name] = np.ones((batch, new), dtype)
-        elif role == "mask" and array.ndim > 2:
-            shape = (*array.shape[:-2], new, new)
-            # Added to the scores where it is of floats.
-            found[name] = np.zeros(shape, dtype) if dtype.kind == "f" else np.ones(shape, dtype)
-        elif role == "positions":
-            found[name] = np.broadcast_to(np.arange(new, dtype=dtype), (*array.shape[:-1], new)).copy()
         elif role == "zeros":
             found[name] = np.zeros((batch, new), dtype)
-        elif role in values:
-            found[name] = np.full(array.shape, values[role], dtype)
-        else:
+        elif role in ("tokens", "encoder", "ones", "other"):
             found[name] = array
+        else:
+            found[name] = following(role, declared[name], dtype.name, cached=0, new=new, batch=batch)
     return found
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from onnx_ghn.arrays import Array
-from onnx_ghn.cache_names import PAST, cache_role
+from onnx_ghn.cache_roles import PAST, cache_role, following
 from onnx_ghn.errors import OptionError
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.profiling.random_arrays import drawn_bytes, random_array
@@ -159,22 +159,7 @@ class CacheInputs:
         return random_array(rng, spec, shape)
 
     def _following(self, spec: InputSpec, role: str, cached: int, new: int, batch: int) -> Array:
-        """An input that says how many tokens there are."""
-        total, rank = cached + new, len(spec.dims)
-        if role == "mask":
-            if rank == 2:
-                return np.ones((batch, total), spec.dtype)
-            shape = (batch, *(dim or 1 for dim in spec.dims[1:-2]), new, total)
-            # Added to the scores where it is of floats.
-            return np.zeros(shape, spec.dtype) if spec.dtype.startswith("float") else np.ones(shape, spec.dtype)
-        if role == "positions":
-            lead = [dim or batch for dim in spec.dims[:-1]]
-            if new == 1:
-                return np.full((*lead, 1), cached, spec.dtype)
-            places = np.arange(cached, total, dtype=spec.dtype)  # (new,)
-            return np.ascontiguousarray(np.broadcast_to(places, (*lead, new)))
-        value = {"branch": cached > 0, "last": total - 1, "total": total, "past": cached, "one": 1}[role]
-        return np.full(tuple(dim or batch for dim in spec.dims), value, spec.dtype)
+        return following(role, spec.dims, spec.dtype, cached=cached, new=new, batch=batch)
 
     def _others(
         self, others: Sequence[InputSpec], batch: int, new: int, sizes: Mapping[str, int], rng: np.random.Generator

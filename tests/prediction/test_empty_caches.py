@@ -61,7 +61,12 @@ def test_a_merged_decoder_takes_its_branch_without_a_cache_which_has_a_length_st
         "past_key_values.0.key": np.ones((2, 64, 5, 8), np.float32),
         "use_cache_branch": np.ones(1, np.bool_),
     }
-    declared = {"past_key_values.0.key": [0, 0, 0, 8]}
+    declared = {
+        "input_ids": [0, 0],
+        "attention_mask": [0, 1, 0, 0],
+        "past_key_values.0.key": [0, 0, 0, 8],
+        "use_cache_branch": [1],
+    }
     found = with_empty_caches(feed, declared)
     assert found["past_key_values.0.key"].shape == (2, 64, 1, 8)  # of several free axes the last but one
     np.testing.assert_array_equal(found["attention_mask"], np.zeros((2, 1, 7, 7)))  # added to the scores
