@@ -89,8 +89,9 @@ class Setting:
 
     @property
     def _of_text(self) -> str:
-        what = "a regular expression" if self.check == "pattern" else "a text or a path"
-        return f"{what} ({self.metavar})" if self.metavar and self.check != "pattern" else what
+        if self.check == "pattern":
+            return "a regular expression"
+        return f"a text or a path ({self.metavar})" if self.metavar else "a text or a path"
 
     @property
     def _is_list(self) -> bool:

@@ -178,17 +178,14 @@ def _placed(blocks: list[Block]) -> list[Block]:
         while last + 1 < len(blocks) and blocks[last + 1].stage == blocks[first].stage:
             last += 1
         n = last - first + 1
-        alike: dict[tuple[object, ...], list[int]] = {}
-        for i in range(n):
-            alike.setdefault(blocks[first + i].signature, []).append(i)
-        for i in range(n):
-            members = alike[blocks[first + i].signature]
-            place, begin = (at / max(1, n - 1) if n > 1 else 0.5 for at in (i, members[0]))
-            placed.append(
-                dataclasses.replace(
-                    blocks[first + i], place=place, rank=members.index(i), n_alike=len(members), begin=begin
-                )
-            )
+        alike: dict[tuple[object, ...], list[Block]] = {}
+        for i, block in enumerate(blocks[first : last + 1]):
+            place = i / (n - 1) if n > 1 else 0.5
+            members = alike.setdefault(block.signature, [])
+            begin = members[0].place if members else place
+            members.append(dataclasses.replace(block, place=place, rank=len(members), begin=begin))
+        counted = (dataclasses.replace(one, n_alike=len(each)) for each in alike.values() for one in each)
+        placed += sorted(counted, key=lambda block: block.place)
         first = last + 1
     return placed
 

@@ -139,12 +139,12 @@ def _has_bias(node: ir.Node) -> bool:
 def _is_followed(node: ir.Node) -> bool:
     """Whether all that reads a convolution's result is an activation, a sum, a pool or another convolution."""
     readers = _readers(node)
-    return bool(readers) and all(
-        reader.op_type in _NONLINEAR
-        or reader.op_type in _PASSING
-        or (reader.op_type in _CONVOLUTIONS)
+    if not readers:
+        return False
+    return all(
+        reader.op_type in (*_NONLINEAR, *_PASSING, *_CONVOLUTIONS)
         or (reader.op_type in _ARITHMETIC and not _has_vector(reader.inputs))
-        for reader in readers or ()
+        for reader in readers
     )
 
 

@@ -45,10 +45,9 @@ def add(ctx: BuildContext, op: Op) -> None:
             or is_bias_of_heads(ctx, op, shape, sources)
             or is_row_of_biases(op, constant)
         )
-        if is_bias and not (len(data) == 1 and _prepares(ctx, data[0], constant)):
-            sources = _bias(ctx, op, constant, sources)
-        elif is_bias:
-            continue
+        if is_bias:
+            if len(data) != 1 or not _prepares(ctx, data[0], constant):
+                sources = _bias(ctx, op, constant, sources)
         elif shape is not None and sum(dim > 1 for dim in shape) > 1:
             tables += _table(ctx, op, constant)
     for table in tables:
