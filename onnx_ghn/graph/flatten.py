@@ -139,6 +139,7 @@ class _Flattener:
     ) -> list[Tensor]:
         """Walk the bodies in the outer scope; each output joins what may come out there."""
         ends: list[list[Tensor]] = []
+        turns = _Turns(node, attributes)
         deciding = [t for t in inputs[: {"If": 1, "Loop": 2}.get(node.op_type, 0)] if t is not None]
         n_skip = 0
         for name in ("then_branch", "else_branch", "body"):
@@ -156,19 +157,21 @@ class _Flattener:
                 given = bound[i] if i < len(bound) else None
                 fresh = _from_value(value)
                 if given is not None:
-                    self._emit("Join", "onnx_ghn", node.name or "", [given], [fresh], {})
+                    self._emit("Join", "onnx_ghn", node.name or "", [given], [fresh], turns.taken(i))
                 if name == "body" and value.dtype is not None and value.dtype.is_floating_point():
                     # A state is data, though the file holds the one before the first turn: what multiplies it is a
-                    # weight. Whole numbers count turns, by which layers take their piece of a stored tensor.
-                    fresh.is_const = fresh.is_const and not changes_state(node, i)
+                    # weight.
+                    fresh.is_const = fresh.is_const and "changed" not in turns.taken(i)
+                elif node.op_type == "Loop" and i == 0:
+                    # So are no whole numbers that count turns: by them layers take their piece of a stored tensor.
+                    fresh.is_const = True
                 inner[id(value)] = fresh
             outside, self.within = self.within, node.op_type
             self._body(body, inner, call_attrs, depth + 1)
             self.within = outside
             ended = [self._lookup(v, inner, f"{node.op_type} node {node.name!r}") for v in body.outputs]
             if name == "body":  # each output but the scanned ones is the next turn's input; a Loop's first is no output
-                n_scanned = attributes["num_scan_inputs"].as_int() if node.op_type == "Scan" else 0
-                states = body.inputs[n_skip : len(body.inputs) - n_scanned]
+                states = body.inputs[n_skip : len(body.inputs) - turns.n_scanned]
                 self.links += zip(ended, (inner[id(value)] for value in states), strict=False)
                 deciding += ended[:n_skip]
             ends.append(ended[n_skip:])
@@ -176,7 +179,7 @@ class _Flattener:
         for i, value in enumerate(node.outputs):
             tensor = _from_value(value)
             joined: list[Tensor | None] = [branch[i] for branch in ends if i < len(branch)]
-            self._emit("Join", "onnx_ghn", node.name or "", joined, [tensor], {})
+            self._emit("Join", "onnx_ghn", node.name or "", joined, [tensor], turns.stacked(i))
             tensor.is_const = False
             outputs.append(tensor)
             self.links += [(condition, tensor) for condition in deciding]
@@ -200,6 +203,45 @@ class _Flattener:
             for tensor in outputs:
                 tensor.is_const = True
         self.ops.append(op)
+
+
+class _Turns:
+    """Along which axes a Loop or a Scan takes pieces of its inputs, turn by turn, and stacks what its body gives."""
+
+    def __init__(self, node: ir.Node, attributes: Mapping[str, ir.Attr]) -> None:
+        scanned = attributes.get("num_scan_inputs") if node.op_type == "Scan" else None
+        self._node = node
+        self.n_scanned = scanned.as_int() if scanned is not None else 0
+        #: How many inputs, and then outputs, are handed from turn to turn; an If has no turns.
+        self.n_carried = {"Loop": len(node.inputs) - 2, "Scan": len(node.inputs) - self.n_scanned}.get(node.op_type)
+        self._axes = {
+            name: list(attributes[name].as_ints()) if name in attributes else []
+            for name in ("scan_input_axes", "scan_output_axes")
+        }
+
+    def taken(self, index: int) -> Mapping[str, ir.Attr]:
+        """Of an input of a body: that the turns change it, or the axis along which each takes its piece."""
+        if self.n_carried is None:
+            return {}
+        if not self.n_scanned or index < self.n_carried:
+            return _number("changed", 1) if changes_state(self._node, index) else {}
+        return self._axis("taken", "scan_input_axes", index - self.n_carried)
+
+    def stacked(self, index: int) -> Mapping[str, ir.Attr]:
+        """Of an output: the axis along which the turns are stacked, if they are."""
+        if self.n_carried is None or index < self.n_carried:
+            return {}
+        return self._axis("stacked", "scan_output_axes", index - self.n_carried)
+
+    def _axis(self, name: str, among: str, index: int) -> Mapping[str, ir.Attr]:
+        axes = self._axes[among]
+        return _number(name, axes[index] if index < len(axes) else 0)
+
+
+def _number(name: str, value: int) -> Mapping[str, ir.Attr]:
+    import onnx_ir as ir
+
+    return {name: ir.AttrInt64(name, value)}
 
 
 def _from_value(value: ir.Value) -> Tensor:

@@ -71,7 +71,7 @@ def _leaves(value: Tensor) -> list[Leaf]:
     if op.op_type == "DequantizeLinear":
         return [dataclasses.replace(leaf, dequantize=op) for leaf in inner]
     if op.op_type in _SAME or op.domain == "onnx_ghn":
-        return inner
+        return [dataclasses.replace(leaf, whole=False) for leaf in inner] if "taken" in op.attributes else inner
     if op.op_type == "Transpose":
         return [_transposed(leaf, op) for leaf in inner]
     if op.op_type in _RESHAPE:
@@ -160,13 +160,16 @@ def static_shape(value: Tensor) -> tuple[int, ...] | None:
 def rough_shape(value: Tensor) -> tuple[int, ...] | None:
     """`static_shape`, or where only running the model would tell, the shape of the table that a value is a piece of.
 
-    A number taken from a list is no piece that resembles the list: () for it.
+    A number taken from a list is no piece that resembles the list, () for it, and neither is the piece of one turn of a
+    loop, which has an axis less.
     """
     shape = static_shape(value)
     if shape is None and _is_one_of_list(value):
         return ()
     leaf = main_leaf(value) if shape is None else None
-    return shape if leaf is None else leaf.layout.canonical
+    if leaf is None:
+        return shape
+    return _of_turn(value) or leaf.layout.canonical
 
 
 def _is_one_of_list(value: Tensor) -> bool:
@@ -177,6 +180,28 @@ def _is_one_of_list(value: Tensor) -> bool:
     table, index = op.input(0), op.input(1)
     stored = table.stored if table is not None else None
     return stored is not None and len(stored.shape) == 1 and index is not None and scalar_of(index) is not None
+
+
+def _of_turn(value: Tensor) -> tuple[int, ...] | None:
+    """The shape of the piece that one turn of a loop takes of stacked tensors; None where a value is none."""
+    op = value.producer
+    table = op.input(0) if op is not None else None
+    shape = static_shape(table) if table is not None else None
+    if op is None or not shape:
+        return None
+    if "taken" in op.attributes:
+        axis = op.attr("taken", 0)
+    elif op.op_type == "Gather" and not op.domain and _is_turn(op.input(1)):
+        axis = op.attr("axis", 0)
+    else:
+        return None
+    axis %= len(shape)
+    return (*shape[:axis], *shape[axis + 1 :])
+
+
+def _is_turn(index: Tensor | None) -> bool:
+    """Whether a whole number counts the turns of a loop: nothing makes it, and the file does not hold it."""
+    return index is not None and index.is_const and index.stored is None and index.producer is None
 
 
 def meets_data(tensor: Tensor) -> bool:

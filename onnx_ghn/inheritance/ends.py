@@ -20,6 +20,7 @@ class Ends:
         # A table of tokens that tells them apart, too, is read long before the end.
         tables = {name: trace.axes[name] for name, use in trace.uses.items() if use.kind == "table"}
         last |= {name for name, spans in tables.items() if any(s and s.contracted and s.made for s in spans)}
+        self._written = self._writers()
         self._classes = self._class_labels(last)
 
     def is_class(self, span: Span) -> bool:
@@ -29,7 +30,8 @@ class Ends:
     def is_input(self, span: Span) -> bool:
         """Whether channels are those of the model's input, which nothing writes."""
         roots = self._trace.labels.roots(span.labels)
-        return bool(span.name in self._first and int(roots[0]) == span.start)
+        root = int(roots[0])
+        return span.name in self._first and root == span.start and root not in self._written
 
     def _writers(self) -> dict[int, int]:
         """By the first label of a channel group: how many weights write it."""
@@ -46,11 +48,10 @@ class Ends:
     def _class_labels(self, last: set[str]) -> set[int]:
         """First labels of the channels that a model's outputs are, where one weight alone writes them."""
         found = set()
-        written = self._writers()
         for name in last:
             for span in self._trace.axes[name]:
                 if span is not None and span.role in ("out", "rows") and span.made:
                     root = self._trace.labels.root(span.labels)
-                    if written.get(root, 0) == 1:
+                    if self._written.get(root, 0) == 1:
                         found.add(root)
         return found

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import GraphError
 from onnx_ghn.free_dimensions import free_size
-from onnx_ghn.graph.flat import FlatGraph, Op
+from onnx_ghn.graph.flat import FlatGraph
 from onnx_ghn.graph.patterns import find_norms
 from onnx_ghn.inheritance.einsum import einsum
-from onnx_ghn.inheritance.elementwise import ELEMENTWISE, broadcast
+from onnx_ghn.inheritance.elementwise import ELEMENTWISE
 from onnx_ghn.inheritance.fields import Field, Shape
 from onnx_ghn.inheritance.fused import FUSED
+from onnx_ghn.inheritance.loops import close_turns, is_border, join
 from onnx_ghn.inheritance.normalisation import NORMALISATIONS
 from onnx_ghn.inheritance.pieces import PIECES
 from onnx_ghn.inheritance.products import PRODUCTS
@@ -55,7 +56,7 @@ def follow(flat: FlatGraph, graph: ComputationGraph) -> Trace:
     trace = Trace(flat, (*graph.parameters, *graph.uncertain), free, norms)
     for number, op in enumerate(flat.ops):
         trace.number = number
-        rule = _RULES.get(op.op_type) if op.domain in _DOMAINS else _branches if _is_joined(op) else None
+        rule = _RULES.get(op.op_type) if op.domain in _DOMAINS else join if is_border(op) else None
         if rule is None or not op.inputs:
             trace.unknown_op(op)
         else:
@@ -65,23 +66,11 @@ def follow(flat: FlatGraph, graph: ComputationGraph) -> Trace:
             except _BROKEN:
                 trace.unknown_op(op)
         trace.unread(op)
+    close_turns(trace)
     _written_norms(trace)
     _running_norms(trace)
     trace.share_strides()
     return trace
-
-
-def _is_joined(op: Op) -> bool:
-    """Whether an operator is where the two branches of an If meet; in a loop, one value alone enters."""
-    return (op.domain, op.op_type) == ("onnx_ghn", "Join") and len([t for t in op.inputs if t is not None]) > 1
-
-
-def _branches(trace: Trace, op: Op) -> None:
-    """What an If gives: the same channels, whichever branch is taken."""
-    if len({trace.shape(given) for given in op.inputs}) > 1:
-        trace.unknown_op(op)
-        return
-    broadcast(trace, op)
 
 
 def _written_norms(trace: Trace) -> None:

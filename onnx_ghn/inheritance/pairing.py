@@ -20,6 +20,7 @@ from onnx_ghn.inheritance.naming import Namer, Naming
 from onnx_ghn.inheritance.norms import Padding, norm_doubts, statistics_factor, variance_shift
 from onnx_ghn.inheritance.roles import joined_order, roles_of
 from onnx_ghn.inheritance.scaling import Scaling
+from onnx_ghn.inheritance.stacks import stacked
 from onnx_ghn.inheritance.structure import MATRICES, Structure
 from onnx_ghn.inheritance.tracing import UNREAD, Trace
 from onnx_ghn.inheritance.transfer import Recipe, Rest, Step, columns, image_channels, kernel, places, rows
@@ -185,6 +186,13 @@ class Pairing:
             pair.steps.append(places(axis, size))
             pair.rules.append(f"positions {have} → {size} interpolated")
             pair.doubts.append("no table of another length is exact")
+            return ""
+        if role == "layer" and size != have:
+            made = stacked(self.trace, self.structure, pair.name, axis, size, have)
+            pair.steps.append(made.step)
+            pair.rules.append(made.rule)
+            pair.doubts += [made.doubt] if made.doubt else []
+            pair.rest = made.rest
             return ""
         if span is None and other is None:
             return ""

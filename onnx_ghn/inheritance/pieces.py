@@ -130,7 +130,8 @@ def gather(trace: Trace, op: Op) -> None:
             return
     axis = op.attr("axis", 0) % max(len(shape), 1)
     after = (*shape[:axis], *index_shape, *shape[axis + 1 :])
-    is_table = bool(trace.owner(given)) and index is None
+    is_turn = index is None and out.is_const  # the piece of one turn of a loop
+    is_table = bool(trace.owner(given)) and index is None and not is_turn
     if is_table:
         name = trace.owner(given)
         trace.use(name, "table")
@@ -140,6 +141,8 @@ def gather(trace: Trace, op: Op) -> None:
         if is_table:
             trace.roles(field, "rows" if axis in covered else "out")
         if axis in covered and (index is None or len(np.shape(index)) > 1):
+            if is_turn:
+                trace.roles(field, "layer")
             continue
         piece = field
         if axis in covered and index is not None:

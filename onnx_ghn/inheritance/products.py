@@ -49,7 +49,10 @@ def gemm(trace: Trace, op: Op) -> None:
     _product(trace, op, first, second, turned[0], turned[1], shapes)
     out = op.outputs[0]
     if bias is not None:
-        tie_vector(trace, bias, trace.channel(out, -1), "vector")
+        channels = trace.channel(out, -1)
+        if channels is None:  # of a value whose sizes nobody knows: those that the weight writes
+            channels = next((vector(field) for field in turned[1] if only_axis(field, 1)), None)
+        tie_vector(trace, bias, channels, "vector")
         trace.writers[out] = (*trace.writers_of(out), *filter(None, [trace.owner(bias)]))
 
 

@@ -34,7 +34,7 @@ def roles_of(trace: Trace, name: str) -> list[str]:
         if not role:
             roles[i] = free.pop(0) if free else f"other{i}"
     if kind in ("vector", "norm_scale", "norm_shift", "norm_mean", "norm_variance", "factor"):
-        known = ("channel", "place") if kind.startswith("norm") else ("channel",)
+        known = ("channel", "layer", "place") if kind.startswith("norm") else ("channel", "layer")
         roles = [
             span.role if span is not None and span.role in known else f"other{len(spans) - i}"
             for i, span in enumerate(spans)

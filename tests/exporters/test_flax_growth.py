@@ -77,11 +77,52 @@ class Normed(nnx.Module):
         return self.head(nnx.relu(self.wide(self.root(x))))
 
 
+class Recurrent(nnx.Module):
+    """Rows of the image as steps, which jax2onnx writes as a loop."""
+
+    def __init__(self, width: int, cell: type[nnx.RNNCellBase], rngs: nnx.Rngs) -> None:
+        self.both = nnx.Bidirectional(nnx.RNN(cell(48, width, rngs=rngs)), nnx.RNN(cell(48, width, rngs=rngs)))
+        self.after = nnx.RNN(cell(2 * width, width, rngs=rngs))
+        self.head = nnx.Linear(width, 5, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.head(self.after(self.both(x.reshape(x.shape[0], 16, 48)))[:, -1])
+
+
+class Block(nnx.Module):
+    def __init__(self, width: int, heads: int, rngs: nnx.Rngs) -> None:
+        self.first, self.second = nnx.LayerNorm(width, rngs=rngs), nnx.RMSNorm(width, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(heads, width, qkv_features=8 * heads, decode=False, rngs=rngs)
+        self.wide, self.narrow = nnx.Linear(width, 2 * width, rngs=rngs), nnx.Linear(2 * width, width, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x + self.attention(self.first(x))
+        return x + self.narrow(nnx.gelu(self.wide(self.second(x))))
+
+
+class Scanned(nnx.Module):
+    """Blocks whose weights are stacked, and of which a loop takes one after the other."""
+
+    def __init__(self, width: int, heads: int, depth: int, rngs: nnx.Rngs) -> None:
+        self.patch = nnx.Conv(3, width, (4, 4), strides=(4, 4), rngs=rngs)
+        self.blocks = nnx.vmap(partial(Block, width, heads))(rngs.fork(split=depth))
+        self.head = nnx.Linear(width, 5, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.patch(x)
+        x = x.reshape(x.shape[0], 16, -1)
+        x = nnx.scan(lambda x, block: block(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x, self.blocks)
+        return self.head(x.mean(1))
+
+
 Make = Callable[[nnx.Rngs], nnx.Module]
 PAIRS: dict[str, tuple[Make, Make]] = {
     "convolutions, wider": (partial(Convolutions, 16, 2), partial(Convolutions, 8, 2)),
     "convolutions, deeper": (partial(Convolutions, 8, 3), partial(Convolutions, 8, 2)),
     "transformer, wider and deeper": (partial(Transformer, 64, 8, 3), partial(Transformer, 32, 4, 2)),
+    "LSTM": (partial(Recurrent, 24, nnx.LSTMCell), partial(Recurrent, 16, nnx.LSTMCell)),
+    "GRU": (partial(Recurrent, 32, nnx.GRUCell), partial(Recurrent, 16, nnx.GRUCell)),
+    "scanned transformer, wider and deeper": (partial(Scanned, 64, 8, 5), partial(Scanned, 32, 4, 3)),
     "group norm and root mean square norm": (partial(Normed, 16), partial(Normed, 8)),
 }
 
@@ -91,7 +132,8 @@ def trained(model: nnx.Module) -> nnx.Module:
     draw = np.random.default_rng(0)
     for path, variable in nnx.iter_graph(model):
         value = variable.get_value() if isinstance(variable, nnx.Variable) else None
-        if isinstance(value, jax.Array) and value.dtype == np.float32 and value.ndim == 1:
+        is_vector = isinstance(value, jax.Array) and (value.ndim == 1 or (value.ndim == 2 and path[-1] != "kernel"))
+        if is_vector and value.dtype == np.float32:
             spread = draw.uniform(0.7, 1.3, value.shape)
             values = spread if path[-1] in ("scale", "var") else draw.normal(0, 0.1, value.shape)
             variable.set_value(jax.numpy.asarray(values, np.float32))

@@ -118,3 +118,18 @@ def test_both_branches_are_followed(tmp_path: Path) -> None:
     assert prediction.inheritance.is_exact
     assert len(prediction.inheritance.tensors) == 4
     np.testing.assert_allclose(run(tmp_path / "out.onnx"), run(tmp_path / "donor.onnx"), atol=2e-5)
+
+
+def test_a_bias_goes_with_a_classifier_of_other_classes_behind_unknown_sizes(tmp_path: Path) -> None:
+    def classifier(classes: int, seed: int) -> onnx.ModelProto:
+        nodes = [
+            helper.make_node("MatMul", ["x", "a"], ["h"]),
+            helper.make_node("Magic", ["h", "m"], ["i"], domain="my.ops"),
+            helper.make_node("Gemm", ["i", "c", "d"], ["y"], transB=1),
+        ]
+        return model(nodes, seed, last=classes, a=(6, 8), m=(8, 8), c=(classes, 8), d=(classes,))
+
+    onnx.save(classifier(4, 0), tmp_path / "donor.onnx")
+    prediction = predict(classifier(7, 1), donors=[tmp_path / "donor.onnx"], calibrate="none")
+    assert prediction.inheritance is not None
+    assert set(prediction.inheritance.tensors) == {"a", "m"}
