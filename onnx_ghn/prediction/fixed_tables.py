@@ -1,4 +1,5 @@
-"""Tables that were computed and never drawn, told by value: filter banks, masks, windows, sines, colour matrices.
+"""Tables that were computed and never drawn, told by value: filter banks, masks, windows, sines, colour matrices,
+filters that read the same from both ends, numbers in order.
 
 Nothing in an ONNX file says so, and no initialiser draws such values. Each test takes numbers that would be a
 coincidence in weights.
@@ -23,6 +24,9 @@ _WINDOW = 8  # elements of the shortest window
 _PAIRS = 3  # of sines and cosines, the fewest that are no coincidence
 _COLUMNS = 4  # that mostly settle whether rows are sines
 _CLOSE = 1e-4
+_MIRRORED = 3  # pairs of elements that mirror each other, the fewest that are no coincidence
+_ROWS = 16  # that mostly settle whether the rows of a table are mirrored
+_IN_ORDER = 12  # different numbers in order, the fewest that are no coincidence: 2 / 12! of drawn ones are
 
 
 def fixed_table(parameter: Parameter, values: Array) -> str:
@@ -42,6 +46,8 @@ def fixed_table(parameter: Parameter, values: Array) -> str:
 def _kind(parameter: Parameter, values: Array) -> str:
     """What kind of table a tensor would be, if all its values were numbers."""
     shape = parameter.layout.canonical
+    if max(values.shape, default=0) == values.size and _is_in_order(values.reshape(-1)):
+        return "numbers in order, as in a schedule or of frequencies"
     if parameter.role is Role.norm_scale:
         return "a window: it reads the same from both ends" if _is_window(values.reshape(-1)) else ""
     if parameter.role not in (Role.weight, Role.embedding, Role.position):
@@ -55,8 +61,14 @@ def _kind(parameter: Parameter, values: Array) -> str:
         return "all its rows are the same, as in a fixed filter"
     if _is_sines(table) or _is_sines(table.T):
         return "sines and cosines"
-    if parameter.role is Role.weight and _is_colour(table):
-        return "a colour matrix: its rows add up to 0 or 1"
+    if parameter.role is Role.weight:
+        if _is_colour(table):
+            return "a colour matrix: its rows add up to 0 or 1"
+        # Kernels one by one; of a matrix either axis may be the one along which a wave was sampled.
+        length = math.prod(shape[2:])
+        kernels = table if length == 1 else table.reshape(-1, length)
+        if _are_mirrored(kernels) or (length == 1 and _are_mirrored(table.T)):
+            return "filters: they read the same from both ends, but for the sign"
     return ""
 
 
@@ -115,6 +127,43 @@ def _is_window(values: Array) -> bool:
         return False
     tolerance = _CLOSE * float(np.abs(values).max())
     return any(bool((np.abs(part - part[::-1]) <= tolerance).all()) for part in (values, values[1:]))
+
+
+def _is_in_order(values: Array) -> bool:
+    """Whether a vector of many different numbers never falls, or never rises."""
+    steps = np.diff(values)
+    return bool((steps >= 0).all() or (steps <= 0).all()) and int((steps != 0).sum()) >= _IN_ORDER - 1
+
+
+def _are_mirrored(kernels: Array) -> bool:
+    """Whether at least half of the rows read the same from both ends, or the same with the other sign.
+
+    So do low passes, blurs, edges, cosines and sines under a window (the kernels of a Fourier transform or a constant-Q
+    transform, some of which lie half a step beside their middle), and the rows of cosine transforms. Zeros around a
+    filter do not count, nor does the first element of a periodic window; rows of one number say nothing.
+    """
+    rows, columns = kernels.shape
+    if columns < 3:
+        return False
+    few = kernels[np.linspace(0, rows - 1, min(rows, _ROWS)).astype(int)]
+    if not any(map(_mirrored_pairs, few)):
+        return False
+    found = [n for n in map(_mirrored_pairs, kernels) if n is not None]
+    return 2 * sum(n > 0 for n in found) >= len(found) and sum(found) >= _MIRRORED
+
+
+def _mirrored_pairs(row: Array) -> int | None:
+    """How many pairs of elements of a filter mirror each other, 0 where some do not; None for a row of one number."""
+    places = np.flatnonzero(row)
+    inner = row[places[0] : places[-1] + 1] if places.size else row[:0]
+    if inner.size < 3 or float(np.ptp(row)) == 0:
+        return None
+    tolerance = _CLOSE * float(np.abs(inner).max())
+    for part in (inner, row, row[1:]):
+        back = part[::-1]
+        if any(bool((np.abs(part - sign * back) <= tolerance).all()) for sign in (1, -1)):
+            return part.size // 2
+    return 0
 
 
 def _is_colour(table: Array) -> bool:

@@ -38,6 +38,29 @@ def _fourier(n: int = 64, *, windowed: bool) -> np.ndarray:
     return np.concatenate([np.cos(angles) * window, -np.sin(angles) * window])
 
 
+def _constant_q(n: int = 36, length: int = 256) -> np.ndarray:
+    """Real parts of a constant-Q transform's kernels, whose waves and windows have lengths of their own.
+
+    The wave of an odd length begins half a step before its window, so that its kernel does not read the same from both
+    ends.
+    """
+    kernels = np.zeros((n, length))
+    for kernel, size in zip(kernels, range(255, 255 - 3 * n, -3), strict=True):
+        steps = np.arange(-(size // 2) - size % 2, size // 2)
+        start = (length - size) // 2
+        kernel[start : start + size] = np.hanning(size + 1)[:-1] * np.cos(2 * np.pi * steps * 9.3 / size)
+    return kernels
+
+
+def _low_pass(length: int = 64) -> np.ndarray:
+    return np.sinc((np.arange(length) - (length - 1) / 2) / 2) * np.hamming(length) / 2
+
+
+def _cosine_transform(n: int = 20, length: int = 40) -> np.ndarray:
+    return np.cos(np.pi / length * np.arange(n)[:, None] * (np.arange(length) + 0.5))
+
+
+_SOBEL = np.array([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]])
 _BLUR = np.tile(np.outer([1, 2, 1], [1, 2, 1]) / 16, (8, 1, 1, 1))
 _YUV = np.array([[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]])
 
@@ -59,6 +82,18 @@ _YUV = np.array([[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.
         (Role.norm_scale, np.hanning(64), "a window"),
         (Role.norm_scale, np.hamming(33)[:-1], "a window"),
         (Role.norm_scale, np.kaiser(16, 8.6), "a window"),
+        (Role.weight, _fourier(windowed=True)[:32, None], "filters"),
+        (Role.weight, _fourier(windowed=True)[33:, None], "filters"),
+        (Role.weight, _fourier(windowed=False)[:32, :, None], "filters"),  # frames were cut before
+        (Role.weight, _constant_q()[:, None, None], "filters"),
+        (Role.weight, _low_pass()[None, None], "filters"),
+        (Role.weight, np.array([[[0.05, 0.1, 0.2, 0.3, 0.2, 0.1, 0.05]]]), "filters"),
+        (Role.weight, np.stack([_SOBEL, _SOBEL.T])[:, None], "filters"),
+        (Role.weight, _cosine_transform(), "filters"),
+        (Role.weight, _cosine_transform().T, "filters"),
+        (Role.weight, np.arange(16.0).reshape(1, 16, 1, 1), "numbers in order"),  # the bins of a box's side
+        (Role.norm_scale, np.sqrt(np.geomspace(9000, 50, 309).round())[:, None, None], "numbers in order"),
+        (Role.embedding, np.cumprod(1 - np.linspace(1e-4, 0.02, 100)), "numbers in order"),  # a noise schedule
         (Role.weight, _YUV, "a colour matrix"),
         (Role.weight, _YUV[:1], "a colour matrix"),
         (Role.weight, np.array([[0.2126, 0.7152, 0.0722]])[..., None, None], "a colour matrix"),
@@ -83,6 +118,11 @@ def test_what_initialisers_draw_is_no_table(seed: int) -> None:
         (Role.position, rng.standard_normal((1, 64, 32)) * 0.02),
         (Role.norm_scale, rng.uniform(0.5, 1.5, 64)),
         (Role.norm_scale, np.ones(64)),
+        (Role.norm_scale, np.where(np.arange(64) < 40, 1.0, 0.5)),
+        (Role.bias, rng.standard_normal(12)),
+        (Role.weight, rng.standard_normal((64, 1, 5))),
+        (Role.weight, rng.standard_normal((2, 1, 3))),
+        (Role.weight, np.repeat(rng.standard_normal((8, 4, 1, 1)), 9, 2).reshape(8, 4, 3, 3)),  # means over maps
     ]
     for role, values in drawn:
         assert _tell(role, values) == "", (role, values.shape)
