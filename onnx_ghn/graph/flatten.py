@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import GraphError
 from onnx_ghn.graph.flat import FlatGraph, Op, Tensor
+from onnx_ghn.graph.folding import makes_vector
 from onnx_ghn.onnx_io.provenance import changes_state
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class _Flattener:
         called = name or (outputs[0].name if outputs else "")
         op = Op(op_type, domain, called, list(inputs), outputs, attributes, self.within)
         given = [tensor for tensor in op.inputs if tensor is not None]
-        if op_type == "CastLike":  # its second input lends its type alone
+        if op_type == "CastLike" or (op_type == "Reshape" and makes_vector(op)):  # the second lends its type, its size
             given = given[:1]
         if given and op_type not in _RANDOM and all(tensor.is_const for tensor in given):
             for tensor in outputs:

@@ -10,7 +10,7 @@ import numpy as np
 from onnx_ghn.arrays import Array
 from onnx_ghn.graph.flat import Op, Tensor
 
-__all__ = ["array_of", "ints_of", "scalar_of"]
+__all__ = ["array_of", "ints_of", "makes_vector", "scalar_of"]
 
 #: Constants above this many elements are never evaluated while reading a graph: shapes and axes are short.
 _SMALL = 4096
@@ -51,6 +51,27 @@ def ints_of(tensor: Tensor) -> list[int] | None:
     if array is None or np.iscomplexobj(array) or not np.isfinite(array.astype(np.float64)).all():
         return None
     return [int(number) for number in array.reshape(-1)]
+
+
+def makes_vector(reshape: Op) -> bool:
+    """Whether a Reshape gives a constant a shape of one axis, whose size is taken from the shape of data.
+
+    So older versions of paddle2onnx see the scale and shift of a layer norm, by the last axes of what it normalises.
+    """
+    values, wanted = reshape.input(0), reshape.input(1)
+    piece = wanted.producer if wanted is not None and not wanted.is_const else None
+    if values is None or not values.is_const or piece is None or piece.op_type != "Slice":
+        return False
+    whole = piece.input(0)
+    if whole is None or whole.producer is None or whole.producer.op_type != "Shape":
+        return False
+    bounds = [ints_of(each) for each in piece.inputs[1:3] if each is not None and each.is_const]
+    if any(bound is None or len(bound) != 1 for bound in bounds) or len(bounds) != 2:
+        return False
+    (start,), (end,) = (bound or [0] for bound in bounds)
+    data = whole.producer.input(0)
+    rank = len(data.shape) if data is not None and data.shape is not None else None
+    return start == -1 or end - start == 1 or (rank is not None and start == rank - 1)
 
 
 def _evaluated(tensor: Tensor) -> Array | None:

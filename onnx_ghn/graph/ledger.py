@@ -10,11 +10,13 @@ import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from onnx_ghn.graph.context import FLOAT_TYPES, QUANTISED_TYPES, BuildContext, numpy_name
 from onnx_ghn.graph.flat import FlatGraph, Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Parameter, Role
-from onnx_ghn.graph.tables import looks_constant
+from onnx_ghn.graph.tables import HUGE, looks_constant
 
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io import StoredTensor
@@ -183,6 +185,16 @@ def _why_constant(stored: StoredTensor, tensor: Tensor, uses: list[_Use]) -> str
         return f"a setting of {uses[0].op.op_type if uses[0].op is not None else 'an operator'}"
     if size == 1 and stored.kind not in ("initializer", "input_default"):
         return "one number that a node of the model makes"
+    if tensor.dtype in FLOAT_TYPES and size == 1 and _is_bound(stored):
+        return "a bound: infinity, no number, or one beyond what is trained"
     if tensor.dtype in FLOAT_TYPES and size > 1 and not stored.is_sparse and looks_constant(tensor):
         return "a mask or a grid: infinite entries, or multiples of one half"
     return ""
+
+
+def _is_bound(stored: StoredTensor) -> bool:
+    """Whether a single number is what a maximum starts from, or what a mask is filled with."""
+    if stored.is_absent or stored.is_sparse:
+        return False
+    number = float(stored.numpy().astype(np.float64).reshape(()))
+    return not abs(number) < HUGE

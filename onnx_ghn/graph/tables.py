@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
+from onnx_ghn.arrays import Array
 from onnx_ghn.graph.flat import QUANTISED_TYPES, Tensor
+from onnx_ghn.graph.model import Role
 
-__all__ = ["looks_constant"]
+__all__ = ["HUGE", "are_sound", "looks_constant"]
+
+HUGE = 1e4  # from which on nothing is trained: masks hold minus infinity, the lowest float16 (-65504) or -1e4 and beyond
+_FEWEST_DRAWN = 16  # different numbers, of which a mask has few
 
 
 def looks_constant(tensor: Tensor, sample: int = 65536) -> bool:
     """Whether a stored table reads as a mask (infinite or huge entries) or a grid (several multiples of one half, or
-    coordinates, each of which changes along one axis alone).
+    coordinates, each of which changes along one axis alone). A table of numbers that were drawn, some rows of which are
+    a mask (an embedding of distances whose padding is minus infinity), is none.
 
     Nothing in an ONNX file says which constants were trained; masks and anchor grids never were. A table whose data
     file is lost counts as trained.
@@ -24,12 +31,29 @@ def looks_constant(tensor: Tensor, sample: int = 65536) -> bool:
         return False  # quantised weights are whole numbers, whatever they stand for
     table = np.asarray(stored.numpy())
     values = table.reshape(-1)[:sample].astype(np.float64)
-    if not np.isfinite(values).all() or (np.abs(values) >= 1e4).any():
-        return True
+    is_bound = ~(np.abs(values) < HUGE)
+    if is_bound.any():
+        return not _is_drawn(values[~is_bound])
     doubled = values * 2
     if bool((doubled == np.round(doubled)).all() and (values != values[:1]).any()):
         return True
     return _is_grid(table)
+
+
+def are_sound(values: Array, role: Role) -> bool:
+    """Whether values are ones that training leaves: finite, but for rows of minus infinity, by which a table masks
+    what it is added to.
+    """
+    numbers = values.astype(np.float32, copy=False)
+    if role in (Role.embedding, Role.position):
+        return not bool((np.isnan(numbers) | np.isposinf(numbers)).any())
+    return bool(np.isfinite(numbers).all())
+
+
+def _is_drawn(values: npt.NDArray[np.float64]) -> bool:
+    """Whether most numbers of a table are there once. Those of a mask, or of slopes by distances, come again."""
+    n_different = len(np.unique(values))
+    return n_different >= _FEWEST_DRAWN and 2 * n_different > len(values)
 
 
 def _is_grid(table: Array) -> bool:

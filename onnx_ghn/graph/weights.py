@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from onnx_ghn.graph.flat import Leaf, Op, Tensor
-from onnx_ghn.graph.folding import ints_of, scalar_of
+from onnx_ghn.graph.folding import ints_of, makes_vector, scalar_of
 from onnx_ghn.graph.layout import Layout
 
 __all__ = [
@@ -257,7 +257,7 @@ def _target_shape(shape: tuple[int, ...], op: Op) -> tuple[int, ...] | None:
     if op.op_type == "Reshape":
         wanted = ints_of(axes_input) if axes_input is not None else op.attr("shape")
         if wanted is None:
-            return None
+            return (math.prod(shape),) if makes_vector(op) else None
         copies = not op.attr("allowzero", 0)
         sizes = [shape[i] if dim == 0 and i < len(shape) and copies else dim for i, dim in enumerate(wanted)]
         if -1 in sizes:

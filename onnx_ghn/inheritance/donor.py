@@ -14,6 +14,7 @@ from onnx_ghn.errors import OptionError
 from onnx_ghn.garbage import no_garbage_collection
 from onnx_ghn.graph import ComputationGraph, Parameter, Role
 from onnx_ghn.graph.builder import read_graph
+from onnx_ghn.graph.tables import are_sound
 from onnx_ghn.inheritance.fields import along
 from onnx_ghn.inheritance.following import follow
 from onnx_ghn.inheritance.structure import Structure, structure_of
@@ -58,7 +59,7 @@ class Donor:
         stored = self.opened.stored[name]
         parameter = self.trace.parameters[name]
         array = stored.numpy()
-        if array.dtype.kind not in "iub" and not np.isfinite(array.astype(np.float32, copy=False)).all():
+        if array.dtype.kind not in "iub" and not are_sound(array, parameter.role):
             raise OptionError(
                 f"donor {self.name}: {name} holds NaN or infinity: give another file with `donors`, "
                 "or leave what it makes out with `exclude`"

@@ -19,7 +19,8 @@ __all__ = ["Provenance", "changes_state", "provenance"]
 
 _QUOTED = re.compile(r"'([^']*)'")
 _NUMBERED = re.compile(r"val_\d+")
-_OF_PADDLE = re.compile(r"(?:helper\.)?const(?:ant)?\.\d+")
+_OF_PADDLE = re.compile(r"(?:p2o\.)?(?:helper\.)?const(?:ant)?\.\d+|Constant[_@]\d+")
+_LEARNED_BY_PADDLE = re.compile(r"(?!batch_norm\w*\.w_[12])\w+_\d+\.[wb]_\d+(?:_deepcopy_\d+)?")
 _VIEWS = frozenset({"Reshape", "Expand", "Unsqueeze", "Squeeze", "Identity", "Cast", "Transpose", "Tile", "Slice"})
 _WEIGHT_INPUTS = frozenset({("Conv", 1), ("ConvTranspose", 1), ("Gemm", 1), ("MatMul", 1), ("Gather", 0)})
 
@@ -54,7 +55,9 @@ def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapp
     traced = _traced(model, stored)
     made = {name: "the framework does not train it" for name, ranges in frozen.items() if ranges is None}
     marked = {name: kind for name, tensor in stored.items() if (kind := tensor.value.metadata_props.get(TORCH_KIND))}
+    is_paddles = _is_of_paddle(model, stored)
     learned = {name for name, kind in marked.items() if kind == "PARAMETER"} | traced
+    learned |= {name for name in stored if is_paddles and _LEARNED_BY_PADDLE.fullmatch(name)}
     kinds = torch_kinds(model)
     if marked or kinds:
         for name, tensor in stored.items():
@@ -62,7 +65,8 @@ def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapp
                 made.setdefault(name, "torch's exporter made it of constants")
     for name in _constants_of_torch(model, stored) - learned:
         made.setdefault(name, "a constant of the code: torch stores parameters as initializers")
-    for name in _constants_of_paddle(model, stored) - learned:
+    # The scale and shift of a norm that has none, say: paddle2onnx names them itself (const.0, p2o.helper.constant.12).
+    for name in {name for name in stored if is_paddles and _OF_PADDLE.fullmatch(name)} - learned:
         made.setdefault(name, "a constant that paddle2onnx adds: parameters have names of layers")
     for name in _fills_of_jax(model, stored) - learned:
         made.setdefault(name, "values that the code makes: jax2onnx stores a model's arrays as initializers")
@@ -92,14 +96,13 @@ def _constants_of_torch(model: ir.Model, stored: Mapping[str, StoredTensor]) -> 
     return {name for name, tensor in floats.items() if tensor.kind == "constant"}
 
 
-def _constants_of_paddle(model: ir.Model, stored: Mapping[str, StoredTensor]) -> set[str]:
-    """What paddle2onnx adds to the parameters of a program, all of which it stores by Constant nodes.
+def _is_of_paddle(model: ir.Model, stored: Mapping[str, StoredTensor]) -> bool:
+    """Whether paddle2onnx wrote a file, in any of its versions: the program's own names of parameters are in it.
 
-    The scale and shift of a norm that has none, say. It names them itself (const.0, helper.constant.12).
+    They are those of layers (conv2d_0.w_0, learnable_affine_block_3.w_1), unless the author of a model gave others.
     """
-    if not (model.graph.name or "").startswith("PaddlePaddle"):
-        return set()
-    return {name for name, tensor in stored.items() if tensor.kind == "constant" and _OF_PADDLE.fullmatch(name)}
+    told = (model.graph.name or "", model.producer_name or "")
+    return any("paddle" in each.lower() for each in told) or any(name.startswith("p2o.") for name in stored)
 
 
 def _fills_of_jax(model: ir.Model, stored: Mapping[str, StoredTensor]) -> set[str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from onnx_ghn.graph import Parameter, Role
 from onnx_ghn.prediction.fixed_tables import LARGEST_TABLE, fixed_table
 
@@ -52,7 +54,10 @@ def authors_start(parameter: Parameter, tensor: StoredTensor) -> str:
         is_table = not (tensor.is_sparse or tensor.is_string or tensor.is_absent)
         if not is_table or parameter.size > LARGEST_TABLE:  # a gigabyte need not be read for that
             return ""
-        return fixed_table(parameter, tensor.numpy())
+        values = tensor.numpy()
+        if parameter.role in (Role.embedding, Role.position) and bool(np.isneginf(values.astype(np.float32)).any()):
+            return "some of it is minus infinity, which masks what it is added to"
+        return fixed_table(parameter, values)
     match parameter.role:
         case Role.norm_scale if value != 1:
             return f"a scale that begins at {value:g}"

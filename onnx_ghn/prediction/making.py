@@ -13,6 +13,7 @@ import numpy.typing as npt
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError
 from onnx_ghn.graph import Parameter
+from onnx_ghn.graph.tables import are_sound
 from onnx_ghn.prediction.fallback import standard_init
 from onnx_ghn.prediction.options import Post, PredictOptions
 from onnx_ghn.prediction.postprocess import separate_copies
@@ -90,7 +91,7 @@ class Maker:
         if self.quantization is not None:
             return self.quantization.tensors(make)
         make = functools.partial(_typed, make, self.stored.dtype.numpy())
-        return {self.stored.name: functools.partial(_within, make, self.stored) if self.source == "donor" else make}
+        return {self.stored.name: functools.partial(_within, make, self) if self.source == "donor" else make}
 
     @property
     def is_plainly_standard(self) -> bool:
@@ -145,13 +146,13 @@ def _told_apart(block: Block, parameter: Parameter, seed: int) -> Array:
     return parameter.layout.from_canonical(values)
 
 
-def _within(make: Make, stored: StoredTensor) -> Array:
+def _within(make: Make, maker: Maker) -> Array:
     """What is inherited, unless the type that the file stores has no such values. Raises OptionError."""
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is told below
         array = make()
-    if not np.isfinite(array.astype(np.float32, copy=False)).all():
+    if not are_sound(array, maker.parameter.role):
         raise OptionError(
-            f"parameter {stored.name!r}: inherited weights are larger than {stored.dtype.name} can hold: "
+            f"parameter {maker.stored.name!r}: inherited weights are larger than {maker.stored.dtype.name} can hold: "
             "leave it out with `exclude`"
         )
     return array

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from graph_models import Net, decoded, edges, everywhere, roles, run
 
-from onnx_ghn.graph import build_graph
+from onnx_ghn.graph import Role, build_graph
 
 # -- normalisation written as arithmetic -------------------------------------------------------------------
 
@@ -143,6 +143,27 @@ def test_layer_norm_written_as_arithmetic(spelling: Callable[[Net, str], str]) -
         ("input0", "conv1"), ("conv1", "ln2"), ("ln2", "conv3"), ("conv3", "sum4"), ("conv1", "sum4")
     }  # fmt: skip
     assert graph.nodes[2].shape == (8,)
+
+
+@pytest.mark.parametrize("bounds", [(2, 3), (-1, 2**31 - 1)])
+def test_layer_norm_whose_scale_takes_its_shape_from_the_data(bounds: tuple[int, int]) -> None:
+    """As older versions of paddle2onnx write it, where sizes are free."""
+    net = Net()
+    x = net.linear(net.input("N", "length", 6), 6, 8, "w")
+    centred = net.op("Sub", x, net.op("ReduceMean", x, axes=[-1]))
+    squares = net.op("ReduceMean", net.op("Pow", centred, net.number(2.0)), axes=[-1])
+    scaled = net.op("Div", centred, net.op("Sqrt", net.op("Add", squares, net.number(1e-5))))
+    places = [net.number([bound], np.int64) for bound in (*bounds, 0)]
+    size = net.op("Slice", net.op("Shape", x), *places)
+    scale = net.op("Reshape", net.weight(8, name="scale"), size)
+    shift = net.op("Reshape", net.weight(8, name="shift"), size)
+    graph = build_graph(net.model(net.op("Add", net.op("Mul", scaled, scale), shift)))
+    assert {p.name: p.role for p in graph.parameters} == {
+        "w": Role.weight,
+        "scale": Role.norm_scale,
+        "shift": Role.norm_bias,
+    }
+    assert graph.uncertain == ()
 
 
 def test_rms_norm_written_as_arithmetic() -> None:

@@ -349,3 +349,34 @@ def test_uses_behind_a_fork_are_found_from_each_side() -> None:
     graph = build_graph(net.model(y))
     rows = {p.name: p.op for p in (*graph.parameters, *graph.uncertain, *graph.constants)}
     assert rows == {"a": "Mystery", "b": "Mystery"}
+
+
+def test_an_embedding_with_a_masked_row_is_learned_and_a_mask_is_not() -> None:
+    """Biases of attention by distance, whose row for padding is minus infinity, beside a mask and slopes with one."""
+    net = Net()
+    table = net.array(13, 16)
+    table[0] = -np.inf
+    slopes = -0.3 * np.abs(np.arange(6)[:, None] - np.arange(6)).astype(np.float32)
+    masked = np.where(np.tri(6, dtype=bool), slopes, -np.inf)
+    scores = net.input(6, 6, 16)
+    looked_up = net.op("Gather", net.weight(name="table", array=table), net.input(6, 6, name="i", kind=TensorProto.INT64))
+    biased = net.op("Add", scores, looked_up)
+    moved = net.op("Transpose", biased, perm=[2, 0, 1])
+    y = net.op("Softmax", net.op("Add", moved, net.weight(name="masked", array=masked)))
+    model = net.model(y)
+    graph = build_graph(model)
+    assert {p.name: p.role for p in graph.parameters} == {"table": Role.embedding}
+    assert {row.name for row in graph.constants if "mask" in row.reason} == {"masked"}
+    (decided,) = inspect_model(model, policy="all").coverage.entries
+    assert (decided.outcome, decided.reason) == (
+        "kept",
+        "the author's start: some of it is minus infinity, which masks what it is added to",
+    )
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.nan, np.finfo(np.float32).min, -1e4, 0.3])
+def test_a_number_beyond_what_is_trained_is_a_bound(value: float) -> None:
+    net = Net()
+    x = net.linear(net.input("N", 4), 4, 4, "w")
+    graph = build_graph(net.model(net.op("Max", x, net.weight(name="least", array=np.array(value, np.float32)))))
+    assert [row.name for row in graph.uncertain] == (["least"] if value == 0.3 else [])

@@ -278,3 +278,44 @@ def test_a_norm_of_paddle_without_scale_and_shift_has_no_parameters(name: str) -
     read = build_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
     learned = {p.name for p in read.parameters if p.role is not Role.statistic}
     assert learned == {"conv2d_0.w_0"} | (set() if name.startswith("Paddle") else {"const.0", "const.1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "constant", "is_slim"),
+    [
+        ("Model from PaddlePaddle.", "p2o.helper.constant.3", False),
+        ("PaddlePaddle Graph in PIR mode", "helper.constant.3", True),
+        ("paddle-onnx", "Constant_3", False),
+        ("", "p2o.helper.constant.3", True),  # a tool renamed the graph
+        ("acme", "helper.constant.3", True),
+    ],
+)
+def test_names_of_paddle_tell_numbers_that_are_learned(name: str, constant: str, is_slim: bool) -> None:
+    """A learned scale and shift of one element behind a convolution, beside a number of the code."""
+    arrays = {
+        "conv2d_0.w_0": _draw(4, 3, 1, 1),
+        "mobile_one_block_0.w_0": np.array([1.3]),
+        "mobile_one_block_0.w_1": np.array([0.2]),
+        constant: np.array(0.7),
+    }
+    tensors = [numpy_helper.from_array(array.astype(np.float32), key) for key, array in arrays.items()]
+    nodes = [helper.make_node("Constant", [], [each.name], value=each) for each in tensors if not is_slim]
+    nodes += [
+        helper.make_node("Conv", ["x", "conv2d_0.w_0"], ["a"]),
+        helper.make_node("Mul", ["a", "mobile_one_block_0.w_0"], ["b"]),
+        helper.make_node("Add", ["b", "mobile_one_block_0.w_1"], ["c"]),
+        helper.make_node("Mul", ["c", constant], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 8, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, name, [x], [y], tensors if is_slim else [])
+    read = build_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    learned = {p.name for p in read.parameters}
+    if name == "acme":
+        assert learned == {"conv2d_0.w_0"}
+        assert {row.name for row in read.uncertain} == arrays.keys() - learned
+    else:
+        assert learned == arrays.keys() - {constant}
+        assert {row.name: row.reason for row in read.constants} == {
+            constant: "a constant that paddle2onnx adds: parameters have names of layers"
+        }

@@ -113,6 +113,32 @@ def test_a_donor_with_nan_is_refused_by_name() -> None:
         predict(chain(16), donors=[file(broken)])
 
 
+def test_a_donor_may_mask_by_infinity() -> None:
+    """A table of biases with a row of minus infinity, and the number that a maximum starts from."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(20, 6)).astype(np.float32)
+    table[0] = -np.inf
+
+    def net(seed: int) -> onnx.ModelProto:
+        values = {"table": np.where(np.isinf(table), table, table * seed), "w": rng.normal(size=(6, 3))}
+        stored = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in values.items()]
+        stored.append(numpy_helper.from_array(np.array(-np.inf, np.float32), "least"))
+        nodes = [
+            helper.make_node("Gather", ["table", "i"], ["a"]),
+            helper.make_node("Softmax", ["a"], ["b"]),
+            helper.make_node("MatMul", ["b", "w"], ["c"]),
+            helper.make_node("Max", ["least", "c"], ["y"]),
+        ]
+        i = helper.make_tensor_value_info("i", TensorProto.INT64, ["N"])
+        y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])
+        graph = helper.make_graph(nodes, "net", [i], [y], stored)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    found = predict(net(3), donors=[file(net(1))])
+    assert np.array_equal(found["table"], table)
+    assert found.coverage.count("inherited") == 2
+
+
 def test_weights_that_a_type_cannot_hold_are_refused(tmp_path: Path) -> None:
     large = chain(8, c=np.full((8, 3), 1e6))
     target = tmp_path / "out.onnx"
