@@ -45,19 +45,22 @@ def strip(source: str | os.PathLike[str], target: str | os.PathLike[str], *, for
     stored = stored_tensors(model)
     if absent := absent_note(stored.values()):
         logger.warning("%s", absent)
-    StripWeights(_settings(model, stored))(model)
+    StripWeights(*_told_by_graph(model, stored))(model)
     require_values(stored_tensors(model).values())
     return write_model(model, target, force=force, external=False)[0]
 
 
-def _settings(model: ir.Model, stored: dict[str, StoredTensor]) -> set[str]:
-    """Stored names of what is not trained, or may not be. `predict` keeps these, so nothing could bring them back."""
+def _told_by_graph(model: ir.Model, stored: dict[str, StoredTensor]) -> tuple[set[str], set[str]]:
+    """Stored names of what is not trained, or may not be, and of the weights that are integers.
+
+    `predict` keeps the first, so that nothing could bring them back.
+    """
     try:
         opened = open_model(model)
         graph = graph_of(opened.model, opened.stored, "onnx")
     except GraphError as error:
         logger.warning("constants are told from weights by their values alone: %s", error)
-        return set()
+        return set(), set()
     readable = {
         name: tensor
         for name, tensor in stored.items()
@@ -78,7 +81,8 @@ def _settings(model: ir.Model, stored: dict[str, StoredTensor]) -> set[str]:
             logger.warning("%d of the tensors %s (%s)", len(names), told, listed)
     scales = {name for p in graph.parameters for name in (p.scale_name, p.zero_point_name)}  # written with their weight
     computed = {row.name for row in graph.constants if row.reason != UNREACHED} - scales
-    return {*doubtful, *tables, *computed}
+    integers = {p.name for p in graph.parameters if "int" in p.dtype and p.name in readable and p.size > 1}
+    return {*doubtful, *tables, *computed}, integers
 
 
 def _is_table(parameter: Parameter, tensor: StoredTensor) -> bool:

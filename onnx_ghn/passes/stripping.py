@@ -63,10 +63,12 @@ class StripWeights(ir.passes.InPlacePass):
 
     Args:
         keep: stored names of tensors that stay, whatever they look like.
+        integers: of weights that a tool quantised, whatever reads them (operators of one runtime, rows of a table).
     """
 
-    def __init__(self, keep: Collection[str] = ()) -> None:
+    def __init__(self, keep: Collection[str] = (), integers: Collection[str] = ()) -> None:
         self._keep = frozenset(keep)
+        self._integers = frozenset(integers)
 
     def call(self, model: ir.Model) -> Rewrite:
         """Rewrite the model in place. Raises ModelReadError for an opset without ConstantOfShape."""
@@ -84,7 +86,8 @@ class StripWeights(ir.passes.InPlacePass):
         times: collections.Counter[tuple[tuple[int, ...], ir.DataType, bytes]] = collections.Counter()
         # In reverse, as each goes to the front of its graph.
         for stored in reversed(stored_tensors(model).values()):
-            if stored.name in self._keep or not _is_weight(stored) or not _allowed(stored, model):
+            is_weight = stored.name in self._integers or _is_weight(stored)
+            if stored.name in self._keep or not is_weight or not _allowed(stored, model):
                 continue
             fill = _fill_of(stored)
             if fill is not None:

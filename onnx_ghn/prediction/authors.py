@@ -29,7 +29,8 @@ def holds_weights(parameters: Collection[Parameter], stored: Mapping[str, Stored
     from onnx_ghn.onnx_io.common_value import common_value
     from onnx_ghn.onnx_io.tensors import AbsentTensor
 
-    weights = [p for p in parameters if p.role in (Role.weight, Role.embedding) and p.size > 1]
+    # Of a file that a tool quantised, those are integers, and what else it learned (biases, norms) are floats still.
+    weights = [p for p in parameters if (p.role in (Role.weight, Role.embedding) or "int" in p.dtype) and p.size > 1]
     if any(isinstance(stored[p.name].tensor, AbsentTensor) for p in parameters):  # its data file is lost
         return False
     return any(common_value(stored[p.name]) is None for p in weights)

@@ -244,7 +244,9 @@ def _sign_of_training(parameters: Sequence[Parameter], stored: Mapping[str, Stor
         differ = any(common_value(stored[p.name]) is None for p in scales)
         if not differ or not _has_first_statistics(readable, stored):
             return "the scales of its norms differ" if differ else ""
-    weights = [p for p in readable if p.role is Role.weight and p.size >= _SAMPLE // 4 and "float" in p.dtype]
+    # The integers of quantised weights have the tails of their floats.
+    large = [p for p in readable if p.size >= _SAMPLE // 4]
+    weights = [p for p in large if "int" in p.dtype or (p.role is Role.weight and "float" in p.dtype)]
     has_tails = bool(weights) and float(np.median([_kurtosis(stored[p.name]) for p in weights])) > _HEAVY
     return "most of its weights have values far from the others" if has_tails else ""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -80,3 +82,39 @@ def test_halves_of_bytes_are_one_weight_with_their_scale() -> None:
     assert {name: row.role.value for name, row in rows.items()} == {"packed": "other", "scale": "other"}
     assert "quantised weights" in rows["packed"].reason
     assert "belongs to quantised weights" in rows["scale"].reason
+
+
+@pytest.mark.parametrize("policy", ["auto", "early"])
+def test_what_a_quantised_file_has_learned_stays(policy: str) -> None:
+    """Its biases and norms are floats beside weights that are integers: a file with weights, not one without."""
+    model, _ = int8_layer(by_integers=True)
+    found = onnx_ghn.predict(model, policy=policy)
+    stored = stored_tensors(found.model)
+    for tensor in model.graph.initializer:
+        np.testing.assert_array_equal(stored[tensor.name].numpy(), onnx.numpy_helper.to_array(tensor))
+    assert found.coverage.count("fallback") == 0
+
+
+def test_strip_takes_integers_whatever_reads_them(tmp_path: Path) -> None:
+    """Rows of a table, and an operator of one runtime's."""
+    net = Net()
+    rows = net.op(
+        "Gather",
+        net.weight(name="table", array=net.rng.integers(-127, 128, (20, 6), dtype=np.int8)),
+        net.input("N", name="i", kind=onnx.TensorProto.INT64),
+    )
+    x = net.op("DequantizeLinear", rows, net.number(0.02), net.number(0, np.int8))
+    kernels = [net.weight(name=n, array=net.rng.integers(-127, 128, (1, 6, 32), dtype=np.int8)) for n in ("w", "r")]
+    settings = [net.number([0.01]), net.number([0], np.int8), net.number([0.01]), net.number([0], np.int8)]
+    series = net.op("Unsqueeze", x, net.number([1], np.int64))
+    state = net.op("Slice", net.weight(name="r_float", array=net.array(8, 6)), *(net.number([n], np.int64) for n in (0, 6)))
+    y = net.op("MatMul", series, state)
+    z = net.op("DynamicQuantizeLSTM", y, *kernels, "", "", "", "", "", *settings, domain="com.microsoft", hidden_size=8)
+    source = tmp_path / "int8.onnx"
+    onnx.save(net.model(z), source)
+    stripped = onnx.load(onnx_ghn.strip(source, tmp_path / "bare.onnx"))
+    assert {t.name for t in stripped.graph.initializer if t.data_type == onnx.TensorProto.INT8} <= {
+        name for name in settings if name.startswith("c_")
+    } | {t.name for t in stripped.graph.initializer if not t.dims}
+    filled = {node.output[0] for node in stripped.graph.node if node.op_type == "ConstantOfShape"}
+    assert filled == {"table", "w", "r", "r_float"}
