@@ -6,13 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
-from onnx_ghn.arrays import Array
 from onnx_ghn.graph.flat import QUANTISED_TYPES, Tensor
 from onnx_ghn.graph.model import Role
 
 __all__ = ["HUGE", "are_sound", "looks_constant"]
 
-HUGE = 1e4  # from which on nothing is trained: masks hold minus infinity, the lowest float16 (-65504) or -1e4 and beyond
+HUGE = (
+    1e4  # from which on nothing is trained: masks hold minus infinity, the lowest float16 (-65504) or -1e4 and beyond
+)
 _FEWEST_DRAWN = 16  # different numbers, of which a mask has few
 
 

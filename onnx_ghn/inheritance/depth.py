@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from onnx_ghn.inheritance.structure import Block
 __all__ = ["identity_blocks"]
 
 
-def identity_blocks(pairing: Pairing, alignment: Alignment) -> tuple[dict[str, Made | Kept], list[str], set[str]]:
+def identity_blocks(
+    pairing: Pairing, alignment: Alignment, constants: Collection[str] = ()
+) -> tuple[dict[str, Made | Kept], list[str], set[str]]:
     """What makes the blocks that nothing of the donor stands for begin as the identity.
 
     A branch beside a skip begins at zero, so that outputs are kept whatever its other tensors hold. These are those of
@@ -35,6 +38,8 @@ def identity_blocks(pairing: Pairing, alignment: Alignment) -> tuple[dict[str, M
     for number in sorted(inserted):
         block = blocks[number]
         names = {piece.name for piece in block.pieces}
+        if names <= set(constants):
+            continue
         if not block.is_sum or not block.branch or not set(block.branch) <= names:
             made = _identity_convolution(pairing, block)
             found.update(made)

@@ -18,10 +18,12 @@ from onnx_ghn.onnx_io.stored import StoredTensor
 __all__ = ["Provenance", "changes_state", "provenance"]
 
 _QUOTED = re.compile(r"'([^']*)'")
+_OF_TORCHS_CODE = re.compile(r"/(?:.*/)?Constant(?:_\d+)?_output_0")
 _NUMBERED = re.compile(r"val_\d+")
 _OF_PADDLE = re.compile(r"(?:p2o\.)?(?:helper\.)?const(?:ant)?\.\d+|Constant[_@]\d+")
 _LEARNED_BY_PADDLE = re.compile(r"(?!batch_norm\w*\.w_[12])\w+_\d+\.[wb]_\d+(?:_deepcopy_\d+)?")
 _VIEWS = frozenset({"Reshape", "Expand", "Unsqueeze", "Squeeze", "Identity", "Cast", "Transpose", "Tile", "Slice"})
+_BYTES = frozenset({"INT8", "UINT8"})
 _WEIGHT_INPUTS = frozenset({("Conv", 1), ("ConvTranspose", 1), ("Gemm", 1), ("MatMul", 1), ("Gather", 0)})
 
 
@@ -87,13 +89,24 @@ def _traced(model: ir.Model, stored: Mapping[str, StoredTensor]) -> set[str]:
 
 
 def _constants_of_torch(model: ir.Model, stored: Mapping[str, StoredTensor]) -> set[str]:
-    """What Constant nodes hold in a file of torch's, whose exporters write parameters and buffers as initializers."""
-    if model.producer_name != "pytorch":
-        return set()
+    """What Constant nodes hold in a file of torch's, whose exporters write parameters and buffers as initializers.
+
+    Tools make initializers of these nodes, too, which keep the names that the exporter gave to their outputs. Where
+    all weights are held so, a tool has moved them, or the module was frozen before.
+    """
     floats = {name: tensor for name, tensor in stored.items() if tensor.dtype.is_floating_point()}
-    if not any(tensor.kind == "initializer" and len(tensor.shape) > 1 for tensor in floats.values()):
-        return set()  # a tool has moved them
-    return {name for name, tensor in floats.items() if tensor.kind == "constant"}
+    named = {name for name in floats if _OF_TORCHS_CODE.fullmatch(name)}
+    matrices = {
+        tensor.kind
+        for name, tensor in stored.items()
+        if len(tensor.shape) > 1 and name not in named and (name in floats or tensor.dtype.name in _BYTES)
+    }
+    # Where a file was stripped, the places of its weights are fills, and what it computes with stays as it was stored.
+    is_stripped = "constant_of_shape" in matrices and "constant" not in matrices
+    if "initializer" not in matrices and not is_stripped:
+        return set()
+    is_torchs = model.producer_name == "pytorch"  # a tool may have set another name
+    return named | {name for name, tensor in floats.items() if is_torchs and tensor.kind == "constant"}
 
 
 def _is_of_paddle(model: ir.Model, stored: Mapping[str, StoredTensor]) -> bool:

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 _PIECES = frozenset({"Slice", "Split", "Gather"})
 _STEPS = frozenset({"Slice", "Gather"})  # by which an unrolled loop takes a step of what a layer makes of all steps
+_LOOPS = frozenset({"Loop", "Scan"})
 _SAME = frozenset({"Identity", "Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
 _HAVE_BIAS = frozenset({"Gemm", "Conv", "ConvTranspose"})
 _MULTIPLY = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose"})
@@ -92,7 +93,9 @@ class UntieMergedTensors(ir.passes.InPlacePass):
             first = True
             of_layer: dict[str, ir.Value] = {}  # the bias of each layer by the name of its matrix
             uses = list(stored.value.uses())
-            layers = [_layer_of(use.node, use.idx, roots) for use in uses]
+            layers = _with_loops(
+                [use.node for use in uses], [_layer_of(use.node, use.idx, roots) for use in uses], roots
+            )
             for use, layer in zip(uses, layers, strict=True):
                 node = use.node
                 if len(stored.value.uses()) < 2:
@@ -125,6 +128,19 @@ class UntieMergedTensors(ir.passes.InPlacePass):
         if new:
             logger.debug("%d tensors that the exporter had merged have initializers of their own", len(new))
         return Untied(model, bool(new), tuple(new), tuple(origins))
+
+
+def _with_loops(readers: list[ir.Node], layers: list[str | None], roots: dict[int, str]) -> list[str | None]:
+    """The layers whose bias each reader takes, where a loop is one that takes the layer's matrix, too.
+
+    tf2onnx computes the first step of a recurrence before the loop, and gives both to it.
+    """
+    found = list(layers)
+    for i, node in enumerate(readers):
+        if found[i] is None and node.op_type in _LOOPS:
+            given = {roots.get(id(value)) for value in node.inputs if value is not None}
+            found[i] = next((layer for layer in layers if layer is not None and layer in given), None)
+    return found
 
 
 def _named_apart(model: ir.Model, stored: StoredTensor) -> list[tuple[ir.Node, int]]:
@@ -177,12 +193,19 @@ def _layer_of(node: ir.Node, index: int, roots: dict[int, str]) -> str | None:
         return None
     other = node.inputs[1 - index]
     while other is not None and (before := other.producer()) is not None:
+        if before.op_type == "Add" and all(map(_is_product, before.inputs)):  # of data and of a state
+            before = before.inputs[0].producer()  # type: ignore[union-attr]
+            assert before is not None
         if before.op_type in _MULTIPLY:
             return _root(before.inputs[1], roots) or _root(before.inputs[0], roots)
         if not _is_view(before) and before.op_type not in _STEPS:
             return None
         other = before.inputs[0]
     return None
+
+
+def _is_product(value: ir.Value | None) -> bool:
+    return value is not None and (made := value.producer()) is not None and made.op_type in _MULTIPLY
 
 
 def _root(value: ir.Value | None, roots: dict[int, str]) -> str | None:

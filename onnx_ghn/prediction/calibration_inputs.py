@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.prediction.empty_caches import has_caches, with_empty_caches
 from onnx_ghn.prediction.given_samples import GivenSamples
 from onnx_ghn.prediction.options import DRAWN
+from onnx_ghn.prediction.recurrent_states import state_batch, state_inputs
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,8 +32,8 @@ Feed = dict[str, Array]
 
 _DECODED_BYTES = 1 << 28  # of images that are kept for further rounds
 # Free dimensions after the batch, by rank: the first that the model takes. A classifier behind a flatten takes one size
-# only, a stem for audio needs a second of it.
-_FREE_DIMS = {2: (64, 16), 3: (64, 1024, 16000, 16), 4: (64, 224, 32, 299), 5: (16, 32, 64)}
+# only, a stem for audio needs a second of it, and a detector of speech a piece of 256 or 512.
+_FREE_DIMS = {2: (64, 16, 256, 512, 16000), 3: (64, 1024, 16000, 16), 4: (64, 224, 32, 299), 5: (16, 32, 64)}
 _IMAGE_ELEMENTS = 3 * 224 * 224
 _SMALLEST_PICTURE = 64  # elements below which nothing is to be seen
 #: ImageNet's channel statistics, with which image models are fed.
@@ -85,7 +86,8 @@ def input_batches(
     rows: Mapping[str, int] | None = None,
 ) -> Iterator[list[Feed]]:
     """Rounds of input batches, to be tried in turn: one batch of a good size, many of the size that the file declares
-    (one sample where it declares none), then other sizes of what is free. Caches of keys and values are empty at first.
+    (one sample where it declares none), then other sizes of what is free. Caches of keys and values are empty at first,
+    and states of recurrent layers are those of the batch.
 
     Args:
         types: of the inputs by name, as onnxruntime calls them.
@@ -106,8 +108,7 @@ def input_batches(
     given = GivenSamples(source, _numpy_types(types), declared) if is_input_file(source) else None
     images = None if given is not None or str(source) in DRAWN else _Pictures(_find_images(Path(source)))
     drawn = str(source) == "synthetic"
-    largest = max((math.prod(dim for dim in shape[1:] if dim) for shape in declared.values()), default=1)
-    batch = int(np.clip(batch // 2 * _IMAGE_ELEMENTS // max(largest, 1), 1, batch))
+    batch = _fitting(batch, declared)
     first = {shape[0] for shape in declared.values() if shape} - {0}
     single = max(first, default=1)
     if len(first) > 1 or single > batch:
@@ -126,12 +127,26 @@ def input_batches(
     if images is None and has_caches([*types]):
         for sized in sizes:
             yield [with_empty_caches(_feed(types, sized, batch, None, seed, 0, batch, drawn, rows), declared)]
+    if images is None and (states := state_inputs(declared)):
+        for sized in sizes:
+            n = state_batch(declared, states, _fitting(batch, sized))
+            begun = {
+                name: [shape[0], n, shape[2]] if name in states else [n, *shape[1:]] for name, shape in sized.items()
+            }
+            yield [_feed(types, begun, None, None, seed, 0, n, drawn, rows)]
     for sized in sizes:
-        yield [_feed(types, sized, batch, images, seed, 0, batch, drawn, rows)]
-        if single < batch:
-            count = batch // single
+        n = max(single, _fitting(batch, sized))
+        yield [_feed(types, sized, n, images, seed, 0, n, drawn, rows)]
+        if single < n:
+            count = n // single
             total = count * single
             yield [_feed(types, sized, single, images, seed + i, i * single, total, drawn, rows) for i in range(count)]
+
+
+def _fitting(batch: int, shapes: Mapping[str, Sequence[int]]) -> int:
+    """How many samples of these shapes to take: fewer, where they are larger than half an image of 224 × 224."""
+    largest = max((math.prod(dim for dim in shape[1:] if dim) for shape in shapes.values()), default=1)
+    return int(np.clip(batch // 2 * _IMAGE_ELEMENTS // max(largest, 1), 1, batch))
 
 
 def check_source(source: str | os.PathLike[str]) -> None:
@@ -165,8 +180,8 @@ def _sized(shape: list[int], attempt: int) -> list[int]:
 
 def _feed(
     types: Mapping[str, str],
-    shapes: dict[str, list[int]],
-    batch: int,
+    shapes: Mapping[str, Sequence[int]],
+    batch: int | None,
     images: _Pictures | None,
     seed: int,
     offset: int,
@@ -174,13 +189,16 @@ def _feed(
     drawn: bool,
     rows: Mapping[str, int],
 ) -> Feed:
-    """One batch: samples `offset` to `offset + batch` of `total`. Without images, pictures are drawn where wanted."""
+    """One batch: samples `offset` to `offset + batch` of `total`, or all that the shapes say where that is None.
+
+    Without images, pictures are drawn where wanted.
+    """
     rng = np.random.default_rng(seed)
     common = len({shape[0] for shape in shapes.values() if shape} - {0}) <= 1
     feed: Feed = {}
     for name, dtype in _numpy_types(types).items():
         sizes = list(shapes[name])
-        if sizes and (common or not sizes[0]):
+        if batch is not None and sizes and (common or not sizes[0]):
             sizes[0] = batch
         needed_bytes = math.prod(sizes) * 12  # drawn in float64, fed as float32 at least
         if needed_bytes > memory_bytes() / 2:

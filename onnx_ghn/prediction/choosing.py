@@ -30,7 +30,8 @@ class Choice:
     Attributes:
         name: the policy that applies: the one asked for, or `all` where the GHN comes with none.
         verdicts: on each parameter of the graph, in their order.
-        told: why not everything is predicted, or, where nobody has measured what pays, why everything is.
+        told: why not everything is predicted, or, where nobody has measured what pays, why everything is; of a trained
+            file of which everything is, that what it had learned is replaced.
         unit_scales: whether layers are scaled to outputs of scale 1 on the inputs that there are.
         is_foreign: whether the GHN has no weights that pay in a model of this kind.
     """
@@ -67,7 +68,9 @@ def choose(
     """
     name = options.policy
     if name == "all":
-        return Choice(name, [_ALL] * len(graph.parameters))
+        sign = model_features(model, graph, stored).sign_of_training
+        told = f"what it had learned is replaced: it looks trained, as {sign}" if sign else ""
+        return Choice(name, [_ALL] * len(graph.parameters), told)
     if name == "none":
         return Choice(name, [Verdict(False, "the policy none")] * len(graph.parameters), "the policy is none")
     if policy_file is None or not policy_file.is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,17 +13,18 @@ import numpy as np
 from onnx_ghn.arrays import Array
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.limits import gib
-from onnx_ghn.prediction.calibration_inputs import input_batches, input_types
+from onnx_ghn.prediction.calibration_inputs import Feed, input_batches, input_types
 from onnx_ghn.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    import onnxruntime
 
 __all__ = ["Apart", "Unmeasured", "outputs_apart"]
 
 _SAMPLES = 4
-#: Factors of the inputs: what clips or saturates (ReLU6 where the donor has ReLU) shows on large ones alone.
-_SIZES = (1.0, 100.0)
+#: A factor of the inputs: what clips or saturates (ReLU6 where the donor has ReLU) shows on large ones alone.
+_LARGE = 100.0
 _ROUNDING = 1e-3  # of the largest output, above which a rule was wrong
 _LARGEST = 1 << 29  # bytes of weights above which two runs take longer than they are worth
 
@@ -105,29 +107,54 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | Unmeas
     }
     declared = {shape[0] for shape in shapes.values() if shape} - {0}
     batch = declared.pop() if len(declared) == 1 else _SAMPLES
-    found = []
+    rows = input_rows(donor)
+    found: list[list[list[Array]]] = []
     try:
         with scratch_folder() as folder:
-            feeds = next(iter(input_batches(types, shapes, "noise", seed, batch, input_rows(donor))))
+            feed: Feed | None = None
             for number, each in enumerate((model, donor)):
                 path = Path(folder) / f"{number}.onnx"
                 check_joined_constants(each)
                 write_model(copy_model(each), path, external=True, scratch=True)
                 outputs = [each.graph.outputs[place].name or "" for place in places]
                 # Inputs go by their places: two frameworks call them differently.
-                names = data_inputs(each)
+                names = dict(zip(types, data_inputs(each), strict=True))
                 session = open_session(path, packed=False)
-                found.append(
-                    [
-                        [np.asarray(output) for output in run_session(session, feed, outputs)]
-                        for feed in (
-                            {n: _times(feeds[0][m], by) for n, m in zip(names, types, strict=True)} for by in _SIZES
-                        )
-                    ]
-                )
+                if feed is None:
+                    rounds = input_batches(types, shapes, "noise", seed, batch, rows)
+                    feed, small = _first_that_runs(session, names, rounds, outputs)
+                else:
+                    small = run_session(session, {names[n]: feed[n] for n in types}, outputs)
+                large = run_session(session, {names[n]: _times(feed[n], _LARGE) for n in types}, outputs)
+                found.append([[np.asarray(output) for output in given] for given in (small, large)])
     except (RuntimeFailure, OSError) as error:
         return Unmeasured(f"the {'donor' if found else 'model'} does not run on noise ({error})")
     return _compared(*found)
+
+
+def _first_that_runs(
+    session: onnxruntime.InferenceSession,
+    names: Mapping[str, str],
+    rounds: Iterator[list[Feed]],
+    outputs: Sequence[str],
+) -> tuple[Feed, list[Array]]:
+    """The first inputs of a size that a model takes, and what it gives of them. Raises RuntimeFailure: it takes none.
+
+    Args:
+        names: of the model's inputs, by those of the rounds.
+    """
+    from onnx_ghn.runtime import run_session
+
+    failure: RuntimeFailure | None = None
+    for feeds in rounds:
+        try:
+            given = run_session(session, {names[name]: values for name, values in feeds[0].items()}, outputs)
+        except RuntimeFailure as error:
+            failure = failure or error
+        else:
+            return feeds[0], given
+    assert failure is not None  # there is at least one round
+    raise failure
 
 
 def _compared(mine: list[list[Array]], theirs: list[list[Array]]) -> Apart | Unmeasured:

@@ -359,7 +359,9 @@ def test_an_embedding_with_a_masked_row_is_learned_and_a_mask_is_not() -> None:
     slopes = -0.3 * np.abs(np.arange(6)[:, None] - np.arange(6)).astype(np.float32)
     masked = np.where(np.tri(6, dtype=bool), slopes, -np.inf)
     scores = net.input(6, 6, 16)
-    looked_up = net.op("Gather", net.weight(name="table", array=table), net.input(6, 6, name="i", kind=TensorProto.INT64))
+    looked_up = net.op(
+        "Gather", net.weight(name="table", array=table), net.input(6, 6, name="i", kind=TensorProto.INT64)
+    )
     biased = net.op("Add", scores, looked_up)
     moved = net.op("Transpose", biased, perm=[2, 0, 1])
     y = net.op("Softmax", net.op("Add", moved, net.weight(name="masked", array=masked)))

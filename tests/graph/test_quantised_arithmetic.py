@@ -107,7 +107,9 @@ def test_strip_takes_integers_whatever_reads_them(tmp_path: Path) -> None:
     kernels = [net.weight(name=n, array=net.rng.integers(-127, 128, (1, 6, 32), dtype=np.int8)) for n in ("w", "r")]
     settings = [net.number([0.01]), net.number([0], np.int8), net.number([0.01]), net.number([0], np.int8)]
     series = net.op("Unsqueeze", x, net.number([1], np.int64))
-    state = net.op("Slice", net.weight(name="r_float", array=net.array(8, 6)), *(net.number([n], np.int64) for n in (0, 6)))
+    state = net.op(
+        "Slice", net.weight(name="r_float", array=net.array(8, 6)), *(net.number([n], np.int64) for n in (0, 6))
+    )
     y = net.op("MatMul", series, state)
     z = net.op("DynamicQuantizeLSTM", y, *kernels, "", "", "", "", "", *settings, domain="com.microsoft", hidden_size=8)
     source = tmp_path / "int8.onnx"

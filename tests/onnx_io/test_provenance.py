@@ -319,3 +319,21 @@ def test_names_of_paddle_tell_numbers_that_are_learned(name: str, constant: str,
         assert {row.name: row.reason for row in read.constants} == {
             constant: "a constant that paddle2onnx adds: parameters have names of layers"
         }
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+@pytest.mark.parametrize("producer", ["pytorch", "onnx.quantize"])
+def test_names_that_torch_gives_to_numbers_of_its_code_outlive_tools(producer: str, is_frozen: bool) -> None:
+    """A tool made an initializer of a Constant node. Where a frozen module's weights are called so, nothing tells."""
+    weight = "/layer/Constant_1_output_0" if is_frozen else "layer.weight"
+    stored = {weight: _draw(4, 5), "/layer/Constant_output_0": _draw(5)}
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", weight], ["a"]), helper.make_node("Mul", ["a", [*stored][1]], ["y"])],
+        "m",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in stored.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], producer_name=producer)
+    learned = {p.name for p in build_graph(model).parameters}
+    assert learned == (set(stored) if is_frozen else {weight})

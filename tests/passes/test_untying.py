@@ -452,3 +452,43 @@ def test_copies_of_what_the_exporter_made_are_no_parameters(tmp_path: Path) -> N
         tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(tmp_path / "out.onnx").graph.initializer
     }
     assert all((array == 1).all() for name, array in stored.items() if name in ones)
+
+
+def test_a_bias_that_goes_into_a_loop_with_its_matrix_stays_one(tmp_path: Path) -> None:
+    """tf2onnx computes the first step of a recurrence before the loop, which takes matrices and bias as its states."""
+    net = Net()
+    net.input("N", 6)
+    shapes = {"w": (6, 6), "r": (6, 6)}
+    for name, shape in shapes.items():
+        net.random(name, *shape)
+    net.tensor("b", np.zeros(6))
+    states = ["h", "w_in", "r_in", "b_in"]
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["h", "r_in"], ["hr"]),
+            helper.make_node("Add", ["hr", "b_in"], ["hb"]),
+            helper.make_node("Tanh", ["hb"], ["h_next"]),
+            *(helper.make_node("Identity", [name], [f"{name}_next"]) for name in ("on", "w_in", "r_in", "b_in")),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            *(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in states),
+        ],
+        [
+            helper.make_tensor_value_info("on_next", TensorProto.BOOL, []),
+            *(helper.make_tensor_value_info(f"{name}_next", TensorProto.FLOAT, None) for name in states),
+        ],
+    )
+    net.tensors.append(numpy_helper.from_array(np.array(3, np.int64), "steps"))
+    net.op("MatMul", "x", "w", out="xw")
+    net.op("MatMul", "x", "r", out="xr")
+    net.op("Add", "xw", "xr", out="sum")
+    net.op("Add", "sum", "b", out="first")
+    net.nodes.append(
+        helper.make_node("Loop", ["steps", "", "first", "w", "r", "b"], ["y", "w_out", "r_out", "b_out"], body=body)
+    )
+    proto = net.model("y", shape=("N", 6))
+    assert untied(proto, tmp_path)[1] == []
+    assert sum(p.size for p in build_graph(proto).parameters if p.name == "b") == 6

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_ghn import predict
+from onnx_ghn import predict, strip
 from onnx_ghn.errors import OptionError
 
 
@@ -328,3 +328,43 @@ def test_it_is_said_where_little_is_inherited() -> None:
     few = told(_deep(6), chain(16))
     assert "only 3 of 13 tensors have a counterpart: a start without `donors` may be better" in few
     assert "have a counterpart: a start" not in told(_deep(2), chain(16))
+
+
+@pytest.mark.parametrize("producer", ["pytorch", "acme"])
+def test_what_is_a_constant_of_the_donor_is_no_new_layer(producer: str, tmp_path: Path) -> None:
+    """A table in a Constant node, which strip leaves. In the donor it is told by its exporter, in the copy by that."""
+    rng = np.random.default_rng(0)
+    table = helper.make_node("Constant", [], ["table"], value=numpy_helper.from_array(rng.random((6,), np.float32)))
+    layers = [numpy_helper.from_array(rng.normal(size=(6, 6)).astype(np.float32), name) for name in "ab"]
+    nodes = [
+        table,
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Add", ["h", "table"], ["r"]),
+        helper.make_node("MatMul", ["r", "b"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 6]) for n in "xy"]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], layers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name=producer)
+    donor = file(model)
+    found = predict(strip(donor, tmp_path / "bare.onnx"), donors=[donor]).coverage
+    assert any("outputs of donor.onnx are kept" in note for note in found.notes), found.notes
+    assert found.count("inherited") == (2 if producer == "pytorch" else 3)
+
+
+def test_a_block_of_constants_of_the_donor_is_none_that_it_has_not() -> None:
+    """The same file, but that a tool took the name off by which its exporter is known."""
+
+    def net(name: str) -> onnx.ModelProto:
+        rng = np.random.default_rng(0)
+        stored = {f"conv2d_{i}.w_0": rng.normal(size=(4, 4, 1, 1)) for i in range(2)} | {"helper.constant.1": [0.3]}
+        nodes = [
+            helper.make_node("Conv", ["x", "conv2d_0.w_0"], ["a"]),
+            helper.make_node("Mul", ["a", "helper.constant.1"], ["b"]),
+            helper.make_node("Conv", ["b", "conv2d_1.w_0"], ["y"]),
+        ]
+        ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 4, 5, 5]) for n in "xy"]
+        tensors = [numpy_helper.from_array(np.asarray(value, np.float32), key) for key, value in stored.items()]
+        graph = helper.make_graph(nodes, name, ends[:1], ends[1:], tensors)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    assert "outputs of donor.onnx are kept" in told(net("net"), net("PaddlePaddle Graph"))
