@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from onnx_ghn.cli.input_shapes import GivenShapes, shapes_by_input
 from onnx_ghn.cli.terminal import bar, spinner
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["OnMachine"]
 
 _SECONDS = 120.0
+
+
+class GivenSizes(TypedDict):
+    """What is free in a model's inputs, by their names and by symbols of their shapes."""
+
+    shapes: dict[str, tuple[int, ...]]
+    sizes: dict[str, int]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,6 +115,13 @@ class OnMachine(Settings):
         """The options ask for this machine, rather than that there is a calibration of it."""
         return self.is_alone or self.calibrate_machine or bool(self.threads or self.batch or self.shapes or self.size)
 
+    def given_sizes(self, model: str) -> GivenSizes:
+        """The shapes and sizes that the options give to inputs and symbols of a model."""
+        return {
+            "shapes": {name: several[0] for name, several in shapes_by_input(model, self.shapes).items()},
+            "sizes": {name: several[0] for name, several in self.size},
+        }
+
     def reports(self, model: str) -> list[MachineReport]:
         """What is predicted at each number of threads: nothing, unless it was asked for or something is calibrated."""
         from onnx_ghn.properties.machine.where_calibrated import is_calibrated
@@ -122,7 +136,7 @@ class OnMachine(Settings):
         )
         if not threads and not asked:
             return []
-        shapes = {name: several[0] for name, several in shapes_by_input(model, self.shapes).items()}
+        given = self.given_sizes(model)
         with spinner(f"reading {model}"):
             return [
                 predict_on_machine(
@@ -130,8 +144,8 @@ class OnMachine(Settings):
                     threads=number,
                     provider=self.provider,
                     batch=self.batch,
-                    shapes=shapes,
-                    sizes={name: several[0] for name, several in self.size},
+                    shapes=given["shapes"],
+                    sizes=given["sizes"],
                     calibration=self.calibration,
                 )
                 for number in threads or (None,)

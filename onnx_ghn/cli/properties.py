@@ -48,7 +48,7 @@ def properties(
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'.")
     here, no_machine = _on_machine(model, machine)
-    found, reason = (None, None) if machine.is_alone else _from_graph(model, predictor, bool(here))
+    found, reason = (None, None) if machine.is_alone else _from_graph(model, predictor, machine, bool(here))
     if as_json:
         _print_json(model, found, {"no_accuracy": reason, "no_machine": no_machine}, here)
         return
@@ -74,13 +74,15 @@ def _on_machine(model: str, machine: OnMachine) -> tuple[list[MachineReport], st
         return [], str(error)
 
 
-def _from_graph(model: str, predictor: str | None, is_optional: bool) -> tuple[PropertyReport | None, str | None]:
+def _from_graph(
+    model: str, predictor: str | None, machine: OnMachine, is_optional: bool
+) -> tuple[PropertyReport | None, str | None]:
     """What the graph tells; else why not, where there is something else to tell. Raises GraphError: there is not."""
     from onnx_ghn.properties import predict_properties
 
     try:
         with spinner(f"reading {model}"):
-            return predict_properties(model, predictor), None
+            return predict_properties(model, predictor, **machine.given_sizes(model)), None
     except GraphError as error:
         if not is_optional:
             raise

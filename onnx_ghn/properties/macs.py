@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping, Sequence
 
 import onnx
 from onnx import helper, inliner, shape_inference
@@ -24,11 +25,17 @@ from onnx_ghn.scratch import scratch_folder
 __all__ = ["architecture_macs", "model_macs"]
 
 
-def model_macs(source: str | os.PathLike[str] | onnx.ModelProto) -> int:
+def model_macs(
+    source: str | os.PathLike[str] | onnx.ModelProto,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> int:
     """Multiply-accumulates for a batch of one, by the formulas of `onnx_ghn.profiling`. Bodies of loops are left out.
 
     Args:
         source: a file that has been read and found sound (`build_graph`), or a model in memory, which stays as it is.
+        shapes, sizes: of inputs, and of symbols of their shapes, where the model leaves them free.
 
     Raises:
         GraphError: an input has a free dimension beside the batch, or a shape cannot be inferred.
@@ -39,7 +46,7 @@ def model_macs(source: str | os.PathLike[str] | onnx.ModelProto) -> int:
         model.CopyFrom(source)
     else:
         model, folder = load_structure(os.fspath(source)), os.path.dirname(os.fspath(source)) or os.curdir
-    _fix_inputs(model)
+    _fix_inputs(model, shapes or {}, sizes or {})
     if model.functions:
         model = inliner.inline_local_functions(model)
     total, unknown = _count(model)
@@ -85,8 +92,10 @@ def _folded(model: onnx.ModelProto, folder: str) -> onnx.ModelProto:
         return load_structure(os.fspath(path))
 
 
-def _fix_inputs(model: onnx.ModelProto) -> None:
-    """A batch of one. Shapes that other values declare go, as they may depend on it."""
+def _fix_inputs(
+    model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, int]
+) -> None:
+    """A batch of one, and the sizes that are given. Shapes that other values declare go, as they may depend on them."""
     del model.graph.value_info[:]
     for value in model.graph.output:
         if value.type.HasField("tensor_type"):
@@ -95,7 +104,18 @@ def _fix_inputs(model: onnx.ModelProto) -> None:
     for value in model.graph.input:
         if value.name in stored:
             continue
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+        dims = value.type.tensor_type.shape.dim
+        given = shapes.get(value.name, ())
+        if given and len(given) != len(dims):
+            raise GraphError(
+                f"`shapes`: {'×'.join(map(str, given))} has {len(given)} dimensions, input {printable(value.name)} has "
+                f"{len(dims)}"
+            )
+        for axis, dim in enumerate(dims):
+            size = given[axis] if given else sizes.get(dim.dim_param, 0)
+            if axis and size and not dim.dim_value:
+                dim.Clear()
+                dim.dim_value = size
             if axis == 0:
                 dim.Clear()
                 dim.dim_value = 1
@@ -103,7 +123,7 @@ def _fix_inputs(model: onnx.ModelProto) -> None:
                 name = printable(value.name)
                 raise GraphError(
                     f"input {name}: dimension {axis} is free, and what a network costs depends on it; "
-                    "export the model with fixed sizes (only the batch may be free)"
+                    "give it by `shapes`, or export the model with fixed sizes (only the batch may be free)"
                 )
 
 

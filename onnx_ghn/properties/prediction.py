@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from onnx_ghn.json_types import Json
@@ -67,12 +68,16 @@ class PropertyReport:
 def predict_properties(
     source: str | os.PathLike[str] | onnx.ModelProto,
     predictor: str | os.PathLike[str] | PropertyPredictor | None = None,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> PropertyReport:
     """Properties of a model that nobody has trained or run.
 
     Args:
         source: a file, or a model in memory.
         predictor: a folder, or a loaded one; the bundled one unless told.
+        shapes, sizes: of inputs, and of symbols of their shapes, where the model leaves them free. The batch is one.
 
     Raises:
         ModelReadError, GraphError: a model that cannot be read, or whose shapes are unknown.
@@ -86,7 +91,7 @@ def predict_properties(
     if not isinstance(predictor, PropertyPredictor):
         predictor = load_predictor(predictor)
     graph = build_graph(source, rules=predictor.ghn.config.graph_rules)
-    n_macs = model_macs(source)
+    n_macs = model_macs(source, shapes=shapes, sizes=sizes)
     features = predictor.features([graph], [n_macs])
     values, intervals = predictor.predict(features), predictor.intervals(features)
     found = [

@@ -68,8 +68,17 @@ def test_a_function_counts_as_what_it_does(tmp_path: Path) -> None:
 
 
 def test_free_sizes_are_refused() -> None:
-    with pytest.raises(GraphError, match="input x: dimension 2 is free"):
+    with pytest.raises(GraphError, match="input x: dimension 2 is free.*`shapes`"):
         model_macs(_convolution(["batch", 3, "height", "width"]))
+
+
+def test_free_sizes_that_are_given_count() -> None:
+    model = _convolution(["batch", 3, "height", "width"])
+    expected = 5 * 3 * 3 * 3 * 6 * 6
+    assert model_macs(model, shapes={"x": (4, 3, 8, 8)}) == expected
+    assert model_macs(model, sizes={"height": 8, "width": 8}) == expected
+    with pytest.raises(GraphError, match="8×8 has 2 dimensions, input x has 4"):
+        model_macs(model, shapes={"x": (8, 8)})
 
 
 def _convolution(dims: list[str | int]) -> onnx.ModelProto:
