@@ -92,9 +92,7 @@ def _folded(model: onnx.ModelProto, folder: str) -> onnx.ModelProto:
         return load_structure(os.fspath(path))
 
 
-def _fix_inputs(
-    model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, int]
-) -> None:
+def _fix_inputs(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, int]) -> None:
     """A batch of one, and the sizes that are given. Shapes that other values declare go, as they may depend on them."""
     del model.graph.value_info[:]
     for value in model.graph.output:

@@ -68,7 +68,7 @@ def test_a_function_counts_as_what_it_does(tmp_path: Path) -> None:
 
 
 def test_free_sizes_are_refused() -> None:
-    with pytest.raises(GraphError, match="input x: dimension 2 is free.*`shapes`"):
+    with pytest.raises(GraphError, match=r"input x: dimension 2 is free.*`shapes`"):
         model_macs(_convolution(["batch", 3, "height", "width"]))
 
 
