@@ -82,6 +82,7 @@ class BuildContext:
         self.uncertain: list[Parameter] = []
         self.constants: list[Parameter] = []
         self.absorbed: set[Op] = set()
+        self.scales_of_integers: set[str] = set()  # stored names of single numbers that go with quantised weights
         self.has_gates = False
         self._sources: dict[Tensor, frozenset[int]] = {}
         self._index: dict[str, int] = {}
@@ -237,6 +238,8 @@ class BuildContext:
                     continue
                 if math.prod(leaf.layout.stored) > 1:
                     self.register(leaf, Role.other, op, leaf.layout, reason)
+                elif leaf.tensor.stored is not None and leaf.tensor.dtype in FLOAT_TYPES:
+                    self.scales_of_integers.add(leaf.tensor.stored.name)
 
     def register(self, leaf: Leaf, role: Role, op: Op, layout: Layout, reason: str = "", doubt: str = "") -> int | None:
         """Make one stored tensor a parameter. None where it is one already, or holds neither floats nor weights.

@@ -99,6 +99,7 @@ def complete(
         for name in (p.scale_name, p.zero_point_name)
         if name is not None
     }
+    scales |= dict.fromkeys(ctx.scales_of_integers - scales.keys(), "the scale of quantised weights, or of their data")
     met = _Uses()
     for name, tensor in stored.items():
         if name in ctx.parameters:

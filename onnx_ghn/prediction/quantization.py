@@ -24,6 +24,9 @@ __all__ = ["Quantization", "quantization_of"]
 Make = Callable[[], Array]
 
 _PART = 1 << 20  # elements quantised at once
+_FEW = 64  # elements of a channel that mostly settle whether all are multiples of a scale
+_MOST_STEPS = 128  # to either side, of 8 bits; with more, rounding is finer than floats
+_NEAR = 1e-3  # steps that rounding to 32 bits may set a multiple apart from a whole number
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,8 +73,37 @@ class Quantization:
         highest = values.max(axis=others, keepdims=True).clip(min=0)
         lowest = values.min(axis=others, keepdims=True).clip(max=0)
         needed = np.maximum(highest / (self.limits[1] - self.zero), -lowest / (self.zero - self.limits[0]))
+        needed = self._exact(values, highest, lowest, needed)
         scales: Array = np.where(needed > 0, needed, 1.0).reshape(self.scale.shape).astype(self.scale.dtype.numpy())
         return scales
+
+    def _exact(self, values: Array, highest: Array, lowest: Array, needed: Array) -> Array:
+        """The scales of which all values of a channel are multiples, as those of a quantised file are: none is rounded
+        again. Where there is none, those that are needed.
+
+        Args:
+            values: in the stored shape.
+            highest, lowest, needed: by channel, in a shape that goes with that of the values.
+        """
+        axis = next((i for i, size in enumerate(self.broadcast) if size > 1), None)
+        rows = values.reshape(1, -1) if axis is None else np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+        top, bottom = (ends.reshape(-1).astype(np.float64) for ends in (highest, -lowest))
+        largest = np.maximum(top, bottom)
+        found = needed.reshape(-1).astype(np.float64)
+        is_open = (largest > 0) & (self.zero.reshape(-1) == 0)
+        few = rows[:, :_FEW].astype(np.float64)
+        most = -self.limits[0]
+        if most > _MOST_STEPS or not is_open.any():
+            return needed
+        for steps in range(most, most // 2, -1):
+            by = np.where(is_open, largest / steps, 1.0)
+            fits = is_open & (top <= (self.limits[1] + _NEAR) * by) & (bottom <= (most + _NEAR) * by)
+            fits[fits] = _are_multiples(few[fits], by[fits])
+            for row in np.flatnonzero(fits):
+                if _are_multiples(rows[row : row + 1], by[row : row + 1])[0]:
+                    found[row], is_open[row] = by[row], False
+        exact: Array = found.reshape(needed.shape)
+        return exact
 
     def _fits(self, values: Array) -> bool:
         """Whether values are multiples of the stored scale already, as those of the same file are."""
@@ -92,6 +124,12 @@ class Quantization:
             by_part, zero_part = (a[part] if len(a) > 1 else a for a in (by, self.zero))
             new[part] = (np.rint(values[part] / by_part) + zero_part).clip(*self.limits)
         return new
+
+
+def _are_multiples(rows: Array, by: Array) -> Array:
+    """Of each row, whether all its values are multiples of a number."""
+    steps = rows.astype(np.float64) / by[:, None]
+    return np.asarray((np.abs(steps - np.rint(steps)) < _NEAR).all(axis=1))
 
 
 def quantization_of(stored: Mapping[str, StoredTensor], parameter: Parameter) -> Quantization | str:

@@ -120,3 +120,18 @@ def test_strip_takes_integers_whatever_reads_them(tmp_path: Path) -> None:
     } | {t.name for t in stripped.graph.initializer if not t.dims}
     filled = {node.output[0] for node in stripped.graph.node if node.op_type == "ConstantOfShape"}
     assert filled == {"table", "w", "r", "r_float"}
+
+
+def test_single_scales_of_integers_are_constants() -> None:
+    """As onnxruntime quantises a layer dynamically: the scale of the data times that of the weight."""
+    net = Net()
+    whole, data_scale, data_zero = net.op("DynamicQuantizeLinear", net.input("N", 6), n=3)
+    w = net.weight(name="w", array=net.rng.integers(-127, 128, (6, 8), dtype=np.int8))
+    sums = net.op("MatMulInteger", whole, w, data_zero)
+    both = net.op("Mul", data_scale, net.weight(name="w_scale", array=np.array(0.02, np.float32)))
+    found = net.op("Mul", net.op("Cast", sums, to=onnx.TensorProto.FLOAT), both)
+    graph = build_graph(net.model(net.op("Add", found, net.weight(8, name="b"))))
+    assert graph.uncertain == ()
+    assert {row.name: row.reason for row in graph.constants} == {
+        "w_scale": "the scale of quantised weights, or of their data"
+    }

@@ -11,7 +11,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from predict_models import Net, arrays, run, signature, tiny_ghn
 
-from onnx_ghn import predict
+from onnx_ghn import predict, strip
 
 
 def quantised(
@@ -128,3 +128,22 @@ def test_a_float_weight_that_the_file_quantises_itself(tmp_path: Path) -> None:
     x = np.eye(12, dtype=np.float32)
     got = run(tmp_path / "out.onnx", {"x": x})[0] - prediction["b"]
     np.testing.assert_allclose(got, expected.T, atol=0.51 * np.abs(expected).max() / 127)
+
+
+@pytest.mark.parametrize("largest", [126, 127, 128])
+@pytest.mark.parametrize("channels", [None, 20])
+def test_what_was_quantised_is_the_same_integers_again(largest: int, channels: int | None, tmp_path: Path) -> None:
+    """A copy without weights has lost the donor's scales, whose integers need not reach the largest that there is."""
+    proto = quantised(channels=channels)
+    w, scale = proto.graph.initializer[:2]
+    integers = np.clip(onnx.numpy_helper.to_array(w), -largest, min(largest, 127)).astype(np.int8)
+    integers[:, 0] = -largest
+    steps = np.linspace(0.01, 0.02, 20).astype(np.float32)[: channels or 1].reshape(tuple(scale.dims))
+    w.CopyFrom(onnx.numpy_helper.from_array(integers, "w"))
+    scale.CopyFrom(onnx.numpy_helper.from_array(steps, "w_scale"))
+    onnx.save(proto, tmp_path / "donor.onnx")
+    bare = strip(tmp_path / "donor.onnx", tmp_path / "bare.onnx")
+    predict(bare, tmp_path / "out.onnx", donors=[tmp_path / "donor.onnx"])
+    found = arrays(onnx.load(tmp_path / "out.onnx"))
+    np.testing.assert_array_equal(found["w"], integers)
+    np.testing.assert_allclose(found["w_scale"], steps, rtol=1e-6)
