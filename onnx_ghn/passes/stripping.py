@@ -257,6 +257,7 @@ def _replace(stored: StoredTensor, fill: Array, shape: ir.Value) -> None:
     attribute = ir.AttrTensor("value", ir.Tensor(fill, dtype=stored.dtype))
     if stored.node is not None:  # a Constant: the node stays where it is
         stored.node.op_type = "ConstantOfShape"
+        stored.node.name = ""  # Constants may share a name, as onnxruntime makes initializers of them; others may not
         stored.node.attributes.clear()
         stored.node.attributes.add(attribute)
         stored.node.resize_inputs(1)

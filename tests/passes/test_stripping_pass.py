@@ -326,3 +326,20 @@ def test_what_was_tied_before_strip_is_not_told(value: float, dtype: type, tmp_p
     assert open_model(tmp_path / "s.onnx").notes == ()
     strip(tmp_path / "s.onnx", tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "s.onnx").read_bytes()
+
+
+def test_constants_that_share_a_name_become_nodes_that_do_not(tmp_path):
+    """onnxruntime makes initializers of Constant nodes before it looks for names that two nodes have."""
+    arrays = {"a": m.array(6, 6), "b": m.array(6, 6, seed=1)}
+    nodes = [
+        helper.make_node("Constant", [], [key], name="anon", value=numpy_helper.from_array(array))
+        for key, array in arrays.items()
+    ]
+    nodes += [helper.make_node("MatMul", ["x", "a"], ["h"]), helper.make_node("MatMul", ["h", "b"], ["y"])]
+    graph = helper.make_graph(nodes, "net", [m.info("x", 2, 6)], [m.info("y", 2, 6)])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = tmp_path / "named.onnx"
+    onnx.save(proto, path)
+    x = m.array(2, 6, seed=9)
+    np.testing.assert_allclose(m.run(path, x=x)[0], x @ arrays["a"] @ arrays["b"], rtol=1e-5)
+    assert not m.run(stripped(proto, tmp_path)[1], x=x)[0].any()
