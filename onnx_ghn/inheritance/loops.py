@@ -6,8 +6,6 @@ of a body by operators named Join.
 
 from __future__ import annotations
 
-import math
-
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.inheritance.elementwise import broadcast
 from onnx_ghn.inheritance.fields import LARGEST, along, axes_of
@@ -95,16 +93,14 @@ def _stacked(trace: Trace, given: Tensor, out: Tensor, axis: int) -> None:
 def close_turns(trace: Trace) -> None:
     """What one turn hands to the next are the same channels."""
     for ended, state in trace.flat.links:
-        if state.is_const or not state.producer or not is_border(state.producer) or ended is state:
-            continue
-        shape = trace.shape(ended)
-        if shape is None or shape != trace.shape(state) or math.prod(shape) == 1:
+        if state.producer is None or "changed" not in state.producer.attributes:
             continue
         before, after = trace.of(state), trace.of(ended)
-        for field in before:
+        is_known = trace.shape(ended) is not None and trace.shape(ended) == trace.shape(state)
+        for field in before if is_known else ():
             partner = next((other for other in after if axes_of(other) == axes_of(field)), None)
             if partner is not None:
                 trace.labels.unite(partner, field)
         covered = [axes_of(field) for field in before]
-        if any(axes_of(field) not in covered for field in after):
-            trace.unknown_op(state.producer)
+        if (before and not is_known) or any(axes_of(field) not in covered for field in after):
+            trace.unknown["loops"] = trace.unknown.get("loops", 0) + 1
