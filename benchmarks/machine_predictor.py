@@ -139,7 +139,7 @@ def _by_bundled(path: Path) -> float | None:
     from onnx_ghn.properties import predict_properties
 
     try:
-        found = predict_properties(path)
+        found = predict_properties(path, of_any_kind=True)
     except OnnxGhnError as error:
         click.echo(f"{path.name}: the bundled predictor does not tell: {error}")
         return None

@@ -117,11 +117,18 @@ def _print(model: str, found: PropertyReport) -> None:
     from onnx_ghn.cli.properties_tables import properties_table
 
     out = console()
-    print_table(out, properties_table(found))
-    out.print(
-        f"{printable(model)}: {counted(found.n_params, 'parameter')}, {si(found.n_macs)} multiply-accumulates an image",
-        highlight=False,
-    )
+    if found.values:
+        print_table(out, properties_table(found))
+    macs = f"{si(found.n_macs)} multiply-accumulates {'for a batch of one' if found.unlike else 'an image'}"
+    out.print(f"{printable(model)}: {counted(found.n_params, 'parameter')}, {macs}", highlight=False)
+    if found.unlike:
+        out.print(
+            f"{found.unlike}, and the predictor has seen classifiers of images alone: accuracy, latency and "
+            "convergence are not predicted; --calibrate-machine, then --on this-machine, tells latency and memory of "
+            "any model",
+            style="yellow",
+        )
+        return
     told = found.report.get("measured", {})
     if "steps" in told:
         out.print(

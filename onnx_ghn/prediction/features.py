@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["ModelFeatures", "TensorFeatures", "model_features", "tensor_features"]
+__all__ = ["ModelFeatures", "TensorFeatures", "model_features", "no_image_classifier", "tensor_features"]
 
 Dim = TypeVar("Dim")
 Data = Literal["image", "video", "series", "table", "tokens", "other"]
@@ -131,6 +131,16 @@ def model_features(model: ir.Model, graph: ComputationGraph, stored: Mapping[str
         recurrent_share=sizes.get("recurrent", 0) / total,
         sign_of_training=_sign_of_training(graph.parameters, stored),
     )
+
+
+def no_image_classifier(model: ir.Model) -> str:
+    """Why a model is no classifier of images, for people; "" where it may be one."""
+    data, _ = _first_input(model)
+    if data != "image":
+        return f"this is {_SENTENCES[data]}"
+    outputs = model.graph.outputs
+    shape = _unpooled(tuple(outputs[0].shape)) if outputs and outputs[0].shape is not None else ()
+    return "the outputs of this model are no scores of classes" if len(shape) > 2 else ""
 
 
 def tensor_features(graph: ComputationGraph) -> list[TensorFeatures]:

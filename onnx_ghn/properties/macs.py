@@ -15,6 +15,7 @@ from onnx_ghn.deepnets1m.genotypes import HEADS
 from onnx_ghn.deepnets1m.layer_set import Outline, Pair
 from onnx_ghn.errors import GraphError, printable
 from onnx_ghn.graph.model import ComputationGraph
+from onnx_ghn.profiling.counted_run import macs_of_a_run
 from onnx_ghn.profiling.counts import macs
 from onnx_ghn.profiling.lost_data import zero_filled
 from onnx_ghn.profiling.rewriting import load_structure, serialized
@@ -24,6 +25,8 @@ from onnx_ghn.scratch import scratch_folder
 
 __all__ = ["architecture_macs", "model_macs"]
 
+_PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "LSTM", "GRU", "RNN", "Attention"})
+
 
 def model_macs(
     source: str | os.PathLike[str] | onnx.ModelProto,
@@ -31,15 +34,17 @@ def model_macs(
     shapes: Mapping[str, Sequence[int]] | None = None,
     sizes: Mapping[str, int] | None = None,
 ) -> int:
-    """Multiply-accumulates for a batch of one, by the formulas of `onnx_ghn.profiling`. Bodies of loops are left out.
+    """Multiply-accumulates for a batch of one, by the formulas of `onnx_ghn.profiling`.
+
+    They follow from shapes where these do; else, and where layers stand in loops, from a run on drawn inputs.
 
     Args:
         source: a file that has been read and found sound (`build_graph`), or a model in memory, which stays as it is.
         shapes, sizes: of inputs, and of symbols of their shapes, where the model leaves them free.
 
     Raises:
-        GraphError: an input has a free dimension beside the batch, or a shape cannot be inferred.
-        RuntimeFailure: shapes that depend on arithmetic in the graph, and onnxruntime cannot load the model.
+        GraphError: an input has a free dimension beside the batch, or shapes contradict each other.
+        RuntimeFailure: only a run tells, and onnxruntime cannot run the model, or is not installed.
     """
     if isinstance(source, onnx.ModelProto):
         model, folder = onnx.ModelProto(), ""
@@ -49,17 +54,33 @@ def model_macs(
     _fix_inputs(model, shapes or {}, sizes or {})
     if model.functions:
         model = inliner.inline_local_functions(model)
-    total, unknown = _count(model)
-    if unknown is not None:  # slices and reshapes by computed numbers: onnxruntime computes them while loading
-        total, unknown = _count(_folded(model, folder))
-    if unknown is not None:
-        name = printable(unknown.name or next(iter(unknown.output), ""))
-        raise GraphError(f"node {name} ({unknown.op_type}): its shapes are unknown; export the model with fixed sizes")
-    return total
+    if not any(_turns_on_products(node) for node in model.graph.node):
+        total = _count(model)
+        if total is None:  # slices and reshapes by computed numbers: onnxruntime computes them while loading
+            total = _count(_folded(model, folder))
+        if total is not None:
+            return total
+    with scratch_folder() as scratch:
+        path = source
+        if isinstance(source, onnx.ModelProto):
+            path = scratch / "model.onnx"
+            path.write_bytes(serialized(source, "the model"))
+        return macs_of_a_run(path, scratch, shapes=shapes or {}, sizes=sizes or {})
 
 
-def _count(model: onnx.ModelProto) -> tuple[int, onnx.NodeProto | None]:
-    """The sum over all nodes, and the first node whose shapes are unknown."""
+def _turns_on_products(node: onnx.NodeProto, within: bool = False) -> bool:
+    """Whether a node is a loop, or holds one, whose body multiplies matrices: how often, a run tells."""
+    within = within or (node.op_type in ("Loop", "Scan") and not node.domain)
+    return any(
+        (within and inner.op_type in _PRODUCTS) or _turns_on_products(inner, within)
+        for attribute in node.attribute
+        if attribute.type == attribute.GRAPH
+        for inner in attribute.g.node
+    )
+
+
+def _count(model: onnx.ModelProto) -> int | None:
+    """The sum over all nodes; None where shapes are unknown, or do not fit a batch of one."""
     try:
         graph = shape_inference.infer_shapes(model, data_prop=True).graph
     except shape_inference.InferenceError as error:
@@ -74,10 +95,15 @@ def _count(model: onnx.ModelProto) -> tuple[int, onnx.NodeProto | None]:
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.type != a.GRAPH}
         inputs, outputs = ([shapes.get(name) for name in names] for names in (node.input, node.output))
         found = macs(node.op_type, attributes, inputs, outputs)
-        if found is None:
-            return total, node
+        if found is None or (node.op_type == "Reshape" and _sizes(inputs[:1]) != _sizes(outputs)):
+            return None
         total += found
-    return total, None
+    return total
+
+
+def _sizes(shapes: list[tuple[int, ...] | None]) -> list[int]:
+    """The numbers of elements of those that are known."""
+    return [math.prod(shape) for shape in shapes if shape is not None]
 
 
 def _folded(model: onnx.ModelProto, folder: str) -> onnx.ModelProto:

@@ -31,10 +31,11 @@ class PropertyReport:
     """What is predicted of a model.
 
     Attributes:
-        values: by property.
+        values: by property; none where `unlike` says why.
         n_params, n_macs: trainable elements, and multiply-accumulates for a batch of one.
         percentile: percent of the seen networks that lie nearer to their neighbours than this one to them.
         outside: statistics that are beyond those of all seen networks.
+        unlike: why it is not of the kind that the predictor has seen, classifiers of images; "" where it may be.
         report: of the predictor.
     """
 
@@ -44,11 +45,12 @@ class PropertyReport:
     percentile: float
     outside: tuple[str, ...]
     report: dict[str, Any]
+    unlike: str = ""
 
     @property
     def far(self) -> bool:
         """The model is unlike anything that the predictor has seen: what it says is a guess."""
-        return self.percentile >= FAR or bool(self.outside)
+        return self.percentile >= FAR or bool(self.outside) or bool(self.unlike)
 
     def to_dict(self) -> Json:
         """For JSON."""
@@ -62,6 +64,7 @@ class PropertyReport:
             "percentile": self.percentile,
             "outside": list(self.outside),
             "far": self.far,
+            "unlike": self.unlike,
         }
 
 
@@ -71,34 +74,42 @@ def predict_properties(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     sizes: Mapping[str, int] | None = None,
+    of_any_kind: bool = False,
 ) -> PropertyReport:
     """Properties of a model that nobody has trained or run.
+
+    The predictor knows classifiers of images: of a model of another kind only what can be counted is told.
 
     Args:
         source: a file, or a model in memory.
         predictor: a folder, or a loaded one; the bundled one unless told.
         shapes, sizes: of inputs, and of symbols of their shapes, where the model leaves them free. The batch is one.
+        of_any_kind: give figures for a model of another kind, too, however little they mean.
 
     Raises:
         ModelReadError, GraphError: a model that cannot be read, or whose shapes are unknown.
         CheckpointError: no such predictor.
     """
-    from onnx_ghn.graph import build_graph
+    from onnx_ghn.graph.builder import graph_of
+    from onnx_ghn.passes import open_model
+    from onnx_ghn.prediction.features import no_image_classifier
     from onnx_ghn.properties.features import n_decoded
     from onnx_ghn.properties.macs import model_macs
     from onnx_ghn.properties.storage import load_predictor
 
     if not isinstance(predictor, PropertyPredictor):
         predictor = load_predictor(predictor)
-    graph = build_graph(source, rules=predictor.ghn.config.graph_rules)
+    opened = open_model(source)
+    graph = graph_of(opened.model, opened.stored, predictor.ghn.config.graph_rules)
+    unlike = no_image_classifier(opened.model)
     n_macs = model_macs(source, shapes=shapes, sizes=sizes)
     features = predictor.features([graph], [n_macs])
     values, intervals = predictor.predict(features), predictor.intervals(features)
     found = [
         PropertyValue(known, float(values[known.name][0]), *(float(end[0]) for end in intervals[known.name]))
         for known in PROPERTIES
-        if known.name in values
+        if known.name in values and (of_any_kind or not unlike)
     ]
     percentile = float(predictor.percentiles(features)[0])
     outside = tuple(predictor.outside(features)[0])
-    return PropertyReport(tuple(found), n_decoded(graph), n_macs, percentile, outside, dict(predictor.report))
+    return PropertyReport(tuple(found), n_decoded(graph), n_macs, percentile, outside, dict(predictor.report), unlike)

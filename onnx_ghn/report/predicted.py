@@ -73,7 +73,10 @@ def properties_data(properties: PropertyReport) -> dict[str, list[Any]]:
         for prediction in properties.values
     ]
     notes = []
-    if properties.far:
+    if properties.unlike:
+        sentence = properties.unlike[0].upper() + properties.unlike[1:]
+        notes.append(f"{sentence}, and the predictor has seen classifiers of images alone: nothing is predicted.")
+    elif properties.far:
         outside = f" ({', '.join(properties.outside)})" if properties.outside else ""
         notes.append(f"This model is far from what the predictor has seen{outside}: take the figures for guesses.")
     return {"rows": rows, "notes": notes}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper, parser
 from torch.utils.flop_counter import FlopCounterMode
 
 from onnx_ghn.deepnets1m import Architecture, stream, symbolic_graph
@@ -16,6 +17,8 @@ from onnx_ghn.deepnets1m.export import network_model
 from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.errors import GraphError
 from onnx_ghn.properties.macs import architecture_macs, model_macs
+
+EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
 
 
 def _architectures(split: str, count: int, whole: bool) -> list[Architecture]:
@@ -79,6 +82,51 @@ def test_free_sizes_that_are_given_count() -> None:
     assert model_macs(model, sizes={"height": 8, "width": 8}) == expected
     with pytest.raises(GraphError, match="8×8 has 2 dimensions, input x has 4"):
         model_macs(model, shapes={"x": (8, 8)})
+
+
+def test_a_loop_counts_as_often_as_it_turns() -> None:
+    text = """
+    < ir_version: 9, opset_import: ["" : 18] >
+    turned (float[1, 8] x) => (float[1, 3] y)
+    < int64 turns = {5}, bool on = {1} >
+    {
+      h = Loop (turns, on, x) < body = turn (int64 i, bool on_in, float[1, 8] before)
+          => (bool on_out, float[1, 8] after) {
+        after = MatMul (before, w)
+        on_out = Identity (on_in)
+      } >
+      y = MatMul (h, v)
+    }
+    """
+    model = parser.parse_model(text)
+    for name, shape in (("w", (8, 8)), ("v", (8, 3))):
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.float32), name))
+    assert model_macs(model) == 5 * 8 * 8 + 8 * 3
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_graph_that_reshapes_to_its_own_batch_costs_its_share(batch: int) -> None:
+    """JAX writes sizes into the graph: a batch of one would contradict them."""
+    shape = numpy_helper.from_array(np.array([batch * 6, 5]), "shape")
+    weight = numpy_helper.from_array(np.zeros((5, 7), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "shape"], ["rows"]), helper.make_node("MatMul", ["rows", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 6, 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [shape, weight],
+    )
+    assert model_macs(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)) == 6 * 5 * 7
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden", "rest"), [("gpt_like", 512, 32 * 128 * 1000), ("bert_like", 384, 128 * 128 + 128 * 2)]
+)
+def test_language_models_whose_masks_are_arithmetic_are_counted(name: str, hidden: int, rest: int) -> None:
+    """Four layers of width 128 on 32 tokens, and what follows them."""
+    tokens, width = 32, 128
+    layer = tokens * (4 * width**2 + 2 * width * hidden) + 2 * tokens**2 * width
+    assert model_macs(EXAMPLES / f"{name}.onnx") == 4 * layer + rest
 
 
 def _convolution(dims: list[str | int]) -> onnx.ModelProto:

@@ -86,6 +86,23 @@ def test_a_large_network_is_told_to_be_far(predictor: PropertyPredictor) -> None
     assert found.n_macs == 4_089_184_256  # the usual figure of ResNet-50
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("lstm_text", "this is a text model"),
+        ("audio_m5", "this is a model of series or sound"),
+        ("detector_fpn", "the outputs of this model are no scores of classes"),
+    ],
+)
+def test_nothing_is_foretold_of_what_is_no_classifier_of_images(
+    name: str, why: str, predictor: PropertyPredictor
+) -> None:
+    found = predict_properties(EXAMPLES / f"{name}.onnx", predictor)
+    assert (found.values, found.unlike, found.far) == ((), why, True)
+    assert found.n_macs > 0
+    assert len(predict_properties(EXAMPLES / f"{name}.onnx", predictor, of_any_kind=True).values) == 2
+
+
 def test_a_saved_predictor_predicts_the_same_and_is_the_same_file(
     predictor: PropertyPredictor, saved: Path, tmp_path: Path
 ) -> None:
