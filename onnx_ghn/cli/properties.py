@@ -9,7 +9,7 @@ import click
 
 from onnx_ghn.cli import options as cli_options
 from onnx_ghn.cli.checks import check_model
-from onnx_ghn.cli.commands import Command, checked
+from onnx_ghn.cli.commands import Command, checked, speak_of_options
 from onnx_ghn.cli.light_imports import import_onnx_ir
 from onnx_ghn.cli.machine_options import OnMachine
 from onnx_ghn.cli.terminal import console, say, spinner
@@ -71,7 +71,7 @@ def _on_machine(model: str, machine: OnMachine) -> tuple[list[MachineReport], st
     except OnnxGhnError as error:
         if machine.is_asked:
             raise
-        return [], str(error)
+        return [], _spoken(error)
 
 
 def _from_graph(
@@ -86,7 +86,12 @@ def _from_graph(
     except GraphError as error:
         if not is_optional:
             raise
-        return None, str(error)
+        return None, _spoken(error)
+
+
+def _spoken(error: OnnxGhnError) -> str:
+    """The library's message, with options in the place of its arguments."""
+    return speak_of_options(str(error), click.get_current_context())
 
 
 def _print_json(
