@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from onnx_ghn.graph.ledger import UNREACHED
 from onnx_ghn.onnx_io import check_target, read_model, stored_tensors, write_model
 from onnx_ghn.onnx_io.absent import absent_note, require_values
 from onnx_ghn.onnx_io.common_value import common_value
+from onnx_ghn.onnx_io.marks import mark, notes
 from onnx_ghn.passes import StripWeights, open_model
 from onnx_ghn.prediction.fixed_tables import fixed_table
 
@@ -45,22 +47,39 @@ def strip(source: str | os.PathLike[str], target: str | os.PathLike[str], *, for
     stored = stored_tensors(model)
     if absent := absent_note(stored.values()):
         logger.warning("%s", absent)
-    StripWeights(*_told_by_graph(model, stored))(model)
+    read = _read(model, stored)
+    StripWeights(read.settings, read.learned)(model)
+    _note(model, read.constants)
     require_values(stored_tensors(model).values())
     return write_model(model, target, force=force, external=False)[0]
 
 
-def _told_by_graph(model: ir.Model, stored: dict[str, StoredTensor]) -> tuple[set[str], set[str]]:
-    """Stored names of what is not trained, or may not be, and of the weights that are integers.
+@dataclasses.dataclass(frozen=True)
+class _Read:
+    """What a model's graph says of its tensors, by their stored names.
 
-    `predict` keeps the first, so that nothing could bring them back.
+    Attributes:
+        settings: what is not trained, or may not be. `predict` keeps these, so nothing could bring them back.
+        constants: those of them that are constants for sure.
+        learned: what is trained.
     """
+
+    settings: frozenset[str] = frozenset()
+    constants: frozenset[str] = frozenset()
+    learned: frozenset[str] = frozenset()
+
+
+def _read(model: ir.Model, stored: dict[str, StoredTensor]) -> _Read:
+    """Tell settings from weights by the graph; nothing is told where it cannot be read."""
     try:
         opened = open_model(model)
         graph = graph_of(opened.model, opened.stored, "onnx")
     except GraphError as error:
         logger.warning("constants are told from weights by their values alone: %s", error)
-        return set(), set()
+        return _Read()
+    noted = {
+        name for note in notes(model) if not note.is_of_export for name in note.frozen
+    }  # when it was stripped before
     readable = {
         name: tensor
         for name, tensor in stored.items()
@@ -69,20 +88,43 @@ def _told_by_graph(model: ir.Model, stored: dict[str, StoredTensor]) -> tuple[se
     doubtful = [row.name for row in graph.uncertain if row.name in readable]
     named = [row.name for row in graph.uncertain if row.name in readable and row.size > 1]  # not each exponent
     tables = [p.name for p in graph.parameters if p.name in readable and _is_table(p, readable[p.name])]
-    frozen = [p.name for p in graph.parameters if p.frozen and p.role is not Role.statistic and p.name not in tables]
+    frozen = [
+        p.name
+        for p in graph.parameters
+        if p.frozen and p.role is not Role.statistic and p.name not in {*tables, *noted}
+    ]
     lost = [name for name in frozen if name in stored and stored[name].kind != "constant_of_shape"]
     for names, told in (
         (named, "stay: they may be learned, or constants"),
         (tables, "stay: they look computed, and no initialiser draws such values"),
-        (lost, "are not trained by the framework: they are taken out, and predict does not fill them"),
+        (
+            lost,
+            "are not trained by the framework: they are taken out like weights, and predict fills them like weights",
+        ),
     ):
         if names:
             listed = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
             logger.warning("%d of the tensors %s (%s)", len(names), told, listed)
     scales = {name for p in graph.parameters for name in (p.scale_name, p.zero_point_name)}  # written with their weight
-    computed = {row.name for row in graph.constants if row.reason != UNREACHED} - scales
-    integers = {p.name for p in graph.parameters if "int" in p.dtype and p.name in readable and p.size > 1}
-    return {*doubtful, *tables, *computed}, integers
+    computed = {row.name for row in graph.constants if row.reason != UNREACHED} - scales | noted
+    settings = frozenset((*doubtful, *tables, *computed))
+    learned = {p.name for p in graph.parameters if p.name in readable and not p.frozen} - settings
+    learned |= {p.name for p in graph.parameters if "int" in p.dtype and p.name in readable and p.size > 1}
+    return _Read(settings, frozenset(computed), frozenset(learned))
+
+
+def _note(model: ir.Model, constants: frozenset[str]) -> None:
+    """Write down which constants nothing but the marks of an exporter told from weights, as those are gone.
+
+    Without them a mask of zeros would be a bias of scores to `predict`, and what scales scores may be learned.
+    """
+    if not constants:
+        return
+    opened = open_model(model)
+    graph = graph_of(opened.model, opened.stored, "onnx")
+    doubtful = constants & {row.name for row in (*graph.parameters, *graph.uncertain)}
+    if doubtful:
+        mark(model, "", dict.fromkeys(sorted(doubtful)))
 
 
 def _is_table(parameter: Parameter, tensor: StoredTensor) -> bool:

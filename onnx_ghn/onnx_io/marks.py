@@ -1,5 +1,7 @@
 """What onnx_ghn.exporters notes in a file's metadata about the model that it came from, and what torch marks itself.
 
+`strip` takes both away with the weights, and notes in the same form which of the tensors that stay are constants.
+
 The keys end in a hash of the notes, so that tools can join two files of ours. Tools may also put a prefix before all
 names, or drop and rename tensors: what a note says is taken by the names that the file has now.
 """
@@ -67,6 +69,11 @@ class Note:
     trace: str
     frozen: dict[str, Ranges]
     reads: dict[str, tuple[tuple[int, ...], tuple[Read, ...]]]
+
+    @property
+    def is_of_export(self) -> bool:
+        """Whether an export wrote it, that has noted all of its tensors; `strip` notes constants alone."""
+        return bool(self.trace or self.reads)
 
     @functools.cached_property
     def weights(self) -> frozenset[str] | None:

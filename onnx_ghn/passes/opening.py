@@ -88,7 +88,7 @@ def open_model(
 
 def _keeps_notes(model: ir.Model, stored: Mapping[str, StoredTensor]) -> bool:
     """Whether a file of our exporters holds all that their notes name: no tool has merged or folded anything."""
-    return bool(notes(model)) and not lost_tensors(model, stored)
+    return any(note.is_of_export for note in notes(model)) and not lost_tensors(model, stored)
 
 
 def _is_whole(model: ir.Model, stored: Mapping[str, StoredTensor]) -> bool:

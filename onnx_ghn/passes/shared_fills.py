@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_ghn.onnx_io.common_value import common_value
+from onnx_ghn.onnx_io.provenance import changes_state
 from onnx_ghn.onnx_io.stored import StoredTensor
 from onnx_ghn.passes.fills import plain
 from onnx_ghn.passes.folded import stored_tensor
@@ -42,7 +43,7 @@ def _n_readers(value: ir.Value) -> int:
                 continue
             if use.node.op_type in _VIEWS and use.idx == 0:
                 pending += use.node.outputs
-            else:
+            elif not changes_state(use.node, use.idx):  # layers may all begin with one state
                 readers += use.node.op_type in _LAYERS
     return readers
 

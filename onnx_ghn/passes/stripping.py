@@ -48,7 +48,7 @@ _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalizat
 _VIEWS = frozenset({"Identity", "Cast", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Flatten", "Dropout"})
 _UNTRAINED = (0.0, 1.0)  # what frameworks start biases and scales from
 # Inputs that must not be 0: a model without weights should still give finite numbers.
-_DIVISORS = frozenset({("BatchNormalization", 4), ("QuantizeLinear", 1), ("DequantizeLinear", 1)})
+_DIVISORS = frozenset({("BatchNormalization", 4), ("QuantizeLinear", 1), ("DequantizeLinear", 1), ("Div", 1)})
 _FIRST_OPSET = 9  # of ConstantOfShape
 
 
@@ -63,12 +63,13 @@ class StripWeights(ir.passes.InPlacePass):
 
     Args:
         keep: stored names of tensors that stay, whatever they look like.
-        integers: of weights that a tool quantised, whatever reads them (operators of one runtime, rows of a table).
+        learned: stored names of tensors that are learned, whatever reads them: small ones go, too, but single numbers,
+            and integers that a tool quantised (which operators of one runtime read, or tables).
     """
 
-    def __init__(self, keep: Collection[str] = (), integers: Collection[str] = ()) -> None:
+    def __init__(self, keep: Collection[str] = (), learned: Collection[str] = ()) -> None:
         self._keep = frozenset(keep)
-        self._integers = frozenset(integers)
+        self._learned = frozenset(learned)
 
     def call(self, model: ir.Model) -> Rewrite:
         """Rewrite the model in place. Raises ModelReadError for an opset without ConstantOfShape."""
@@ -86,8 +87,7 @@ class StripWeights(ir.passes.InPlacePass):
         times: collections.Counter[tuple[tuple[int, ...], ir.DataType, bytes]] = collections.Counter()
         # In reverse, as each goes to the front of its graph.
         for stored in reversed(stored_tensors(model).values()):
-            is_weight = stored.name in self._integers or _is_weight(stored)
-            if stored.name in self._keep or not is_weight or not _allowed(stored, model):
+            if stored.name in self._keep or not self._is_weight(stored) or not _allowed(stored, model):
                 continue
             fill = _fill_of(stored)
             if fill is not None:
@@ -101,24 +101,29 @@ class StripWeights(ir.passes.InPlacePass):
         _drop_documentation(model)
         return Rewrite(model, modified=True, changes=tuple(reversed(replaced)))
 
+    def _is_weight(self, stored: StoredTensor) -> bool:
+        if stored.is_sparse or stored.is_string or 0 in stored.shape:
+            return False
+        if stored.node is not None and stored.node.op_type == "ConstantOfShape":
+            return False
+        is_float = stored.dtype.is_floating_point()
+        size = int(np.prod(stored.shape, dtype=object))
+        if size <= _KEPT_ELEMENTS and not is_float:
+            return stored.name in self._learned and size > 1
+        if size <= _KEPT_ELEMENTS:
+            return _is_trained(stored, stored.name in self._learned)
+        if is_float:
+            return True
+        uses = {(use.node.op_type, use.idx) for use in stored.value.uses()}
+        return stored.name in self._learned or (bool(uses) and uses <= _QUANTISED_WEIGHTS)
 
-def _is_weight(stored: StoredTensor) -> bool:
-    if stored.is_sparse or stored.is_string or 0 in stored.shape:
-        return False
-    if stored.node is not None and stored.node.op_type == "ConstantOfShape":
-        return False
-    if int(np.prod(stored.shape, dtype=object)) <= _KEPT_ELEMENTS:
-        return stored.dtype.is_floating_point() and _is_trained(stored)
-    if stored.dtype.is_floating_point():
-        return True
-    uses = {(use.node.op_type, use.idx) for use in stored.value.uses()}
-    return bool(uses) and uses <= _QUANTISED_WEIGHTS
 
-
-def _is_trained(stored: StoredTensor) -> bool:
+def _is_trained(stored: StoredTensor, is_learned: bool) -> bool:
     """Whether a small tensor is read as a weight, a scale or a bias, and holds something else than these start from."""
     size = int(np.prod(stored.shape, dtype=object))
-    if not any(_reads_trained(node, index, size) for node, index in _uses(stored.value)):
+    if not (is_learned and size > 1) and not any(
+        _reads_trained(node, index, size) for node, index in _uses(stored.value)
+    ):
         return False
     if stored.is_absent:
         return True

@@ -64,7 +64,7 @@ class UntieMergedTensors(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> Untied:
         """Rewrite the model in place."""
-        said, tensors = notes(model), stored_tensors(model)
+        said, tensors = [note for note in notes(model) if note.is_of_export], stored_tensors(model)
         if said and not lost_tensors(model, tensors):
             # Exported with no two tensors equal, and all are there: what is shared is meant to be.
             return Untied(model, modified=False)

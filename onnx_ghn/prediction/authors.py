@@ -36,19 +36,21 @@ def holds_weights(parameters: Collection[Parameter], stored: Mapping[str, Stored
     return any(common_value(stored[p.name]) is None for p in weights)
 
 
-def authors_start(parameter: Parameter, tensor: StoredTensor) -> str:
+def authors_start(parameter: Parameter, tensor: StoredTensor, *, holds: bool = True) -> str:
     """Why the values that a tensor has now are its author's choice; empty where they are what anybody draws.
 
     Args:
-        tensor: as it is stored, in a file that `holds_weights`.
+        tensor: as it is stored.
+        holds: whether the file `holds_weights`. In one that does not, a table tells nevertheless what it is: `strip`
+            leaves those in their places.
     """
     from onnx_ghn.onnx_io.common_value import common_value
 
     if tensor.kind == "constant_of_shape":  # the place of a weight that was stripped
         return ""
-    if parameter.doubt:
+    if parameter.doubt and holds:
         return parameter.doubt
-    if parameter.scale_name is not None or parameter.size < 2:
+    if parameter.scale_name is not None or parameter.size < 2 or (tensor.is_absent and not holds):
         return ""
     value = common_value(tensor)
     if value is None:
@@ -59,6 +61,8 @@ def authors_start(parameter: Parameter, tensor: StoredTensor) -> str:
         if parameter.role in (Role.embedding, Role.position) and bool(np.isneginf(values.astype(np.float32)).any()):
             return "some of it is minus infinity, which masks what it is added to"
         return fixed_table(parameter, values)
+    if not holds:
+        return ""
     match parameter.role:
         case Role.norm_scale if value != 1:
             return f"a scale that begins at {value:g}"

@@ -77,7 +77,6 @@ def plan(
     if decoded is None:
         decoded = graph.decoded_parameters()
     holds = holds_weights(graph.parameters, stored)
-    speaks = not options.overwrite_special and holds
     # Half a norm is none: where its statistics stay, so do its scale and its shift. Without weights none is whole.
     whole = {n: norm.obstacle for norm in graph.norms if norm.obstacle for n in norm.names} if holds else {}
     ties = find_ties(graph.parameters, stored) if holds else {}
@@ -86,7 +85,7 @@ def plan(
         verdict = _verdict(ties[index].original if index in ties else index, parameter, options, verdicts)
         if verdict.take:
             obstacle = whole.get(parameter.name, "")
-            decision = _decide(parameter, stored, options, index if index in decoded else None, speaks, obstacle)
+            decision = _decide(parameter, stored, options, index if index in decoded else None, holds, obstacle)
             if decision.maker is not None and verdict.post != "none":
                 decision = dataclasses.replace(decision, maker=dataclasses.replace(decision.maker, post=verdict.post))
         else:
@@ -210,9 +209,11 @@ def _left(
     Args:
         holds: whether the file holds weights.
     """
-    decision = _decide(parameter, stored, options, None, False, "")
+    decision = _decide(parameter, stored, options, None, None, "")
     if decision.outcome in ("statistic", "frozen") or not options.wants(parameter.name):
         return decision
+    if not holds and (choice := _chosen(parameter, stored, options, holds)):
+        return Decision(parameter, "kept", f"the author's start: {choice}")
     if holds or decision.maker is None:
         return Decision(parameter, "kept", f"its own start: {why}", by_policy=True)
     return dataclasses.replace(decision, reason=f"a standard start: {why}")
@@ -223,10 +224,14 @@ def _decide(
     stored: Mapping[str, StoredTensor],
     options: PredictOptions,
     decoded_as: int | None,
-    speaks: bool,
+    holds: bool | None,
     obstacle: str,
 ) -> Decision:
-    """The decision on one parameter; where the file's own values speak, what its author chose on purpose stays."""
+    """The decision on one parameter; what its author chose on purpose stays.
+
+    Args:
+        holds: whether the file holds weights; None: its values do not matter.
+    """
     if parameter.frozen:  # statistics of a norm that is frozen, too
         return Decision(parameter, "frozen", parameter.reason)
     if parameter.role is Role.statistic:
@@ -235,7 +240,7 @@ def _decide(
         return Decision(parameter, "kept", "left out by the patterns to include and exclude")
     if obstacle and options.calibrates:
         return Decision(parameter, "kept", f"as the running statistics of its norm: {obstacle}")
-    if speaks and (choice := authors_start(parameter, stored[parameter.name])):
+    if holds is not None and (choice := _chosen(parameter, stored, options, holds)):
         return Decision(parameter, "kept", f"the author's start: {choice}")
     if decoded_as is not None:
         outcome: Outcome = "predicted"
@@ -251,3 +256,8 @@ def _decide(
         return Decision(parameter, "kept", quantization)
     maker = Maker(source, parameter, decoded_as, stored[parameter.name], quantization)
     return Decision(parameter, outcome, reason, maker)
+
+
+def _chosen(parameter: Parameter, stored: Mapping[str, StoredTensor], options: PredictOptions, holds: bool) -> str:
+    """Why the author of the file chose the values of a parameter; empty where nobody did, or the user does not mind."""
+    return "" if options.overwrite_special else authors_start(parameter, stored[parameter.name], holds=holds)

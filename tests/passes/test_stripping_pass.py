@@ -312,6 +312,21 @@ def test_a_fill_with_several_readers_is_told(kind: str):
     assert notes[1] == ()
 
 
+def test_a_first_state_of_several_layers_is_no_weight_of_theirs():
+    weights = {
+        "w": m.array(1, 24, 6),
+        "r": m.array(1, 24, 6),
+        "r2": m.array(1, 24, 6),
+        "h0": np.zeros((1, 2, 6), np.float32),
+    }
+    nodes = [
+        helper.make_node("LSTM", ["x", "w", "r", "", "", "h0", "h0"], ["", "h"], hidden_size=6),
+        helper.make_node("LSTM", ["h", "w", "r2", "", "", "h0", "h0"], ["", "y"], hidden_size=6),
+    ]
+    stored = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    assert open_model(m.model(nodes, [m.info("x", 4, 2, 6)], [m.info("y", 1, 2, 6)], stored)).notes == ()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_what_was_tied_before_strip_is_not_told(value: float, dtype: type, tmp_path):

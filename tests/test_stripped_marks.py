@@ -1,0 +1,170 @@
+"""What an exporter's marks say of a model holds for its stripped file, too, though the marks are gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from onnx_ghn import predict, strip
+from onnx_ghn.inspection import inspect_model
+from onnx_ghn.onnx_io import read_model, stored_tensors
+from onnx_ghn.runtime import open_session
+
+WIDTH, LENGTH = 24, 6
+
+
+def _attention() -> onnx.ModelProto:
+    """Attention as torch's first exporter writes it: what the code makes lies in Constant nodes, parameters do not.
+
+    The code makes the turning of queries and keys, the scale of their products, a mask that masks nothing, and the
+    shift of a norm that has none.
+    """
+    generator = np.random.default_rng(0)
+
+    def drawn(*shape: int) -> np.ndarray:
+        return generator.standard_normal(shape).astype(np.float32) / np.sqrt(shape[0]).astype(np.float32)
+
+    made = {
+        "turn": np.cos(np.arange(LENGTH * WIDTH)).reshape(1, LENGTH, WIDTH).astype(np.float32),
+        "scale": np.float32(0.2),
+        "mask": np.zeros((1, LENGTH, LENGTH), np.float32),
+        "shift": np.zeros(WIDTH, np.float32),
+    }
+    nodes = [
+        *(
+            helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(array)))
+            for name, array in made.items()
+        ),
+        helper.make_node("LayerNormalization", ["x", "gain", "shift"], ["n"]),
+        helper.make_node("MatMul", ["n", "wq"], ["q0"]),
+        helper.make_node("MatMul", ["n", "wk"], ["k0"]),
+        helper.make_node("MatMul", ["n", "wv"], ["v"]),
+        helper.make_node("Mul", ["q0", "turn"], ["q1"]),
+        helper.make_node("Mul", ["k0", "turn"], ["k1"]),
+        helper.make_node("Transpose", ["k1"], ["k"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q1", "k"], ["s0"]),
+        helper.make_node("Mul", ["s0", "scale"], ["s1"]),
+        helper.make_node("Add", ["s1", "mask"], ["s"]),
+        helper.make_node("Softmax", ["s"], ["p"]),
+        helper.make_node("MatMul", ["p", "v"], ["h"]),
+        helper.make_node("MatMul", ["h", "wo"], ["y"]),
+    ]
+    weights = {"gain": 1 + drawn(WIDTH) / 4, **{name: drawn(WIDTH, WIDTH) for name in ("wq", "wk", "wv", "wo")}}
+    info = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [2, LENGTH, WIDTH]) for n in ("x", "y")]
+    stored = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "g", info[:1], info[1:], stored)
+    return helper.make_model(graph, producer_name="pytorch", opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def _scaled(scale: np.ndarray) -> onnx.ModelProto:
+    """A norm by root mean squares over a few features of a head, whose scale no layer stands before."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Reshape", ["h", "heads"], ["r"]),
+        helper.make_node("Pow", ["r", "two"], ["square"]),
+        helper.make_node("ReduceMean", ["square", "axis"], ["mean"]),
+        helper.make_node("Add", ["mean", "eps"], ["safe"]),
+        helper.make_node("Sqrt", ["safe"], ["root"]),
+        helper.make_node("Div", ["r", "root"], ["n"]),
+        helper.make_node("Mul", ["n", "scale"], ["y"]),
+    ]
+    stored = {
+        "w": np.random.default_rng(1).standard_normal((WIDTH, WIDTH)).astype(np.float32),
+        "heads": np.array([2, LENGTH, 3, 8]),
+        "two": np.float32(2),
+        "axis": np.array([-1]),
+        "eps": np.float32(1e-6),
+        "scale": scale,
+    }
+    info = [
+        helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2, LENGTH, WIDTH]),
+        helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2, LENGTH, 3, 8]),
+    ]
+    initializers = [numpy_helper.from_array(np.asarray(array), name) for name, array in stored.items()]
+    graph = helper.make_graph(nodes, "g", info[:1], info[1:], initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def _of(path: Path, name: str) -> np.ndarray:
+    return np.asarray(stored_tensors(read_model(path))[name].numpy())
+
+
+@pytest.fixture
+def stripped(tmp_path: Path) -> tuple[Path, Path]:
+    onnx.save(_attention(), tmp_path / "m.onnx")
+    strip(tmp_path / "m.onnx", tmp_path / "s.onnx")
+    return tmp_path / "m.onnx", tmp_path / "s.onnx"
+
+
+def test_a_stripped_file_has_the_learned_elements_of_the_file(stripped: tuple[Path, Path]) -> None:
+    for path in stripped:
+        coverage = inspect_model(path, policy="all").coverage.to_dict()
+        assert coverage["n_trainable_elements"] == 4 * WIDTH**2 + WIDTH
+        assert coverage["may_be_learned"] == {"tensors": 0, "elements": 0}
+
+
+@pytest.mark.parametrize("policy", ["auto", "all"])
+def test_what_the_code_makes_stays_where_the_weights_are_gone(policy: str, stripped: tuple[Path, Path]) -> None:
+    target = stripped[0].with_name("p.onnx")
+    predict(stripped[1], target, policy=policy)  # type: ignore[arg-type]
+    for name in ("turn", "scale", "mask", "shift"):
+        np.testing.assert_array_equal(_of(target, name), _of(stripped[0], name))
+    assert np.unique(_of(target, "wq")).size > 1
+
+
+def test_the_original_gives_a_stripped_file_its_outputs_back(stripped: tuple[Path, Path]) -> None:
+    target = stripped[0].with_name("p.onnx")
+    predict(stripped[1], target, donors=[stripped[0]])
+    x = np.random.default_rng(2).standard_normal((2, LENGTH, WIDTH)).astype(np.float32)
+    (expected,), (found,) = (open_session(path).run(None, {"x": x}) for path in (stripped[0], target))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_strip_takes_nothing_more_the_second_time(stripped: tuple[Path, Path]) -> None:
+    again = stripped[1].with_name("again.onnx")
+    strip(stripped[1], again)
+    assert again.read_bytes() == stripped[1].read_bytes()
+
+
+def test_a_small_scale_that_no_layer_stands_before_goes_as_well(tmp_path: Path) -> None:
+    scale = 1 + np.random.default_rng(0).standard_normal(8).astype(np.float32) / 4
+    onnx.save(_scaled(scale), tmp_path / "m.onnx")
+    strip(tmp_path / "m.onnx", tmp_path / "s.onnx")
+    assert np.unique(_of(tmp_path / "s.onnx", "scale")).size == 1
+    assert float(_of(tmp_path / "s.onnx", "eps")) == np.float32(1e-6)
+    predict(tmp_path / "s.onnx", tmp_path / "p.onnx", donors=[tmp_path / "m.onnx"])
+    np.testing.assert_array_equal(_of(tmp_path / "p.onnx", "scale"), scale)
+
+
+def test_a_table_that_strip_leaves_stays_in_predict(tmp_path: Path) -> None:
+    """Added to the data, sines are positions, of which the file says nothing but their values."""
+    angles = np.arange(LENGTH)[:, None] / 10_000 ** (np.arange(WIDTH // 2) / (WIDTH // 2))
+    table = np.concatenate([np.sin(angles), np.cos(angles)], 1).astype(np.float32)
+    weights = {
+        "w": np.random.default_rng(0).standard_normal((WIDTH, WIDTH)).astype(np.float32),
+        "table": table,
+        "head": np.random.default_rng(1).standard_normal((WIDTH, 5)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Add", ["h", "table"], ["a"]),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("MatMul", ["r", "head"], ["y"]),
+    ]
+    info = [
+        helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2, LENGTH, WIDTH]),
+        helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2, LENGTH, 5]),
+    ]
+    stored = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "g", info[:1], info[1:], stored)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), tmp_path / "m.onnx")
+    strip(tmp_path / "m.onnx", tmp_path / "s.onnx")
+    for policy in ("auto", "all"):
+        predict(tmp_path / "s.onnx", tmp_path / f"{policy}.onnx", policy=policy)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(_of(tmp_path / f"{policy}.onnx", "table"), table)
+    predict(tmp_path / "s.onnx", tmp_path / "over.onnx", policy="all", overwrite_special=True)
+    assert not np.array_equal(_of(tmp_path / "over.onnx", "table"), table)
