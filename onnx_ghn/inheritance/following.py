@@ -21,6 +21,7 @@ from onnx_ghn.inheritance.products import PRODUCTS
 from onnx_ghn.inheritance.recurrence import RECURRENCES
 from onnx_ghn.inheritance.scores import carry
 from onnx_ghn.inheritance.tracing import Trace, Use
+from onnx_ghn.inheritance.unfused import unfused
 from onnx_ghn.inheritance.views import VIEWS
 
 if TYPE_CHECKING:
@@ -53,8 +54,12 @@ def follow(flat: FlatGraph, graph: ComputationGraph) -> Trace:
             for axis, dim in enumerate(dims)
         )
     norms = [norm for norm in graph.norms if norm.axis is not None and norm.mean and norm.variance]
-    trace = Trace(flat, (*graph.parameters, *graph.uncertain), free, norms)
-    for number, op in enumerate(flat.ops):
+    plain = unfused(flat, free)
+    trace = Trace(plain.flat, (*graph.parameters, *graph.uncertain), free, norms)
+    for tensor, array in plain.constants.items():
+        trace.give(tensor, array.shape)
+        trace.values[tensor] = array
+    for number, op in enumerate(plain.flat.ops):
         trace.number = number
         rule = _RULES.get(op.op_type) if op.domain in _DOMAINS else join if is_border(op) else None
         if rule is None or not op.inputs:

@@ -142,42 +142,6 @@ def biased(trace: Trace, op: Op) -> None:
         trace.give(out, None)
 
 
-def embedding_norm(trace: Trace, op: Op) -> None:
-    """EmbedLayerNormalization: BERT's sum of three tables, and its norm."""
-    plain = _Plain(trace, op)
-    ids, segments, words, places, kinds, scale, shift = (op.input(index) for index in range(7))
-    if ids is None or words is None or places is None:
-        trace.unknown_op(op)
-        return
-    value = plain.one("Gather", words, ids)
-    length = plain.shape(ids)[-1]
-    rows = plain.one("Gather", places, op.input(8)) if op.input(8) is not None else None
-    value = plain.one("Add", value, rows or plain.one("Gather", places, plain.ints(*range(length))))
-    if segments is not None and kinds is not None:
-        value = plain.one("Add", value, plain.one("Gather", kinds, segments))
-    plain.give(op.outputs[0], plain.one("LayerNormalization", value, scale, shift))
-    if len(op.outputs) > 1:
-        trace.give(op.outputs[1], None)
-    if len(op.outputs) > 2:
-        plain.give(op.outputs[2], value)
-
-
-def skip_norm(trace: Trace, op: Op) -> None:
-    """SkipLayerNormalization and SkipSimplifiedLayerNormalization: a sum of two values and a bias, then its norm."""
-    plain = _Plain(trace, op)
-    is_plain = "Simplified" in op.op_type
-    value = plain.one("Add", trace.needed(op, 0), trace.needed(op, 1))
-    if (bias := op.input(3 if is_plain else 4)) is not None:
-        value = plain.one("Add", value, bias)
-    vectors = (op.input(2),) if is_plain else (op.input(2), op.input(3))
-    norm = plain.one("SimplifiedLayerNormalization" if is_plain else "LayerNormalization", value, *vectors)
-    for i, out in enumerate(op.outputs):
-        if i in (0, 3):
-            plain.give(out, norm if i == 0 else value)
-        else:
-            trace.give(out, None)
-
-
 def _heads(plain: _Plain, value: Tensor, count: int) -> Tensor:
     """(B, S, heads × width) as (B, heads, S, width); what has four axes is that already."""
     shape = plain.shape(value)
@@ -330,9 +294,6 @@ FUSED: dict[str, Rule] = {
     "FastGelu": biased,
     "BiasSoftmax": biased,
     "BiasDropout": biased,
-    "EmbedLayerNormalization": embedding_norm,
-    "SkipLayerNormalization": skip_norm,
-    "SkipSimplifiedLayerNormalization": skip_norm,
     "Attention": attention,
     "MultiHeadAttention": multi_head_attention,
     "GroupQueryAttention": grouped_query_attention,

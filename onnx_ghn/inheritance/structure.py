@@ -15,7 +15,7 @@ __all__ = ["MATRICES", "Block", "Piece", "Structure", "structure_of"]
 MATRICES = frozenset(
     {"conv", "linear", "depthwise", "grouped", "transposed", "table", "recurrent_in", "recurrent_state"}
 )
-_MERGES = frozenset({"Add", "Sum", "Concat", "FusedConv", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"})
+_MERGES = frozenset({"Add", "Sum", "Concat", "FusedConv"})
 _BARE = frozenset({"norm_scale", "norm_shift", "norm_mean", "norm_variance", "vector", "factor"})
 _ORDER = """
     vector factor place norm_scale norm_shift norm_mean norm_variance table conv linear depthwise grouped transposed

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_ghn import predict
+from onnx_ghn import build_graph, predict
 
 _MS = "com.microsoft"
 _LENGTH, _WORDS = 5, 7
@@ -107,6 +107,31 @@ def packed_bert(width: int, heads: int) -> onnx.ModelProto:
     return b.model(b.linear(x, width, 3))
 
 
+def pre_norm(width: int, heads: int, fused: bool = True) -> onnx.ModelProto:
+    """A decoder of GPT's kind, whose norms begin its branches, as onnxruntime's optimizer writes it, and as it was."""
+    b = Builder(width, heads, tokens=True)
+    words, places = b.stores(_WORDS, width), b.stores(_LENGTH, width)
+    x = b.op("Add", b.op("Gather", words, "x"), places)
+    branch, bias = "", ""
+    for _ in range(2):
+        for hidden in (width, 2 * width):
+            x, y = _normed(b, fused, x, branch, bias, b.stores(width, around=1.0), b.stores(width))
+            y = b.op("Sigmoid", b.linear(y, width, hidden))
+            branch, bias = b.op("MatMul", y, b.stores(hidden, width)), b.stores(width)
+    x, y = _normed(b, fused, x, branch, bias, b.stores(width, around=1.0), b.stores(width))
+    return b.model(b.linear(y, width, 3))
+
+
+def _normed(b: Builder, fused: bool, x: str, branch: str, bias: str, scale: str, shift: str) -> tuple[str, str]:
+    """The residual stream with a branch added, and its norm."""
+    if branch and fused:
+        y = b.op("SkipLayerNormalization", branch, x, scale, shift, bias, domain=_MS, n_outputs=4, epsilon=1e-5)
+        return f"{y}.3", y
+    if branch:
+        x = b.op("Add", x, b.op("Add", branch, bias))
+    return x, b.op("LayerNormalization", x, scale, shift, axis=-1)
+
+
 def several_heads(width: int, heads: int) -> onnx.ModelProto:
     """MultiHeadAttention of com.microsoft, which adds the biases of queries, keys and values itself."""
     b = Builder(width, heads)
@@ -150,6 +175,7 @@ CASES: dict[str, tuple[Callable[..., onnx.ModelProto], dict[str, Any]]] = {
     "Attention, four axes": (onnx_attention, {"flat": False}),
     "Attention, shared keys, RotaryEmbedding": (onnx_attention, {"shared": 2, "turn": True}),
     "Attention of com.microsoft, BERT": (packed_bert, {}),
+    "SkipLayerNormalization, pre-norm": (pre_norm, {}),
     "MultiHeadAttention": (several_heads, {}),
     "GroupQueryAttention": (grouped_queries, {}),
     "FusedConv, FusedGemm": (convolutions, {}),
@@ -182,3 +208,22 @@ def test_outputs_are_kept(case: str, times: int, heads: int, tmp_path: Path) -> 
     np.testing.assert_allclose(outputs(written), wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
     assert found.inheritance is not None
     assert found.inheritance.is_exact
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_pre_norm_model_is_restored_whether_its_sums_and_norms_are_one_operator(fused: bool, tmp_path: Path) -> None:
+    """Onto the form that the optimizer writes from the form before it, and back."""
+    donor, target, written = (tmp_path / name for name in ("donor.onnx", "target.onnx", "out.onnx"))
+    onnx.save(pre_norm(8, 2, fused=not fused), donor)
+    other = pre_norm(8, 2, fused=fused)
+    for tensor in other.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(np.zeros(tensor.dims, np.float32), tensor.name))
+    onnx.save(other, target)
+    found = predict(target, written, donors=[donor])
+    assert {row["outcome"] for row in found.coverage.to_dict()["parameters"]} == {"inherited"}
+    np.testing.assert_allclose(outputs(written), outputs(donor), rtol=0, atol=1e-5)
+
+
+def test_places_are_told_from_words_in_one_operator() -> None:
+    rows = {p.name: p.role for p in build_graph(packed_bert(8, 2)).parameters}
+    assert [rows[name].value for name in ("w0", "w1", "w2")] == ["embedding", "position", "embedding"]

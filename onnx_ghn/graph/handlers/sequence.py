@@ -161,10 +161,10 @@ def _is_learned(tensor: Tensor) -> bool:
 
 
 def embed_layer_norm(ctx: BuildContext, op: Op) -> None:
-    """com.microsoft EmbedLayerNormalization: two or three embedding tables summed, then normalised."""
+    """com.microsoft EmbedLayerNormalization: tables of words, places and segments (or none) summed, then normalised."""
     tables: frozenset[int] = frozenset()
-    for table in op.inputs[2:5]:
-        claim = ctx.claim(table, Role.embedding, op)
+    for index, table in enumerate(op.inputs[2:5]):
+        claim = ctx.claim(table, Role.position if index == 1 else Role.embedding, op)
         if table is not None and claim.shape is not None:
             tables |= ctx.add_node(
                 Primitive.pos_enc, frozenset(), name=claim.name, shape=claim.shape, weight=claim.index
