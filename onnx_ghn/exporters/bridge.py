@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import inspect
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Concatenate, Generic, Protocol, TypeGuard, TypeVar
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Bridge", "check_options", "converting", "input_list", "is_shape", "restored_modes"]
 
 _Model = TypeVar("_Model")
+_FRAME = 'File "'  # how each place of a traceback begins
+_RAISED = re.compile(r"^\s*\w+(?:Error|Exception): ", re.MULTILINE)  # how its end does
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +148,14 @@ def converting(name: str, exporter: str) -> Iterator[None]:
     except OnnxGhnError:
         raise
     except Exception as error:
-        raise GraphError(f"{name}: {exporter} cannot export it ({type(error).__name__}: {error})") from error
+        raise GraphError(f"{name}: {exporter} cannot export it ({_told(error)})") from error
+
+
+def _told(error: Exception) -> str:
+    """The type and the message of an error; of a message that is itself a traceback (Paddle's), the end of that."""
+    text = str(error)
+    ends = list(_RAISED.finditer(text)) if _FRAME in text else []
+    return text[ends[-1].start() :].strip() if ends else f"{type(error).__name__}: {text}"
 
 
 def is_shape(value: object) -> TypeGuard[list[int | str | None] | tuple[int | str | None, ...]]:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import onnx_ghn
-from onnx_ghn.errors import OptionError
+from onnx_ghn.errors import GraphError, OptionError
 from onnx_ghn.exporters import pytorch
-from onnx_ghn.exporters.bridge import Bridge
+from onnx_ghn.exporters.bridge import Bridge, converting
 from onnx_ghn.exporters.initializing import rounded_by_float32
 
 EXPORTERS = Path(pytorch.__file__).parent
@@ -86,3 +86,23 @@ def test_a_bridge_names_the_options_that_its_adapter_hands_on(path: Path) -> Non
         name = "__init__" if made else call.args[0].id
         (function,) = (function for function in functions if function.name == name)
         assert function.args.kwarg is None or len(call.args) == 2, f"{path.name}: {call.args[0].id}"
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("weight lacks an axis", "RuntimeError: weight lacks an axis"),
+        # as Paddle tells what the layer raised
+        (
+            'In transformed code:\n\n    File "net.py", line 3, in forward\n\tx = self.head(x)\n'
+            '    ValueError: first\n    File "layer.py", line 9, in head\n\n'
+            "    ValueError: 128 != 1152\n  [Hint: sizes]\n",
+            "ValueError: 128 != 1152 [Hint: sizes]",
+        ),
+        ('File "net.onnx" is not there', 'RuntimeError: File "net.onnx" is not there'),
+    ],
+)
+def test_of_a_traceback_in_a_message_the_end_is_told(message: str, told: str) -> None:
+    with pytest.raises(GraphError) as caught, converting("Net", "Paddle"):
+        raise RuntimeError(message)
+    assert str(caught.value) == f"Net: Paddle cannot export it ({told})"
