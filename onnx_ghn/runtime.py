@@ -29,6 +29,8 @@ _LIMIT_STEP = 1 << 28
 _NOISE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ [^()]*\([^()]*\) |Load model from .+? failed: ?"
 )
+#: A rewrite of weights in float16 that onnxruntime 1.32.0 does not always survive, nor the process that it runs in.
+_FALLIBLE = "FuseFp16InitializerToFp32NodeTransformer"
 _SILENT = 4  # onnxruntime's severity for fatal errors only: failures are raised, not logged too
 
 
@@ -43,7 +45,8 @@ def open_session(
 
     Args:
         threads: within an operator; as many as there are cores, unless told.
-        packed: store a second copy of the weights that makes runs faster, which takes longer than a run does.
+        packed: make runs fast: store a second copy of the weights, which takes longer than a run does, and apply all
+            of onnxruntime's rewrites.
 
     Raises:
         RuntimeFailure: onnxruntime refuses the model (one that is newer than onnxruntime, and uses nothing new, is
@@ -59,6 +62,7 @@ def open_session(
     # What a limit of addresses leaves changes all the time: in steps, the allocator is made once.
     _limit_memory(max(1, memory_bytes() // _LIMIT_STEP) * _LIMIT_STEP)
     options.add_session_config_entry("session.use_env_allocators", "1")
+    left_out = {} if packed else {"disabled_optimizers": [_FALLIBLE]}
     if not packed:
         options.add_session_config_entry("session.disable_prepacking", "1")
     # Weights stay out of the shared allocator, which would keep their room when the session is gone.
@@ -71,7 +75,8 @@ def open_session(
 
     def session(model: str | bytes) -> onnxruntime.InferenceSession:
         return _watched(
-            lambda: onnxruntime.InferenceSession(model, options, providers=list(providers)), lambda: _cancel(options)
+            lambda: onnxruntime.InferenceSession(model, options, providers=list(providers), **left_out),
+            lambda: _cancel(options),
         )
 
     try:

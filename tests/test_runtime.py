@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -103,3 +104,22 @@ def test_a_cancelled_session_stops() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
     with pytest.raises(runtime.failures(), match=r"(?i)cancel"):
         onnxruntime.InferenceSession(model, options)
+
+
+def test_sessions_that_run_once_do_without_the_rewrite_that_ends_processes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, Any]] = []
+    real = onnxruntime.InferenceSession
+
+    def made(*arguments: Any, **options: Any) -> onnxruntime.InferenceSession:
+        given.append(options)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", made)
+    open_session(path, packed=False)
+    open_session(path)
+    assert [options.get("disabled_optimizers") for options in given] == [
+        ["FuseFp16InitializerToFp32NodeTransformer"],
+        None,
+    ]

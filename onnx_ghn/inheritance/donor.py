@@ -15,6 +15,7 @@ from onnx_ghn.garbage import no_garbage_collection
 from onnx_ghn.graph import ComputationGraph, Parameter, Role
 from onnx_ghn.graph.builder import read_graph
 from onnx_ghn.graph.tables import are_sound
+from onnx_ghn.inheritance.agreed import Model, with_agreed
 from onnx_ghn.inheritance.fields import along
 from onnx_ghn.inheritance.following import follow
 from onnx_ghn.inheritance.structure import Structure, structure_of
@@ -70,11 +71,14 @@ class Donor:
 
 
 @no_garbage_collection()
-def open_donor(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rules: str = "onnx") -> Donor:
+def open_donor(
+    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rules: str = "onnx", heir: Model | None = None
+) -> Donor:
     """Read a donor.
 
     Args:
         rules: of its computational graph.
+        heir: the model that inherits, as far as it is known: what is a constant there is one here.
 
     Raises:
         ModelReadError: the file cannot be read.
@@ -87,6 +91,8 @@ def open_donor(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, rule
     is_file = isinstance(source, str | os.PathLike)
     opened = open_model(source)
     graph, flat = read_graph(opened.model, opened.stored, rules)
+    if heir is not None:
+        graph = with_agreed((graph, opened.stored), [heir])
     name = os.path.basename(os.fspath(source)) if isinstance(source, str | os.PathLike) else graph.name or "donor"
     require_values(opened.stored.values())
     closed = [p.name for p in graph.parameters if p.reason.startswith("quantised weights")]

@@ -12,6 +12,7 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.garbage import no_garbage_collection
 from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.graph.flat import FlatGraph
+from onnx_ghn.inheritance.agreed import with_agreed
 from onnx_ghn.inheritance.alignment import Alignment, align
 from onnx_ghn.inheritance.channel_map import ChannelMap
 from onnx_ghn.inheritance.depth import identity_blocks
@@ -123,6 +124,7 @@ def inherit(
         OptionError: names that no tensor has the rows of.
     """
     namer = Namer(namings)
+    graph = with_agreed((graph, opened.stored), [(donor.graph, donor.opened.stored) for donor in donors])
     trace = follow(flat, graph)
     donors = _comparable(trace, donors)
     structure = structure_of(trace)

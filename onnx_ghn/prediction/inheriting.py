@@ -38,7 +38,7 @@ def inheritance_of(
     """
     given = (("classes", options.classes), ("vocabulary", options.vocabulary))
     namings = [naming_of(option, names) for option, names in given if names is not None]
-    donors = [open_donor(path) for path in options.donors]
+    donors = [open_donor(path, heir=(graph, opened.stored)) for path in options.donors]
     return inherit(opened, flat, graph, donors, options.selection, options.wants, namings)
 
 
