@@ -50,6 +50,10 @@ _UNTRAINED = (0.0, 1.0)  # what frameworks start biases and scales from
 # Inputs that must not be 0: a model without weights should still give finite numbers.
 _DIVISORS = frozenset({("BatchNormalization", 4), ("QuantizeLinear", 1), ("DequantizeLinear", 1), ("Div", 1)})
 _FIRST_OPSET = 9  # of ConstantOfShape
+#: In these onnxruntime makes no fills, though ONNX allows it: zeros of the full size stand in the place of weights.
+_STORED_TYPES = frozenset(kind for kind in ir.DataType if kind.name.startswith(("FLOAT4", "FLOAT8"))) | {
+    kind for kind in ir.DataType if kind.name in ("INT2", "UINT2", "INT4", "UINT4")
+}
 
 
 class StripWeights(ir.passes.InPlacePass):
@@ -59,7 +63,8 @@ class StripWeights(ir.passes.InPlacePass):
     kept as it is), 1 for a variance or a quantisation scale, else 0. Matrices and kernels of one shape and value get
     fills that differ in their last bits, since simplifiers merge equal tensors, which stay one where they are no
     vectors. Tensors of up to 16 elements go, too, where they are read as weights, biases, slopes, scales or running
-    statistics; small settings of the computation stay.
+    statistics; small settings of the computation stay. Quantised weights of fewer than 8 bits, or of 8 that are floats,
+    become zeros of their size.
 
     Args:
         keep: stored names of tensors that stay, whatever they look like.
@@ -90,7 +95,10 @@ class StripWeights(ir.passes.InPlacePass):
             if stored.name in self._keep or not self._is_weight(stored) or not _allowed(stored, model):
                 continue
             fill = _fill_of(stored)
-            if fill is not None:
+            if fill is not None and stored.dtype in _STORED_TYPES:
+                _store_zeros(stored)
+                replaced.append(stored.name)
+            elif fill is not None:
                 shape = _shape_value(stored, shapes, taken)
                 key = (stored.shape, stored.dtype, fill.tobytes())
                 times[key] += 1
@@ -256,6 +264,15 @@ def _shape_value(
         node = ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)], outputs=[ir.Value(name=name)], name="")
         shapes[key] = node.outputs[0]
     return shapes[key]
+
+
+def _store_zeros(stored: StoredTensor) -> None:
+    zeros = ir.Tensor(np.zeros(stored.shape, stored.dtype.numpy()), dtype=stored.dtype, name=stored.value.name)
+    if stored.node is None:
+        stored.value.const_value = zeros
+    else:
+        stored.node.attributes.clear()
+        stored.node.attributes.add(ir.AttrTensor("value", zeros))
 
 
 def _replace(stored: StoredTensor, fill: Array, shape: ir.Value) -> None:

@@ -120,18 +120,25 @@ def test_bfloat16_goes_where_the_opset_allows(tmp_path):
     assert stored_tensors(model)["t"].kind == "constant_of_shape"
 
 
-@pytest.mark.parametrize("dtype", [ir.DataType.INT4, ir.DataType.UINT8, ir.DataType.FLOAT8E4M3FN])
-def test_narrow_quantised_weights(tmp_path, dtype):
+@pytest.mark.parametrize("kind", ["initializer", "constant"])
+@pytest.mark.parametrize("dtype", [ir.DataType.INT4, ir.DataType.UINT4, ir.DataType.UINT8, ir.DataType.FLOAT8E4M3FN])
+def test_narrow_quantised_weights(tmp_path, dtype, kind):
     tensor = ir.Tensor((np.arange(64 * 64).reshape(64, 64) % 7).astype(dtype.numpy()), dtype=dtype, name="q")
+    proto = ir.serde.serialize_tensor(tensor)
     nodes = [
+        *([helper.make_node("Constant", [], ["q"], value=proto)] if kind == "constant" else []),
         helper.make_node("DequantizeLinear", ["q", "s"], ["w"]),
         helper.make_node("MatMul", ["x", "w"], ["y"]),
     ]
-    tensors = [ir.serde.serialize_tensor(tensor), numpy_helper.from_array(np.float32(2), "s")]
-    proto = m.model(nodes, [m.info("x", 1, 64)], [m.info("y", 1, 64)], tensors, opset=21, ir_version=10)
-    model, _ = stripped(proto, tmp_path)
-    assert stored_tensors(model)["q"].kind == "constant_of_shape"
-    assert stored_tensors(model)["q"].dtype == dtype
+    tensors = [*([proto] if kind == "initializer" else []), numpy_helper.from_array(np.float32(2), "s")]
+    model, path = stripped(
+        m.model(nodes, [m.info("x", 1, 64)], [m.info("y", 1, 64)], tensors, opset=21, ir_version=10), tmp_path
+    )
+    found = stored_tensors(model)["q"]
+    assert found.kind == ("constant_of_shape" if dtype is ir.DataType.UINT8 else kind)  # which onnxruntime fills
+    assert found.dtype == dtype
+    assert not found.numpy().astype(np.float32).any()
+    np.testing.assert_allclose(m.run(path, x=m.array(1, 64))[0], np.zeros((1, 64)), atol=1e-4)  # 4 bits: by a kernel
 
 
 def test_quantised_weights_and_divisors(tmp_path):
