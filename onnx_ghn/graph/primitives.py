@@ -56,6 +56,7 @@ _TABLE: tuple[tuple[Handler, tuple[tuple[str, str], ...]], ...] = (
     (attention.contrib_attention, ((_MS, "Attention"),)),
     (sequence.recurrent, (("", "LSTM"), ("", "GRU"), ("", "RNN"))),
     (sequence.gather, (("", "Gather"),)),
+    (sequence.sliced, (("", "Slice"),)),
     (sequence.table, (("", "GatherElements"), ("", "GatherND"))),
     (sequence.token, (("", "Where"), ("", "ScatterND"))),
     (sequence.embed_layer_norm, ((_MS, "EmbedLayerNormalization"),)),
@@ -84,7 +85,7 @@ _DROPPED = """
     OptionalHasElement Pad Pow QuantizeLinear Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
     ReduceMax ReduceMin ReduceProd ReduceSumSquare Relu Reshape Resize ReverseSequence RoiAlign Rotary
     RotaryEmbedding STFT Scatter ScatterElements Selu SequenceAt SequenceConstruct
-    SequenceEmpty SequenceErase SequenceInsert SequenceLength Shrink Sigmoid Sin Sinh Slice Softmax
+    SequenceEmpty SequenceErase SequenceInsert SequenceLength Shrink Sigmoid Sin Sinh Softmax
     Softplus Softsign SpaceToDepth Split SplitToSequence ConcatFromSequence Sqrt Squeeze Swish Tan Tanh
     TensorScatter ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Upsample AffineGrid
     BlackmanWindow HammingWindow HannWindow NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss Crop

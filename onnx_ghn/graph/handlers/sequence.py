@@ -10,10 +10,11 @@ from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext, vector
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive, Role
+from onnx_ghn.graph.neighbours import next_ops
 from onnx_ghn.graph.tables import looks_constant
 from onnx_ghn.graph.weights import main_leaf
 
-__all__ = ["embed_layer_norm", "gather", "prelu", "recurrent", "table", "token"]
+__all__ = ["embed_layer_norm", "gather", "prelu", "recurrent", "sliced", "table", "token"]
 
 _VIEWS = frozenset(
     {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile", "Slice"}
@@ -124,6 +125,45 @@ def table(ctx: BuildContext, op: Op) -> None:
         reason = f"a table that {op.op_type} reads: no primitive stands for it"
         ctx.claim(data, Role.embedding, op, reason=reason, doubt=_CHOSEN if _chooses(op.input(1)) else "")
     ctx.drop(op)
+
+
+def sliced(ctx: BuildContext, op: Op) -> None:
+    """Slice of a learned table up to a length that the data have: positions, where the rows are added to the data."""
+    table, out = op.input(0), op.outputs[0]
+    leaf = main_leaf(table) if table is not None and table.is_const and not out.is_const else None
+    shape = leaf.layout.canonical if leaf is not None else ()
+    if leaf is None or len(shape) < 2 or math.prod(shape[:-2]) > 1 or looks_constant(leaf.tensor) or not _is_added(out):
+        ctx.drop(op)
+        return
+    claim = ctx.claim(table, Role.position, op, lambda layout: layout.reshape((1, *layout.canonical[-2:])))
+    if claim.shape is None:
+        ctx.drop(op)
+        return
+    node = ctx.add_node(
+        Primitive.pos_enc, frozenset(), name=claim.name, shape=claim.shape, weight=claim.index, rooted=False
+    )
+    ctx.finish(op, node)
+
+
+def _is_added(value: Tensor) -> bool:
+    """Whether all that reads a value, seen otherwise, adds it to data, and not to scores of attention."""
+    pending, times = [value], 0
+    while pending:
+        one = pending.pop()
+        for op in one.consumers:
+            if op.domain:
+                return False
+            if op.op_type in ("Shape", "Size"):
+                continue
+            if op.op_type in _VIEWS and op.input(0) is one:
+                pending += op.outputs
+            elif op.op_type in ("Add", "Sum") and not any(
+                n.op_type in ("Softmax", "Where") for n in next_ops(op.outputs[0])
+            ):
+                times += 1
+            else:
+                return False
+    return times > 0
 
 
 def _chooses(indices: Tensor | None) -> bool:
