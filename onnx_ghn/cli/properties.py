@@ -53,7 +53,7 @@ def properties(
         _print_json(model, found, {"no_accuracy": reason, "no_machine": no_machine}, here)
         return
     if found is not None:
-        _print(model, found)
+        _print(model, found, is_timed=bool(here))
     if here:
         from onnx_ghn.cli.machine_tables import print_machine
 
@@ -116,7 +116,7 @@ def _print_calibrations(calibrations: list[Json], as_json: bool) -> None:
         print_calibration(calibration)
 
 
-def _print(model: str, found: PropertyReport) -> None:
+def _print(model: str, found: PropertyReport, *, is_timed: bool) -> None:
     from onnx_ghn.cli.narrow import print_table
     from onnx_ghn.cli.profile_tables import si
     from onnx_ghn.cli.properties_tables import properties_table
@@ -127,10 +127,12 @@ def _print(model: str, found: PropertyReport) -> None:
     macs = f"{si(found.n_macs)} multiply-accumulates {'for a batch of one' if found.unlike else 'an image'}"
     out.print(f"{printable(model)}: {counted(found.n_params, 'parameter')}, {macs}", highlight=False)
     if found.unlike:
+        hint = (
+            "" if is_timed else "; --calibrate-machine, then --on this-machine, tells latency and memory of any model"
+        )
         out.print(
-            f"{found.unlike}, and the predictor has seen classifiers of images alone: accuracy, latency and "
-            "convergence are not predicted; --calibrate-machine, then --on this-machine, tells latency and memory of "
-            "any model",
+            f"{found.unlike}, and the predictor has seen classifiers of images alone: accuracy and convergence are not "
+            f"predicted{'' if is_timed else f'; {hint}'}",
             style="yellow",
         )
         return

@@ -168,7 +168,12 @@ def test_what_the_graph_predictor_cannot_take_is_predicted_all_the_same(tmp_path
     assert outcome.code == 0, outcome.err
     assert "latency, 1 thread" in outcome.out
     assert "x 1×32×64" in outcome.out
-    assert "accuracy is not predicted: " in outcome.err
+    assert "accuracy and convergence are not predicted" in " ".join(outcome.out.split())
+    assert "--calibrate-machine" not in outcome.out
+    free = command("properties", path)
+    assert free.code == 0, free.err
+    assert "accuracy is not predicted: " in free.err
+    assert "give it by --shape" in free.err
 
 
 def test_an_uncalibrated_machine_is_left_out() -> None:
