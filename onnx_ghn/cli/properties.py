@@ -127,14 +127,10 @@ def _print(model: str, found: PropertyReport, *, is_timed: bool) -> None:
     macs = f"{si(found.n_macs)} multiply-accumulates {'for a batch of one' if found.unlike else 'an image'}"
     out.print(f"{printable(model)}: {counted(found.n_params, 'parameter')}, {macs}", highlight=False)
     if found.unlike:
-        hint = (
-            "" if is_timed else "; --calibrate-machine, then --on this-machine, tells latency and memory of any model"
-        )
-        out.print(
-            f"{found.unlike}, and the predictor has seen classifiers of images alone: accuracy and convergence are not "
-            f"predicted{'' if is_timed else f'; {hint}'}",
-            style="yellow",
-        )
+        why = f"{found.unlike}, and the predictor has seen classifiers of images alone"
+        hint = "--calibrate-machine, then --on this-machine, tells latency and memory of any model"
+        told = f"{why}: accuracy and convergence are not predicted"
+        out.print(told if is_timed else f"{told}; {hint}", style="yellow")
         return
     told = found.report.get("measured", {})
     if "steps" in told:
