@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.graph import Parameter, Role
@@ -146,10 +147,20 @@ def _are_mirrored(kernels: Array) -> bool:
     if columns < 3:
         return False
     few = kernels[np.linspace(0, rows - 1, min(rows, _ROWS)).astype(int)]
-    if not any(map(_mirrored_pairs, few)):
+    if not any(map(_mirrored_pairs, few[_end_alike(few)])):
         return False
-    found = [n for n in map(_mirrored_pairs, kernels) if n is not None]
-    return 2 * sum(n > 0 for n in found) >= len(found) and sum(found) >= _MIRRORED
+    is_alike = _end_alike(kernels)
+    found = [n for n in map(_mirrored_pairs, kernels[is_alike]) if n is not None]
+    n_rows = len(found) + int((~is_alike).sum())
+    return 2 * sum(n > 0 for n in found) >= n_rows and sum(found) >= _MIRRORED
+
+
+def _end_alike(rows: Array) -> npt.NDArray[np.bool_]:
+    """Which rows may read the same from both ends, told by the ends alone; drawn ones hardly ever do."""
+    first, second, last = np.abs(rows[:, [0, 1, -1]]).T
+    tolerance = _CLOSE * np.abs(rows).max(axis=1)
+    is_near = (np.abs(first - last) <= tolerance) | (np.abs(second - last) <= tolerance)
+    return np.asarray(is_near | (first == 0) | (second == 0) | (last == 0))
 
 
 def _mirrored_pairs(row: Array) -> int | None:
