@@ -156,15 +156,15 @@ class _Flattener:
                 bound = list(inputs) if node.op_type == "Scan" else []
             for i, value in enumerate(body.inputs):
                 given = bound[i] if i < len(bound) else None
-                fresh = _from_value(value)
+                fresh, entry = _from_value(value), turns.entry(i)
                 if given is not None:
-                    self._emit("Join", "onnx_ghn", node.name or "", [given], [fresh], turns.taken(i))
+                    self._emit("Join", "onnx_ghn", node.name or "", [given], [fresh], entry)
                 if name == "body" and value.dtype is not None and value.dtype.is_floating_point():
                     # A state is data, though the file holds the one before the first turn: what multiplies it is a
                     # weight.
-                    fresh.is_const = fresh.is_const and "changed" not in turns.taken(i)
+                    fresh.is_const = fresh.is_const and "changed" not in entry
                 elif node.op_type == "Loop" and i == 0:
-                    # So are no whole numbers that count turns: by them layers take their piece of a stored tensor.
+                    # The number of the turn is no data: by it layers take their piece of a stored tensor.
                     fresh.is_const = True
                 inner[id(value)] = fresh
             outside, self.within = self.within, node.op_type
@@ -180,7 +180,7 @@ class _Flattener:
         for i, value in enumerate(node.outputs):
             tensor = _from_value(value)
             joined: list[Tensor | None] = [branch[i] for branch in ends if i < len(branch)]
-            self._emit("Join", "onnx_ghn", node.name or "", joined, [tensor], turns.stacked(i))
+            self._emit("Join", "onnx_ghn", node.name or "", joined, [tensor], turns.exit(i))
             tensor.is_const = False
             outputs.append(tensor)
             self.links += [(condition, tensor) for condition in deciding]
@@ -220,15 +220,15 @@ class _Turns:
             for name in ("scan_input_axes", "scan_output_axes")
         }
 
-    def taken(self, index: int) -> Mapping[str, ir.Attr]:
-        """Of an input of a body: that the turns change it, or the axis along which each takes its piece."""
+    def entry(self, index: int) -> Mapping[str, ir.Attr]:
+        """Of an input of a body: that the turns change it, or that each takes its piece, and along which axis."""
         if self.n_carried is None:
             return {}
         if not self.n_scanned or index < self.n_carried:
             return _number("changed", 1) if changes_state(self._node, index) else {}
         return self._axis("taken", "scan_input_axes", index - self.n_carried)
 
-    def stacked(self, index: int) -> Mapping[str, ir.Attr]:
+    def exit(self, index: int) -> Mapping[str, ir.Attr]:
         """Of an output: the axis along which the turns are stacked, if they are."""
         if self.n_carried is None or index < self.n_carried:
             return {}

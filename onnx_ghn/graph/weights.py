@@ -189,7 +189,7 @@ def _of_turn(value: Tensor) -> tuple[int, ...] | None:
     shape = static_shape(table) if table is not None else None
     if op is None or not shape:
         return None
-    if "taken" in op.attributes:
+    if op.domain == "onnx_ghn" and "taken" in op.attributes:
         axis = op.attr("taken", 0)
     elif op.op_type == "Gather" and not op.domain and _is_turn(op.input(1)):
         axis = op.attr("axis", 0)

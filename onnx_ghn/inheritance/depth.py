@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
 
 import numpy as np
 
@@ -16,9 +15,7 @@ from onnx_ghn.inheritance.structure import Block
 __all__ = ["identity_blocks"]
 
 
-def identity_blocks(
-    pairing: Pairing, alignment: Alignment, constants: Collection[str] = ()
-) -> tuple[dict[str, Made | Kept], list[str], set[str]]:
+def identity_blocks(pairing: Pairing, alignment: Alignment) -> tuple[dict[str, Made | Kept], list[str], set[str]]:
     """What makes the blocks that nothing of the donor stands for begin as the identity.
 
     A branch beside a skip begins at zero, so that outputs are kept whatever its other tensors hold. These are those of
@@ -38,9 +35,7 @@ def identity_blocks(
     for number in sorted(inserted):
         block = blocks[number]
         names = {piece.name for piece in block.pieces}
-        if names <= set(constants):
-            continue
-        if not block.is_sum or not block.branch or not set(block.branch) <= names:
+        if not block.has_branch_of_its_own:
             made = _identity_convolution(pairing, block)
             found.update(made)
             if not made:

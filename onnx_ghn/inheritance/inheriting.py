@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -140,9 +140,7 @@ def inherit(
         channels = ChannelMap(trace, donors[number].trace, selection)
         in_files = namer.in_files(donors[number].opened.model, opened.model)
         pairing = Pairing(trace, structure, donors[number], channels, namer, in_files)
-        found, told[number], behind_zeros = _from_one(
-            pairing, alignments[number], _constants_of(donors[number], opened, graph), is_closest=number == ranked[0]
-        )
+        found, told[number], behind_zeros = _from_one(pairing, alignments[number], is_closest=number == ranked[0])
         found = _with_wholes(found, wholes, trace, donors[number].trace)
         free |= {trace.whole(name) for name in behind_zeros}
         for name, entry in found.items():
@@ -210,24 +208,10 @@ def _used(tensors: Mapping[str, Inherited]) -> list[int]:
     return sorted({tensor.donor for tensor in tensors.values()})
 
 
-def _constants_of(donor: Donor, opened: OpenedModel, graph: ComputationGraph) -> set[str]:
-    """Names of what may be learned in the model, and is a constant of the donor that holds the same."""
-    theirs = {row.name for row in donor.graph.constants}
-    return {
-        name
-        for row in graph.uncertain
-        if (name := row.name) in theirs
-        and np.array_equal(opened.stored[name].numpy(), donor.opened.stored[name].numpy())
-    }
-
-
 def _from_one(
-    pairing: Pairing, alignment: Alignment, constants: Collection[str], *, is_closest: bool
+    pairing: Pairing, alignment: Alignment, *, is_closest: bool
 ) -> tuple[dict[str, Made | Kept], list[str], set[str]]:
     """What one donor gives; new blocks begin as the identity where the recipient grows from it.
-
-    Args:
-        constants: names of what the donor holds, too, as constants.
 
     Returns:
         tensors by name, doubts, and names of tensors that the outputs do not depend on.
@@ -235,7 +219,7 @@ def _from_one(
     found = pairing.all(alignment.pairs)
     if not is_closest or len(set(alignment.pairs.values())) < _WHOLE * max(1, len(pairing.donor.trace.uses)):
         return found, pairing.doubts, set()
-    more, told, free = identity_blocks(pairing, alignment, constants)
+    more, told, free = identity_blocks(pairing, alignment)
     return {**found, **more}, [*told, *pairing.doubts], free
 
 

@@ -93,7 +93,8 @@ def _stacked(trace: Trace, given: Tensor, out: Tensor, axis: int) -> None:
 def close_turns(trace: Trace) -> None:
     """What one turn hands to the next are the same channels."""
     for ended, state in trace.flat.links:
-        if state.producer is None or "changed" not in state.producer.attributes:
+        entry = state.producer
+        if entry is None or not is_border(entry) or "changed" not in entry.attributes:
             continue
         before, after = trace.of(state), trace.of(ended)
         is_known = trace.shape(ended) is not None and trace.shape(ended) == trace.shape(state)

@@ -57,6 +57,4 @@ def stacked(trace: Trace, structure: Structure, name: str, axis: int, size: int,
 
 def _can_do_nothing(trace: Trace, block: Block) -> bool:
     """Whether a block leaves its skip as it is when what scales its branch is zero: no norm stands behind the sum."""
-    names = {piece.name for piece in block.pieces}
-    is_branch = block.is_sum and bool(block.branch) and set(block.branch) <= names
-    return is_branch and all(trace.uses[name].op <= block.merge for name in names)
+    return block.has_branch_of_its_own and all(trace.uses[piece.name].op <= block.merge for piece in block.pieces)

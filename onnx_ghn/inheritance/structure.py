@@ -81,6 +81,11 @@ class Block:
     is_sum: bool = False
 
     @property
+    def has_branch_of_its_own(self) -> bool:
+        """Whether what it adds to a skip is scaled by tensors of its own: where they are zero, it does nothing."""
+        return self.is_sum and bool(self.branch) and set(self.branch) <= {piece.name for piece in self.pieces}
+
+    @property
     def signature(self) -> tuple[object, ...]:
         """Equal for blocks that are alike, wherever they stand."""
         return tuple(piece.signature for piece in self.pieces)

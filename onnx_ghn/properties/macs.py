@@ -17,6 +17,7 @@ from onnx_ghn.errors import GraphError, printable
 from onnx_ghn.graph.model import ComputationGraph
 from onnx_ghn.profiling.counted_run import macs_of_a_run
 from onnx_ghn.profiling.counts import macs
+from onnx_ghn.profiling.known_operators import sums_no_products
 from onnx_ghn.profiling.lost_data import zero_filled
 from onnx_ghn.profiling.rewriting import load_structure, serialized
 from onnx_ghn.profiling.sessions import timed_session
@@ -24,8 +25,6 @@ from onnx_ghn.profiling.settings import Point, Settings
 from onnx_ghn.scratch import scratch_folder
 
 __all__ = ["architecture_macs", "model_macs"]
-
-_PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "LSTM", "GRU", "RNN", "Attention"})
 
 
 def model_macs(
@@ -69,10 +68,10 @@ def model_macs(
 
 
 def _turns_on_products(node: onnx.NodeProto, within: bool = False) -> bool:
-    """Whether a node is a loop, or holds one, whose body multiplies matrices: how often, a run tells."""
+    """Whether a node is a loop, or holds one, whose body sums products: how often, a run tells."""
     within = within or (node.op_type in ("Loop", "Scan") and not node.domain)
     return any(
-        (within and inner.op_type in _PRODUCTS) or _turns_on_products(inner, within)
+        (within and not sums_no_products(inner.op_type)) or _turns_on_products(inner, within)
         for attribute in node.attribute
         if attribute.type == attribute.GRAPH
         for inner in attribute.g.node
