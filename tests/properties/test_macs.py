@@ -104,6 +104,28 @@ def test_a_loop_counts_as_often_as_it_turns() -> None:
     assert model_macs(model) == 5 * 8 * 8 + 8 * 3
 
 
+def test_quantised_products_in_a_loop_count() -> None:
+    text = """
+    < ir_version: 9, opset_import: ["" : 18] >
+    turned (float[1, 8] x) => (float[1, 8] y)
+    < int64 turns = {5}, bool on = {1} >
+    {
+      h = Loop (turns, on, x) < body = turn (int64 i, bool on_in, float[1, 8] before)
+          => (bool on_out, float[1, 8] after) {
+        whole, scale, zero = DynamicQuantizeLinear (before)
+        sums = MatMulInteger (whole, w, zero)
+        floats = Cast <to = 1> (sums)
+        after = Mul (floats, scale)
+        on_out = Identity (on_in)
+      } >
+      y = Relu (h)
+    }
+    """
+    model = parser.parse_model(text)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((8, 8), np.int8), "w"))
+    assert model_macs(model) == 5 * 8 * 8
+
+
 @pytest.mark.parametrize("batch", [1, 4])
 def test_a_graph_that_reshapes_to_its_own_batch_costs_its_share(batch: int) -> None:
     """JAX writes sizes into the graph: a batch of one would contradict them."""
