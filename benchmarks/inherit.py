@@ -28,6 +28,7 @@ from racing.cells import cell
 from racing.choice import CHOICE_SEED, allowed_rates, best_rate, missing_rates
 from racing.data.texts import CHARACTERS
 from racing.entrant import ATTENTION, TWO_D, Entrant
+from racing.kept_state import KeptState
 from racing.nets import attention, packages
 from racing.provenance import revision, versions
 from racing.rows import Row, append, read, repair
@@ -175,7 +176,7 @@ def _one_channel(module: nn.Module) -> nn.Module:
 
 
 def donor_file(name: str, folder: Path, data_root: Path) -> Path:
-    """The donor, trained and written where it is not there yet."""
+    """The donor, trained and written where it is not there yet; training that was stopped goes on."""
     if name == _SQUEEZENET:
         return data_root / "models" / _SQUEEZENET
     path = folder / f"{name}.onnx"
@@ -184,11 +185,13 @@ def donor_file(name: str, folder: Path, data_root: Path) -> Path:
         task = TASKS[entrant.task]
         torch.manual_seed(0)
         module = entrant.build()
-        outcome = train(module, entrant, splits(task.name, data_root), entrant.rates[1], 0, entrant.steps)
+        state = KeptState(folder / f"{name}.state.pt")
+        outcome = train(module, entrant, splits(task.name, data_root), entrant.rates[1], 0, entrant.steps, kept=state)
         click.echo(f"{name}: {outcome.judged.metric} on {task.name} in {outcome.seconds:.0f} s", err=True)
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(module.state_dict(), folder / f"{name}.pt")
         export(module.eval(), path, task.example())
+        state.path.unlink(missing_ok=True)
     return path
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from racing.entrant import Entrant, Optimizer
+from racing.kept_state import KeptState, Progress
 from racing.parts import Part, Splits
 from racing.tasks import TASKS, Task
 
@@ -61,6 +62,7 @@ def train(
     steps: int,
     device: str = "cpu",
     shares: tuple[float, ...] = _MARKS,
+    kept: KeptState | None = None,
 ) -> Outcome:
     """Train in place for `steps`, the rate falling to zero along a cosine; the same every time on one machine.
 
@@ -68,6 +70,7 @@ def train(
         splits: the data, on `device` already.
         seed: of batches, augmentation and dropout. The batches are the same for all starts.
         shares: of the budget, after which the held-out parts are scored.
+        kept: where the state is kept, for a run that goes on where it was stopped; its times are those since then.
     """
     began, cpu_began = time.perf_counter(), time.process_time()
     task = TASKS[entrant.task]
@@ -75,12 +78,12 @@ def train(
     module = module.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     rule = _optimizer(module, entrant.optimizer, rate)
     marks = [max(1, round(share * steps)) for share in shares]
-    found: dict[str, list[tuple[float, float]]] = {"choose": [], "judge": []}
-    losses: list[float] = []
     diverged = False
-    batches = _batches(splits.train, task, seed)
     torch.manual_seed(seed)
-    for step in range(steps):
+    progress = Progress() if kept is None else kept.restore(module, rule)
+    found, losses = progress.found, progress.losses
+    batches = itertools.islice(_batches(splits.train, task, seed), progress.step, None)
+    for step in range(progress.step, steps):
         for group in rule.param_groups:
             group["lr"] = rate * _schedule(step, steps, warm_up=entrant.optimizer == "adamw")
         inputs, targets = next(batches)
@@ -102,6 +105,9 @@ def train(
             diverged = not all(math.isfinite(value) for scores in found.values() for value in scores[-1])
         if diverged:
             break
+        progress.step = step + 1
+        if kept is not None and kept.due(progress.step):
+            kept.write(progress, module, rule)
     return Outcome(
         tuple(marks),
         _padded(found["choose"], len(marks)),
