@@ -78,7 +78,7 @@ def read_graph(model: ir.Model, stored: dict[str, StoredTensor], rules: str) -> 
     from onnx_ghn.onnx_io.provenance import provenance
 
     with _as_graph_error("the graph"):
-        frozen = frozen_tensors(model)
+        frozen = frozen_tensors(model, stored)
         known = provenance(model, stored, frozen)
         flat = flatten(model, stored, known.zeros)
         table = handler_table()

@@ -67,8 +67,8 @@ class Note:
     """
 
     trace: str
-    frozen: dict[str, Ranges]
-    reads: dict[str, tuple[tuple[int, ...], tuple[Read, ...]]]
+    frozen: Mapping[str, Ranges]
+    reads: Mapping[str, tuple[tuple[int, ...], tuple[Read, ...]]]
 
     @property
     def is_of_export(self) -> bool:
@@ -162,24 +162,30 @@ def notes(model: ir.Model) -> list[Note]:
         for kind in (TRACE, FROZEN, READS):
             if key == kind or key.startswith(f"{kind}."):
                 found.setdefault(key[len(kind) :], {})[kind] = text
-    return [
-        Note(texts.get(TRACE, ""), _frozen(texts.get(FROZEN, "")), _reads(texts.get(READS, "")))
-        for texts in found.values()
-    ]
+    return [_note(texts.get(TRACE, ""), texts.get(FROZEN, ""), texts.get(READS, "")) for texts in found.values()]
 
 
-def frozen_tensors(model: ir.Model) -> dict[str, Ranges]:
+@functools.lru_cache(maxsize=8)  # every step of a prediction asks, and the notes of a large network take milliseconds
+def _note(trace: str, frozen: str, reads: str) -> Note:
+    return Note(trace, _frozen(frozen), _reads(reads))
+
+
+def frozen_tensors(model: ir.Model, stored: Mapping[str, StoredTensor] | None = None) -> dict[str, Ranges]:
     """The stored tensors, or elements of them, that are not to be trained; none where the file does not say.
 
     Our exporters say so in a note; torch's newer exporter marks each tensor as a parameter, a buffer or a constant. It
     calls a parameter a constant that a module reads through a plain list or dict: the note knows better.
+
+    Args:
+        stored: the model's stored tensors, where they are listed already.
 
     Raises:
         ModelReadError: it says so in a way that cannot be read. Going on would change frozen layers.
     """
     frozen = _untrained_by_torch(model)
     said = notes(model)
-    stored = stored_tensors(model) if said else {}
+    if stored is None:
+        stored = stored_tensors(model) if said else {}
     for note in said:
         for prefix in note.prefixes(stored):
             for name in note.weights or ():

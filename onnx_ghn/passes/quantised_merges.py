@@ -38,6 +38,8 @@ class SeparateQuantised(ir.passes.InPlacePass):
         """Rewrite the model in place."""
         if model.ir_version < 4:  # there an initializer has to be a graph input: the file's interface would change
             return Rewrite(model, modified=False)
+        if not any(node.op_type in _READERS for node in model.graph):
+            return Rewrite(model, modified=False)
         shared = [stored for stored in stored_tensors(model).values() if _is_read_as_quantised(model, stored)]
         taken = taken_names(model) if shared else set()
         new: list[str] = []

@@ -59,7 +59,7 @@ def lost_tensors(model: ir.Model, stored: Mapping[str, StoredTensor]) -> list[Lo
         for name, tensor in stored.items()
         if name not in known and tensor.dtype.is_floating_point() and math.prod(tensor.shape) > 1
     ]
-    frozen = frozen_tensors(model)
+    frozen = frozen_tensors(model, stored)
     lost = []
     for note in said:
         for prefix in note.prefixes(stored):
