@@ -62,9 +62,9 @@ class StripWeights(ir.passes.InPlacePass):
     The fill is the tensor's own value where it has several elements of one value (so an untrained normalisation is
     kept as it is), 1 for a variance or a quantisation scale, else 0. Matrices and kernels of one shape and value get
     fills that differ in their last bits, since simplifiers merge equal tensors, which stay one where they are no
-    vectors. Tensors of up to 16 elements go, too, where they are read as weights, biases, slopes, scales or running
-    statistics; small settings of the computation stay. Quantised weights of fewer than 8 bits, or of 8 that are floats,
-    become zeros of their size.
+    vectors; so do trained vectors that are added, since simplifiers take out what adds zero. Tensors of up to 16
+    elements go, too, where they are read as weights, biases, slopes, scales or running statistics; small settings of
+    the computation stay. Quantised weights of fewer than 8 bits, or of 8 that are floats, become zeros of their size.
 
     Args:
         keep: stored names of tensors that stay, whatever they look like.
@@ -103,7 +103,8 @@ class StripWeights(ir.passes.InPlacePass):
                 key = (stored.shape, stored.dtype, fill.tobytes())
                 times[key] += 1
                 # The first differs too, which tells a tied matrix from one that a tool merged.
-                _replace(stored, neighbour(fill, times[key]) if len(stored.shape) > 1 else fill, shape)
+                is_told = len(stored.shape) > 1 or _is_added(stored, fill)
+                _replace(stored, neighbour(fill, times[key]) if is_told else fill, shape)
                 replaced.append(stored.name)
         _move_shapes_first(shapes)
         _drop_documentation(model)
@@ -232,6 +233,13 @@ def _fill_of(stored: StoredTensor) -> Array | None:
                 return None
     divides = any((use.node.op_type, use.idx) in _DIVISORS for use in stored.value.uses())
     return np.full(1, 1 if divides else 0, stored.dtype.numpy())
+
+
+def _is_added(stored: StoredTensor, fill: Array) -> bool:
+    """Whether a trained vector that becomes zeros is read by additions."""
+    if fill.any() or (not stored.is_absent and len(_distinct(stored.numpy().reshape(-1))) == 1):
+        return False
+    return any(node.op_type == "Add" and node.domain in ("", "ai.onnx") for node, _ in _uses(stored.value))
 
 
 def _distinct(array: Array) -> Array:

@@ -159,6 +159,29 @@ def test_quantised_weights_and_divisors(tmp_path):
     assert np.isfinite(m.run(path, x=m.array(1, 64))[0]).all()
 
 
+def test_trained_vectors_that_are_added_are_not_quite_zero(tmp_path):
+    """Simplifiers take out additions of zero, and with them the place of a bias; an untrained one is what it was."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Add", ["h", "b1"], ["i"]),
+        helper.make_node("Mul", ["i", "g"], ["j"]),
+        helper.make_node("Add", ["b2", "j"], ["k"]),
+        helper.make_node("Add", ["k", "untrained"], ["y"]),
+    ]
+    vectors = {"b1": m.array(64, seed=1), "b2": m.array(64, seed=2), "g": m.array(64, seed=3)}
+    rest = [numpy_helper.from_array(value, name) for name, value in vectors.items()]
+    rest += [numpy_helper.from_array(np.zeros(64, np.float32), "untrained"), m.init("w", 64, 64)]
+    proto = m.model(nodes, [m.info("x", 1, 64)], [m.info("y", 1, 64)], rest)
+    model, path = stripped(proto, tmp_path)
+    fills = {n: s.numpy().flat[0] for n, s in stored_tensors(model).items() if s.kind == "constant_of_shape"}
+    assert fills["untrained"] == fills["g"] == 0
+    assert 0 < fills["b1"] < 1e-40
+    assert 0 < fills["b2"] < 1e-40
+    assert fills["b1"] != fills["b2"]
+    again, _ = stripped(onnx.load(path), tmp_path)
+    assert {n: s.numpy().flat[0] for n, s in stored_tensors(again).items() if s.kind == "constant_of_shape"} == fills
+
+
 def test_ir_3_weights_leave_the_inputs(tmp_path):
     proto = m.mlp(ir_version=3, opset=9)
     proto.graph.input.extend([m.info("w1", 64, 64), m.info("b1", 64), m.info("w2", 64, 64)])
