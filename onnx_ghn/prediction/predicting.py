@@ -18,6 +18,7 @@ from onnx_ghn.prediction.choosing import choose
 from onnx_ghn.prediction.collapse import guarded
 from onnx_ghn.prediction.copies import note_copies
 from onnx_ghn.prediction.coverage import CoverageReport
+from onnx_ghn.prediction.nothing_to_fill import why_none
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.prediction.origins import Origin, mark_origins
 from onnx_ghn.prediction.plan import Decision, constants_of, plan, uncertain_of
@@ -82,7 +83,7 @@ def predict(
     graph, flat = read_graph(opened.model, opened.stored, network.config.graph_rules)
     check_shapes(opened.model, opened.stored)
     lost = check_frozen(opened.model, opened.stored)
-    _check(graph, options)
+    _check(graph, opened.model, options)
     ghn_name = network.config.name or "unnamed GHN"
     choice = choose(options, network.policy_file, ghn_name, opened.model, graph, opened.stored)
     inheritance: Inheritance | None = None
@@ -171,14 +172,14 @@ def _as_scaled(decision: Decision, factors: Mapping[str, float]) -> Decision:
     return dataclasses.replace(decision, reason=f"{decision.reason}; scaled", factor=factor)
 
 
-def _check(graph: ComputationGraph, options: PredictOptions) -> None:
+def _check(graph: ComputationGraph, model: ir.Model, options: PredictOptions) -> None:
     """Raise GraphError for a graph with nothing to fill, or with a tensor that does not fit into memory.
 
     One tensor at a time is in memory; a shape that ConstantOfShape declares can be of any size.
     """
     trainable = [p for p in graph.parameters if p.role is not Role.statistic and not p.frozen]
     if not trainable:
-        raise GraphError(f"graph {graph.name!r} has no trainable tensors: export the model with its parameters")
+        raise GraphError(f"graph {graph.name!r} has no trainable tensors: {why_none(graph, model)}")
     limit_bytes = memory_bytes()
     for parameter in trainable:
         needed_bytes = 1.25 * 4 * parameter.size  # in float32, with room for the pieces that are written
