@@ -10,6 +10,7 @@ from pathlib import Path
 from racing.entrants import ENTRANTS
 from racing.summary import BASELINE, Result
 
+from figures.inherited import above_the_ghn, behind_on_the_way
 from figures.race import judged_starts, raced
 
 __all__ = ["ALONE", "REPEATED", "SENTENCES", "Repeated", "figures_of", "running_text"]
@@ -180,6 +181,7 @@ SENTENCES: Mapping[str, tuple[Callable[[], str], ...]] = {
         lambda: f"With these four, rules are fitted on {len(judged_starts())} networks.",
     ),
     "docs/predict.md": (_scaled,),
+    "docs/inherit.md": (above_the_ghn, behind_on_the_way),
 }
 
 _CARD = "checkpoints/ghn-cifar10/README.md"
