@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnx_ghn.graph import ComputationGraph, Role
+from onnx_ghn.graph import ComputationGraph
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -40,9 +40,7 @@ def why_none(graph: ComputationGraph, model: ir.Model) -> str:
         if node.domain == "ai.onnx.ml" and node.op_type in _LEARNED_ATTRIBUTES:
             name = f" (node {node.name!r})" if node.name else ""
             return (
-                f"what {node.op_type}{name} learned is in its attributes, which no gradient trains; fit such a model "
-                "with the library that wrote it"
+                f"what {node.op_type}{name} learned is in its attributes, not in tensors; fit such a model with the "
+                "library that wrote it"
             )
-    if any(parameter.role is Role.statistic for parameter in graph.parameters):
-        return "it stores running statistics alone; export the model with its parameters"
     return "export the model with its parameters"

@@ -180,6 +180,10 @@ def test_trained_vectors_that_are_added_are_not_quite_zero(tmp_path):
     assert fills["b1"] != fills["b2"]
     again, _ = stripped(onnx.load(path), tmp_path)
     assert {n: s.numpy().flat[0] for n, s in stored_tensors(again).items() if s.kind == "constant_of_shape"} == fills
+    folded = [numpy_helper.from_array(np.full(64, fill, np.float32), n) for n, fill in fills.items() if n != "w"]
+    proto = m.model(nodes, [m.info("x", 1, 64)], [m.info("y", 1, 64)], [*folded, m.init("w", 64, 64)])
+    model, _ = stripped(proto, tmp_path)  # once more, after a tool has made tensors of the fills
+    assert {n: s.numpy().flat[0] for n, s in stored_tensors(model).items() if n in fills} == fills
 
 
 def test_ir_3_weights_leave_the_inputs(tmp_path):
