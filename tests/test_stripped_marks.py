@@ -124,6 +124,41 @@ def test_the_original_gives_a_stripped_file_its_outputs_back(stripped: tuple[Pat
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def _marked() -> onnx.ModelProto:
+    """The same as torch's second exporter writes it: marks beside initializers, and a list of what is learned."""
+    model = _attention()
+    made = [node for node in model.graph.node if node.op_type == "Constant"]
+    for node in made:
+        stored = onnx.TensorProto.FromString(node.attribute[0].t.SerializeToString())
+        stored.name = node.output[0]
+        model.graph.initializer.append(stored)
+        model.graph.node.remove(node)
+    names = {node.output[0] for node in made}
+    for tensor in model.graph.initializer:
+        key, value = (
+            ("pkg.onnxscript.optimizer.folded_from", "['val_1']")
+            if tensor.name in names
+            else ("pkg.torch.export.graph_signature.InputSpec.kind", "PARAMETER")
+        )
+        info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        info.metadata_props.add(key=key, value=value)
+        model.graph.value_info.append(info)
+    learned = [tensor.name for tensor in model.graph.initializer if tensor.name not in names]
+    signature = "\n".join(f"p_{name}: PARAMETER target='{name}'" for name in learned)
+    model.graph.metadata_props.add(key="pkg.torch.export.ExportedProgram.graph_signature", value=signature)
+    return model
+
+
+def test_a_constant_of_a_file_is_one_of_its_stripped_file(tmp_path: Path) -> None:
+    """A mask of zeros that was noted was a frozen bias of scores, whose labels set the file apart from the donor."""
+    onnx.save(_marked(), tmp_path / "m.onnx")
+    strip(tmp_path / "m.onnx", tmp_path / "s.onnx")
+    before, after = (inspect_model(tmp_path / f"{name}.onnx").coverage for name in "ms")
+    assert {"turn", "scale", "mask", "shift"} <= {row.parameter.name for row in before.constants}
+    assert {"turn", "scale", "mask", "shift"} <= {row.parameter.name for row in after.constants}
+    assert {row.parameter.name for row in after.entries} == {"gain", "wq", "wk", "wv", "wo"}
+
+
 def test_strip_takes_nothing_more_the_second_time(stripped: tuple[Path, Path]) -> None:
     again = stripped[1].with_name("again.onnx")
     strip(stripped[1], again)

@@ -74,12 +74,15 @@ def graph_of(model: ir.Model, stored: dict[str, StoredTensor], rules: str) -> Co
 
 def read_graph(model: ir.Model, stored: dict[str, StoredTensor], rules: str) -> tuple[ComputationGraph, FlatGraph]:
     """`graph_of`, and the operators that the graph was read from. Raises GraphError."""
-    from onnx_ghn.onnx_io.marks import frozen_tensors
+    from onnx_ghn.onnx_io.marks import frozen_tensors, noted_constants
     from onnx_ghn.onnx_io.provenance import provenance
 
     with _as_graph_error("the graph"):
         frozen = frozen_tensors(model, stored)
         known = provenance(model, stored, frozen)
+        # A mask of zeros that `strip` noted is no bias of scores: what it noted is read as in the file before.
+        for name in noted_constants(model, stored):
+            frozen.pop(name, None)
         flat = flatten(model, stored, known.zeros)
         table = handler_table()
         start = functools.partial(

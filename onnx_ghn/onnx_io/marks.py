@@ -32,6 +32,7 @@ __all__ = [
     "Ranges",
     "frozen_tensors",
     "mark",
+    "noted_constants",
     "notes",
     "torch_kinds",
 ]
@@ -193,6 +194,15 @@ def frozen_tensors(model: ir.Model, stored: Mapping[str, StoredTensor] | None = 
             frozen |= {prefix + name: ranges for name, ranges in note.frozen.items()}
             frozen |= note.made_of_frozen(prefix, stored)
     return frozen
+
+
+def noted_constants(model: ir.Model, stored: Mapping[str, StoredTensor]) -> frozenset[str]:
+    """The stored tensors that `strip` has noted as constants of the computation, none where it noted none.
+
+    `frozen_tensors` has them, too: neither is to be trained, but no layer has a constant for its parameter.
+    """
+    said = [note for note in notes(model) if not note.is_of_export]
+    return frozenset(prefix + name for note in said for prefix in note.prefixes(stored) for name in note.frozen)
 
 
 def torch_kinds(model: ir.Model) -> dict[str, str]:
