@@ -16,6 +16,7 @@ from onnx_ghn.onnx_io import check_target, read_model, stored_tensors, write_mod
 from onnx_ghn.onnx_io.absent import absent_note, require_values
 from onnx_ghn.onnx_io.common_value import common_value
 from onnx_ghn.onnx_io.marks import mark, notes
+from onnx_ghn.onnx_io.provenance import STARTS
 from onnx_ghn.passes import StripWeights, open_model
 from onnx_ghn.prediction.fixed_tables import fixed_table
 
@@ -49,7 +50,7 @@ def strip(source: str | os.PathLike[str], target: str | os.PathLike[str], *, for
         logger.warning("%s", absent)
     read = _read(model, stored)
     StripWeights(read.settings, read.learned)(model)
-    _note(model, read.constants)
+    _note(model, read)
     require_values(stored_tensors(model).values())
     return write_model(model, target, force=force, external=False)[0]
 
@@ -61,11 +62,13 @@ class _Read:
     Attributes:
         settings: what is not trained, or may not be. `predict` keeps these, so nothing could bring them back.
         constants: those of them that are constants for sure.
+        starts: those of these that are zeros from which the computation starts.
         learned: what is trained.
     """
 
     settings: frozenset[str] = frozenset()
     constants: frozenset[str] = frozenset()
+    starts: frozenset[str] = frozenset()
     learned: frozenset[str] = frozenset()
 
 
@@ -110,19 +113,22 @@ def _read(model: ir.Model, stored: dict[str, StoredTensor]) -> _Read:
     settings = frozenset((*doubtful, *tables, *computed))
     learned = {p.name for p in graph.parameters if p.name in readable and not p.frozen} - settings
     learned |= {p.name for p in graph.parameters if "int" in p.dtype and p.name in readable and p.size > 1}
-    return _Read(settings, frozenset(computed), frozenset(learned))
+    starts = frozenset(row.name for row in graph.constants if row.reason == STARTS)
+    return _Read(settings, frozenset(computed), starts, frozenset(learned))
 
 
-def _note(model: ir.Model, constants: frozenset[str]) -> None:
-    """Write down which constants nothing but the marks of an exporter told from weights, as those are gone.
+def _note(model: ir.Model, read: _Read) -> None:
+    """Write down which constants nothing but the marks of an exporter, or weights beside them, told from weights.
 
-    Without them a mask of zeros would be a bias of scores to `predict`, and what scales scores may be learned.
+    Without them a mask of zeros would be a bias of scores to `predict`, what scales scores may be learned, and the
+    zeros that a decoder begins with (DETR) would be constants as any other, on which no layer computes.
     """
-    if not constants:
+    if not read.constants:
         return
     opened = open_model(model)
     graph = graph_of(opened.model, opened.stored, "onnx")
-    doubtful = constants & {row.name for row in (*graph.parameters, *graph.uncertain)}
+    doubtful = read.constants & {row.name for row in (*graph.parameters, *graph.uncertain)}
+    doubtful |= read.starts & {row.name for row in graph.constants if row.reason != STARTS}
     if doubtful:
         mark(model, "", dict.fromkeys(sorted(doubtful)))
 

@@ -159,6 +159,57 @@ def test_a_constant_of_a_file_is_one_of_its_stripped_file(tmp_path: Path) -> Non
     assert {row.parameter.name for row in after.entries} == {"gain", "wq", "wk", "wv", "wo"}
 
 
+def _decoder() -> onnx.ModelProto:
+    """The first layer of DETR's decoder: it begins with zeros, so that learned queries pass a norm before data come."""
+    drawn = np.random.default_rng(3).standard_normal
+    weights = {
+        "queries": drawn((1, LENGTH, WIDTH)),
+        "gain": 1 + drawn(WIDTH) / 4,
+        "shift": drawn(WIDTH) / 4,
+        **{name: drawn((WIDTH, WIDTH)) / WIDTH**0.5 for name in ("wq", "wk", "wv", "wo")},
+    }
+    zeros = numpy_helper.from_array(np.zeros((1, LENGTH, WIDTH), np.float32))
+    nodes = [
+        helper.make_node("Constant", [], ["start"], value=zeros),
+        helper.make_node("Add", ["start", "queries"], ["a"]),
+        helper.make_node("LayerNormalization", ["a", "gain", "shift"], ["n"]),
+        helper.make_node("MatMul", ["n", "wq"], ["q"]),
+        helper.make_node("MatMul", ["x", "wk"], ["k0"]),
+        helper.make_node("MatMul", ["x", "wv"], ["v"]),
+        helper.make_node("Transpose", ["k0"], ["k"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q", "k"], ["s"]),
+        helper.make_node("Softmax", ["s"], ["p"]),
+        helper.make_node("MatMul", ["p", "v"], ["h"]),
+        helper.make_node("Add", ["h", "n"], ["r"]),
+        helper.make_node("MatMul", ["r", "wo"], ["y"]),
+    ]
+    info = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [2, LENGTH, WIDTH]) for n in ("x", "y")]
+    stored = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "g", info[:1], info[1:], stored)
+    return helper.make_model(graph, producer_name="pytorch", opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def test_a_decoder_that_begins_with_zeros_is_read_alike_when_stripped(tmp_path: Path) -> None:
+    """Beside weights that are zeros, too, the start was a constant as any other, and all before the data was one."""
+    onnx.save(_decoder(), tmp_path / "m.onnx")
+    strip(tmp_path / "m.onnx", tmp_path / "s.onnx")
+    for path in (tmp_path / "m.onnx", tmp_path / "s.onnx"):
+        coverage = inspect_model(path).coverage
+        assert {row.parameter.name: row.reason for row in coverage.constants}["start"].startswith("zeros that")
+        roles = {row.parameter.name: row.parameter.role for row in coverage.entries}
+        assert roles == {
+            "queries": "position",
+            "gain": "norm_scale",
+            "shift": "norm_bias",
+            **dict.fromkeys(("wq", "wk", "wv", "wo"), "weight"),
+        }
+    prediction = predict(tmp_path / "s.onnx", tmp_path / "p.onnx", donors=[tmp_path / "m.onnx"])
+    assert any("are kept" in note for note in prediction.coverage.notes)
+    x = np.random.default_rng(2).standard_normal((2, LENGTH, WIDTH)).astype(np.float32)
+    (expected,), (found,) = (open_session(tmp_path / f"{n}.onnx").run(None, {"x": x}) for n in "mp")
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_strip_takes_nothing_more_the_second_time(stripped: tuple[Path, Path]) -> None:
     again = stripped[1].with_name("again.onnx")
     strip(stripped[1], again)

@@ -199,7 +199,7 @@ class BuildContext:
             is_norm = _is_norm_of(leaf, main) and is_normalised(value, main.tensor.name)
             if math.prod(leaf.layout.stored) == 1 and not is_norm and leaf.tensor.name not in self.learned:
                 continue  # a number of the code: 0, which paddle2onnx adds to the kernel of a 1-D convolution
-            other_role = _ROLE_OF_PART.get(leaf.part, Role.norm_scale) if main.whole else role
+            other_role = _ROLE_OF_PART.get(leaf.part, Role.norm_scale if main.whole else role)
             found = self.register(leaf, Role.statistic if leaf.divisor else other_role, op, flat, why)
             if found is not None and is_norm:
                 self.describe(leaf.tensor.name, magnitude_of=main.tensor.name)

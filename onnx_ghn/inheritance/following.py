@@ -19,6 +19,7 @@ from onnx_ghn.inheritance.normalisation import NORMALISATIONS
 from onnx_ghn.inheritance.pieces import PIECES
 from onnx_ghn.inheritance.products import PRODUCTS
 from onnx_ghn.inheritance.recurrence import RECURRENCES
+from onnx_ghn.inheritance.sampling import SAMPLING
 from onnx_ghn.inheritance.scores import carry
 from onnx_ghn.inheritance.tracing import Trace, Use
 from onnx_ghn.inheritance.unfused import unfused
@@ -29,7 +30,17 @@ if TYPE_CHECKING:
 
 __all__ = ["follow"]
 
-_RULES = {**ELEMENTWISE, **NORMALISATIONS, **VIEWS, **PIECES, **PRODUCTS, **RECURRENCES, **FUSED, "Einsum": einsum}
+_RULES = {
+    **ELEMENTWISE,
+    **NORMALISATIONS,
+    **VIEWS,
+    **PIECES,
+    **SAMPLING,
+    **PRODUCTS,
+    **RECURRENCES,
+    **FUSED,
+    "Einsum": einsum,
+}
 _DOMAINS = ("", "com.microsoft")
 # What rules and numpy raise where an operator breaks the rules of its type (axes that are not there, shapes that do not
 # fit, strides of 0): such an operator is one that nobody knows. Anything else is a mistake of ours.

@@ -92,6 +92,8 @@ def layer_norm(trace: Trace, op: Op) -> None:
     scale = op.input(1)
     shift = None if is_plain else op.input(2)
     names = tuple(filter(None, (trace.owner(scale), trace.owner(shift))))
+    if data is not None and trace.is_stored(data):  # learned queries, or what an exporter made of them
+        trace.use(trace.owner(data), "place")
     if axis == -1 or (shape is not None and axis == len(shape) - 1):
         labels = trace.channel(data, -1)
         tie_vector(trace, scale, labels, "norm_scale")

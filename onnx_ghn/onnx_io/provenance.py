@@ -11,11 +11,22 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_ghn.onnx_io.common_value import common_value
-from onnx_ghn.onnx_io.marks import FOLDED_FROM, TORCH_KIND, TORCH_UNTRAINED, Ranges, notes, torch_kinds
+from onnx_ghn.onnx_io.marks import (
+    FOLDED_FROM,
+    TORCH_KIND,
+    TORCH_UNTRAINED,
+    Ranges,
+    noted_constants,
+    notes,
+    torch_kinds,
+)
 from onnx_ghn.onnx_io.repeated import repeated_elements
 from onnx_ghn.onnx_io.stored import StoredTensor
 
-__all__ = ["Provenance", "changes_state", "provenance"]
+__all__ = ["STARTS", "Provenance", "changes_state", "provenance"]
+
+#: Why zeros are no parameter from which a state or an accumulation begins.
+STARTS = "zeros that the computation starts from"
 
 _QUOTED = re.compile(r"'([^']*)'")
 _OF_TORCHS_CODE = re.compile(r"/(?:.*/)?Constant(?:_\d+)?_output_0")
@@ -72,8 +83,16 @@ def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapp
         made.setdefault(name, "a constant that paddle2onnx adds: parameters have names of layers")
     for name in _fills_of_jax(model, stored) - learned:
         made.setdefault(name, "values that the code makes: jax2onnx stores a model's arrays as initializers")
-    zeros = {name for name, tensor in stored.items() if name not in learned and _is_start(tensor, stored)}
-    made.update(dict.fromkeys(zeros, "zeros that the computation starts from"))
+    # In a stripped file all weights are zeros of that kind; `strip` has noted which are none.
+    noted = noted_constants(model, stored)
+    may_start = stored if _holds_weights(stored) else {name: stored[name] for name in noted & stored.keys()}
+    has_others = any(tensor.node is None for tensor in stored.values())
+    zeros = {
+        name
+        for name, tensor in may_start.items()
+        if name not in learned and _is_start(tensor, is_told=name in noted or has_others)
+    }
+    made.update(dict.fromkeys(zeros, STARTS))
     learned -= made.keys()
     repeated = repeated_elements(model, stored, learned, made)
     return Provenance(frozenset(learned), made, frozenset(zeros), repeated, frozenset(traced))
@@ -150,22 +169,24 @@ def _is_number_of_code(tensor: StoredTensor, kinds: Mapping[str, str]) -> bool:
     return math.prod(tensor.shape) == 1 and tensor.name not in kinds and _NUMBERED.fullmatch(tensor.name) is not None
 
 
-def _is_start(tensor: StoredTensor, stored: Mapping[str, StoredTensor]) -> bool:
-    """Zeros that a node of the model makes, in a file whose weights are stored otherwise.
+def _is_start(tensor: StoredTensor, *, is_told: bool) -> bool:
+    """Zeros that a node of the model makes, where its weights are stored otherwise.
 
-    A stripped file has such nodes in the place of its weights; it has no weights beside them. A vector may be a bias of
-    zeros, unless a loop or a recurrent operator begins with it.
+    A vector may be a bias of zeros, unless a loop or a recurrent operator begins with it.
+
+    Args:
+        is_told: whether a Constant node tells it from weights, as it does not where an exporter stores these so.
     """
     if tensor.node is None or not tensor.dtype.is_floating_point() or not tensor.shape:
         return False
     is_state = _is_first_state(tensor.value)
     if len(tensor.shape) == 1 and not is_state:
         return False
-    if not is_state and tensor.node.op_type == "Constant" and all(each.node is not None for each in stored.values()):
-        return False  # an exporter that stores its weights so
+    if not is_state and tensor.node.op_type == "Constant" and not is_told:
+        return False
     if any((use.node.op_type, use.idx) in _WEIGHT_INPUTS for use in tensor.value.uses()):
         return False
-    return common_value(tensor) == 0 and _holds_weights(stored)
+    return common_value(tensor) == 0
 
 
 def _is_first_state(value: ir.Value) -> bool:
