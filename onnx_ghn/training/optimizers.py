@@ -1,4 +1,4 @@
-"""The optimiser of a run: one or two of torch's, with one rate, whose state is named tensors."""
+"""The optimiser of a run: one or two, with one rate, whose state is named tensors."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onnx_ghn.errors import OptionError
+from onnx_ghn.training.muon import Muon
 from onnx_ghn.training.settings import OptimizerConfig
 
 __all__ = ["Optimizers"]
 
 
 class Optimizers:
-    """Torch's optimisers by name. `muon` (Jordan et al. 2024) takes the matrices of linear layers, whose updates it
+    """Optimisers by name. `muon` (Jordan et al. 2024) takes the matrices of linear layers, whose updates it
     makes orthogonal; embeddings and vectors are AdamW's.
 
     The state is named by parameters here, since torch.distributed.checkpoint's state_dict helpers look each parameter
@@ -23,9 +23,6 @@ class Optimizers:
     Args:
         model: its parameters that require gradients are trained.
         config: which optimiser, and how it updates.
-
-    Raises:
-        OptionError: an optimiser that this torch does not have.
     """
 
     def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
@@ -41,13 +38,10 @@ class Optimizers:
         elif config.opt == "adamw":
             self._each.append(torch.optim.AdamW(ours, lr, weight_decay=wd))
         else:
-            if not hasattr(torch.optim, "Muon"):
-                raise OptionError(f"`opt` muon needs torch 2.9 or newer, this is {torch.__version__}; choose adamw")
             tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
             matrices = [p for p in ours if p.dim() == 2 and min(p.shape) > 1 and id(p) not in tables]
             chosen = {id(p) for p in matrices}
-            # Its updates are scaled to the size of AdamW's, so that both take one rate.
-            self._each.append(torch.optim.Muon(matrices, lr, wd, adjust_lr_fn="match_rms_adamw"))
+            self._each.append(Muon(matrices, lr, wd))
             self._each.append(torch.optim.AdamW([p for p in ours if id(p) not in chosen], lr, weight_decay=wd))
 
     def zero_grad(self) -> None:
