@@ -16,6 +16,7 @@ from onnx_ghn.inheritance.groups import group_inputs, groups_read
 from onnx_ghn.inheritance.heads import WiderHeads, head_doubts
 from onnx_ghn.inheritance.importance import Importance
 from onnx_ghn.inheritance.labels import Span
+from onnx_ghn.inheritance.left_out import LeftOut
 from onnx_ghn.inheritance.naming import Namer, Naming
 from onnx_ghn.inheritance.norms import Padding, norm_doubts, statistics_factor, variance_shift
 from onnx_ghn.inheritance.roles import joined_order, roles_of
@@ -23,7 +24,7 @@ from onnx_ghn.inheritance.scaling import Scaling
 from onnx_ghn.inheritance.stacks import stacked
 from onnx_ghn.inheritance.structure import MATRICES, Structure
 from onnx_ghn.inheritance.tracing import UNREAD, Trace
-from onnx_ghn.inheritance.transfer import Recipe, Rest, Step, columns, image_channels, kernel, places, rows
+from onnx_ghn.inheritance.transfer import Recipe, Rest, Step, columns, image_channels, kernel, places, rows, scaled
 
 __all__ = ["Kept", "Made", "Pairing"]
 
@@ -99,6 +100,7 @@ class Pairing:
         self._heads = WiderHeads(trace, donor.trace)
         self._scaling = Scaling(trace, donor.trace)
         self._importance = Importance(donor)
+        self._left_out = LeftOut(trace, donor)
         self._norm_doubts: list[str] = []
 
     @property
@@ -258,6 +260,9 @@ class Pairing:
             divides, doubt = self._scaling.divides(name, pair.source, chosen, have)
             is_alike = places == their_places
             pair.steps.append(columns(axis, chosen.index, name, divides=divides, are_copies=is_alike))
+            if (times := self._left_out.factor(pair.source, pair.order[axis], other, chosen.index)) != 1:
+                pair.steps.append(scaled(times))
+                pair.rules.append(f"× {times:.3g} for inputs that are left out")
             pair.doubts += [doubt] if doubt else []
             if not is_alike:
                 pair.doubts.append(f"the map that it reads has {places} places, and the donor's {their_places}")

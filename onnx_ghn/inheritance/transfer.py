@@ -24,6 +24,7 @@ __all__ = [
     "kernel",
     "places",
     "rows",
+    "scaled",
 ]
 
 Step = Callable[[Array], Array]
@@ -143,6 +144,16 @@ def _shares(index: Ints, name: str | None) -> Array:
             made[real] = 1 + _UNEVEN * draw.uniform(-1, 1, int(real.sum()))
         made[real] /= np.bincount(index[real], weights=made[real])[index[real]]
     return made
+
+
+def scaled(factor: float) -> Step:
+    """All of it, multiplied by a number."""
+
+    def step(array: Array) -> Array:
+        made: Array = array * np.asarray(factor, array.dtype)
+        return made
+
+    return step
 
 
 def columns_in_groups(outputs: int, inputs: int, table: Ints, counts: Ints) -> Step:

@@ -16,6 +16,7 @@ from onnx_ghn.errors import GraphError, OptionError, counted
 from onnx_ghn.evaluate import Logits, accuracy, architecture_logits, batch_statistics_mode
 from onnx_ghn.json_types import Json
 from onnx_ghn.progress import Bar, no_bar
+from onnx_ghn.training.bfloat16 import warn_where_slower
 from onnx_ghn.training.evaluation_settings import Images, Networks
 from onnx_ghn.training.file_evaluation import Row, limited, measured
 from onnx_ghn.training.nets.networks import Choice, choose, make_module, n_nets
@@ -76,6 +77,8 @@ def evaluate_networks(
         GraphError: the graph of the only network cannot be built.
     """
     judge = Judge(images)
+    if networks.amp:
+        warn_where_slower(torch.device(device))
     if ghn is not None:
         _check_classes(ghn.config, networks.first_class, judge)
     chosen = choose(

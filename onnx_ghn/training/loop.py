@@ -10,6 +10,7 @@ import torch
 
 from onnx_ghn.errors import RuntimeFailure
 from onnx_ghn.json_types import Json
+from onnx_ghn.training.bfloat16 import warn_where_slower
 from onnx_ghn.training.checkpoint_state import save_state
 from onnx_ghn.training.group import Group
 from onnx_ghn.training.logs import Report, RunLog, mean_figures, write_record
@@ -64,6 +65,8 @@ class TrainingLoop:
         self._take_step, self._schedule, self._run_config = take_step, schedule, config
         self._weights_name = weights_name
         self._open_tracker: OpenTracker = Tracking().opener({})
+        if config.amp and not self.group.rank:
+            warn_where_slower(state.device)
 
     def track(self, tracking: Tracking, config: Mapping[str, object]) -> None:
         """Show the figures of the run at a tracker, too; without this call TensorBoard has them, where it works.

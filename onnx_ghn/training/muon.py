@@ -56,10 +56,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """U S V' of a matrix U D V', with S about one (0.7 to 1.2) wherever D is not tiny, by five Newton-Schulz iterations.
+    """U S V' of a matrix U D V', by five Newton-Schulz iterations: S is about one (0.7 to 1.2) where D is not tiny.
 
-    Each iteration multiplies the matrix by a polynomial of its Gram matrix over the shorter axis. These commute, so that
-    their product is found among the small matrices, and the large one is read twice.
+    Each iteration multiplies the matrix by a polynomial of its Gram matrix over the shorter axis. These commute: their
+    product is found among the small matrices, and the large one is read twice.
 
     Args:
         matrix: m × n.

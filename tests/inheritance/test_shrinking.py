@@ -62,6 +62,14 @@ def test_the_largest_channels_by_norm(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, second[largest][:, [1, 2, 5, 7, 8, 11, 12, 14]])
 
 
+def _is_multiple(found: np.ndarray, of: np.ndarray) -> float:
+    """How many times another array an array is: what is left out is made up for, as no norm follows."""
+    times = float(np.linalg.norm(found) / np.linalg.norm(of))
+    np.testing.assert_allclose(found, times * of, rtol=1e-6)
+    assert 1 <= times < 1.4143
+    return times
+
+
 class _Attention(torch.nn.Module):
     """Attention whose queries, keys and values are made by weights of their own."""
 
@@ -89,7 +97,7 @@ def test_queries_keys_and_values_of_the_same_heads_by_norm(tmp_path: Path) -> No
     for name in "qkv":
         weight = getattr(donor, name).weight.detach().numpy()
         np.testing.assert_array_equal(found[f"{name}.weight"].values(), weight[8:24])
-    np.testing.assert_array_equal(found["o.weight"].values(), donor.o.weight.detach().numpy()[:, 8:24])
+    _is_multiple(found["o.weight"].values(), donor.o.weight.detach().numpy()[:, 8:24])
 
 
 def test_dimensions_of_queries_are_those_of_keys_by_norm(tmp_path: Path) -> None:
@@ -126,9 +134,10 @@ def test_outputs_of_groups_go_with_the_inputs_that_are_read(groups: int, tmp_pat
     found = {name: tensor.values() for name, tensor in grown.inheritance.tensors.items()}
     np.testing.assert_array_equal(found["0.weight"], donor[0].weight.detach().numpy()[:4])
     np.testing.assert_array_equal(found["2.weight"], donor[2].weight.detach().numpy()[:8])
-    np.testing.assert_array_equal(found["4.weight"], donor[4].weight.detach().numpy()[:, :8])
-    # By hand: the donor without its other channels gives the same.
+    times = _is_multiple(found["4.weight"], donor[4].weight.detach().numpy()[:, :8])
+    # By hand: the donor without its other channels, made up for, gives the same.
     with torch.no_grad():
+        donor[4].weight *= times
         donor[4].weight[:, 8:] = 0
         donor[0].weight[4:] = 0
     expected = donor(example).detach().numpy()
@@ -192,3 +201,55 @@ def test_of_blocks_of_a_stage_the_first_are_taken(tmp_path: Path) -> None:
     }
     assert len(sources) == 7
     assert all(name == source for name, source in sources.items())
+
+
+class _Unnormalised(torch.nn.Module):
+    """Convolutions and a classifier without a norm, as in VGG and SqueezeNet."""
+
+    def __init__(self, width: int, depth: int = 6) -> None:
+        super().__init__()
+        layers: list[torch.nn.Module] = [torch.nn.Conv2d(3, width, 3, padding=1), torch.nn.ReLU()]
+        for _ in range(depth):
+            layers += [torch.nn.Conv2d(width, width, 3, padding=1), torch.nn.ReLU()]
+        self.layers = torch.nn.Sequential(*layers)
+        self.head = torch.nn.Linear(width, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layers(x).mean((2, 3)))
+
+
+def _as_if_trained(module: torch.nn.Module) -> torch.nn.Module:
+    """Weights that keep the scale of what they read (He et al. 2015), and small biases."""
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+            torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            torch.nn.init.normal_(layer.bias, std=0.01)
+    return module.eval()
+
+
+def test_a_network_without_norms_keeps_its_scale(tmp_path: Path) -> None:
+    """What is left out is made up for: without it, each of seven layers would lose about a third of its scale."""
+    donor, small = _as_if_trained(_Unnormalised(32)), _Unnormalised(16)
+    x = torch.randn(4, 3, 12, 12)
+    grown = grow(tmp_path, small, donor, x, fresh=False)
+    weight = donor.layers[4].weight.detach().numpy()
+    even = np.arange(0, 32, 2)
+    times = min(np.sqrt((weight**2).sum() / (weight[:, even] ** 2).sum()), np.sqrt(2))
+    assert times > 1.3
+    tensor = grown.inheritance.tensors["layers.4.weight"]
+    np.testing.assert_allclose(tensor.values(), weight[even][:, even] * times, rtol=1e-6)
+    assert f"× {times:.3g} for inputs that are left out" in tensor.rule
+    small.load_state_dict({name: torch.tensor(one.values()) for name, one in grown.inheritance.tensors.items()})
+    with torch.no_grad():
+        theirs, ours = (net.layers(x).square().mean().sqrt().item() for net in (donor, small))
+    assert 0.5 < ours / theirs < 2
+
+
+def test_silent_channels_of_a_network_without_norms_are_left_out_exactly(tmp_path: Path) -> None:
+    donor, small = _as_if_trained(_Unnormalised(32)), _Unnormalised(16)
+    with torch.no_grad():
+        for layer in donor.layers[::2]:
+            layer.weight[16:] = 0
+            layer.bias[16:] = 0
+    grown = grow(tmp_path, small, donor, torch.randn(4, 3, 12, 12), fresh=False, selection="first")
+    assert grown.error <= 1e-6
