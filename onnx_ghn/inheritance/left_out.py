@@ -61,7 +61,8 @@ class LeftOut:
                     roots = labels.roots(span.labels)
                     np.add.at(total, roots, _squares(self._donor.values(name), axis))
                     written[roots] = True
-        return written & (total == 0)
+        silent: npt.NDArray[np.bool_] = written & (total == 0)
+        return silent
 
 
 def _squares(values: Array, axis: int) -> Array:
