@@ -42,8 +42,8 @@ class BuildContext:
 
     `sources` of a value are the nodes that reach it through dropped operators: a node made from a value gets an
     edge from each of them. Integers and booleans carry none (no gradient flows there), so that
-    shape arithmetic and masks leave no trace in the graph. `bare_norms` are the outputs of norms written as arithmetic
-    that have no scale and no shift of their own.
+    shape arithmetic and masks leave no trace in the graph. `bare_norms` are the outputs of norms, written as
+    arithmetic or as batch norms of computed statistics, that have no scale and no shift of their own.
     """
 
     def __init__(

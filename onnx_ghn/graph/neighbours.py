@@ -53,8 +53,19 @@ _HARD = frozenset({"HardSigmoid", "HardSwish"})
 
 
 def is_view(op: Op) -> bool:
-    """Whether an operator passes its first input on as it is, but for shape, order of axes and type."""
-    return op.op_type in _VIEWS
+    """Whether an operator passes its first input on as it is, but for shape, order of axes, type, and rounding: static
+    quantisers round data between operators, by QuantizeLinear and DequantizeLinear.
+    """
+    return op.op_type in _VIEWS or _rounds(op)
+
+
+def _rounds(op: Op) -> bool:
+    """Whether an operator is half of a pair that rounds data."""
+    if op.op_type == "QuantizeLinear":
+        readers = [user for tensor in op.outputs for user in tensor.consumers]
+        return bool(readers) and all(user.op_type == "DequantizeLinear" for user in readers)
+    given = op.input(0) if op.op_type == "DequantizeLinear" else None
+    return given is not None and given.producer is not None and given.producer.op_type == "QuantizeLinear"
 
 
 def behind_views(tensor: Tensor | None) -> tuple[Tensor | None, int]:

@@ -17,8 +17,10 @@ from onnx_ghn.graph.weights import per_channel, static_shape
 
 __all__ = ["NormMatch", "find_norms"]
 
-_REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceSumSquare"})
-_SHAPED = frozenset({"Cast", "CastLike", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Expand"})
+# tf2onnx makes global pools of means over the last axes: of features of tokens, too.
+_REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceSumSquare", "GlobalAveragePool"})
+_ROUNDED = frozenset({"Cast", "CastLike", "Identity", "QuantizeLinear", "DequantizeLinear"})  # static quantisers' pairs
+_SHAPED = _ROUNDED | {"Reshape", "Unsqueeze", "Squeeze", "Expand"}
 _GUARDS = frozenset({"Max", "Relu", "Clip", "Abs", "Reciprocal", "Sqrt", "Pow", "Neg"})
 _SIZES = frozenset({"Shape", "Size"})
 _ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div"})
@@ -76,13 +78,21 @@ def _normalised(anchor: Tensor) -> tuple[Tensor | None, frozenset[int]]:
             return None, frozenset()
         if op.op_type in _REDUCTIONS:
             roots.add(_strip(_centred(_unsquared(op))))
-            axes_input = op.input(1)
-            axes |= frozenset((ints_of(axes_input) if axes_input is not None else op.attr("axes")) or ())
+            axes |= _axes(op)
         elif op.op_type in _ARITHMETIC or op.op_type in _SHAPED or op.op_type in _GUARDS or op.op_type == "Where":
             stack.extend(_data_of(op))
         else:
             return None, frozenset()
     return (roots.pop(), axes) if len(roots) == 1 else (None, frozenset())
+
+
+def _axes(reduction: Op) -> frozenset[int]:
+    """The axes over which a value is reduced, as they are given; a global pool takes all behind the second."""
+    if reduction.op_type == "GlobalAveragePool":
+        shape = reduction.outputs[0].shape
+        return frozenset(range(2, len(shape) if shape else 3))
+    given = reduction.input(1)
+    return frozenset((ints_of(given) if given is not None else reduction.attr("axes")) or ())
 
 
 def _data_of(op: Op) -> list[Tensor]:
@@ -125,8 +135,8 @@ def _centred(value: Tensor) -> Tensor:
     return value
 
 
-def _strip(value: Tensor, views: frozenset[str] = frozenset({"Cast", "CastLike", "Identity"})) -> Tensor:
-    """The value before casts (half-precision models compute statistics in float32), or before other views."""
+def _strip(value: Tensor, views: frozenset[str] = _ROUNDED) -> Tensor:
+    """The value before casts (half-precision models compute statistics in float32) and rounding, or other views."""
     while value.producer is not None and value.producer.op_type in views:
         before = value.producer.inputs[0]
         if before is None:

@@ -105,6 +105,20 @@ def guarded(net: Net, x: str) -> str:
     return net.op("Add", net.op("Mul", x, factor), shift)
 
 
+def rounded(net: Net, x: str) -> str:
+    """As a static quantiser leaves it: every value is rounded, by pairs of QuantizeLinear and DequantizeLinear."""
+
+    def pair(value: str, step: float) -> str:
+        scale, zero = net.number(step), net.number(0, np.int8)
+        return net.op("DequantizeLinear", net.op("QuantizeLinear", value, scale, zero), scale, zero)
+
+    x = pair(x, 0.1)
+    c = pair(net.op("Sub", x, pair(mean(net, x), 0.05)), 0.1)
+    variance = pair(mean(net, pair(net.op("Mul", c, c), 1.0)), 0.2)
+    n = pair(net.op("Div", c, pair(net.op("Sqrt", eps(net, variance)), 0.05)), 0.03)
+    return net.op("Add", pair(net.op("Mul", n, net.weight(8, name="gamma")), 0.05), net.weight(8, name="beta"))
+
+
 SPELLINGS: tuple[Callable[[Net, str], str], ...] = (
     pow_sqrt_div,
     two_subs,
@@ -115,6 +129,7 @@ SPELLINGS: tuple[Callable[[Net, str], str], ...] = (
     scale_before,
     half,
     guarded,
+    rounded,
 )
 
 
@@ -130,7 +145,7 @@ def test_layer_norm_written_as_arithmetic(spelling: Callable[[Net, str], str]) -
     values = {t.name: onnx.numpy_helper.to_array(t) for t in net.tensors}
     h = fed @ values["before"]
     n = (h - h.mean(-1, keepdims=True)) / np.sqrt(h.var(-1, keepdims=True) + 1e-5)
-    tolerance = 3e-2 if spelling is half else 1e-4
+    tolerance = {half: 3e-2, rounded: 0.3}.get(spelling, 1e-4)
     np.testing.assert_allclose(
         run(model, x=fed)[1], n * values["gamma"] + values["beta"], rtol=tolerance, atol=tolerance
     )
@@ -164,6 +179,49 @@ def test_layer_norm_whose_scale_takes_its_shape_from_the_data(bounds: tuple[int,
         "shift": Role.norm_bias,
     }
     assert not [row.name for row in graph.uncertain if row.size > 1]  # but for the exponent and epsilon
+
+
+def test_layer_norm_of_tokens_whose_means_are_global_pools() -> None:
+    """As tf2onnx 1.17.0 writes the layer norms of Keras: a mean over the last of three axes is a global pool to it."""
+    net = Net()
+    x = net.linear(net.input(2, 5, 8), 8, 8, "before")
+    mu = net.op("GlobalAveragePool", x)
+    c = net.op("Sub", x, mu)
+    root = net.op("Sqrt", eps(net, net.op("GlobalAveragePool", net.op("Mul", c, c))))
+    factor = net.op("Mul", net.op("Reciprocal", root), net.weight(8, name="gamma"))
+    y = net.op("Add", net.op("Mul", x, factor), net.op("Sub", net.weight(8, name="beta"), net.op("Mul", mu, factor)))
+    model = net.model(net.linear(y, 8, 8, "after"))
+    assert everywhere(model) == ["conv", "ln", "conv"]
+    assert roles(model) == {"before": "weight", "gamma": "norm_scale", "beta": "norm_bias", "after": "weight"}
+    assert decoded(build_graph(model)) == {"before", "gamma", "beta", "after"}
+
+
+def test_layer_norm_as_a_batch_norm_of_computed_statistics() -> None:
+    """As tf2onnx 1.17.0 writes layer norms of Keras 2 whose epsilon is 0.001: each token is a channel of one image."""
+    net = Net()
+    x = net.linear(net.input(2, 5, 8), 8, 8, "before")
+    image = net.op("Reshape", x, net.number([1, -1, 8, 1], np.int64))
+    mu = net.op("ReduceMean", image, axes=[0, 2, 3], keepdims=1)
+    c = net.op("Sub", image, mu)
+    flat = [
+        net.op("Reshape", value, net.number([-1], np.int64))
+        for value in (mu, net.op("ReduceMean", net.op("Mul", c, c), axes=[0, 2, 3], keepdims=1))
+    ]
+    count = net.op("Shape", flat[0])
+    ones = [net.op("Expand", net.number(value), count) for value in (1.0, 0.0)]
+    normal = net.op("Reshape", net.op("BatchNormalization", image, *ones, *flat, epsilon=1e-3), net.op("Shape", x))
+    y = affine(net, normal)
+    model = net.model(net.linear(y, 8, 8, "after"), y)
+
+    fed = net.array(2, 5, 8)
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in net.tensors}
+    h = fed @ values["before"]
+    n = (h - h.mean(-1, keepdims=True)) / np.sqrt(h.var(-1, keepdims=True) + 1e-3)
+    np.testing.assert_allclose(run(model, x=fed)[1], n * values["gamma"] + values["beta"], rtol=1e-4, atol=1e-4)
+    assert everywhere(model) == ["conv", "ln", "conv"]
+    assert roles(model) == {"before": "weight", "gamma": "norm_scale", "beta": "norm_bias", "after": "weight"}
+    assert decoded(build_graph(model)) == {"before", "gamma", "beta", "after"}
+    assert not [row.name for row in build_graph(model).uncertain if row.size > 1]
 
 
 def test_rms_norm_written_as_arithmetic() -> None:

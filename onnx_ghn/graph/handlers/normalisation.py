@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from onnx_ghn.graph.context import BuildContext, Claim, vector
 from onnx_ghn.graph.flat import Op, Tensor
@@ -19,12 +20,26 @@ def batch_norm(ctx: BuildContext, op: Op) -> None:
     """BatchNormalization: scale, shift, and the running statistics, which are never predicted."""
     # An instance norm with running statistics is a batch norm of all images' channels: its vectors are repeated.
     given = [unrepeated(tensor) if tensor is not None else None for tensor in (op.input(i) for i in range(1, 5))]
+    if _normalises_alone(given):
+        ctx.bare_norms.add(op.outputs[0])
+        ctx.finish(op, ctx.sources(op.input(0)))
+        return
     sources = _node(ctx, op, Primitive.bn, ctx.sources(op.input(0)), given[0], given[1])
     mean, variance = (ctx.claim(statistic, Role.statistic, op, vector).name for statistic in given[2:])
     if mean and variance and not op.attr("training_mode", 0):  # in that mode it measures its own
         scale, shift = (_main_name(tensor) for tensor in given[:2])
         ctx.norms.append(RunningNorm(mean, variance, scale, shift, obstacle=body_obstacle(op)))
     ctx.finish(op, sources)
+
+
+def _normalises_alone(given: Sequence[Tensor | None]) -> bool:
+    """Whether statistics are computed from the data, and scale and shift are a number each, for as many channels as
+    there are tokens: Keras 2 writes a layer norm so, and its own scale and shift come behind.
+    """
+    stored = [tensor for tensor in given if tensor is not None and tensor.is_const]
+    return all(tensor not in stored for tensor in given[2:]) and all(
+        static_shape(tensor) in ((), (1,)) for tensor in stored
+    )
 
 
 def body_obstacle(op: Op) -> str:
