@@ -337,3 +337,31 @@ def test_names_that_torch_gives_to_numbers_of_its_code_outlive_tools(producer: s
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], producer_name=producer)
     learned = {p.name for p in build_graph(model).parameters}
     assert learned == (set(stored) if is_frozen else {weight})
+
+
+def test_rows_of_a_table_that_a_tool_took_are_no_constant_of_the_code() -> None:
+    """onnxsim 0.8.1 stores positions of a BERT of fixed length in a Constant node, called as the Gather's output."""
+    table = "/bert/embeddings/position_embeddings/Gather_output_0"
+    held = {table: _draw(1, 3, 4), "/bert/Constant_3_output_0": _draw(4)}
+    nodes = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array.astype(np.float32)))
+        for name, array in held.items()
+    ]
+    nodes += [
+        helper.make_node("MatMul", ["x", "dense.weight"], ["a"]),
+        helper.make_node("Add", ["a", table], ["b"]),
+        helper.make_node("Mul", ["b", [*held][1]], ["c"]),
+        helper.make_node("MatMul", ["c", "dense.weight"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "m",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(_draw(4, 4).astype(np.float32), "dense.weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], producer_name="pytorch")
+    assert {p.name: p.role for p in build_graph(model).parameters} == {
+        "dense.weight": Role.weight,
+        table: Role.position,
+    }
