@@ -254,3 +254,37 @@ def test_a_table_that_strip_leaves_stays_in_predict(tmp_path: Path) -> None:
         np.testing.assert_array_equal(_of(tmp_path / f"{policy}.onnx", "table"), table)
     predict(tmp_path / "s.onnx", tmp_path / "over.onnx", policy="all", overwrite_special=True)
     assert not np.array_equal(_of(tmp_path / "over.onnx", "table"), table)
+
+
+@pytest.mark.parametrize("rounds", [False, True])
+def test_zeros_that_are_added_to_scores_stay_where_a_tool_took_the_marks(rounds: bool, tmp_path: Path) -> None:
+    """A mask that masks nothing, as an initializer; a static quantiser rounds what comes out of the addition."""
+    model = _attention()
+    model.producer_name = "onnx.quantize"
+    mask = next(node for node in model.graph.node if node.output[0] == "mask")
+    model.graph.node.remove(mask)
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, LENGTH, LENGTH), np.float32), "mask"))
+    if rounds:
+        softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+        pair = [
+            helper.make_node("QuantizeLinear", ["s", "step", "zero"], ["integers"]),
+            helper.make_node("DequantizeLinear", ["integers", "step", "zero"], ["rounded"]),
+        ]
+        softmax.input[0] = "rounded"
+        place = list(model.graph.node).index(softmax)
+        nodes = [*model.graph.node[:place], *pair, *model.graph.node[place:]]
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(0.05), "step"))
+        model.graph.initializer.append(numpy_helper.from_array(np.int8(0), "zero"))
+    path, bare = tmp_path / "model.onnx", tmp_path / "bare.onnx"
+    onnx.save(model, path)
+    strip(path, bare)
+    for source in (path, bare):
+        filled = tmp_path / f"{source.stem}_filled.onnx"
+        predict(source, filled, policy="all")
+        assert not stored_tensors(read_model(filled))["mask"].numpy().any()
+    outcomes = {
+        row["name"]: row["outcome"] for row in inspect_model(path, policy="all").coverage.to_dict()["parameters"]
+    }
+    assert {outcomes[name] for name in ("wq", "wk", "wv", "wo")} == {"predicted"}

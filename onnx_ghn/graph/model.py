@@ -24,9 +24,21 @@ from onnx_ghn.limits import gib, memory_bytes
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["REPARAMETRISES", "ComputationGraph", "Flattened", "Node", "Parameter", "Primitive", "Role", "RunningNorm"]
+__all__ = [
+    "REPARAMETRISES",
+    "SCORES",
+    "ComputationGraph",
+    "Flattened",
+    "Node",
+    "Parameter",
+    "Primitive",
+    "Role",
+    "RunningNorm",
+]
 
 REPARAMETRISES = "reparametrises"  # how the reason begins why a part of a computed constant is not decoded
+#: Why a table that is added to attention scores is not decoded.
+SCORES = "a bias of attention scores: no primitive stands for it"
 
 
 class Primitive(enum.IntEnum):

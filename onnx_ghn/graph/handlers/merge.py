@@ -13,7 +13,7 @@ from onnx_ghn.graph.handlers.biases import is_bias_of_heads, is_row_of_biases, i
 from onnx_ghn.graph.handlers.quantised import is_integral, makes_scale
 from onnx_ghn.graph.handlers.written_norms import shift_parts, written_norm
 from onnx_ghn.graph.layout import Layout
-from onnx_ghn.graph.model import Primitive, Role
+from onnx_ghn.graph.model import SCORES, Primitive, Role
 from onnx_ghn.graph.neighbours import activation_before, behind_views, is_self_gated, is_squeeze, next_ops
 from onnx_ghn.graph.tables import looks_constant
 from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, rough_shape, static_shape, unrepeated
@@ -220,8 +220,7 @@ def _table(ctx: BuildContext, op: Op, constant: Tensor) -> list[frozenset[int]]:
     if any(user.op_type in ("Softmax", "Where") for user in after) or any(
         user.op_type == "Add" and any(n.op_type == "Softmax" for n in next_ops(user.outputs[0])) for user in after
     ):
-        reason = "a bias of attention scores: no primitive stands for it"
-        ctx.claim(constant, Role.position, op, reason=reason, doubt=reason)
+        ctx.claim(constant, Role.position, op, reason=SCORES, doubt=SCORES)
         return []
     claim = ctx.claim(constant, Role.position, op, _positions)
     if claim.shape is None or _is_not_float(ctx, constant):
