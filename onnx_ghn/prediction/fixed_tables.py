@@ -28,6 +28,7 @@ _CLOSE = 1e-4
 _MIRRORED = 3  # pairs of elements that mirror each other, the fewest that are no coincidence
 _ROWS = 16  # that mostly settle whether the rows of a table are mirrored
 _IN_ORDER = 12  # different numbers in order, the fewest that are no coincidence: 2 / 12! of drawn ones are
+_COUNTED = 4  # whole numbers that count, the fewest that are no coincidence
 
 
 def fixed_table(parameter: Parameter, values: Array) -> str:
@@ -131,8 +132,10 @@ def _is_window(values: Array) -> bool:
 
 
 def _is_in_order(values: Array) -> bool:
-    """Whether a vector of many different numbers never falls, or never rises."""
+    """Whether a vector of many different numbers never falls, or never rises; or counts, as the bins of a box do."""
     steps = np.diff(values)
+    if len(values) >= _COUNTED and steps[0] and (steps == steps[0]).all() and (values == np.round(values)).all():
+        return True
     return bool((steps >= 0).all() or (steps <= 0).all()) and int((steps != 0).sum()) >= _IN_ORDER - 1
 
 

@@ -92,6 +92,7 @@ _YUV = np.array([[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.
         (Role.weight, _cosine_transform(), "filters"),
         (Role.weight, _cosine_transform().T, "filters"),
         (Role.weight, np.arange(16.0).reshape(1, 16, 1, 1), "numbers in order"),  # the bins of a box's side
+        (Role.weight, np.arange(8.0).reshape(1, 8, 1, 1), "numbers in order"),  # NanoDet has eight
         (Role.norm_scale, np.sqrt(np.geomspace(9000, 50, 309).round())[:, None, None], "numbers in order"),
         (Role.embedding, np.cumprod(1 - np.linspace(1e-4, 0.02, 100)), "numbers in order"),  # a noise schedule
         (Role.weight, _YUV, "a colour matrix"),
