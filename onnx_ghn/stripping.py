@@ -12,14 +12,13 @@ from onnx_ghn.errors import GraphError
 from onnx_ghn.graph import Parameter, Role
 from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.graph.ledger import UNREACHED
-from onnx_ghn.graph.model import SCORES
 from onnx_ghn.onnx_io import check_target, read_model, stored_tensors, write_model
 from onnx_ghn.onnx_io.absent import absent_note, require_values
 from onnx_ghn.onnx_io.common_value import common_value
 from onnx_ghn.onnx_io.marks import mark, notes
 from onnx_ghn.onnx_io.provenance import STARTS
 from onnx_ghn.passes import StripWeights, open_model
-from onnx_ghn.prediction.fixed_tables import fixed_table
+from onnx_ghn.prediction.fixed_tables import fixed_table, may_mask
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -92,7 +91,7 @@ def _read(model: ir.Model, stored: dict[str, StoredTensor]) -> _Read:
     doubtful = [row.name for row in graph.uncertain if row.name in readable]
     named = [row.name for row in graph.uncertain if row.name in readable and row.size > 1]  # not each exponent
     tables = [p.name for p in graph.parameters if p.name in readable and _is_table(p, readable[p.name])]
-    masks = {p.name for p in graph.parameters if p.name in readable and _may_mask(p, readable[p.name])}
+    masks = {p.name for p in graph.parameters if p.name in readable and may_mask(p, readable[p.name])}
     frozen = [
         p.name
         for p in graph.parameters
@@ -133,14 +132,6 @@ def _note(model: ir.Model, read: _Read) -> None:
     doubtful |= read.starts & {row.name for row in graph.constants if row.reason != STARTS}
     if doubtful:
         mark(model, "", dict.fromkeys(sorted(doubtful)))
-
-
-def _may_mask(parameter: Parameter, tensor: StoredTensor) -> bool:
-    """Whether a tensor is added to attention scores and all zeros: a mask that leaves all to be seen, once a tool took
-    the exporter's marks, or a bias that nobody trained, which may stay as well.
-    """
-    value = common_value(tensor) if parameter.role is Role.position and parameter.reason == SCORES else None
-    return value == 0
 
 
 def _is_table(parameter: Parameter, tensor: StoredTensor) -> bool:

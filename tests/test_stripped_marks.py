@@ -288,3 +288,27 @@ def test_zeros_that_are_added_to_scores_stay_where_a_tool_took_the_marks(rounds:
         row["name"]: row["outcome"] for row in inspect_model(path, policy="all").coverage.to_dict()["parameters"]
     }
     assert {outcomes[name] for name in ("wq", "wk", "wv", "wo")} == {"predicted"}
+
+
+def test_a_quantised_mask_stays_in_a_stripped_file(tmp_path: Path) -> None:
+    """A static quantiser makes integers of a causal mask: two of them, which are no weights."""
+    model = _attention()
+    model.producer_name = "onnx.quantize"
+    mask = next(node for node in model.graph.node if node.output[0] == "mask")
+    mask.CopyFrom(helper.make_node("DequantizeLinear", ["mask_quantized", "step", "zero"], ["mask"]))
+    whole = np.where(np.tri(LENGTH, dtype=bool), 255, 0).astype(np.uint8)[None]
+    model.graph.initializer.append(numpy_helper.from_array(whole, "mask_quantized"))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(40), "step"))
+    model.graph.initializer.append(numpy_helper.from_array(np.uint8(255), "zero"))
+    path, bare, filled = (tmp_path / f"{name}.onnx" for name in ("model", "bare", "filled"))
+    onnx.save(model, path)
+    strip(path, bare)
+    predict(bare, filled, policy="all")
+    for written in (bare, filled):
+        stored = stored_tensors(read_model(written))
+        np.testing.assert_array_equal(stored["mask_quantized"].numpy(), whole)
+        assert stored["step"].numpy() == 40
+    predict(bare, filled, donors=[path], force=True)
+    fed = {"x": np.random.default_rng(1).standard_normal((2, LENGTH, WIDTH)).astype(np.float32)}
+    before, after = (open_session(each).run(None, fed)[0] for each in (path, filled))
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)

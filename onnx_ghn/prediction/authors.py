@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnx_ghn.graph import Parameter, Role
-from onnx_ghn.graph.model import SCORES
-from onnx_ghn.prediction.fixed_tables import LARGEST_TABLE, fixed_table
+from onnx_ghn.prediction.fixed_tables import LARGEST_TABLE, fixed_table, may_mask
 
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io import StoredTensor
@@ -49,7 +48,7 @@ def authors_start(parameter: Parameter, tensor: StoredTensor, *, holds: bool = T
 
     if tensor.kind == "constant_of_shape":  # the place of a weight that was stripped
         return ""
-    if parameter.doubt and holds:
+    if parameter.doubt and (holds or may_mask(parameter, tensor)):
         return parameter.doubt
     if parameter.scale_name is not None or parameter.size < 2 or (tensor.is_absent and not holds):
         return ""
@@ -62,8 +61,6 @@ def authors_start(parameter: Parameter, tensor: StoredTensor, *, holds: bool = T
         if parameter.role in (Role.embedding, Role.position) and bool(np.isneginf(values.astype(np.float32)).any()):
             return "some of it is minus infinity, which masks what it is added to"
         return fixed_table(parameter, values)
-    if value == 0 and parameter.reason == SCORES:  # it may be a mask that masks nothing, which `strip` leaves
-        return parameter.reason
     if not holds:
         return ""
     match parameter.role:

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.graph import Parameter, Role
+from onnx_ghn.graph.model import SCORES
 
-__all__ = ["LARGEST_TABLE", "fixed_table"]
+if TYPE_CHECKING:
+    from onnx_ghn.onnx_io import StoredTensor
+
+__all__ = ["LARGEST_TABLE", "fixed_table", "may_mask"]
 
 _SAMPLE = 4096  # elements that mostly settle whether a table is sparse
 _SMALLEST = 16  # elements; of fewer, half may be zero by rounding
@@ -43,6 +48,18 @@ def fixed_table(parameter: Parameter, values: Array) -> str:
         kind = _kind(parameter, values)
     # Mostly it is none, and most of the elements were not looked at.
     return kind if kind and bool(np.isfinite(values).all()) else ""
+
+
+def may_mask(parameter: Parameter, tensor: StoredTensor) -> bool:
+    """Whether a tensor is added to attention scores, and all zeros or, where a tool quantised it, of two integers.
+
+    It masks nothing or all that a model is not to see, once the exporter's marks are gone; or it is a bias that nobody
+    trained, which may stay as well.
+    """
+    if parameter.reason != SCORES or tensor.is_sparse or tensor.is_absent or parameter.size > LARGEST_TABLE:
+        return False
+    values = np.unique(tensor.numpy())
+    return len(values) <= 2 if "int" in parameter.dtype else not values.any()
 
 
 def _kind(parameter: Parameter, values: Array) -> str:
