@@ -15,7 +15,7 @@ from onnx_ghn.graph.ledger import UNREACHED
 from onnx_ghn.onnx_io import check_target, read_model, stored_tensors, write_model
 from onnx_ghn.onnx_io.absent import absent_note, require_values
 from onnx_ghn.onnx_io.common_value import common_value
-from onnx_ghn.onnx_io.marks import mark, notes
+from onnx_ghn.onnx_io.marks import mark, mark_shared, noted_shared, notes
 from onnx_ghn.onnx_io.provenance import STARTS
 from onnx_ghn.passes import StripWeights, open_model
 from onnx_ghn.prediction.fixed_tables import fixed_table, may_mask
@@ -50,6 +50,8 @@ def strip(source: str | os.PathLike[str], target: str | os.PathLike[str], *, for
         logger.warning("%s", absent)
     read = _read(model, stored)
     StripWeights(read.settings, read.learned)(model)
+    if read.shared:
+        mark_shared(model, read.shared)
     _note(model, read)
     require_values(stored_tensors(model).values())
     return write_model(model, target, force=force, external=False)[0]
@@ -64,12 +66,14 @@ class _Read:
         constants: those of them that are constants for sure.
         starts: those of these that are zeros from which the computation starts.
         learned: what is trained.
+        shared: vectors of these that several operators read, and whose values are no fill that was merged.
     """
 
     settings: frozenset[str] = frozenset()
     constants: frozenset[str] = frozenset()
     starts: frozenset[str] = frozenset()
     learned: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
 
 
 def _read(model: ir.Model, stored: dict[str, StoredTensor]) -> _Read:
@@ -115,7 +119,10 @@ def _read(model: ir.Model, stored: dict[str, StoredTensor]) -> _Read:
     learned = {p.name for p in graph.parameters if p.name in readable and not p.frozen} - settings
     learned |= {p.name for p in graph.parameters if "int" in p.dtype and p.name in readable and p.size > 1}
     starts = frozenset(row.name for row in graph.constants if row.reason == STARTS)
-    return _Read(settings, frozenset(computed), starts, frozenset(learned))
+    vectors = [name for name in learned & stored.keys() if len(stored[name].shape) == 1]
+    read_often = [name for name in vectors if len(stored[name].value.uses()) > 1]
+    shared = {name for name in read_often if common_value(stored[name]) is None} | (noted_shared(model) & stored.keys())
+    return _Read(settings, frozenset(computed), starts, frozenset(learned), frozenset(shared))
 
 
 def _note(model: ir.Model, read: _Read) -> None:

@@ -210,6 +210,51 @@ def test_a_decoder_that_begins_with_zeros_is_read_alike_when_stripped(tmp_path: 
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def _pyramid() -> onnx.ModelProto:
+    """Two maps of a backbone pass one norm (Depth Anything); a table of distances is made by a bias of folded ones."""
+    drawn = np.random.default_rng(4).standard_normal
+    weights = {
+        **{name: drawn((WIDTH, WIDTH)) / WIDTH**0.5 for name in ("w1", "w2", "w3")},
+        "gain": 1 + drawn(WIDTH) / 4,
+        "shift": drawn(WIDTH) / 4,
+        "folded": drawn((LENGTH, 2 * WIDTH)),
+        "hidden": drawn(2 * WIDTH),
+        "last": drawn((2 * WIDTH, WIDTH)),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "w1"], ["a"]),
+        helper.make_node("MatMul", ["a", "w2"], ["b"]),
+        helper.make_node("LayerNormalization", ["a", "gain", "shift"], ["na"]),
+        helper.make_node("LayerNormalization", ["b", "gain", "shift"], ["nb"]),
+        helper.make_node("Add", ["na", "nb"], ["n"]),
+        helper.make_node("Add", ["folded", "hidden"], ["d0"]),
+        helper.make_node("Relu", ["d0"], ["d1"]),
+        helper.make_node("MatMul", ["d1", "last"], ["places"]),
+        helper.make_node("Add", ["n", "places"], ["p"]),
+        helper.make_node("MatMul", ["p", "w3"], ["y"]),
+    ]
+    info = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [2, LENGTH, WIDTH]) for n in ("x", "y")]
+    stored = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "g", info[:1], info[1:], stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def test_a_norm_that_two_maps_pass_stays_one(tmp_path: Path) -> None:
+    """Once its scales were ones, it was taken for two norms that an exporter had merged."""
+    onnx.save(_pyramid(), tmp_path / "m.onnx")
+    strip(tmp_path / "m.onnx", tmp_path / "s.onnx")
+    strip(tmp_path / "s.onnx", tmp_path / "again.onnx")
+    for name in ("m", "s", "again"):
+        coverage = inspect_model(tmp_path / f"{name}.onnx").coverage
+        assert {"gain", "shift"} <= {row.parameter.name for row in coverage.entries}
+        assert len(coverage.entries) == 8
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "s.onnx").read_bytes()
+    prediction = predict(tmp_path / "s.onnx", tmp_path / "p.onnx", donors=[tmp_path / "m.onnx"])
+    assert any("are kept" in note for note in prediction.coverage.notes)
+    for name in ("gain", "shift", "hidden", "folded"):
+        np.testing.assert_array_equal(_of(tmp_path / "p.onnx", name), _of(tmp_path / "m.onnx", name))
+
+
 def test_strip_takes_nothing_more_the_second_time(stripped: tuple[Path, Path]) -> None:
     again = stripped[1].with_name("again.onnx")
     strip(stripped[1], again)

@@ -24,7 +24,7 @@ _ARGUMENT = "what a function makes of it weighs, not its own values: they start 
 _LEARNED = "the file calls it a parameter, which stands where a norm has its statistics"
 _STARTS = "it is joined to others before data meet it: the state that a recurrence starts from"
 _ADDED = frozenset({Role.bias, Role.position})
-_ROLE_OF_PART: Mapping[str, Role] = {"gain": Role.norm_scale, "shift": Role.norm_bias}
+_ROLE_OF_PART: Mapping[str, Role] = {"gain": Role.norm_scale, "shift": Role.norm_bias, "bias": Role.bias}
 _NO_SOURCES: frozenset[int] = frozenset()
 
 

@@ -109,10 +109,17 @@ def _entering(leaf: Leaf, op: Op, index: int) -> Leaf:
         return leaf
     if op.op_type in _PRODUCTS:
         # What is added behind a product (the third input of Gemm) is no factor.
-        return leaf if op.op_type == "Gemm" and index > 1 else dataclasses.replace(leaf, part="factor")
+        return dataclasses.replace(leaf, part="bias" if op.op_type == "Gemm" and index > 1 else "factor")
+    if op.op_type == "Add" and per_channel(leaf.layout.canonical) and _is_product(op.input(1 - index)):
+        return dataclasses.replace(leaf, part="bias")
     if op.op_type in _NORMS and index:
         return dataclasses.replace(leaf, part="gain" if index == 1 else "shift")
     return dataclasses.replace(leaf, part="argument") if op.op_type in _BENDING else leaf
+
+
+def _is_product(value: Tensor | None) -> bool:
+    op = value.producer if value is not None else None
+    return op is not None and op.op_type in _PRODUCTS
 
 
 def is_normalised(value: Tensor, name: str) -> bool:

@@ -21,7 +21,7 @@ from onnx_ghn.inheritance.products import PRODUCTS
 from onnx_ghn.inheritance.recurrence import RECURRENCES
 from onnx_ghn.inheritance.sampling import SAMPLING
 from onnx_ghn.inheritance.scores import carry
-from onnx_ghn.inheritance.tracing import Trace, Use
+from onnx_ghn.inheritance.tracing import UNREAD, Trace, Use
 from onnx_ghn.inheritance.unfused import unfused
 from onnx_ghn.inheritance.views import VIEWS
 
@@ -85,8 +85,19 @@ def follow(flat: FlatGraph, graph: ComputationGraph) -> Trace:
     close_turns(trace)
     _written_norms(trace)
     _running_norms(trace)
+    _read_by_constants_alone(trace)
     trace.share_strides()
     return trace
+
+
+def _read_by_constants_alone(trace: Trace) -> None:
+    """Note the parameters that arithmetic on constants reads, and no rule: a bias of distances that are folded."""
+    for number, op in enumerate(trace.flat.ops):
+        if op.outputs and all(tensor.is_const for tensor in op.outputs):
+            for index, tensor in enumerate(op.inputs):
+                name = tensor.stored.name if tensor is not None and tensor.stored is not None else ""
+                if name in trace.parameters and name not in trace.uses:
+                    trace.uses[name] = Use(number, f"{UNREAD} {index} of {op.op_type}")
 
 
 def _written_norms(trace: Trace) -> None:

@@ -1,6 +1,7 @@
 """What onnx_ghn.exporters notes in a file's metadata about the model that it came from, and what torch marks itself.
 
-`strip` takes both away with the weights, and notes in the same form which of the tensors that stay are constants.
+`strip` takes both away with the weights, and notes in the same form which of the tensors that stay are constants, and
+which weights are shared on purpose.
 
 The keys end in a hash of the notes, so that tools can join two files of ours. Tools may also put a prefix before all
 names, or drop and rename tensors: what a note says is taken by the names that the file has now.
@@ -9,12 +10,13 @@ names, or drop and rename tensors: what a note says is taken by the names that t
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
@@ -25,6 +27,7 @@ from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 __all__ = [
     "FROZEN",
     "READS",
+    "SHARED",
     "TORCH_KIND",
     "TORCH_UNTRAINED",
     "TRACE",
@@ -32,13 +35,16 @@ __all__ = [
     "Ranges",
     "frozen_tensors",
     "mark",
+    "mark_shared",
     "noted_constants",
+    "noted_shared",
     "notes",
     "torch_kinds",
 ]
 
 TRACE = "onnx_ghn.trace"  # where each weight of the framework's model is among the file's tensors
 FROZEN = "onnx_ghn.frozen"  # what is not to be trained: buffers, constants, frozen layers
+SHARED = "onnx_ghn.shared"  # in a stripped file: which of its weights several operators read on purpose
 READS = "onnx_ghn.reads"  # the shape of each tensor, and how the export's operators read it
 
 # What torch.onnx.export(dynamo=True) writes beside each initializer: torch.export's kind of input.
@@ -203,6 +209,22 @@ def noted_constants(model: ir.Model, stored: Mapping[str, StoredTensor]) -> froz
     """
     said = [note for note in notes(model) if not note.is_of_export]
     return frozenset(prefix + name for note in said for prefix in note.prefixes(stored) for name in note.frozen)
+
+
+def mark_shared(model: ir.Model, names: Collection[str]) -> None:
+    """Write down which tensors several operators read, and are one parameter nevertheless."""
+    text = json.dumps(sorted(names), separators=(",", ":"))
+    model.metadata_props[f"{SHARED}.{hashlib.sha256(text.encode()).hexdigest()[:12]}"] = text
+
+
+def noted_shared(model: ir.Model) -> frozenset[str]:
+    """The tensors that `mark_shared` has noted; one that cannot be read says nothing: merged ones are told apart."""
+    found: set[str] = set()
+    for key, text in model.metadata_props.items():
+        if key.startswith(f"{SHARED}."):
+            with contextlib.suppress(*_DAMAGED):
+                found.update(str(name) for name in json.loads(text))
+    return frozenset(found)
 
 
 def torch_kinds(model: ir.Model) -> dict[str, str]:

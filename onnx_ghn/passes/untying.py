@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import onnx_ir as ir
 
 from onnx_ghn.onnx_io.common_value import common_value
-from onnx_ghn.onnx_io.marks import notes
+from onnx_ghn.onnx_io.marks import noted_shared, notes
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 from onnx_ghn.passes.own_initializers import free_name, own_initializer, taken_names
 from onnx_ghn.passes.restoring import lost_tensors
@@ -57,6 +57,8 @@ class UntieMergedTensors(ir.passes.InPlacePass):
     Matrices of other values are left tied: those are tied by design (an embedding and an output layer). Biases of two
     layers whose matrix is one are the bias of one layer, which is used twice, and stay one.
 
+    What `strip` saw to be shared while its values told so stays one.
+
     Torch's first exporter says more: it merges what is tied by design without an Identity, and names the Identity of
     what it found to be equal after the parameter or buffer that it stands for. Those are told apart whatever they hold:
     copies of a layer, states that all layers of a kind begin with, single numbers.
@@ -82,7 +84,8 @@ class UntieMergedTensors(ir.passes.InPlacePass):
                 origins[stored.name] = None
         if new:
             tensors = stored_tensors(model)
-        merged = [stored for stored in tensors.values() if _may_be_merged(model, stored)]
+        shared = noted_shared(model)
+        merged = [s for s in tensors.values() if s.name not in shared and _may_be_merged(model, s)]
         by_value = any(len(_places(stored)) > 1 for stored in merged) or (
             bool(merged) and _reads_matrices_once(tensors.values())
         )
