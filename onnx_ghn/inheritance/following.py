@@ -16,6 +16,7 @@ from onnx_ghn.inheritance.fields import Field, Shape
 from onnx_ghn.inheritance.fused import FUSED
 from onnx_ghn.inheritance.loops import close_turns, is_border, join
 from onnx_ghn.inheritance.normalisation import NORMALISATIONS
+from onnx_ghn.inheritance.op_order import from_outputs
 from onnx_ghn.inheritance.pieces import PIECES
 from onnx_ghn.inheritance.products import PRODUCTS
 from onnx_ghn.inheritance.recurrence import RECURRENCES
@@ -66,11 +67,12 @@ def follow(flat: FlatGraph, graph: ComputationGraph) -> Trace:
         )
     norms = [norm for norm in graph.norms if norm.axis is not None and norm.mean and norm.variance]
     plain = unfused(flat, free)
-    trace = Trace(plain.flat, (*graph.parameters, *graph.uncertain), free, norms)
+    ordered = dataclasses.replace(plain.flat, ops=from_outputs(plain.flat))
+    trace = Trace(ordered, (*graph.parameters, *graph.uncertain), free, norms)
     for tensor, array in plain.constants.items():
         trace.give(tensor, array.shape)
         trace.values[tensor] = array
-    for number, op in enumerate(plain.flat.ops):
+    for number, op in enumerate(ordered.ops):
         trace.number = number
         rule = _RULES.get(op.op_type) if op.domain in _DOMAINS else join if is_border(op) else None
         if rule is None or not op.inputs:
