@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,6 +112,7 @@ def inherit(
     selection: Selection = "uniform",
     wants: Callable[[str], bool] = lambda name: True,
     namings: Sequence[Naming] = (),
+    copies: Mapping[str, str] = MappingProxyType({}),
 ) -> Inheritance:
     """Find what a model inherits from donors: of each tensor, from the donor that is most like the model and has it.
 
@@ -119,6 +121,7 @@ def inherit(
         donors: one at least.
         wants: whether a tensor of that name is to be filled.
         namings: names of classes and tokens, by which rows are taken.
+        copies: matrices of the model that hold what another one holds, by its name: they will hold what that inherits.
 
     Raises:
         OptionError: names that no tensor has the rows of.
@@ -139,7 +142,7 @@ def inherit(
     for number in ranked:
         channels = ChannelMap(trace, donors[number].trace, selection)
         in_files = namer.in_files(donors[number].opened.model, opened.model)
-        pairing = Pairing(trace, structure, donors[number], channels, namer, in_files)
+        pairing = Pairing(trace, structure, donors[number], channels, namer, in_files, copies)
         found, told[number], behind_zeros = _from_one(pairing, alignments[number], is_closest=number == ranked[0])
         found = _with_wholes(found, wholes, trace, donors[number].trace)
         free |= {trace.whole(name) for name in behind_zeros}

@@ -92,13 +92,14 @@ class Pairing:
         channels: ChannelMap,
         namer: Namer,
         in_files: Naming | None,
+        copies: Mapping[str, str],
     ) -> None:
         self.trace, self.structure, self.donor, self.channels = trace, structure, donor, channels
         self._namer, self._in_files = namer, in_files
         self._ends = Ends(trace, structure)
         self._padding = Padding(trace, channels)
         self._heads = WiderHeads(trace, donor.trace)
-        self._scaling = Scaling(trace, donor.trace)
+        self._scaling = Scaling(trace, donor.trace, copies)
         self._importance = Importance(donor)
         self._left_out = LeftOut(trace, donor)
         self._norm_doubts: list[str] = []

@@ -19,10 +19,17 @@ class Scaling:
         doubts: why outputs are not kept exactly.
     """
 
-    def __init__(self, trace: Trace, donor: Trace) -> None:
+    def __init__(self, trace: Trace, donor: Trace, copies: Mapping[str, str]) -> None:
+        """Start with no factors.
+
+        Args:
+            copies: of the recipient's matrices, those that hold what a table holds, by its name: one parameter that an
+                exporter stored twice, as the embedding and, turned, as the last layer's weight.
+        """
         self.factors: dict[str, float] = {}
         self.doubts: list[str] = []
         self._trace, self._donor = trace, donor
+        self._copies = {copy: name for copy, name in copies.items() if _is_table(trace, name)}
 
     def divides(self, name: str, source: str, chosen: AxisMap, have: int) -> tuple[bool, str]:
         """Whether copies of inputs share what their original gave, and a doubt; else something else is scaled.
@@ -42,17 +49,24 @@ class Scaling:
             return False, ""
         if not self._is_tied(name) or most <= 1:
             return True, ""
-        for writer in self._trace.fed_by.get(name, ()):
+        for writer in self._fed_by(name):
             self.factors[writer] = 1 / most
         if counts.min() != most:
             self.doubts.append(f"{name} is tied, and its channels are not copied equally often")
-        if not self._trace.fed_by.get(name):
+        if not self._fed_by(name):
             self.doubts.append(f"{name} is tied, and nothing before it can be scaled")
         return False, ""
 
     def _is_tied(self, name: str) -> bool:
         """Whether a table is the weight of a layer, too."""
+        if name in self._copies or name in self._copies.values():
+            return True
         return any(span is not None and span.contracted and span.made for span in self._trace.axes[name])
+
+    def _fed_by(self, name: str) -> list[str]:
+        """What scales the values that a table, or a copy of it, is multiplied by as a layer's weight."""
+        copies = [copy for copy, original in self._copies.items() if original == name]
+        return [writer for each in (name, *copies) for writer in self._trace.fed_by.get(each, ())]
 
     def other_numbers(self, pairs: Mapping[str, str]) -> None:
         """Where the models multiply by other numbers (√width behind an embedding), weights make up for it.
@@ -73,5 +87,10 @@ class Scaling:
             for name in writers:
                 self.factors[name] = self.factors.get(name, 1.0) * factor
                 if self._is_tied(name):  # what reads it as a layer's weight takes it back
-                    for other in self._trace.fed_by.get(name, ()):
+                    for other in self._fed_by(name):
                         self.factors[other] = self.factors.get(other, 1.0) / factor
+
+
+def _is_table(trace: Trace, name: str) -> bool:
+    """Whether rows are taken of a matrix, as of an embedding; a weight that layers share is divided in all of them."""
+    return name in trace.uses and trace.uses[name].kind == "table"

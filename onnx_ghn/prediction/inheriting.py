@@ -17,6 +17,7 @@ from onnx_ghn.inheritance.naming import naming_of
 from onnx_ghn.prediction.kept_outputs import Apart, Unmeasured, outputs_apart
 from onnx_ghn.prediction.options import PredictOptions
 from onnx_ghn.prediction.origins import Origin
+from onnx_ghn.prediction.ties import find_ties
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -39,7 +40,10 @@ def inheritance_of(
     given = (("classes", options.classes), ("vocabulary", options.vocabulary))
     namings = [naming_of(option, names) for option, names in given if names is not None]
     donors = [open_donor(path, heir=(graph, opened.stored)) for path in options.donors]
-    return inherit(opened, flat, graph, donors, options.selection, options.wants, namings)
+    names = [parameter.name for parameter in graph.parameters]
+    ties = find_ties(graph.parameters, opened.stored)
+    copies = {names[index]: names[tie.original] for index, tie in ties.items()}
+    return inherit(opened, flat, graph, donors, options.selection, options.wants, namings, copies)
 
 
 def origins_of(inheritance: Inheritance) -> dict[str, Origin]:
