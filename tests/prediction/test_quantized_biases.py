@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from onnx_ghn import predict
 from onnx_ghn.errors import OptionError
@@ -60,9 +60,11 @@ def folder(tmp_path: Path) -> Path:
     onnx.save(network(16, seed=1), tmp_path / "wide.onnx")
     for name, per_channel in (("tensor", False), ("channel", True)):
         target = tmp_path / f"{name}.onnx"
+        # With the whole range, integer kernels of processors without VNNI instructions overflow.
         quantize_static(
-            tmp_path / "float.onnx", target, Images(), quant_format=QuantFormat.QDQ, per_channel=per_channel
-        )
+            tmp_path / "float.onnx", target, Images(), quant_format=QuantFormat.QDQ, per_channel=per_channel,
+            reduce_range=True,
+        )  # fmt: skip
     return tmp_path
 
 
@@ -122,6 +124,24 @@ def test_a_bias_goes_by_the_scale_of_its_products(recipient: str, options: dict[
     # With and without integer kernels, a network computes the same.
     both = [run(folder / "out.onnx", level) for level in ("ORT_ENABLE_ALL", "ORT_DISABLE_ALL")]
     np.testing.assert_allclose(*both, atol=0.02 * np.abs(both[1]).max())
+
+
+@pytest.mark.parametrize("type_", [QuantType.QInt8, QuantType.QUInt8])
+@pytest.mark.parametrize("is_reduced", [True, False])
+def test_a_reduced_range_stays(type_: QuantType, is_reduced: bool, folder: Path) -> None:
+    onnx.save(network(seed=3), folder / "other.onnx")
+    quantize_static(
+        folder / "float.onnx", folder / "range.onnx", Images(), quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8, weight_type=type_, reduce_range=is_reduced,
+    )  # fmt: skip
+    predict(folder / "range.onnx", folder / "out.onnx", donors=[folder / "other.onnx"])
+    found, given = values(folder / "out.onnx"), values(folder / "other.onnx")
+    span = {(True, QuantType.QInt8): 128, (True, QuantType.QUInt8): 127}.get((is_reduced, type_), 255)
+    for name in ("a", "c"):
+        integers = found[f"{name}_quantized"].astype(np.int64)
+        assert 0.6 * span < integers.max() - integers.min() <= span
+        floats = (integers - int(found[f"{name}_zero_point"])) * found[f"{name}_scale"]
+        np.testing.assert_allclose(floats, given[name], atol=0.51 * found[f"{name}_scale"])
 
 
 def test_predicted_biases_too(folder: Path) -> None:
