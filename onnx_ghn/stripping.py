@@ -15,7 +15,7 @@ from onnx_ghn.graph.ledger import UNREACHED
 from onnx_ghn.onnx_io import check_target, read_model, stored_tensors, write_model
 from onnx_ghn.onnx_io.absent import absent_note, require_values
 from onnx_ghn.onnx_io.common_value import common_value
-from onnx_ghn.onnx_io.marks import mark, mark_shared, noted_shared, notes
+from onnx_ghn.onnx_io.marks import mark_constants, mark_shared, noted_shared, notes
 from onnx_ghn.onnx_io.provenance import STARTS
 from onnx_ghn.passes import StripWeights, open_model
 from onnx_ghn.prediction.fixed_tables import fixed_table, may_mask
@@ -138,7 +138,7 @@ def _note(model: ir.Model, read: _Read) -> None:
     doubtful = read.constants & {row.name for row in (*graph.parameters, *graph.uncertain)}
     doubtful |= read.starts & {row.name for row in graph.constants if row.reason != STARTS}
     if doubtful:
-        mark(model, "", dict.fromkeys(sorted(doubtful)))
+        mark_constants(model, doubtful)
 
 
 def _is_table(parameter: Parameter, tensor: StoredTensor) -> bool:

@@ -25,6 +25,7 @@ from onnx_ghn.onnx_io.reads import Read
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 
 __all__ = [
+    "CONSTANTS",
     "FROZEN",
     "READS",
     "SHARED",
@@ -35,6 +36,7 @@ __all__ = [
     "Ranges",
     "frozen_tensors",
     "mark",
+    "mark_constants",
     "mark_shared",
     "noted_constants",
     "noted_shared",
@@ -44,6 +46,7 @@ __all__ = [
 
 TRACE = "onnx_ghn.trace"  # where each weight of the framework's model is among the file's tensors
 FROZEN = "onnx_ghn.frozen"  # what is not to be trained: buffers, constants, frozen layers
+CONSTANTS = "onnx_ghn.constants"  # in a stripped file: which of the tensors that stay are constants
 SHARED = "onnx_ghn.shared"  # in a stripped file: which of its weights several operators read on purpose
 READS = "onnx_ghn.reads"  # the shape of each tensor, and how the export's operators read it
 
@@ -202,26 +205,41 @@ def frozen_tensors(model: ir.Model, stored: Mapping[str, StoredTensor] | None = 
     return frozen
 
 
+def mark_constants(model: ir.Model, names: Collection[str]) -> None:
+    """Write down which tensors are constants of the computation, and so are not to be trained either."""
+    mark(model, "", dict.fromkeys(sorted(names)))
+    _mark_names(model, CONSTANTS, names)
+
+
 def noted_constants(model: ir.Model, stored: Mapping[str, StoredTensor]) -> frozenset[str]:
-    """The stored tensors that `strip` has noted as constants of the computation, none where it noted none.
+    """The stored tensors that `mark_constants` has noted.
 
     `frozen_tensors` has them, too: neither is to be trained, but no layer has a constant for its parameter.
     """
-    said = [note for note in notes(model) if not note.is_of_export]
-    return frozenset(prefix + name for note in said for prefix in note.prefixes(stored) for name in note.frozen)
+    note = Note("", dict.fromkeys(sorted(_noted_names(model, CONSTANTS))), {})
+    return frozenset(prefix + name for prefix in note.prefixes(stored) for name in note.frozen)
 
 
 def mark_shared(model: ir.Model, names: Collection[str]) -> None:
     """Write down which tensors several operators read, and are one parameter nevertheless."""
-    text = json.dumps(sorted(names), separators=(",", ":"))
-    model.metadata_props[f"{SHARED}.{hashlib.sha256(text.encode()).hexdigest()[:12]}"] = text
+    _mark_names(model, SHARED, names)
 
 
 def noted_shared(model: ir.Model) -> frozenset[str]:
-    """The tensors that `mark_shared` has noted; one that cannot be read says nothing: merged ones are told apart."""
+    """The tensors that `mark_shared` has noted."""
+    return _noted_names(model, SHARED)
+
+
+def _mark_names(model: ir.Model, key: str, names: Collection[str]) -> None:
+    text = json.dumps(sorted(names), separators=(",", ":"))
+    model.metadata_props[f"{key}.{hashlib.sha256(text.encode()).hexdigest()[:12]}"] = text
+
+
+def _noted_names(model: ir.Model, key: str) -> frozenset[str]:
+    """What `_mark_names` wrote; a list that cannot be read says nothing, and tensors are read as without one."""
     found: set[str] = set()
-    for key, text in model.metadata_props.items():
-        if key.startswith(f"{SHARED}."):
+    for other, text in model.metadata_props.items():
+        if other.startswith(f"{key}."):
             with contextlib.suppress(*_DAMAGED):
                 found.update(str(name) for name in json.loads(text))
     return frozenset(found)
