@@ -10,7 +10,7 @@ from onnx_ghn.inheritance.labels import Ints
 from onnx_ghn.inheritance.structure import MATRICES
 from onnx_ghn.inheritance.tracing import Heads
 
-__all__ = ["Importance"]
+__all__ = ["Importance", "squares"]
 
 
 class Importance:
@@ -36,8 +36,7 @@ class Importance:
         return np.array([self._joint.get(root, norm) for root, norm in zip(roots, norms.tolist(), strict=True)])
 
     def _norms(self, source: str, axis: int) -> Array:
-        values = self._donor.values(source).astype(np.float64)
-        norms: Array = np.sqrt((values**2).sum(axis=tuple(i for i in range(values.ndim) if i != axis)))
+        norms: Array = np.sqrt(squares(self._donor.values(source), axis))
         return norms
 
     def _of_heads(self) -> dict[int, float]:
@@ -71,3 +70,9 @@ class Importance:
         own = single[values]  # (heads, width of a value)
         shared = both + own.sum(1, keepdims=True) / both.shape[1]
         return [(queries, shared), (keys, shared), (values, own + both.sum(1, keepdims=True) / own.shape[1])]
+
+
+def squares(values: Array, axis: int) -> Array:
+    """Sums of squares over all other axes, (size of the axis,)."""
+    found: Array = np.square(values, dtype=np.float64).sum(tuple(i for i in range(values.ndim) if i != axis))
+    return found

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from onnx_ghn.arrays import Array
 from onnx_ghn.inheritance.donor import Donor
+from onnx_ghn.inheritance.importance import squares
 from onnx_ghn.inheritance.labels import Ints, Span
 from onnx_ghn.inheritance.tracing import Trace
 
@@ -47,8 +47,8 @@ class LeftOut:
         if self._silent is None:
             self._silent = self._always_zero()
         counts = ~self._silent[self._donor.trace.labels.roots(span.labels)]
-        squares = np.where(counts, _squares(self._donor.values(source), axis), 0.0)
-        parts = [(float(each.sum()), float(each[is_taken].sum())) for each in (squares, counts)]
+        sums = np.where(counts, squares(self._donor.values(source), axis), 0.0)
+        parts = [(float(each.sum()), float(each[is_taken].sum())) for each in (sums, counts)]
         return math.sqrt(min((whole / kept for whole, kept in parts if kept), default=1.0))
 
     def _always_zero(self) -> npt.NDArray[np.bool_]:
@@ -59,16 +59,10 @@ class LeftOut:
             for axis, span in enumerate(spans):
                 if span is not None and span.made:
                     roots = labels.roots(span.labels)
-                    np.add.at(total, roots, _squares(self._donor.values(name), axis))
+                    np.add.at(total, roots, squares(self._donor.values(name), axis))
                     written[roots] = True
         silent: npt.NDArray[np.bool_] = written & (total == 0)
         return silent
-
-
-def _squares(values: Array, axis: int) -> Array:
-    """Sums of squares over all other axes, (size of the axis,)."""
-    found: Array = np.square(values, dtype=np.float64).sum(tuple(i for i in range(values.ndim) if i != axis))
-    return found
 
 
 def _has_norms(trace: Trace) -> bool:

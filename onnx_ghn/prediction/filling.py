@@ -31,7 +31,7 @@ def tensors_of(
     for maker in makers:
         quantization = maker.quantization
         if quantization is not None and quantization.bias is not None:
-            biases |= quantization.bias.tensors(quantization.name, quantization.scale, made)
+            biases |= quantization.bias.tensors(quantization.stored.name, quantization.scale, made)
     return made | biases
 
 

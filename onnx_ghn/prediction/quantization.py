@@ -37,12 +37,12 @@ class Quantization:
     stored are multiples of the scale that there is; zero points stay.
     """
 
-    name: str  # of the stored tensor
+    stored: StoredTensor
     dtype: npt.DTypeLike  # that it is stored in
     in_file: bool  # stored as floats, which the file itself quantises (QuantizeLinear, then DequantizeLinear)
     scale: StoredTensor
     broadcast: tuple[int, ...]  # the scale's shape against the tensor's axes
-    limits: tuple[int, int]  # smallest and largest integer
+    limits: tuple[int, int]  # smallest and largest integer of the type
     zero: npt.NDArray[np.int64]  # zero points, of shape `broadcast`
     bias: BiasScales | None = None  # of a bias whose scale is that of its layer's input times that of its weight
 
@@ -55,7 +55,7 @@ class Quantization:
         values = (
             functools.partial(_floats, make, self.dtype) if self.in_file else functools.partial(self._integers, make)
         )
-        return {self.name: values, self.scale.name: functools.partial(self._scales, make)}
+        return {self.stored.name: values, self.scale.name: functools.partial(self._scales, make)}
 
     def floats(self, integers: Array) -> Array:
         """What the model stores now, as the floats that it stands for."""
@@ -65,6 +65,22 @@ class Quantization:
         values: Array = ((integers.astype(np.float64) - self.zero) * scale).astype(np.float32)
         return values
 
+    @functools.cached_property
+    def _range(self) -> tuple[int, int]:
+        """The smallest and largest integer that is used: of 8 bits, seven where the file uses no more.
+
+        Sums of two products of 8 bits overflow 16 in the kernels of x86 processors without VNNI instructions; files
+        for these are quantised with a reduced range (onnxruntime's `reduce_range`), which is to stay.
+        """
+        lowest, highest = (-64, 64) if self.limits[0] < 0 else (0, 127)
+        if self.in_file or self.limits[1] - self.limits[0] != 255:
+            return self.limits
+        if (self.zero <= lowest).any() or (self.zero >= highest).any():
+            return self.limits
+        values = self.stored.numpy()
+        is_reduced = values.any() and int(values.min()) >= lowest and int(values.max()) <= highest
+        return (lowest, highest) if is_reduced else self.limits
+
     def _scales(self, make: Make) -> Array:
         values = make()
         if self._fits(values):
@@ -72,7 +88,7 @@ class Quantization:
         others = tuple(i for i, size in enumerate(self.broadcast) if size == 1)
         highest = values.max(axis=others, keepdims=True).clip(min=0)
         lowest = values.min(axis=others, keepdims=True).clip(max=0)
-        needed = np.maximum(highest / (self.limits[1] - self.zero), -lowest / (self.zero - self.limits[0]))
+        needed = np.maximum(highest / (self._range[1] - self.zero), -lowest / (self.zero - self._range[0]))
         needed = self._exact(values, highest, lowest, needed)
         scales: Array = np.where(needed > 0, needed, 1.0).reshape(self.scale.shape).astype(self.scale.dtype.numpy())
         return scales
@@ -92,12 +108,12 @@ class Quantization:
         found = needed.reshape(-1).astype(np.float64)
         is_open = (largest > 0) & (self.zero.reshape(-1) == 0)
         few = rows[:, :_FEW].astype(np.float64)
-        most = -self.limits[0]
+        most = -self._range[0]
         if most > _MOST_STEPS or not is_open.any():
             return needed
         for steps in range(most, most // 2, -1):
             by = np.where(is_open, largest / steps, 1.0)
-            fits = is_open & (top <= (self.limits[1] + _NEAR) * by) & (bottom <= (most + _NEAR) * by)
+            fits = is_open & (top <= (self._range[1] + _NEAR) * by) & (bottom <= (most + _NEAR) * by)
             fits[fits] = _are_multiples(few[fits], by[fits])
             for row in np.flatnonzero(fits):
                 if _are_multiples(rows[row : row + 1], by[row : row + 1])[0]:
@@ -111,7 +127,7 @@ class Quantization:
             return False
         by = np.asarray(self.scale.numpy(), np.float32).reshape(self.broadcast)
         steps = np.rint(values / np.where(by == 0, 1, by))
-        lowest, highest = (limit - self.zero for limit in self.limits)
+        lowest, highest = (limit - self.zero for limit in self._range)
         return bool(((steps >= lowest) & (steps <= highest) & (steps.astype(np.float32) * by == values)).all())
 
     def _integers(self, make: Make) -> Array:
@@ -122,7 +138,7 @@ class Quantization:
         for start in range(0, len(values), step := max(1, _PART // max(1, values[:1].size))):
             part = slice(start, start + step)  # what is computed from it stays small
             by_part, zero_part = (a[part] if len(a) > 1 else a for a in (by, self.zero))
-            new[part] = (np.rint(values[part] / by_part) + zero_part).clip(*self.limits)
+            new[part] = (np.rint(values[part] / by_part) + zero_part).clip(*self._range)
         return new
 
 
@@ -157,37 +173,20 @@ def quantization_of(stored: Mapping[str, StoredTensor], parameter: Parameter) ->
     else:
         return "quantised in blocks"
     limits = np.iinfo(steps)
-    lowest, highest = (limits.min, limits.max) if in_file else _range_of(tensor)
     zero = np.zeros(scale.shape, np.int64) if zero_stored is None else np.asarray(zero_stored.numpy(), np.int64)
     zero = np.broadcast_to(zero.reshape(-1), (max(1, int(np.prod(scale.shape))),)).reshape(broadcast)
-    if (zero <= lowest).any() or (zero >= highest).any():
+    if (zero <= limits.min).any() or (zero >= limits.max).any():
         return "quantised with a zero point that leaves no room for both signs"
     return Quantization(
-        name=parameter.name,
+        stored=tensor,
         dtype=dtype,
         in_file=in_file,
         scale=scale,
         broadcast=broadcast,
-        limits=(int(lowest), int(highest)),
+        limits=(int(limits.min), int(limits.max)),
         zero=zero,
         bias=bias_scales_of(tensor, scale, stored),
     )
-
-
-def _range_of(tensor: StoredTensor) -> tuple[int, int]:
-    """The smallest and largest integer that a tensor may hold: of 8 bits, seven where the file uses no more.
-
-    Sums of two products of 8 bits overflow 16 in the kernels of x86 processors without VNNI instructions; files for
-    these are quantised with a reduced range (onnxruntime's `reduce_range`), which is to stay.
-    """
-    limits = np.iinfo(tensor.dtype.numpy())
-    if limits.bits != 8:
-        return int(limits.min), int(limits.max)
-    values = tensor.numpy()
-    lowest, highest = (-64, 64) if limits.min < 0 else (0, 127)
-    if values.any() and int(values.min()) >= lowest and int(values.max()) <= highest:
-        return lowest, highest
-    return int(limits.min), int(limits.max)
 
 
 def _quantizes(node: ir.Node, name: str) -> bool:

@@ -144,6 +144,24 @@ def test_a_reduced_range_stays(type_: QuantType, is_reduced: bool, folder: Path)
         np.testing.assert_allclose(floats, given[name], atol=0.51 * found[f"{name}_scale"])
 
 
+def test_small_integers_around_another_zero_are_no_reduced_range(folder: Path) -> None:
+    """Weights below a zero point of 128 are all in the lower half, which leaves the zero point no place."""
+    onnx.save(network(seed=3), folder / "other.onnx")
+    unsigned = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QUInt8}
+    quantize_static(folder / "float.onnx", folder / "low.onnx", Images(), quant_format=QuantFormat.QDQ, **unsigned)
+    model = onnx.load(folder / "low.onnx")
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if tensor.name in ("a_quantized", "a_zero_point"):
+            new = np.minimum(array, 127) if tensor.name == "a_quantized" else np.full_like(array, 128)
+            tensor.CopyFrom(numpy_helper.from_array(new, tensor.name))
+    onnx.save(model, folder / "low.onnx")
+    predict(folder / "low.onnx", folder / "out.onnx", donors=[folder / "other.onnx"])
+    found, given = values(folder / "out.onnx"), values(folder / "other.onnx")["a"]
+    floats = (found["a_quantized"].astype(np.int64) - 128) * found["a_scale"]
+    np.testing.assert_allclose(floats, given, atol=0.51 * found["a_scale"])
+
+
 def test_predicted_biases_too(folder: Path) -> None:
     predict(folder / "channel.onnx", folder / "out.onnx", policy="all", overwrite_special=True)
     found = values(folder / "out.onnx")
