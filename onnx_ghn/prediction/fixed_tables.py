@@ -29,7 +29,9 @@ LARGEST_TABLE = 1 << 24  # elements of the tables that are looked at as a whole
 _WINDOW = 8  # elements of the shortest window
 _PAIRS = 3  # of sines and cosines, the fewest that are no coincidence
 _COLUMNS = 4  # that mostly settle whether rows are sines
+_VARIED = 3  # columns in which sines differ from row to row, the fewest that are no coincidence
 _CLOSE = 1e-4
+_FLAT = 0.1  # share of a window's largest value that its values span at least
 _MIRRORED = 3  # pairs of elements that mirror each other, the fewest that are no coincidence
 _ROWS = 16  # that mostly settle whether the rows of a table are mirrored
 _IN_ORDER = 12  # different numbers in order, the fewest that are no coincidence: 2 / 12! of drawn ones are
@@ -116,7 +118,10 @@ def _is_sines(table: Array) -> bool:
 
 
 def _have_one_envelope(first: Array, second: Array) -> bool:
-    """Whether the sums of squares of pairs of rows are the same for all pairs, within a share of the largest sum."""
+    """Whether the sums of squares of pairs of rows are the same for all pairs, within a share of the largest sum, and
+    the rows are not. Those of kernels that pass their input on are the same, too: a skip was merged into them, beside a
+    layer scale near zero.
+    """
     # (pairs, columns); mostly a few columns tell, and the sums of all need not be worked out. Where the sums are the
     # same, those of one pair tell how large they are.
     step = max(1, first.shape[1] // _COLUMNS)
@@ -125,7 +130,9 @@ def _have_one_envelope(first: Array, second: Array) -> bool:
         return False
     envelope = _envelope(first, second)
     largest = float(envelope.max())
-    return largest > 0 and float(np.abs(envelope - envelope[1]).max()) < _CLOSE * largest
+    if largest == 0 or float(np.abs(envelope - envelope[1]).max()) >= _CLOSE * largest:
+        return False
+    return int((np.ptp(first, axis=0) > _CLOSE * math.sqrt(largest)).sum()) >= _VARIED
 
 
 def _pairs(table: Array) -> Iterator[tuple[Array, Array]]:
@@ -141,10 +148,14 @@ def _envelope(first: Array, second: Array) -> Array:
 
 
 def _is_window(values: Array) -> bool:
-    """Whether a vector of different numbers is symmetric, as it is or, as of a periodic window, without its first."""
-    if values.size < _WINDOW or float(np.ptp(values)) == 0:
+    """Whether a vector of different numbers is symmetric, as it is or, as of a periodic window, without its first.
+
+    Numbers that are nearly one, as the scales of a norm after a few steps, are symmetric by rounding.
+    """
+    largest = float(np.abs(values).max(initial=0))
+    if values.size < _WINDOW or float(np.ptp(values)) <= _FLAT * largest:
         return False
-    tolerance = _CLOSE * float(np.abs(values).max())
+    tolerance = _CLOSE * largest
     return any(bool((np.abs(part - part[::-1]) <= tolerance).all()) for part in (values, values[1:]))
 
 
@@ -184,16 +195,19 @@ def _end_alike(rows: Array) -> npt.NDArray[np.bool_]:
 
 
 def _mirrored_pairs(row: Array) -> int | None:
-    """How many pairs of elements of a filter mirror each other, 0 where some do not; None for a row of one number."""
+    """How many pairs of elements of a filter mirror each other, 0 where some do not; None for a row of one number.
+
+    Pairs near zero, beside a single large element say, do not count.
+    """
     places = np.flatnonzero(row)
     inner = row[places[0] : places[-1] + 1] if places.size else row[:0]
-    if inner.size < 3 or float(np.ptp(row)) == 0:
+    tolerance = _CLOSE * float(np.abs(inner).max(initial=0))
+    if inner.size < 3 or float(np.ptp(row)) <= tolerance:
         return None
-    tolerance = _CLOSE * float(np.abs(inner).max())
     for part in (inner, row, row[1:]):
         back = part[::-1]
         if any(bool((np.abs(part - sign * back) <= tolerance).all()) for sign in (1, -1)):
-            return part.size // 2
+            return int((np.abs(part[: part.size // 2]) > tolerance).sum())
     return 0
 
 

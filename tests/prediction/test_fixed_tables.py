@@ -129,6 +129,18 @@ def test_what_initialisers_draw_is_no_table(seed: int) -> None:
         assert _tell(role, values) == "", (role, values.shape)
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("n", [47, 48])
+def test_what_is_symmetric_by_rounding_is_no_table(n: int, seed: int) -> None:
+    """FastViT's token mixers with their skips merged into them: a kernel of 1 in the middle, times a layer scale."""
+    rng = np.random.default_rng(seed)
+    kernels = rng.standard_normal((n, 1, 3, 3)) * 3e-6
+    kernels[:, :, 1, 1] += 1
+    assert _tell(Role.weight, kernels) == ""
+    assert _tell(Role.weight, 1 + rng.standard_normal((n, 8)) * 3e-6) == ""
+    assert _tell(Role.norm_scale, 1 + rng.standard_normal(n) * 3e-6) == ""  # after a few steps
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_damaged_numbers_are_no_table(value: float) -> None:
     values = _positions(interleaved=True)
