@@ -30,7 +30,7 @@ STARTS = "zeros that the computation starts from"
 
 _QUOTED = re.compile(r"'([^']*)'")
 _OF_TORCHS_CODE = re.compile(r"/(?:.*/)?Constant(?:_\d+)?_output_0")
-_OF_TORCHS_RESULTS = re.compile(r"/(?:.*/)?(?!Constant)[A-Z]\w*_output_\d+")
+_OF_TOOLS = re.compile(r"/(?:.*/)?(?!Constant)[A-Z]\w*_output_\d+|_v_\d+")  # what tools computed
 _NUMBERED = re.compile(r"val_\d+")
 _OF_PADDLE = re.compile(r"(?:p2o\.)?(?:helper\.)?const(?:ant)?\.\d+|Constant[_@]\d+")
 _LEARNED_BY_PADDLE = re.compile(r"(?!batch_norm\w*\.w_[12])\w+_\d+\.[wb]_\d+(?:_deepcopy_\d+)?")
@@ -113,7 +113,8 @@ def _constants_of_torch(model: ir.Model, stored: Mapping[str, StoredTensor]) -> 
 
     Tools make initializers of these nodes, too, which keep the names that the exporter gave to their outputs. Where
     all weights are held so, a tool has moved them, or the module was frozen before. What has the name of another
-    operator's result is what a tool (onnxsim 0.8.1) computed of stored tensors: rows of a table, say.
+    operator's result is what a tool (onnxsim 0.8.1) computed of stored tensors: rows of a table, say. So is what it
+    numbers (_v_446): kernels, multiplied by the 0.5 of a GELU before them.
     """
     floats = {name: tensor for name, tensor in stored.items() if tensor.dtype.is_floating_point()}
     named = {name for name in floats if _OF_TORCHS_CODE.fullmatch(name)}
@@ -130,7 +131,7 @@ def _constants_of_torch(model: ir.Model, stored: Mapping[str, StoredTensor]) -> 
     return named | {
         name
         for name, tensor in floats.items()
-        if is_torchs and tensor.kind == "constant" and not _OF_TORCHS_RESULTS.fullmatch(name)
+        if is_torchs and tensor.kind == "constant" and not _OF_TOOLS.fullmatch(name)
     }
 
 

@@ -339,6 +339,29 @@ def test_names_that_torch_gives_to_numbers_of_its_code_outlive_tools(producer: s
     assert learned == (set(stored) if is_frozen else {weight})
 
 
+def test_kernels_that_a_tool_multiplied_are_no_constants_of_the_code() -> None:
+    """onnxsim 0.8.1 multiplies a kernel by the 0.5 of the GELU before it, and stores that in a node named _v_446."""
+    held = {"_v_446": _draw(4, 4, 3, 3), "onnx::Mul_12": _draw(1, 4, 1, 1)}
+    nodes = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array.astype(np.float32)))
+        for name, array in held.items()
+    ]
+    nodes += [
+        helper.make_node("Conv", ["x", "stem.weight"], ["a"]),
+        helper.make_node("Mul", ["a", "onnx::Mul_12"], ["b"]),
+        helper.make_node("Conv", ["b", "_v_446"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "m",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 9, 9])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(_draw(4, 3, 3, 3).astype(np.float32), "stem.weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], producer_name="pytorch")
+    assert {p.name for p in build_graph(model).parameters} == {"stem.weight", "_v_446"}
+
+
 def test_rows_of_a_table_that_a_tool_took_are_no_constant_of_the_code() -> None:
     """onnxsim 0.8.1 stores positions of a BERT of fixed length in a Constant node, called as the Gather's output."""
     table = "/bert/embeddings/position_embeddings/Gather_output_0"
