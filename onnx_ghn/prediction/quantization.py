@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
-from onnx_ghn.graph import Parameter
+from onnx_ghn.graph import Parameter, Role
 from onnx_ghn.prediction.quantized_biases import BiasScales, bias_scales_of
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ class Quantization:
         others = tuple(i for i, size in enumerate(self.broadcast) if size == 1)
         highest = values.max(axis=others, keepdims=True).clip(min=0)
         lowest = values.min(axis=others, keepdims=True).clip(max=0)
-        needed = np.maximum(highest / (self._range[1] - self.zero), -lowest / (self.zero - self._range[0]))
+        sides = ((highest, self._range[1] - self.zero), (-lowest, self.zero - self._range[0]))
+        # Where a side has no room, what lies there becomes zero.
+        needed = np.maximum(*(np.where(room > 0, end / np.maximum(room, 1), 0) for end, room in sides))
         needed = self._exact(values, highest, lowest, needed)
         scales: Array = np.where(needed > 0, needed, 1.0).reshape(self.scale.shape).astype(self.scale.dtype.numpy())
         return scales
@@ -175,7 +177,8 @@ def quantization_of(stored: Mapping[str, StoredTensor], parameter: Parameter) ->
     limits = np.iinfo(steps)
     zero = np.zeros(scale.shape, np.int64) if zero_stored is None else np.asarray(zero_stored.numpy(), np.int64)
     zero = np.broadcast_to(zero.reshape(-1), (max(1, int(np.prod(scale.shape))),)).reshape(broadcast)
-    if (zero <= limits.min).any() or (zero >= limits.max).any():
+    has_both = (zero > limits.min).all() and (zero < limits.max).all()
+    if not (has_both or _may_have_one_sign(parameter.role, (zero < limits.max).all())):
         return "quantised with a zero point that leaves no room for both signs"
     return Quantization(
         stored=tensor,
@@ -187,6 +190,15 @@ def quantization_of(stored: Mapping[str, StoredTensor], parameter: Parameter) ->
         zero=zero,
         bias=bias_scales_of(tensor, scale, stored),
     )
+
+
+def _may_have_one_sign(role: Role, has_positive: bool) -> bool:
+    """Whether a tensor of a role can be filled though its zero point leaves room for one sign alone.
+
+    The scales of norms are positive, those that are predicted too. Biases start from zero, which is always there; of
+    predicted ones those of the other sign become zero.
+    """
+    return role in (Role.bias, Role.norm_bias) or (role is Role.norm_scale and has_positive)
 
 
 def _quantizes(node: ir.Node, name: str) -> bool:

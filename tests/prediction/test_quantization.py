@@ -147,3 +147,37 @@ def test_what_was_quantised_is_the_same_integers_again(largest: int, channels: i
     found = arrays(onnx.load(tmp_path / "out.onnx"))
     np.testing.assert_array_equal(found["w"], integers)
     np.testing.assert_allclose(found["w_scale"], steps, rtol=1e-6)
+
+
+@pytest.mark.parametrize("highest", [False, True])
+def test_scales_and_biases_of_one_sign_are_filled(highest: bool, tmp_path: Path) -> None:
+    """Of an asymmetric quantiser's scales, all above zero, zero is the smallest integer; of biases below it, the
+    largest.
+    """
+    net = Net()
+    net.input("N", 12)
+    zero = np.iinfo(np.uint8).max if highest else 0
+    shift = 255 - np.arange(12) if highest else np.arange(12)
+    integers = {"scale": 200 + np.arange(12), "shift": shift}
+    floats = []
+    for name, values in integers.items():
+        start = zero if name == "shift" else 0
+        given = [net.tensor(name, values, np.uint8), net.tensor(f"{name}_step", np.array(0.01))]
+        given.append(net.tensor(f"{name}_zero", np.array(start), np.uint8))
+        floats.append(net.op("DequantizeLinear", *given, out=f"{name}_float"))
+    net.op("LayerNormalization", "x", *floats, out="n")
+    net.op("MatMul", "n", net.random("w", 12, 5), out="y")
+    onnx.save(net.model("y"), tmp_path / "donor.onnx")
+    bare = strip(tmp_path / "donor.onnx", tmp_path / "bare.onnx")
+    x = np.random.default_rng(0).standard_normal((3, 12)).astype(np.float32)
+    predict(bare, tmp_path / "inherited.onnx", donors=[tmp_path / "donor.onnx"])
+    found = arrays(onnx.load(tmp_path / "inherited.onnx"))
+    np.testing.assert_array_equal(found["scale"], integers["scale"])
+    np.testing.assert_array_equal(found["shift"], shift)
+    outputs = [run(tmp_path / f"{name}.onnx", {"x": x})[0] for name in ("donor", "inherited")]
+    np.testing.assert_allclose(*outputs, atol=1e-6)
+
+    predict(bare, tmp_path / "standard.onnx", policy="none")
+    found = arrays(onnx.load(tmp_path / "standard.onnx"))
+    np.testing.assert_allclose(found["scale"] * found["scale_step"], np.ones(12), rtol=1e-6)
+    assert set(found["shift"]) == {zero}
