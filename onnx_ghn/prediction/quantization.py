@@ -178,7 +178,7 @@ def quantization_of(stored: Mapping[str, StoredTensor], parameter: Parameter) ->
     zero = np.zeros(scale.shape, np.int64) if zero_stored is None else np.asarray(zero_stored.numpy(), np.int64)
     zero = np.broadcast_to(zero.reshape(-1), (max(1, int(np.prod(scale.shape))),)).reshape(broadcast)
     has_both = (zero > limits.min).all() and (zero < limits.max).all()
-    if not (has_both or _may_have_one_sign(parameter.role, (zero < limits.max).all())):
+    if not (has_both or _may_have_one_sign(parameter.role, bool((zero < limits.max).all()))):
         return "quantised with a zero point that leaves no room for both signs"
     return Quantization(
         stored=tensor,
