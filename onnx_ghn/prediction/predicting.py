@@ -18,6 +18,7 @@ from onnx_ghn.prediction.choosing import choose
 from onnx_ghn.prediction.collapse import guarded
 from onnx_ghn.prediction.copies import note_copies
 from onnx_ghn.prediction.coverage import CoverageReport
+from onnx_ghn.prediction.emptied import note_emptied
 from onnx_ghn.prediction.nothing_to_fill import why_none
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.prediction.origins import Origin, mark_origins
@@ -120,6 +121,7 @@ def predict(
     else:
         settled = settle(opened, to_measure, decisions, blocks, settling, unit_scales=unit_scales)
     copies = note_copies(decisions, blocks, options)
+    emptied = note_emptied(decisions, opened.stored)
     told: list[str] = []
     if inheritance is not None:
         apart = inheriting.compared(inheritance, opened.model, options)
@@ -131,6 +133,7 @@ def predict(
         *told,
         *([] if has_collapsed else equal_weights),
         *copies,
+        *emptied,
         *settled.notes,
     ]
     decided = [_as_scaled(decision, settled.factors) for decision in decisions]
