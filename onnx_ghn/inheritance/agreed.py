@@ -14,7 +14,7 @@ import numpy as np
 from onnx_ghn.graph import ComputationGraph, Parameter
 from onnx_ghn.onnx_io import StoredTensor
 
-__all__ = ["Model", "with_agreed"]
+__all__ = ["Model", "other_numbers", "with_agreed"]
 
 _LARGEST = 1 << 24  # elements; constants of such a size are not looked at
 
@@ -41,6 +41,22 @@ def with_agreed(model: Model, others: Sequence[Model]) -> ComputationGraph:
         uncertain=tuple(row for row in graph.uncertain if row.name not in agreed),
         constants=(*graph.constants, *(row for row in graph.uncertain if row.name in agreed)),
     )
+
+
+def other_numbers(model: Model, others: Sequence[Model]) -> list[str]:
+    """Names of the single numbers, learned or constants, that differ from all that operators of their type read in
+    other models; where these read none, as a norm that is one operator, nothing differs.
+
+    Those that multiply are left out: what they scale is followed, and queries or embeddings make up for it.
+    """
+    known: dict[str, set[_Print | None]] = {}
+    for graph, stored in others:
+        for row in (*graph.uncertain, *graph.constants):
+            if row.size == 1:
+                known.setdefault(row.op, set()).add(_print(row, stored))
+    graph, stored = model
+    doubtful = [row for row in graph.uncertain if row.size == 1 and row.op in known.keys() - {"Mul", "Div"}]
+    return [row.name for row in doubtful if _print(row, stored) not in known[row.op]]
 
 
 def _shape(tensor: StoredTensor) -> tuple[int, ...]:

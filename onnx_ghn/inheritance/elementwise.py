@@ -135,7 +135,7 @@ def _writers_of(trace: Trace, op: Op, data: list[Tensor], consts: list[Tensor]) 
     """Tensors that, scaled together, scale what comes out."""
     owners = [trace.owner(tensor) for tensor in consts]
     if op.op_type in ("Mul", "Div"):  # a variance is no factor that may be scaled with others
-        owners = [owner for owner in owners if owner not in trace.statistics]
+        owners = [owner for owner in owners if owner not in trace.statistics and not _keeps(trace, owner)]
     if op.op_type == "Mul" and len(data) == 1 and any(owners):
         return tuple(filter(None, owners))
     before = {trace.writers_of(tensor) for tensor in data}
@@ -151,6 +151,11 @@ def _writers_of(trace: Trace, op: Op, data: list[Tensor], consts: list[Tensor]) 
     if op.op_type in ("Mul", "Div") and len(data) == 1:
         return writers
     return ()
+
+
+def _keeps(trace: Trace, name: str) -> bool:
+    """Whether a tensor keeps its values whatever is inherited, as nothing tells whether it was learned (turns)."""
+    return name in trace.parameters and trace.parameters[name].uncertain
 
 
 def _owner_of(trace: Trace, consts: list[Tensor], data: list[Tensor]) -> str:

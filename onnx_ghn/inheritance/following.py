@@ -68,7 +68,9 @@ def follow(flat: FlatGraph, graph: ComputationGraph) -> Trace:
     norms = [norm for norm in graph.norms if norm.axis is not None and norm.mean and norm.variance]
     plain = unfused(flat, free)
     ordered = dataclasses.replace(plain.flat, ops=from_outputs(plain.flat))
-    trace = Trace(ordered, (*graph.parameters, *graph.uncertain), free, norms)
+    # A single number of which nothing tells whether it was learned keeps its value: to all rules it is the model's own.
+    tables = [row for row in graph.uncertain if row.size > 1]
+    trace = Trace(ordered, (*graph.parameters, *tables), free, norms)
     for tensor, array in plain.constants.items():
         trace.give(tensor, array.shape)
         trace.values[tensor] = array

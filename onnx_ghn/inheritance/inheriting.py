@@ -13,7 +13,7 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.garbage import no_garbage_collection
 from onnx_ghn.graph import ComputationGraph
 from onnx_ghn.graph.flat import FlatGraph
-from onnx_ghn.inheritance.agreed import with_agreed
+from onnx_ghn.inheritance.agreed import other_numbers, with_agreed
 from onnx_ghn.inheritance.alignment import Alignment, align
 from onnx_ghn.inheritance.channel_map import ChannelMap
 from onnx_ghn.inheritance.depth import identity_blocks
@@ -127,7 +127,8 @@ def inherit(
         OptionError: names that no tensor has the rows of.
     """
     namer = Namer(namings)
-    graph = with_agreed((graph, opened.stored), [(donor.graph, donor.opened.stored) for donor in donors])
+    theirs = [(donor.graph, donor.opened.stored) for donor in donors]
+    graph = with_agreed((graph, opened.stored), theirs)
     trace = follow(flat, graph)
     donors = _comparable(trace, donors)
     structure = structure_of(trace)
@@ -156,6 +157,7 @@ def inherit(
     # What may be a constant keeps its values, as nothing tells.
     uncertain = {name: tensors.pop(name) for p in graph.uncertain if (name := p.name) in tensors}
     others = [name for name, one in uncertain.items() if not np.array_equal(one.values(), opened.stored[name].numpy())]
+    others += other_numbers((graph, opened.stored), theirs)
     names = [parameter.name for parameter in graph.parameters if not parameter.frozen and wants(parameter.name)]
     missing = [name for name in names if name not in tensors and name not in free]
     doubts = _doubts_of_donors(donors, alignments, tensors, told)

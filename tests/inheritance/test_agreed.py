@@ -18,16 +18,17 @@ from onnx_ghn.runtime import open_session
 WIDTH, LENGTH = 12, 6
 
 
-def _attention(weights: dict[str, np.ndarray], *, marked: bool) -> onnx.ModelProto:
+def _attention(weights: dict[str, np.ndarray], *, marked: bool, scale: float = 0.2) -> onnx.ModelProto:
     """Attention with turned queries and keys, whose scores are scaled.
 
     Args:
+        scale: of the scores.
         marked: as torch's first exporter writes it, which stores what the code makes by Constant nodes; else as a tool
             does that knows initializers alone.
     """
     made = {
         "turn": np.cos(np.arange(LENGTH * WIDTH)).reshape(LENGTH, WIDTH).astype(np.float32),
-        "scale": np.full((), 0.2, np.float32),
+        "scale": np.full((), scale, np.float32),
     }
     nodes = [
         helper.make_node("MatMul", ["x", "wq"], ["q0"]),
@@ -69,6 +70,23 @@ def test_outputs_come_back_whichever_of_both_has_the_marks(marked: bool, tmp_pat
     np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-6)
     assert found.inheritance is not None
     assert found.inheritance.is_exact
+
+
+@pytest.mark.parametrize("target_marked", [True, False])
+@pytest.mark.parametrize("donor_marked", [True, False])
+def test_queries_make_up_for_scales_that_nothing_marks(donor_marked: bool, target_marked: bool, tmp_path: Path) -> None:
+    """jax2onnx stores the scale of scores beside the weights; heads of another width have another one."""
+    donor, target, written = (tmp_path / name for name in ("donor.onnx", "target.onnx", "out.onnx"))
+    onnx.save(_attention(_weights(0), marked=donor_marked, scale=0.2), donor)
+    onnx.save(_attention(_weights(1), marked=target_marked, scale=0.4), target)
+    found = predict(target, written, donors=[donor])
+    np.testing.assert_allclose(found["wq"], _weights(0)["wq"] / 2, rtol=1e-6)
+    np.testing.assert_array_equal(found["wk"], _weights(0)["wk"])
+    x = np.random.default_rng(2).standard_normal((2, LENGTH, WIDTH)).astype(np.float32)
+    (expected,), (given,) = (open_session(path).run(None, {"x": x}) for path in (donor, written))
+    np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-6)
+    assert found.inheritance is not None
+    assert found.inheritance.is_exact, found.inheritance.doubts
 
 
 def test_another_value_is_no_constant_of_both() -> None:
