@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from onnx_ghn.inheritance.structure import Block
 __all__ = ["identity_blocks"]
 
 
-def identity_blocks(pairing: Pairing, alignment: Alignment) -> tuple[dict[str, Made | Kept], list[str], set[str]]:
+def identity_blocks(
+    pairing: Pairing, alignment: Alignment, made: Collection[str]
+) -> tuple[dict[str, Made | Kept], list[str], set[str]]:
     """What makes the blocks that nothing of the donor stands for begin as the identity.
 
     A branch beside a skip begins at zero, so that outputs are kept whatever its other tensors hold. These are those of
@@ -24,6 +27,9 @@ def identity_blocks(pairing: Pairing, alignment: Alignment) -> tuple[dict[str, M
     convolution without a skip begins as the identity where the activation behind it leaves what comes out of the one
     before it as it is.
 
+    Args:
+        made: names of the tensors that have values already: no block of these alone is new.
+
     Returns:
         tensors by name, doubts, and names of tensors that the outputs do not depend on.
     """
@@ -31,14 +37,14 @@ def identity_blocks(pairing: Pairing, alignment: Alignment) -> tuple[dict[str, M
     found: dict[str, Made | Kept] = {}
     doubts: list[str] = []
     free: set[str] = set()
-    inserted = set(alignment.inserted)
+    inserted = {n for n in alignment.inserted if any(piece.name not in made for piece in blocks[n].pieces)}
     for number in sorted(inserted):
         block = blocks[number]
         names = {piece.name for piece in block.pieces}
         if not block.has_branch_of_its_own:
-            made = _identity_convolution(pairing, block)
-            found.update(made)
-            if not made:
+            identity = _identity_convolution(pairing, block)
+            found.update(identity)
+            if not identity:
                 first = block.pieces[0].name
                 doubts.append(f"a new block without a skip that could begin as the identity, first {first}")
             continue

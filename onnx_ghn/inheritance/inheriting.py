@@ -224,7 +224,7 @@ def _from_one(
     found = pairing.all(alignment.pairs)
     if not is_closest or len(set(alignment.pairs.values())) < _WHOLE * max(1, len(pairing.donor.trace.uses)):
         return found, pairing.doubts, set()
-    more, told, free = identity_blocks(pairing, alignment)
+    more, told, free = identity_blocks(pairing, alignment, found)
     return {**found, **more}, [*told, *pairing.doubts], free
 
 

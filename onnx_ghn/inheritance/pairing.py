@@ -118,6 +118,11 @@ class Pairing:
             if isinstance(made, Made):
                 values = functools.partial(_times, made.values, factor, self.trace.offsets.get(name, 0.0))
                 found[name] = dataclasses.replace(made, rule=f"{made.rule}, × {factor:.4g}", values=values)
+        for name, original in self._scaling.copies.items():  # of a donor that stores it once
+            if name not in found and isinstance(made := found.get(original), Made):
+                turned = self.trace.parameters[name].shape != self.trace.parameters[original].shape
+                give = functools.partial(_turned, made.values) if turned else made.values
+                found[name] = dataclasses.replace(made, rule=f"as {original}: {made.rule}", values=give)
         self._norm_doubts = [*norm_doubts(self.trace, self.channels), *head_doubts(self.channels)]
         return found
 
@@ -270,7 +275,7 @@ class Pairing:
             if size >= have and (chosen.counts(have) == 0).any():
                 pair.doubts.append("not every channel of the donor is read")
             return ""
-        if span.contracted:  # a table that is the weight of a layer, too
+        if span.contracted or self._scaling.is_tied(name):  # a table that is the weight of a layer, too
             self._scaling.divides(name, pair.source, chosen, have)
         if self._padding.centres(name, span, other):
             pair.centred.append(pair.order[axis])
@@ -311,6 +316,11 @@ def _counts(role: str) -> bool:
 def _times(make: Callable[[], Array], factor: float, offset: float) -> Array:
     """What, with the offset that the model adds, is a multiple of what it was."""
     made: Array = (make() + np.float32(offset)) * np.float32(factor) - np.float32(offset)
+    return made
+
+
+def _turned(make: Callable[[], Array]) -> Array:
+    made: Array = make().T
     return made
 
 

@@ -29,7 +29,7 @@ class Scaling:
         self.factors: dict[str, float] = {}
         self.doubts: list[str] = []
         self._trace, self._donor = trace, donor
-        self._copies = {copy: name for copy, name in copies.items() if _is_table(trace, name)}
+        self.copies = {copy: name for copy, name in copies.items() if _is_table(trace, name)}
 
     def divides(self, name: str, source: str, chosen: AxisMap, have: int) -> tuple[bool, str]:
         """Whether copies of inputs share what their original gave, and a doubt; else something else is scaled.
@@ -47,7 +47,7 @@ class Scaling:
                 return False, "the model standardises the weight, so what follows it has another scale"
             self.factors[gain[0]] = theirs[1] / (gain[1] * most)
             return False, ""
-        if not self._is_tied(name) or most <= 1:
+        if not self.is_tied(name) or most <= 1:
             return True, ""
         for writer in self._fed_by(name):
             self.factors[writer] = 1 / most
@@ -57,15 +57,15 @@ class Scaling:
             self.doubts.append(f"{name} is tied, and nothing before it can be scaled")
         return False, ""
 
-    def _is_tied(self, name: str) -> bool:
+    def is_tied(self, name: str) -> bool:
         """Whether a table is the weight of a layer, too."""
-        if name in self._copies or name in self._copies.values():
+        if name in self.copies or name in self.copies.values():
             return True
         return any(span is not None and span.contracted and span.made for span in self._trace.axes[name])
 
     def _fed_by(self, name: str) -> list[str]:
         """What scales the values that a table, or a copy of it, is multiplied by as a layer's weight."""
-        copies = [copy for copy, original in self._copies.items() if original == name]
+        copies = [copy for copy, original in self.copies.items() if original == name]
         return [writer for each in (name, *copies) for writer in self._trace.fed_by.get(each, ())]
 
     def other_numbers(self, pairs: Mapping[str, str]) -> None:
@@ -86,7 +86,7 @@ class Scaling:
             factor = theirs / number
             for name in writers:
                 self.factors[name] = self.factors.get(name, 1.0) * factor
-                if self._is_tied(name):  # what reads it as a layer's weight takes it back
+                if self.is_tied(name):  # what reads it as a layer's weight takes it back
                     for other in self._fed_by(name):
                         self.factors[other] = self.factors.get(other, 1.0) / factor
 

@@ -15,6 +15,7 @@ __all__ = ["MATRICES", "Block", "Piece", "Structure", "structure_of"]
 MATRICES = frozenset(
     {"conv", "linear", "depthwise", "grouped", "transposed", "table", "recurrent_in", "recurrent_state"}
 )
+_PRODUCTS = frozenset({"MatMul", "Gemm", "Einsum", "FusedMatMul", "TransposeMatMul"})
 _MERGES = frozenset({"Add", "Sum", "Concat", "FusedConv"})
 _BARE = frozenset({"norm_scale", "norm_shift", "norm_mean", "norm_variance", "vector", "factor"})
 _ORDER = """
@@ -105,6 +106,13 @@ def structure_of(trace: Trace) -> Structure:
     for name, use in trace.uses.items():
         users.setdefault(use.op, []).append(name)
     weighs = [any(trace.uses[name].kind in MATRICES for name in users.get(i, ())) for i in range(len(ops))]
+    # A table of tokens that is a layer's weight, too, weighs where it is that; what lies before is not the last layer.
+    tables = {name for name, use in trace.uses.items() if use.kind == "table"}
+    for i, op in enumerate(ops) if tables else ():
+        weighs[i] = weighs[i] or (
+            op.op_type in _PRODUCTS
+            and any(t is not None and t.is_const and trace.owner(t) in tables for t in op.inputs)
+        )
     number = {op: i for i, op in enumerate(ops)}
     constants = _made_of_constants(ops, weighs)
     level, before = _levels(ops, number, weighs, users, constants)
