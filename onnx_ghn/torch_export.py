@@ -137,9 +137,11 @@ def module_to_file(
         # The optimiser of this exporter folds batch norms, so it is switched off.
         settings.update(dynamo=True, optimize=folds, verbose=False, external_data=size_bytes > _INSIDE_LIMIT)
     _check_operators(module)
+    _check_observers(module)
     # With gradients torch.export traces other layouts of attention, which its decompositions then cannot view.
     with _modes_kept(module), _quiet(), torch.no_grad():
-        module.eval()
+        with contextlib.suppress(NotImplementedError):  # what torch.export made has one mode
+            module.eval()
         module.training = auxiliary
         try:
             # The first exporter also writes to a buffer, which its types do not tell.
@@ -197,6 +199,21 @@ def _check_operators(module: nn.Module) -> None:
             raise GraphError(
                 f"{type(module).__name__}: layer {name!r} is an LSTM with proj_size {part.proj_size}, which no ONNX "
                 "operator computes: torch drops the projection; use an LSTM without proj_size and a Linear behind it"
+            )
+
+
+def _check_observers(module: nn.Module) -> None:
+    """Raise GraphError for a module that is prepared for a quantisation: what it observes changes while it is exported.
+
+    Torch's second exporter (2.14) ends the whole process there.
+    """
+    from torch.ao.quantization import ObserverBase
+
+    for name, part in module.named_modules():
+        if isinstance(part, ObserverBase):
+            raise GraphError(
+                f"{type(module).__name__}: layer {name!r} observes values for a quantisation; "
+                "initialize or export the module before it is prepared for it"
             )
 
 

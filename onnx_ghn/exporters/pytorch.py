@@ -16,6 +16,7 @@ from onnx_ghn.exporters.bridge import check_options
 from onnx_ghn.exporters.initializing import Initialization, initialize_live, split_keywords
 from onnx_ghn.exporters.live import LiveModel
 from onnx_ghn.exporters.loadable import check_loads
+from onnx_ghn.exporters.module_forms import check_tensors, copy_weights, in_float32, inputs_in_float32, unwrapped
 from onnx_ghn.exporters.module_inputs import n_tensors, n_tensors_read
 from onnx_ghn.exporters.reports import ExportReport, LoadReport
 from onnx_ghn.exporters.roundtrip import export_live, load_live
@@ -78,7 +79,6 @@ class LiveModule(LiveModel):
     ) -> None:
         check_options(options, TorchExportOptions.__annotations__)
         import torch
-        from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
         if exporter not in ("auto", "torchscript", "dynamo"):
             raise OptionError(f"`exporter` is {exporter!r}; it must be auto, torchscript or dynamo")
@@ -87,7 +87,7 @@ class LiveModule(LiveModel):
         if example_inputs is None:
             raise OptionError("a module cannot be exported without inputs for its forward pass: give `example_inputs`")
         self._module = module
-        self._exported = module if wrapper is None else wrapper
+        self._exported = unwrapped(module) if wrapper is None else wrapper
         self._args, self._kwargs = _inputs(example_inputs)
         self.takes_inputs = n_tensors(self._args, self._kwargs) > 0
         self._choice = exporter
@@ -100,12 +100,7 @@ class LiveModule(LiveModel):
         state = module.state_dict(keep_vars=True)
         buffers = {name: b for name, b in module.named_buffers() if name in state and b.is_floating_point()}
         self._tensors: dict[str, torch.Tensor] = {**parameters, **buffers}
-        if any(isinstance(tensor, UninitializedTensorMixin) for tensor in self._tensors.values()):
-            raise OptionError("the module has lazy layers, which have no weights yet: call it once on an input")
-        if any(tensor.is_meta for tensor in self._tensors.values()):
-            raise OptionError(
-                "the module is on the meta device: it has no weights to set; use module.to_empty(device='cpu')"
-            )
+        check_tensors(self._tensors)
 
     def read(self) -> dict[str, Array]:
         """Copies of parameters and persistent buffers."""
@@ -257,6 +252,8 @@ def initialize(
 ) -> Initialization:
     """Fill a module with predicted weights in place, by an export, a prediction and a load in memory.
 
+    A module in half precision or float64 is filled by way of a copy in float32.
+
     Args:
         example_inputs: inputs of the module's forward pass: a tensor, a tuple, or a dict.
         options: how to predict; None takes the defaults.
@@ -271,7 +268,14 @@ def initialize(
     check_options(export_options, ModuleOptions.__annotations__, predicting=True)
     options = PredictOptions.of(options, **changes)
     live = LiveModule(module, example_inputs, **cast(ModuleOptions, export_options))
-    return initialize_live(live, options, ghn)
+    twin = in_float32(module)
+    if twin is None:
+        return initialize_live(live, options, ghn)
+    before = {name: tensor.clone() for name, tensor in twin.state_dict().items() if hasattr(tensor, "clone")}
+    live = LiveModule(twin, inputs_in_float32(example_inputs), **cast(ModuleOptions, export_options))
+    initialization = initialize_live(live, options, ghn)
+    copy_weights(twin, module, before)
+    return initialization
 
 
 def _inputs(example_inputs: object) -> tuple[tuple[object, ...], dict[str, object]]:

@@ -114,8 +114,9 @@ def to_model(live: LiveModel) -> Iterator[Exported]:
         is_complex = originals[unsupported[0]].dtype.kind == "c"
         parts = "hold its real and imaginary parts in two float32 weights"
         remedy = parts if is_complex else "convert the model to float32 first"
+        dtype = "bfloat16" if originals[unsupported[0]].dtype == "V2" else originals[unsupported[0]].dtype
         raise GraphError(
-            f"weight {unsupported[0]!r} is {originals[unsupported[0]].dtype}: only float32 and float64 weights can be "
+            f"weight {unsupported[0]!r} is {dtype}: only float32 and float64 weights can be "
             f"told apart in a file; {remedy}"
         )
     codes = Codes({name: values.shape for name, values in originals.items()})

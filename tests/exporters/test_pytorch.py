@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import onnxruntime
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import distributed, nn
+from torch.ao.quantization import ObserverBase
 
 import onnx_ghn
 from onnx_ghn.errors import CheckpointError, GraphError, ModelWriteError, OptionError
@@ -174,6 +176,83 @@ def test_folded_batch_norms_are_refused_by_name(tmp_path: Path) -> None:
         pytorch.load(module, tmp_path / "m.onnx", IMAGE)
 
 
+class Watching(ObserverBase):
+    """Observes nothing, but says that it does."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.float32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    def calculate_qparams(self, **kwargs: object) -> None:
+        raise NotImplementedError
+
+
+class Tagged(torch.Tensor):
+    """Stands for the shards and the quantised weights of other libraries."""
+
+
+def tagged() -> nn.Module:
+    module = nn.Linear(2, 2)
+    module.weight = nn.Parameter(torch.rand(2, 2).as_subclass(Tagged))
+    return module
+
+
+def expanded() -> nn.Module:
+    module = nn.Linear(2, 2)
+    module.weight = nn.Parameter(torch.rand(2, 1).expand(2, 2))
+    return module
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_modules_of_other_precision_are_filled_by_a_copy(dtype: torch.dtype) -> None:
+    """They get what the module in float32 gets, rounded; what is left out keeps its last digit."""
+    module, usual = small().to(dtype), small()
+    usual.load_state_dict({name: tensor.float() for name, tensor in module.state_dict().items()})
+    before = state(module)
+    first = module.conv.weight
+    pytorch.initialize(usual, IMAGE, policy="all", exclude=["lstm"], seed=1)
+    pytorch.initialize(module, IMAGE.to(dtype), policy="all", exclude=["lstm"], seed=1)
+    assert module.conv.weight is first
+    for name, tensor in module.state_dict().items():
+        assert tensor.dtype == before[name].dtype
+        expected = before[name] if "lstm" in name else usual.state_dict()[name].to(tensor.dtype)
+        torch.testing.assert_close(tensor, expected, rtol=0, atol=0)
+    assert not torch.equal(first, before["conv.weight"])
+
+
+def test_a_module_that_is_trained_in_parallel(tmp_path: Path) -> None:
+    """Its wrapper is no part of the network, but its weights are."""
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'rendezvous'}", rank=0, world_size=1)
+    try:
+        inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1))
+        before = state(inner)
+        initialization = pytorch.initialize(nn.parallel.DistributedDataParallel(inner), IMAGE, policy="all")
+    finally:
+        distributed.destroy_process_group()
+    assert initialization.coverage.share("predicted") == 1
+    assert not torch.equal(inner[0].weight, before["0.weight"])
+
+
+def test_a_module_that_torch_export_made() -> None:
+    program = torch.export.export(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1)).eval(), (IMAGE,))
+    module = program.module()
+    before = state(module)
+    assert pytorch.initialize(module, IMAGE, policy="all").coverage.share("predicted") == 1
+    assert not torch.equal(module.state_dict()["0.weight"], before["0.weight"])
+
+
+@pytest.mark.parametrize("normalise", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
+def test_spectral_norms_are_those_of_the_new_weights(normalise: Callable[[nn.Module], nn.Module]) -> None:
+    """In training mode a step of the power iteration would be made, and hide vectors of other weights."""
+    torch.manual_seed(0)
+    layer = normalise(nn.Conv2d(3, 16, 3))
+    pytorch.initialize(layer, IMAGE, policy="all")
+    layer.eval()(IMAGE)
+    assert torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2).item() == pytest.approx(1, rel=1e-4)
+
+
 def test_weights_that_are_computed_are_said(tmp_path: Path) -> None:
     """A parametrised weight is not in the file; what it is computed from is."""
     torch.manual_seed(0)
@@ -236,6 +315,12 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         pytorch.export(waves, path, torch.rand(3))
     with pytest.raises(OptionError, match="meta"):
         pytorch.export(nn.Linear(2, 2, device="meta"), path, torch.rand(1, 2))
+    with pytest.raises(OptionError, match=r"'weight' is expanded.*clone"):
+        pytorch.initialize(expanded(), torch.rand(1, 2))
+    with pytest.raises(GraphError, match="layer '0' observes values for a quantisation"):
+        pytorch.initialize(nn.Sequential(Watching(), nn.Linear(2, 2)), torch.rand(1, 2))
+    with pytest.raises(OptionError, match=r"'weight' is a .*Tagged.*sharded or quantised"):
+        pytorch.initialize(tagged(), torch.rand(1, 2))
     with pytest.raises(OptionError, match="lazy"):
         pytorch.export(nn.LazyLinear(2), path, torch.rand(1, 2))
     pytorch.export(module, path, IMAGE)
