@@ -106,7 +106,7 @@ def predict(
     if not as_json and not options.donors and choice is not None and choice.is_foreign:
         click.echo("a trained file of another size, family or framework can give its weights: --from DONOR.onnx")
     filled = prediction.coverage.count("predicted") + prediction.coverage.count("fallback")
-    if not as_json and filled and str(options.calibrate) in DRAWN and prediction.coverage.count("statistic"):
+    if not as_json and filled and str(options.calibrate) in DRAWN and prediction.coverage.n_running_statistics:
         click.echo(
             "running statistics are those of drawn inputs; "
             "to use the file untrained, give your images: --calibrate FOLDER"

@@ -55,6 +55,15 @@ def new_table(*columns: tuple[str, str], title: str = "") -> Table:
     return table
 
 
+def _statistics(coverage: CoverageReport) -> str:
+    """What the statistics of a model are."""
+    n_running = coverage.n_running_statistics
+    kinds = ["running means and variances"] if n_running else []
+    if coverage.count("statistic") > n_running:
+        kinds.append("vectors that give the largest singular values of weights")
+    return "; ".join(kinds)
+
+
 def coverage_table(coverage: CoverageReport) -> Table:
     """Tensors and elements by outcome, and the reasons of what was not predicted."""
     table = new_table(("", "left"), ("tensors", "right"), ("elements", "right"), ("share", "right"), ("why", "left"))
@@ -74,7 +83,7 @@ def coverage_table(coverage: CoverageReport) -> Table:
             example = printable(entries[0].parameter.name) + (", …" if len(entries) > 1 else "")
             table.add_row("", f"{len(entries):,}", f"{size:,}", "", f"{printable(reason)} ({example})", style="dim")
     others: tuple[tuple[Outcome, str, str], ...] = (
-        ("statistic", "statistics", "running means and variances"),
+        ("statistic", "statistics", _statistics(coverage)),
         ("frozen", "frozen", "constants and layers that the exported model does not train"),
     )
     for outcome, name, why in others:

@@ -26,7 +26,8 @@ from onnx_ghn.deepnets1m.naming import cell_of, full_name, primitive_of
 from onnx_ghn.deepnets1m.records import DeepNetsFile, Record, whole_number
 from onnx_ghn.deepnets1m.symbolic import PRUNED, trainable_parameters
 from onnx_ghn.errors import DataError, GraphError, OptionError
-from onnx_ghn.graph.model import ComputationGraph, Node, Parameter, Primitive
+from onnx_ghn.graph.model import ComputationGraph, Node, Primitive
+from onnx_ghn.graph.parameter import Parameter
 from onnx_ghn.json_types import Json, JsonView
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.reading import read_regular

@@ -18,7 +18,8 @@ from onnx_ghn.deepnets1m.definition import forward
 from onnx_ghn.deepnets1m.layer_set import Cell, Outline, Pair, States
 from onnx_ghn.errors import GraphError
 from onnx_ghn.graph.layout import Layout
-from onnx_ghn.graph.model import ComputationGraph, Flattened, Node, Parameter, Primitive, Role
+from onnx_ghn.graph.model import ComputationGraph, Node, Primitive
+from onnx_ghn.graph.parameter import Flattened, Parameter, Role
 
 __all__ = ["PRUNED", "count_trainable", "n_trainable", "symbolic_graph", "trainable_parameters"]
 

@@ -9,7 +9,8 @@ from onnx_ghn.drawing.edges import curves
 from onnx_ghn.drawing.elements import MARGIN, MUTED, Mark, Scene, Text
 from onnx_ghn.drawing.palette import LOOKS, Look, look_of, radius
 from onnx_ghn.drawing.placement import levels_of, place_nodes
-from onnx_ghn.graph.model import ComputationGraph, Node, Primitive, Role
+from onnx_ghn.graph.model import ComputationGraph, Node, Primitive
+from onnx_ghn.graph.parameter import Role
 
 __all__ = ["compose", "label_of"]
 

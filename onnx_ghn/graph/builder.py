@@ -19,8 +19,9 @@ from onnx_ghn.graph.flatten import flatten
 from onnx_ghn.graph.frequencies import frequencies
 from onnx_ghn.graph.handlers.normalisation import decomposed_norm
 from onnx_ghn.graph.ledger import complete, reached_tensors
-from onnx_ghn.graph.model import ComputationGraph, Node, Primitive, Role
+from onnx_ghn.graph.model import ComputationGraph, Node, Primitive
 from onnx_ghn.graph.neighbours import is_hard_gate, is_self_gated
+from onnx_ghn.graph.parameter import Role
 from onnx_ghn.graph.patterns import find_norms
 from onnx_ghn.graph.primitives import Handler, handler_table
 from onnx_ghn.graph.rules import graph_rules

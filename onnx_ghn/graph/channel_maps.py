@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.folding import ints_of
-from onnx_ghn.graph.model import Flattened
+from onnx_ghn.graph.parameter import Flattened
 from onnx_ghn.graph.weights import static_shape
 
 __all__ = ["flattened_map"]

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from onnx_ghn.graph.flat import FLOAT_TYPES, QUANTISED_TYPES, FlatGraph, Leaf, Op, Tensor
 from onnx_ghn.graph.layout import Layout
-from onnx_ghn.graph.model import REPARAMETRISES, Flattened, Node, Parameter, Primitive, Role, RunningNorm
+from onnx_ghn.graph.model import Node, Primitive, RunningNorm
+from onnx_ghn.graph.parameter import REPARAMETRISES, Flattened, Parameter, Role
 from onnx_ghn.graph.rules import GraphRules
+from onnx_ghn.graph.spectral import singular_vectors
 from onnx_ghn.graph.tables import looks_constant
 from onnx_ghn.graph.weights import is_normalised, leaves, meets_data, static_shape
 
@@ -21,6 +23,7 @@ __all__ = ["FLOAT_TYPES", "QUANTISED_TYPES", "BuildContext", "Claim", "numpy_nam
 
 _FACTOR = "a factor of a weight that the model makes of several: they start as their author chose"
 _ARGUMENT = "what a function makes of it weighs, not its own values: they start as their author chose"
+_SINGULAR = "a vector by which the weight is divided by its largest singular value (spectral normalisation)"
 _LEARNED = "the file calls it a parameter, which stands where a norm has its statistics"
 _STARTS = "it is joined to others before data meet it: the state that a recurrence starts from"
 _ADDED = frozenset({Role.bias, Role.position})
@@ -186,7 +189,15 @@ class BuildContext:
         if why := {"factor": _FACTOR, "argument": _ARGUMENT}.get(main.part):
             reason, doubt = reason or why, doubt or why
         index = self.register(main, role, op, layout, reason or problem, doubt)
+        singular = singular_vectors(value) if any(leaf.part == "factor" for leaf in others) else {}
         for leaf in others:
+            name = leaf.tensor.stored.name if leaf.tensor.stored is not None else ""
+            if leaf.part == "mask" and name not in self.learned:
+                continue  # `ledger` enters it as a constant
+            if name in singular:
+                if self.register(leaf, Role.statistic, op, leaf.layout, _SINGULAR) is not None:
+                    self.parameters[name] = dataclasses.replace(self.parameters[name], singular=singular[name])
+                continue
             if leaf.part == "argument":
                 self.register(leaf, Role.other, op, leaf.layout)
                 continue

@@ -146,8 +146,8 @@ class Leaf:
         divisor: the value enters through a square root or a reciprocal (a variance).
         dequantize: the DequantizeLinear operator in between, if any.
         part: how it enters arithmetic on constants: as a "factor" of a matrix product or the "bias" behind it, as the
-            "gain" or the "shift" of a normalisation, or as the "argument" of a function that bends it (the logarithm
-            of a scale); "" for anything else.
+            "gain" or the "shift" of a normalisation, as the "argument" of a function that bends it (the logarithm of a
+            scale), or as the "mask" that takes elements out of a weight; "" for anything else.
     """
 
     tensor: Tensor
@@ -155,7 +155,7 @@ class Leaf:
     whole: bool = True
     divisor: bool = False
     dequantize: Op | None = None
-    part: Literal["", "factor", "bias", "gain", "shift", "argument"] = ""
+    part: Literal["", "factor", "bias", "gain", "shift", "argument", "mask"] = ""
 
 
 @dataclasses.dataclass

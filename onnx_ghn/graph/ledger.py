@@ -15,7 +15,7 @@ import numpy as np
 from onnx_ghn.graph.context import FLOAT_TYPES, QUANTISED_TYPES, BuildContext, numpy_name
 from onnx_ghn.graph.flat import FlatGraph, Op, Tensor
 from onnx_ghn.graph.layout import Layout
-from onnx_ghn.graph.model import Parameter, Role
+from onnx_ghn.graph.parameter import Parameter, Role
 from onnx_ghn.graph.tables import HUGE, looks_constant
 
 if TYPE_CHECKING:

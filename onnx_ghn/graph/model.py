@@ -10,7 +10,6 @@ import dataclasses
 import enum
 import functools
 import heapq
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,27 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.errors import GraphError
-from onnx_ghn.graph.layout import Layout
+from onnx_ghn.graph.parameter import Parameter, Role
 from onnx_ghn.limits import gib, memory_bytes
 
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = [
-    "REPARAMETRISES",
-    "SCORES",
-    "ComputationGraph",
-    "Flattened",
-    "Node",
-    "Parameter",
-    "Primitive",
-    "Role",
-    "RunningNorm",
-]
-
-REPARAMETRISES = "reparametrises"  # how the reason begins why a part of a computed constant is not decoded
-#: Why a table that is added to attention scores is not decoded.
-SCORES = "a bias of attention scores: no primitive stands for it"
+__all__ = ["ComputationGraph", "Node", "Primitive", "RunningNorm"]
 
 
 class Primitive(enum.IntEnum):
@@ -62,105 +47,6 @@ class Primitive(enum.IntEnum):
     ln = 12
     pos_enc = 13
     glob_avg = 14
-
-
-class Role(enum.StrEnum):
-    """What a parameter is to the operator that uses it; decides its rule of (fallback) initialisation."""
-
-    weight = "weight"
-    bias = "bias"
-    norm_scale = "norm_scale"
-    norm_bias = "norm_bias"
-    embedding = "embedding"
-    position = "position"
-    statistic = "statistic"
-    other = "other"
-    constant = "constant"
-
-
-class Flattened(NamedTuple):
-    """What the inputs of a linear weight are where a map of channels is flattened before it.
-
-    Attributes:
-        positions: of the map, height × width.
-        channels_last: input i is of channel i modulo the channels (frameworks whose images are NHWC), else of channel
-            i // positions.
-    """
-
-    positions: int
-    channels_last: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Parameter:
-    """One trainable tensor (or a running statistic) of a model.
-
-    Attributes:
-        name: unique in the model; the name under which `onnx_io.stored_tensors` finds it.
-        role: see `Role`.
-        layout: from the stored tensor to the canonical one: `layout.stored` is the stored shape,
-            `layout.canonical` the canonical shape. Canonical weights are out × in (× kh × kw), canonical
-            scales and biases 1-D, position tables 1 × positions × features or 1 × features × h × w.
-        dtype: numpy name of the stored type (float32, float16, bfloat16, float64, int8 ...).
-        storage: initializer, input_default, constant, constant_of_shape, function or subgraph.
-        op: the operator type that uses it first, for messages.
-        reason: why no node decodes it (empty where one does); goes into the coverage report.
-        doubt: why nothing but its values tells what it does (empty where the graph tells): a prediction, and a standard
-            initialisation too, would be a guess.
-        uncertain: whether it was learned at all: neither the graph nor the file tells it from a constant.
-        depth_fan_in: by how much the canonical fan-in is too small (3-D kernels repeat a 2-D one).
-        scale_name, zero_point_name, quantization_axis: for tensors behind DequantizeLinear, the
-            stored names of scale and zero point, and the axis of per-channel scales.
-        frozen: the model that was exported does not train it; see `onnx_io.marks`.
-        kept: runs of stored elements that it does not train, as (first, behind the last), or that only fill a place
-            which the operator has and the framework's layer has not.
-        repeated: how many of its elements are those of a parameter that another place of the file holds, too.
-        flattened: of a linear weight, the map that its inputs are, if they are one.
-        magnitude_of: the name of the weight whose norms it holds (g of weight normalisation, g · v / |v|); "" for none.
-    """
-
-    name: str
-    role: Role
-    layout: Layout
-    dtype: str = "float32"
-    storage: str = "initializer"
-    op: str = ""
-    reason: str = ""
-    doubt: str = ""
-    uncertain: bool = False
-    scale_name: str | None = None
-    zero_point_name: str | None = None
-    quantization_axis: int | None = None
-    frozen: bool = False
-    kept: tuple[tuple[int, int], ...] = ()
-    repeated: int = 0
-    flattened: Flattened | None = None
-    magnitude_of: str = ""
-
-    @property
-    def is_part(self) -> bool:
-        """Whether it makes one constant with another tensor, whose shape that has: g of weight normalisation, the bias
-        of a layer that is applied to constants.
-        """
-        return bool(self.magnitude_of) or self.reason.startswith(REPARAMETRISES)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Stored shape."""
-        return self.layout.stored
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.layout.stored)
-
-    @property
-    def n_trained(self) -> int:
-        """Number of the elements that training changes, statistics aside: without those that are frozen or kept, and
-        without those that are counted elsewhere.
-        """
-        kept = sum(stop - first for first, stop in self.kept)
-        return 0 if self.frozen else max(0, self.size - kept - self.repeated)
 
 
 class Node(NamedTuple):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.graph.flat import QUANTISED_TYPES, Tensor
-from onnx_ghn.graph.model import Role
+from onnx_ghn.graph.parameter import Role
 
-__all__ = ["HUGE", "are_sound", "looks_constant"]
+__all__ = ["HUGE", "are_sound", "looks_constant", "selects"]
 
 HUGE = (
     1e4  # from which on nothing is trained: masks hold minus infinity, the lowest float16 (-65504) or -1e4 and beyond
 )
+_SAMPLE = 64
 _FEWEST_DRAWN = 16  # different numbers, of which a mask has few
 
 
@@ -39,6 +42,29 @@ def looks_constant(tensor: Tensor, sample: int = 65536) -> bool:
     if bool((doubled == np.round(doubled)).all() and (values != values[:1]).any()):
         return True
     return _is_grid(table)
+
+
+def selects(tensor: Tensor, *, whole: bool) -> bool:
+    """Whether a stored tensor takes elements out of another one by a product: truth values, or zeros and ones.
+
+    Args:
+        whole: whether it may be of ones alone.
+    """
+    stored = tensor.stored
+    if stored is None or stored.is_absent or stored.is_sparse or stored.is_string or math.prod(stored.shape) < 2:
+        return False
+    if tensor.dtype == "BOOL":
+        return True
+    if tensor.dtype in QUANTISED_TYPES or tensor.dtype.startswith("COMPLEX"):
+        return False
+    values = np.asarray(stored.numpy()).reshape(-1)
+    if not _are_bits(values[:_SAMPLE]) or not _are_bits(values):  # of a large weight the first few tell
+        return False
+    return bool((values == 1).any()) and (whole or bool((values == 0).any()))
+
+
+def _are_bits(values: Array) -> bool:
+    return bool(((values == 0) | (values == 1)).all())
 
 
 def are_sound(values: Array, role: Role) -> bool:

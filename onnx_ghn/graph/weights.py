@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from onnx_ghn.graph.flat import Leaf, Op, Tensor
 from onnx_ghn.graph.folding import ints_of, makes_vector, scalar_of
 from onnx_ghn.graph.layout import Layout
+from onnx_ghn.graph.tables import selects
 
 __all__ = [
     "is_normalised",
@@ -100,13 +101,30 @@ def _leaves(value: Tensor) -> list[Leaf]:
         known = unique.setdefault(leaf.tensor.name, leaf)
         if leaf.part == "argument" and not known.part:  # torch's softplus gives large values as they are
             unique[leaf.tensor.name] = dataclasses.replace(known, part="argument")
-    return sorted(unique.values(), key=lambda leaf: (-math.prod(leaf.layout.stored), leaf.part == "argument"))
+    found = list(unique.values())
+    if op.op_type == "Mul":
+        found = [dataclasses.replace(leaf, part="mask") if _is_mask(leaf, found) else leaf for leaf in found]
+    last = ("argument", "mask")
+    return sorted(found, key=lambda leaf: (leaf.part == "mask", -math.prod(leaf.layout.stored), leaf.part in last))
+
+
+def _is_mask(leaf: Leaf, leaves_of_product: list[Leaf]) -> bool:
+    """Whether a tensor takes elements out of the others that it is multiplied with, as pruning does: of zeros and ones,
+    or, where nothing is pruned yet, of ones for each element of a matrix or a kernel.
+    """
+    if leaf.part or len(leaves_of_product) < 2:
+        return False
+    others = [other for other in leaves_of_product if other is not leaf]
+    shape = leaf.layout.stored
+    return selects(leaf.tensor, whole=len(shape) > 1 and any(other.layout.stored == shape for other in others))
 
 
 def _entering(leaf: Leaf, op: Op, index: int) -> Leaf:
     """A leaf with the part that it has in an operator on constants, unless it has one already."""
     if leaf.part:
         return leaf
+    if op.op_type == "Where" and index == 0 and leaf.tensor.dtype == "BOOL":
+        return dataclasses.replace(leaf, part="mask")
     if op.op_type in _PRODUCTS:
         # What is added behind a product (the third input of Gemm) is no factor.
         return dataclasses.replace(leaf, part="bias" if op.op_type == "Gemm" and index > 1 else "factor")

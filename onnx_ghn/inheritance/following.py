@@ -10,6 +10,7 @@ from onnx_ghn.errors import GraphError
 from onnx_ghn.free_dimensions import free_size
 from onnx_ghn.graph.flat import FlatGraph
 from onnx_ghn.graph.patterns import find_norms
+from onnx_ghn.graph.spectral import norms_of_weights
 from onnx_ghn.inheritance.einsum import einsum
 from onnx_ghn.inheritance.elementwise import ELEMENTWISE
 from onnx_ghn.inheritance.fields import Field, Shape
@@ -74,8 +75,15 @@ def follow(flat: FlatGraph, graph: ComputationGraph) -> Trace:
     for tensor, array in plain.constants.items():
         trace.give(tensor, array.shape)
         trace.values[tensor] = array
+    normalising = norms_of_weights(ordered.ops)
     for number, op in enumerate(ordered.ops):
         trace.number = number
+        if op in normalising:
+            for given in op.inputs:
+                trace.of(given)  # a vector has its axes, which nothing else has to do with
+            for out in op.outputs:
+                trace.give(out, () if normalising[op] else None)
+            continue
         rule = _RULES.get(op.op_type) if op.domain in _DOMAINS else join if is_border(op) else None
         if rule is None or not op.inputs:
             trace.unknown_op(op)

@@ -21,7 +21,7 @@ from onnx_ghn.inheritance.donor import Donor
 from onnx_ghn.inheritance.following import follow
 from onnx_ghn.inheritance.naming import Namer, Naming
 from onnx_ghn.inheritance.packed import joined, needs_unpacking, unpack
-from onnx_ghn.inheritance.pairing import Kept, Made, Pairing
+from onnx_ghn.inheritance.pairing import COPIED, Kept, Made, Pairing
 from onnx_ghn.inheritance.structure import Structure, structure_of
 from onnx_ghn.inheritance.tracing import Trace
 from onnx_ghn.inheritance.transfer import Rest
@@ -138,6 +138,7 @@ def inherit(
     told: dict[int, list[str]] = {}
     free: set[str] = set()
     frozen = {parameter.name for parameter in graph.parameters if parameter.frozen}
+    made_of_weights = {parameter.name for parameter in graph.parameters if parameter.singular is not None}
     wholes = dict.fromkeys(part.name for part in trace.parts.values())
     ranked = sorted(range(len(donors)), key=lambda i: -alignments[i].score)
     for number in ranked:
@@ -149,7 +150,8 @@ def inherit(
         free |= {trace.whole(name) for name in behind_zeros}
         for name, entry in found.items():
             if isinstance(entry, Kept):
-                kept.setdefault(name, entry.reason)
+                if name not in made_of_weights:
+                    kept.setdefault(name, entry.reason)
             elif name not in tensors and name not in frozen and wants(name):
                 tensors[name] = Inherited(name, number, entry.source, entry.rule, entry.doubt, entry.values, entry.rest)
                 kept.pop(name, None)
@@ -158,13 +160,14 @@ def inherit(
     uncertain = {name: tensors.pop(name) for p in graph.uncertain if (name := p.name) in tensors}
     others = [name for name, one in uncertain.items() if not np.array_equal(one.values(), opened.stored[name].numpy())]
     others += other_numbers((graph, opened.stored), theirs)
-    names = [parameter.name for parameter in graph.parameters if not parameter.frozen and wants(parameter.name)]
+    names = [p.name for p in graph.parameters if not (p.frozen or p.singular) and wants(p.name)]
     missing = [name for name in names if name not in tensors and name not in free]
     doubts = _doubts_of_donors(donors, alignments, tensors, told)
     doubts += [f"{name}, learned or a constant, keeps its values, which are not the donor's" for name in others]
     unknown = {kind for each in (trace, *(donors[n].trace for n in _used(tensors))) for kind in each.unknown}
-    if unknown and any(tensor.rule != "copied" for tensor in tensors.values()):
+    if unknown and any(tensor.rule != COPIED for tensor in tensors.values()):
         doubts.append(f"channels are not followed through {', '.join(sorted(unknown)[:6])}")
+    doubts += _changed_spectra(graph, tensors)
     if missing:
         doubts.append(f"{len(missing)} tensors have no counterpart in a donor, first {missing[0]}")
     return Inheritance(
@@ -179,6 +182,13 @@ def inherit(
         structure,
         bool(namer.used),
     )
+
+
+def _changed_spectra(graph: ComputationGraph, tensors: Mapping[str, Inherited]) -> list[str]:
+    """A doubt where weights are divided by their largest singular values, which other channels change."""
+    divided = dict.fromkeys(p.singular.weight for p in graph.parameters if p.singular is not None)
+    changed = [name for name in divided if name in tensors and tensors[name].rule != COPIED]
+    return [f"{changed[0]} is divided by its largest singular value, which has changed"] if changed else []
 
 
 def _comparable(trace: Trace, donors: Sequence[Donor]) -> list[Donor]:

@@ -26,7 +26,7 @@ from onnx_ghn.inheritance.structure import MATRICES, Structure
 from onnx_ghn.inheritance.tracing import UNREAD, Trace
 from onnx_ghn.inheritance.transfer import Recipe, Rest, Step, columns, image_channels, kernel, places, rows, scaled
 
-__all__ = ["Kept", "Made", "Pairing"]
+__all__ = ["COPIED", "Kept", "Made", "Pairing"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,9 @@ class Kept:
     """A tensor that is not inherited although something stands in its place."""
 
     reason: str
+
+
+COPIED = "copied"  # the rule of a tensor that is the donor's, element for element
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -177,7 +180,7 @@ class Pairing:
         ).values
         rule, doubt = ", ".join(dict.fromkeys(pair.rules)), "; ".join(dict.fromkeys(pair.doubts))
         values = functools.partial(_shifted, make, -added) if is_shifted else make
-        return Made(pair.source, rule or "copied", doubt, values, pair.rest)
+        return Made(pair.source, rule or COPIED, doubt, values, pair.rest)
 
     def _axis(self, pair: _Pair, axis: int) -> str:
         """Find what is done along one axis; why the tensor is not inherited, "" where it is."""

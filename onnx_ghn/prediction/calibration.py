@@ -34,7 +34,9 @@ def n_statistics(graph: ComputationGraph) -> int:
 def moving_statistics(graph: ComputationGraph) -> set[str]:
     """Names of the running statistics that go with the weights: not of frozen norms, nor inherited ones."""
     return {
-        parameter.name for parameter in graph.parameters if parameter.role is Role.statistic and not parameter.frozen
+        parameter.name
+        for parameter in graph.parameters
+        if parameter.role is Role.statistic and parameter.singular is None and not parameter.frozen
     }
 
 

@@ -46,6 +46,11 @@ class CoverageReport:
         """Number of tensors of that outcome, without those that may be constants."""
         return sum(entry.outcome == outcome for entry in (*self.learned, *self.constants))
 
+    @property
+    def n_running_statistics(self) -> int:
+        """Number of running means and variances; singular vectors are statistics, too, but of weights."""
+        return sum(entry.outcome == "statistic" and not entry.parameter.singular for entry in self.learned)
+
     def n_elements(self, outcome: Outcome) -> int:
         """Number of elements of that outcome, without those that may be constants.
 

@@ -265,7 +265,10 @@ def _has_first_statistics(parameters: Sequence[Parameter], stored: Mapping[str, 
     """Whether there are running statistics, and all are means of 0 and variances of 1."""
     from onnx_ghn.onnx_io.common_value import common_value
 
-    return {common_value(stored[p.name]) for p in parameters if p.role is Role.statistic} == {0.0, 1.0}
+    return {common_value(stored[p.name]) for p in parameters if p.role is Role.statistic and not p.singular} == {
+        0.0,
+        1.0,
+    }
 
 
 def _kurtosis(tensor: StoredTensor) -> float:

@@ -44,5 +44,4 @@ def as_standard(decision: Decision) -> Decision:
 
 def _standard(maker: Maker) -> Maker:
     """A maker of standard weights; what repeats a tensor, or holds its norms, follows it."""
-    original, magnitude = (None if each is None else _standard(each) for each in (maker.original, maker.magnitude))
-    return dataclasses.replace(maker, source="standard", original=original, magnitude=magnitude)
+    return dataclasses.replace(maker.following(_standard), source="standard")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.graph import Parameter, Role
-from onnx_ghn.graph.model import SCORES
+from onnx_ghn.graph.parameter import SCORES
 
 if TYPE_CHECKING:
     from onnx_ghn.onnx_io import StoredTensor

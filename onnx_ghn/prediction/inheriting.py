@@ -14,6 +14,7 @@ from onnx_ghn.graph.flat import FlatGraph
 from onnx_ghn.inheritance.donor import open_donor
 from onnx_ghn.inheritance.inheriting import Inheritance, inherit
 from onnx_ghn.inheritance.naming import naming_of
+from onnx_ghn.inheritance.pairing import COPIED
 from onnx_ghn.prediction.kept_outputs import Apart, Unmeasured, outputs_apart
 from onnx_ghn.prediction.options import PredictOptions
 from onnx_ghn.prediction.origins import Origin
@@ -52,7 +53,14 @@ def origins_of(inheritance: Inheritance) -> dict[str, Origin]:
     for name, tensor in inheritance.tensors.items():
         donor = inheritance.donors[tensor.donor]
         found[name] = Origin(
-            donor.name, donor.sha256, tensor.source, tensor.rule, tensor.doubt, tensor.values, tensor.rest
+            donor.name,
+            donor.sha256,
+            tensor.source,
+            tensor.rule,
+            tensor.doubt,
+            tensor.values,
+            tensor.rest,
+            is_copy=tensor.rule == COPIED,
         )
     return found
 

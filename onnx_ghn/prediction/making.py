@@ -18,6 +18,7 @@ from onnx_ghn.prediction.fallback import standard_init
 from onnx_ghn.prediction.options import Post, PredictOptions
 from onnx_ghn.prediction.postprocess import separate_copies
 from onnx_ghn.prediction.quantization import Quantization
+from onnx_ghn.prediction.singular_vectors import leading_vectors
 
 if TYPE_CHECKING:
     from onnx_ghn.ghn import Block
@@ -47,6 +48,7 @@ class Maker:
     original: Maker | None = None  # of the tensor that this one repeats
     transposed: bool = False  # against the original
     magnitude: Maker | None = None  # of the weight whose norms it holds
+    decomposed: Maker | None = None  # of the weight of which it holds a singular vector
     given: Make | None = None  # what a donor gives
     blend: float = 0.0  # how far that goes towards what the GHN decodes
     rest: Maker | None = None  # of the rows that the donor has not
@@ -84,6 +86,10 @@ class Maker:
             return {self.stored.name: functools.partial(_repeated, make, self)}
         if self.magnitude is not None:
             make = functools.partial(_norms, self.magnitude.tensors(blocks, options)[self.magnitude.stored.name], self)
+        if self.decomposed is not None:
+            make = functools.partial(
+                _singular, self.decomposed.tensors(blocks, options)[self.decomposed.stored.name], self.parameter
+            )
         if self.factor != 1:
             make = functools.partial(_scaled, make, self.factor)
         if self.parameter.kept:
@@ -93,6 +99,13 @@ class Maker:
         make = functools.partial(_typed, make, self.stored.dtype.numpy())
         return {self.stored.name: functools.partial(_within, make, self) if self.source == "donor" else make}
 
+    def following(self, change: Callable[[Maker], Maker]) -> Maker:
+        """This maker with others in the place of those whose values it repeats or is computed from."""
+        original, magnitude, decomposed = (
+            None if each is None else change(each) for each in (self.original, self.magnitude, self.decomposed)
+        )
+        return dataclasses.replace(self, original=original, magnitude=magnitude, decomposed=decomposed)
+
     @property
     def is_plainly_standard(self) -> bool:
         """Whether the tensor holds what its standard initialisation draws, element for element."""
@@ -100,6 +113,7 @@ class Maker:
             self.source == "standard"
             and self.original is None
             and self.magnitude is None
+            and self.decomposed is None
             and self.quantization is None
             and self.factor == 1
             and not self.parameter.kept
@@ -110,7 +124,7 @@ class Maker:
         """Whether it asks for a block of the GHN, be it for another tensor that it repeats or completes."""
         if self.original is not None:
             return self.original.decodes
-        others = (self.rest, self.magnitude)
+        others = (self.rest, self.magnitude, self.decomposed)
         blended = self.source == "donor" and bool(self.blend) and self.index is not None
         return self.source == "ghn" or blended or any(other.decodes for other in others if other is not None)
 
@@ -180,6 +194,14 @@ def _norms(make: Make, maker: Maker) -> Array:
     axes = tuple(axis for axis, dim in enumerate(shape) if dim == 1 and values.shape[axis] > 1)
     norms: Array = np.sqrt((values**2).sum(axis=axes, keepdims=True)).astype(np.float32)
     return norms
+
+
+def _singular(make: Make, parameter: Parameter) -> Array:
+    """The left or the right singular vector of a weight, in the shape of the tensor that holds it."""
+    assert parameter.singular is not None
+    matrix = parameter.singular.layout.to_canonical(make().astype(np.float64)).astype(np.float64)
+    vector: Array = leading_vectors(matrix)[parameter.singular.axis].astype(np.float32)
+    return vector.reshape(parameter.shape)
 
 
 def _scaled(make: Make, factor: float) -> Array:

@@ -32,6 +32,7 @@ class Origin:
         doubt: why the donor's outputs are not kept exactly by it; "" where they are.
         values: gives its values.
         rest: rows of it that the donor has not; None where it has all.
+        is_copy: whether it is the donor's, element for element.
     """
 
     donor: str
@@ -41,6 +42,7 @@ class Origin:
     doubt: str
     values: Callable[[], Array] = dataclasses.field(repr=False)
     rest: Rest | None = dataclasses.field(default=None, repr=False)
+    is_copy: bool = False
 
     @property
     def reason(self) -> str:

@@ -98,7 +98,8 @@ def plan(
         decisions[index] = _tied(decisions[index], decisions[tie.original], tie)
     decisions = _with_biases(decisions, stored)
     by_name = {decision.parameter.name: decision for decision in decisions}
-    return [_as_magnitude(d, by_name.get(d.parameter.magnitude_of), stored, options) for d in decisions]
+    decisions = [_as_magnitude(d, by_name.get(d.parameter.magnitude_of), stored, options) for d in decisions]
+    return [_as_singular(d, by_name, stored) for d in decisions]
 
 
 def _with_biases(decisions: list[Decision], stored: Mapping[str, StoredTensor]) -> list[Decision]:
@@ -178,6 +179,26 @@ def _as_magnitude(
         return Decision(parameter, "kept", f"as {direction.parameter.name}, whose norms it holds")
     maker = Maker("standard", parameter, None, stored[parameter.name], magnitude=direction.maker)
     return Decision(parameter, direction.outcome, f"the norms of {direction.parameter.name}", maker)
+
+
+def _as_singular(decision: Decision, by_name: Mapping[str, Decision], stored: Mapping[str, StoredTensor]) -> Decision:
+    """The decision on a singular vector of a weight: it goes with what the weight gets."""
+    parameter = decision.parameter
+    of = by_name.get(parameter.singular.weight) if parameter.singular is not None else None
+    if of is None:
+        return decision
+    if of.maker is None:
+        return Decision(parameter, "statistic", f"as {of.parameter.name}, whose singular vector it is")
+    if decision.maker is not None and _is_copied(of) and _is_copied(decision):
+        return decision
+    maker = Maker("standard", parameter, None, stored[parameter.name], decomposed=of.maker)
+    return Decision(parameter, "statistic", f"a singular vector of {of.parameter.name}", maker)
+
+
+def _is_copied(decision: Decision) -> bool:
+    """Whether a tensor is one of a donor, as that is."""
+    origin, maker = decision.origin, decision.maker
+    return origin is not None and origin.is_copy and maker is not None and not maker.blend
 
 
 def _tied(decision: Decision, original: Decision, tie: Tie) -> Decision:

@@ -70,7 +70,8 @@ def scaled_to(
 
     makers = [decision.maker for decision in decisions if decision.maker is not None]
     tied = {each.stored.name for maker in makers if maker.original is not None for each in (maker, maker.original)}
-    tied |= {maker.magnitude.stored.name for maker in makers if maker.magnitude is not None}  # its scale has no effect
+    normalised = [each for maker in makers for each in (maker.magnitude, maker.decomposed) if each is not None]
+    tied |= {maker.stored.name for maker in normalised}  # their scales have no effect
     scalable = {
         maker.stored.value.name or "": maker.stored.name
         for maker in makers

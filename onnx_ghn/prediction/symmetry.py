@@ -62,8 +62,8 @@ def tell_apart(
 
 
 def _told_apart(maker: Maker, twins: Collection[int]) -> Maker:
-    original, magnitude = (None if m is None else _told_apart(m, twins) for m in (maker.original, maker.magnitude))
-    return dataclasses.replace(maker, is_twin=maker.index in twins, original=original, magnitude=magnitude)
+    followed = maker.following(lambda other: _told_apart(other, twins))
+    return dataclasses.replace(followed, is_twin=maker.index in twins)
 
 
 def _find_twins(graph: ComputationGraph, blocks: Mapping[int, Block]) -> dict[int, int]:

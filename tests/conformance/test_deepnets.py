@@ -19,7 +19,7 @@ from onnx_ghn.deepnets1m.export import network_model
 from onnx_ghn.deepnets1m.network import Network
 from onnx_ghn.ghn import load_ghn
 from onnx_ghn.graph import ComputationGraph, build_graph
-from onnx_ghn.graph.model import Flattened
+from onnx_ghn.graph.parameter import Flattened
 
 RTOL, ATOL = 1e-4, 1e-6
 

@@ -8,7 +8,8 @@ import torch
 
 from onnx_ghn.ghn import GHN, GHNConfig, new_ghn
 from onnx_ghn.graph.layout import Layout
-from onnx_ghn.graph.model import ComputationGraph, Node, Parameter, Primitive, Role
+from onnx_ghn.graph.model import ComputationGraph, Node, Primitive
+from onnx_ghn.graph.parameter import Parameter, Role
 
 SIZES = {"max_shape": (64, 64, 7, 7), "num_classes": 5, "hid": 8}
 SHAPES = {

@@ -7,7 +7,7 @@ import pytest
 from graph_models import Net, parameters
 
 from onnx_ghn.graph import build_graph
-from onnx_ghn.graph.model import Flattened
+from onnx_ghn.graph.parameter import Flattened
 
 
 def told(model: onnx.ModelProto, name: str = "fc") -> Flattened | None:

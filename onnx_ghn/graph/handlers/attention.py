@@ -6,8 +6,9 @@ from onnx_ghn.graph.context import BuildContext, vector
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.handlers.convolution import add_bias
 from onnx_ghn.graph.layout import Layout
-from onnx_ghn.graph.model import Primitive, Role
+from onnx_ghn.graph.model import Primitive
 from onnx_ghn.graph.neighbours import behind_views, softmax_before
+from onnx_ghn.graph.parameter import Role
 
 __all__ = ["contrib_attention", "fused_attention", "weighted_sum"]
 

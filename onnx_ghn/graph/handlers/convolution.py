@@ -8,7 +8,8 @@ from collections.abc import Callable
 from onnx_ghn.graph.context import BuildContext, vector
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.layout import Layout
-from onnx_ghn.graph.model import Primitive, Role
+from onnx_ghn.graph.model import Primitive
+from onnx_ghn.graph.parameter import Role
 
 __all__ = [
     "add_bias",

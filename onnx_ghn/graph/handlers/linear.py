@@ -11,7 +11,8 @@ from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.handlers.attention import weighted_sum
 from onnx_ghn.graph.handlers.convolution import add_bias
 from onnx_ghn.graph.layout import Layout
-from onnx_ghn.graph.model import Primitive, Role
+from onnx_ghn.graph.model import Primitive
+from onnx_ghn.graph.parameter import Role
 
 __all__ = ["einsum", "gemm", "linear_node", "matmul"]
 

@@ -13,8 +13,9 @@ from onnx_ghn.graph.handlers.biases import is_bias_of_heads, is_row_of_biases, i
 from onnx_ghn.graph.handlers.quantised import is_integral, makes_scale
 from onnx_ghn.graph.handlers.written_norms import shift_parts, written_norm
 from onnx_ghn.graph.layout import Layout
-from onnx_ghn.graph.model import SCORES, Primitive, Role
+from onnx_ghn.graph.model import Primitive
 from onnx_ghn.graph.neighbours import activation_before, behind_views, is_self_gated, is_squeeze, next_ops
+from onnx_ghn.graph.parameter import SCORES, Role
 from onnx_ghn.graph.tables import looks_constant
 from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, rough_shape, static_shape, unrepeated
 

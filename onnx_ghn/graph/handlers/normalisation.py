@@ -9,7 +9,8 @@ from onnx_ghn.graph.context import BuildContext, Claim, vector
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.folding import array_of
 from onnx_ghn.graph.handlers.convolution import add_bias
-from onnx_ghn.graph.model import Primitive, Role, RunningNorm
+from onnx_ghn.graph.model import Primitive, RunningNorm
+from onnx_ghn.graph.parameter import Role
 from onnx_ghn.graph.patterns import NormMatch
 from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, static_shape, unrepeated
 

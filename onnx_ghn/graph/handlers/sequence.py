@@ -9,8 +9,9 @@ import numpy as np
 from onnx_ghn.graph.context import FLOAT_TYPES, BuildContext, vector
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.layout import Layout
-from onnx_ghn.graph.model import Primitive, Role
+from onnx_ghn.graph.model import Primitive
 from onnx_ghn.graph.neighbours import next_ops
+from onnx_ghn.graph.parameter import Role
 from onnx_ghn.graph.tables import looks_constant
 from onnx_ghn.graph.weights import main_leaf
 

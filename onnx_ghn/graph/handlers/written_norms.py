@@ -13,7 +13,8 @@ from onnx_ghn.graph.context import BuildContext, vector
 from onnx_ghn.graph.flat import Leaf, Op, Tensor
 from onnx_ghn.graph.folding import scalar_of
 from onnx_ghn.graph.handlers.normalisation import body_obstacle
-from onnx_ghn.graph.model import Role, RunningNorm
+from onnx_ghn.graph.model import RunningNorm
+from onnx_ghn.graph.parameter import Role
 from onnx_ghn.graph.weights import leaves, per_channel, static_shape
 
 __all__ = ["centred_before", "shift_parts", "written_norm"]
