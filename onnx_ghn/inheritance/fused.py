@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from onnx_ghn.inheritance.sizes import float_attr
 from onnx_ghn.inheritance.tracing import Trace
 from onnx_ghn.inheritance.views import VIEWS
 
-__all__ = ["FUSED"]
+__all__ = ["FUSED", "Ways", "product_of_data"]
 
 Rule = Callable[[Trace, Op], None]
 
@@ -127,6 +128,25 @@ def fused_matmul(trace: Trace, op: Op) -> None:
             side = plain.one("Transpose", side, perm=[*range(rank - 2), rank - 1, rank - 2])
         sides.append(side)
     plain.give(op.outputs[0], plain.one("MatMul", *sides))
+
+
+class Ways(NamedTuple):
+    """How a product of two values is a MatMul: which input stands left, and the transposes of the left side, of the
+    right side, and of the product.
+    """
+
+    left: int
+    of_left: list[int]
+    of_right: list[int]
+    after: list[int]
+
+
+def product_of_data(trace: Trace, op: Op, ways: Ways) -> None:
+    """Einsum of two values that data give, as the MatMul that it is."""
+    plain = _Plain(trace, op)
+    left = plain.one("Transpose", trace.needed(op, ways.left), perm=ways.of_left)
+    right = plain.one("Transpose", trace.needed(op, 1 - ways.left), perm=ways.of_right)
+    plain.give(op.outputs[0], plain.one("Transpose", plain.one("MatMul", left, right), perm=ways.after))
 
 
 def biased(trace: Trace, op: Op) -> None:
