@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Apart", "Unmeasured", "outputs_apart"]
 
+_Input = tuple[str, tuple[int | None, ...]]  # its type and its sizes
+
 _SAMPLES = 4
 #: A factor of the inputs: what clips or saturates (ReLU6 where the donor has ReLU) shows on large ones alone.
 _LARGE = 100.0
@@ -84,7 +86,8 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | Unmeas
 
     if importlib.util.find_spec("onnxruntime") is None:
         return Unmeasured("onnxruntime is not installed")
-    if (mine := _interface(model)) != (theirs := _interface(donor)):
+    mine, theirs = _interface(model), _interface(donor)
+    if (both_take := _shared(mine, theirs)) is None:
         return Unmeasured(f"the model takes {_told(mine)}, and the donor {_told(theirs)}")
     n_bytes = max(sum(tensor.nbytes for tensor in stored_tensors(each).values()) for each in (model, donor))
     if n_bytes > _LARGEST:
@@ -100,11 +103,7 @@ def outputs_apart(model: ir.Model, donor: ir.Model, seed: int) -> Apart | Unmeas
     places = [place for place, values in both if all(map(_holds_numbers, values))]
     if not places:
         return Unmeasured("no output holds numbers")
-    shapes = {
-        value.name or "": [max(dim, 0) if isinstance(dim, int) else 0 for dim in value.shape or ()]
-        for value in donor.graph.inputs
-        if value.name in types
-    }
+    shapes = {name: [max(dim or 0, 0) for dim in sizes] for name, sizes in zip(types, both_take, strict=True)}
     declared = {shape[0] for shape in shapes.values() if shape} - {0}
     batch = declared.pop() if len(declared) == 1 else _SAMPLES
     rows = input_rows(donor)
@@ -194,13 +193,26 @@ def _times(values: Array, factor: float) -> Array:
     return (values * factor).astype(values.dtype) if values.dtype.kind == "f" else values
 
 
-def _told(interface: list[tuple[str, tuple[object, ...]]]) -> str:
+def _shared(mine: Sequence[_Input], theirs: Sequence[_Input]) -> list[list[int | None]] | None:
+    """The sizes of inputs that both models take, None for those that are free in both; None where there are none.
+
+    A size that one of them leaves free, as a batch, is the other's.
+    """
+    if [(kind, len(sizes)) for kind, sizes in mine] != [(kind, len(sizes)) for kind, sizes in theirs]:
+        return None
+    pairs = [list(zip(ours, others, strict=True)) for (_, ours), (_, others) in zip(mine, theirs, strict=True)]
+    if any(None not in pair and pair[0] != pair[1] for each in pairs for pair in each):
+        return None
+    return [[ours if ours is not None else others for ours, others in each] for each in pairs]
+
+
+def _told(interface: Sequence[_Input]) -> str:
     """Inputs for people: FLOAT [?, 3, 32, 32]."""
     return ", ".join(f"{kind} [{', '.join('?' if d is None else str(d) for d in shape)}]" for kind, shape in interface)
 
 
-def _interface(model: ir.Model) -> list[tuple[str, tuple[object, ...]]]:
-    """Types and sizes of a model's inputs, in order; free sizes count as equal."""
+def _interface(model: ir.Model) -> list[_Input]:
+    """Types and sizes of a model's inputs, in order; None for sizes that are free."""
     return [
         (
             value.dtype.name if value.dtype is not None else "",

@@ -251,6 +251,17 @@ def test_a_report_says_why_outputs_were_not_compared(
     assert why in notes
 
 
+@pytest.mark.parametrize("fixed", ["recipient", "donor"])
+def test_a_batch_that_one_file_leaves_free_is_the_others(fixed: str) -> None:
+    recipient, donor = chain(16), chain(8)
+    given = recipient if fixed == "recipient" else donor
+    for value in (*given.graph.input, *given.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    notes = told(recipient, donor)
+    assert "was not measured" not in notes
+    assert "are kept, as far as floating point goes" in notes
+
+
 def test_outputs_of_other_shapes_are_not_compared() -> None:
     """One of the two sums over its classes at the end, which is no tensor."""
     summed = chain(16)
