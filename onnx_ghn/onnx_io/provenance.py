@@ -30,7 +30,8 @@ STARTS = "zeros that the computation starts from"
 
 _QUOTED = re.compile(r"'([^']*)'")
 _OF_TORCHS_CODE = re.compile(r"/(?:.*/)?Constant(?:_\d+)?_output_0")
-_OF_TOOLS = re.compile(r"/(?:.*/)?(?!Constant)[A-Z]\w*_output_\d+|_v_\d+")  # what tools computed
+# What tools computed of parameters. Attention to one position alone is 1 without any.
+_OF_TOOLS = re.compile(r"/(?:.*/)?(?!Constant|Softmax)[A-Z]\w*_output_\d+|_v_\d+")
 _NUMBERED = re.compile(r"val_\d+")
 _OF_PADDLE = re.compile(r"(?:p2o\.)?(?:helper\.)?const(?:ant)?\.\d+|Constant[_@]\d+")
 _LEARNED_BY_PADDLE = re.compile(r"(?!batch_norm\w*\.w_[12])\w+_\d+\.[wb]_\d+(?:_deepcopy_\d+)?")

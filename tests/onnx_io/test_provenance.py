@@ -363,9 +363,12 @@ def test_kernels_that_a_tool_multiplied_are_no_constants_of_the_code() -> None:
 
 
 def test_rows_of_a_table_that_a_tool_took_are_no_constant_of_the_code() -> None:
-    """onnxsim 0.8.1 stores positions of a BERT of fixed length in a Constant node, called as the Gather's output."""
+    """onnxsim 0.8.1 stores positions of a BERT of fixed length in a Constant node, called as the Gather's output.
+
+    What it computes of attention to a single position, which is 1, is a constant.
+    """
     table = "/bert/embeddings/position_embeddings/Gather_output_0"
-    held = {table: _draw(1, 3, 4), "/bert/Constant_3_output_0": _draw(4)}
+    held = {table: _draw(1, 3, 4), "/bert/Constant_3_output_0": _draw(4), "/bert/Softmax_output_0": np.ones(4)}
     nodes = [
         helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array.astype(np.float32)))
         for name, array in held.items()
@@ -374,7 +377,8 @@ def test_rows_of_a_table_that_a_tool_took_are_no_constant_of_the_code() -> None:
         helper.make_node("MatMul", ["x", "dense.weight"], ["a"]),
         helper.make_node("Add", ["a", table], ["b"]),
         helper.make_node("Mul", ["b", [*held][1]], ["c"]),
-        helper.make_node("MatMul", ["c", "dense.weight"], ["y"]),
+        helper.make_node("Mul", ["c", [*held][2]], ["d"]),
+        helper.make_node("MatMul", ["d", "dense.weight"], ["y"]),
     ]
     graph = helper.make_graph(
         nodes,
