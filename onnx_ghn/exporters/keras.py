@@ -103,9 +103,18 @@ class LiveKeras(LiveModel):
         return {name for name, weight in self._weights.items() if id(weight) in held}
 
     def convert(self, folder: Path) -> Path:
-        """Convert the model by Keras's own exporter."""
+        """Convert the model by Keras's own exporter.
+
+        A model in mixed precision, whose weights are of float32, is one of float32 in the file, which any runtime runs.
+        """
         path = folder / "model.onnx"
-        with converting(self._model.name, "Keras"), _plain_operators(self._backend), quiet("tf2onnx"), quiet("onnx_ir"):
+        with (
+            _computing_in_float32(self._model),
+            converting(self._model.name, "Keras"),
+            _plain_operators(self._backend),
+            quiet("tf2onnx"),
+            quiet("onnx_ir"),
+        ):
             self._export(path)
         return path
 
@@ -169,6 +178,23 @@ def _torch_zeros(tensor: keras.KerasTensor) -> torch.Tensor:
     import torch
 
     return torch.zeros([1 if n is None else n for n in tensor.shape], dtype=getattr(torch, str(tensor.dtype)))
+
+
+@contextlib.contextmanager
+def _computing_in_float32(model: keras.Model) -> Iterator[None]:
+    """Let layers in mixed precision compute in float32, and give them their policies back."""
+    policies = [
+        (layer, layer.dtype_policy)
+        for layer in model._flatten_layers(include_self=True, recursive=True)
+        if layer.variable_dtype == "float32" and layer.compute_dtype != "float32" and not layer.quantization_mode
+    ]
+    try:
+        for layer, _ in policies:
+            layer.dtype_policy = "float32"
+        yield
+    finally:
+        for layer, policy in policies:
+            layer.dtype_policy = policy
 
 
 @contextlib.contextmanager

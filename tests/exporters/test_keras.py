@@ -216,3 +216,22 @@ def test_a_shape_builds_a_model_without_weights() -> None:
     told = exporter.initialize(model, (None, 12), policy="all")
     assert told.coverage.count("predicted") == 4
     assert model.layers[0].kernel.shape == (12, 8)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_model_in_mixed_precision_is_a_file_in_float32(policy: str, tmp_path: Path) -> None:
+    """onnxruntime has no convolution in bfloat16. Its weights are of float32 already, and it computes as before."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = make(0)
+    finally:
+        keras.config.set_dtype_policy(before)
+    same = make(1)
+    same.set_weights(model.get_weights())
+    x = np.random.default_rng(0).random((1, *model.input_shape[1:]), np.float32)
+    exporter.export(model, tmp_path / "m.onnx")
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), call(same, x), rtol=1e-4, atol=1e-5)
+    exporter.initialize(model, policy="all")
+    assert {layer.dtype_policy.name for layer in model.layers} == {policy}
+    assert {layer.variable_dtype for layer in model.layers} == {"float32"}
