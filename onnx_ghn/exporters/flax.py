@@ -98,12 +98,19 @@ class LiveNNX(jax_arrays.ByJax2onnx):
         return {name for name, variable in self._variables.items() if isinstance(variable, nnx.Param)}
 
     def convert(self, folder: Path) -> Path:
-        """Convert a copy in inference mode, by jax2onnx."""
+        """Convert a copy in inference mode, by jax2onnx.
+
+        Layers that compute in half precision do so in float32 there: jax2onnx would round their weights, and runtimes
+        for processors have no convolution in bfloat16.
+        """
         import jax
         from flax import nnx
 
         copy = nnx.clone(self._model)
         copy.eval()
+        for _, part in nnx.iter_graph(copy):
+            if isinstance(part, nnx.Module) and _is_half(getattr(part, "dtype", None)):
+                part.dtype = np.float32
         definition, state = nnx.split(copy)
         leaves, tree = jax.tree.flatten(state)
         is_key = [jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
@@ -127,6 +134,13 @@ class LiveNNX(jax_arrays.ByJax2onnx):
         for key in path:
             part = getattr(part, key) if isinstance(key, str) and hasattr(part, key) else part[key]
         return part
+
+
+def _is_half(dtype: object) -> bool:
+    """Whether a type that a layer is told to compute in is float16 or bfloat16."""
+    import jax.numpy as jnp
+
+    return dtype is not None and jnp.dtype(dtype) in (jnp.float16, jnp.bfloat16)
 
 
 def _value(leaf: Any) -> jax.Array:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["check_loads"]
 
 _COPIES = 3  # of the weights that loading takes, at most
+_NO_KERNEL = "Could not find an implementation"
 # What says of a runtime that it is old or lacks an operator, and nothing of the file.
 _OF_THE_RUNTIME = ("not a registered function/op", "NOT_IMPLEMENTED", "update onnxruntime", "still folds")
 
@@ -44,6 +45,13 @@ def check_loads(source: onnx.ModelProto | Path, exporter: str) -> None:
     except RuntimeFailure as error:
         if not any(words in str(error) for words in _OF_THE_RUNTIME):
             raise GraphError(
-                f"{exporter} wrote a file that no runtime loads ({error}); export the model another way, such as by "
-                "torch's other exporter (`exporter`)"
+                f"{exporter} wrote a file that no runtime loads ({error}); {_remedy(str(error), exporter)}"
             ) from error
+
+
+def _remedy(error: str, exporter: str) -> str:
+    """What to do about a file that does not load."""
+    if _NO_KERNEL in error:
+        return "let the model compute in float32: processors have few operators for other types"
+    other = ", such as by torch's other exporter (`exporter`)" if "torch" in exporter else ""
+    return f"export the model another way{other}"

@@ -293,3 +293,32 @@ def test_shapes_are_inferred_once_an_export(tmp_path: Path, monkeypatch: pytest.
     assert [note.name for note in report.unmatched] == ["unread"]
     assert len(converted) >= 2
     assert len(inferred) == 1
+
+
+class Mixed(nnx.Module):
+    """Weights of float32 that layers use in another type, as on accelerators."""
+
+    def __init__(self, dtype: Any) -> None:
+        rngs = nnx.Rngs(0)
+        self.conv = nnx.Conv(3, 8, (3, 3), dtype=dtype, rngs=rngs)
+        self.norm = nnx.BatchNorm(8, dtype=dtype, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(2, 8, dtype=dtype, decode=False, rngs=rngs)
+        self.head = nnx.Linear(8, 5, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nnx.relu(self.norm(self.conv(x))).reshape(2, 64, 8)
+        return self.head(self.attention(x).mean(1))
+
+
+@pytest.mark.parametrize("dtype", [jax.numpy.bfloat16, jax.numpy.float16])
+def test_layers_that_compute_in_half_precision_are_a_file_in_float32(dtype: Any, tmp_path: Path) -> None:
+    model, same = Mixed(dtype), Mixed(None)
+    assert exporter.export(model, tmp_path / "m.onnx", X).complete
+    same.eval()
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", X), np.asarray(same(X)), rtol=1e-4, atol=1e-5)
+    before = [np.array(leaf) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))]
+    exporter.initialize(model, X, policy="all")
+    after = [np.array(leaf) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))]
+    changed = [not np.array_equal(old, new) for old, new in zip(before, after, strict=True)]
+    assert all(changed), changed
+    assert model.conv.dtype is dtype

@@ -44,6 +44,19 @@ def test_a_file_that_no_runtime_loads_is_refused(kind: str, on_disk: bool, tmp_p
         check_loads(tmp_path / "m.onnx" if on_disk else proto, "torch 0")
 
 
+@pytest.mark.parametrize("exporter", ["flax 0, jax2onnx 0", "torch 0"])
+def test_types_that_processors_do_not_compute_in_are_named(exporter: str) -> None:
+    """As of layers that compute in bfloat16; JAX has no other exporter."""
+    proto = model("MatMul")
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.BFLOAT16
+    proto.graph.initializer[0].CopyFrom(helper.make_tensor("w", TensorProto.BFLOAT16, (3, 4), np.ones(12)))
+    with pytest.raises(GraphError, match=r"wrote a file that no runtime loads .*; let the model compute in float32"):
+        check_loads(proto, exporter)
+    with pytest.raises(GraphError, match=r"export the model another way" + ("$" if "jax" in exporter else ", such as")):
+        check_loads(model("Gemm", transB=1), exporter)
+
+
 def test_what_this_runtime_lacks_is_no_fault_of_the_file() -> None:
     check_loads(model("MatMul"), "torch 0")
     check_loads(model("Special", domain="my.domain"), "torch 0")
