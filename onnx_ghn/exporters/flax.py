@@ -171,13 +171,25 @@ class LiveLinen(jax_arrays.LiveTree[Mapping[str, object]]):
         return {name for name in self.leaves() if name.startswith("params/")}
 
     def convert(self, folder: Path) -> Path:
-        """Convert the module's `apply` with its present variables, by jax2onnx."""
+        """Convert the module's `apply` with its present variables, by jax2onnx; half precision as in `LiveNNX`."""
+        from flax import linen
+
         module, variables, options = self._model.module, self._model.variables, dict(self._model.apply_options)
 
         def apply(*inputs: object) -> object:
-            return module.apply(variables, *inputs, **options)
+            with linen.intercept_methods(_in_float32):
+                return module.apply(variables, *inputs, **options)
 
         return jax_arrays.convert(_as_flax_calls(apply), self._inputs, folder / "model.onnx", type(module).__name__)
+
+
+def _in_float32(
+    call: Callable[..., object], args: Any, kwargs: Any, context: linen.module.InterceptorContext
+) -> object:
+    """Call a method of a bound module, whose layers are copies for this one call, so that it computes in float32."""
+    if _is_half(getattr(context.module, "dtype", None)):
+        object.__setattr__(context.module, "dtype", np.float32)  # a bound module refuses new values of its fields
+    return call(*args, **kwargs)
 
 
 _POOLED_BY = ("window_shape", "strides", "padding", "count_include_pad")

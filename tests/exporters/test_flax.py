@@ -310,6 +310,34 @@ class Mixed(nnx.Module):
         return self.head(self.attention(x).mean(1))
 
 
+class MixedLinen(linen.Module):
+    """The same in linen: layers that are made in a call, and one of `setup`."""
+
+    dtype: Any = None
+
+    def setup(self) -> None:
+        self.head = linen.Dense(5, dtype=self.dtype)
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = linen.Conv(8, (3, 3), dtype=self.dtype)(jax.numpy.asarray(x, self.dtype))
+        return self.head(linen.LayerNorm(dtype=self.dtype)(x).mean((1, 2)))
+
+
+@pytest.mark.parametrize("dtype", [jax.numpy.bfloat16, jax.numpy.float16])
+def test_linen_in_half_precision_is_a_file_in_float32(dtype: Any, tmp_path: Path) -> None:
+    module = MixedLinen(dtype)
+    variables = module.init(jax.random.key(0), X)
+    model = exporter.LinenModel(module, variables)
+    assert exporter.export(model, tmp_path / "m.onnx", X).complete
+    expected = MixedLinen().apply(variables, X)
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", X), np.asarray(expected), rtol=1e-4, atol=1e-5)
+    assert module.apply(variables, X).dtype == dtype
+    exporter.initialize(model, X, policy="all")
+    pairs = zip(jax.tree.leaves(variables), jax.tree.leaves(model.variables), strict=True)
+    assert not any(np.array_equal(old, new) for old, new in pairs)
+
+
 @pytest.mark.parametrize("dtype", [jax.numpy.bfloat16, jax.numpy.float16])
 def test_layers_that_compute_in_half_precision_are_a_file_in_float32(dtype: Any, tmp_path: Path) -> None:
     model, same = Mixed(dtype), Mixed(None)
