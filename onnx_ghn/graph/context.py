@@ -290,6 +290,7 @@ class BuildContext:
             frozen=stored.name in self.frozen and self.frozen[stored.name] is None,
             kept=self.frozen.get(stored.name) or (),
             repeated=self.repeated.get(stored.name, 0),
+            multiplier=leaf.multiplier if leaf.multiplier is not None else 1.0,
         )
         self._index[stored.name] = len(self._index)
         return self._index[stored.name]

@@ -148,6 +148,8 @@ class Leaf:
         part: how it enters arithmetic on constants: as a "factor" of a matrix product or the "bias" behind it, as the
             "gain" or the "shift" of a normalisation, as the "argument" of a function that bends it (the logarithm of a
             scale), or as the "mask" that takes elements out of a weight; "" for anything else.
+        multiplier: the number that it is multiplied by on the way, as weights are that learn at an equalised rate
+            (Karras et al. 2018); None where arithmetic with other tensors lies between.
     """
 
     tensor: Tensor
@@ -156,6 +158,7 @@ class Leaf:
     divisor: bool = False
     dequantize: Op | None = None
     part: Literal["", "factor", "bias", "gain", "shift", "argument", "mask"] = ""
+    multiplier: float | None = 1.0
 
 
 @dataclasses.dataclass

@@ -83,6 +83,7 @@ class Parameter:
         repeated: how many of its elements are those of a parameter that another place of the file holds, too.
         flattened: of a linear weight, the map that its inputs are, if they are one.
         magnitude_of: the name of the weight whose norms it holds (g of weight normalisation, g · v / |v|); "" for none.
+        multiplier: the number of the model's code that its operator gets it multiplied by.
         singular: of a statistic that is a singular vector of a weight, which weight; None for any other tensor.
     """
 
@@ -103,6 +104,7 @@ class Parameter:
     repeated: int = 0
     flattened: Flattened | None = None
     magnitude_of: str = ""
+    multiplier: float = 1.0
     singular: Singular | None = None
 
     @property

@@ -33,6 +33,7 @@ _SQUARES = frozenset({"ReduceL2", "ReduceSumSquare", "ReduceSum", "LpNormalizati
 _DIVISORS = frozenset({"Sqrt", "Reciprocal", "Rsqrt", "Pow"})
 #: Functions whose value is on another scale than what they are given: a logarithm, a logit, an angle.
 _BENDING = frozenset({"Exp", "Log", "Softplus", "Sigmoid", "HardSigmoid", "Softmax", "LogSoftmax", "Sin", "Cos"})
+_SMALLEST = 1e-5  # a number below it says that a branch begins near zero
 _RESHAPE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
@@ -86,7 +87,7 @@ def _leaves(value: Tensor) -> list[Leaf]:
                 joined.setdefault(leaf.tensor.name, leaf)
         return [dataclasses.replace(leaf, whole=False) for leaf in joined.values()]
     if op.op_type in _DIVISORS:
-        return [dataclasses.replace(leaf, divisor=True) for leaf in inner]
+        return [dataclasses.replace(leaf, divisor=True, multiplier=None) for leaf in inner]
     # Arithmetic (weight standardisation, weight norm, scaled learning rates): the widest operand first, and of two as
     # wide the one that enters as it is.
     operands = [_entering(leaf, op, 0) for leaf in inner]
@@ -101,11 +102,34 @@ def _leaves(value: Tensor) -> list[Leaf]:
         known = unique.setdefault(leaf.tensor.name, leaf)
         if leaf.part == "argument" and not known.part:  # torch's softplus gives large values as they are
             unique[leaf.tensor.name] = dataclasses.replace(known, part="argument")
-    found = list(unique.values())
+    found = _multiplied(list(unique.values()), op)
     if op.op_type == "Mul":
         found = [dataclasses.replace(leaf, part="mask") if _is_mask(leaf, found) else leaf for leaf in found]
     last = ("argument", "mask")
     return sorted(found, key=lambda leaf: (leaf.part == "mask", -math.prod(leaf.layout.stored), leaf.part in last))
+
+
+def _multiplied(found: list[Leaf], op: Op) -> list[Leaf]:
+    """The leaves of an operator with the number that it multiplies them by, where it does no more."""
+    numbers = [scalar_of(given) if given is not None and _is_number(given) else None for given in op.inputs]
+    number: float | None = None
+    if op.op_type == "Mul" and len(numbers) == 2 and (numbers[0] is None) != (numbers[1] is None):
+        number = numbers[0] if numbers[0] is not None else numbers[1]
+    elif op.op_type == "Div" and len(numbers) == 2 and numbers[0] is None and numbers[1]:
+        number = 1 / numbers[1]
+    if number is not None and _SMALLEST <= abs(number) < math.inf:
+        return [
+            leaf if leaf.multiplier is None else dataclasses.replace(leaf, multiplier=leaf.multiplier * number)
+            for leaf in found
+        ]
+    if op.op_type == "Mul" and any(_is_mask(leaf, found) for leaf in found):
+        return found
+    return [dataclasses.replace(leaf, multiplier=None) for leaf in found]
+
+
+def _is_number(value: Tensor) -> bool:
+    """Whether a value is made of single numbers alone: no norm of a weight, which changes with it."""
+    return value.is_const and all(math.prod(leaf.layout.stored) == 1 for leaf in leaves(value))
 
 
 def _is_mask(leaf: Leaf, leaves_of_product: list[Leaf]) -> bool:

@@ -116,6 +116,11 @@ class Pairing:
         """What becomes of every pair: matrices choose channels, in the order in which the recipient reads them."""
         found = {name: self.one(name, pairs[name]) for name in sorted(pairs, key=self._order)}
         self._scaling.other_numbers(pairs)
+        for name, source in pairs.items():
+            mine, theirs = self.trace.parameters[name].multiplier, self.donor.trace.parameters[source].multiplier
+            if isinstance(copied := found[name], Made) and mine != theirs:
+                values = functools.partial(_times, copied.values, theirs / mine, 0.0)
+                found[name] = dataclasses.replace(copied, rule=f"{copied.rule}, × {theirs / mine:.4g}", values=values)
         for name, factor in self._scaling.factors.items():
             made = found.get(name)
             if isinstance(made, Made):

@@ -225,10 +225,36 @@ def _stored(value: ir.Value | None) -> ir.Value | None:
             return None
         if node.op_type in ("Constant", "ConstantOfShape"):
             return value
-        if node.op_type not in _VIEWS:
-            return None
-        value = node.inputs[0]
+        value = _seen_through(node)
     return None
+
+
+def _seen_through(node: ir.Node) -> ir.Value | None:
+    """What an operator gives as it is, seen otherwise or multiplied by a number; None for any other operator."""
+    if node.op_type in _VIEWS:
+        return node.inputs[0]
+    if node.op_type in ("Mul", "Div") and len(node.inputs) == 2:
+        first, second = node.inputs
+        if _is_number(second):
+            return first
+        if node.op_type == "Mul" and _is_number(first):
+            return second
+    return None
+
+
+def _is_number(value: ir.Value | None) -> bool:
+    """Whether a value is stored, and of one element."""
+    if value is None:
+        return False
+    node = value.producer()
+    if node is None:
+        tensor = value.const_value if value.is_initializer() else None
+    else:
+        attribute = node.attributes.get("value") if node.op_type == "Constant" and not node.domain else None
+        tensor = attribute_tensor(attribute) if attribute is not None else None
+        if attribute is None and node.op_type == "Constant" and "value_float" in node.attributes:
+            return True
+    return tensor is not None and tensor.size == 1
 
 
 def _element_type(value: ir.Value) -> ir.DataType:
@@ -239,7 +265,7 @@ def _element_type(value: ir.Value) -> ir.DataType:
         if node.op_type in ("Constant", "ConstantOfShape"):
             attribute = node.attributes.get("value")
             return ir.DataType.FLOAT if attribute is None else attribute_tensor(attribute).dtype
-        before = node.inputs[0]
+        before = _seen_through(node)
         assert before is not None  # it is a view, as `_stored` found
         value = before
     assert value.const_value is not None
@@ -253,7 +279,7 @@ def read_by_these_alone(linear: list[Linear]) -> set[str]:
     def ends_there(value: ir.Value) -> bool:
         return not value.is_graph_output() and all(
             (use.node, use.idx) in these
-            or (use.node.op_type in _VIEWS and use.idx == 0 and ends_there(use.node.outputs[0]))
+            or (not use.node.domain and _seen_through(use.node) is value and ends_there(use.node.outputs[0]))
             for use in value.uses()
         )
 

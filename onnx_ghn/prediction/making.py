@@ -66,7 +66,7 @@ class Maker:
         Args:
             blocks: what the GHN decoded, by the index of the parameter.
         """
-        make: Make = functools.partial(_standard, self.parameter, options.seed)
+        make = self._divided(functools.partial(_standard, self.parameter, options.seed))
         if self.source == "own":
             make = self.stored.numpy if self.quantization is None else functools.partial(_floats, self)
         elif self.source == "ghn":
@@ -115,7 +115,7 @@ class Maker:
             and self.magnitude is None
             and self.decomposed is None
             and self.quantization is None
-            and self.factor == 1
+            and self.factor == self.parameter.multiplier == 1
             and not self.parameter.kept
         )
 
@@ -132,7 +132,15 @@ class Maker:
         """How it tells copies apart."""
         return self.post if options.post == "none" else options.post
 
+    def _divided(self, make: Make) -> Make:
+        """What makes the weight that the operator is to read, as one that the model multiplies by a number before."""
+        multiplier = self.parameter.multiplier
+        return make if multiplier == 1 else functools.partial(_scaled, make, 1 / multiplier)
+
     def _decoded(self, block: Block, options: PredictOptions) -> Make:
+        return self._divided(self._as_read(block, options))
+
+    def _as_read(self, block: Block, options: PredictOptions) -> Make:
         if block.is_tiled and (post := self.separates(options)) != "none":
             return functools.partial(_separated, block, self.parameter, post, options)
         if self.is_twin:

@@ -41,6 +41,7 @@ Key = TypeVar("Key", str, int)
 
 _FAR = 5.0  # an output that is larger or smaller by this factor; on other inputs it may be ten
 _FAR_INSIDE = 1e3  # a value within the model
+_VANISHED = 100.0  # times smaller than by the author's start, with the predicted and with the standard one
 _TINY = 1e-30
 _STATISTICS_BATCH = 32  # samples that batch norms are measured on
 _SCALE_BATCH = 8  # samples that show a scale
@@ -260,7 +261,8 @@ def _target(reference: _Reference, trial: Trial) -> Trial | None:
     """The run whose scales the weights are to be brought to; None where the outputs' scale is sensible as it is.
 
     Outputs that are much larger than those of the file's own weights make a first step that diverges. Much smaller ones
-    may only mean that the file was trained: there the standard initialisation decides.
+    may only mean that the file was trained: there the standard initialisation decides, unless its outputs are so much
+    smaller than the file's that no training explains it, as where layers multiply what they are given by small numbers.
     """
     if reference.own is not None:
         if _is_larger(trial, reference.own):
@@ -268,6 +270,8 @@ def _target(reference: _Reference, trial: Trial) -> Trial | None:
         if not _is_larger(reference.own, trial):
             return None
     standard = reference.standard()
+    if reference.own is not None and _vanishes(trial, reference.own) and _vanishes(standard, reference.own):
+        return reference.own
     return standard if _is_larger(trial, standard) or _is_larger(standard, trial) else None
 
 
@@ -315,6 +319,12 @@ def _is_larger(trial: Trial, other: Trial) -> bool:
         for pairs, limit in ((outputs, _FAR), (inside, _FAR_INSIDE))
         for scale, known in pairs
     )
+
+
+def _vanishes(trial: Trial, other: Trial) -> bool:
+    """Whether every output is so much smaller in one run than in another that hardly anything arrives."""
+    pairs = [(scale, other.outputs.get(name)) for name, scale in trial.outputs.items()]
+    return bool(pairs) and all(known is not None and _VANISHED * scale < known < math.inf for scale, known in pairs)
 
 
 def _ratio(scale: float, other: float) -> float:
