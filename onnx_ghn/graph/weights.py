@@ -102,14 +102,15 @@ def _leaves(value: Tensor) -> list[Leaf]:
         known = unique.setdefault(leaf.tensor.name, leaf)
         if leaf.part == "argument" and not known.part:  # torch's softplus gives large values as they are
             unique[leaf.tensor.name] = dataclasses.replace(known, part="argument")
-    found = _multiplied(list(unique.values()), op)
-    if op.op_type == "Mul":
-        found = [dataclasses.replace(leaf, part="mask") if _is_mask(leaf, found) else leaf for leaf in found]
+    found = list(unique.values())
+    masks = [leaf.tensor for leaf in found if op.op_type == "Mul" and _is_mask(leaf, found)]
+    found = _multiplied(found, op, is_masked=bool(masks))
+    found = [dataclasses.replace(leaf, part="mask") if leaf.tensor in masks else leaf for leaf in found]
     last = ("argument", "mask")
     return sorted(found, key=lambda leaf: (leaf.part == "mask", -math.prod(leaf.layout.stored), leaf.part in last))
 
 
-def _multiplied(found: list[Leaf], op: Op) -> list[Leaf]:
+def _multiplied(found: list[Leaf], op: Op, *, is_masked: bool) -> list[Leaf]:
     """The leaves of an operator with the number that it multiplies them by, where it does no more."""
     numbers = [scalar_of(given) if given is not None and _is_number(given) else None for given in op.inputs]
     number: float | None = None
@@ -122,7 +123,7 @@ def _multiplied(found: list[Leaf], op: Op) -> list[Leaf]:
             leaf if leaf.multiplier is None else dataclasses.replace(leaf, multiplier=leaf.multiplier * number)
             for leaf in found
         ]
-    if op.op_type == "Mul" and any(_is_mask(leaf, found) for leaf in found):
+    if is_masked:
         return found
     return [dataclasses.replace(leaf, multiplier=None) for leaf in found]
 
