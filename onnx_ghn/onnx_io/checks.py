@@ -6,7 +6,7 @@ onnx_ir is lenient by design (it repairs or ignores); a reader of foreign files 
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from onnx_ghn.errors import ModelReadError
@@ -29,17 +29,23 @@ _FIELD_OF_TYPE = {
 _TYPE_OF_FIELD = {field: kind for kind, field in _FIELD_OF_TYPE.items()}
 _VALUE_FIELDS = frozenset(_TYPE_OF_FIELD)
 _MUST_BE_PRESENT = frozenset({"t", "g", "sparse_tensor", "tp"})  # a scalar that is absent is 0
+# Onnxruntime imports its own opsets where a model does not: Olive's files of fused transformers run without.
+_RUNTIMES = {"com.microsoft": 1, "com.microsoft.nchwc": 1}
 
 _Scope = tuple[set[str], set[str]]  # names available so far, and all that the graph declares
 
 
 class ModelChecks:
-    """Walks a ModelProto once; on the way mends attribute types, and hides sparse and external data and map types."""
+    """Walks a ModelProto once; on the way mends attribute types, and hides sparse and external data and map types.
+
+    Opsets of onnxruntime that the model uses and does not import are imported.
+    """
 
     def __init__(self, label: str, tensors: TensorChecks) -> None:
         self._label = label
         self._tensors = tensors
         self._domains: set[str] | None = None
+        self._assumed: Collection[str] = _RUNTIMES  # while the graph is walked: a function imports what it uses
         self.unsorted = False  # a node reads what a later one produces: order to be mended, or a cycle
         # For each graph in the order of sites.sites: the initializers that have a value_info.
         self.declared: list[frozenset[str]] = []
@@ -67,7 +73,11 @@ class ModelChecks:
             )
         if version >= 3:
             self._domains = self._opsets(proto.opset_import, "the model")
+        imported = set(self._domains or ())
         self._graph(proto.graph, [], 0, "the graph")
+        for domain in sorted((self._domains or set()) - imported):
+            proto.opset_import.add(domain=domain, version=_RUNTIMES[domain])
+        self._assumed = ()
         calls: dict[tuple[str, str, str], set[tuple[str, str, str]]] = {}
         for function in proto.functions:
             identity = _operator(function.domain, function.name, function.overload)
@@ -152,6 +162,8 @@ class ModelChecks:
         if not op_type:
             raise self._error(f"{label} has no operator", _DAMAGED)
         domain = _domain(self._name(node.domain, label))
+        if self._domains is not None and domain in self._assumed:
+            self._domains.add(domain)
         if self._domains is not None and domain not in self._domains:
             raise self._error(
                 f"{label} is of the domain {domain!r}, whose opset is not imported", "add an opset_import"

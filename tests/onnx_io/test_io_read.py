@@ -304,6 +304,21 @@ def test_unsorted_nodes_are_sorted():
     assert [node.name for node in read_model(proto).graph] == ["first", "bias", "second"]
 
 
+def test_onnxruntimes_opsets_are_imported_where_a_model_uses_them(tmp_path):
+    """Olive saves what onnxruntime fused without the import, and onnxruntime runs that."""
+    node = helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")
+    proto = m.model([node], [m.info("x", 2)], [m.info("y", 2)])
+    assert [entry.domain for entry in proto.opset_import] == [""]
+    read = read_model(proto)
+    assert dict(read.opset_imports) == {"": 17, "com.microsoft": 1}
+    write_model(read, tmp_path / "m.onnx")
+    onnx.checker.check_model(str(tmp_path / "m.onnx"))
+    x = np.float32([-1, 2])
+    np.testing.assert_array_equal(m.run(tmp_path / "m.onnx", x=x)[0], m.run(proto, x=x)[0])
+    node.domain = "com.example"
+    fails(m.model([node], [m.info("x", 2)], [m.info("y", 2)]), "'com.example'", "not imported")
+
+
 def test_input_defaults_of_ir_3_are_kept(tmp_path):
     proto = m.mlp(ir_version=3, opset=9)
     proto.graph.input.extend([m.info("w1", 64, 64), m.info("b1", 64), m.info("w2", 64, 64)])
