@@ -36,6 +36,7 @@ _NUMBERED = re.compile(r"val_\d+")
 _OF_PADDLE = re.compile(r"(?:p2o\.)?(?:helper\.)?const(?:ant)?\.\d+|Constant[_@]\d+")
 _LEARNED_BY_PADDLE = re.compile(r"(?!batch_norm\w*\.w_[12])\w+_\d+\.[wb]_\d+(?:_deepcopy_\d+)?")
 _VIEWS = frozenset({"Reshape", "Expand", "Unsqueeze", "Squeeze", "Identity", "Cast", "Transpose", "Tile", "Slice"})
+_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Where"})
 _BYTES = frozenset({"INT8", "UINT8"})
 _WEIGHT_INPUTS = frozenset({("Conv", 1), ("ConvTranspose", 1), ("Gemm", 1), ("MatMul", 1), ("Gather", 0)})
 
@@ -157,7 +158,8 @@ def _is_folded_constant(tensor: StoredTensor, kinds: Mapping[str, str]) -> bool:
 
     Its constant folding tells the names of what it folded. Those that torch.export lists are of a known kind; others
     are values on the way. Where a name is of neither kind (it has a dot, as torch's names of layers have), the tensor
-    may be a parameter in another form. Without torch's list it may be one, too, unless it holds one value.
+    may be a parameter in another form. Without torch's list it may be one, too, unless it holds one value. So may a
+    matrix of nothing but numbered values: onnxscript's folding forgets, in a second run, what it folded these of.
 
     Args:
         kinds: what torch.export lists; see `marks.torch_kinds`.
@@ -169,7 +171,17 @@ def _is_folded_constant(tensor: StoredTensor, kinds: Mapping[str, str]) -> bool:
     listed = [kinds[name] for name in sources if name in kinds]
     if any(kind not in TORCH_UNTRAINED for kind in listed) or any("." in name for name in set(sources) - kinds.keys()):
         return False
-    return bool(kinds) or common_value(tensor) is not None
+    is_known = bool(kinds) and not (_is_matrix(tensor) and all(_NUMBERED.fullmatch(name) for name in sources))
+    return is_known or common_value(tensor) is not None
+
+
+def _is_matrix(tensor: StoredTensor) -> bool:
+    """Whether operators take a tensor as a matrix, and none element by element, as they do masks and angles."""
+    return (
+        sum(size > 1 for size in tensor.shape) > 1
+        and tensor.dtype.is_floating_point()
+        and not any(use.node.op_type in _ELEMENTWISE for use in tensor.value.uses())
+    )
 
 
 def _is_number_of_code(tensor: StoredTensor, kinds: Mapping[str, str]) -> bool:

@@ -114,6 +114,19 @@ mul: USER_OUTPUT
     assert ("factor" in _known(model).made) is made
 
 
+def test_matrices_that_a_second_run_of_the_folding_joined_are_learned() -> None:
+    """Queries, keys and values in one (Olive's OnnxScriptFusion): onnxscript tells what the first run had made of them.
+
+    What is multiplied element by element, as tables of angles are, stays a constant.
+    """
+    model = _model(w=_draw(4, 8), factor=_draw(3, 8))
+    for name in ("w", "factor"):
+        model.graph.initializers[name].metadata_props[_FOLDED] = "['val_59', 'val_67', 'val_75']"
+    model.graph.metadata_props[_SIGNATURE] = "p_query: PARAMETER target='query.weight'"
+    assert set(_known(model).made) == {"factor"}
+    assert {parameter.name: parameter.role for parameter in build_graph(model).parameters} == {"w": Role.weight}
+
+
 def test_what_torch_computed_of_buffers_alone_is_a_constant() -> None:
     """Levels of a quantiser, as FSQ (vector-quantize-pytorch) has them: torch 2.14.1 folds what is made of them."""
     torch = pytest.importorskip("torch")
