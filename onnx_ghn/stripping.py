@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING
 from onnx_ghn.errors import GraphError
 from onnx_ghn.graph import Parameter, Role
 from onnx_ghn.graph.builder import graph_of
+from onnx_ghn.graph.frequencies import FREQUENCIES
 from onnx_ghn.graph.ledger import UNREACHED
 from onnx_ghn.onnx_io import check_target, read_model, stored_tensors, write_model
 from onnx_ghn.onnx_io.absent import absent_note, require_values
 from onnx_ghn.onnx_io.common_value import common_value
-from onnx_ghn.onnx_io.marks import mark_constants, mark_shared, noted_shared, notes
-from onnx_ghn.onnx_io.provenance import STARTS
+from onnx_ghn.onnx_io.marks import (
+    frozen_tensors,
+    mark_constants,
+    mark_learned,
+    mark_shared,
+    noted_learned,
+    noted_shared,
+    notes,
+)
+from onnx_ghn.onnx_io.provenance import STARTS, provenance
 from onnx_ghn.passes import StripWeights, open_model
 from onnx_ghn.prediction.fixed_tables import fixed_table, may_mask
 
@@ -67,6 +76,7 @@ class _Read:
         starts: those of these that are zeros from which the computation starts.
         learned: what is trained.
         shared: vectors of these that several operators read, and whose values are no fill that was merged.
+        told: what is learned as the file says, be it taken out now or by a `strip` before.
     """
 
     settings: frozenset[str] = frozenset()
@@ -74,6 +84,7 @@ class _Read:
     starts: frozenset[str] = frozenset()
     learned: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset()
+    told: frozenset[str] = frozenset()
 
 
 def _read(model: ir.Model, stored: dict[str, StoredTensor]) -> _Read:
@@ -94,7 +105,13 @@ def _read(model: ir.Model, stored: dict[str, StoredTensor]) -> _Read:
     }
     doubtful = [row.name for row in graph.uncertain if row.name in readable]
     named = [row.name for row in graph.uncertain if row.name in readable and row.size > 1]  # not each exponent
-    tables = [p.name for p in graph.parameters if p.name in readable and _is_table(p, readable[p.name])]
+    by_file = provenance(opened.model, opened.stored, frozen_tensors(opened.model, opened.stored)).learned
+    tables = [
+        p.name
+        for p in graph.parameters
+        if p.name in readable
+        and (_is_table(p, readable[p.name]) or (p.doubt == FREQUENCIES and (p.frozen or p.name not in by_file)))
+    ]
     masks = {p.name for p in graph.parameters if p.name in readable and may_mask(p, readable[p.name])}
     frozen = [
         p.name
@@ -104,7 +121,7 @@ def _read(model: ir.Model, stored: dict[str, StoredTensor]) -> _Read:
     lost = [name for name in frozen if name in stored and stored[name].kind != "constant_of_shape"]
     for names, told in (
         (named, "stay: they may be learned, or constants"),
-        (tables, "stay: they look computed, and no initialiser draws such values"),
+        (tables, "stay: they look computed: no initialiser draws such values, or sines and cosines are taken of them"),
         (
             lost,
             "are not trained by the framework: they are taken out like weights, and predict fills them like weights",
@@ -122,16 +139,19 @@ def _read(model: ir.Model, stored: dict[str, StoredTensor]) -> _Read:
     vectors = [name for name in learned & stored.keys() if len(stored[name].shape) == 1]
     read_often = [name for name in vectors if len(stored[name].value.uses()) > 1]
     shared = {name for name in read_often if common_value(stored[name]) is None} | (noted_shared(model) & stored.keys())
-    return _Read(settings, frozenset(computed), starts, frozenset(learned), frozenset(shared))
+    by_file &= learned | noted_learned(model)
+    return _Read(settings, frozenset(computed), starts, frozenset(learned), frozenset(shared), by_file)
 
 
 def _note(model: ir.Model, read: _Read) -> None:
-    """Write down which constants nothing but the marks of an exporter, or weights beside them, told from weights.
+    """Write down which constants nothing but the marks of an exporter, or weights beside them, told from weights, and
+    which weights nothing but these marks told from constants.
 
     Without them a mask of zeros would be a bias of scores to `predict`, what scales scores may be learned, and the
-    zeros that a decoder begins with (DETR) would be constants as any other, on which no layer computes.
+    zeros that a decoder begins with (DETR) would be constants as any other, on which no layer computes. A parameter
+    that is subtracted from what comes in (centres of radial functions) would be a constant, which no donor could give.
     """
-    if not read.constants:
+    if not (read.constants or read.told):
         return
     opened = open_model(model)
     graph = graph_of(opened.model, opened.stored, "onnx")
@@ -139,6 +159,8 @@ def _note(model: ir.Model, read: _Read) -> None:
     doubtful |= read.starts & {row.name for row in graph.constants if row.reason != STARTS}
     if doubtful:
         mark_constants(model, doubtful)
+    if learned := read.told & {row.name for row in graph.uncertain}:
+        mark_learned(model, learned)
 
 
 def _is_table(parameter: Parameter, tensor: StoredTensor) -> bool:

@@ -357,3 +357,34 @@ def test_a_quantised_mask_stays_in_a_stripped_file(tmp_path: Path) -> None:
     fed = {"x": np.random.default_rng(1).standard_normal((2, LENGTH, WIDTH)).astype(np.float32)}
     before, after = (open_session(each).run(None, fed)[0] for each in (path, filled))
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)
+
+
+def test_a_parameter_that_no_operator_tells_comes_back_from_the_original(tmp_path: Path) -> None:
+    """The centres of radial functions, which torch's second exporter marks as a parameter: they stayed zeros."""
+    drawn = np.random.default_rng(4).standard_normal
+    weights = {"centres": drawn(32), "w": drawn((32, WIDTH))}
+    nodes = [
+        helper.make_node("Sub", ["x", "centres"], ["d"]),
+        helper.make_node("Mul", ["d", "d"], ["square"]),
+        helper.make_node("Neg", ["square"], ["n"]),
+        helper.make_node("Exp", ["n"], ["e"]),
+        helper.make_node("MatMul", ["e", "w"], ["y"]),
+    ]
+    info = [
+        helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2, LENGTH, 1]),
+        helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2, LENGTH, WIDTH]),
+    ]
+    stored = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()]
+    marked = [helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in stored]
+    for row in marked:
+        row.metadata_props.add(key="pkg.torch.export.graph_signature.InputSpec.kind", value="PARAMETER")
+    graph = helper.make_graph(nodes, "g", info[:1], info[1:], stored, value_info=marked)
+    opsets = [helper.make_opsetid("", 20)]
+    model = helper.make_model(graph, producer_name="pytorch", opset_imports=opsets, ir_version=10)
+    onnx.save(model, tmp_path / "m.onnx")
+    strip(tmp_path / "m.onnx", tmp_path / "s.onnx")
+    assert not _of(tmp_path / "s.onnx", "centres").any()
+    strip(tmp_path / "s.onnx", tmp_path / "again.onnx")
+    for source in ("s", "again"):
+        predict(tmp_path / f"{source}.onnx", tmp_path / "o.onnx", donors=[tmp_path / "m.onnx"], force=True)
+        np.testing.assert_array_equal(_of(tmp_path / "o.onnx", "centres"), weights["centres"].astype(np.float32))

@@ -16,7 +16,7 @@ from onnx_ghn.errors import GraphError, OnnxGhnError
 from onnx_ghn.graph.context import FLOAT_TYPES, QUANTISED_TYPES, BuildContext
 from onnx_ghn.graph.flat import FlatGraph, Op
 from onnx_ghn.graph.flatten import flatten
-from onnx_ghn.graph.frequencies import frequencies
+from onnx_ghn.graph.frequencies import FREQUENCIES, frequencies
 from onnx_ghn.graph.handlers.normalisation import decomposed_norm
 from onnx_ghn.graph.ledger import complete, reached_tensors
 from onnx_ghn.graph.model import ComputationGraph, Node, Primitive
@@ -104,7 +104,7 @@ def read_graph(model: ir.Model, stored: dict[str, StoredTensor], rules: str) -> 
             _read(ctx, table)
             alive = _alive(ctx)
         for name in frequencies(flat) & ctx.parameters.keys():
-            ctx.describe(name, doubt="frequencies of sines and cosines")
+            ctx.describe(name, doubt=FREQUENCIES)
         complete(ctx, stored, known, reached)
         return _with_statistics(_prune(ctx, alive, reached), known.traced), flat
 

@@ -12,7 +12,10 @@ import math
 from onnx_ghn.graph.flat import FlatGraph, Op, Tensor
 from onnx_ghn.graph.weights import leaves
 
-__all__ = ["frequencies"]
+__all__ = ["FREQUENCIES", "frequencies"]
+
+#: Why such a tensor keeps its values.
+FREQUENCIES = "frequencies of sines and cosines"
 
 _VIEWS = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Slice"})
 _FACTORS = frozenset({"Mul", "Div", "MatMul", "Gemm", "Conv"})

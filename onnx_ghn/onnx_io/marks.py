@@ -1,7 +1,7 @@
 """What onnx_ghn.exporters notes in a file's metadata about the model that it came from, and what torch marks itself.
 
 `strip` takes both away with the weights, and notes in the same form which of the tensors that stay are constants, and
-which weights are shared on purpose.
+which weights are shared on purpose, or no operator tells from constants.
 
 The keys end in a hash of the notes, so that tools can join two files of ours. Tools may also put a prefix before all
 names, or drop and rename tensors: what a note says is taken by the names that the file has now.
@@ -27,6 +27,7 @@ from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
 __all__ = [
     "CONSTANTS",
     "FROZEN",
+    "LEARNED",
     "READS",
     "SHARED",
     "TORCH_KIND",
@@ -37,8 +38,10 @@ __all__ = [
     "frozen_tensors",
     "mark",
     "mark_constants",
+    "mark_learned",
     "mark_shared",
     "noted_constants",
+    "noted_learned",
     "noted_shared",
     "notes",
     "torch_kinds",
@@ -47,6 +50,7 @@ __all__ = [
 TRACE = "onnx_ghn.trace"  # where each weight of the framework's model is among the file's tensors
 FROZEN = "onnx_ghn.frozen"  # what is not to be trained: buffers, constants, frozen layers
 CONSTANTS = "onnx_ghn.constants"  # in a stripped file: which of the tensors that stay are constants
+LEARNED = "onnx_ghn.learned"  # in a stripped file: weights that no operator tells from constants
 SHARED = "onnx_ghn.shared"  # in a stripped file: which of its weights several operators read on purpose
 READS = "onnx_ghn.reads"  # the shape of each tensor, and how the export's operators read it
 
@@ -218,6 +222,16 @@ def noted_constants(model: ir.Model, stored: Mapping[str, StoredTensor]) -> froz
     """
     note = Note("", dict.fromkeys(sorted(_noted_names(model, CONSTANTS))), {})
     return frozenset(prefix + name for prefix in note.prefixes(stored) for name in note.frozen)
+
+
+def mark_learned(model: ir.Model, names: Collection[str]) -> None:
+    """Write down which tensors are learned, though the graph does not say so, nor the file without its marks."""
+    _mark_names(model, LEARNED, names)
+
+
+def noted_learned(model: ir.Model) -> frozenset[str]:
+    """The tensors that `mark_learned` has noted."""
+    return _noted_names(model, LEARNED)
 
 
 def mark_shared(model: ir.Model, names: Collection[str]) -> None:

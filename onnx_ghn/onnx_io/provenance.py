@@ -17,6 +17,7 @@ from onnx_ghn.onnx_io.marks import (
     TORCH_UNTRAINED,
     Ranges,
     noted_constants,
+    noted_learned,
     notes,
     torch_kinds,
 )
@@ -73,6 +74,7 @@ def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapp
     marked = {name: kind for name, tensor in stored.items() if (kind := tensor.value.metadata_props.get(TORCH_KIND))}
     is_paddles = _is_of_paddle(model, stored)
     learned = {name for name, kind in marked.items() if kind == "PARAMETER"} | traced
+    learned |= noted_learned(model) & stored.keys()
     learned |= {name for name in stored if is_paddles and _LEARNED_BY_PADDLE.fullmatch(name)}
     kinds = torch_kinds(model)
     if marked or kinds:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnx_ghn.graph import Parameter, Role
+from onnx_ghn.graph.frequencies import FREQUENCIES
 from onnx_ghn.prediction.fixed_tables import LARGEST_TABLE, fixed_table, may_mask
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def authors_start(parameter: Parameter, tensor: StoredTensor, *, holds: bool = T
 
     if tensor.kind == "constant_of_shape":  # the place of a weight that was stripped
         return ""
-    if parameter.doubt and (holds or may_mask(parameter, tensor)):
+    if parameter.doubt and (holds or parameter.doubt == FREQUENCIES or may_mask(parameter, tensor)):
         return parameter.doubt
     if parameter.scale_name is not None or parameter.size < 2 or (tensor.is_absent and not holds):
         return ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 
 from onnx_ghn.graph import ComputationGraph, Parameter, Primitive, Role
-from onnx_ghn.prediction.authors import holds_weights
+from onnx_ghn.prediction.authors import authors_start, holds_weights
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -237,6 +237,7 @@ def _sign_of_training(parameters: Sequence[Parameter], stored: Mapping[str, Stor
     Training makes both. Some authors draw the scales of norms, too (DCGAN, RepVGG of timm): where all running
     statistics are still those that every framework begins with, scales that differ are not enough, and tails decide.
     That running statistics differ tells nothing: one pass in training mode, which some exporters make, changes them.
+    Nor do frequencies, masks and windows by which inputs are multiplied, nor what a frozen layer holds.
     """
     from onnx_ghn.onnx_io.common_value import common_value
 
@@ -249,7 +250,8 @@ def _sign_of_training(parameters: Sequence[Parameter], stored: Mapping[str, Stor
             stored[parameter.name].is_absent or stored[parameter.name].is_sparse or stored[parameter.name].is_string
         )
     ]
-    scales = [p for p in readable if p.role is Role.norm_scale and p.size > 1 and not p.is_part]
+    scales = [p for p in readable if p.role is Role.norm_scale and p.size > 1 and not p.is_part and not p.frozen]
+    scales = [p for p in scales if common_value(stored[p.name]) is not None or not authors_start(p, stored[p.name])]
     if scales:
         differ = any(common_value(stored[p.name]) is None for p in scales)
         if not differ or not _has_first_statistics(readable, stored):

@@ -1,5 +1,5 @@
 """Tables that were computed and never drawn, told by value: filter banks, masks, windows, sines, colour matrices,
-filters that read the same from both ends, numbers in order.
+filters that read the same from both ends, numbers in order, masks.
 
 Nothing in an ONNX file says so, and no initialiser draws such values. Each test takes numbers that would be a
 coincidence in weights.
@@ -67,6 +67,8 @@ def may_mask(parameter: Parameter, tensor: StoredTensor) -> bool:
 def _kind(parameter: Parameter, values: Array) -> str:
     """What kind of table a tensor would be, if all its values were numbers."""
     shape = parameter.layout.canonical
+    if parameter.role in (Role.weight, Role.norm_scale) and _is_mask(values):
+        return "zeros and ones, as a mask"
     if max(values.shape, default=0) == values.size and _is_in_order(values.reshape(-1)):
         return "numbers in order, as in a schedule or of frequencies"
     if parameter.role is Role.norm_scale:
@@ -82,6 +84,8 @@ def _kind(parameter: Parameter, values: Array) -> str:
         return "all its rows are the same, as in a fixed filter"
     if _is_sines(table) or _is_sines(table.T):
         return "sines and cosines"
+    if _has_rows_in_order(table) or _has_rows_in_order(table.T):
+        return "its rows are numbers in order, as powers of time are"
     if parameter.role is Role.weight:
         if _is_colour(table):
             return "a colour matrix: its rows add up to 0 or 1"
@@ -99,6 +103,33 @@ def _is_sparse(values: Array) -> bool:
         return False
     sample = flat[:: max(1, flat.size // _SAMPLE)]
     return float((sample == 0).mean()) > 0.25 and float((flat == 0).mean()) > 0.5
+
+
+def _is_mask(values: Array) -> bool:
+    """Whether a vector has zeros and ones and nothing else: half of the inputs of a coupling layer (RealNVP)."""
+    if values.size < 2 or values.size != max(values.shape):
+        return False
+    ones = int(np.count_nonzero(values == 1))
+    return 0 < ones < values.size and ones + int(np.count_nonzero(values == 0)) == values.size
+
+
+def _has_rows_in_order(table: Array) -> bool:
+    """Whether all rows rise or fall throughout, or are of one number, as in a basis of polynomials (N-BEATS).
+
+    A drawn row of n numbers is in order at a chance of 2 / n!; together they have to be as unlikely as one row is that
+    `_is_in_order` takes.
+    """
+    if table.shape[1] < _COUNTED:
+        return False
+    few = np.diff(table[:, :_COUNTED], axis=1)  # mostly these tell
+    if not bool(((few > 0).all(axis=1) | (few < 0).all(axis=1) | (few == 0).all(axis=1)).all()):
+        return False
+    steps = np.diff(table, axis=1)
+    is_one = (steps == 0).all(axis=1)
+    if not bool((is_one | (steps > 0).all(axis=1) | (steps < 0).all(axis=1)).all()):
+        return False
+    chance = math.log(2) - math.lgamma(table.shape[1] + 1)  # of a row
+    return int((~is_one).sum()) * chance <= math.log(2) - math.lgamma(_IN_ORDER + 1)
 
 
 def _has_one_row(table: Array) -> bool:

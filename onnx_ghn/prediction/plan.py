@@ -86,6 +86,8 @@ def plan(
         if verdict.take:
             obstacle = whole.get(parameter.name, "")
             decision = _decide(parameter, stored, options, index if index in decoded else None, holds, obstacle)
+            if decision.outcome == "fallback" and holds and not verdict.standard:
+                decision = Decision(parameter, "kept", f"its own start: {decision.reason}", by_policy=True)
             if decision.maker is not None and verdict.post != "none":
                 decision = dataclasses.replace(decision, maker=dataclasses.replace(decision.maker, post=verdict.post))
         else:

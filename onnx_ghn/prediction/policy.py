@@ -33,6 +33,7 @@ class Verdict:
     take: bool
     why: str = ""
     post: Post = "none"  # how copies in it are told apart, unless the user says how
+    standard: bool = True  # whether it gets a standard start in the place of its own where no GHN predicts it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,12 @@ class Policy:
         verdicts = []
         for tensor in tensors:
             rule = next((rule for rule in self.rules[mode] if rule.holds(model, tensor)), None)
-            verdicts.append(Verdict(False, otherwise) if rule is None else Verdict(rule.take, rule.why, rule.post))
+            # By `auto` a start gives way to what was measured to be better, and standard weights were not.
+            verdicts.append(
+                Verdict(False, otherwise)
+                if rule is None
+                else Verdict(rule.take, rule.why, rule.post, standard=mode != "auto")
+            )
         return verdicts
 
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from predict_models import Net, arrays, tiny_ghn
 
-from onnx_ghn import build_graph, predict
+from onnx_ghn import build_graph, predict, strip
 
 _DOUBT = "frequencies of sines and cosines"
 
@@ -58,3 +58,16 @@ def test_what_is_no_feature_of_positions_is_a_layer(kind: str) -> None:
     parameters = {p.name: p for p in build_graph(features(kind)).parameters}
     assert parameters["bands"].role.value == "weight"
     assert [p.doubt for p in parameters.values()] == [""] * len(parameters)
+
+
+@pytest.mark.parametrize("kind", ["drawn", "octaves"])
+def test_frequencies_stay_where_weights_are_taken_out(kind: str, tmp_path: Path) -> None:
+    """They were zeros, and then what any weight gets: the features of a file that was filled were others."""
+    proto = features(kind)
+    onnx.save(proto, tmp_path / "m.onnx")
+    strip(tmp_path / "m.onnx", tmp_path / "s.onnx")
+    predict(tmp_path / "s.onnx", tmp_path / "o.onnx", ghn=tiny_ghn(), policy="all")
+    before, written = arrays(proto), arrays(onnx.load(tmp_path / "o.onnx"))
+    assert written["bands"].tobytes() == before["bands"].tobytes()
+    assert not np.array_equal(written["head"], before["head"])
+    assert written["head"].any()

@@ -95,6 +95,10 @@ _YUV = np.array([[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.
         (Role.weight, np.arange(8.0).reshape(1, 8, 1, 1), "numbers in order"),  # NanoDet has eight
         (Role.norm_scale, np.sqrt(np.geomspace(9000, 50, 309).round())[:, None, None], "numbers in order"),
         (Role.embedding, np.cumprod(1 - np.linspace(1e-4, 0.02, 100)), "numbers in order"),  # a noise schedule
+        (Role.norm_scale, np.arange(6) % 2, "zeros and ones"),  # half of the inputs of a coupling layer
+        (Role.norm_scale, (np.arange(6) < 3)[None, :, None, None], "zeros and ones"),
+        (Role.weight, np.vander(np.arange(20) / 20, 3).T, "its rows are numbers in order"),  # the trend of N-BEATS
+        (Role.weight, np.vander(np.arange(8) / 8, 3), "its rows are numbers in order"),
         (Role.weight, _YUV, "a colour matrix"),
         (Role.weight, _YUV[:1], "a colour matrix"),
         (Role.weight, np.array([[0.2126, 0.7152, 0.0722]])[..., None, None], "a colour matrix"),
@@ -112,6 +116,9 @@ def test_what_initialisers_draw_is_no_table(seed: int) -> None:
         (Role.weight, q),
         (Role.weight, rng.standard_normal((32, 3, 3, 3)) * 0.1),
         (Role.weight, rng.uniform(-1, 1, (3, 3))),
+        (Role.weight, np.sort(rng.uniform(-1, 1, (2, 4)))),
+        (Role.weight, np.sort(rng.uniform(-1, 1, (1, 11)))),
+        (Role.norm_scale, np.where(np.arange(7) < 3, 1.0, 1e-6)),
         (Role.weight, rng.uniform(-1, 1, (1, 3))),
         (Role.weight, np.maximum(rng.standard_normal((64, 64)), -0.2)),
         (Role.weight, rng.uniform(-1, 1, (8, 1, 3, 3))),

@@ -149,6 +149,24 @@ def test_a_ghn_without_a_policy_predicts_everything(ghn: Path) -> None:
     assert found.coverage.sentence.endswith("comes without a policy)")
 
 
+def test_a_policy_gives_nothing_standard_weights_that_hold_their_own(ghn: Path) -> None:
+    """One kernel of two tensors, as of a layer that sees its input from four sides: no node decodes the second."""
+    net = Net()
+    net.input("N", 3, 16, 16)
+    net.op("Transpose", net.random("a", 4, 3, 3, 3), out="turned", perm=[0, 1, 3, 2])
+    net.op("Concat", net.random("b", 4, 3, 3, 3), "turned", out="kernel", axis=0)
+    net.op("Conv", "x", "kernel", out="y")
+    net.conv("y", 8, 4, "after")
+    net.op("GlobalAveragePool", "after.y", out="p")
+    net.op("Flatten", "p", out="z")
+    proto = net.model("z")
+    before = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    found = predict(proto, ghn=ghn)
+    assert outcomes(found.coverage) == {"b": "predicted", "a": "kept", "after.w": "predicted"}
+    assert np.array_equal(found["a"], before["a"])
+    assert outcomes(predict(proto, ghn=ghn, policy="all").coverage)["a"] == "fallback"
+
+
 def test_trained_weights_are_kept(ghn: Path, tmp_path: Path) -> None:
     net = fresh()
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
@@ -199,6 +217,17 @@ def test_scales_that_an_author_draws_are_no_sign_of_training(draw: str, first_st
     norm = [net.tensor(name, of) for name, of in zip("gbmv", (*scales, mean, np.ones(64)), strict=True)]
     net.op("BatchNormalization", "y", *norm, out="z")
     assert bool(features_of(net.model("z"))[0].sign_of_training) is trained
+
+
+def test_what_multiplies_inputs_without_being_learned_is_no_sign_of_training() -> None:
+    """The bands of a NeRF: a fresh network behind them was taken for a trained one, and kept."""
+    net = Net()
+    net.input("N", 3, 16, 16)
+    net.op("Mul", "x", net.tensor("bands", [[[1.0]], [[2.0]], [[4.0]]]), out="angle")
+    net.op("Concat", net.op("Sin", "angle", out="s"), net.op("Cos", "angle", out="c"), out="both", axis=1)
+    net.op("Mul", "both", net.tensor("half", np.arange(6.0).reshape(1, 6, 1, 1) % 2), out="masked")
+    net.op("Conv", "masked", net.random("w", 64, 6, 3, 3), out="y")
+    assert features_of(net.model("y"))[0].sign_of_training == ""
 
 
 def features_of(proto: onnx.ModelProto) -> tuple[ModelFeatures, dict[str, TensorFeatures]]:
