@@ -103,6 +103,8 @@ class UntieMergedTensors(ir.passes.InPlacePass):
                 node = use.node
                 if len(stored.value.uses()) < 2:
                     break
+                if _undoes(node, use.idx):  # goes with what it takes back
+                    continue
                 if layer is not None and layers.count(layer) > 1:
                     if layer in of_layer:
                         node.replace_input_with(use.idx, of_layer[layer])
@@ -123,6 +125,8 @@ class UntieMergedTensors(ir.passes.InPlacePass):
                         of_layer[layer] = stored.value
                     continue
                 value = own_initializer(model, stored, name)
+                for undoing in _undoing(node, use.idx):
+                    undoing.replace_input_with(1, value)
                 node.replace_input_with(use.idx, value)
                 if layer is not None:
                     of_layer[layer] = value
@@ -230,8 +234,24 @@ def _is_identity(node: ir.Node) -> bool:
 
 
 def _places(stored: StoredTensor) -> set[tuple[str, int]]:
-    """(operator, input) pairs that read a tensor, Identity nodes aside."""
-    return {(use.node.op_type, use.idx) for use in stored.value.uses() if not _is_identity(use.node)}
+    """(operator, input) pairs that read a tensor, Identity nodes and what takes back a quantisation by it aside."""
+    uses = (use for use in stored.value.uses() if not _is_identity(use.node) and not _undoes(use.node, use.idx))
+    return {(use.node.op_type, use.idx) for use in uses}
+
+
+def _undoes(node: ir.Node, index: int) -> bool:
+    """Whether a node takes back, by the scale that it reads there, what the model quantised by that same scale."""
+    if node.op_type != "DequantizeLinear" or index != 1 or (quantised := node.inputs[0]) is None:
+        return False
+    before = quantised.producer()
+    return before is not None and before.op_type == "QuantizeLinear" and before.inputs[1] is node.inputs[1]
+
+
+def _undoing(node: ir.Node, index: int) -> list[ir.Node]:
+    """What takes back a node's quantisation by the scale that it reads there."""
+    if node.op_type != "QuantizeLinear" or index != 1:
+        return []
+    return [use.node for use in node.outputs[0].uses() if use.idx == 0 and _undoes(use.node, 1)]
 
 
 def _reads_matrices_once(tensors: Iterable[StoredTensor]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ Make = Callable[[], Array]
 _PART = 1 << 20  # elements quantised at once
 _FEW = 64  # elements of a channel that mostly settle whether all are multiples of a scale
 _MOST_STEPS = 128  # to either side, of 8 bits; with more, rounding is finer than floats
+_FLOATS = frozenset({"float8_e4m3fn", "float8_e5m2"})
 _NEAR = 1e-3  # steps that rounding to 32 bits may set a multiple apart from a whole number
 
 
@@ -42,7 +43,8 @@ class Quantization:
     in_file: bool  # stored as floats, which the file itself quantises (QuantizeLinear, then DequantizeLinear)
     scale: StoredTensor
     broadcast: tuple[int, ...]  # the scale's shape against the tensor's axes
-    limits: tuple[int, int]  # smallest and largest integer of the type
+    steps: np.dtype[Any]  # whose numbers are multiplied by the scale: integers, or floats of 8 bits
+    limits: tuple[int, int]  # smallest and largest number of that type
     zero: npt.NDArray[np.int64]  # zero points, of shape `broadcast`
     bias: BiasScales | None = None  # of a bias whose scale is that of its layer's input times that of its weight
 
@@ -73,8 +75,10 @@ class Quantization:
         for these are quantised with a reduced range (onnxruntime's `reduce_range`), which is to stay.
         """
         lowest, highest = (-64, 64) if self.limits[0] < 0 else (0, 127)
-        if self.in_file or self.limits[1] - self.limits[0] != 255:
+        if self.limits[1] - self.limits[0] != 255:
             return self.limits
+        if self.in_file:  # the tools that write such files leave out what has no counterpart of the other sign
+            return (-127, 127) if self.limits[0] < 0 and not self.zero.any() else self.limits
         if (self.zero <= lowest).any() or (self.zero >= highest).any():
             return self.limits
         values = self.stored.numpy()
@@ -128,7 +132,7 @@ class Quantization:
         if self.scale.is_absent or self.in_file:
             return False
         by = np.asarray(self.scale.numpy(), np.float32).reshape(self.broadcast)
-        steps = np.rint(values / np.where(by == 0, 1, by))
+        steps = self._rounded(values / np.where(by == 0, 1, by))
         lowest, highest = (limit - self.zero for limit in self._range)
         return bool(((steps >= lowest) & (steps <= highest) & (steps.astype(np.float32) * by == values)).all())
 
@@ -140,8 +144,14 @@ class Quantization:
         for start in range(0, len(values), step := max(1, _PART // max(1, values[:1].size))):
             part = slice(start, start + step)  # what is computed from it stays small
             by_part, zero_part = (a[part] if len(a) > 1 else a for a in (by, self.zero))
-            new[part] = (np.rint(values[part] / by_part) + zero_part).clip(*self._range)
+            new[part] = (self._rounded(values[part] / by_part) + zero_part).clip(*self._range)
         return new
+
+    def _rounded(self, steps: Array) -> Array:
+        """The nearest numbers that the type has, as float32."""
+        if np.issubdtype(self.steps, np.integer):
+            return np.rint(steps)
+        return np.asarray(steps, np.float32).clip(*self.limits).astype(self.steps).astype(np.float32)
 
 
 def _are_multiples(rows: Array, by: Array) -> Array:
@@ -161,11 +171,12 @@ def quantization_of(stored: Mapping[str, StoredTensor], parameter: Parameter) ->
         return "quantised, and its scale is not stored in the model"
     tensor, zero_stored = stored[parameter.name], stored.get(parameter.zero_point_name or "")
     dtype = np.dtype(tensor.dtype.numpy())
-    in_file = tensor.dtype.is_floating_point()
+    in_file = tensor.dtype.is_floating_point() and dtype.itemsize > 1
     if sum(not (in_file and _quantizes(use.node, parameter.name)) for use in scale.value.uses()) > 1:
         return "quantised, and its scale is shared with another tensor"
-    steps = dtype if not in_file else np.dtype(np.uint8 if zero_stored is None else zero_stored.dtype.numpy())
-    if not np.issubdtype(steps, np.integer):
+    steps = dtype if not in_file else _steps_in_file(parameter, scale, zero_stored)
+    limits = _limits(steps)
+    if limits is None:
         return f"quantised to {steps.name}"
     axis = (parameter.quantization_axis or 0) % max(len(parameter.shape), 1)
     if scale.shape in ((), (1,)):
@@ -174,11 +185,10 @@ def quantization_of(stored: Mapping[str, StoredTensor], parameter: Parameter) ->
         broadcast = tuple(size if i == axis else 1 for i, size in enumerate(parameter.shape))
     else:
         return "quantised in blocks"
-    limits = np.iinfo(steps)
-    zero = np.zeros(scale.shape, np.int64) if zero_stored is None else np.asarray(zero_stored.numpy(), np.int64)
+    zero = np.zeros(scale.shape, np.int64) if zero_stored is None else zero_stored.numpy().astype(np.int64)
     zero = np.broadcast_to(zero.reshape(-1), (max(1, int(np.prod(scale.shape))),)).reshape(broadcast)
-    has_both = (zero > limits.min).all() and (zero < limits.max).all()
-    if not (has_both or _may_have_one_sign(parameter.role, bool((zero < limits.max).all()))):
+    has_both = (zero > limits[0]).all() and (zero < limits[1]).all()
+    if not (has_both or _may_have_one_sign(parameter.role, bool((zero < limits[1]).all()))):
         return "quantised with a zero point that leaves no room for both signs"
     return Quantization(
         stored=tensor,
@@ -186,7 +196,8 @@ def quantization_of(stored: Mapping[str, StoredTensor], parameter: Parameter) ->
         in_file=in_file,
         scale=scale,
         broadcast=broadcast,
-        limits=(int(limits.min), int(limits.max)),
+        steps=steps,
+        limits=limits,
         zero=zero,
         bias=bias_scales_of(tensor, scale, stored),
     )
@@ -199,6 +210,28 @@ def _may_have_one_sign(role: Role, has_positive: bool) -> bool:
     predicted ones those of the other sign become zero.
     """
     return role in (Role.bias, Role.norm_bias) or (role is Role.norm_scale and has_positive)
+
+
+def _limits(steps: np.dtype[Any]) -> tuple[int, int] | None:
+    """The smallest and the largest number of a type that values are divided into; None of one that is not filled."""
+    if np.issubdtype(steps, np.integer):
+        limits = np.iinfo(steps)
+        return int(limits.min), int(limits.max)
+    if steps.name not in _FLOATS:
+        return None
+    import ml_dtypes
+
+    largest = int(ml_dtypes.finfo(steps).max)
+    return -largest, largest
+
+
+def _steps_in_file(parameter: Parameter, scale: StoredTensor, zero: StoredTensor | None) -> np.dtype[Any]:
+    """The type into which a file quantises its own floats: that of the zero point, else what the operator says."""
+    if zero is not None:
+        return np.dtype(zero.dtype.numpy())
+    nodes = [use.node for use in scale.value.uses() if _quantizes(use.node, parameter.name)]
+    told = nodes[0].attributes.get_int("output_dtype", 0) if nodes else 0
+    return np.dtype(type(scale.dtype)(told).numpy() if told else np.uint8)
 
 
 def _quantizes(node: ir.Node, name: str) -> bool:

@@ -492,3 +492,31 @@ def test_a_bias_that_goes_into_a_loop_with_its_matrix_stays_one(tmp_path: Path) 
     proto = net.model("y", shape=("N", 6))
     assert untied(proto, tmp_path)[1] == []
     assert sum(p.size for p in build_graph(proto).parameters if p.name == "b") == 6
+
+
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_a_scale_stays_one_where_a_model_quantises_and_takes_it_back(is_merged: bool, tmp_path: Path) -> None:
+    """Weights in floats between QuantizeLinear and DequantizeLinear (NVIDIA's modelopt), whose scales `strip` filled.
+
+    Where tools merged these fills and another, each weight has a scale of its own again, read by both operators.
+    """
+    fill = numpy_helper.from_array(np.ones(1, np.float32))
+    nodes = [helper.make_node("ConstantOfShape", ["size"], [f"s{i}"], value=fill) for i in "012"]
+    scales = ["s0"] * 3 if is_merged else ["s0", "s1", "s2"]
+    nodes.append(helper.make_node("Mul", ["x", "s0"], ["y0"]))
+    for i in (1, 2):
+        nodes += [
+            helper.make_node("QuantizeLinear", [f"w{i}", scales[i], "zero"], [f"q{i}"], axis=1),
+            helper.make_node("DequantizeLinear", [f"q{i}", scales[i], "zero"], [f"d{i}"], axis=1),
+            helper.make_node("MatMul", [f"y{i - 1}", f"d{i}"], [f"y{i}"]),
+        ]
+    rng = np.random.default_rng(0)
+    stored = [numpy_helper.from_array(rng.standard_normal((4, 4)).astype(np.float32), f"w{i}") for i in (1, 2)]
+    stored += [numpy_helper.from_array(np.zeros(4, np.int8), "zero"), numpy_helper.from_array(np.int64([4]), "size")]
+    info = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 4]) for name in ("x", "y2")]
+    graph = helper.make_graph(nodes, "g", info[:1], info[1:], stored)
+    model, new = untied(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path)
+    read = {node.output[0]: node.input[1] for node in model.graph.node if node.op_type != "ConstantOfShape"}
+    assert [read[name] for name in ("y0", "q1", "q2")] == (["s0", *new] if is_merged else scales)
+    assert (read["q1"], read["q2"]) == (read["d1"], read["d2"])
+    assert len(new) == (2 if is_merged else 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -128,6 +129,57 @@ def test_a_float_weight_that_the_file_quantises_itself(tmp_path: Path) -> None:
     x = np.eye(12, dtype=np.float32)
     got = run(tmp_path / "out.onnx", {"x": x})[0] - prediction["b"]
     np.testing.assert_allclose(got, expected.T, atol=0.51 * np.abs(expected).max() / 127)
+
+
+@pytest.mark.parametrize(("kind", "largest"), [("int8", 127), ("float8_e4m3fn", 448), ("float8_e5m2", 57344)])
+@pytest.mark.parametrize("told", ["zero point", "output_dtype"])
+def test_copies_without_weights_get_the_scales_of_floats_that_files_quantise(
+    kind: str, largest: int, told: str, tmp_path: Path
+) -> None:
+    """NVIDIA's modelopt: floats, a scale for each output, and the largest number of a type for the largest weight.
+
+    `strip` fills both weight and scale: neither may be taken for something else.
+    """
+    net = Net(21, ir_version=10)
+    net.input("N", 12)
+    w = net.rng.standard_normal((20, 12)).astype(np.float32)
+    steps = np.abs(w).max(1) / np.float32(largest)
+    dtype = np.dtype(getattr(ml_dtypes, kind, kind))
+    given = [net.tensor("w", w), net.tensor("w_scale", steps)]
+    zero = [] if told == "output_dtype" else [net.tensor("zero", np.zeros(20), dtype)]
+    kinds = {} if zero else {"output_dtype": onnx.helper.np_dtype_to_tensor_dtype(dtype)}
+    net.op("QuantizeLinear", *given, *zero, out="q", axis=0, **kinds)
+    net.op("DequantizeLinear", "q", "w_scale", *zero, out="w_float", axis=0)
+    net.op("Gemm", "x", "w_float", net.random("b", 20), out="y", transB=1)
+    onnx.save(net.model("y"), tmp_path / "donor.onnx")
+    bare = strip(tmp_path / "donor.onnx", tmp_path / "bare.onnx")
+    report = predict(bare, tmp_path / "out.onnx", donors=[tmp_path / "donor.onnx"]).coverage
+    found = arrays(onnx.load(tmp_path / "out.onnx"))
+    np.testing.assert_array_equal(found["w"], w)
+    np.testing.assert_allclose(found["w_scale"], steps, rtol=1e-6)
+    assert {entry.outcome for entry in report.entries} == {"inherited"}
+    filled = predict(bare, tmp_path / "filled.onnx", ghn=tiny_ghn())
+    found = arrays(onnx.load(tmp_path / "filled.onnx"))
+    np.testing.assert_allclose(found["w_scale"], np.abs(filled["w"]).max(1) / largest, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2"])
+def test_weights_that_are_stored_as_floats_of_8_bits(kind: str, tmp_path: Path) -> None:
+    """onnxruntime's static quantizer with QuantType.QFLOAT8E4M3FN."""
+    dtype = np.dtype(getattr(ml_dtypes, kind))
+    net = Net(19, ir_version=9)
+    net.input("N", 12)
+    given = [net.tensor("w", net.rng.standard_normal((20, 12)), dtype), net.tensor("w_scale", np.array(0.01))]
+    net.op("DequantizeLinear", *given, out="w_float")
+    net.op("Gemm", "x", "w_float", net.random("b", 20), out="y", transB=1)
+    predict(net.model("y"), tmp_path / "out.onnx", ghn=tiny_ghn())
+    expected = predict(float_twin(), ghn=tiny_ghn())["w"]
+    found = arrays(onnx.load(tmp_path / "out.onnx"))
+    assert found["w"].dtype == dtype
+    values = found["w"].astype(np.float32) * found["w_scale"]
+    step = float(ml_dtypes.finfo(dtype).eps)  # of the largest number below each value
+    assert (np.abs(values - expected) <= 0.51 * step * np.abs(expected) + 1e-3 * np.abs(expected).max()).all()
+    assert np.abs(values).max() == pytest.approx(np.abs(expected).max(), rel=1e-4)
 
 
 @pytest.mark.parametrize("largest", [126, 127, 128])
