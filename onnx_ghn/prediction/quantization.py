@@ -26,7 +26,7 @@ Make = Callable[[], Array]
 _PART = 1 << 20  # elements quantised at once
 _FEW = 64  # elements of a channel that mostly settle whether all are multiples of a scale
 _MOST_STEPS = 128  # to either side, of 8 bits; with more, rounding is finer than floats
-_FLOATS = frozenset({"float8_e4m3fn", "float8_e5m2"})
+_FLOATS = {"float8_e4m3fn": 448, "float8_e5m2": 57344}  # types of 8 bits that are filled, with their largest number
 _NEAR = 1e-3  # steps that rounding to 32 bits may set a multiple apart from a whole number
 
 
@@ -217,12 +217,8 @@ def _limits(steps: np.dtype[Any]) -> tuple[int, int] | None:
     if np.issubdtype(steps, np.integer):
         limits = np.iinfo(steps)
         return int(limits.min), int(limits.max)
-    if steps.name not in _FLOATS:
-        return None
-    import ml_dtypes
-
-    largest = int(ml_dtypes.finfo(steps).max)
-    return -largest, largest
+    largest = _FLOATS.get(steps.name)
+    return None if largest is None else (-largest, largest)
 
 
 def _steps_in_file(parameter: Parameter, scale: StoredTensor, zero: StoredTensor | None) -> np.dtype[Any]:
