@@ -94,7 +94,7 @@ class ChannelMap:
             # Labels that occur several times in the axis (gates, rotary pairs) take what their first occurrence takes.
             where = np.flatnonzero(unknown)
             _, first = np.unique(own[where], return_index=True)
-            taken = pattern[where[first]]
+            taken = self._beside_known(own, target, other, pattern)[where[first]]
             self._target[own[where[first]]] = np.where(taken < 0, -1, other[taken])
             target = self._target[own]
         ordered = bool(self.mine.labels.orders(mine.labels).any() or self.theirs.labels.orders(theirs.labels).any())
@@ -106,6 +106,18 @@ class ChannelMap:
         if index is None:
             return AxisMap(pattern, "its channels are tied otherwise than those of the donor")
         return AxisMap(index)
+
+    def _beside_known(self, own: Ints, target: Ints, other: Ints, pattern: Ints) -> Ints:
+        """A pattern that takes what is left of the donor's axis for what nothing is chosen for beside channels that
+        something is chosen for, where that is as much: inputs of the model that are joined to wider features.
+        """
+        is_unknown = target == _UNKNOWN
+        left = np.flatnonzero(~np.isin(other, target[~is_unknown]))
+        if is_unknown.all() or len(left) != int(is_unknown.sum()):
+            return pattern
+        taken = pattern.copy()
+        taken[is_unknown] = left
+        return taken
 
     def positions(self, labels: Ints, theirs: Ints) -> Ints | None:
         """The positions among the donor's labels that the recipient's copy; None where one of them is not there."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from onnx_ghn.arrays import Array
+from onnx_ghn.graph.frequencies import FREQUENCIES
 from onnx_ghn.inheritance.channel_map import ChannelMap
 from onnx_ghn.inheritance.donor import Donor
 from onnx_ghn.inheritance.ends import Ends
@@ -142,6 +143,8 @@ class Pairing:
         if self.trace.uses[name].kind.startswith(UNREAD) and shape != their_shape:
             sizes = " × ".join(map(str, their_shape))
             return Kept(f"{source} is of other sizes ({sizes}), and what its operator does with them is not known")
+        if self.trace.parameters[name].doubt == FREQUENCIES and shape != their_shape:
+            return Kept(f"{source} holds another number of {FREQUENCIES}")
         pair = _Pair(name, source, shape, their_shape, joined_order(mine, theirs), mine)
         left = [size for axis, size in enumerate(their_shape) if axis not in pair.order and _counts(theirs[axis])]
         new = [shape[axis] for axis, place in enumerate(pair.order) if place < 0 and _counts(mine[axis])]

@@ -129,6 +129,32 @@ class Shared(nn.Module):
         return torch.einsum("bthd,hdo->bto", torch.einsum("bhts,bshd->bthd", scores, v), self.o)
 
 
+class Joined(nn.Module):
+    """Features beside inputs that nothing has read before, as in a NeRF: its views, after its positions."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(6, width), nn.Linear(width + 7, 4)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.leave(torch.cat([self.enter(x).relu(), y], -1))
+        return out
+
+
+class Features(nn.Module):
+    """Random Fourier features."""
+
+    def __init__(self, n_bands: int) -> None:
+        super().__init__()
+        self.register_buffer("bands", torch.randn(2, n_bands))
+        self.leave = nn.Linear(2 * n_bands, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        angles = x @ self.bands
+        out: torch.Tensor = self.leave(torch.cat([angles.sin(), angles.cos()], -1))
+        return out
+
+
 Nets = Callable[[], tuple[nn.Module, nn.Module]]
 EXACT: dict[str, tuple[Nets, Callable[[], tuple[torch.Tensor, ...]]]] = {
     "a flattened map, twice as wide": (lambda: (flattened(16), flattened(8)), lambda: (images(),)),
@@ -143,6 +169,7 @@ EXACT: dict[str, tuple[Nets, Callable[[], tuple[torch.Tensor, ...]]]] = {
     "inputs × multiplier, half as wide again": (lambda: (Multiplied(12), Multiplied(8)), lambda: (images(),)),
     "shared keys by Einsum, all twice": (lambda: (Shared(8, 4), Shared(4, 2)), lambda: (torch.randn(2, 5, 6),)),
     "shared keys by Einsum, queries alone": (lambda: (Shared(8, 2), Shared(4, 2)), lambda: (torch.randn(2, 5, 6),)),
+    "inputs joined to features": (lambda: (Joined(16), Joined(8)), lambda: (torch.randn(3, 6), torch.randn(3, 7))),
     "states that are learned": (lambda: (Started(16), Started(8)), lambda: (torch.randn(2, 6, 5),)),
 }
 
@@ -154,6 +181,15 @@ def test_outputs_are_kept(case: str, tmp_path: Path) -> None:
     assert grown.inheritance.is_exact
     assert grown.inheritance.tensors.keys() == grown.names
     assert grown.error <= 2e-6
+
+
+def test_frequencies_are_not_stretched(tmp_path: Path) -> None:
+    """Four became six by repetition, in a model that has six of its own."""
+    same = grow(tmp_path, Features(4), Features(4), torch.randn(3, 2), fresh=False)
+    assert same.inheritance.tensors.keys() == same.names
+    more = grow(tmp_path, Features(6), Features(4), torch.randn(3, 2), fresh=False)
+    assert more.names - more.inheritance.tensors.keys() == {"bands"}
+    assert not more.inheritance.is_exact
 
 
 def test_a_norm_over_maps_with_uneven_copies_is_doubted(tmp_path: Path) -> None:
