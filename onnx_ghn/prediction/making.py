@@ -14,6 +14,7 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.errors import OptionError
 from onnx_ghn.graph import Parameter
 from onnx_ghn.graph.tables import are_sound
+from onnx_ghn.prediction.draws import Draws
 from onnx_ghn.prediction.fallback import standard_init
 from onnx_ghn.prediction.options import Post, PredictOptions
 from onnx_ghn.prediction.postprocess import separate_copies
@@ -53,6 +54,7 @@ class Maker:
     blend: float = 0.0  # how far that goes towards what the GHN decodes
     rest: Maker | None = None  # of the rows that the donor has not
     rest_rows: Rest | None = None  # which these are
+    draws: Draws | None = None  # what was drawn for one of the makers that share it
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,7 +68,7 @@ class Maker:
         Args:
             blocks: what the GHN decoded, by the index of the parameter.
         """
-        make = self._divided(functools.partial(_standard, self.parameter, options.seed))
+        make = self._divided(self._held("standard", functools.partial(_standard, self.parameter, options.seed)))
         if self.source == "own":
             make = self.stored.numpy if self.quantization is None else functools.partial(_floats, self)
         elif self.source == "ghn":
@@ -106,6 +108,11 @@ class Maker:
         )
         return dataclasses.replace(self, original=original, magnitude=magnitude, decomposed=decomposed)
 
+    def sharing(self, draws: Draws) -> Maker:
+        """This maker, and those that it reads, drawing each tensor once where `draws` has room for it."""
+        rest = None if self.rest is None else self.rest.sharing(draws)
+        return dataclasses.replace(self.following(lambda other: other.sharing(draws)), rest=rest, draws=draws)
+
     @property
     def is_plainly_standard(self) -> bool:
         """Whether the tensor holds what its standard initialisation draws, element for element."""
@@ -132,6 +139,9 @@ class Maker:
         """How it tells copies apart."""
         return self.post if options.post == "none" else options.post
 
+    def _held(self, how: str, make: Make) -> Make:
+        return make if self.draws is None else functools.partial(self.draws.take, (self.parameter.name, how), make)
+
     def _divided(self, make: Make) -> Make:
         """What makes the weight that the operator is to read, as one that the model multiplies by a number before."""
         multiplier = self.parameter.multiplier
@@ -142,9 +152,9 @@ class Maker:
 
     def _as_read(self, block: Block, options: PredictOptions) -> Make:
         if block.is_tiled and (post := self.separates(options)) != "none":
-            return functools.partial(_separated, block, self.parameter, post, options)
+            return self._held(post, functools.partial(_separated, block, self.parameter, post, options))
         if self.is_twin:
-            return functools.partial(_told_apart, block, self.parameter, options.seed)
+            return self._held("twin", functools.partial(_told_apart, block, self.parameter, options.seed))
         # Quantised tensors need the float values; any other type is taken on while the block is small.
         dtype = np.float32 if self.quantization is not None else self.stored.dtype.numpy()
         block = dataclasses.replace(block, values=block.values.astype(dtype))

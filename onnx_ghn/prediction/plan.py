@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from onnx_ghn.graph import ComputationGraph, Parameter, Role
 from onnx_ghn.json_types import Json
 from onnx_ghn.prediction.authors import authors_start, holds_weights
+from onnx_ghn.prediction.draws import Draws
 from onnx_ghn.prediction.fallback import has_standard
 from onnx_ghn.prediction.making import Maker, Source
 from onnx_ghn.prediction.options import PredictOptions
@@ -101,7 +102,9 @@ def plan(
     decisions = _with_biases(decisions, stored)
     by_name = {decision.parameter.name: decision for decision in decisions}
     decisions = [_as_magnitude(d, by_name.get(d.parameter.magnitude_of), stored, options) for d in decisions]
-    return [_as_singular(d, by_name, stored) for d in decisions]
+    decisions = [_as_singular(d, by_name, stored) for d in decisions]
+    draws = Draws()
+    return [d if d.maker is None else dataclasses.replace(d, maker=d.maker.sharing(draws)) for d in decisions]
 
 
 def _with_biases(decisions: list[Decision], stored: Mapping[str, StoredTensor]) -> list[Decision]:
