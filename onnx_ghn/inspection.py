@@ -14,6 +14,7 @@ from onnx_ghn.prediction.coverage import CoverageReport
 from onnx_ghn.prediction.options import PredictKeywords, PredictOptions
 from onnx_ghn.prediction.origins import Origin
 from onnx_ghn.prediction.plan import constants_of, plan, uncertain_of
+from onnx_ghn.prediction.stored_zeros import note_zeros
 from onnx_ghn.shipped import default_policy
 
 if TYPE_CHECKING:
@@ -95,5 +96,6 @@ def inspect_model(
         notes += inheriting.inheritance_notes(inheritance, options, Unmeasured("an inspection runs nothing"))
     choice = choose(options, policy_file, name, opened.model, graph, opened.stored)
     planned = plan(graph, opened.stored, options, verdicts=choice.verdicts, origins=origins)
+    notes += note_zeros(planned, options)
     decisions = [*planned, *uncertain_of(graph)]
     return Inspection(graph, CoverageReport(decisions, notes, constants_of(graph), choice, name))

@@ -20,6 +20,7 @@ from onnx_ghn.prediction.options import Post, PredictOptions
 from onnx_ghn.prediction.postprocess import separate_copies
 from onnx_ghn.prediction.quantization import Quantization
 from onnx_ghn.prediction.singular_vectors import leading_vectors
+from onnx_ghn.prediction.stored_zeros import zeros_of
 
 if TYPE_CHECKING:
     from onnx_ghn.ghn import Block
@@ -52,6 +53,7 @@ class Maker:
     decomposed: Maker | None = None  # of the weight of which it holds a singular vector
     given: Make | None = None  # what a donor gives
     blend: float = 0.0  # how far that goes towards what the GHN decodes
+    zero: int | None = None  # elements that store this number, zeros of a mask or of pruning, stay as they are
     rest: Maker | None = None  # of the rows that the donor has not
     rest_rows: Rest | None = None  # which these are
     draws: Draws | None = None  # what was drawn for one of the makers that share it
@@ -96,6 +98,8 @@ class Maker:
             make = functools.partial(_scaled, make, self.factor)
         if self.parameter.kept:
             make = functools.partial(_with_kept_elements, make, self.stored, self.parameter)
+        if self.zero is not None:
+            make = functools.partial(_with_zeros, make, self.stored, self.zero)
         if self.quantization is not None:
             return self.quantization.tensors(make)
         make = functools.partial(_typed, make, self.stored.dtype.numpy())
@@ -124,6 +128,7 @@ class Maker:
             and self.quantization is None
             and self.factor == self.parameter.multiplier == 1
             and not self.parameter.kept
+            and self.zero is None
         )
 
     @property
@@ -256,6 +261,13 @@ def _with_kept_elements(make: Make, stored: StoredTensor, parameter: Parameter) 
     old, flat = stored.tensor.numpy().reshape(-1), values.reshape(-1)
     for first, stop in parameter.kept:
         flat[first:stop] = old[first:stop]
+    return values
+
+
+def _with_zeros(make: Make, stored: StoredTensor, zero: int) -> Array:
+    """With zeros where there are some in the model that was read."""
+    values = np.array(make(), order="C")
+    values[zeros_of(stored, zero)] = 0
     return values
 
 

@@ -16,6 +16,7 @@ from onnx_ghn.prediction.options import PredictOptions
 from onnx_ghn.prediction.origins import Origin
 from onnx_ghn.prediction.policy import Verdict
 from onnx_ghn.prediction.quantization import quantization_of
+from onnx_ghn.prediction.stored_zeros import stored_zero
 from onnx_ghn.prediction.ties import Tie, find_ties
 
 if TYPE_CHECKING:
@@ -280,7 +281,9 @@ def _decide(
     quantization = quantization_of(stored, parameter) if parameter.scale_name is not None else None
     if isinstance(quantization, str):
         return Decision(parameter, "kept", quantization)
-    maker = Maker(source, parameter, decoded_as, stored[parameter.name], quantization)
+    is_read = holds and not options.overwrite_special
+    zero = stored_zero(parameter, stored[parameter.name], quantization) if is_read else None
+    maker = Maker(source, parameter, decoded_as, stored[parameter.name], quantization, zero=zero)
     return Decision(parameter, outcome, reason, maker)
 
 

@@ -25,6 +25,7 @@ from onnx_ghn.prediction.origins import Origin, mark_origins
 from onnx_ghn.prediction.plan import Decision, constants_of, plan, uncertain_of
 from onnx_ghn.prediction.result import Prediction
 from onnx_ghn.prediction.settling import Settled, settle
+from onnx_ghn.prediction.stored_zeros import note_zeros
 from onnx_ghn.prediction.symmetry import tell_apart
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def predict(
         *told,
         *([] if has_collapsed else equal_weights),
         *copies,
+        *note_zeros(decisions, options),
         *emptied,
         *settled.notes,
     ]
