@@ -33,7 +33,8 @@ _VARIED = 3  # columns in which sines differ from row to row, the fewest that ar
 _CLOSE = 1e-4
 _FLAT = 0.1  # share of a window's largest value that its values span at least
 _MIRRORED = 3  # pairs of elements that mirror each other, the fewest that are no coincidence
-_ROWS = 16  # that mostly settle whether the rows of a table are mirrored
+_ROWS = 16  # that mostly settle whether the rows of a table are mirrored, or signs
+_SIGNS = 8  # numbers of one size in a row, the fewest that are no coincidence
 _IN_ORDER = 12  # different numbers in order, the fewest that are no coincidence: 2 / 12! of drawn ones are
 _COUNTED = 4  # whole numbers that count, the fewest that are no coincidence
 
@@ -82,6 +83,8 @@ def _kind(parameter: Parameter, values: Array) -> str:
         table = table.reshape(shape[1], -1)
     if _has_one_row(table):
         return "all its rows are the same, as in a fixed filter"
+    if parameter.role is Role.weight and _is_signs(table):  # whose squares are the same, as those of sines and cosines
+        return "each of its rows is one number but for signs and zeros, as binary and ternary weights are"
     if _is_sines(table) or _is_sines(table.T):
         return "sines and cosines"
     if _has_rows_in_order(table) or _has_rows_in_order(table.T):
@@ -138,6 +141,19 @@ def _has_one_row(table: Array) -> bool:
     if rows < 2 or columns < 4 or not bool((table[1] == table[0]).all()) or bool((table[0] == table[0, 0]).all()):
         return False
     return bool((table == table[0]).all())
+
+
+def _is_signs(table: Array) -> bool:
+    """Whether each row, of several numbers, holds one number alone and its negative, or zeros beside them."""
+    if table.shape[1] < _SIGNS:
+        return False
+    return _are_signs(table[:_ROWS]) and _are_signs(table)
+
+
+def _are_signs(table: Array) -> bool:
+    sizes = np.abs(table)
+    largest = sizes.max(axis=1, keepdims=True)
+    return bool(largest.any() and (((sizes == largest) | (sizes == 0)).all()))
 
 
 def _is_sines(table: Array) -> bool:

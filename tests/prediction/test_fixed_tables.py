@@ -60,6 +60,11 @@ def _cosine_transform(n: int = 20, length: int = 40) -> np.ndarray:
     return np.cos(np.pi / length * np.arange(n)[:, None] * (np.arange(length) + 0.5))
 
 
+def _signs(fewest: int) -> np.ndarray:
+    """Binary or, with zeros among them, ternary weights."""
+    return np.random.default_rng(0).choice([-1.0, 1.0] if fewest else [-1.0, 0.0, 1.0], (6, 144))
+
+
 _SOBEL = np.array([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]])
 _BLUR = np.tile(np.outer([1, 2, 1], [1, 2, 1]) / 16, (8, 1, 1, 1))
 _YUV = np.array([[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]])
@@ -99,6 +104,10 @@ _YUV = np.array([[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.
         (Role.norm_scale, (np.arange(6) < 3)[None, :, None, None], "zeros and ones"),
         (Role.weight, np.vander(np.arange(20) / 20, 3).T, "its rows are numbers in order"),  # the trend of N-BEATS
         (Role.weight, np.vander(np.arange(8) / 8, 3), "its rows are numbers in order"),
+        (Role.weight, _signs(1), "each of its rows is one number"),
+        (Role.weight, _signs(0), "each of its rows is one number"),  # a third of it is zero
+        (Role.weight, _signs(1).reshape(6, 16, 3, 3) * np.linspace(0.1, 1, 6)[:, None, None, None], "each of its rows"),
+        (Role.weight, np.array([[1, 1], [1, -1]])[:, [0, 1] * 4] * 0.5, "each of its rows"),  # a Walsh transform
         (Role.weight, _YUV, "a colour matrix"),
         (Role.weight, _YUV[:1], "a colour matrix"),
         (Role.weight, np.array([[0.2126, 0.7152, 0.0722]])[..., None, None], "a colour matrix"),
@@ -130,6 +139,7 @@ def test_what_initialisers_draw_is_no_table(seed: int) -> None:
         (Role.bias, rng.standard_normal(12)),
         (Role.weight, rng.standard_normal((64, 1, 5))),
         (Role.weight, rng.standard_normal((2, 1, 3))),
+        (Role.weight, np.rint(rng.standard_normal((64, 8)))),  # a grid of more than three values
         (Role.weight, np.repeat(rng.standard_normal((8, 4, 1, 1)), 9, 2).reshape(8, 4, 3, 3)),  # means over maps
     ]
     for role, values in drawn:
