@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from onnx_ghn.graph.flat import FLOAT_TYPES, QUANTISED_TYPES, FlatGraph, Leaf, Op, Tensor
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Node, Primitive, RunningNorm
-from onnx_ghn.graph.parameter import REPARAMETRISES, Flattened, Parameter, Role
+from onnx_ghn.graph.parameter import ONE_TENSOR, REPARAMETRISES, Flattened, Parameter, Role
 from onnx_ghn.graph.rules import GraphRules
 from onnx_ghn.graph.spectral import singular_vectors
 from onnx_ghn.graph.tables import looks_constant
@@ -201,7 +201,7 @@ class BuildContext:
             if leaf.part == "argument":
                 self.register(leaf, Role.other, op, leaf.layout)
                 continue
-            why = f"{REPARAMETRISES} {main.tensor.name}" if main.whole else f"one tensor with {main.tensor.name}"
+            why = f"{REPARAMETRISES} {main.tensor.name}" if main.whole else f"{ONE_TENSOR}{main.tensor.name}"
             flat, _ = _canonical(leaf, None if main.whole else canonical)
             if leaf.part == "factor":
                 if self._may_be_learned(leaf):

@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 from onnx_ghn.graph.layout import Layout
 
-__all__ = ["REPARAMETRISES", "SCORES", "Flattened", "Parameter", "Role", "Singular"]
+__all__ = ["ONE_TENSOR", "REPARAMETRISES", "SCORES", "Flattened", "Parameter", "Role", "Singular"]
 
+#: How the reason begins why a later part of a weight that is joined of several is not decoded; the first one follows.
+ONE_TENSOR = "one tensor with "
 REPARAMETRISES = "reparametrises"  # how the reason begins why a part of a computed constant is not decoded
 #: Why a table that is added to attention scores is not decoded.
 SCORES = "a bias of attention scores: no primitive stands for it"
@@ -113,6 +115,11 @@ class Parameter:
         of a layer that is applied to constants.
         """
         return bool(self.magnitude_of) or self.reason.startswith(REPARAMETRISES)
+
+    @property
+    def part_beside(self) -> str:
+        """The name of the first part of the weight that it is a later part of, "" where it is none."""
+        return self.reason.removeprefix(ONE_TENSOR) if self.reason.startswith(ONE_TENSOR) else ""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -91,5 +91,17 @@ def choose(
         instead = f"the policy {name} predicts nothing of {rule.why}"
     if instead:
         verdicts = [dataclasses.replace(v, why=instead) if not v.take and v.why == told else v for v in verdicts]
+    verdicts = _without_parts(verdicts, graph)
     why = ", ".join(reasons) or instead or told
     return Choice(name, verdicts, why, rule is not None and options.calibrates, is_foreign=not reasons)
+
+
+def _without_parts(verdicts: list[Verdict], graph: ComputationGraph) -> list[Verdict]:
+    """The verdicts, but for weights that a model joins or adds up of several (quaternions): a GHN decodes the first
+    alone, and beside others of another scale it is worse than the start that its author balanced.
+    """
+    names = [parameter.name for parameter in graph.parameters]
+    firsts = {parameter.part_beside for parameter in graph.parameters if parameter.part_beside}
+    parts = {i for i, parameter in enumerate(graph.parameters) if names[i] in firsts or parameter.part_beside}
+    why = "a part of a weight that is made of several"
+    return [Verdict(False, why) if i in parts and v.take else v for i, v in enumerate(verdicts)]

@@ -54,7 +54,7 @@ def stored_zero(parameter: Parameter, tensor: StoredTensor, quantization: Quanti
         (zero,) = (int(point) for point in points)
     if parameter.role is Role.embedding and _has_rows_of(zero, parameter, tensor):
         return zero
-    sample = np.asarray(tensor.sample(max(1, parameter.size // _SAMPLE), _SAMPLE))
+    sample = np.asarray(tensor.sample(max(1, parameter.size // _SAMPLE), _SAMPLE)).astype(np.float64)
     n_zeros = int((sample == zero).sum())
     if n_zeros < max(_FEWEST, _SHARE * len(sample)) or n_zeros == len(sample):
         return None

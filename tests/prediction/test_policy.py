@@ -118,6 +118,31 @@ def test_a_file_without_weights_gets_a_standard_start_beside_the_prediction(ghn:
     assert (found["8.bias"] == 0).all()
 
 
+class Joined(nn.Module):
+    """A convolution whose kernel is joined of two parts, each of which stands in it twice, as a complex one is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.real, self.imaginary = (nn.Parameter(0.1 * torch.randn(4, 4, 3, 3)) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = torch.cat([self.real, -self.imaginary], 1), torch.cat([self.imaginary, self.real], 1)
+        return nn.functional.conv2d(x, torch.cat(rows))
+
+
+@pytest.mark.parametrize("policy", ["auto", "early"])
+def test_the_parts_of_a_kernel_that_is_joined_stay_together(policy: Any, ghn: Path) -> None:
+    """The first part alone is decoded; beside it the others, which the author drew on one scale, would be another."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), Joined())
+    found = predict(export(net, torch.zeros(2, 3, 12, 12)), ghn=ghn, policy=policy)
+    outcome = outcomes(found.coverage)
+    assert outcome["0.weight"] == "predicted"
+    for name in ("3.real", "3.imaginary"):
+        assert outcome[name] == "kept"
+        np.testing.assert_array_equal(found[name], net.state_dict()[name].numpy())
+
+
 @pytest.mark.parametrize("policy", ["auto", "early"])
 def test_what_a_ghn_does_not_know_keeps_its_start(policy: Any, ghn: Path) -> None:
     torch.manual_seed(0)
