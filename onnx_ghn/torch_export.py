@@ -248,15 +248,19 @@ def _quiet() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     native: Any = torch._C
-    # torch 2.14 prints a failed program whatever its own setting says, through this function.
-    log = getattr(native, "_jit_onnx_log", None)
-    if log is not None:
-        native._jit_onnx_log = lambda *text: None
+    # Torch 2.14 and 2.15 turn on for every export what prints a failed program, from Python and from within, and never
+    # turn it off.
+    enable = getattr(native, "_jit_set_onnx_log_enabled", None)
+    was_enabled = enable is not None and native._jit_is_onnx_log_enabled()
+    if enable is not None:
+        enable(False)
+        native._jit_set_onnx_log_enabled = lambda enabled: None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        if log is not None:
-            native._jit_onnx_log = log
+        if enable is not None:
+            native._jit_set_onnx_log_enabled = enable
+            enable(was_enabled)
         logging.disable(level)

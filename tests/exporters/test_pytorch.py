@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -340,10 +341,19 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
 def test_torch_prints_nothing_of_a_program_that_it_cannot_export(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Nor after an export of the user's own, which leaves torch's log on; it is on again then."""
+    native: Any = torch._C
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(7))
-    with pytest.raises(GraphError, match="adaptive_avg_pool2d"):
-        pytorch.export(module, tmp_path / "m.onnx", torch.rand(1, 3, 4, 4), exporter="torchscript")
-    assert capfd.readouterr() == ("", "")
+    was_enabled = native._jit_is_onnx_log_enabled()
+    try:
+        for enabled in (False, True):
+            native._jit_set_onnx_log_enabled(enabled)
+            with pytest.raises(GraphError, match="adaptive_avg_pool2d"):
+                pytorch.export(module, tmp_path / "m.onnx", torch.rand(1, 3, 4, 4), exporter="torchscript")
+            assert capfd.readouterr() == ("", "")
+            assert native._jit_is_onnx_log_enabled() == enabled
+    finally:
+        native._jit_set_onnx_log_enabled(was_enabled)
 
 
 class Biased(nn.Module):
