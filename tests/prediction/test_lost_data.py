@@ -25,7 +25,7 @@ def positions() -> onnx.ModelProto:
     """A table that is added to tokens, whose values would tell that it is no mask; a reshape by a stored shape."""
     net = Net()
     net.input(1, 8, 12)
-    net.op("Add", "x", net.tensor("positions", np.linspace(0.1, 0.9, 96).reshape(1, 8, 12)), out="p")
+    net.op("Add", "x", net.random("positions", 1, 8, 12), out="p")
     net.op("MatMul", "p", net.random("w", 12, 20), out="h")
     net.op("Reshape", "h", net.tensor("shape", [1, 160], np.int64), out="flat")
     net.op("Gemm", "flat", net.random("fc.w", 5, 160), net.random("fc.b", 5), out="y", transB=1)
