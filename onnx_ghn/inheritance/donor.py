@@ -140,21 +140,28 @@ def _digest(path: str) -> str:
 
 
 def _dequantised(array: Array, parameter: Parameter, donor: Donor) -> Array:
-    """(integers - zero point) × scale, along the axis of the scales."""
+    """(number - zero point) × scale, along the axis of the scales, one of which may be for a block of numbers."""
+    if array.dtype.kind == "f" and array.dtype.itemsize > 1:  # the file quantises its floats itself
+        return array.astype(np.float32)
     stored = donor.opened.stored
     if parameter.scale_name not in stored:
         raise OptionError(
             f"donor {donor.name}: the scale of {parameter.name} is not stored, so its floats are not known: "
             "give the file from before quantisation with `donors`"
         )
-    scale = np.asarray(stored[parameter.scale_name].numpy(), np.float32)
+    factors = stored[parameter.scale_name]
+    scale = np.asarray(factors.numpy(), np.float32)
     zero: Array = np.zeros_like(scale)
     if parameter.zero_point_name in stored:
-        zero = np.asarray(stored[parameter.zero_point_name].numpy(), np.float32)
-    if scale.size > 1:
-        axis = (parameter.quantization_axis or 0) % array.ndim
+        zero = stored[parameter.zero_point_name].numpy().astype(np.float32)
+    axis = (parameter.quantization_axis or 0) % max(array.ndim, 1)
+    sizes = [use.node.attributes.get_int("block_size", 0) for use in factors.value.uses()]
+    if any(sizes):
+        scale, zero = (
+            each.repeat(max(sizes), axis).take(range(array.shape[axis]), axis) if each.ndim == array.ndim else each
+            for each in (scale, zero)
+        )
+    elif scale.size > 1:
         scale, zero = along(scale, array.ndim, axis), along(zero, array.ndim, axis)
-    if array.dtype.kind == "f":  # the file quantises its floats itself
-        return array.astype(np.float32)
     values: Array = (array.astype(np.float32) - zero) * scale
     return values

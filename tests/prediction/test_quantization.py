@@ -163,6 +163,38 @@ def test_copies_without_weights_get_the_scales_of_floats_that_files_quantise(
     np.testing.assert_allclose(found["w_scale"], np.abs(filled["w"]).max(1) / largest, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("kind", "block", "axis", "has_zero"),
+    [("int4", 128, 0, False), ("int4", 5, 0, True), ("uint8", 4, 1, True), ("float8_e5m2", 0, 1, False)],
+)
+def test_donors_of_blocks_and_of_floats_of_8_bits_give_what_they_stand_for(
+    kind: str, block: int, axis: int, has_zero: bool, tmp_path: Path
+) -> None:
+    """Scales of blocks (NVIDIA's modelopt and Olive, of weights in 4 bits), the last of which may be a shorter one."""
+    dtype = np.dtype(getattr(ml_dtypes, kind, kind))
+    net = Net(21, ir_version=10)
+    net.input("N", 12)
+    w = net.rng.integers(-7, 8, (12, 20)) if not kind.startswith("u") else net.rng.integers(0, 255, (12, 20))
+    shape = [12, 20] if block else [20]
+    if block:
+        shape[axis] = -(-shape[axis] // block)
+    given = [net.tensor("w", w, dtype), net.tensor("scale", net.rng.uniform(0.01, 0.02, shape))]
+    if has_zero:
+        given.append(net.tensor("zero", net.rng.integers(1, 4, shape), dtype))
+    net.op("DequantizeLinear", *given, out="d", axis=axis, **({"block_size": block} if block else {}))
+    net.op("MatMul", "x", "d", out="h")
+    net.op("MatMul", "h", net.random("v", 20, 5), out="y")
+    onnx.save(net.model("y"), tmp_path / "donor.onnx")
+    plain = Net()
+    plain.input("N", 12)
+    plain.op("MatMul", "x", plain.random("w", 12, 20), out="h")
+    plain.op("MatMul", "h", plain.random("v", 20, 5), out="y")
+    predict(plain.model("y"), tmp_path / "out.onnx", donors=[tmp_path / "donor.onnx"])
+    x = net.rng.standard_normal((3, 12)).astype(np.float32)
+    (expected,) = ReferenceEvaluator(onnx.load(tmp_path / "donor.onnx")).run(None, {"x": x})
+    np.testing.assert_allclose(run(tmp_path / "out.onnx", {"x": x})[0], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2"])
 def test_weights_that_are_stored_as_floats_of_8_bits(kind: str, tmp_path: Path) -> None:
     """onnxruntime's static quantizer with QuantType.QFLOAT8E4M3FN."""
