@@ -109,6 +109,7 @@ def _read_by_constants_alone(trace: Trace) -> None:
             for index, tensor in enumerate(op.inputs):
                 name = tensor.stored.name if tensor is not None and tensor.stored is not None else ""
                 if name in trace.parameters and name not in trace.uses:
+                    trace.owner(tensor)  # an operator of which nothing is known has not asked for its axes
                     trace.uses[name] = Use(number, f"{UNREAD} {index} of {op.op_type}")
 
 

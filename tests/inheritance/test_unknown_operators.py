@@ -105,6 +105,31 @@ def test_what_stands_behind_is_aligned_and_shared(tmp_path: Path) -> None:
     np.testing.assert_allclose(shared, values["b"][..., None].repeat(2, -1), rtol=1e-5)
 
 
+def rounded(width: int, seed: int = 0) -> onnx.ModelProto:
+    """Each stored tensor in another form of numbers, as AMD's Quark writes those that no operator of ONNX makes."""
+    names = ("a", "b", "bias")
+    nodes = [helper.make_node("Magic", [name], [f"{name}_rounded"], domain="my.ops") for name in names]
+    nodes += [
+        helper.make_node("MatMul", ["x", "a_rounded"], ["h"]),
+        helper.make_node("Relu", ["h"], ["i"]),
+        helper.make_node("MatMul", ["i", "b_rounded"], ["j"]),
+        helper.make_node("Add", ["j", "bias_rounded"], ["y"]),
+    ]
+    return model(nodes, seed, a=(6, width), b=(width, 3), bias=(3,))
+
+
+def test_weights_that_an_unknown_operator_gives_are_copied_where_sizes_allow(tmp_path: Path) -> None:
+    prediction = inherited(rounded(8, seed=1), donor := rounded(8), tmp_path)
+    assert prediction.inheritance is not None
+    assert prediction.inheritance.tensors.keys() == {"a", "b", "bias"}
+    for tensor in donor.graph.initializer:
+        np.testing.assert_array_equal(prediction[tensor.name], numpy_helper.to_array(tensor))
+    wider = inherited(rounded(16, seed=1), donor, tmp_path, force=True).inheritance
+    assert wider is not None
+    assert wider.tensors.keys() == {"bias"}
+    assert all("what its operator does with them is not known" in wider.kept[name] for name in "ab")
+
+
 def test_an_ellipsis_is_followed(tmp_path: Path) -> None:
     prediction = inherited(ellipsis(16, seed=1), ellipsis(8), tmp_path)
     assert prediction.inheritance is not None
