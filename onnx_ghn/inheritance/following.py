@@ -15,6 +15,7 @@ from onnx_ghn.inheritance.einsum import einsum
 from onnx_ghn.inheritance.elementwise import ELEMENTWISE
 from onnx_ghn.inheritance.fields import Field, Shape
 from onnx_ghn.inheritance.fused import FUSED
+from onnx_ghn.inheritance.lengths import norms_by_length
 from onnx_ghn.inheritance.loops import close_turns, is_border, join
 from onnx_ghn.inheritance.normalisation import NORMALISATIONS
 from onnx_ghn.inheritance.op_order import from_outputs
@@ -96,6 +97,7 @@ def follow(flat: FlatGraph, graph: ComputationGraph) -> Trace:
         trace.unread(op)
     close_turns(trace)
     _written_norms(trace)
+    norms_by_length(trace)
     _running_norms(trace)
     _read_by_constants_alone(trace)
     trace.share_strides()

@@ -155,6 +155,26 @@ class Features(nn.Module):
         return out
 
 
+class Length(nn.Module):
+    """An RMS norm as F.normalize gives it: of maps, whose scale comes first, or of features, whose scale comes last."""
+
+    def __init__(self, width: int, *, of_maps: bool, times: float | None = None) -> None:
+        super().__init__()
+        self.axis, self.times = 1 if of_maps else -1, width**0.5 if times is None else times
+        self.scale = nn.Parameter(torch.rand(width, 1, 1) + 0.5 if of_maps else torch.rand(width) + 0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.normalize(x, dim=self.axis)
+        return x * self.scale * self.times if self.axis == 1 else x * self.times * self.scale
+
+
+def by_length(width: int, *, of_maps: bool, times: float | None = None) -> nn.Module:
+    norm = Length(width, of_maps=of_maps, times=times)
+    if of_maps:
+        return nn.Sequential(nn.Conv2d(3, width, 3), norm, nn.SiLU(), nn.Conv2d(width, 5, 1))
+    return nn.Sequential(nn.Linear(8, width), norm, nn.SiLU(), nn.Linear(width, 5))
+
+
 Nets = Callable[[], tuple[nn.Module, nn.Module]]
 EXACT: dict[str, tuple[Nets, Callable[[], tuple[torch.Tensor, ...]]]] = {
     "a flattened map, twice as wide": (lambda: (flattened(16), flattened(8)), lambda: (images(),)),
@@ -170,6 +190,11 @@ EXACT: dict[str, tuple[Nets, Callable[[], tuple[torch.Tensor, ...]]]] = {
     "shared keys by Einsum, all twice": (lambda: (Shared(8, 4), Shared(4, 2)), lambda: (torch.randn(2, 5, 6),)),
     "shared keys by Einsum, queries alone": (lambda: (Shared(8, 2), Shared(4, 2)), lambda: (torch.randn(2, 5, 6),)),
     "inputs joined to features": (lambda: (Joined(16), Joined(8)), lambda: (torch.randn(3, 6), torch.randn(3, 7))),
+    "maps, normed by length": (lambda: (by_length(16, of_maps=True), by_length(8, of_maps=True)), lambda: (images(),)),
+    "features, normed by length": (
+        lambda: (by_length(16, of_maps=False), by_length(8, of_maps=False)),
+        lambda: (images(),),
+    ),
     "states that are learned": (lambda: (Started(16), Started(8)), lambda: (torch.randn(2, 6, 5),)),
 }
 
@@ -181,6 +206,12 @@ def test_outputs_are_kept(case: str, tmp_path: Path) -> None:
     assert grown.inheritance.is_exact
     assert grown.inheritance.tensors.keys() == grown.names
     assert grown.error <= 2e-6
+
+
+def test_a_norm_by_length_alone_counts_copies(tmp_path: Path) -> None:
+    grown = grow(tmp_path, *(by_length(width, of_maps=True, times=3.0) for width in (16, 8)), images())
+    assert not grown.inheritance.is_exact
+    assert grown.error > 0.05
 
 
 def test_frequencies_are_not_stretched(tmp_path: Path) -> None:
