@@ -147,10 +147,17 @@ def _writers_of(trace: Trace, op: Op, data: list[Tensor], consts: list[Tensor]) 
     if op.op_type in ("Add", "Sub"):
         if len(data) > 1:
             return writers
+        owners = [trace.owner(tensor) for tensor in consts if not _is_zero(trace, tensor)]
         return (*writers, *owners) if all(owners) else ()
     if op.op_type in ("Mul", "Div") and len(data) == 1:
         return writers
     return ()
+
+
+def _is_zero(trace: Trace, tensor: Tensor) -> bool:
+    """Whether a constant is the number 0, which paddle2onnx adds behind each number that multiplies."""
+    value = trace.value(tensor)
+    return value is not None and value.size == 1 and not trace.owner(tensor) and not value.any()
 
 
 def _keeps(trace: Trace, name: str) -> bool:

@@ -35,6 +35,7 @@ _OF_TORCHS_CODE = re.compile(r"/(?:.*/)?Constant(?:_\d+)?_output_0")
 _OF_TOOLS = re.compile(r"/(?:.*/)?(?!Constant|Softmax)[A-Z]\w*_output_\d+|_v_\d+")
 _NUMBERED = re.compile(r"val_\d+")
 _OF_PADDLE = re.compile(r"(?:p2o\.)?(?:helper\.)?const(?:ant)?\.\d+|Constant[_@]\d+")
+_CAST_BY_PADDLE = re.compile(r"(?:p2o\.)?auto\.cast\.\d+")
 _LEARNED_BY_PADDLE = re.compile(r"(?!batch_norm\w*\.w_[12])\w+_\d+\.[wb]_\d+(?:_deepcopy_\d+)?")
 _VIEWS = frozenset({"Reshape", "Expand", "Unsqueeze", "Squeeze", "Identity", "Cast", "Transpose", "Tile", "Slice"})
 _ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Where"})
@@ -84,7 +85,14 @@ def provenance(model: ir.Model, stored: Mapping[str, StoredTensor], frozen: Mapp
     for name in _constants_of_torch(model, stored) - learned:
         made.setdefault(name, "a constant of the code: torch stores parameters as initializers")
     # The scale and shift of a norm that has none, say: paddle2onnx names them itself (const.0, p2o.helper.constant.12).
-    for name in {name for name in stored if is_paddles and _OF_PADDLE.fullmatch(name)} - learned:
+    # So it does numbers of the code that it casts once and for all (auto.cast.4): a scale of attention scores.
+    of_paddle = {
+        name
+        for name, tensor in stored.items()
+        if is_paddles
+        and (_OF_PADDLE.fullmatch(name) or (_CAST_BY_PADDLE.fullmatch(name) and math.prod(tensor.shape) == 1))
+    }
+    for name in of_paddle - learned:
         made.setdefault(name, "a constant that paddle2onnx adds: parameters have names of layers")
     for name in _fills_of_jax(model, stored) - learned:
         made.setdefault(name, "values that the code makes: jax2onnx stores a model's arrays as initializers")

@@ -155,6 +155,22 @@ class Features(nn.Module):
         return out
 
 
+class Zeroed(nn.Module):
+    """Attention whose queries are multiplied by a number, to which 0 is added, as paddle2onnx writes it."""
+
+    def __init__(self, each: int) -> None:
+        super().__init__()
+        self.each = each
+        self.q, self.k, self.v = (nn.Linear(6, 2 * each) for _ in range(3))
+        self.leave = nn.Linear(2 * each, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (layer(x).unflatten(-1, (2, self.each)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        scores = (q * self.each**-0.5 + 0.0) @ k.transpose(-1, -2)
+        out: torch.Tensor = self.leave((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+        return out
+
+
 class Length(nn.Module):
     """An RMS norm as F.normalize gives it: of maps, whose scale comes first, or of features, whose scale comes last."""
 
@@ -195,6 +211,7 @@ EXACT: dict[str, tuple[Nets, Callable[[], tuple[torch.Tensor, ...]]]] = {
         lambda: (by_length(16, of_maps=False), by_length(8, of_maps=False)),
         lambda: (images(),),
     ),
+    "queries to which zero is added": (lambda: (Zeroed(16), Zeroed(8)), lambda: (torch.randn(2, 7, 6),)),
     "states that are learned": (lambda: (Started(16), Started(8)), lambda: (torch.randn(2, 6, 5),)),
 }
 

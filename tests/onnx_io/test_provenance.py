@@ -299,6 +299,7 @@ def test_a_norm_of_paddle_without_scale_and_shift_has_no_parameters(name: str) -
         ("Model from PaddlePaddle.", "p2o.helper.constant.3", False),
         ("PaddlePaddle Graph in PIR mode", "helper.constant.3", True),
         ("paddle-onnx", "Constant_3", False),
+        ("PaddlePaddle Graph in PIR mode", "auto.cast.4", True),
         ("", "p2o.helper.constant.3", True),  # a tool renamed the graph
         ("acme", "helper.constant.3", True),
     ],
