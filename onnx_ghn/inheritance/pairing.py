@@ -178,7 +178,7 @@ class Pairing:
                 return Kept(f"the epsilon of its norm is larger than some of {pair.source} with the donor's")
         quantised = self.trace.parameters[pair.name].scale_name is not None
         if quantised and (pair.rules or self.donor.trace.parameters[pair.source].scale_name is None):
-            pair.doubts.append("the file stores it as integers, to which its values are rounded")
+            pair.doubts.append("the file holds it in a few bits, to which its values are rounded")
         added, theirs = (t.offsets.get(n, 0.0) for t, n in ((self.trace, pair.name), (self.donor.trace, pair.source)))
         is_shifted = added != theirs or (added != 0 and pair.is_scaled)
         if added != theirs:
