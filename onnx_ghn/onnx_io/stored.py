@@ -15,7 +15,7 @@ from onnx_ghn.arrays import Array
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io.attributes import attribute_tensor
 from onnx_ghn.onnx_io.sites import Site, sites
-from onnx_ghn.onnx_io.tensors import AbsentTensor, FillTensor, RawTensor, SparseTensor
+from onnx_ghn.onnx_io.tensors import AbsentTensor, FillTensor, RawTensor, SparseTensor, strided
 
 __all__ = ["Kind", "StoredTensor", "stored_tensors"]
 
@@ -71,12 +71,13 @@ class StoredTensor:
         """The content, read when asked for; mostly read-only."""
         return self.tensor.numpy()
 
-    def sample(self, step: int, count: int) -> Array:
-        """Every `step`-th element in the order of the file, at most `count`; of a data file no more is read."""
+    def sample(self, step: int, count: int, width: int = 1) -> Array:
+        """Every `step`-th element in the order of the file, at most `count`, each with its next neighbours, `width` in
+        all; of a data file no more is read.
+        """
         if isinstance(self.tensor, RawTensor):
-            return self.tensor.sample(step, count)
-        found: Array = self.numpy().reshape(-1)[: step * count : step]
-        return found
+            return self.tensor.sample(step, count, width)
+        return strided(self.numpy().reshape(-1), step, count, width)
 
 
 def stored_tensors(model: ir.Model) -> dict[str, StoredTensor]:

@@ -30,6 +30,7 @@ __all__ = [
     "RawTensor",
     "SparseTensor",
     "describe",
+    "strided",
 ]
 
 _Source = TypeVar("_Source")
@@ -93,10 +94,11 @@ class RawTensor(ir.TensorProtocol):
             return ir.PackedTensor(packed, self.dtype, shape=shape).numpy()
         return np.frombuffer(self.buffer(), self.dtype.numpy().newbyteorder("<")).reshape(shape)
 
-    def sample(self, step: int, count: int) -> Array:
-        """Every `step`-th of the elements in the order of the file, from the first one on: at most `count` of them."""
-        found: Array = self.numpy().reshape(-1)[: step * count : step]
-        return found
+    def sample(self, step: int, count: int, width: int = 1) -> Array:
+        """Every `step`-th of the elements in the order of the file, from the first one on: at most `count` of them,
+        each with its next neighbours, `width` elements in all.
+        """
+        return strided(self.numpy().reshape(-1), step, count, width)
 
     def tobytes(self) -> bytes:
         """The bytes of the tensor, copied."""
@@ -143,15 +145,16 @@ class FileTensor(_Sourced[FileSlice]):
     def buffer(self) -> memoryview:
         return self.source.view()
 
-    def sample(self, step: int, count: int) -> Array:
+    def sample(self, step: int, count: int, width: int = 1) -> Array:
         """As of any tensor, without reading the others from the disk."""
         if self.dtype.bitwidth < 8 or self.size == 0:
-            return super().sample(step, count)
+            return super().sample(step, count, width)
         size_bytes, count = self.dtype.bitwidth // 8, min(count, -(-self.size // step))
-        if step == 1:
-            data = self.source.read(0, count * size_bytes)
+        if step == width:
+            data = self.source.read(0, min(count * width, self.size) * size_bytes)
         else:
-            data = b"".join(self.source.read(i * step * size_bytes, size_bytes) for i in range(count))
+            starts = range(0, count * step, step)
+            data = b"".join(self.source.read(i * size_bytes, min(width, self.size - i) * size_bytes) for i in starts)
         return np.frombuffer(data, self.dtype.numpy().newbyteorder("<"))
 
 
@@ -187,6 +190,15 @@ class LazyTensor(_Sourced[Callable[[], Array]]):
             yield self.buffer()
         else:
             yield from _pieces(self.numpy())
+
+
+def strided(flat: Array, step: int, count: int, width: int = 1) -> Array:
+    """At most `count` pieces of `width` elements, one at every `step`-th place of a vector; the last may be shorter."""
+    if width == 1:
+        found: Array = flat[: step * count : step]
+        return found
+    starts = range(0, min(step * count, len(flat)), step)
+    return np.concatenate([flat[start : start + width] for start in starts]) if starts else flat[:0]
 
 
 def _pieces(array: Array) -> Iterator[memoryview]:

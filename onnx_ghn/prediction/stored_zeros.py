@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["note_zeros", "stored_zero", "zeros_of"]
 
-_SAMPLE = 4096  # elements that mostly settle whether there are any
+_PIECES, _WIDTH = (
+    64,
+    64,
+)  # elements that mostly settle whether there are any; pieces are read in little time from a file
 _FEWEST = 4  # zeros; fewer may be numbers that rounding made zero
 _SHARE = 0.01  # of the elements that are zero, at least
 _OFTEN = 8  # times as often as any other value: integers and floats of 16 bits repeat values, zero among them
@@ -54,7 +57,8 @@ def stored_zero(parameter: Parameter, tensor: StoredTensor, quantization: Quanti
         (zero,) = (int(point) for point in points)
     if parameter.role is Role.embedding and _has_rows_of(zero, parameter, tensor):
         return zero
-    sample = np.asarray(tensor.sample(max(1, parameter.size // _SAMPLE), _SAMPLE)).astype(np.float64)
+    step = max(_WIDTH, parameter.size // _PIECES)
+    sample = np.asarray(tensor.sample(step, _PIECES, _WIDTH)).astype(np.float64)
     n_zeros = int((sample == zero).sum())
     if n_zeros < max(_FEWEST, _SHARE * len(sample)) or n_zeros == len(sample):
         return None

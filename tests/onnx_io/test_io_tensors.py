@@ -194,3 +194,7 @@ def test_a_sample_is_what_the_whole_tensor_holds(tmp_path, dtype, external, monk
         found = tensor.sample(step, count)
         assert found.dtype == dtype
         np.testing.assert_array_equal(found, values.reshape(-1)[::step][:count])
+    flat = values.reshape(-1)
+    for step, count, width in ((96, 64, 8), (96, 3, 96), (5, 2, 5), (1000, 50, 200), (64, 200, 64)):
+        expected = [flat[start : start + width] for start in range(0, len(flat), step)][:count]
+        np.testing.assert_array_equal(tensor.sample(step, count, width), np.concatenate(expected))
