@@ -58,7 +58,8 @@ def stored_zero(parameter: Parameter, tensor: StoredTensor, quantization: Quanti
     if parameter.role is Role.embedding and _has_rows_of(zero, parameter, tensor):
         return zero
     step = max(_WIDTH, parameter.size // _PIECES)
-    sample = np.asarray(tensor.sample(step, _PIECES, _WIDTH)).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # damaged values
+        sample = np.asarray(tensor.sample(step, _PIECES, _WIDTH)).astype(np.float64)
     n_zeros = int((sample == zero).sum())
     if n_zeros < max(_FEWEST, _SHARE * len(sample)) or n_zeros == len(sample):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,13 @@ def test_what_a_donor_puts_in_the_places_of_zeros_is_told(tmp_path: Path) -> Non
 def test_inspect_foretells_them() -> None:
     notes = inspect_model(causal(), policy="all").coverage.notes
     assert any("zeros stay in 2 weights" in note for note in notes)
+
+
+def test_damaged_numbers_are_no_zeros(tmp_path: Path) -> None:
+    """A NaN that signals, as a flipped bit makes one: numpy warns where it is converted."""
+    weight = np.random.default_rng(0).standard_normal((20, 16)).astype(np.float32)
+    weight.view(np.uint32)[0, 0] = 0x7FA00000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, notes = filled(dense(weight), tmp_path)
+    assert not any("zero" in note for note in notes)
