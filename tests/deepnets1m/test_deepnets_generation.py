@@ -141,7 +141,7 @@ def _dies(_: int) -> int:
 
 
 def test_a_killed_worker_is_told() -> None:
-    """In a thread: once in many runs joblib 1.6.0 lost the thread that looks after its processes, and waits for ever."""
+    """In a thread: once in many runs joblib 1.6.0 lost the thread that minds its processes, and waited for ever."""
     told: list[str] = []
 
     def run() -> None:
