@@ -100,8 +100,9 @@ def _without_parts(verdicts: list[Verdict], graph: ComputationGraph) -> list[Ver
     """The verdicts, but for weights that a model joins or adds up of several (quaternions): a GHN decodes the first
     alone, and beside others of another scale it is worse than the start that its author balanced.
     """
-    names = [parameter.name for parameter in graph.parameters]
-    firsts = {parameter.part_beside for parameter in graph.parameters if parameter.part_beside}
-    parts = {i for i, parameter in enumerate(graph.parameters) if names[i] in firsts or parameter.part_beside}
+    firsts = {parameter.part_beside for parameter in graph.parameters} - {""}
     why = "a part of a weight that is made of several"
-    return [Verdict(False, why) if i in parts and v.take else v for i, v in enumerate(verdicts)]
+    return [
+        Verdict(False, why) if verdict.take and (parameter.part_beside or parameter.name in firsts) else verdict
+        for verdict, parameter in zip(verdicts, graph.parameters, strict=True)
+    ]
