@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from onnx_ghn.passes.output_scales import computed_on_inputs, linear_operators, unsquashed
+from onnx_ghn.passes.linear_operators import computed_on_inputs, linear_operators, unsquashed
 from onnx_ghn.passes.results import Rewrite
 
 __all__ = ["GiveFeatureProducts"]

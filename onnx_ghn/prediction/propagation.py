@@ -21,7 +21,8 @@ from onnx_ghn.prediction.trials import Trial
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from onnx_ghn.passes.output_scales import CorrectScales, Linear
+    from onnx_ghn.passes.linear_operators import Linear
+    from onnx_ghn.passes.output_scales import CorrectScales
 
 __all__ = ["Propagation"]
 
@@ -77,7 +78,7 @@ class Propagation:
             correct: scale weights on the way. Then the scales of operators are not told.
         """
         from onnx_ghn.onnx_io.copying import copy_model
-        from onnx_ghn.passes.output_scales import (
+        from onnx_ghn.passes.linear_operators import (
             is_normalised,
             linear_operators,
             own_bias,
