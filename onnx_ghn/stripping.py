@@ -27,6 +27,7 @@ from onnx_ghn.onnx_io.marks import (
 )
 from onnx_ghn.onnx_io.provenance import STARTS, provenance
 from onnx_ghn.passes import StripWeights, open_model
+from onnx_ghn.passes.called_tensors import BindCalledTensors
 from onnx_ghn.prediction.fixed_tables import fixed_table, may_mask
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def strip(source: str | os.PathLike[str], target: str | os.PathLike[str], *, for
     """
     check_target(target, force, "an .onnx file", [source])
     model = read_model(source, allow_absent=True)
+    BindCalledTensors().call(model)
     stored = stored_tensors(model)
     if absent := absent_note(stored.values()):
         logger.warning("%s", absent)

@@ -14,6 +14,7 @@ from onnx_ghn.onnx_io.copying import copy_model
 from onnx_ghn.onnx_io.marks import notes, torch_kinds
 from onnx_ghn.onnx_io.read import read_model
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
+from onnx_ghn.passes.called_tensors import BindCalledTensors
 from onnx_ghn.passes.folded import find_folded
 from onnx_ghn.passes.quantised_merges import SeparateQuantised
 from onnx_ghn.passes.restoring import RestoreTensors, lost_tensors
@@ -59,6 +60,7 @@ def open_model(
         model = copy_model(source)
     else:
         model = read_model(source, base_dir=base_dir, allow_absent=True, leave_on_disk=True)
+    BindCalledTensors().call(model)
     RestoreTensors().call(model)
     untied = UntieMergedTensors().call(model)
     separate = SeparateQuantised().call(model)
