@@ -11,7 +11,7 @@ import importlib
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from onnx_ghn.errors import OptionError
@@ -23,6 +23,8 @@ __all__ = ["BACKENDS", "Jobs", "in_order"]
 
 BACKENDS = ("loky", "threading", "ray", "dask")
 _IDLE_SECONDS = 10  # after which a process of loky that has no work ends
+_LOOK_SECONDS = 5  # between two looks at whether anything still minds the processes of loky
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _AHEAD = 3  # jobs that are handed out for each worker before the first result is taken
 
 _LOST = "a worker process was killed; run again with fewer workers: what is written is kept"
@@ -70,44 +72,66 @@ def in_order(
         return (function(*task) for task in tasks)
     backend = backend or "loky"
     _check_installed(backend)
-    run = {"dask": _on_dask, "ray": _on_ray}.get(backend)
-    return run(function, tasks, workers) if run else _on_joblib(function, tasks, workers, backend)
+    run = {"loky": _on_loky, "threading": _on_threads, "dask": _on_dask, "ray": _on_ray}[backend]
+    return run(function, tasks, workers)
 
 
 def _check_installed(backend: str) -> None:
     """Raises OptionError, which names what to install."""
     try:
-        importlib.import_module({"ray": "ray", "dask": "distributed"}.get(backend, "joblib"))
+        importlib.import_module({"loky": "joblib", "ray": "ray", "dask": "distributed"}.get(backend, "threading"))
     except ImportError as error:
-        if backend in ("loky", "threading"):
+        if backend == "loky":
             raise OptionError(f"several workers need joblib: {install_command('train')}, or take one") from error
         package = "ray" if backend == "ray" else "distributed"
         raise OptionError(f"`backend` {backend} needs {package}: pip install {package}") from error
 
 
-def _on_joblib(
-    function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int, backend: str
-) -> Generator[T]:
-    import joblib
+def _on_threads(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int) -> Generator[T]:
+    workers = workers if workers > 0 else os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        yield from _window(lambda *task: pool.submit(function, *task), Future.result, Future.cancel, tasks,
+                           _AHEAD * workers)  # fmt: skip
 
-    options = {"idle_worker_timeout": _IDLE_SECONDS} if backend == "loky" else {}
+
+def _on_loky(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int) -> Generator[T]:
+    """Loky itself rather than loky below joblib's Parallel, which waits for ever where the thread is lost that minds
+    the processes (seen once in many runs, after a worker was killed; joblib 1.6)."""
+    from joblib import cpu_count
+    from joblib.externals.loky import get_reusable_executor
+
+    workers = workers if workers > 0 else cpu_count()
+    if workers == 1:
+        yield from (function(*task) for task in tasks)
+        return
+    share = str(max(1, cpu_count() // workers))  # threads of a worker: together they have no more than the cores
+    threads = {name: os.environ.get(name, share) for name in _THREADS}
+    pool = get_reusable_executor(workers, timeout=_IDLE_SECONDS, env=threads)
+
+    def submit(*task: Any) -> Future[T]:
+        return pool.submit(_in_child, os.getpid(), function, *task)  # type: ignore[no-any-return]
+
+    def take(future: Future[T]) -> T:
+        while not wait([future], timeout=_LOOK_SECONDS).done:
+            minder = getattr(pool, "_executor_manager_thread", None)
+            if minder is not None and not minder.is_alive() and not future.done():
+                raise OptionError(_LOST)
+        return future.result()
+
+    ended = False
     try:
-        with joblib.parallel_config(backend=backend, n_jobs=workers, **options):
-            parallel = joblib.Parallel(return_as="generator", batch_size=1, pre_dispatch=f"{_AHEAD}*n_jobs")
-            if backend == "loky":
-                results = parallel(joblib.delayed(_in_child)(os.getpid(), function, *task) for task in tasks)
-            else:
-                results = parallel(joblib.delayed(function)(*task) for task in tasks)
-        with contextlib.closing(results):
-            yield from results
+        yield from _window(submit, take, lambda future: None, tasks, _AHEAD * workers)
+        ended = True
     except BrokenExecutor as error:
         raise OptionError(_LOST) from error
+    finally:
+        if not ended:  # nobody waits for what still runs; the next call starts new processes
+            pool.shutdown(wait=False, kill_workers=True)
 
 
 def _in_child(parent: int, function: Callable[..., T], *task: Any) -> T:
     """Runs in a process of loky, which would outlive a parent that is killed and wait for ever: this one ends."""
-    if os.getpid() != parent:  # one job at a time needs no child
-        end_with(parent)
+    end_with(parent)
     return function(*task)
 
 

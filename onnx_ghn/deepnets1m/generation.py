@@ -43,7 +43,7 @@ def generate(
 
     Args:
         workers: number of processes; -1 for one per core.
-        backend: joblib's: loky (the default with several workers), threading, ray, dask.
+        backend: loky (the default with several workers), threading, ray or dask.
         force: replace a file that holds something else.
         progress: called with what is being done and how many architectures are done.
 
