@@ -121,7 +121,9 @@ def _read(model: ir.Model, stored: dict[str, StoredTensor]) -> _Read:
         if p.frozen and p.role is not Role.statistic and p.name not in {*tables, *noted}
     ]
     lost = [name for name in frozen if name in stored and stored[name].kind != "constant_of_shape"]
+    sparse = [name for name, tensor in stored.items() if tensor.is_sparse]
     for names, told in (
+        (sparse, "stay: they are sparse, and carried as they are (make them dense to take them out)"),
         (named, "stay: they may be learned, or constants"),
         (tables, "stay: they look computed: no initialiser draws such values, or sines and cosines are taken of them"),
         (

@@ -23,6 +23,7 @@ __all__ = ["flatten"]
 
 _MAX_CALL_DEPTH = 64
 _MAX_OPS = 1_000_000  # functions that call functions multiply: a few KB can stand for 10^12 operators
+_WITH_BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _RANDOM = frozenset({"RandomNormal", "RandomUniform", "Multinomial", "Bernoulli"})
 
 
@@ -110,7 +111,7 @@ class _Flattener:
             function = self.model.functions.get(node.op_identifier())
             if function is not None:
                 outputs = self._call(function, inputs, attributes, depth)
-            elif node.domain in ("", "ai.onnx") and node.op_type in ("If", "Loop", "Scan"):
+            elif node.domain in ("", "ai.onnx") and node.op_type in _WITH_BODIES:
                 outputs = self._control(node, inputs, attributes, scope, call_attrs, depth)
             else:
                 outputs = [_from_value(value) for value in node.outputs]
@@ -152,8 +153,8 @@ class _Flattener:
             if node.op_type == "Loop":  # body: iteration, condition, carried values; node: M, cond, carried values
                 bound: list[Tensor | None] = [None, None, *inputs[2:]]
                 n_skip = 1
-            else:  # Scan: states and scanned tensors in order; If has no inputs
-                bound = list(inputs) if node.op_type == "Scan" else []
+            else:  # Scan: states and scanned tensors in order; SequenceMap: a tensor of each sequence; If: no inputs
+                bound = [] if node.op_type == "If" else list(inputs)
             for i, value in enumerate(body.inputs):
                 given = bound[i] if i < len(bound) else None
                 fresh, entry = _from_value(value), turns.entry(i)
@@ -171,7 +172,10 @@ class _Flattener:
             self._body(body, inner, call_attrs, depth + 1)
             self.within = outside
             ended = [self._lookup(v, inner, f"{node.op_type} node {node.name!r}") for v in body.outputs]
-            if name == "body":  # each output but the scanned ones is the next turn's input; a Loop's first is no output
+            if node.op_type in (
+                "Loop",
+                "Scan",
+            ):  # each output but the scanned ones is the next turn's input; a Loop's first is no output
                 states = body.inputs[n_skip : len(body.inputs) - turns.n_scanned]
                 self.links += zip(ended, (inner[id(value)] for value in states), strict=False)
                 deciding += ended[:n_skip]

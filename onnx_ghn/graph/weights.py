@@ -26,7 +26,8 @@ __all__ = [
 _SAME = frozenset(
     {"Identity", "Cast", "CastLike", "Dropout", "Expand", "Tile", "QuantizeLinear", "DynamicQuantizeLinear"}
 )
-_PIECE = frozenset({"Split", "Slice", "Gather"})
+_PIECE = frozenset({"Split", "Slice", "Gather", "SplitToSequence", "ConcatFromSequence"})
+_JOINED = frozenset({"Concat", "SequenceConstruct"})
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Einsum", "FusedMatMul"})
 _NORMS = frozenset({"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"})
 _SQUARES = frozenset({"ReduceL2", "ReduceSumSquare", "ReduceSum", "LpNormalization"})
@@ -80,7 +81,12 @@ def _leaves(value: Tensor) -> list[Leaf]:
         return [_reshaped(leaf, op) for leaf in inner]
     if op.op_type in _PIECE:
         return [dataclasses.replace(leaf, whole=False) for leaf in inner]
-    if op.op_type == "Concat":
+    if op.op_type == "SequenceAt":
+        chosen = _in_sequence(op)
+        if chosen is not None:
+            return list(chosen.leaves or ())
+        return [dataclasses.replace(leaf, whole=False) for leaf in inner]
+    if op.op_type in _JOINED:
         joined: dict[str, Leaf] = {}
         for given in op.inputs:
             for leaf in (given.leaves or ()) if given is not None else ():
@@ -108,6 +114,16 @@ def _leaves(value: Tensor) -> list[Leaf]:
     found = [dataclasses.replace(leaf, part="mask") if leaf.tensor in masks else leaf for leaf in found]
     last = ("argument", "mask")
     return sorted(found, key=lambda leaf: (leaf.part == "mask", -math.prod(leaf.layout.stored), leaf.part in last))
+
+
+def _in_sequence(op: Op) -> Tensor | None:
+    """The tensor that SequenceAt takes of a sequence whose tensors are listed; None where that cannot be told."""
+    listed = op.inputs[0].producer if op.inputs[0] is not None else None
+    index = scalar_of(op.inputs[1]) if len(op.inputs) > 1 and op.inputs[1] is not None else None
+    if listed is None or listed.op_type != "SequenceConstruct" or index is None:
+        return None
+    position = int(index)
+    return listed.inputs[position] if -len(listed.inputs) <= position < len(listed.inputs) else None
 
 
 def _multiplied(found: list[Leaf], op: Op, *, is_masked: bool) -> list[Leaf]:

@@ -124,7 +124,9 @@ def _untrained(graph: ComputationGraph, opened: OpenedModel) -> str:
         return "has no weights"
     if all(common_value(opened.stored[p.name]) is not None for p in weights):
         return "holds no weights, only their shapes"
-    scales = [p for p in graph.parameters if p.role is Role.norm_scale and p.size > 1 and not p.magnitude_of]
+    # One that no node decodes is no norm's: a power transformation (scikit-learn) multiplies by zeros and ones.
+    norms = [p for p in graph.parameters if p.role is Role.norm_scale and not p.magnitude_of and not p.reason]
+    scales = [p for p in norms if p.size > 1]
     shifts = [p for p in graph.parameters if p.role is Role.norm_bias and p.size > 1]
     if scales and all(common_value(opened.stored[p.name]) is not None for p in (*scales, *shifts)):
         return f"looks untrained, as all elements of each of its {len(scales)} scales of norms are equal"

@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 _Source = TypeVar("_Source")
+_SMALL_DENSE = 1 << 20  # elements that any sparse tensor may have when it is made dense
+_DENSE_TIMES = 1024  # how many times as many as it stores may be made of a larger one
 _PIECE_BYTES = 16 << 20  # how much of an array that is not in the order of the file is copied at once
 
 
@@ -252,5 +254,19 @@ class SparseTensor(RawTensor):
         raise ModelReadError(f"tensor {self.name!r} is sparse and has no dense content; make it dense first")
 
     def numpy(self) -> Array:
-        self.buffer()
-        raise AssertionError
+        """The dense tensor, made anew, where it is not far larger than what the file holds of it."""
+        from onnx import numpy_helper
+
+        values, indices = numpy_helper.to_array(self.proto.values), numpy_helper.to_array(self.proto.indices)
+        shape = self.shape.numpy()
+        if values.dtype == object or math.prod(shape) > max(_SMALL_DENSE, _DENSE_TIMES * values.size):
+            self.buffer()
+        dense = np.zeros(shape, self.dtype.numpy())
+        try:
+            places = np.unravel_index(indices, shape) if indices.ndim == 1 else tuple(indices.T)
+            dense[places] = values
+        except (IndexError, ValueError) as error:
+            raise ModelReadError(
+                f"tensor {self.name!r} is sparse and has an element outside of {list(shape)}; export the model again"
+            ) from error
+        return dense

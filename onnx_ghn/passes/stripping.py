@@ -48,7 +48,10 @@ _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalizat
 _VIEWS = frozenset({"Identity", "Cast", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Flatten", "Dropout"})
 _UNTRAINED = (0.0, 1.0)  # what frameworks start biases and scales from
 # Inputs that must not be 0: a model without weights should still give finite numbers.
-_DIVISORS = frozenset({("BatchNormalization", 4), ("QuantizeLinear", 1), ("DequantizeLinear", 1), ("Div", 1)})
+_DIVISORS = frozenset({("BatchNormalization", 4), ("QuantizeLinear", 1), ("DequantizeLinear", 1), ("Div", 1)}) | {
+    ("Sqrt", 0),
+    ("Reciprocal", 0),
+}
 _FIRST_OPSET = 9  # of ConstantOfShape
 #: In these onnxruntime makes no fills, though ONNX allows it: zeros of the full size stand in the place of weights.
 _STORED_TYPES = frozenset(kind for kind in ir.DataType if kind.name.startswith(("FLOAT4", "FLOAT8"))) | {
@@ -231,8 +234,16 @@ def _fill_of(stored: StoredTensor) -> Array | None:
                 return plain(values)
             if len(values) == 2 and bool((np.abs(values.astype(np.float64)) >= _MASK).any()):
                 return None
-    divides = any((use.node.op_type, use.idx) in _DIVISORS for use in stored.value.uses())
-    return np.full(1, 1 if divides else 0, stored.dtype.numpy())
+    return np.full(1, 1 if _divides(stored.value) else 0, stored.dtype.numpy())
+
+
+def _divides(value: ir.Value) -> bool:
+    """Whether something is divided by a value: by itself, or by its root as a norm that is written out does, which adds
+    a small number first.
+    """
+    uses = _uses(value)
+    uses += [use for node, _ in uses if node.op_type == "Add" for use in _uses(node.outputs[0])]
+    return any((node.op_type, index) in _DIVISORS for node, index in uses)
 
 
 def _is_added(stored: StoredTensor, fill: Array) -> bool:

@@ -139,7 +139,7 @@ def _inherited(
         usual: what becomes of it without a donor, which holds for rows that the donor has not.
     """
     parameter = usual.parameter
-    if not options.wants(parameter.name):
+    if not options.wants(parameter.name) or stored[parameter.name].is_sparse:
         return None
     quantization = quantization_of(stored, parameter) if parameter.scale_name is not None else None
     if isinstance(quantization, str):
@@ -265,6 +265,8 @@ def _decide(
         return Decision(parameter, "statistic", parameter.reason)
     if not options.wants(parameter.name):
         return Decision(parameter, "kept", "left out by the patterns to include and exclude")
+    if stored[parameter.name].is_sparse:
+        return Decision(parameter, "kept", "it is stored as a sparse tensor, which is carried as it is")
     if obstacle and options.calibrates:
         return Decision(parameter, "kept", f"as the running statistics of its norm: {obstacle}")
     if holds is not None and (choice := _chosen(parameter, stored, options, holds)):

@@ -380,9 +380,20 @@ def test_sparse_tensors_are_carried(tmp_path):
         ("sp", True, (4, 4)),
         ("sc", True, (4, 4)),
     ]
-    with pytest.raises(ModelReadError, match="sparse"):
-        stored["sp"].numpy()
+    dense = np.zeros(16, np.float32)
+    dense[[0, 5, 7]] = 1
+    for tensor in stored.values():
+        np.testing.assert_array_equal(tensor.numpy(), dense.reshape(4, 4))
     (path,) = write_model(model, tmp_path / "m.onnx")
     assert onnx.load(str(path)).SerializeToString() == proto.SerializeToString()
     proto.graph.sparse_initializer[0].indices.dims[0] = 2
     fails(proto)
+
+
+@pytest.mark.parametrize(("dims", "match"), [([4, 1], "outside"), ([1 << 20, 1 << 20], "no dense content")])
+def test_sparse_tensors_of_other_sizes_have_no_dense_content(dims, match):
+    values = numpy_helper.from_array(np.ones(3, np.float32), "sp")
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(np.array([0, 5, 7]), "i"), dims)
+    proto = m.model([helper.make_node("Identity", ["sp"], ["y"])], [], [m.info("y", 4, 4)], sparse=[sparse])
+    with pytest.raises(ModelReadError, match=match):
+        stored_tensors(read_model(proto))["sp"].numpy()

@@ -392,3 +392,21 @@ def test_constants_that_share_a_name_become_nodes_that_do_not(tmp_path):
     x = m.array(2, 6, seed=9)
     np.testing.assert_allclose(m.run(path, x=x)[0], x @ arrays["a"] @ arrays["b"], rtol=1e-5)
     assert not m.run(stripped(proto, tmp_path)[1], x=x)[0].any()
+
+
+@pytest.mark.parametrize("root", ["Sqrt", "Reciprocal"])
+def test_what_a_norm_divides_by_becomes_ones(root: str, tmp_path):
+    """A variance that no run measures afterwards would make numbers infinite as zeros."""
+    variance = np.linspace(1, 2, 20, dtype=np.float32)
+    nodes = [
+        helper.make_node("Add", ["variance", "epsilon"], ["added"]),
+        helper.make_node(root, ["added"], ["root"]),
+        helper.make_node("Div", ["x", "root"], ["h"]),
+        helper.make_node("MatMul", ["h", "w"], ["y"]),
+    ]
+    stored = {"variance": variance, "epsilon": np.float32(0), "w": np.ones((20, 3), np.float32) * np.arange(3)}
+    inputs, outputs = (helper.make_tensor_value_info(n, 1, [2, size]) for n, size in (("x", 20), ("y", 3)))
+    tensors = [numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in stored.items()]
+    graph = helper.make_graph(nodes, "g", [inputs], [outputs], tensors)
+    model, _ = stripped(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path)
+    np.testing.assert_array_equal(stored_tensors(model)["variance"].numpy(), np.ones(20, np.float32))
