@@ -286,7 +286,7 @@ class BuildContext:
             doubt=doubt,
             scale_name=scale,
             zero_point_name=_stored_name(quantized.input(2)) if quantized is not None else None,
-            quantization_axis=quantized.attr("axis", 1) if quantized is not None else None,
+            quantization_axis=leaf.scaled_axis,
             frozen=stored.name in self.frozen and self.frozen[stored.name] is None,
             kept=self.frozen.get(stored.name) or (),
             repeated=self.repeated.get(stored.name, 0),

@@ -145,6 +145,8 @@ class Leaf:
         whole: false where that value is a piece of the tensor, or one of several tensors joined.
         divisor: the value enters through a square root or a reciprocal (a variance).
         dequantize: the DequantizeLinear operator in between, if any.
+        scaled_axis: the axis of the stored tensor along which its scales lie, where each channel has one; None where
+            these channels are no axis of it.
         part: how it enters arithmetic on constants: as a "factor" of a matrix product or the "bias" behind it, as the
             "gain" or the "shift" of a normalisation, as the "argument" of a function that bends it (the logarithm of a
             scale), or as the "mask" that takes elements out of a weight; "" for anything else.
@@ -157,6 +159,7 @@ class Leaf:
     whole: bool = True
     divisor: bool = False
     dequantize: Op | None = None
+    scaled_axis: int | None = None
     part: Literal["", "factor", "bias", "gain", "shift", "argument", "mask"] = ""
     multiplier: float | None = 1.0
 

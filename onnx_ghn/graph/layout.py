@@ -53,6 +53,22 @@ class Layout:
         """How many times the canonical tensor is repeated in the stored one."""
         return math.prod(arg[0] for kind, arg in self.steps if kind == "inflate")
 
+    def stored_axis(self, axis: int) -> int | None:
+        """The axis of the stored tensor that an axis of the canonical one is; None where it is none of them alone."""
+        before = self._shapes()
+        for (kind, arg), shape in zip(reversed(self.steps), reversed(before[:-1]), strict=True):
+            if kind == "transpose":
+                axis = arg[axis]
+            elif kind == "inflate":
+                axis += 1
+            else:
+                ahead, size = math.prod(arg[:axis]), arg[axis]
+                same = [i for i, dim in enumerate(shape) if dim == size and math.prod(shape[:i]) == ahead]
+                if not same:
+                    return None
+                axis = same[0]
+        return axis
+
     def reshape(self, shape: tuple[int, ...]) -> Layout:
         """This layout followed by a reshape. Raises ValueError where the element counts differ."""
         current = self.canonical

@@ -78,7 +78,7 @@ class Parameter:
         uncertain: whether it was learned at all: neither the graph nor the file tells it from a constant.
         depth_fan_in: by how much the canonical fan-in is too small (3-D kernels repeat a 2-D one).
         scale_name, zero_point_name, quantization_axis: for tensors behind DequantizeLinear, the
-            stored names of scale and zero point, and the axis of per-channel scales.
+            stored names of scale and zero point, and the stored axis of per-channel scales (None: it is none of these).
         frozen: the model that was exported does not train it; see `onnx_io.marks`.
         kept: runs of stored elements that it does not train, as (first, behind the last), or that only fill a place
             which the operator has and the framework's layer has not.

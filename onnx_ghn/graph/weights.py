@@ -72,7 +72,7 @@ def _leaves(value: Tensor) -> list[Leaf]:
     first = op.input(0)
     inner: list[Leaf] = list(first.leaves or ()) if first is not None else []
     if op.op_type == "DequantizeLinear":
-        return [dataclasses.replace(leaf, dequantize=op) for leaf in inner]
+        return [dataclasses.replace(leaf, dequantize=op, scaled_axis=_scaled_axis(leaf, op)) for leaf in inner]
     if op.op_type in _SAME or op.domain == "onnx_ghn":
         return [dataclasses.replace(leaf, whole=False) for leaf in inner] if "taken" in op.attributes else inner
     if op.op_type == "Transpose":
@@ -114,6 +114,12 @@ def _leaves(value: Tensor) -> list[Leaf]:
     found = [dataclasses.replace(leaf, part="mask") if leaf.tensor in masks else leaf for leaf in found]
     last = ("argument", "mask")
     return sorted(found, key=lambda leaf: (leaf.part == "mask", -math.prod(leaf.layout.stored), leaf.part in last))
+
+
+def _scaled_axis(leaf: Leaf, op: Op) -> int | None:
+    """The axis of a stored tensor along which DequantizeLinear has its scales: views may stand in between."""
+    axis, rank = op.attr("axis", 1), len(leaf.layout.canonical)
+    return leaf.layout.stored_axis(axis % rank) if rank else axis
 
 
 def _in_sequence(op: Op) -> Tensor | None:

@@ -156,6 +156,11 @@ def _dequantised(array: Array, parameter: Parameter, donor: Donor) -> Array:
     zero: Array = np.zeros_like(scale)
     if parameter.zero_point_name in stored:
         zero = stored[parameter.zero_point_name].numpy().astype(np.float32)
+    if parameter.quantization_axis is None and scale.size > 1:
+        raise OptionError(
+            f"donor {donor.name}: the scales of {parameter.name} go with no axis of what is stored, so its floats are "
+            "not known: give the file from before quantisation with `donors`"
+        )
     axis = (parameter.quantization_axis or 0) % max(array.ndim, 1)
     sizes = [use.node.attributes.get_int("block_size", 0) for use in factors.value.uses()]
     if any(sizes):

@@ -23,6 +23,7 @@ __all__ = ["Quantization", "quantization_of"]
 
 Make = Callable[[], Array]
 
+_VIEWS = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 _PART = 1 << 20  # elements quantised at once
 _FEW = 64  # elements of a channel that mostly settle whether all are multiples of a scale
 _MOST_STEPS = 128  # to either side, of 8 bits; with more, rounding is finer than floats
@@ -178,9 +179,11 @@ def quantization_of(stored: Mapping[str, StoredTensor], parameter: Parameter) ->
     limits = _limits(steps)
     if limits is None:
         return f"quantised to {steps.name}"
-    axis = (parameter.quantization_axis or 0) % max(len(parameter.shape), 1)
+    axis = parameter.quantization_axis
     if scale.shape in ((), (1,)):
         broadcast = (1,) * len(parameter.shape)
+    elif axis is None:
+        return "quantised by channels that are no axis of what is stored"
     elif len(scale.shape) == 1 and len(parameter.shape) > axis and scale.shape[0] == parameter.shape[axis]:
         broadcast = tuple(size if i == axis else 1 for i, size in enumerate(parameter.shape))
     else:
@@ -231,9 +234,12 @@ def _steps_in_file(parameter: Parameter, scale: StoredTensor, zero: StoredTensor
 
 
 def _quantizes(node: ir.Node, name: str) -> bool:
-    """Whether a node that reads a scale quantises that very tensor by it."""
-    quantised = node.inputs[0]
-    return node.op_type == "QuantizeLinear" and quantised is not None and quantised.name == name
+    """Whether a node that reads a scale quantises that very tensor by it, be it turned first."""
+    quantised = node.inputs[0] if node.op_type == "QuantizeLinear" else None
+    while quantised is not None and quantised.name != name:
+        view = quantised.producer()
+        quantised = view.inputs[0] if view is not None and view.op_type in _VIEWS else None
+    return quantised is not None
 
 
 def _floats(make: Make, dtype: npt.DTypeLike) -> Array:

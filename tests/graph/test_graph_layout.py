@@ -348,3 +348,17 @@ def test_a_half_precision_weight_behind_a_cast() -> None:
     model, canonical = fill(net.model(net.op("MatMul", net.input(3, 5), net.op("Cast", half, to=1))))
     assert parameters(build_graph(model))["w"].dtype == "float16"
     np.testing.assert_allclose(run(model, x=x)[0], x @ canonical["w"].T, rtol=1e-2, atol=1e-2)
+
+
+@given(layouts(inflating=True))
+def test_the_stored_axis_of_a_canonical_one_has_the_same_indices(layout: Layout) -> None:
+    """Along each axis the stored array that holds its indices becomes the canonical one that holds its own."""
+    for axis, size in enumerate(layout.canonical):
+        found = layout.stored_axis(axis)
+        if found is None or size == 1:
+            continue
+        assert layout.stored[found] == size
+        shape = [size if i == found else 1 for i in range(len(layout.stored))]
+        indices = np.broadcast_to(np.arange(size, dtype=np.float64).reshape(shape), layout.stored)
+        expected = np.arange(size).reshape([size if i == axis else 1 for i in range(len(layout.canonical))])
+        np.testing.assert_array_equal(layout.to_canonical(indices), np.broadcast_to(expected, layout.canonical))

@@ -265,3 +265,50 @@ def test_scales_and_biases_of_one_sign_are_filled(highest: bool, tmp_path: Path)
     found = arrays(onnx.load(tmp_path / "standard.onnx"))
     np.testing.assert_allclose(found["scale"] * found["scale_step"], np.ones(12), rtol=1e-6)
     assert set(found["shift"]) == {zero}
+
+
+def turned(*, in_file: bool) -> onnx.ModelProto:
+    """A square weight that is turned before it is dequantised by a scale for each column (NNCF behind torch's export).
+
+    Args:
+        in_file: stored as floats, which the file quantises; else as integers.
+    """
+    net = Net(19)
+    net.input("N", 16)
+    integers = net.rng.integers(-127, 127, (16, 16), np.int8)
+    scale = np.linspace(0.01, 0.1, 16).astype(np.float32)
+    given = net.tensor("w_scale", scale), net.tensor("w_zero", np.zeros(16), np.int8)
+    stored = integers.T * scale[:, None] if in_file else integers.T
+    w = net.op("Transpose", net.tensor("w", stored, np.float32 if in_file else np.int8), out="w_turned", perm=[1, 0])
+    if in_file:
+        w = net.op("QuantizeLinear", w, *given, out="w_steps", axis=-1)
+    w = net.op("DequantizeLinear", w, *given, out="w_float", axis=-1)
+    net.op("MatMul", "x", w, out="y")
+    return net.model("y")
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_scales_go_with_the_axis_that_is_stored(in_file: bool, tmp_path: Path) -> None:
+    path, bare, given, filled = (tmp_path / f"{name}.onnx" for name in ("model", "bare", "given", "filled"))
+    onnx.save(turned(in_file=in_file), path)
+    prediction = predict(path, filled, ghn=tiny_ghn(), policy="all")
+    assert prediction.coverage.share("predicted") == 1
+    stored = arrays(onnx.load(filled))
+    largest = np.abs(stored["w"].astype(np.float32)).max(axis=1)  # one row a channel
+    np.testing.assert_allclose(largest / stored["w_scale"] if in_file else largest, 127, atol=1.1)
+
+    strip(path, bare)
+    predict(bare, given, ghn=tiny_ghn(), donors=[path])
+    feed = {"x": np.random.default_rng(0).standard_normal((4, 16)).astype(np.float32)}
+    np.testing.assert_allclose(run(given, feed)[0], run(path, feed)[0], rtol=1e-5, atol=1e-5)
+
+
+def test_scales_that_go_with_no_stored_axis_leave_a_weight() -> None:
+    net = Net(19)
+    net.input("N", 8)
+    view = net.op("Reshape", net.random("w", 4, 16), net.tensor("shape", [8, 8], np.int64), out="view")
+    given = view, net.tensor("w_scale", np.full(8, 0.1)), net.tensor("w_zero", np.zeros(8), np.int8)
+    steps = net.op("QuantizeLinear", *given, out="steps", axis=1)
+    net.op("MatMul", "x", net.op("DequantizeLinear", steps, *given[1:], out="float", axis=1), out="y")
+    prediction = predict(net.model("y"), ghn=tiny_ghn(), policy="all")
+    assert [(e.outcome, "no axis" in e.reason) for e in prediction.coverage.entries] == [("kept", True)]
