@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 
 __all__ = ["folder_told", "lookalike"]
@@ -15,12 +16,27 @@ _WEIGHTS = "which hold no network: export the network itself"
 _BEGINNINGS = (
     (0, b"\x1f\x8b", "compressed with gzip; unpack it"),
     (0, b"\x80", f"a Python pickle, such as old PyTorch files, {_WEIGHTS} by `onnx-ghn export torch:net.py:build`"),
+    (0, b"\x28\xb5\x2f\xfd", "compressed with zstd; unpack it"),
+    (0, b"\xfd7zXZ\0", "compressed with xz; unpack it"),
+    (0, b"BZh", "compressed with bzip2; unpack it"),
+    (257, b"ustar", "a tar archive; unpack it, or export the network in it by `onnx-ghn export`"),
     (0, b"version https://git-lfs", "a Git LFS pointer; run `git lfs pull`"),
     (0, b"<net", "a model of OpenVINO; use the ONNX file that it was made from"),
     (0, b'<?xml version="1.0"?>\n<net', "a model of OpenVINO; use the ONNX file that it was made from"),
     (0, b"<", "a web page or XML; download the model again"),
     (4, b"ORTM", "in onnxruntime's own format; use the .onnx file that it was made from"),
+    (4, b"ET12", "a program of ExecuTorch; use the ONNX file that it was made from, or export the network itself"),
+    (0, b"7767517", "a network of ncnn; use the ONNX file that it was made from"),
     (0, b"GGUF", f"weights in the form of llama.cpp, {_WEIGHTS} by `onnx-ghn export hf:FOLDER`"),
+)
+# How ONNX models begin that are written as text, by the name that onnx gives the form.
+_TEXTS = (
+    ("onnxtxt", re.compile(rb"\s*<\s*(ir_version|opset_import|producer_name)\s*:")),
+    (
+        "textproto",
+        re.compile(rb"\s*(ir_version|producer_name|producer_version|domain)\s*:|\s*(graph|opset_import)\s*\{"),
+    ),
+    ("json", re.compile(rb"\s*\{\s*\"(ir_?[vV]ersion|opset_?[iI]mport|producer_?[nN]ame)\"")),
 )
 _EXPORTS = {  # weights by the endings of their frameworks
     ".pdparams": "paddle",
@@ -75,6 +91,8 @@ def _known(data: bytes, path: str) -> str | None:
             return (
                 "a TorchScript archive: export the module that it was made from by `onnx-ghn export torch:net.py:build`"
             )
+        if b"/archive_format" in data and b"/models/" in data:
+            return f"a program that torch.export saved; convert it by `{_program_converted(path)}`"
         if b"/data.pkl" in data:
             return f"weights of PyTorch, {_WEIGHTS} by `onnx-ghn export torch:net.py:build`"
         return "a zip archive; unpack it, or export the network in it by `onnx-ghn export`"
@@ -89,6 +107,15 @@ def _known(data: bytes, path: str) -> str | None:
             "a TensorFlow Lite model: export what it was made from by `onnx-ghn export keras:saved.keras`, or convert "
             f"it by `python -m tf2onnx.convert --tflite {quoted} --output model.onnx`"
         )
+    for form, beginning in _TEXTS:
+        if beginning.match(data[:512]):
+            return f"one that is written as text ({form}); make it binary by `{_made_binary(path, form)}`"
+    if data.startswith(b'{"base_code":') or name.endswith(".pdmodel"):
+        return (
+            "a program of Paddle: export what it was made from by `onnx-ghn export paddle:net.py:build`, or convert it "
+            f"by `paddle2onnx --model_dir {_quoted(os.path.dirname(path) or os.curdir)} --model_filename "
+            f"{_quoted(os.path.basename(path)) or 'FILE'} --params_filename WEIGHTS.pdiparams --save_file model.onnx`"
+        )
     for at, magic, what in _BEGINNINGS:
         if data[at : at + len(magic)] == magic:
             return what
@@ -101,6 +128,23 @@ def _known(data: bytes, path: str) -> str | None:
             f"tensorflow:FOLDER`, or convert it by `python -m tf2onnx.convert --graphdef {quoted} --output model.onnx`"
         )
     return None
+
+
+def _program_converted(path: str) -> str:
+    """The command that makes an ONNX model of a file of torch.export."""
+    code = f"import torch; torch.onnx.export(torch.export.load({path or 'FILE'!r}), f='model.onnx', dynamo=True)"
+    return _python(code)
+
+
+def _made_binary(path: str, form: str) -> str:
+    """The command that makes a binary ONNX model of one that is text."""
+    code = f"import onnx; onnx.save(onnx.load({path or 'FILE'!r}, format={form!r}), 'model.onnx')"
+    return _python(code)
+
+
+def _python(code: str) -> str:
+    """The command that runs code, in double quotes where these leave it as it is, as it holds single ones."""
+    return f'python -c "{code}"' if not set(code) & set('"$`\\!') else f"python -c {shlex.quote(code)}"
 
 
 def _quoted(path: str) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 from keras_backend import choose_keras_backend
 
@@ -56,6 +60,23 @@ def saved_model(path: Path) -> None:
     path.write_bytes(b"\x08\x01\x12\x04\n\x02\x12\x00")
 
 
+def program(path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.export.save(torch.export.export(torch.nn.Linear(3, 2), (torch.zeros(1, 3),)), path)
+
+
+def text(path: Path) -> None:
+    """A model in the text form that onnx itself writes for the ending of the path."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["": 17]> g (float[3] x) => (float[3] y) { y = Relu(x) }'
+    )
+    onnx.save(model, path)
+
+
+def paddle_program(path: Path) -> None:
+    path.write_text('{"base_code":{"magic":"pir","trainable":false,"version":1},"program":{"regions":[]}}')
+
+
 def code(path: Path) -> None:
     path.write_text("def build(): ...\n")
 
@@ -78,6 +99,11 @@ def code(path: Path) -> None:
         ("a.tflite", lite, "a TensorFlow Lite model: .*`python -m tf2onnx.convert --tflite .*/a.tflite"),
         ("a.pb", frozen_graph, "a frozen graph of TensorFlow: .*`onnx-ghn export tensorflow:FOLDER`"),
         ("saved_model.pb", saved_model, "a SavedModel of TensorFlow: `onnx-ghn export tensorflow:.* -o model.onnx`"),
+        ("a.pt2", program, r"a program that torch.export saved; convert it by `python -c \"import torch; .*a.pt2"),
+        ("a.onnxtxt", text, r"one that is written as text \(onnxtxt\); make it binary by `python -c \"import onnx;"),
+        ("a.textproto", text, r"written as text \(textproto\); make it binary by"),
+        ("a.onnxjson", text, r"written as text \(json\); make it binary by"),
+        ("a.json", paddle_program, "a program of Paddle: .*`paddle2onnx --model_dir .* --model_filename a.json"),
         ("net.py", code, "Python code: .* `onnx-ghn export torch:.*/net.py:FUNCTION"),
     ],
 )
@@ -88,6 +114,21 @@ def test_the_command_that_makes_the_model_is_named(
     with pytest.raises(ModelReadError, match=told) as raised:
         read_model(tmp_path / name)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("ending", ["onnxtxt", "textproto", "onnxjson", "onnx"])
+def test_the_command_for_text_makes_the_model(tmp_path: Path, ending: str) -> None:
+    """Also where the name does not tell the form."""
+    text(tmp_path / "it's.onnxtxt" if ending == "onnx" else tmp_path / f"a.{ending}")
+    (path,) = tmp_path.iterdir()
+    if ending == "onnx":
+        path = path.rename(tmp_path / "it's.onnx")
+    with pytest.raises(ModelReadError) as raised:
+        read_model(path)
+    command = str(raised.value).split("`")[1].replace("python", shlex.quote(sys.executable), 1)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    assert [node.op_type for node in read_model(tmp_path / "model.onnx").graph] == ["Relu"]
 
 
 def test_folders(tmp_path: Path) -> None:
