@@ -36,6 +36,9 @@ _MIRRORED = 3  # pairs of elements that mirror each other, the fewest that are n
 _ROWS = 16  # that mostly settle whether the rows of a table are mirrored, or signs
 _SIGNS = 8  # numbers of one size in a row, the fewest that are no coincidence
 _IN_ORDER = 12  # different numbers in order, the fewest that are no coincidence: 2 / 12! of drawn ones are
+_WAVES = 12  # rows of waves, the fewest that are no coincidence
+_SAMPLE_COLUMNS = 64  # that mostly settle whether rows are waves
+_BEND = 0.1  # share of neighbouring rows by which the row between lies off their middle, at least, where they are waves
 _COUNTED = 4  # whole numbers that count, the fewest that are no coincidence
 
 
@@ -97,6 +100,8 @@ def _kind(parameter: Parameter, values: Array) -> str:
         kernels = table if length == 1 else table.reshape(-1, length)
         if _are_mirrored(kernels) or (length == 1 and _are_mirrored(table.T)):
             return "filters: they read the same from both ends, but for the sign"
+        if _are_waves(table) or _are_waves(table.T):
+            return "waves whose frequencies rise evenly, as in a Fourier transform"
     return ""
 
 
@@ -192,6 +197,29 @@ def _pairs(table: Array) -> Iterator[tuple[Array, Array]]:
 def _envelope(first: Array, second: Array) -> Array:
     envelope: Array = first.astype(np.float64) ** 2 + second.astype(np.float64) ** 2
     return envelope
+
+
+def _are_waves(table: Array) -> bool:
+    """Whether rows are cosines, or sines, of one frequency more each, under one window whatever that is.
+
+    cos((k + 1) x) + cos((k - 1) x) = 2 cos(x) cos(k x), and so with sines: the sums of the neighbours of two rows are
+    to these as 2 cos(x), which the rows have in common. Those at either end (of a cosine transform, the scale of the
+    first row) may be others.
+    """
+    if len(table) < _WAVES or table.shape[1] < _WAVES:
+        return False
+    middle, step = len(table) // 2, max(1, table.shape[1] // _SAMPLE_COLUMNS)
+    few = table[middle - 3 : middle + 3, ::step]  # mostly these tell
+    return _agree_on_waves(few) and _agree_on_waves(table[1:-1])
+
+
+def _agree_on_waves(rows: Array) -> bool:
+    rows = rows.astype(np.float64)
+    sums = rows[2:] + rows[:-2]  # (rows - 2, columns), of the neighbours of rows[1:-1]
+    left, right = sums[:-1] * rows[2:-1], sums[1:] * rows[1:-2]
+    bend = np.linalg.norm(sums - 2 * rows[1:-1]) > _BEND * np.linalg.norm(sums)  # else in a straight line, or equal
+    size = np.linalg.norm(left)
+    return bool(bend and size > 0 and np.linalg.norm(left - right) <= 10 * _CLOSE * size)
 
 
 def _is_window(values: Array) -> bool:

@@ -38,6 +38,12 @@ def _fourier(n: int = 64, *, windowed: bool) -> np.ndarray:
     return np.concatenate([np.cos(angles) * window, -np.sin(angles) * window])
 
 
+def _waves(n: int = 33, length: int = 64, *, sines: bool) -> np.ndarray:
+    """One half of a Fourier transform under a window that has both its ends, so that no row mirrors itself."""
+    angles = 2 * np.pi * np.arange(n)[:, None] * np.arange(length) / length
+    return (np.sin(angles) if sines else np.cos(angles)) * np.hanning(length)
+
+
 def _constant_q(n: int = 36, length: int = 256) -> np.ndarray:
     """Real parts of a constant-Q transform's kernels, whose waves and windows have lengths of their own.
 
@@ -91,6 +97,9 @@ _YUV = np.array([[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.
         (Role.weight, _fourier(windowed=True)[33:, None], "filters"),
         (Role.weight, _fourier(windowed=False)[:32, :, None], "filters"),  # frames were cut before
         (Role.weight, _constant_q()[:, None, None], "filters"),
+        (Role.weight, _waves(sines=False)[:, None], "waves"),  # as DNSMOS has them
+        (Role.weight, _waves(sines=True)[:, None], "waves"),
+        (Role.weight, _waves(sines=True).T[:, :24], "waves"),  # a matrix that multiplies frames; the lowest of its bins
         (Role.weight, _low_pass()[None, None], "filters"),
         (Role.weight, np.array([[[0.05, 0.1, 0.2, 0.3, 0.2, 0.1, 0.05]]]), "filters"),
         (Role.weight, np.stack([_SOBEL, _SOBEL.T])[:, None], "filters"),
@@ -140,6 +149,8 @@ def test_what_initialisers_draw_is_no_table(seed: int) -> None:
         (Role.weight, rng.standard_normal((64, 1, 5))),
         (Role.weight, rng.standard_normal((2, 1, 3))),
         (Role.weight, np.rint(rng.standard_normal((64, 8)))),  # a grid of more than three values
+        (Role.weight, np.outer(rng.standard_normal(16), rng.standard_normal(24))),  # of rank one
+        (Role.weight, np.tile(rng.standard_normal((1, 24)), (16, 1)) * rng.uniform(0.9, 1.1, (16, 1))),
         (Role.weight, np.repeat(rng.standard_normal((8, 4, 1, 1)), 9, 2).reshape(8, 4, 3, 3)),  # means over maps
     ]
     for role, values in drawn:
