@@ -42,6 +42,7 @@ Key = TypeVar("Key", str, int)
 _FAR = 5.0  # an output that is larger or smaller by this factor; on other inputs it may be ten
 _FAR_INSIDE = 1e3  # a value within the model
 _VANISHED = 100.0  # times smaller than by the author's start, with the predicted and with the standard one
+_LARGE = 500.0  # an output by weights that nothing in the file tells the scale of; boxes in pixels are smaller
 _TINY = 1e-30
 _STATISTICS_BATCH = 32  # samples that batch norms are measured on
 _SCALE_BATCH = 8  # samples that show a scale
@@ -128,6 +129,8 @@ def settle(
             tensors = tensors_of(decisions, blocks, options)
             inject(model, tensors)
             notes += told
+        if reference is not None and reference.own is None:
+            notes += _note_large(trial)
         notes += set_statistics(model, graph, trial.statistics)
     except OnnxGhnError as error:
         if options.has_own_inputs:
@@ -325,6 +328,22 @@ def _vanishes(trial: Trial, other: Trial) -> bool:
     """Whether every output is so much smaller in one run than in another that hardly anything arrives."""
     pairs = [(scale, other.outputs.get(name)) for name, scale in trial.outputs.items()]
     return bool(pairs) and all(known is not None and _VANISHED * scale < known < math.inf for scale, known in pairs)
+
+
+def _note_large(trial: Trial) -> list[str]:
+    """A note on outputs that come out large where the file has no weights to compare with.
+
+    A tool that folded norms, or layer scales near zero, into weights took away what kept a deep network from growing:
+    once its weights are stripped, standard ones grow as predicted ones do, and nothing tells that they should not.
+    """
+    name, scale = max(trial.outputs.items(), key=lambda pair: pair[1], default=("", 0.0))
+    if not _LARGE < scale < math.inf:
+        return []
+    return [
+        f"output {name!r} has a scale of {scale:.2g} on drawn inputs, and the file does not tell that of its author: "
+        "if norms or small scales were folded into its weights before these were taken out, predict the file from "
+        "before that, or the one that holds its weights"
+    ]
 
 
 def _ratio(scale: float, other: float) -> float:

@@ -167,6 +167,25 @@ def test_a_stripped_file_is_compared_with_the_standard_initialisation(tmp_path: 
     assert 0.1 < scale(tmp_path / "new.onnx", x.numpy()) / standard < 10
 
 
+def test_large_outputs_are_told_where_nothing_is_left_to_compare_with(tmp_path: Path) -> None:
+    """Small scales of branches were folded into their weights: without these, standard weights grow as others do."""
+    torch.manual_seed(0)
+    blocks = [Residual(8) for _ in range(16)]
+    for block in blocks:
+        nn.init.normal_(block.b.weight, 0, 1e-3)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), *blocks, nn.Conv2d(8, 3, 1)).eval()
+    own, bare, new = (tmp_path / f"{name}.onnx" for name in ("own", "bare", "new"))
+    x = torch.randn(2, 3, 16, 16)
+    proto = exported(net, x, own)
+    strip(own, bare)
+    notes = predict(bare, new, ghn=loud_ghn()).coverage.notes
+    (note,) = (note for note in notes if "does not tell that of its author" in note)
+    told = float(note.split(" scale of ")[1].split()[0])
+    assert 0.1 < scale(new, x.numpy()) / told < 10
+    assert told > 500 * scale(own, x.numpy())
+    assert not any("of its author" in note for note in predict(proto, ghn=loud_ghn()).coverage.notes)
+
+
 def test_a_row_of_zeros_makes_no_row_of_giants(tmp_path: Path) -> None:
     net = Net()
     net.input("N", 6, kind=onnx.TensorProto.INT64, name="types")
