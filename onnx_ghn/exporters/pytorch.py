@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Unpack, cast
 
 import numpy as np
 
-from onnx_ghn.errors import GraphError, OptionError
+from onnx_ghn.errors import CheckpointError, GraphError, OptionError
 from onnx_ghn.exporters.bridge import check_options
 from onnx_ghn.exporters.initializing import Initialization, initialize_live, split_keywords
 from onnx_ghn.exporters.live import LiveModel
@@ -296,7 +296,26 @@ def _numpy(tensor: torch.Tensor) -> Array:
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Save the state_dict as safetensors. Shared tensors are written once."""
-    from safetensors.torch import save_model
+    """Save the state_dict as safetensors.
 
-    save_model(model, str(path))
+    A tied tensor is written under each of its names, as `load_state_dict` asks for all of them, and
+    `from_pretrained` of transformers 4.57 leaves those that are absent without values. The format in the metadata is
+    what transformers asks for.
+
+    Raises:
+        CheckpointError: the state_dict holds something else than tensors, which safetensors cannot.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    tensors, storages = {}, set()
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, torch.Tensor):
+            raise CheckpointError(
+                f"{name} of the state_dict is {type(tensor).__name__}, and safetensors holds tensors alone; load the "
+                "ONNX file in Python by onnx_ghn.exporters.pytorch.load, and save the module by torch.save"
+            )
+        storage = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if storage in storages else tensor.contiguous()
+        storages.add(storage)
+    save_file(tensors, str(path), metadata={"format": "pt"})
