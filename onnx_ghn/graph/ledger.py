@@ -46,6 +46,9 @@ _SETTINGS: Mapping[str, frozenset[int]] = {
     "CastLike": frozenset({1}),
     "QuantizeLinear": frozenset({1, 2}),
     "DequantizeLinear": frozenset({1, 2}),
+    "Quant": frozenset({1, 2, 3}),
+    "IntQuant": frozenset({1, 2, 3}),
+    "BipolarQuant": frozenset({1}),
     "RotaryEmbedding": frozenset({1, 2, 3}),
     "GroupQueryAttention": frozenset({5, 6, 7, 8}),  # lengths, and cosines and sines of positions
     "SparseAttention": frozenset({5, 6, 7, 8, 9, 10}),

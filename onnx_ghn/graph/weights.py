@@ -12,6 +12,7 @@ from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.tables import selects
 
 __all__ = [
+    "QUANTISES",
     "is_normalised",
     "leaves",
     "main_leaf",
@@ -25,7 +26,9 @@ __all__ = [
 #: Operators whose output is the first input, seen otherwise or in other numbers.
 _SAME = frozenset(
     {"Identity", "Cast", "CastLike", "Dropout", "Expand", "Tile", "QuantizeLinear", "DynamicQuantizeLinear"}
-)
+) | {"BipolarQuant"}
+#: Of QONNX: (value, scale, zero point, bits), quantised and dequantised at once.
+QUANTISES = frozenset({"Quant", "IntQuant"})
 _PIECE = frozenset({"Split", "Slice", "Gather", "SplitToSequence", "ConcatFromSequence"})
 _JOINED = frozenset({"Concat", "SequenceConstruct"})
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Einsum", "FusedMatMul"})
@@ -58,7 +61,7 @@ def leaves(value: Tensor) -> list[Leaf]:
 
 def _giving(op: Op) -> Sequence[Tensor | None]:
     """The inputs whose leaves are those of an operator's output: shapes and axes beside the first are not."""
-    of_first = _SAME | _RESHAPE | _PIECE | _DIVISORS | {"DequantizeLinear", "Transpose"}
+    of_first = _SAME | _RESHAPE | _PIECE | _DIVISORS | QUANTISES | {"DequantizeLinear", "Transpose"}
     return op.inputs[:1] if op.domain == "onnx_ghn" or op.op_type in of_first else op.inputs
 
 
@@ -71,7 +74,7 @@ def _leaves(value: Tensor) -> list[Leaf]:
         return []
     first = op.input(0)
     inner: list[Leaf] = list(first.leaves or ()) if first is not None else []
-    if op.op_type == "DequantizeLinear":
+    if op.op_type == "DequantizeLinear" or op.op_type in QUANTISES:
         return [dataclasses.replace(leaf, dequantize=op, scaled_axis=_scaled_axis(leaf, op)) for leaf in inner]
     if op.op_type in _SAME or op.domain == "onnx_ghn":
         return [dataclasses.replace(leaf, whole=False) for leaf in inner] if "taken" in op.attributes else inner
@@ -117,8 +120,11 @@ def _leaves(value: Tensor) -> list[Leaf]:
 
 
 def _scaled_axis(leaf: Leaf, op: Op) -> int | None:
-    """The axis of a stored tensor along which DequantizeLinear has its scales: views may stand in between."""
+    """The axis of a stored tensor along which an operator has its scales: views may stand in between."""
     axis, rank = op.attr("axis", 1), len(leaf.layout.canonical)
+    if op.op_type in QUANTISES:  # its scales have the axes of what it is given, from the last one on
+        shape = static_shape(op.inputs[1]) if len(op.inputs) > 1 and op.inputs[1] is not None else None
+        axis = next((i - len(shape) for i, dim in enumerate(shape) if dim > 1), 0) if shape else 0
     return leaf.layout.stored_axis(axis % rank) if rank else axis
 
 

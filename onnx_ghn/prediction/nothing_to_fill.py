@@ -23,6 +23,8 @@ _LEARNED_ATTRIBUTES = frozenset(
         "TreeEnsembleRegressor",
     }
 )
+#: Operators of layers; their second input is the weight.
+_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"})
 
 
 def why_none(graph: ComputationGraph, model: ir.Model) -> str:
@@ -43,4 +45,18 @@ def why_none(graph: ComputationGraph, model: ir.Model) -> str:
                 f"what {node.op_type}{name} learned is in its attributes, not in tensors; fit such a model with the "
                 "library that wrote it"
             )
+    seconds = [node.inputs[1] for node in model.graph if node.op_type in _LAYERS and len(node.inputs) > 1]
+    given = [value.name for value in seconds if value is not None and _is_weight(value)]
+    if given:
+        return (
+            f"its weights are inputs, first {given[0]!r}, as onnxruntime's training artifacts have them; predict the "
+            "model that these were made from"
+        )
     return "export the model with its parameters"
+
+
+def _is_weight(value: ir.Value) -> bool:
+    """Whether a value is an input of the model whose size does not depend on a batch."""
+    shape = value.shape
+    is_fixed = shape is not None and len(shape) > 1 and all(isinstance(dim, int) for dim in shape)
+    return value.is_graph_input() and value.const_value is None and is_fixed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from onnx_ghn.arrays import Array
 from onnx_ghn.graph import Parameter, Role
+from onnx_ghn.graph.weights import QUANTISES
 from onnx_ghn.prediction.quantized_biases import BiasScales, bias_scales_of
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ _PART = 1 << 20  # elements quantised at once
 _FEW = 64  # elements of a channel that mostly settle whether all are multiples of a scale
 _MOST_STEPS = 128  # to either side, of 8 bits; with more, rounding is finer than floats
 _FLOATS = {"float8_e4m3fn": 448, "float8_e5m2": 57344}  # types of 8 bits that are filled, with their largest number
+_MANY = 1 << 20  # the largest number of a type that holds any sensible bias as multiples of a scale
 _NEAR = 1e-3  # steps that rounding to 32 bits may set a multiple apart from a whole number
 
 
@@ -130,9 +133,12 @@ class Quantization:
 
     def _fits(self, values: Array) -> bool:
         """Whether values are multiples of the stored scale already, as those of the same file are."""
-        if self.scale.is_absent or self.in_file:
+        is_wide = self.limits[1] > _MANY  # a bias, whose scale is that of the sums that it is added to
+        if self.scale.is_absent or (self.in_file and not is_wide):
             return False
         by = np.asarray(self.scale.numpy(), np.float32).reshape(self.broadcast)
+        if self.in_file:
+            return bool((np.abs(values) <= by * self.limits[1]).all())
         steps = self._rounded(values / np.where(by == 0, 1, by))
         lowest, highest = (limit - self.zero for limit in self._range)
         return bool(((steps >= lowest) & (steps <= highest) & (steps.astype(np.float32) * by == values)).all())
@@ -177,14 +183,17 @@ def quantization_of(stored: Mapping[str, StoredTensor], parameter: Parameter) ->
         return "quantised, and its scale is shared with another tensor"
     steps = dtype if not in_file else _steps_in_file(parameter, scale, zero_stored)
     limits = _limits(steps)
+    quant = _quant_of(scale)
+    if quant is not None:
+        steps, limits = np.dtype(np.int64), _limits_of_quant(quant, stored)
     if limits is None:
         return f"quantised to {steps.name}"
     axis = parameter.quantization_axis
-    if scale.shape in ((), (1,)):
+    if scale.shape in ((), (1,)) or (quant is not None and math.prod(scale.shape) == 1):
         broadcast = (1,) * len(parameter.shape)
     elif axis is None:
         return "quantised by channels that are no axis of what is stored"
-    elif len(scale.shape) == 1 and len(parameter.shape) > axis and scale.shape[0] == parameter.shape[axis]:
+    elif (len(scale.shape) == 1 or quant is not None) and _goes_with(scale.shape, parameter.shape, axis):
         broadcast = tuple(size if i == axis else 1 for i, size in enumerate(parameter.shape))
     else:
         return "quantised in blocks"
@@ -204,6 +213,30 @@ def quantization_of(stored: Mapping[str, StoredTensor], parameter: Parameter) ->
         zero=zero,
         bias=bias_scales_of(tensor, scale, stored),
     )
+
+
+def _goes_with(scales: tuple[int, ...], shape: tuple[int, ...], axis: int) -> bool:
+    """Whether there is one scale for each element along an axis."""
+    return axis < len(shape) and max(scales) == math.prod(scales) == shape[axis]
+
+
+def _quant_of(scale: StoredTensor) -> ir.Node | None:
+    """The operator of QONNX that quantises by a scale, if one does."""
+    return next((use.node for use in scale.value.uses() if use.node.op_type in QUANTISES and use.idx == 1), None)
+
+
+def _limits_of_quant(node: ir.Node, stored: Mapping[str, StoredTensor]) -> tuple[int, int] | None:
+    """The smallest and the largest number that such an operator rounds to; None where its bits are not stored."""
+    given = node.inputs[3] if len(node.inputs) > 3 else None
+    bits = next((tensor for tensor in stored.values() if tensor.value is given), None)
+    if bits is None or bits.is_absent or math.prod(bits.shape) != 1:
+        return None
+    n, narrow = float(bits.numpy().reshape(-1)[0]), node.attributes.get_int("narrow", 0)
+    if not 2 <= n <= 32 or n != int(n):
+        return None
+    if node.attributes.get_int("signed", 1):
+        return narrow - (1 << (int(n) - 1)), (1 << (int(n) - 1)) - 1
+    return 0, (1 << int(n)) - 1 - narrow
 
 
 def _may_have_one_sign(role: Role, has_positive: bool) -> bool:

@@ -312,3 +312,38 @@ def test_scales_that_go_with_no_stored_axis_leave_a_weight() -> None:
     net.op("MatMul", "x", net.op("DequantizeLinear", steps, *given[1:], out="float", axis=1), out="y")
     prediction = predict(net.model("y"), ghn=tiny_ghn(), policy="all")
     assert [(e.outcome, "no axis" in e.reason) for e in prediction.coverage.entries] == [("kept", True)]
+
+
+def qonnx(bits: int) -> onnx.ModelProto:
+    """A convolution as Brevitas and QONNX write it: floats, a scale for each channel, and `Quant` in between."""
+    net = Net(17)
+    net.input("N", 3, 8, 8)
+    number = {name: net.tensor(name, value) for name, value in (("zero", 0), ("bits", bits), ("wide", 32))}
+    scales = np.linspace(0.5, 1, 8) / (1 << bits)
+    given = net.random("w", 8, 3, 3, 3), net.tensor("w_scale", scales.reshape(8, 1, 1, 1)), number["zero"]
+    domain, attributes = "qonnx.custom_op.general", {"narrow": 1, "signed": 1, "rounding_mode": "ROUND"}
+    w = net.op("Quant", *given, number["bits"], out="w_float", domain=domain, **attributes)
+    given = net.random("b", 8), net.tensor("b_scale", scales / 100), number["zero"]
+    b = net.op("Quant", *given, number["wide"], out="b_float", domain=domain, **attributes)
+    net.op("Conv", "x", w, b, out="y", pads=[1, 1, 1, 1])
+    return net.model("y", shape=["N", 8, 8, 8])
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_scales_of_qonnx_go_with_their_weights(bits: int, tmp_path: Path) -> None:
+    path, bare, given = (tmp_path / f"{name}.onnx" for name in ("model", "bare", "given"))
+    onnx.save(qonnx(bits), path)
+    prediction = predict(path, ghn=tiny_ghn(), policy="all")
+    assert {e.parameter.name: e.outcome for e in prediction.coverage.entries if not e.parameter.uncertain} == {
+        "w": "predicted",
+        "b": "predicted",
+    }
+    steps = np.abs(prediction["w"] / prediction["w_scale"]).max(axis=(1, 2, 3))
+    np.testing.assert_allclose(steps, 2 ** (bits - 1) - 1, rtol=1e-5)  # the largest that there is
+    old = arrays(onnx.load(path))
+    np.testing.assert_array_equal(prediction["b_scale"], old["b_scale"])
+
+    strip(path, bare)
+    predict(bare, given, ghn=tiny_ghn(), donors=[path])
+    new = arrays(onnx.load(given))
+    assert all(np.array_equal(new[name], old[name]) for name in ("w", "b", "b_scale", "zero", "bits"))
