@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,8 +17,26 @@ from onnx_ghn.inheritance.tracing import Heads, Trace
 __all__ = ["WiderHeads", "head_doubts"]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Side:
+    """The queries of a product, or its keys.
+
+    Attributes:
+        labels: of its channels, (heads × width,).
+        writers: the tensors that, scaled together, scale it.
+        what: queries or keys, for people.
+    """
+
+    heads: Heads
+    labels: Ints
+    writers: tuple[str, ...]
+    what: str
+
+
 class WiderHeads:
     """The queries of a recipient whose heads may be wider than those of the donor.
+
+    Where weights read the queries besides (those of a set transformer pass the attention by), the keys take their part.
 
     Attributes:
         doubts: why outputs are not kept exactly.
@@ -25,7 +45,10 @@ class WiderHeads:
     def __init__(self, mine: Trace, theirs: Trace) -> None:
         self.doubts: list[str] = []
         self._mine, self._theirs = mine, theirs
-        self._queries, self._donor_queries = _Queries(mine), _Queries(theirs)
+        read = [mine.labels.roots(span.labels) for span in mine.labels.spans if span.contracted]
+        self._read_by_weights = np.concatenate([*read, np.zeros(0, np.int64)])
+        self._sides = _Sides(mine, [self._padded(heads) for heads in mine.heads])
+        self._donor_sides = _Sides(theirs, [side for heads in theirs.heads for side in (_queries(heads), _keys(heads))])
 
     def rows(self, name: str, source: str, span: Span, chosen: AxisMap) -> tuple[Ints, Array | None, str]:
         """The rows of queries whose heads become wider, or whose products the model scales by another number.
@@ -38,36 +61,60 @@ class WiderHeads:
         """
         index = chosen.index
         own = self._mine.labels.roots(span.labels)
-        products = self._queries.of(own)
-        donor = self._donor_heads(source) if products else None
-        heads = next((heads for heads in products if donor is not None and donor.width <= heads.width), None)
-        if heads is None or donor is None:
+        sides = self._sides.of(own)
+        donor = self._donor_heads(source) if sides else None
+        side = next((side for side in sides if donor is not None and donor.width <= side.heads.width), None)
+        if side is None or donor is None:
             return index, None, ""
+        heads = side.heads
         ratio = _ratio(heads, donor)
-        is_wider = heads.width > donor.width
-        if not is_wider and math.isclose(ratio, 1, rel_tol=1e-6):
+        is_wider, is_scaled = heads.width > donor.width, not math.isclose(ratio, 1, rel_tol=1e-6)
+        if not is_wider and not is_scaled:
             return index, None, ""
-        here = np.isin(own, self._mine.labels.roots(heads.left))
-        if name in heads.left_writers:
+        grown = f"heads grow from {donor.width} to {heads.width}" if is_wider else "products of heads are scaled"
+        if self._is_read(side.labels):  # the product of two branches of a network
+            self._doubt(f"{grown}, and weights read what is multiplied, too")
+            return index, None, ""
+        here = np.isin(own, self._mine.labels.roots(side.labels))
+        if name in side.writers:
             new = _first_of_each(index, here, heads.width) if is_wider else index
-            told = "queries padded with zeros, " if is_wider else "queries "
+            told = f"{side.what} padded with zeros, " if is_wider else f"{side.what} "
             return new, np.where(here, ratio, 1.0), f"{told}× {_told(ratio, heads, donor)}"
-        if heads.left_writers:
+        if side.writers:
             return index, None, ""
-        if not math.isclose(ratio, 1, rel_tol=1e-6):
-            grown = f"heads grow from {donor.width} to {heads.width}" if is_wider else "products of heads are scaled"
-            self.doubts.append(f"{grown}, and nothing scales the queries")
+        if is_scaled:
+            self._doubt(f"{grown}, and nothing scales the {side.what}")
         if not is_wider or self._mine.uses[name].kind not in MATRICES:
             return index, None, ""
-        return _first_of_each(index, here, heads.width), None, "queries padded with zeros"
+        return _first_of_each(index, here, heads.width), None, f"{side.what} padded with zeros"
+
+    def _doubt(self, told: str) -> None:
+        if told not in self.doubts:
+            self.doubts.append(told)
+
+    def _is_read(self, labels: Ints) -> bool:
+        """Whether weights read some of the channels: zeros in the place of copies would be missed there."""
+        return bool(np.isin(self._mine.labels.roots(labels), self._read_by_weights).any())
+
+    def _padded(self, heads: Heads) -> _Side:
+        """Which side of a product of the recipient takes zeros where heads are wider."""
+        return _keys(heads) if self._is_read(heads.left) and not self._is_read(heads.right) else _queries(heads)
 
     def _donor_heads(self, source: str) -> Heads | None:
-        """The donor's heads whose queries a tensor writes, None where it writes none."""
+        """The donor's heads whose queries or keys a tensor writes, None where it writes none."""
         spans = [span for span in self._theirs.axes[source] if span is not None and span.made]
         if not spans:
             return None
         labels = np.concatenate([self._theirs.labels.roots(span.labels) for span in spans])
-        return next(iter(self._donor_queries.of(labels)), None)
+        return next((side.heads for side in self._donor_sides.of(labels)), None)
+
+
+def _queries(heads: Heads) -> _Side:
+    return _Side(heads, heads.left, heads.left_writers, "queries")
+
+
+def _keys(heads: Heads) -> _Side:
+    return _Side(heads, heads.right, heads.right_writers, "keys")
 
 
 def _ratio(heads: Heads, donor: Heads) -> float:
@@ -81,24 +128,24 @@ def _told(ratio: float, heads: Heads, donor: Heads) -> str:
     return f"√({heads.width}/{donor.width})" if usual else f"{ratio:.4g}"
 
 
-class _Queries:
-    """Products of queries and keys by the united labels of their queries, so that nobody looks at all of them."""
+class _Sides:
+    """Sides of products by their united labels, so that nobody looks at all of them."""
 
-    def __init__(self, trace: Trace) -> None:
-        self._heads: list[Heads] = trace.heads
-        roots = [np.unique(trace.labels.roots(heads.left)) for heads in trace.heads]
+    def __init__(self, trace: Trace, sides: Sequence[_Side]) -> None:
+        self._sides = sides
+        roots = [np.unique(trace.labels.roots(side.labels)) for side in sides]
         labels = np.concatenate([*roots, np.zeros(0, np.int64)])
         numbers = np.repeat(np.arange(len(roots)), [len(each) for each in roots])
         order = np.argsort(labels, kind="stable")
         self._labels, self._numbers = labels[order], numbers[order]
 
-    def of(self, roots: Ints) -> list[Heads]:
-        """Those in which some of the labels are queries, in their order."""
+    def of(self, roots: Ints) -> list[_Side]:
+        """Those that some of the labels are of, in their order."""
         wanted = np.unique(roots)
         first = np.searchsorted(self._labels, wanted, side="left")
         last = np.searchsorted(self._labels, wanted, side="right")
         found = {n for a, b in zip(first, last, strict=True) if a < b for n in self._numbers[a:b].tolist()}
-        return [self._heads[number] for number in sorted(found)]
+        return [self._sides[number] for number in sorted(found)]
 
 
 def head_doubts(channels: ChannelMap) -> list[str]:

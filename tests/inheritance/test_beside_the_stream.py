@@ -179,3 +179,53 @@ def test_tables_that_arrays_index_are_followed(is_constant: bool, tmp_path: Path
     values = torch.tensor([[[2], [0], [4]]])
     example = [values.float() if is_constant else values]
     np.testing.assert_allclose(run(str(tmp_path / "out.onnx"), example), run(models[1], example), rtol=0, atol=1e-5)
+
+
+class PassedBy(nn.Module):
+    """Queries pass attention by and are added to its values, as in the set transformer: weights read them, too."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.first, self.last, self.o = nn.Linear(6, width), nn.Linear(width, 3), nn.Linear(width, width)
+        self.q, self.k, self.v = (nn.Linear(width, width) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        q, k, v = (each(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (self.q, self.k, self.v))
+        scores = (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(-1)
+        x = (q + scores @ v).transpose(1, 2).flatten(2)
+        return self.last(x + torch.relu(self.o(x)))
+
+
+def test_keys_take_zeros_where_weights_read_the_queries(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    grown = grow(tmp_path, PassedBy(32, 2), PassedBy(16, 2), torch.randn(2, 5, 6))
+    assert grown.inheritance.is_exact, grown.inheritance.doubts
+    assert grown.error <= 1e-5
+    rules = {name.split(".")[0]: tensor.rule for name, tensor in grown.inheritance.tensors.items() if ".bias" in name}
+    assert rules["k"] == "channel 16 → 32 copied, keys padded with zeros, × √(16/8)"
+    assert rules["q"] == "channel 16 → 32 copied"
+
+
+class Branches(nn.Module):
+    """The product of what two branches make of a stream, both of which weights read as well."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d = (
+            nn.Linear(6, width),
+            nn.Linear(6, width),
+            nn.Linear(width, 3),
+            nn.Linear(width, 3),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = self.a(x).relu(), self.b(x).relu()
+        return a @ b.transpose(1, 2) @ (self.c(a) + self.d(b))
+
+
+def test_products_of_what_weights_read_are_doubted(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    grown = grow(tmp_path, Branches(16), Branches(8), torch.randn(2, 5, 6))
+    assert grown.inheritance.doubts == ("heads grow from 8 to 16, and weights read what is multiplied, too",)
