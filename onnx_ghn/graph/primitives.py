@@ -11,7 +11,16 @@ from collections.abc import Callable
 
 from onnx_ghn.graph.context import BuildContext
 from onnx_ghn.graph.flat import Op
-from onnx_ghn.graph.handlers import attention, convolution, linear, merge, normalisation, pooling, sequence
+from onnx_ghn.graph.handlers import (
+    attention,
+    convolution,
+    linear,
+    merge,
+    normalisation,
+    pooling,
+    sequence,
+    written_norms,
+)
 
 __all__ = ["Handler", "handler_table"]
 
@@ -47,7 +56,7 @@ _TABLE: tuple[tuple[Handler, tuple[tuple[str, str], ...]], ...] = (
         (("", "Add"), ("", "Sum"), (_MS, "BiasGelu"), (_MS, "FastGelu"), (_MS, "BiasSplitGelu"), (_MS, "BiasAdd")),
     ),
     (merge.multiply, (("", "Mul"), ("", "Div"))),
-    (merge.subtract, (("", "Sub"),)),
+    (written_norms.subtract, (("", "Sub"),)),
     (merge.concat, (("", "Concat"),)),
     (
         attention.fused_attention,

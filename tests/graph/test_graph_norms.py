@@ -319,6 +319,23 @@ def test_batch_norm_for_inference_with_its_statistics(spelling: str) -> None:
     assert decoded(build_graph(model)) == {"w", "scale", "shift"}
 
 
+def test_the_mean_of_a_batch_norm_whose_variance_is_in_its_scale() -> None:
+    """(x − μ)·s + β, as torch's first exporter writes Keras's batch norms: μ grows and is stripped with the others."""
+    net = Net()
+    x = net.conv(net.input(1, 3, 8, 8), 3, 4, "w")
+    x = net.op("Mul", net.op("Sub", x, net.weight(1, 4, 1, 1, name="mean")), net.weight(1, 4, 1, 1, name="scale"))
+    model = net.model(net.op("Relu", net.op("Add", x, net.weight(1, 4, 1, 1, name="shift"))))
+    assert roles(model) == {"w": "weight", "mean": "statistic", "scale": "norm_scale", "shift": "norm_bias"}
+    assert everywhere(model) == ["conv", "bn"]
+
+
+def test_numbers_that_bring_inputs_to_one_scale_are_no_mean_of_a_batch_norm() -> None:
+    net = Net()
+    x = net.op("Sub", net.input(1, 3, 8, 8), net.weight(1, 3, 1, 1, name="mean"))
+    model = net.model(net.conv(net.op("Mul", x, net.weight(1, 3, 1, 1, name="by")), 3, 4, "w"))
+    assert roles(model) == {"w": "weight"}
+
+
 def test_batch_norm_with_the_mean_in_its_shift() -> None:
     """x·(γ/σ) + (β − μ·γ/σ), all of it constants."""
     net = Net()

@@ -1,4 +1,4 @@
-"""Add, Mul, Sub, Concat: sums and concatenations, gates, biases and scales written as arithmetic, tables."""
+"""Add, Mul, Concat: sums and concatenations, gates, biases and scales written as arithmetic, tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onnx_ghn.graph.flat import Leaf, Op, Tensor
 from onnx_ghn.graph.folding import ints_of, scalar_of
 from onnx_ghn.graph.handlers.biases import is_bias_of_heads, is_row_of_biases, is_single_bias
 from onnx_ghn.graph.handlers.quantised import is_integral, makes_scale
-from onnx_ghn.graph.handlers.written_norms import shift_parts, written_norm
+from onnx_ghn.graph.handlers.written_norms import prepares, shift_parts, written_norm
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.model import Primitive
 from onnx_ghn.graph.neighbours import activation_before, behind_views, is_self_gated, is_squeeze, next_ops
@@ -19,7 +19,7 @@ from onnx_ghn.graph.parameter import SCORES, Role
 from onnx_ghn.graph.tables import looks_constant
 from onnx_ghn.graph.weights import leaves, main_leaf, per_channel, rough_shape, static_shape, unrepeated
 
-__all__ = ["add", "concat", "multiply", "subtract"]
+__all__ = ["add", "concat", "multiply"]
 
 _AFFINE = "a scale and a shift without statistics: those of a frozen norm may be in them"
 _SHARE = "the share of one of two values that are mixed: they start as their author chose"
@@ -27,8 +27,6 @@ _TURNED = "factors that are all negative turn round what they scale: they start 
 _ONE_BY_ONE = frozenset(
     {"Relu", "LeakyRelu", "Elu", "Tanh", "Sigmoid", "Softmax", "Transpose", "Cast", "Identity", "Dropout"}
 )
-_PREPARING = frozenset({"Add", "Sub", "Mul", "Div", "Cast", "Transpose", "Identity"})
-_STEPS = 12  # between an input and the numbers that it meets
 _MEANS = frozenset({"ReduceMean", "GlobalAveragePool", "AveragePool", "ReduceSum"})
 
 
@@ -47,7 +45,7 @@ def add(ctx: BuildContext, op: Op) -> None:
             or is_row_of_biases(op, constant)
         )
         if is_bias:
-            if len(data) != 1 or not _prepares(ctx, data[0], constant):
+            if len(data) != 1 or not prepares(ctx, data[0], constant):
                 sources = _bias(ctx, op, constant, sources)
         elif shape is not None and sum(dim > 1 for dim in shape) > 1:
             tables += _table(ctx, op, constant)
@@ -85,32 +83,13 @@ def multiply(ctx: BuildContext, op: Op) -> None:
         axes = _dotted_axes(op, constants[0], shape) if shape is not None and op.op_type == "Mul" else ()
         if axes:
             sources = _dotted(ctx, op, constants[0], sources, axes)
-        elif per_channel(shape) and not _prepares(ctx, data[0], constants[0]):
+        elif per_channel(shape) and not prepares(ctx, data[0], constants[0]):
             sources = _scale(ctx, op, constants[0], sources)
         elif op.op_type == "Mul" and _is_gain(ctx, constants[0]):
             ctx.claim(constants[0], Role.norm_scale, op, vector, reason="a gain of each element: no node decodes it")
     elif op.op_type == "Mul" and len(data) == 2 and len(sources) > 1 and _is_gate(ctx, op):
         sources = ctx.add_node(Primitive.cse, sources, name=op.name)
     ctx.finish(op, sources)
-
-
-def _prepares(ctx: BuildContext, data: Tensor, constant: Tensor) -> bool:
-    """Whether data have met nothing but stored numbers before: inputs are brought to mean 0 and variance 1 so.
-
-    Only where the file does not say that the numbers are learned, and where they are no root of a running variance.
-    """
-    if any(leaf.divisor or leaf.tensor.name in ctx.learned for leaf in leaves(constant)):
-        return False
-    value, steps = data, 0
-    while (op := value.producer) is not None and steps < _STEPS:
-        steps += 1
-        if op.op_type not in _PREPARING:
-            return False
-        given = [t for t in op.inputs if t is not None and not t.is_const]
-        if len(given) != 1:
-            return False
-        value = given[0]
-    return value.producer is None and not value.is_const and value.shape is not None and len(value.shape) > 1
 
 
 def _is_gain(ctx: BuildContext, constant: Tensor) -> bool:
@@ -190,17 +169,6 @@ def _dotted(
     if claim.shape is None or _is_not_float(ctx, constant):
         return sources
     return ctx.add_node(Primitive.conv, sources, name=claim.name, shape=claim.shape, weight=claim.index)
-
-
-def subtract(ctx: BuildContext, op: Op) -> None:
-    """Sub: a running mean where a scale by a reciprocal root follows; anything else is dropped."""
-    constant = op.input(1)
-    if constant is not None and constant.is_const and per_channel(static_shape(constant)):
-        following = [user for tensor in op.outputs for user in next_ops(tensor)]
-        factors = [t for user in following for t in user.inputs if t is not None and t.is_const]
-        if any(ctx.is_statistic(leaf) for factor in factors for leaf in leaves(factor)):
-            ctx.claim(constant, Role.statistic, op, vector)
-    ctx.drop(op)
 
 
 def _bias(ctx: BuildContext, op: Op, constant: Tensor, sources: frozenset[int]) -> frozenset[int]:

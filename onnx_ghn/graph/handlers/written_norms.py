@@ -1,6 +1,7 @@
 """Batch norms that are written as arithmetic: which stored tensor is the mean, the variance, the scale, the shift.
 
 (x − μ) / √(σ² + ε) · γ + β        Keras, Flax
+(x − μ) · s + β,  s = γ / √(σ² + ε), one number a channel in the file        Keras on torch
 x · s + t,  s = γ / √(σ² + ε),  t = β − μ · s        TensorFlow, frozen norms of torchvision
 """
 
@@ -14,14 +15,52 @@ from onnx_ghn.graph.flat import Leaf, Op, Tensor
 from onnx_ghn.graph.folding import scalar_of
 from onnx_ghn.graph.handlers.normalisation import body_obstacle
 from onnx_ghn.graph.model import RunningNorm
+from onnx_ghn.graph.neighbours import next_ops
 from onnx_ghn.graph.parameter import Role
 from onnx_ghn.graph.weights import leaves, per_channel, static_shape
 
-__all__ = ["centred_before", "shift_parts", "written_norm"]
+__all__ = ["centred_before", "prepares", "shift_parts", "subtract", "written_norm"]
 
 _PRODUCTS = frozenset({"Mul", "Div"})
 _SAME = frozenset({"Cast", "CastLike", "Identity"})
+_PREPARING = frozenset({"Add", "Sub", "Mul", "Div", "Cast", "Transpose", "Identity"})
+_STEPS = 12  # between an input and the numbers that it meets
 _MAX_STEPS = 64  # constant arithmetic of one norm is far shorter
+
+
+def subtract(ctx: BuildContext, op: Op) -> None:
+    """Sub: a running mean where a scale follows that has the variance in it; anything else is dropped."""
+    constant, data = op.input(1), op.input(0)
+    shape = static_shape(constant) if constant is not None and constant.is_const else None
+    if constant is not None and data is not None and per_channel(shape):
+        following = [user for tensor in op.outputs for user in next_ops(tensor)]
+        factors = [t for user in following for t in user.inputs if t is not None and t.is_const]
+        if any(ctx.is_statistic(leaf) for factor in factors for leaf in leaves(factor)):
+            ctx.claim(constant, Role.statistic, op, vector)
+        elif len(following) == 1 and following[0].op_type == "Mul" and [static_shape(t) for t in factors] == [shape]:
+            named = any(leaf.tensor.name in ctx.learned for leaf in leaves(constant))
+            if not named and ctx.sources(data) and not prepares(ctx, data, constant):
+                ctx.claim(constant, Role.statistic, op, vector)
+    ctx.drop(op)
+
+
+def prepares(ctx: BuildContext, data: Tensor, constant: Tensor) -> bool:
+    """Whether data have met nothing but stored numbers before: inputs are brought to mean 0 and variance 1 so.
+
+    Only where the file does not say that the numbers are learned, and where they are no root of a running variance.
+    """
+    if any(leaf.divisor or leaf.tensor.name in ctx.learned for leaf in leaves(constant)):
+        return False
+    value, steps = data, 0
+    while (op := value.producer) is not None and steps < _STEPS:
+        steps += 1
+        if op.op_type not in _PREPARING:
+            return False
+        given = [t for t in op.inputs if t is not None and not t.is_const]
+        if len(given) != 1:
+            return False
+        value = given[0]
+    return value.producer is None and not value.is_const and value.shape is not None and len(value.shape) > 1
 
 
 def shift_parts(shift: Tensor, factors: Sequence[Leaf]) -> tuple[list[Leaf], list[Leaf]]:
