@@ -11,7 +11,7 @@ from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.inheritance.fields import Field, Shape, axes_of, only_axis, vector
 from onnx_ghn.inheritance.tracing import Trace
 
-__all__ = ["ELEMENTWISE", "aligned", "broadcast", "met", "rows_along", "spread"]
+__all__ = ["ELEMENTWISE", "aligned", "broadcast", "met", "rows_along", "sizes_alone", "spread"]
 
 Rule = Callable[[Trace, Op], None]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import GraphError
 from onnx_ghn.free_dimensions import free_size
-from onnx_ghn.graph.flat import FlatGraph
+from onnx_ghn.graph.flat import FlatGraph, Op
 from onnx_ghn.graph.patterns import find_norms
 from onnx_ghn.graph.spectral import norms_of_weights
 from onnx_ghn.inheritance.einsum import einsum
-from onnx_ghn.inheritance.elementwise import ELEMENTWISE
+from onnx_ghn.inheritance.elementwise import ELEMENTWISE, sizes_alone
 from onnx_ghn.inheritance.fields import Field, Shape
 from onnx_ghn.inheritance.fused import FUSED
 from onnx_ghn.inheritance.lengths import norms_by_length
@@ -94,6 +94,9 @@ def follow(flat: FlatGraph, graph: ComputationGraph) -> Trace:
                 carry(trace, op)
             except _BROKEN:
                 trace.unknown_op(op)
+            else:
+                if rule is not sizes_alone and _is_lost(trace, op):
+                    trace.unknown_op(op)
         trace.unread(op)
     close_turns(trace)
     _written_norms(trace)
@@ -102,6 +105,19 @@ def follow(flat: FlatGraph, graph: ComputationGraph) -> Trace:
     _read_by_constants_alone(trace)
     trace.share_strides()
     return trace
+
+
+def _is_lost(trace: Trace, op: Op) -> bool:
+    """Whether channels end at an operator because its numbers are not known: nothing says what its outputs are.
+
+    What follows would take channels of its own for those that come in, each by a rule that is exact by itself.
+    """
+    if any(trace.shape(tensor) is not None or tensor in trace.sequences for tensor in op.outputs):
+        return False
+    given = [tensor for tensor in op.inputs if tensor is not None]
+    if any(trace.shape(tensor) is None for tensor in given):
+        return False  # where these were lost is said already
+    return any(not tensor.is_const and trace.of(tensor) for tensor in given)
 
 
 def _read_by_constants_alone(trace: Trace) -> None:

@@ -38,4 +38,26 @@ def scatter_elements(trace: Trace, op: Op) -> None:
     trace.give(op.outputs[0], shape, met(trace, found, shape or ()))
 
 
-SAMPLING: dict[str, Rule] = {"GridSample": grid_sample, "ScatterElements": scatter_elements}
+def reverse_sequence(trace: Trace, op: Op) -> None:
+    """ReverseSequence: what stands along one axis is read backwards (Keras's Bidirectional on TensorFlow)."""
+    given = trace.needed(op, 0)
+    kept = [field for field in trace.of(given) if op.attr("time_axis", 0) not in axes_of(field)]
+    trace.give(op.outputs[0], trace.shape(given), kept, trace.writers_of(given))
+
+
+def one_hot(trace: Trace, op: Op) -> None:
+    """OneHot: ones at the places that numbers name; what these are, no weight says."""
+    shape, depth = trace.shape(op.input(0)), trace.ints(op, 1, "")
+    if shape is None or not depth:
+        trace.give(op.outputs[0], None)
+        return
+    axis = op.attr("axis", -1) % (len(shape) + 1)
+    trace.give(op.outputs[0], (*shape[:axis], depth[0], *shape[axis:]))
+
+
+SAMPLING: dict[str, Rule] = {
+    "GridSample": grid_sample,
+    "ScatterElements": scatter_elements,
+    "ReverseSequence": reverse_sequence,
+    "OneHot": one_hot,
+}

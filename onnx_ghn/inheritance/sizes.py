@@ -13,7 +13,8 @@ from onnx_ghn.graph.flat import Op
 __all__ = ["computed", "float_attr"]
 
 _SMALL = 4096  # elements of an array that is followed
-_NEEDED = {"Slice": 3, "Squeeze": 1, "Unsqueeze": 1}  # inputs that are not optional, where not all of them are needed
+#: How many inputs are not optional, of operators with others that are.
+_NEEDED = {"Clip": 1, "Slice": 3, "Squeeze": 1, "Unsqueeze": 1}
 
 
 def float_attr(op: Op, name: str, default: float) -> float:
@@ -62,6 +63,14 @@ def _result(op: Op, values: list[Any]) -> Array | None:
             return np.asarray(np.floor(first))
         case "Ceil":
             return np.asarray(np.ceil(first))
+        case "Round":
+            return np.asarray(np.round(first))
+        case "Clip":  # padding that keeps a map's size, as timm writes it
+            low, high = (
+                values[index] if len(values) > index and values[index] is not None else float_attr(op, name, default)
+                for index, name, default in ((1, "min", -math.inf), (2, "max", math.inf))
+            )
+            return np.asarray(np.minimum(np.maximum(first, low), high), np.asarray(first).dtype)
         case "Not":
             return np.asarray(np.logical_not(first))
         case "Add":

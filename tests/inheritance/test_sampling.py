@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
 import torch
 import torch.nn.functional as F
 from growing_nets import grow
+from onnx import numpy_helper, parser
 from torch import nn
+
+from onnx_ghn import predict
 
 
 class Sampled(nn.Module):
@@ -74,3 +82,52 @@ def test_learned_queries_behind_which_a_norm_stands_are_inherited(tmp_path: Path
         grown = grow(tmp_path, Normed(width), Normed(8), torch.randn(2, 5, 6))
         assert not grown.inheritance.missing
         assert grown.error < 1e-5
+
+
+def backwards(width: int, seed: int) -> onnx.ModelProto:
+    """A sequence that is read backwards, beside itself: Keras's Bidirectional, as TensorFlow writes it."""
+    model = parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[2, 5, 6] x) => (float[2, 5, 3] y) <int64[2] lengths = {5, 5}>
+        {
+            h = MatMul (x, a)
+            r = ReverseSequence <batch_axis = 0, time_axis = 1> (h, lengths)
+            j = Concat <axis = 2> (r, x)
+            y = MatMul (j, b)
+        }""")
+    rng = np.random.default_rng(seed)
+    for name, shape in (("a", (6, width)), ("b", (width + 6, 3))):
+        model.graph.initializer.append(numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name))
+    return model
+
+
+def tokens(width: int, seed: int) -> onnx.ModelProto:
+    """Numbers as ones at their places, beside features: Keras's CategoryEncoding."""
+    model = parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[2, 5, 6] x) => (float[2, 5, 3] y) <int64[1] depth = {4}, float[2] off_on = {0.0, 1.0}>
+        {
+            h = MatMul (x, a)
+            whole = ArgMax <axis = 2, keepdims = 0> (x)
+            ones = OneHot (whole, depth, off_on)
+            j = Concat <axis = 2> (h, ones)
+            y = MatMul (j, b)
+        }""")
+    rng = np.random.default_rng(seed)
+    for name, shape in (("a", (6, width)), ("b", (width + 4, 3))):
+        model.graph.initializer.append(numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name))
+    return model
+
+
+@pytest.mark.parametrize("made", [backwards, tokens])
+def test_what_stands_beside_other_features_grows(made: Callable[[int, int], onnx.ModelProto], tmp_path: Path) -> None:
+    onnx.save(made(8, 0), tmp_path / "donor.onnx")
+    grown = predict(made(16, 1), tmp_path / "out.onnx", donors=[tmp_path / "donor.onnx"])
+    assert grown.inheritance is not None
+    assert grown.inheritance.is_exact
+    x = np.random.default_rng(5).normal(size=(2, 5, 6)).astype(np.float32)
+    outputs = [
+        onnxruntime.InferenceSession(tmp_path / name, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+        for name in ("donor.onnx", "out.onnx")
+    ]
+    np.testing.assert_allclose(outputs[1], outputs[0], atol=2e-5)

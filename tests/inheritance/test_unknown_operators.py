@@ -145,6 +145,48 @@ def test_both_branches_are_followed(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(tmp_path / "out.onnx"), run(tmp_path / "donor.onnx"), atol=2e-5)
 
 
+def padded(width: int, seed: int = 0, *, is_known: bool = True) -> onnx.ModelProto:
+    """Features are padded by what arithmetic finds too little, at least nothing, and joined with the input.
+
+    Args:
+        is_known: whether that arithmetic is on numbers of the model alone, as where timm keeps the size of a map.
+    """
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Ceil", ["lack"], ["found"])
+        if is_known
+        else helper.make_node("ReduceMin", ["x"], ["found"], keepdims=0),
+        helper.make_node("Clip", ["found", "none", "" if is_known else "none"], ["least"]),
+        helper.make_node("Cast", ["least"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Reshape", ["whole", "one"], ["row"]),
+        helper.make_node("Expand", ["row", "six"], ["pads"]),
+        helper.make_node("Pad", ["h", "pads"], ["p"]),
+        helper.make_node("Concat", ["p", "x"], ["j"], axis=2),
+        helper.make_node("MatMul", ["j", "b"], ["y"]),
+    ]
+    made = model(nodes, seed, a=(6, width), b=(width + 6, 3))
+    for name, value in (("one", [1]), ("six", [6])):
+        made.graph.initializer.append(numpy_helper.from_array(np.array(value, np.int64), name))
+    for name, number in (("lack", -1.0), ("none", 0.0)):
+        made.graph.initializer.append(numpy_helper.from_array(np.array(number, np.float32), name))
+    return made
+
+
+def test_padding_by_a_number_that_is_held_within_bounds_is_followed(tmp_path: Path) -> None:
+    prediction = inherited(padded(16, seed=1), padded(8), tmp_path)
+    assert prediction.inheritance is not None
+    assert prediction.inheritance.is_exact
+    np.testing.assert_allclose(run(tmp_path / "out.onnx"), run(tmp_path / "donor.onnx"), atol=2e-5)
+
+
+def test_channels_that_end_where_numbers_are_not_known_are_told(tmp_path: Path) -> None:
+    """What reads them takes channels of its own, by a rule that is exact by itself: the whole is not."""
+    prediction = inherited(padded(16, seed=1, is_known=False), padded(8, is_known=False), tmp_path)
+    assert prediction.inheritance is not None
+    assert not prediction.inheritance.is_exact
+    assert any("channels are not followed through Pad" in note for note in prediction.coverage.notes)
+
+
 def test_a_bias_goes_with_a_classifier_of_other_classes_behind_unknown_sizes(tmp_path: Path) -> None:
     def classifier(classes: int, seed: int) -> onnx.ModelProto:
         nodes = [
