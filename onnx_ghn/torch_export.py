@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Exporter", "TorchExportOptions", "distinct_weights", "module_to_file", "module_to_onnx"]
+__all__ = ["Exporter", "TorchExportOptions", "distinct_weights", "module_to_file", "module_to_onnx", "state_kept"]
 
 Exporter = Literal["torchscript", "dynamo"]
 
@@ -139,7 +139,7 @@ def module_to_file(
     _check_operators(module)
     _check_observers(module)
     # With gradients torch.export traces other layouts of attention, which its decompositions then cannot view.
-    with _modes_kept(module), _quiet(), torch.no_grad():
+    with state_kept(module), _quiet(), torch.no_grad():
         with contextlib.suppress(NotImplementedError):  # what torch.export made has one mode
             module.eval()
         module.training = auxiliary
@@ -226,10 +226,17 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _modes_kept(module: nn.Module) -> Iterator[None]:
+def state_kept(module: nn.Module) -> Iterator[None]:
+    """Give a module its modes and buffers back afterwards: its forward pass may count, or average what it sees."""
     import torch
 
     modes = [(part, part.training) for part in module.modules()]
+    buffers = [
+        (part, name, buffer, buffer.clone())
+        for part in module.modules()
+        for name, buffer in part.named_buffers(recurse=False)
+        if type(buffer.detach()) is torch.Tensor and not buffer.is_meta and not buffer.is_quantized
+    ]
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # no exporter knows the fused encoder layer
     try:
@@ -238,6 +245,12 @@ def _modes_kept(module: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
         for part, training in modes:
             part.training = training
+        for part, name, buffer, values in buffers:
+            if isinstance(part._buffers, dict):  # a forward pass may also put another tensor in its place
+                part._buffers[name] = buffer
+            if not torch.equal(buffer, values):
+                with torch.no_grad():
+                    buffer.copy_(values)
 
 
 @contextlib.contextmanager

@@ -31,6 +31,11 @@ def check_tensors(tensors: Mapping[str, torch.Tensor]) -> None:
             raise OptionError(
                 "the module is on the meta device: it has no weights to set; use module.to_empty(device='cpu')"
             )
+        if tensor.is_inference():
+            raise OptionError(
+                f"weight {name!r} was made in torch.inference_mode(), outside of which it cannot be set: build the "
+                "module outside of it"
+            )
         if any(size > 1 and step == 0 for size, step in zip(tensor.shape, tensor.stride(), strict=True)):
             raise OptionError(
                 f"weight {name!r} is expanded, so that several of its elements are one number: give the module a copy "

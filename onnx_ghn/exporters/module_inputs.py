@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from onnx_ghn.errors import GraphError
-from onnx_ghn.exporters.bridge import converting, restored_modes
+from onnx_ghn.exporters.bridge import converting
+from onnx_ghn.torch_export import state_kept
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +60,7 @@ def _run(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, objec
     """The tensors of a module's outputs; None where it cannot be run on these inputs."""
     import torch
 
-    with restored_modes(module.modules()), torch.random.fork_rng(devices=[]), torch.no_grad():
+    with state_kept(module), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         module.eval()
         try:
