@@ -16,7 +16,7 @@ __all__ = ["ELEMENTWISE", "aligned", "broadcast", "met", "rows_along", "sizes_al
 Rule = Callable[[Trace, Op], None]
 
 _HOMOGENEOUS = frozenset(
-    "Relu LeakyRelu Identity Cast CastLike Dropout Neg Abs PRelu QuantizeLinear DequantizeLinear".split()  # noqa: SIM905
+    "Relu LeakyRelu Identity Cast CastLike Dropout Neg Abs PRelu QuantizeLinear DequantizeLinear Quant IntQuant".split()  # noqa: SIM905
 )
 
 
@@ -263,7 +263,7 @@ _UNARY = """
     Relu LeakyRelu Identity Cast CastLike Dropout Neg Abs Sigmoid Tanh Erf Gelu QuickGelu FastGelu Exp Log Sqrt
     Reciprocal Sin Cos Softplus Softsign Elu Selu Celu HardSigmoid HardSwish Mish Clip Floor Ceil Round Sign Not
     ThresholdedRelu Trilu CumSum Rsqrt Shrink Swish LRN IsNaN IsInf Acos Asin Atan Sinh Cosh Tan QuantizeLinear
-    DequantizeLinear
+    DequantizeLinear Quant IntQuant BipolarQuant
 """.split()  # noqa: SIM905 (a page of words, not of quotes)
 _BROADCAST = """
     Add Sub Mul Div Pow Max Min Mean Sum Where PRelu Mod Equal Less Greater And Or LessOrEqual GreaterOrEqual Xor

@@ -44,7 +44,7 @@ _RULES = {
     **FUSED,
     "Einsum": einsum,
 }
-_DOMAINS = ("", "com.microsoft")
+_DOMAINS = ("", "com.microsoft", "qonnx.custom_op.general")
 # What rules and numpy raise where an operator breaks the rules of its type (axes that are not there, shapes that do not
 # fit, strides of 0): such an operator is one that nobody knows. Anything else is a mistake of ours.
 _BROKEN = (GraphError, IndexError, OverflowError, ValueError, ZeroDivisionError)
