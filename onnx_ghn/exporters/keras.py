@@ -61,10 +61,11 @@ class LiveKeras(LiveModel):
             raise OptionError(f"a {type(model).__name__} is no keras.Model")
         self._model = model
         self._options = options
-        if example_inputs is not None:
-            model(_given(example_inputs), training=False)
-        elif not getattr(model, "_called", True):
-            model(_zeros(model), training=False)
+        with _variables_kept(model):
+            if example_inputs is not None:
+                model(_given(example_inputs), training=False)
+            elif not getattr(model, "_called", True):
+                model(_zeros(model), training=False)
         self._backend = keras.backend.backend()
         if self._backend not in ("tensorflow", "jax", "torch"):
             raise OptionError(f"Keras on {self._backend} exports no ONNX; use KERAS_BACKEND=tensorflow, jax or torch")
@@ -109,6 +110,7 @@ class LiveKeras(LiveModel):
         """
         path = folder / "model.onnx"
         with (
+            _variables_kept(self._model),
             _computing_in_float32(self._model),
             converting(self._model.name, "Keras"),
             _plain_operators(self._backend),
@@ -178,6 +180,17 @@ def _torch_zeros(tensor: keras.KerasTensor) -> torch.Tensor:
     import torch
 
     return torch.zeros([1 if n is None else n for n in tensor.shape], dtype=getattr(torch, str(tensor.dtype)))
+
+
+@contextlib.contextmanager
+def _variables_kept(model: keras.Model) -> Iterator[None]:
+    """Give a model's variables that are not trained their values back: a call may count, or average what it sees."""
+    variables = [(variable, np.array(_to_numpy(variable))) for variable in model.non_trainable_variables]
+    try:
+        yield
+    finally:
+        for variable, value in variables:  # what JAX traced may have left something without values there
+            variable.assign(value)
 
 
 @contextlib.contextmanager

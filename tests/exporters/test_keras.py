@@ -211,6 +211,31 @@ def test_initialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_initialize(exporter, renumbered, weights, None, tmp_path, monkeypatch)
 
 
+def test_a_model_that_counts_is_as_before(tmp_path: Path) -> None:
+    """A layer may count its calls, or average what it sees, in inference mode, too."""
+
+    class Counting(keras.layers.Layer):
+        def build(self, shape: tuple[int | None, ...]) -> None:
+            del shape
+            self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
+            self.whole = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="whole")
+
+        def call(self, x: object) -> object:
+            self.calls.assign(self.calls + 1)
+            self.whole.assign(self.whole + 1)
+            return x * keras.ops.cast(self.whole > 0, "float32")
+
+    counting = Counting()
+    inputs = keras.Input((8, 8, 3))
+    outputs = keras.layers.GlobalAveragePooling2D()(counting(keras.layers.Conv2D(8, 3)(inputs)))
+    model = keras.Model(inputs, outputs)
+    exporter.initialize(model)
+    exporter.export(model, tmp_path / "m.onnx")
+    assert (float(counting.calls), int(counting.whole)) == (0, 0)
+    model(np.zeros((1, 8, 8, 3), np.float32))
+    assert (float(counting.calls), int(counting.whole)) == (1, 1)
+
+
 def test_a_shape_builds_a_model_without_weights() -> None:
     model = keras.Sequential([keras.layers.Dense(8, activation="relu"), keras.layers.Dense(4)])
     told = exporter.initialize(model, (None, 12), policy="all")
