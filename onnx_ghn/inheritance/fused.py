@@ -146,7 +146,10 @@ def product_of_data(trace: Trace, op: Op, ways: Ways) -> None:
     plain = _Plain(trace, op)
     left = plain.one("Transpose", trace.needed(op, ways.left), perm=ways.of_left)
     right = plain.one("Transpose", trace.needed(op, 1 - ways.left), perm=ways.of_right)
-    plain.give(op.outputs[0], plain.one("Transpose", plain.one("MatMul", left, right), perm=ways.after))
+    product = plain.one("Transpose", plain.one("MatMul", left, right), perm=ways.after)
+    plain.give(op.outputs[0], product)
+    if (heads := trace.scores.get(product)) is not None:  # numbers that scale scores may stand behind
+        trace.scores[op.outputs[0]] = heads
 
 
 def biased(trace: Trace, op: Op) -> None:

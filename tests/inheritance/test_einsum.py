@@ -16,7 +16,8 @@ class Attention(nn.Module):
     """Blocks of attention over 7 positions.
 
     Args:
-        form: "linen" multiplies queries with keys, "keras" keys with queries, "matmul" uses no Einsum.
+        form: "linen" multiplies queries with keys, "keras" keys with queries, "monai" scales scores, not queries,
+            "matmul" uses no Einsum.
     """
 
     def __init__(self, form: str, heads: int, width: int, depth: int = 2) -> None:
@@ -34,13 +35,16 @@ class Attention(nn.Module):
         for norm, *layers, out in zip(self.norms, self.queries, self.keys, self.values, self.outs, strict=True):
             y = norm(x)
             q, k, v = (layer(y).reshape(2, 7, self.heads, self.width) for layer in layers)
-            q = q * self.width**-0.5
+            q = q if self.form == "monai" else q * self.width**-0.5
             if self.form == "matmul":
                 scores = q.permute(0, 2, 1, 3) @ k.permute(0, 2, 3, 1)
                 y = (scores.softmax(-1) @ v.permute(0, 2, 1, 3)).permute(0, 2, 1, 3)
             elif self.form == "linen":
                 scores = torch.einsum("...qhd,...khd->...hqk", q, k)
                 y = torch.einsum("...hqk,...khd->...qhd", scores.softmax(-1), v)
+            elif self.form == "monai":
+                scores = torch.einsum("bqhd,bkhd->bhqk", q, k) * self.width**-0.5
+                y = torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v)
             else:
                 scores = torch.einsum("aecd,abcd->acbe", k, q)
                 y = torch.einsum("acbe,aecd->abcd", scores.softmax(-1), v)
@@ -48,10 +52,10 @@ class Attention(nn.Module):
         return self.head(x.mean(1))
 
 
-FORMS = ("linen", "keras", "matmul")
+FORMS = ("linen", "keras", "monai", "matmul")
 
 
-@pytest.mark.parametrize("form", FORMS[:2])
+@pytest.mark.parametrize("form", FORMS[:3])
 @pytest.mark.parametrize(("heads", "width", "depth"), [(4, 4, 2), (2, 8, 2), (2, 4, 4)])
 def test_growth_keeps_outputs(tmp_path: Path, form: str, heads: int, width: int, depth: int) -> None:
     """More heads, wider heads, whose scores are divided by another number, and more blocks."""
