@@ -172,10 +172,8 @@ class _Flattener:
             self._body(body, inner, call_attrs, depth + 1)
             self.within = outside
             ended = [self._lookup(v, inner, f"{node.op_type} node {node.name!r}") for v in body.outputs]
-            if node.op_type in (
-                "Loop",
-                "Scan",
-            ):  # each output but the scanned ones is the next turn's input; a Loop's first is no output
+            # Each output but the scanned ones is the next turn's input; a Loop's first is no output.
+            if node.op_type in ("Loop", "Scan"):
                 states = body.inputs[n_skip : len(body.inputs) - turns.n_scanned]
                 self.links += zip(ended, (inner[id(value)] for value in states), strict=False)
                 deciding += ended[:n_skip]
