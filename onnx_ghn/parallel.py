@@ -26,6 +26,7 @@ _IDLE_SECONDS = 10  # after which a process of loky that has no work ends
 _LOOK_SECONDS = 5  # between two looks at whether anything still minds the processes of loky
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _AHEAD = 3  # jobs that are handed out for each worker before the first result is taken
+_QUEUED = 2  # likewise on loky, whose queue holds one more: what has not come that far cannot be taken back
 
 _LOST = "a worker process was killed; run again with fewer workers: what is written is kept"
 
@@ -95,8 +96,9 @@ def _on_threads(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], wo
 
 
 def _on_loky(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int) -> Generator[T]:
-    """Loky itself rather than loky below joblib's Parallel, which waits for ever where the thread is lost that minds
-    the processes (seen once in many runs, after a worker was killed; joblib 1.6)."""
+    """Loky itself rather than loky below joblib's Parallel, which waits for ever where the thread ends that minds the
+    processes. It ends where warnings are errors and a process stops for want of work as jobs come (joblib 1.6).
+    """
     from joblib import cpu_count
     from joblib.externals.loky import get_reusable_executor
 
@@ -120,13 +122,15 @@ def _on_loky(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], worke
 
     ended = False
     try:
-        yield from _window(submit, take, lambda future: None, tasks, _AHEAD * workers)
+        yield from _window(submit, take, lambda future: None, tasks, _QUEUED * workers)
         ended = True
     except BrokenExecutor as error:
         raise OptionError(_LOST) from error
     finally:
-        if not ended:  # nobody waits for what still runs; the next call starts new processes
-            pool.shutdown(wait=False, kill_workers=True)
+        if (
+            not ended
+        ):  # nobody waits for what still runs; the next call, which starts new processes, must find them gone
+            pool.shutdown(wait=True, kill_workers=True)
 
 
 def _in_child(parent: int, function: Callable[..., T], *task: Any) -> T:

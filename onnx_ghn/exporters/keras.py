@@ -129,8 +129,13 @@ class LiveKeras(LiveModel):
         if self._backend == "torch":  # `Model.export` lets torch fold batch norms
             from onnx_ghn.torch_export import module_to_file
 
-            inputs = tuple(_torch_zeros(tensor) for tensor in self._model.inputs)
-            module_to_file(self._model, inputs, {}, path, "torchscript")
+            named = getattr(self._model, "input", None)
+            if isinstance(named, dict):
+                inputs = tuple(_torch_zeros(tensor) for tensor in named.values())
+                module_to_file(_by_position(self._model), inputs, {}, path, "torchscript", input_names=list(named))
+            else:
+                inputs = tuple(_torch_zeros(tensor) for tensor in self._model.inputs)
+                module_to_file(self._model, inputs, {}, path, "torchscript")
         else:
             self._model.export(str(path), format="onnx", verbose=False, **self._options)
 
@@ -180,6 +185,21 @@ def _torch_zeros(tensor: keras.KerasTensor) -> torch.Tensor:
     import torch
 
     return torch.zeros([1 if n is None else n for n in tensor.shape], dtype=getattr(torch, str(tensor.dtype)))
+
+
+def _by_position(model: keras.Model) -> torch.nn.Module:
+    """A module of torch that calls a model of named inputs, which torch's exporter takes for keyword arguments."""
+    import torch
+
+    class ByPosition(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *inputs: torch.Tensor) -> object:
+            return self.model(dict(zip(model.input, inputs, strict=True)))
+
+    return ByPosition()
 
 
 @contextlib.contextmanager

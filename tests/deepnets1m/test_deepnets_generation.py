@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from onnx_ghn.deepnets1m import generate, open_deepnets, stream
 from onnx_ghn.errors import ModelWriteError, OptionError
@@ -147,11 +148,9 @@ def test_a_killed_worker_is_told() -> None:
 
 
 def test_a_lost_minder_of_the_workers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Joblib 1.6.0 lost the thread that minds its processes once in many runs, and whoever asked waited for ever."""
-    from joblib.externals.loky import get_reusable_executor
-
+    """The thread that minds loky's processes ends where it warns and warnings are errors: nobody waits for ever."""
     monkeypatch.setattr("onnx_ghn.parallel._LOOK_SECONDS", 0.1)
-    results = in_order(_waits, [(0.0,), (60.0,)], 2)
+    results = in_order(_waits, [(0.0,), (5.0,)], 2)
     assert next(results) == 0.0
     ended = threading.Thread(target=int)
     ended.start()
@@ -163,12 +162,15 @@ def test_a_lost_minder_of_the_workers_is_told(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_workers_that_nobody_waits_for_are_ended() -> None:
-    started = time.monotonic()
-    results = in_order(_waits, [(0.0,), (600.0,), (600.0,)], 2)
-    assert next(results) == 0.0
-    results.close()
+    for _ in range(3):
+        results = in_order(_waits, [(0.0,), (600.0,), (600.0,)], 2)
+        assert next(results) == 0.0
+        pool = get_reusable_executor(2, reuse=True)
+        processes = list(pool._processes.values())
+        results.close()
+        assert len(processes) == 2
+        assert not any(process.is_alive() for process in processes)
     assert list(in_order(_double, [(1,), (2,)], 2)) == [2, 4]
-    assert time.monotonic() - started < 300
 
 
 def _double(number: int) -> int:

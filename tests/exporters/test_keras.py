@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from keras_backend import choose_keras_backend
 from round_trip import check_initialize, check_round_trip, flattened_maps, run
@@ -209,6 +210,22 @@ def test_initialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return make(seed)
 
     check_initialize(exporter, renumbered, weights, None, tmp_path, monkeypatch)
+
+
+def test_named_inputs(tmp_path: Path) -> None:
+    """In an order of their own, which is not that of their names."""
+    tokens, mask = keras.Input((8,), dtype="int32", name="tokens"), keras.Input((8,), name="mask")
+    outputs = keras.layers.Dense(4)(keras.layers.Embedding(20, 16)(tokens) * mask[:, :, None])
+    model = keras.Model({"tokens": tokens, "mask": mask}, outputs)
+    report = exporter.export(model, tmp_path / "m.onnx")
+    assert report.complete, report.unmatched
+    rng = np.random.default_rng(0)
+    given = {"tokens": rng.integers(0, 20, (1, 8)), "mask": rng.integers(0, 2, (1, 8)).astype(np.float32)}
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    kinds = {"tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(float)": np.float32}
+    inputs = {each.name: given[each.name].astype(kinds[each.type]) for each in session.get_inputs()}
+    expected = keras.ops.convert_to_numpy(model({"tokens": given["tokens"].astype(np.int32), "mask": given["mask"]}))
+    np.testing.assert_allclose(session.run(None, inputs)[0], expected, atol=1e-6)
 
 
 def test_a_model_that_counts_is_as_before(tmp_path: Path) -> None:
