@@ -16,12 +16,14 @@ from typing import Any, TypeVar
 
 from onnx_ghn.errors import OptionError
 from onnx_ghn.installing import install_command
+from onnx_ghn.limits import available_cores
 from onnx_ghn.settings import Settings, setting
 from onnx_ghn.workers import end_with
 
 __all__ = ["BACKENDS", "Jobs", "in_order"]
 
 BACKENDS = ("loky", "threading", "ray", "dask")
+_PACKAGES = {"loky": "joblib", "ray": "ray", "dask": "distributed"}
 _IDLE_SECONDS = 10  # after which a process of loky that has no work ends
 _LOOK_SECONDS = 5  # between two looks at whether anything still minds the processes of loky
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -79,17 +81,18 @@ def in_order(
 
 def _check_installed(backend: str) -> None:
     """Raises OptionError, which names what to install."""
+    package = _PACKAGES.get(backend)
     try:
-        importlib.import_module({"loky": "joblib", "ray": "ray", "dask": "distributed"}.get(backend, "threading"))
+        if package is not None:
+            importlib.import_module(package)
     except ImportError as error:
         if backend == "loky":
             raise OptionError(f"several workers need joblib: {install_command('train')}, or take one") from error
-        package = "ray" if backend == "ray" else "distributed"
         raise OptionError(f"`backend` {backend} needs {package}: pip install {package}") from error
 
 
 def _on_threads(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int) -> Generator[T]:
-    workers = workers if workers > 0 else os.cpu_count() or 1
+    workers = workers if workers > 0 else len(available_cores())
     with ThreadPoolExecutor(workers) as pool:
         yield from _window(lambda *task: pool.submit(function, *task), Future.result, Future.cancel, tasks,
                            _AHEAD * workers)  # fmt: skip
@@ -127,9 +130,8 @@ def _on_loky(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], worke
     except BrokenExecutor as error:
         raise OptionError(_LOST) from error
     finally:
-        if (
-            not ended
-        ):  # nobody waits for what still runs; the next call, which starts new processes, must find them gone
+        # Nobody waits for what still runs. The next call would take the request to end it back: so it is waited for.
+        if not ended:
             pool.shutdown(wait=True, kill_workers=True)
 
 

@@ -139,7 +139,7 @@ def module_to_file(
     _check_operators(module)
     _check_observers(module)
     # With gradients torch.export traces other layouts of attention, which its decompositions then cannot view.
-    with state_kept(module), _quiet(), torch.no_grad():
+    with state_kept(module), _plain_attention(), _quiet(), torch.no_grad():
         with contextlib.suppress(NotImplementedError):  # what torch.export made has one mode
             module.eval()
         module.training = auxiliary
@@ -237,12 +237,9 @@ def state_kept(module: nn.Module) -> Iterator[None]:
         for name, buffer in part.named_buffers(recurse=False)
         if type(buffer.detach()) is torch.Tensor and not buffer.is_meta and not buffer.is_quantized
     ]
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # no exporter knows the fused encoder layer
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
         for part, training in modes:
             part.training = training
         for part, name, buffer, values in buffers:
@@ -251,6 +248,19 @@ def state_kept(module: nn.Module) -> Iterator[None]:
             if not torch.equal(buffer, values):
                 with torch.no_grad():
                     buffer.copy_(values)
+
+
+@contextlib.contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Let torch compute encoder layers by single operators: no exporter knows the fused one."""
+    import torch
+
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @contextlib.contextmanager

@@ -129,13 +129,11 @@ class LiveKeras(LiveModel):
         if self._backend == "torch":  # `Model.export` lets torch fold batch norms
             from onnx_ghn.torch_export import module_to_file
 
-            named = getattr(self._model, "input", None)
-            if isinstance(named, dict):
-                inputs = tuple(_torch_zeros(tensor) for tensor in named.values())
-                module_to_file(_by_position(self._model), inputs, {}, path, "torchscript", input_names=list(named))
-            else:
-                inputs = tuple(_torch_zeros(tensor) for tensor in self._model.inputs)
-                module_to_file(self._model, inputs, {}, path, "torchscript")
+            module, tensors, names = self._model, self._model.inputs, None
+            if isinstance(named := getattr(self._model, "input", None), dict):
+                module, tensors, names = _by_position(self._model), named.values(), list(named)
+            inputs = tuple(_torch_zeros(tensor) for tensor in tensors)
+            module_to_file(module, inputs, {}, path, "torchscript", input_names=names)
         else:
             self._model.export(str(path), format="onnx", verbose=False, **self._options)
 

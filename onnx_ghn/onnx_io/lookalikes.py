@@ -92,7 +92,8 @@ def _known(data: bytes, path: str) -> str | None:
                 "a TorchScript archive: export the module that it was made from by `onnx-ghn export torch:net.py:build`"
             )
         if b"/archive_format" in data and b"/models/" in data:
-            return f"a program that torch.export saved; convert it by `{_program_converted(path)}`"
+            code = f"import torch; torch.onnx.export(torch.export.load({_literal(path)}), f='model.onnx', dynamo=True)"
+            return f"a program that torch.export saved; convert it by `{_python(code)}`"
         if b"/data.pkl" in data:
             return f"weights of PyTorch, {_WEIGHTS} by `onnx-ghn export torch:net.py:build`"
         return "a zip archive; unpack it, or export the network in it by `onnx-ghn export`"
@@ -109,7 +110,8 @@ def _known(data: bytes, path: str) -> str | None:
         )
     for form, beginning in _TEXTS:
         if beginning.match(data[:512]):
-            return f"one that is written as text ({form}); make it binary by `{_made_binary(path, form)}`"
+            code = f"import onnx; onnx.save(onnx.load({_literal(path)}, format={form!r}), 'model.onnx')"
+            return f"one that is written as text ({form}); make it binary by `{_python(code)}`"
     if data.startswith(b'{"base_code":') or name.endswith(".pdmodel"):
         return (
             "a program of Paddle: export what it was made from by `onnx-ghn export paddle:net.py:build`, or convert it "
@@ -130,21 +132,14 @@ def _known(data: bytes, path: str) -> str | None:
     return None
 
 
-def _program_converted(path: str) -> str:
-    """The command that makes an ONNX model of a file of torch.export."""
-    code = f"import torch; torch.onnx.export(torch.export.load({path or 'FILE'!r}), f='model.onnx', dynamo=True)"
-    return _python(code)
-
-
-def _made_binary(path: str, form: str) -> str:
-    """The command that makes a binary ONNX model of one that is text."""
-    code = f"import onnx; onnx.save(onnx.load({path or 'FILE'!r}, format={form!r}), 'model.onnx')"
-    return _python(code)
-
-
 def _python(code: str) -> str:
     """The command that runs code, in double quotes where these leave it as it is, as it holds single ones."""
     return f'python -c "{code}"' if not set(code) & set('"$`\\!') else f"python -c {shlex.quote(code)}"
+
+
+def _literal(path: str) -> str:
+    """A path as Python takes it."""
+    return repr(path or "FILE")
 
 
 def _quoted(path: str) -> str:

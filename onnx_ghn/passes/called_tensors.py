@@ -36,6 +36,8 @@ class BindCalledTensors(ir.passes.InPlacePass):
         pending = [*model.functions.values()]
         while pending:
             function = pending.pop()
+            if not function.attributes:
+                continue
             calls = [
                 (site.function, node)
                 for site in sites(model)

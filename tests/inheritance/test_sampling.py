@@ -84,9 +84,18 @@ def test_learned_queries_behind_which_a_norm_stands_are_inherited(tmp_path: Path
         assert grown.error < 1e-5
 
 
+def weighted(text: str, width: int, seed: int, beside: int) -> onnx.ModelProto:
+    """A model whose first weights make features, and whose last read them, with others beside."""
+    model = parser.parse_model(text)
+    rng = np.random.default_rng(seed)
+    for name, shape in (("a", (6, width)), ("b", (width + beside, 3))):
+        model.graph.initializer.append(numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name))
+    return model
+
+
 def backwards(width: int, seed: int) -> onnx.ModelProto:
     """A sequence that is read backwards, beside itself: Keras's Bidirectional, as TensorFlow writes it."""
-    model = parser.parse_model("""
+    text = """
         <ir_version: 8, opset_import: ["": 17]>
         net (float[2, 5, 6] x) => (float[2, 5, 3] y) <int64[2] lengths = {5, 5}>
         {
@@ -94,16 +103,13 @@ def backwards(width: int, seed: int) -> onnx.ModelProto:
             r = ReverseSequence <batch_axis = 0, time_axis = 1> (h, lengths)
             j = Concat <axis = 2> (r, x)
             y = MatMul (j, b)
-        }""")
-    rng = np.random.default_rng(seed)
-    for name, shape in (("a", (6, width)), ("b", (width + 6, 3))):
-        model.graph.initializer.append(numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name))
-    return model
+        }"""
+    return weighted(text, width, seed, 6)
 
 
 def tokens(width: int, seed: int) -> onnx.ModelProto:
     """Numbers as ones at their places, beside features: Keras's CategoryEncoding."""
-    model = parser.parse_model("""
+    text = """
         <ir_version: 8, opset_import: ["": 17]>
         net (float[2, 5, 6] x) => (float[2, 5, 3] y) <int64[1] depth = {4}, float[2] off_on = {0.0, 1.0}>
         {
@@ -112,11 +118,8 @@ def tokens(width: int, seed: int) -> onnx.ModelProto:
             ones = OneHot (whole, depth, off_on)
             j = Concat <axis = 2> (h, ones)
             y = MatMul (j, b)
-        }""")
-    rng = np.random.default_rng(seed)
-    for name, shape in (("a", (6, width)), ("b", (width + 4, 3))):
-        model.graph.initializer.append(numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name))
-    return model
+        }"""
+    return weighted(text, width, seed, 4)
 
 
 @pytest.mark.parametrize("made", [backwards, tokens])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_ghn import predict
@@ -130,21 +132,6 @@ def test_weights_that_an_unknown_operator_gives_are_copied_where_sizes_allow(tmp
     assert all("what its operator does with them is not known" in wider.kept[name] for name in "ab")
 
 
-def test_an_ellipsis_is_followed(tmp_path: Path) -> None:
-    prediction = inherited(ellipsis(16, seed=1), ellipsis(8), tmp_path)
-    assert prediction.inheritance is not None
-    assert prediction.inheritance.is_exact
-    np.testing.assert_allclose(run(tmp_path / "out.onnx"), run(tmp_path / "donor.onnx"), atol=2e-5)
-
-
-def test_both_branches_are_followed(tmp_path: Path) -> None:
-    prediction = inherited(branched(16, seed=1), branched(8), tmp_path)
-    assert prediction.inheritance is not None
-    assert prediction.inheritance.is_exact
-    assert len(prediction.inheritance.tensors) == 4
-    np.testing.assert_allclose(run(tmp_path / "out.onnx"), run(tmp_path / "donor.onnx"), atol=2e-5)
-
-
 def padded(width: int, seed: int = 0, *, is_known: bool = True) -> onnx.ModelProto:
     """Features are padded by what arithmetic finds too little, at least nothing, and joined with the input.
 
@@ -172,10 +159,21 @@ def padded(width: int, seed: int = 0, *, is_known: bool = True) -> onnx.ModelPro
     return made
 
 
-def test_padding_by_a_number_that_is_held_within_bounds_is_followed(tmp_path: Path) -> None:
-    prediction = inherited(padded(16, seed=1), padded(8), tmp_path)
+@pytest.mark.parametrize("made", [ellipsis, padded])
+def test_an_ellipsis_and_padding_within_bounds_are_followed(
+    made: Callable[..., onnx.ModelProto], tmp_path: Path
+) -> None:
+    prediction = inherited(made(16, seed=1), made(8), tmp_path)
     assert prediction.inheritance is not None
     assert prediction.inheritance.is_exact
+    np.testing.assert_allclose(run(tmp_path / "out.onnx"), run(tmp_path / "donor.onnx"), atol=2e-5)
+
+
+def test_both_branches_are_followed(tmp_path: Path) -> None:
+    prediction = inherited(branched(16, seed=1), branched(8), tmp_path)
+    assert prediction.inheritance is not None
+    assert prediction.inheritance.is_exact
+    assert len(prediction.inheritance.tensors) == 4
     np.testing.assert_allclose(run(tmp_path / "out.onnx"), run(tmp_path / "donor.onnx"), atol=2e-5)
 
 
