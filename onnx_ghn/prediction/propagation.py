@@ -63,11 +63,13 @@ class Propagation:
 
     Attributes:
         scales: of the tensors that were met.
+        only_lowers: scale no weight by more than 1.
         unknown: operators of which it is not known what they do to a scale, where one was met.
     """
 
     def __init__(self, drawn: Mapping[str, Distribution] | None = None, scales: TensorScales | None = None) -> None:
         self.scales = TensorScales() if scales is None else scales
+        self.only_lowers = False
         self.unknown: set[str] = set()
         self._drawn = drawn or {}
 
@@ -110,6 +112,8 @@ class Propagation:
                 target = correct.targets.get(each.number, 0.0)
                 if name not in factors and scale is not None and scale.size > _TINY and _TINY < target < math.inf:
                     ratio = target / scale.size
+                    if ratio > 1 and self.only_lowers:
+                        ratio = 1.0
                     if not 1 / correct.close <= ratio <= correct.close and not is_normalised(node):
                         factors[name] = ratio
                         if (bias := own_bias(each)) in correct.scalable:

@@ -12,8 +12,10 @@ from predict_models import Net, besides_copies, cnn, export, run, session, tiny_
 from test_settling import dense, loud_ghn, residual
 from torch import nn
 
-from onnx_ghn import predict
+from onnx_ghn import predict, strip
 from onnx_ghn.errors import RuntimeFailure
+from onnx_ghn.ghn import GHN
+from onnx_ghn.prediction import PredictOptions
 from onnx_ghn.prediction.propagation import Propagation
 
 
@@ -106,6 +108,41 @@ def test_without_calibration_scales_are_estimated_and_corrected(
     assert 0.1 < new / own < 10
     (note,) = [note for note in found.coverage.notes if "scale" in note]
     assert note.endswith("(estimated: nothing was run)")
+
+
+def quiet_ghn() -> GHN:
+    """A GHN whose weights are far too small."""
+    ghn = loud_ghn()
+    with torch.no_grad():
+        for parameter in ghn.decoder.parameters():
+            parameter.mul_(0.1)
+    return ghn
+
+
+@pytest.mark.parametrize("name", ["dense", "residual", "vgg"])
+def test_estimates_make_no_weight_larger_than_it_was_predicted(name: str, tmp_path: Path) -> None:
+    """Predicted units are alike, so that outputs are larger than estimates tell, and would be more so.
+
+    Outputs that a run tells to be too small are brought to the scale of the weights to compare with.
+    """
+    x = saved(name, tmp_path / "own.onnx")
+    strip(tmp_path / "own.onnx", tmp_path / "bare.onnx")
+    predictions = {}
+    for which, options in {
+        "standard": PredictOptions(policy="none"),
+        "raw": PredictOptions(calibrate="none", correct_scales=False),
+        "estimated": PredictOptions(calibrate="none"),
+        "run": PredictOptions(),
+    }.items():
+        new = tmp_path / f"{which}.onnx"
+        predictions[which] = predict(tmp_path / "bare.onnx", new, ghn=quiet_ghn(), options=options)
+    standard, raw, run = (scale(tmp_path / f"{which}.onnx", x) for which in ("standard", "raw", "run"))
+    assert raw < standard / 5  # what it is about
+    assert 0.1 < run / standard < 10
+    for tensor, values in predictions["raw"].items():
+        np.testing.assert_array_equal(predictions["estimated"][tensor], values)
+    notes = besides_copies(predictions["estimated"].coverage.notes)
+    assert "the scale of the outputs is only estimated: nothing was run" in notes
 
 
 def test_without_calibration_one_line_says_that_nothing_was_run() -> None:
