@@ -8,12 +8,13 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_ghn.arrays import Array
+from onnx_ghn.onnx_io.view_operators import RESHAPE_OPERATORS
 
 __all__ = ["Ending", "are_probabilities", "between_zero_and_one", "leave_out_ending"]
 
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 #: Operators that hand values on as they are, in another shape at most.
-_PASSING = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"})
+_PASSING = RESHAPE_OPERATORS | {"Identity", "Dropout"}
 _TOLERANCE = 1e-3  # of the sum of a row
 
 

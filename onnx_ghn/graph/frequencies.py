@@ -11,13 +11,14 @@ import math
 
 from onnx_ghn.graph.flat import FlatGraph, Op, Tensor
 from onnx_ghn.graph.weights import leaves
+from onnx_ghn.onnx_io.view_operators import VIEW_OPERATORS
 
 __all__ = ["FREQUENCIES", "frequencies"]
 
 #: Why such a tensor keeps its values.
 FREQUENCIES = "frequencies of sines and cosines"
 
-_VIEWS = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Slice"})
+_VIEWS = VIEW_OPERATORS | {"Expand", "Slice"}
 _FACTORS = frozenset({"Mul", "Div", "MatMul", "Gemm", "Conv"})
 _TERMS = frozenset({"Add", "Sub"})
 

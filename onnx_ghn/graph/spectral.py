@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from onnx_ghn.graph.flat import Op, Tensor
 from onnx_ghn.graph.parameter import Singular
 from onnx_ghn.graph.weights import leaves
+from onnx_ghn.onnx_io.view_operators import VIEW_OPERATORS
 
 if TYPE_CHECKING:
     from onnx_ghn.graph.layout import Layout
 
 __all__ = ["norms_of_weights", "singular_vectors"]
-
-_VIEWS = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
 
 
 def singular_vectors(value: Tensor) -> dict[str, Singular]:
@@ -29,7 +28,7 @@ def singular_vectors(value: Tensor) -> dict[str, Singular]:
         value: what an operator reads as its weight.
     """
     op = value.producer
-    while op is not None and not op.domain and op.op_type in _VIEWS:
+    while op is not None and not op.domain and op.op_type in VIEW_OPERATORS:
         given = op.input(0)
         op = given.producer if given is not None else None
     return _vectors_of(op) if op is not None else {}
@@ -79,7 +78,7 @@ def _stored_name(value: Tensor | None) -> str:
     """The one stored tensor that a value is a view of; "" where it is none, or made of several."""
     while value is not None and value.stored is None:
         op = value.producer
-        value = op.input(0) if op is not None and not op.domain and op.op_type in _VIEWS else None
+        value = op.input(0) if op is not None and not op.domain and op.op_type in VIEW_OPERATORS else None
     return value.stored.name if value is not None and value.stored is not None else ""
 
 

@@ -10,6 +10,7 @@ from onnx_ghn.graph.flat import Leaf, Op, Tensor
 from onnx_ghn.graph.folding import ints_of, makes_vector, scalar_of
 from onnx_ghn.graph.layout import Layout
 from onnx_ghn.graph.tables import selects
+from onnx_ghn.onnx_io.view_operators import RESHAPE_OPERATORS
 
 __all__ = [
     "QUANTISES",
@@ -38,7 +39,6 @@ _DIVISORS = frozenset({"Sqrt", "Reciprocal", "Rsqrt", "Pow"})
 #: Functions whose value is on another scale than what they are given: a logarithm, a logit, an angle.
 _BENDING = frozenset({"Exp", "Log", "Softplus", "Sigmoid", "HardSigmoid", "Softmax", "LogSoftmax", "Sin", "Cos"})
 _SMALLEST = 1e-5  # a number below it says that a branch begins near zero
-_RESHAPE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
 def leaves(value: Tensor) -> list[Leaf]:
@@ -61,7 +61,7 @@ def leaves(value: Tensor) -> list[Leaf]:
 
 def _giving(op: Op) -> Sequence[Tensor | None]:
     """The inputs whose leaves are those of an operator's output: shapes and axes beside the first are not."""
-    of_first = _SAME | _RESHAPE | _PIECE | _DIVISORS | QUANTISES | {"DequantizeLinear", "Transpose"}
+    of_first = _SAME | RESHAPE_OPERATORS | _PIECE | _DIVISORS | QUANTISES | {"DequantizeLinear", "Transpose"}
     return op.inputs[:1] if op.domain == "onnx_ghn" or op.op_type in of_first else op.inputs
 
 
@@ -80,7 +80,7 @@ def _leaves(value: Tensor) -> list[Leaf]:
         return [dataclasses.replace(leaf, whole=False) for leaf in inner] if "taken" in op.attributes else inner
     if op.op_type == "Transpose":
         return [_transposed(leaf, op) for leaf in inner]
-    if op.op_type in _RESHAPE:
+    if op.op_type in RESHAPE_OPERATORS:
         return [_reshaped(leaf, op) for leaf in inner]
     if op.op_type in _PIECE:
         return [dataclasses.replace(leaf, whole=False) for leaf in inner]
@@ -289,7 +289,7 @@ def meets_data(tensor: Tensor) -> bool:
         for op in pending.pop().consumers:
             if not all(output.is_const for output in op.outputs):
                 return True
-            if not op.domain and op.op_type in _SAME | _RESHAPE | _PIECE | {"Transpose"}:
+            if not op.domain and op.op_type in _SAME | RESHAPE_OPERATORS | _PIECE | {"Transpose"}:
                 pending += op.outputs
     return False
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from onnx_ghn.onnx_io.stored import stored_tensors
+from onnx_ghn.onnx_io.view_operators import VIEW_OPERATORS
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["input_rows", "rows_numbered"]
 
 #: Operators that hand indices on as they are.
-_PASSING = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Expand"})
+_PASSING = VIEW_OPERATORS | {"Slice", "Expand"}
 #: Operators that give the rows of a table in their order.
 _ROWS_KEPT = frozenset({"Identity", "Cast", "DequantizeLinear"})
 #: From tokens and segments, as com.microsoft's fused operator takes them, to the places of their tables.

@@ -23,6 +23,7 @@ from onnx_ghn.onnx_io.marks import (
 )
 from onnx_ghn.onnx_io.repeated import repeated_elements
 from onnx_ghn.onnx_io.stored import StoredTensor
+from onnx_ghn.onnx_io.view_operators import VIEW_OPERATORS
 
 __all__ = ["STARTS", "Provenance", "changes_state", "provenance"]
 
@@ -37,7 +38,7 @@ _NUMBERED = re.compile(r"val_\d+")
 _OF_PADDLE = re.compile(r"(?:p2o\.)?(?:helper\.)?const(?:ant)?\.\d+|Constant[_@]\d+")
 _CAST_BY_PADDLE = re.compile(r"(?:p2o\.)?auto\.cast\.\d+")
 _LEARNED_BY_PADDLE = re.compile(r"(?!batch_norm\w*\.w_[12])\w+_\d+\.[wb]_\d+(?:_deepcopy_\d+)?")
-_VIEWS = frozenset({"Reshape", "Expand", "Unsqueeze", "Squeeze", "Identity", "Cast", "Transpose", "Tile", "Slice"})
+_VIEWS = VIEW_OPERATORS | {"Expand", "Tile", "Slice"}
 _ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Where"})
 _BYTES = frozenset({"INT8", "UINT8"})
 _WEIGHT_INPUTS = frozenset({("Conv", 1), ("ConvTranspose", 1), ("Gemm", 1), ("MatMul", 1), ("Gather", 0)})

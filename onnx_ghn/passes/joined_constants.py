@@ -7,11 +7,11 @@ import onnx_ir as ir
 from onnx_ghn.errors import RuntimeFailure, printable
 from onnx_ghn.limits import gib, memory_bytes
 from onnx_ghn.onnx_io.inputs_read import values_read
+from onnx_ghn.onnx_io.view_operators import VIEW_OPERATORS
 
 __all__ = ["check_joined_constants"]
 
-#: Operators whose output has the elements of their first input.
-_SAME = frozenset({"Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten"})
+_SAME_BYTES = VIEW_OPERATORS - {"Cast"}
 
 
 def check_joined_constants(model: ir.Model) -> None:
@@ -50,7 +50,7 @@ def _known(node: ir.Node, n_bytes: dict[ir.Value, int]) -> int | None:
     sizes = [None if value is None else _stored(value, n_bytes) for value in node.inputs]
     if node.op_type == "Concat" and sizes:
         return None if None in sizes else sum(size for size in sizes if size is not None)
-    return sizes[0] if node.op_type in _SAME and sizes else None
+    return sizes[0] if node.op_type in _SAME_BYTES and sizes else None
 
 
 def _stored(value: ir.Value, n_bytes: dict[ir.Value, int]) -> int | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from onnx_ghn.onnx_io.attributes import attribute_tensor
+from onnx_ghn.onnx_io.view_operators import VIEW_OPERATORS
 
 __all__ = [
     "BIAS",
@@ -36,7 +37,6 @@ _LINEAR = {
 }
 #: Which of their inputs is a bias.
 BIAS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "DeformConv": 3}
-_VIEWS = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 #: What makes the scale of its input immaterial.
 _NORMS = frozenset(
     {"BatchNormalization", "LayerNormalization", "GroupNormalization", "InstanceNormalization", "RMSNormalization"}
@@ -99,7 +99,7 @@ def _stored(value: ir.Value | None) -> ir.Value | None:
 
 def _seen_through(node: ir.Node) -> ir.Value | None:
     """What an operator gives as it is, seen otherwise or multiplied by a number; None for any other operator."""
-    if node.op_type in _VIEWS:
+    if node.op_type in VIEW_OPERATORS:
         return node.inputs[0]
     if node.op_type in ("Mul", "Div") and len(node.inputs) == 2:
         first, second = node.inputs
@@ -157,7 +157,7 @@ def read_by_these_alone(linear: list[Linear]) -> set[str]:
 def unsquashed(value: ir.Value) -> ir.Value:
     """The input of the softmax or sigmoid that an output comes from; the output itself where there is none."""
     found = value
-    while (node := value.producer()) is not None and not node.domain and node.op_type in _SQUASHES | _VIEWS:
+    while (node := value.producer()) is not None and not node.domain and node.op_type in _SQUASHES | VIEW_OPERATORS:
         before = node.inputs[0]
         if before is None:
             break
@@ -196,7 +196,7 @@ def is_normalised(node: ir.Node) -> bool:
             if kind in _NORMS and use.idx == 0:
                 continue
             adds = kind == "Add" and any(_stored(other) is not None for other in use.node.inputs)
-            if not adds and kind not in _VIEWS:
+            if not adds and kind not in VIEW_OPERATORS:
                 return False
             pending.append(use.node.outputs[0])
     return not pending

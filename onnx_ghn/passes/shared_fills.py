@@ -11,12 +11,12 @@ import onnx_ir as ir
 from onnx_ghn.onnx_io.common_value import common_value
 from onnx_ghn.onnx_io.provenance import changes_state
 from onnx_ghn.onnx_io.stored import StoredTensor
+from onnx_ghn.onnx_io.view_operators import VIEW_OPERATORS
 from onnx_ghn.passes.fills import plain
 from onnx_ghn.passes.folded import stored_tensor
 
 __all__ = ["shared_fills"]
 
-_VIEWS = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze"})
 _LAYERS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Gather", "LSTM", "GRU", "RNN"})
 
 
@@ -41,7 +41,7 @@ def _n_readers(value: ir.Value) -> int:
         for use in pending.pop().uses():
             if use.node.op_type == "Gather" and use.idx == 0 and _takes_pieces(use.node):
                 continue
-            if use.node.op_type in _VIEWS and use.idx == 0:
+            if use.node.op_type in VIEW_OPERATORS and use.idx == 0:
                 pending += use.node.outputs
             elif not changes_state(use.node, use.idx):  # layers may all begin with one state
                 readers += use.node.op_type in _LAYERS

@@ -18,6 +18,7 @@ from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import sites as walk
 from onnx_ghn.onnx_io.map_types import forget_map_type
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
+from onnx_ghn.onnx_io.view_operators import VIEW_OPERATORS
 from onnx_ghn.passes.fills import neighbour, plain
 from onnx_ghn.passes.results import Rewrite
 
@@ -45,7 +46,7 @@ _TRAINED_INPUTS = {
     "InstanceNormalization": (1, 2), "RMSNormalization": (1,), "LSTM": (1, 2, 3, 7), "GRU": (1, 2, 3), "RNN": (1, 2, 3),
 }  # fmt: skip
 _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization"})
-_VIEWS = frozenset({"Identity", "Cast", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Flatten", "Dropout"})
+_VIEWS = VIEW_OPERATORS | {"Dropout"}
 _UNTRAINED = (0.0, 1.0)  # what frameworks start biases and scales from
 # Inputs that must not be 0: a model without weights should still give finite numbers.
 _DIVISORS = frozenset({("BatchNormalization", 4), ("QuantizeLinear", 1), ("DequantizeLinear", 1), ("Div", 1)}) | {

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from onnx_ghn.onnx_io.common_value import common_value
 from onnx_ghn.onnx_io.marks import noted_shared, notes
 from onnx_ghn.onnx_io.stored import StoredTensor, stored_tensors
+from onnx_ghn.onnx_io.view_operators import VIEW_OPERATORS
 from onnx_ghn.passes.own_initializers import free_name, own_initializer, taken_names
 from onnx_ghn.passes.restoring import lost_tensors
 from onnx_ghn.passes.results import Rewrite
@@ -29,7 +30,6 @@ _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16,
 _PIECES = frozenset({"Slice", "Split", "Gather"})
 _STEPS = frozenset({"Slice", "Gather"})  # by which an unrolled loop takes a step of what a layer makes of all steps
 _LOOPS = frozenset({"Loop", "Scan"})
-_SAME = frozenset({"Identity", "Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
 _HAVE_BIAS = frozenset({"Gemm", "Conv", "ConvTranspose"})
 _MULTIPLY = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose"})
 _BATCH_NORM_INPUTS = {1: "scale", 2: "bias", 3: "running_mean", 4: "running_var"}
@@ -226,7 +226,7 @@ def _root(value: ir.Value | None, roots: dict[int, str]) -> str | None:
 
 
 def _is_view(node: ir.Node) -> bool:
-    return node.op_type in _SAME and not node.domain
+    return node.op_type in VIEW_OPERATORS and not node.domain
 
 
 def _is_identity(node: ir.Node) -> bool:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from onnx_ghn.arrays import Array
 from onnx_ghn.graph import Parameter, Role
 from onnx_ghn.graph.weights import QUANTISES
+from onnx_ghn.onnx_io.view_operators import VIEW_OPERATORS
 from onnx_ghn.prediction.quantized_biases import BiasScales, bias_scales_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ __all__ = ["Quantization", "quantization_of"]
 
 Make = Callable[[], Array]
 
-_VIEWS = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 _PART = 1 << 20  # elements quantised at once
 _FEW = 64  # elements of a channel that mostly settle whether all are multiples of a scale
 _MOST_STEPS = 128  # to either side, of 8 bits; with more, rounding is finer than floats
@@ -271,7 +271,7 @@ def _quantizes(node: ir.Node, name: str) -> bool:
     quantised = node.inputs[0] if node.op_type == "QuantizeLinear" else None
     while quantised is not None and quantised.name != name:
         view = quantised.producer()
-        quantised = view.inputs[0] if view is not None and view.op_type in _VIEWS else None
+        quantised = view.inputs[0] if view is not None and view.op_type in VIEW_OPERATORS else None
     return quantised is not None
 
 

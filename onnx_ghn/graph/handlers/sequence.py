@@ -14,12 +14,11 @@ from onnx_ghn.graph.neighbours import next_ops
 from onnx_ghn.graph.parameter import Role
 from onnx_ghn.graph.tables import looks_constant
 from onnx_ghn.graph.weights import main_leaf
+from onnx_ghn.onnx_io.view_operators import VIEW_OPERATORS
 
 __all__ = ["embed_layer_norm", "gather", "prelu", "recurrent", "sliced", "table", "token"]
 
-_VIEWS = frozenset(
-    {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile", "Slice"}
-)
+_VIEWS = VIEW_OPERATORS | {"Expand", "Tile", "Slice"}
 _CHOSEN = "rows that the network chooses itself, as those of a codebook: they start as their author chose"
 
 
