@@ -12,7 +12,6 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
-from onnx import TensorProto, helper
 from predict_models import Net, tiny_ghn
 from torch import nn
 
@@ -76,6 +75,13 @@ def tensors_of(net: nn.Module) -> dict[str, np.ndarray]:
 
 def outcomes(coverage: Any) -> dict[str, str]:
     return {entry.parameter.name: entry.outcome for entry in coverage.entries}
+
+
+def features_of(proto: onnx.ModelProto) -> tuple[ModelFeatures, dict[str, TensorFeatures]]:
+    opened = open_model(proto)
+    graph = onnx_ghn.build_graph(proto)
+    names = [parameter.name for parameter in graph.parameters]
+    return model_features(opened.model, graph, opened.stored), dict(zip(names, tensor_features(graph), strict=True))
 
 
 KERNELS = {"0.weight", "5.weight"}
@@ -216,115 +222,6 @@ def test_trained_weights_are_kept(ghn: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("draw", "trained"), [("uniform", False), ("standard_normal", False), ("standard_cauchy", True)]
-)
-def test_without_norms_heavy_tails_tell_of_training(draw: str, trained: bool) -> None:
-    net = Net()
-    net.input("N", 3, 16, 16)
-    rng = np.random.default_rng(0)
-    values = getattr(rng, draw)(size=(64, 3, 3, 3)).clip(-20, 20)
-    net.op("Conv", "x", net.tensor("w", values), out="y")
-    sign = "most of its weights have values far from the others" if trained else ""
-    assert features_of(net.model("y"))[0].sign_of_training == sign
-
-
-@pytest.mark.parametrize(
-    ("draw", "first_statistics", "trained"),
-    [("standard_normal", True, False), ("standard_normal", False, True), ("standard_cauchy", True, True)],
-)
-def test_scales_that_an_author_draws_are_no_sign_of_training(draw: str, first_statistics: bool, trained: bool) -> None:
-    """DCGAN draws them around 1, RepVGG of timm around 0.1; files whose statistics were folded into them have tails."""
-    net = Net()
-    net.input("N", 3, 16, 16)
-    rng = np.random.default_rng(0)
-    values = getattr(rng, draw)(size=(64, 3, 3, 3)).clip(-20, 20)
-    net.op("Conv", "x", net.tensor("w", values), out="y")
-    mean = np.zeros(64) if first_statistics else rng.normal(size=64)
-    scales = (rng.normal(1, 0.02, 64), rng.normal(0, 0.1, 64))
-    norm = [net.tensor(name, of) for name, of in zip("gbmv", (*scales, mean, np.ones(64)), strict=True)]
-    net.op("BatchNormalization", "y", *norm, out="z")
-    assert bool(features_of(net.model("z"))[0].sign_of_training) is trained
-
-
-def test_what_multiplies_inputs_without_being_learned_is_no_sign_of_training() -> None:
-    """The bands of a NeRF: a fresh network behind them was taken for a trained one, and kept."""
-    net = Net()
-    net.input("N", 3, 16, 16)
-    net.op("Mul", "x", net.tensor("bands", [[[1.0]], [[2.0]], [[4.0]]]), out="angle")
-    net.op("Concat", net.op("Sin", "angle", out="s"), net.op("Cos", "angle", out="c"), out="both", axis=1)
-    net.op("Mul", "both", net.tensor("half", np.arange(6.0).reshape(1, 6, 1, 1) % 2), out="masked")
-    net.op("Conv", "masked", net.random("w", 64, 6, 3, 3), out="y")
-    assert features_of(net.model("y"))[0].sign_of_training == ""
-
-
-def features_of(proto: onnx.ModelProto) -> tuple[ModelFeatures, dict[str, TensorFeatures]]:
-    opened = open_model(proto)
-    graph = onnx_ghn.build_graph(proto)
-    names = [parameter.name for parameter in graph.parameters]
-    return model_features(opened.model, graph, opened.stored), dict(zip(names, tensor_features(graph), strict=True))
-
-
-@pytest.mark.parametrize(
-    ("shape", "axes", "n_outputs"),
-    [
-        ((2, 10), 2, 10),
-        ((2, 10, 1, 1), 2, 10),
-        ((2, 10, 1, 1, 1), 2, 10),
-        ((2, 24, 1), 3, 1),  # a series of one channel
-        ((2, 1, 1), 3, 1),
-        ((2, 10, 8, 1), 4, 1),  # a map of one column
-        ((2, 10, 1, 8), 4, 8),
-    ],
-)
-def test_only_pooled_maps_count_as_two_axes(shape: tuple[int, ...], axes: int, n_outputs: int) -> None:
-    proto = network()
-    proto.graph.output[0].type.tensor_type.shape.CopyFrom(
-        helper.make_tensor_value_info("y", TensorProto.FLOAT, shape).type.tensor_type.shape
-    )
-    model, _ = features_of(proto)
-    assert (model.output_axes, model.n_outputs) == (axes, n_outputs)
-
-
-def test_features_of_an_image_network() -> None:
-    model, tensors = features_of(network())
-    n_conv, n_linear = 8 * 27 + 64 + 24, 40
-    assert model.data == "image"
-    assert model.output_axes == 2
-    assert model.norm == "batch"
-    assert not model.attention
-    assert model.conv2d_share == pytest.approx(n_conv / (n_conv + n_linear))
-    assert not model.sign_of_training
-    assert tensors["0.weight"] == TensorFeatures("conv2d", 3, 3, fan_in=27, first=True)
-    assert tensors["3.weight"] == TensorFeatures("conv2d", fan_in=8)
-    assert tensors["5.weight"] == TensorFeatures("conv2d", 3, 1, depthwise=True, fan_in=3)
-    assert tensors["8.weight"] == TensorFeatures("linear", fan_in=8, head=True)
-    assert tensors["1.weight"].kind == tensors["1.bias"].kind == "norm"
-
-
-@pytest.mark.parametrize(
-    ("shape", "dtype", "data"),
-    [
-        ((2, 3, 8, 8), torch.float32, "image"),
-        ((2, 3, 8), torch.float32, "series"),
-        ((2, 8), torch.float32, "table"),
-        ((2, 3, 4, 8, 8), torch.float32, "video"),
-        ((2, 8), torch.int64, "tokens"),
-    ],
-)
-def test_what_the_input_looks_like(shape: tuple[int, ...], dtype: torch.dtype, data: str) -> None:
-    class Any2(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.table, self.linear = nn.Embedding(10, 8), nn.Linear(8, 3)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y: torch.Tensor = self.linear(self.table(x) if x.dtype is torch.int64 else x)
-            return y
-
-    assert features_of(export(Any2(), torch.zeros(shape, dtype=dtype)))[0].data == data
-
-
-@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("[", "unreadable policy"),
@@ -393,96 +290,3 @@ def test_a_rule_says_how_copies_are_told_apart(tmp_path: Path) -> None:
     assert len(np.unique(found["2.weight"].reshape(24, -1), axis=0)) == 24  # of 8 that are decoded
     (note,) = [note for note in found.coverage.notes if "copies of each other" in note]
     assert "3.weight" in note
-
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "data" / "examples"
-
-
-@pytest.mark.parametrize(
-    ("name", "kinds"),
-    [
-        ("resnet18_cifar10", {"conv2d"}),
-        ("mobilenet_keras", {"conv2d"}),
-        ("detector_fpn", set()),
-        ("vit_small_torch", set()),
-        ("gpt_like", set()),
-        ("bert_like", set()),
-        ("lstm_text", set()),
-        ("audio_m5", set()),
-    ],
-)
-def test_what_the_shipped_policy_predicts_of_the_examples(name: str, kinds: set[str]) -> None:
-    path = EXAMPLES / f"{name}.onnx"
-    predicted = {e.parameter.name for e in inspect_model(path).coverage.entries if e.outcome == "predicted"}
-    graph = onnx_ghn.build_graph(path)
-    features = dict(zip((p.name for p in graph.parameters), tensor_features(graph), strict=True))
-    assert {features[name].kind for name in predicted} == kinds
-    kernels = {name for name, each in features.items() if each.kind == "conv2d"}
-    assert predicted == (kernels if kinds else set())
-    early = {e.parameter.name for e in inspect_model(path, policy="early").coverage.entries if e.outcome == "predicted"}
-    assert early >= predicted
-
-
-class _Maps(nn.Module):
-    """Convolutions with batch norms, whose maps have the size of the images or half of it, or end in classes."""
-
-    def __init__(self, channels: int, stride: int, classes: bool, norm: bool = True, pooled: bool = False) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(channels, 16, 3, stride, padding=1)
-        self.norm = nn.BatchNorm2d(16) if norm else nn.Identity()
-        self.last = nn.Linear(16, 10) if classes else nn.Conv2d(16, 4, 3, padding=1)
-        self.classes, self.pooled = classes, pooled
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.relu(self.norm(self.stem(x)))
-        if self.pooled:  # (N, 10, 1, 1), as of SqueezeNet before it is flattened
-            return nn.functional.adaptive_avg_pool2d(nn.functional.conv2d(x, self.last.weight[:, :, None, None]), 1)
-        return self.last(x.mean((2, 3)) if self.classes else x)
-
-
-@pytest.mark.parametrize(
-    ("net", "side", "n_predicted"),
-    [
-        ((3, 1, True), 32, 1),
-        ((1, 1, True), 32, 0),  # spectrograms: there kernels end lower
-        ((1, 1, True, False), 32, 1),  # as LeNet
-        ((3, 1, True, True, True), 32, 1),  # as SqueezeNet
-        ((3, 1, False), 32, 2),  # as a U-Net
-        ((3, 2, False), 32, 0),  # as a detector
-    ],
-    ids=["colour", "one channel", "one channel, no norm", "pooled", "maps of full size", "coarser maps"],
-)
-def test_where_the_default_keeps_the_authors_start(
-    net: tuple[Any, ...], side: int, n_predicted: int, tmp_path: Path
-) -> None:
-    """As measured: docs/race.md."""
-    torch.manual_seed(0)
-    path = tmp_path / "net.onnx"
-    onnx.save(export(_Maps(*net), torch.randn(1, net[0], side, side)), path)
-    for policy, n in (("auto", n_predicted), ("none", 0)):
-        entries = inspect_model(path, policy=policy).coverage.entries
-        assert sum(entry.outcome == "predicted" for entry in entries) == n
-
-
-def test_the_shipped_policy_leaves_networks_with_attention_alone() -> None:
-    """Patches of 4 × 4 pixels are kernels of that size, too."""
-    policy = read_policy(EXAMPLES.parents[1] / "checkpoints" / "ghn-cifar10" / "policy.json")
-    patches = TensorFeatures("conv2d", 4, 4, fan_in=48, first=True)
-    transformer = ModelFeatures("image", 2, True, False, "layer", 0.1, 0.0, 0.0, "")
-    convolutional = ModelFeatures("image", 2, False, False, "layer", 0.1, 0.0, 0.0, "")
-    for mode in ("auto", "early"):
-        assert [v.take for v in policy.verdicts(mode, transformer, [patches], "")] == [False]
-        assert [v.take for v in policy.verdicts(mode, convolutional, [patches], "")] == [True]
-
-
-def test_a_convolution_that_tells_classes_apart_keeps_its_start() -> None:
-    """SqueezeNet's head: 1 × 1, before the mean over the map. The GHN knows other classes."""
-    torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 1), nn.ReLU(), nn.Conv2d(8, 20, 1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-    )  # fmt: skip
-    for policy in ("auto", "early"):
-        found = predict(export(net, torch.zeros(2, 3, 16, 16)), policy=policy)
-        outcomes = {e.parameter.name: e.outcome for e in found.coverage.entries if e.parameter.name.endswith("weight")}
-        assert outcomes == {"0.weight": "predicted", "2.weight": "predicted", "4.weight": "kept"}
