@@ -48,10 +48,15 @@ def fixed_table(parameter: Parameter, values: Array) -> str:
     Args:
         values: of the tensor's stored shape, in floats.
     """
-    if values.size > LARGEST_TABLE or not np.issubdtype(values.dtype, np.floating):
+    is_bfloat16 = values.dtype.name == "bfloat16"  # no floating type to numpy
+    if values.size > LARGEST_TABLE or not (is_bfloat16 or np.issubdtype(values.dtype, np.floating)):
         return ""
+    close = _CLOSE
+    if values.dtype.itemsize == 2:  # each number was rounded, which sums of two squares show four times at most
+        close = 4 * 2.0 ** (-8 if is_bfloat16 else -11)
+        values = values.astype(np.float32)
     with np.errstate(all="ignore"):  # damaged values
-        kind = _kind(parameter, values)
+        kind = _kind(parameter, values, close)
     # Mostly it is none, and most of the elements were not looked at.
     return kind if kind and bool(np.isfinite(values).all()) else ""
 
@@ -68,8 +73,12 @@ def may_mask(parameter: Parameter, tensor: StoredTensor) -> bool:
     return len(values) <= 2 if "int" in parameter.dtype else not values.any()
 
 
-def _kind(parameter: Parameter, values: Array) -> str:
-    """What kind of table a tensor would be, if all its values were numbers."""
+def _kind(parameter: Parameter, values: Array, close: float) -> str:
+    """What kind of table a tensor would be, if all its values were numbers.
+
+    Args:
+        close: share of the largest number by which numbers that are one may differ, as they were rounded.
+    """
     shape = parameter.layout.canonical
     if parameter.role in (Role.weight, Role.norm_scale) and _is_mask(values):
         return "zeros and ones, as a mask"
@@ -88,7 +97,7 @@ def _kind(parameter: Parameter, values: Array) -> str:
         return "all its rows are the same, as in a fixed filter"
     if parameter.role is Role.weight and _is_signs(table):  # whose squares are the same, as those of sines and cosines
         return "each of its rows is one number but for signs and zeros, as binary and ternary weights are"
-    if _is_sines(table) or _is_sines(table.T):
+    if _is_sines(table, close) or _is_sines(table.T, close):
         return "sines and cosines"
     if _has_rows_in_order(table) or _has_rows_in_order(table.T):
         return "its rows are numbers in order, as powers of time are"
@@ -100,7 +109,7 @@ def _kind(parameter: Parameter, values: Array) -> str:
         kernels = table if length == 1 else table.reshape(-1, length)
         if _are_mirrored(kernels) or (length == 1 and _are_mirrored(table.T)):
             return "filters: they read the same from both ends, but for the sign"
-        if _are_waves(table) or _are_waves(table.T):
+        if _are_waves(table, close) or _are_waves(table.T, close):
             return "waves whose frequencies rise evenly, as in a Fourier transform"
     return ""
 
@@ -161,15 +170,15 @@ def _are_signs(table: Array) -> bool:
     return bool(largest.any() and (((sizes == largest) | (sizes == 0)).all()))
 
 
-def _is_sines(table: Array) -> bool:
+def _is_sines(table: Array, close: float) -> bool:
     """Whether the rows come in pairs whose squares add up to one envelope: 1, or a window."""
     rows, columns = table.shape
-    if rows % 2 or rows < 2 * _PAIRS or columns < 4 or float(np.abs(table[0]).max()) > 1 + _CLOSE:
+    if rows % 2 or rows < 2 * _PAIRS or columns < 4 or float(np.abs(table[0]).max()) > 1 + close:
         return False
-    return any(_have_one_envelope(*pairs) for pairs in _pairs(table))
+    return any(_have_one_envelope(*pairs, close) for pairs in _pairs(table))
 
 
-def _have_one_envelope(first: Array, second: Array) -> bool:
+def _have_one_envelope(first: Array, second: Array, close: float) -> bool:
     """Whether the sums of squares of pairs of rows are the same for all pairs, within a share of the largest sum, and
     the rows are not. Those of kernels that pass their input on are the same, too: a skip was merged into them, beside a
     layer scale near zero.
@@ -178,13 +187,13 @@ def _have_one_envelope(first: Array, second: Array) -> bool:
     # same, those of one pair tell how large they are.
     step = max(1, first.shape[1] // _COLUMNS)
     few, one = _envelope(first[:, ::step], second[:, ::step]), _envelope(first[1], second[1])
-    if float(np.abs(few - few[1]).max()) >= 2 * _CLOSE * float(one.max()):
+    if float(np.abs(few - few[1]).max()) >= 2 * close * float(one.max()):
         return False
     envelope = _envelope(first, second)
     largest = float(envelope.max())
-    if largest == 0 or float(np.abs(envelope - envelope[1]).max()) >= _CLOSE * largest:
+    if largest == 0 or float(np.abs(envelope - envelope[1]).max()) >= close * largest:
         return False
-    return int((np.ptp(first, axis=0) > _CLOSE * math.sqrt(largest)).sum()) >= _VARIED
+    return int((np.ptp(first, axis=0) > close * math.sqrt(largest)).sum()) >= _VARIED
 
 
 def _pairs(table: Array) -> Iterator[tuple[Array, Array]]:
@@ -199,7 +208,7 @@ def _envelope(first: Array, second: Array) -> Array:
     return envelope
 
 
-def _are_waves(table: Array) -> bool:
+def _are_waves(table: Array, close: float) -> bool:
     """Whether rows are cosines, or sines, of one frequency more each, under one window whatever that is.
 
     cos((k + 1) x) + cos((k - 1) x) = 2 cos(x) cos(k x), and so with sines: the sums of the neighbours of two rows are
@@ -210,16 +219,16 @@ def _are_waves(table: Array) -> bool:
         return False
     middle, step = len(table) // 2, max(1, table.shape[1] // _SAMPLE_COLUMNS)
     few = table[middle - 3 : middle + 3, ::step]  # mostly these tell
-    return _agree_on_waves(few) and _agree_on_waves(table[1:-1])
+    return _agree_on_waves(few, close) and _agree_on_waves(table[1:-1], close)
 
 
-def _agree_on_waves(rows: Array) -> bool:
+def _agree_on_waves(rows: Array, close: float) -> bool:
     rows = rows.astype(np.float64)
     sums = rows[2:] + rows[:-2]  # (rows - 2, columns), of the neighbours of rows[1:-1]
     left, right = sums[:-1] * rows[2:-1], sums[1:] * rows[1:-2]
     bend = np.linalg.norm(sums - 2 * rows[1:-1]) > _BEND * np.linalg.norm(sums)  # else in a straight line, or equal
     size = np.linalg.norm(left)
-    return bool(bend and size > 0 and np.linalg.norm(left - right) <= 10 * _CLOSE * size)
+    return bool(bend and size > 0 and np.linalg.norm(left - right) <= max(10 * _CLOSE, close) * size)
 
 
 def _is_window(values: Array) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -126,6 +127,27 @@ def test_what_was_computed_is_told(role: Role, values: np.ndarray, kind: str) ->
     assert _tell(role, values).startswith(kind)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize(
+    ("role", "values", "kind"),
+    [
+        (Role.position, _positions(interleaved=True), "sines"),
+        (Role.position, _positions(interleaved=False), "sines"),
+        (Role.weight, _fourier(windowed=False), "sines"),
+        (Role.weight, _fourier(windowed=True)[:, None], "sines"),
+        (Role.weight, _waves(sines=False)[:, None], "waves"),
+        (Role.weight, _waves(sines=True)[:, None], "waves"),
+        (Role.norm_scale, np.hanning(64), "a window"),
+        (Role.weight, _cosine_transform(), "filters"),
+        (Role.weight, _mel(), "more than half"),
+    ],
+)
+def test_what_was_computed_is_told_of_rounded_numbers(
+    role: Role, values: np.ndarray, kind: str, dtype: type[np.generic]
+) -> None:
+    assert fixed_table(Parameter("t", role, Layout(values.shape)), values.astype(dtype)).startswith(kind)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_what_initialisers_draw_is_no_table(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -155,6 +177,9 @@ def test_what_initialisers_draw_is_no_table(seed: int) -> None:
     ]
     for role, values in drawn:
         assert _tell(role, values) == "", (role, values.shape)
+        for dtype in (np.float16, ml_dtypes.bfloat16):
+            rounded = values.astype(dtype)
+            assert fixed_table(Parameter("t", role, Layout(values.shape)), rounded) == "", (role, values.shape, dtype)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -99,16 +99,19 @@ def rms_norm(ctx: BuildContext, op: Op) -> None:
 
 
 def skip_norm(ctx: BuildContext, op: Op) -> None:
-    """com.microsoft Skip(Simplified)LayerNormalization: a sum, a bias where one is given, a normalisation."""
-    simplified = op.op_type.startswith("SkipSimplified")
-    bias = op.input(3 if simplified else 4)
-    summed = ctx.union(op.inputs[:2])
+    """com.microsoft Skip(Simplified)LayerNormalization and SkipGroupNorm: a sum, a bias where one is given, a norm."""
+    if op.op_type == "SkipGroupNorm":
+        skip, scale, shift, bias = op.input(3), op.input(1), op.input(2), op.input(4)
+    elif op.op_type.startswith("SkipSimplified"):
+        skip, scale, shift, bias = op.input(1), op.input(2), None, op.input(3)
+    else:
+        skip, scale, shift, bias = (op.input(index) for index in range(1, 5))
+    summed = ctx.union([op.input(0), skip])
     if len(summed) > 1:
         summed = ctx.add_node(Primitive.sum, summed, name=op.name)
     summed = add_bias(ctx, op, bias, summed)
-    shift = None if simplified else op.input(3)
     ctx.finish(op, summed)  # outputs after the first: the sum itself
-    ctx.set_sources(op.outputs[0], _node(ctx, op, Primitive.ln, summed, op.input(2), shift))
+    ctx.set_sources(op.outputs[0], _node(ctx, op, Primitive.ln, summed, scale, shift))
 
 
 def decomposed_norm(ctx: BuildContext, match: NormMatch) -> frozenset[int]:
