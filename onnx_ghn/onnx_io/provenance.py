@@ -42,6 +42,8 @@ _VIEWS = VIEW_OPERATORS | {"Expand", "Tile", "Slice"}
 _ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Where"})
 _BYTES = frozenset({"INT8", "UINT8"})
 _WEIGHT_INPUTS = frozenset({("Conv", 1), ("ConvTranspose", 1), ("Gemm", 1), ("MatMul", 1), ("Gather", 0)})
+_OF_RECURRENCES = {(op, index) for op in ("LSTM", "GRU", "RNN") for index in (1, 2)}
+_WEIGHTS_OF_LAYERS = _WEIGHT_INPUTS | _OF_RECURRENCES | {("Einsum", 1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,13 +260,28 @@ def changes_state(node: ir.Node, index: int) -> bool:
 
 
 def _holds_weights(stored: Mapping[str, StoredTensor]) -> bool:
-    """Whether most elements of the matrices of a file are stored as such, and not as fills."""
-    filled = kept = 0
-    for tensor in stored.values():
-        if len(tensor.shape) > 1 and tensor.dtype.is_floating_point():
-            size = int(np.prod(tensor.shape, dtype=object))
-            if tensor.kind == "constant_of_shape":
-                filled += size
-            else:
-                kept += size
+    """Whether most matrices of a file that layers read as weights are stored as such, and not as fills.
+
+    Where no layer reads any so, all matrices count. Of as many of both kinds, the larger ones say it. Elements alone do
+    not: tables that `strip` leaves may have more of them than all weights (haiku's biases with a row for each pixel).
+    """
+    matrices = [each for each in stored.values() if len(each.shape) > 1 and each.dtype.is_floating_point()]
+    filled, kept = [0, 0], [0, 0]  # tensors, elements
+    for tensor in [each for each in matrices if _is_read_as_weight(each.value)] or matrices:
+        counts = filled if tensor.kind == "constant_of_shape" else kept
+        counts[0] += 1
+        counts[1] += int(np.prod(tensor.shape, dtype=object))
     return kept > filled
+
+
+def _is_read_as_weight(value: ir.Value) -> bool:
+    """Whether a layer takes a value, or a view of it, where its weight belongs."""
+    pending, seen = [value], {value}
+    while pending:  # without recursion: views can be thousands deep
+        for use in pending.pop().uses():
+            if (use.node.op_type, use.idx) in _WEIGHTS_OF_LAYERS:
+                return True
+            if use.idx == 0 and use.node.op_type in _VIEWS and not use.node.domain:
+                pending += set(use.node.outputs) - seen
+                seen.update(use.node.outputs)
+    return False

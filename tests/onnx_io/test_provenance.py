@@ -406,3 +406,32 @@ def test_rows_of_a_table_that_a_tool_took_are_no_constant_of_the_code() -> None:
         "dense.weight": Role.weight,
         table: Role.position,
     }
+
+
+@pytest.mark.parametrize("filled", [(), ("w1", "w2"), ("window",)])
+@pytest.mark.parametrize("view", ["Transpose", "Identity"])
+def test_a_table_that_outweighs_stripped_weights_makes_no_constants_of_them(filled: tuple[str, ...], view: str) -> None:
+    """As jax2onnx writes haiku's biases, with a row for each place: `strip` takes tables of equal rows for computed."""
+    shapes = {"w1": (4, 4), "table": (1, 30, 4), "w2": (4, 4), "window": (30, 30)}
+    nodes = [helper.make_node("ConstantOfShape", [f"{name}_shape"], [name]) for name in filled]
+    nodes += [
+        helper.make_node(view, ["w1"], ["v"]),
+        helper.make_node("MatMul", ["x", "v"], ["a"]),
+        helper.make_node("Add", ["a", "table"], ["b"]),
+        helper.make_node("MatMul", ["b", "w2"], ["c"]),
+        helper.make_node("MatMul", ["window", "c"], ["y"]),
+    ]
+    tensors = [numpy_helper.from_array(np.array(shapes[name], np.int64), f"{name}_shape") for name in filled]
+    tensors += [
+        numpy_helper.from_array(_draw(*shapes[name]).astype(np.float32), name)
+        for name in sorted(shapes.keys() - set(filled))
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "m",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 30, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 30, 4])],
+        tensors,
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], producer_name="jax2onnx")
+    assert set(_known(read_model(proto)).made) == ({"window"} if filled == ("window",) else set())
