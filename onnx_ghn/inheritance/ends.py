@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from onnx_ghn.inheritance.labels import Span
 from onnx_ghn.inheritance.structure import MATRICES, Structure
 from onnx_ghn.inheritance.tracing import Trace
@@ -21,6 +23,8 @@ class Ends:
         tables = {name: trace.axes[name] for name, use in trace.uses.items() if use.kind == "table"}
         last |= {name for name, spans in tables.items() if any(s and s.contracted and s.made for s in spans)}
         self._written = self._writers()
+        # A table behind the last layer is its bias, place by place: haiku's, which jax2onnx repeats for each token.
+        self._biases = {piece.name for piece in pieces if piece.is_last and piece.kind == "place"}
         self._classes = self._class_labels(last)
 
     def is_class(self, span: Span) -> bool:
@@ -33,11 +37,11 @@ class Ends:
         root = int(roots[0])
         return span.name in self._first and root == span.start and root not in self._written
 
-    def _writers(self) -> dict[int, int]:
-        """By the first label of a channel group: how many weights write it."""
+    def _writers(self, but: Collection[str] = ()) -> dict[int, int]:
+        """By the first label of a channel group: how many weights write it, but for some that do not count."""
         written: dict[int, int] = {}
         for name, use in self._trace.uses.items():
-            if use.kind not in MATRICES and use.kind != "place":
+            if name in but or (use.kind not in MATRICES and use.kind != "place"):
                 continue
             for span in self._trace.axes[name]:
                 if span is not None and span.made and span.role in ("out", "rows", "channel"):
@@ -48,10 +52,11 @@ class Ends:
     def _class_labels(self, last: set[str]) -> set[int]:
         """First labels of the channels that a model's outputs are, where one weight alone writes them."""
         found = set()
+        written = self._writers(self._biases)
         for name in last:
             for span in self._trace.axes[name]:
                 if span is not None and span.role in ("out", "rows") and span.made:
                     root = self._trace.labels.root(span.labels)
-                    if self._written.get(root, 0) == 1:
+                    if written.get(root, 0) == 1:
                         found.add(root)
         return found

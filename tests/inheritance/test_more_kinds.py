@@ -302,3 +302,25 @@ def test_both_directions_take_the_forward_one_whole(tmp_path: Path) -> None:
     names = {name for name in both.tensors if "_l0" in name}
     assert names == {f"layers.{kind}_{part}_l0" for kind in ("weight", "bias") for part in ("ih", "hh")}
     assert all(both.tensors[name].source == name for name in names)
+
+
+class Placed(nn.Module):
+    """A head with a bias for each token, as jax2onnx writes haiku's."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(20, 16), nn.Linear(16, classes, bias=False)
+        self.places = nn.Parameter(torch.randn(1, 8, classes))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.table(x).relu()) + self.places
+
+
+def test_classes_whose_bias_stands_once_for_each_token_are_classes(tmp_path: Path) -> None:
+    tokens = torch.arange(8)[None]
+    grown = grow(tmp_path, Placed(7), Placed(12), tokens)
+    assert {tensor.source for tensor in grown.inheritance.tensors.values()} == {"table.weight"}
+    assert len(grown.inheritance.kept) == 2
+    assert "a classifier of 7 outputs, and the donor's has 12" in str(grown.inheritance.kept)
+    same = grow(tmp_path, Placed(12), Placed(12), tokens)
+    assert same.error < 1e-6
