@@ -31,7 +31,7 @@ def find_ghn(name: str) -> Path:
     """The folder of a shipped GHN by its name, or the path that the name is.
 
     Raises:
-        CheckpointError: there is neither.
+        CheckpointError: there is neither, or it is a model.
     """
     shipped = {folder.name: folder for folder in shipped_ghns(shipped_checkpoints())}
     if name in shipped:
@@ -45,6 +45,8 @@ def find_ghn(name: str) -> Path:
         known = ", ".join(shipped) or "none"
         meant = did_you_mean(name, shipped)
         raise CheckpointError(f"{name}: no such file, folder or shipped GHN; shipped are: {known}{meant}")
+    if path.suffix.lower() == ".onnx":
+        raise CheckpointError(f"{name}: is a model, not a GHN; name a shipped one, a folder or a published .pt file")
     return path
 
 

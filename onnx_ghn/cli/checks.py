@@ -108,5 +108,7 @@ def check_output(
     """Refuse a file that cannot or should not be written: one of the inputs, for instance. Raises ModelWriteError."""
     from onnx_ghn.onnx_io import check_target
 
+    if path == "-":  # elsewhere the standard output, which a file that appears whole or not at all cannot be
+        raise ModelWriteError(f"-: nothing is written to the standard output; name {content}")
     check_target(path, force, content, inputs)
     check_ending(path, endings, content)

@@ -89,6 +89,15 @@ class FolderSource:
         return str(self.path / name)
 
 
+def _why_no_archive(path: Path, error: Exception) -> str:
+    if _is_image(path.name):
+        return "is a single image; name the folder that it lies in"
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return "is neither a folder nor a zip archive"
+    return f"is a damaged zip archive ({error}); fetch it again"
+
+
 class ZipSource:
     """A zip archive, which is read without unpacking it to disk."""
 
@@ -102,7 +111,7 @@ class ZipSource:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({_reason(error)})") from error
         except _BAD_ZIP as error:
-            raise DataError(f"{path}: is no zip archive, or a damaged one ({error}); fetch it again") from error
+            raise DataError(f"{path}: {_why_no_archive(path, error)}") from error
         for entry in entries:
             parts = entry.filename.split("/")
             if any(part.startswith((".", "__MACOSX")) for part in parts):

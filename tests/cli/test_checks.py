@@ -88,6 +88,33 @@ def test_no_ending_contradicts_nothing(path, tmp_path):
     assert command("strip", path, "-o", tmp_path / "net.onnx.bak").code == 0
 
 
+@pytest.mark.parametrize("name", ["predict", "strip", "draw", "report"])
+def test_the_standard_output_is_no_file(path, tmp_path, monkeypatch, name):
+    """Where a dash is said to mean it, a file of that name would be the last thing that is looked for."""
+    monkeypatch.chdir(tmp_path)
+    one_line(command(name, path, "-o", "-"), "-: nothing is written to the standard output; name a")
+    assert [one.name for one in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_a_model_in_the_place_of_a_ghn(path, tmp_path):
+    outcome = command("predict", path, "-o", tmp_path / "o.onnx", "--ghn", path)
+    one_line(outcome, "net.onnx: is a model, not a GHN; name a shipped one")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("table.csv", b"a\n1\n", "is neither a folder nor a zip archive; give a folder"),
+        ("one.png", b"\x89PNG", "is a single image; name the folder that it lies in; give a folder"),
+        ("half.zip", b"PK\x03\x04", "is a damaged zip archive (File is not a zip file); fetch it again"),
+    ],
+)
+def test_data_of_another_kind(path, tmp_path, name, content, told):
+    (tmp_path / name).write_bytes(content)
+    outcome = command("predict", path, "-o", tmp_path / "o.onnx", "--data", tmp_path / name)
+    one_line(outcome, f"--data {tmp_path / name}: {told}")
+
+
 def test_include_that_matches_nothing(path, tmp_path, ghn_folder):
     options = ("--ghn", ghn_folder, "--include", "stem", "--include", "nothing")
     outcome = command("predict", path, "-o", tmp_path / "o.onnx", *options)
