@@ -1,8 +1,9 @@
 """A model in another precision, by the converters of onnxruntime and onnxconverter-common as they are.
 
 fp16: `onnxruntime.transformers.float16`, inputs and outputs kept in float32. fp16-common: that of onnxconverter_common,
-which cuts values off at ±10,000. int8: `onnxruntime.quantization.quantize_static` (QDQ, weights by channel), calibrated
-on given inputs. int8-dynamic: `quantize_dynamic`, whose activations are quantised as they come.
+which cuts values off at ±10,000 and leaves outputs of a Resize, TopK or CumSum in halves. int8:
+`onnxruntime.quantization.quantize_static` (QDQ, weights by channel), calibrated on given inputs. int8-dynamic:
+`quantize_dynamic`, whose activations are quantised as they come.
 """
 
 from __future__ import annotations
@@ -65,9 +66,16 @@ def _package(error: ModuleNotFoundError) -> str:
 
 
 def _fp16(path: str, target: str, feeds: Sequence[Mapping[str, Array]]) -> None:
+    import onnx_ir as ir
     from onnxruntime.transformers import float16
 
-    _halve(float16.convert_float_to_float16, path, target)
+    def converted(model: onnx.ModelProto, **options: bool) -> onnx.ModelProto:
+        halved = ir.from_proto(float16.convert_float_to_float16(model, **options))
+        halved.graph.sort()  # casts stand behind what reads them, which onnxruntime takes and ONNX does not
+        in_order: onnx.ModelProto = ir.to_proto(halved)
+        return in_order
+
+    _halve(converted, path, target)
 
 
 def _fp16_common(path: str, target: str, feeds: Sequence[Mapping[str, Array]]) -> None:
