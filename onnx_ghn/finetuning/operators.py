@@ -16,10 +16,12 @@ from torch.nn import functional as F
 
 from onnx_ghn.json_types import Json
 
-__all__ = ["DOMAIN", "FROZEN_ATTRIBUTE", "register_operators"]
+__all__ = ["BY_BATCH", "BY_GIVEN", "DOMAIN", "FROZEN_ATTRIBUTE", "register_operators"]
 
 DOMAIN = "onnx_ghn.finetuning"
 FROZEN_ATTRIBUTE = "onnx_ghn_frozen"  # of a batch norm whose statistics stay as they are
+BY_BATCH = "NormalizationByBatch"  # of a batch norm that has no statistics but those of what it is given
+BY_GIVEN = "NormalizationByGiven"  # of one whose statistics are computed, which gradients pass through
 
 _MOMENTUM, _EPSILON = 0.9, 1e-5  # ONNX's defaults
 _RATIO = 0.5
@@ -43,6 +45,32 @@ class BatchNormalization(nn.Module):
         return F.batch_norm(x, mean, variance, scale, bias, training, 1 - self.momentum, self.epsilon)
 
 
+class NormalizationByBatch(nn.Module):
+    """ONNX BatchNormalization in its training form, of which nothing keeps the statistics: it standardises kernels."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+        """(N, C, ...) -> (N, C, ...)."""
+        return F.batch_norm(x, None, None, scale, bias, training=True, eps=self.epsilon)
+
+
+class NormalizationByGiven(nn.Module):
+    """ONNX BatchNormalization by statistics that the model computes; torch has no gradient for those of its own."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """(N, C, ...) -> (N, C, ...)."""
+        shape = (1, -1, *(1,) * (x.dim() - 2))
+        factor = scale * torch.rsqrt(variance + self.epsilon)  # (C)
+        return (x - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
+
+
 class Dropout(nn.Module):
     """ONNX Dropout with the file's ratio, in training only."""
 
@@ -60,6 +88,8 @@ def register_operators() -> None:
     import onnx2fx
 
     onnx2fx.register_op("BatchNormalization", _batch_normalization, domain=DOMAIN)
+    onnx2fx.register_op(BY_BATCH, _by_batch, domain=DOMAIN)
+    onnx2fx.register_op(BY_GIVEN, _by_given, domain=DOMAIN)
     onnx2fx.register_op("Dropout", _dropout, domain=DOMAIN)
 
 
@@ -69,6 +99,16 @@ def _batch_normalization(builder: Any, node: onnx.NodeProto) -> torch.fx.Node:
         given.get("momentum", _MOMENTUM), given.get("epsilon", _EPSILON), bool(given.get(FROZEN_ATTRIBUTE, 0))
     )
     return _call(builder, "batch_normalization", layer, list(node.input))
+
+
+def _by_batch(builder: Any, node: onnx.NodeProto) -> torch.fx.Node:
+    layer = NormalizationByBatch(_attributes(node).get("epsilon", _EPSILON))
+    return _call(builder, "normalization_by_batch", layer, list(node.input[:3]))
+
+
+def _by_given(builder: Any, node: onnx.NodeProto) -> torch.fx.Node:
+    layer = NormalizationByGiven(_attributes(node).get("epsilon", _EPSILON))
+    return _call(builder, "normalization_by_given", layer, list(node.input))
 
 
 def _dropout(builder: Any, node: onnx.NodeProto) -> torch.fx.Node:

@@ -17,7 +17,7 @@ from onnx_ir.passes import common
 from onnx_ghn.errors import GraphError, ModelReadError, OptionError
 from onnx_ghn.finetuning.endings import Ending, leave_out_ending
 from onnx_ghn.finetuning.gradients import Blocked, find_blocked
-from onnx_ghn.finetuning.operators import DOMAIN, FROZEN_ATTRIBUTE
+from onnx_ghn.finetuning.training_forms import use_training_operators
 from onnx_ghn.graph import Parameter, Role
 from onnx_ghn.graph.builder import graph_of
 from onnx_ghn.onnx_io import inject, read_model, stored_tensors
@@ -28,7 +28,6 @@ from onnx_ghn.passes.restoring import RestoreTensors, check_frozen
 __all__ = ["ForTraining", "rewrite_for_training"]
 
 _TRAINABLE_TYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
-_MEAN, _VARIANCE = 3, 4  # inputs of BatchNormalization
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 
 
@@ -111,7 +110,7 @@ def rewrite_for_training(path: str, freeze: Sequence[str] = (), train: Sequence[
         notes.append(_stopped_note(stopped))
         if not trained:
             raise GraphError(f"{path}: {notes[-1]}")
-    norms = _training_operators(model, {value: name for name, value in names.items()}, parameters, wanted)
+    norms = use_training_operators(model, {value: name for name, value in names.items()}, parameters, wanted)
     notes += norms.notes()
     return ForTraining(model, parameters, tuple(trained), norms.moved, names, notes, ending)
 
@@ -187,85 +186,6 @@ def _rename(model: ir.Model, of_tensor: dict[int, str]) -> dict[str, str]:
         taken.add(value.name)
         names[name] = value.name
     return names
-
-
-@dataclasses.dataclass
-class _Norms:
-    """What becomes of batch norms, each counted once however often it is called: by the names of its statistics."""
-
-    moving: dict[tuple[str, ...], None] = dataclasses.field(default_factory=dict)
-    fixed: dict[tuple[str, ...], None] = dataclasses.field(default_factory=dict)
-    immovable: dict[tuple[str, ...], None] = dataclasses.field(default_factory=dict)
-
-    @property
-    def moved(self) -> tuple[str, ...]:
-        """Names of the statistics that training moves."""
-        return tuple(dict.fromkeys(name for names in self.moving for name in names))
-
-    def notes(self) -> list[str]:
-        """For the user."""
-        found = []
-        if self.fixed:
-            found.append(f"{_norms(len(self.fixed))} their running statistics")
-        if self.immovable:
-            found.append(
-                f"{_norms(len(self.immovable))} their running statistics, as their momentum in the file is 1 (what "
-                "torch's exporter writes for momentum=None)"
-            )
-        return found
-
-
-def _norms(count: int) -> str:
-    return "1 batch norm keeps" if count == 1 else f"{count} batch norms keep"
-
-
-def _training_operators(
-    model: ir.Model, stored_name: dict[str, str], parameters: dict[str, Parameter], wanted: Callable[[str], bool]
-) -> _Norms:
-    """Rename batch norms and dropout into our domain, in place; which statistics move, and which norms are fixed.
-
-    Raises:
-        GraphError: a batch norm in its training form, which computes otherwise for each batch.
-    """
-    norms = _Norms()
-    for node in model.graph:
-        if node.domain not in _DEFAULT_DOMAINS:
-            continue
-        if node.op_type == "Dropout" and not any(output.uses() for output in node.outputs[1:]):
-            ratio = node.inputs[1] if len(node.inputs) > 1 else None
-            if ratio is None or ratio.is_initializer():
-                node.domain = DOMAIN
-                node.resize_outputs(1)
-        elif node.op_type == "BatchNormalization":
-            _refuse_training_form(node)
-            statistics = [value.name if value is not None else None for value in node.inputs[_MEAN : _VARIANCE + 1]]
-            names = tuple(stored_name.get(name or "", "") for name in statistics)
-            if not all(names):  # computed: there is nothing to keep what training would measure
-                norms.fixed[(*names, node.name or "")] = None
-                continue
-            node.domain = DOMAIN
-            for attribute in set(node.attributes) - {"epsilon", "momentum"}:
-                del node.attributes[attribute]
-            momentum = node.attributes.get("momentum")
-            free = all(wanted(name) and not parameters[name].frozen for name in names)
-            if free and (momentum is None or momentum.as_float() < 1):
-                norms.moving[names] = None
-                continue
-            (norms.immovable if free else norms.fixed)[names] = None
-            node.attributes.add(ir.AttrInt64(FROZEN_ATTRIBUTE, 1))
-    model.opset_imports[DOMAIN] = 1
-    return norms
-
-
-def _refuse_training_form(node: ir.Node) -> None:
-    """By its attribute, or before opset 14 by its outputs, a norm uses each batch's statistics in inference, too."""
-    mode = node.attributes.get("training_mode")
-    if (mode is not None and mode.as_int() == 1) or any(output.name for output in node.outputs[1:]):
-        name = node.name or node.outputs[0].name
-        raise GraphError(
-            f"node {name!r} is a BatchNormalization in its training form: it normalises by the statistics of each "
-            "batch, and an answer depends on the other images; export the model for inference (net.eval())"
-        )
 
 
 def check_operators(model: ir.Model, supported: Callable[[str, str, int], bool]) -> None:

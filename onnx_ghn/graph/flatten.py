@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["flatten"]
 
+_N_WITHOUT_STATISTICS = 3  # what a batch norm is given, its scale and its shift
 _MAX_CALL_DEPTH = 64
 _MAX_OPS = 1_000_000  # functions that call functions multiply: a few KB can stand for 10^12 operators
 _WITH_BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
@@ -115,6 +116,8 @@ class _Flattener:
                 outputs = self._control(node, inputs, attributes, scope, call_attrs, depth)
             else:
                 outputs = [_from_value(value) for value in node.outputs]
+                if _measures_its_own(node, attributes) and all(tensor is None or tensor.is_const for tensor in inputs):
+                    inputs = inputs[:_N_WITHOUT_STATISTICS]
                 self._emit(node.op_type, node.domain, node.name or "", inputs, outputs, attributes)
             for value, tensor in zip(node.outputs, outputs, strict=False):
                 scope[id(value)] = tensor
@@ -206,6 +209,21 @@ class _Flattener:
             for tensor in outputs:
                 tensor.is_const = True
         self.ops.append(op)
+
+
+def _measures_its_own(node: ir.Node, attributes: Mapping[str, ir.Attr]) -> bool:
+    """Whether a batch norm takes the statistics of what it is given, and nothing asks for those that it would keep.
+
+    So torch's first exporter writes kernels that are standardised, beside statistics of a copy of the kernel.
+    """
+    mode = attributes.get("training_mode")
+    return (
+        node.op_type == "BatchNormalization"
+        and node.domain in ("", "ai.onnx")
+        and mode is not None
+        and mode.value == 1
+        and not any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
+    )
 
 
 class _Turns:

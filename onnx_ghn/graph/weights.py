@@ -33,7 +33,7 @@ QUANTISES = frozenset({"Quant", "IntQuant"})
 _PIECE = frozenset({"Split", "Slice", "Gather", "SplitToSequence", "ConcatFromSequence"})
 _JOINED = frozenset({"Concat", "SequenceConstruct"})
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Einsum", "FusedMatMul"})
-_NORMS = frozenset({"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"})
+_NORMS = frozenset({"BatchNormalization", "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"})
 _SQUARES = frozenset({"ReduceL2", "ReduceSumSquare", "ReduceSum", "LpNormalization"})
 _DIVISORS = frozenset({"Sqrt", "Reciprocal", "Rsqrt", "Pow"})
 #: Functions whose value is on another scale than what they are given: a logarithm, a logit, an angle.
@@ -183,7 +183,7 @@ def _entering(leaf: Leaf, op: Op, index: int) -> Leaf:
         return dataclasses.replace(leaf, part="bias" if op.op_type == "Gemm" and index > 1 else "factor")
     if op.op_type == "Add" and per_channel(leaf.layout.canonical) and _is_product(op.input(1 - index)):
         return dataclasses.replace(leaf, part="bias")
-    if op.op_type in _NORMS and index:
+    if op.op_type in _NORMS and index in (1, 2):
         return dataclasses.replace(leaf, part="gain" if index == 1 else "shift")
     return dataclasses.replace(leaf, part="argument") if op.op_type in _BENDING else leaf
 

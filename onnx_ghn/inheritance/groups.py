@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from onnx_ghn.inheritance.channel_map import ChannelMap
@@ -9,7 +11,7 @@ from onnx_ghn.inheritance.labels import Ints
 from onnx_ghn.inheritance.tracing import Trace
 from onnx_ghn.inheritance.transfer import Step, columns_in_groups
 
-__all__ = ["group_inputs", "groups_read"]
+__all__ = ["group_inputs", "groups_read", "joined_axis"]
 
 
 def groups_read(trace: Trace, donor: Trace, channels: ChannelMap, name: str, source: str) -> tuple[Ints, int] | None:
@@ -27,13 +29,27 @@ def groups_read(trace: Trace, donor: Trace, channels: ChannelMap, name: str, sou
     return (groups[:, 0], theirs.groups) if (groups == groups[:, :1]).all() else None
 
 
+def joined_axis(trace: Trace, name: str, roles: Sequence[str]) -> int | None:
+    """The axis that holds the inputs and the places of a grouped convolution's kernels, in this order; None where each
+    has its own.
+
+    So kernels are stored that a network standardises (1 × out × in · places).
+    """
+    shape = trace.parameters[name].shape
+    layer = trace.grouped[name]
+    n_in = len(layer.inputs) // layer.groups
+    if shape[roles.index("in")] == n_in:
+        return None
+    return next((axis for axis, size in enumerate(shape) if roles[axis] != "out" and size % n_in == 0), None)
+
+
 def group_inputs(
     trace: Trace, donor: Trace, channels: ChannelMap, name: str, source: str, axes: tuple[int, int]
 ) -> tuple[Step | None, str]:
     """How the inputs of a grouped convolution's weight are made, when its outputs are chosen.
 
     Args:
-        axes: of its outputs and of its inputs.
+        axes: of its outputs and of its inputs, or of these and the places of a kernel.
 
     Returns:
         the step, and a doubt; None, and why it cannot be made.
@@ -58,6 +74,9 @@ def group_inputs(
         outside = (inputs < 0) | (inputs >= their_in)
         missed += int(outside.any())
         table[output] = np.where(outside, np.arange(n_in) * their_in // n_in, inputs)
+    n_places = trace.parameters[name].shape[axes[1]] // n_in  # of a kernel, where these are no axes of their own
+    table = (table[:, :, None] * n_places + np.arange(n_places)).reshape(len(table), -1)
+    their_in *= n_places
     counts = np.stack([np.bincount(row, minlength=their_in)[row] for row in table])
     doubt = f"{missed} outputs read channels of other groups than the donor's" if missed else ""
     return columns_in_groups(*axes, table, counts), doubt

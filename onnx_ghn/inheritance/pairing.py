@@ -13,7 +13,7 @@ from onnx_ghn.graph.frequencies import FREQUENCIES
 from onnx_ghn.inheritance.channel_map import ChannelMap
 from onnx_ghn.inheritance.donor import Donor
 from onnx_ghn.inheritance.ends import Ends
-from onnx_ghn.inheritance.groups import group_inputs, groups_read
+from onnx_ghn.inheritance.groups import group_inputs, groups_read, joined_axis
 from onnx_ghn.inheritance.heads import WiderHeads, head_doubts
 from onnx_ghn.inheritance.importance import Importance
 from onnx_ghn.inheritance.labels import Span
@@ -154,7 +154,10 @@ class Pairing:
             if kept := self._axis(pair, axis):
                 return Kept(kept)
         if name in self.trace.grouped and {"in", "out"} <= set(mine) and self._has_all_outputs(pair, mine.index("out")):
-            axes = (mine.index("out"), mine.index("in"))
+            joined = joined_axis(self.trace, name, mine)
+            if joined is not None and shape != their_shape:
+                return Kept("one axis holds inputs and places of kernels, which groups are not followed through")
+            axes = (mine.index("out"), mine.index("in") if joined is None else joined)
             step, doubt = group_inputs(self.trace, self.donor.trace, self.channels, name, source, axes)
             if step is None:
                 return Kept(doubt)
