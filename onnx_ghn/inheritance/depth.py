@@ -21,11 +21,11 @@ def identity_blocks(
 ) -> tuple[dict[str, Made | Kept], list[str], set[str]]:
     """What makes the blocks that nothing of the donor stands for begin as the identity.
 
-    A branch beside a skip begins at zero, so that outputs are kept whatever its other tensors hold. These are those of
-    the nearest block that is alike, so that it learns from the start. Norms behind the sum begin with scale 1 and
-    shift 0, but for the last, which takes those of the norm before the new blocks, whose own become 1 and 0. A
-    convolution without a skip begins as the identity where the activation behind it leaves what comes out of the one
-    before it as it is.
+    A branch beside a skip begins at zero (where norms are held apart from their weight, by these: no weight of zeros
+    has a direction), so that outputs are kept whatever its other tensors hold. These are those of the nearest block
+    that is alike, so that it learns from the start. Norms behind the sum begin with scale 1 and shift 0, but for the
+    last, which takes those of the norm before the new blocks, whose own become 1 and 0. A convolution without a skip
+    begins as the identity where the activation behind it leaves what comes out of the one before it as it is.
 
     Args:
         made: names of the tensors that have values already: no block of these alone is new.
@@ -56,7 +56,7 @@ def identity_blocks(
                     copied = pairing.one(piece.name, alignment.pairs[other.name])
                     if isinstance(copied, Made):
                         found[piece.name] = Made(copied.source, f"a new block: {copied.rule}", "", copied.values)
-        for name in block.branch:
+        for name in (pairing.trace.norms_of.get(each, each) for each in block.branch):
             shape = pairing.trace.parameters[name].shape
             nothing = 0.0 - pairing.trace.offsets.get(name, 0.0)  # what the model adds itself makes it zero
             found[name] = _filled(shape, nothing, "a new block begins as the identity")

@@ -51,12 +51,17 @@ class Donor:
     notes: tuple[str, ...] = ()
 
     def values(self, name: str) -> Array:
-        """What one of its parameters holds; what is stored quantised, as floats.
+        """What one of its parameters holds; what is stored quantised, as floats, and a weight with its norms.
 
         Not to be written to: 32-bit floats are those of the file itself, not a copy.
         """
         if (part := self.trace.parts.get(name)) is not None:
             return self.values(part.name).take(part.index, part.axis)
+        norms = self.trace.norms_of.get(name)
+        return self.stored_values(name) if norms is None else _with_norms(*map(self.stored_values, (name, norms)))
+
+    def stored_values(self, name: str) -> Array:
+        """The same, but that a weight whose norms the model holds apart has its own, which no layer sees."""
         stored = self.opened.stored[name]
         parameter = self.trace.parameters[name]
         array = stored.numpy()
@@ -113,6 +118,14 @@ def open_donor(
         notes.append(f"channels of {name} are not followed through {kinds}")
     digest = _digest(os.fspath(source)) if is_file and isinstance(source, str | os.PathLike) else ""
     return Donor(name, digest, opened, graph, trace, structure_of(trace), tuple(notes))
+
+
+def _with_norms(directions: Array, norms: Array) -> Array:
+    """The weight that a layer gets of directions and norms, these over the axes that have length 1 in them."""
+    axes = tuple(axis for axis, size in enumerate(norms.shape) if size == 1 and directions.shape[axis] > 1)
+    lengths = np.sqrt((directions.astype(np.float64) ** 2).sum(axis=axes, keepdims=True))
+    weight: Array = directions * np.divide(norms, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    return weight.astype(directions.dtype)
 
 
 def _untrained(graph: ComputationGraph, opened: OpenedModel) -> str:

@@ -193,7 +193,9 @@ def reduce(trace: Trace, op: Op) -> None:
     for field in trace.of(data):
         if taken & axes_of(field):
             averages = "Mean" in op.op_type or "Average" in op.op_type or op.op_type.endswith(("Max", "Min"))
-            if averages or data is None or data.is_const:
+            if data is not None and data.is_const and trace.owner(data) in trace.norms_of:
+                pass  # a weight's length, whose norms follow what it gets
+            elif averages or data is None or data.is_const:
                 trace.averaged += rows_along(field, taken)
             else:
                 trace.summed.setdefault(trace.number, []).extend(rows_along(field, taken))

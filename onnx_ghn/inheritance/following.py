@@ -103,6 +103,8 @@ def follow(flat: FlatGraph, graph: ComputationGraph) -> Trace:
     norms_by_length(trace)
     _running_norms(trace)
     _read_by_constants_alone(trace)
+    for name in trace.norms_of.values():  # they go with their weights, in whatever block these are
+        trace.uses.pop(name, None)
     trace.share_strides()
     return trace
 

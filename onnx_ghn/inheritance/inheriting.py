@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -156,12 +157,13 @@ def inherit(
                 tensors[name] = Inherited(name, number, entry.source, entry.rule, entry.doubt, entry.values, entry.rest)
                 kept.pop(name, None)
     namer.check()
+    given_norms = _with_norms(trace, donors, tensors, wants)
     # What may be a constant keeps its values, as nothing tells.
     uncertain = {name: tensors.pop(name) for p in graph.uncertain if (name := p.name) in tensors}
     others = [name for name, one in uncertain.items() if not np.array_equal(one.values(), opened.stored[name].numpy())]
     others += other_numbers((graph, opened.stored), theirs)
     names = [p.name for p in graph.parameters if not (p.frozen or p.singular) and wants(p.name)]
-    missing = [name for name in names if name not in tensors and name not in free]
+    missing = [name for name in names if name not in tensors and name not in free | given_norms]
     doubts = _doubts_of_donors(donors, alignments, tensors, told)
     doubts += [f"{name}, learned or a constant, keeps its values, which are not the donor's" for name in others]
     unknown = {kind for each in (trace, *(donors[n].trace for n in _used(tensors))) for kind in each.unknown}
@@ -182,6 +184,30 @@ def inherit(
         structure,
         bool(namer.used),
     )
+
+
+def _with_norms(
+    trace: Trace, donors: Sequence[Donor], tensors: dict[str, Inherited], wants: Callable[[str], bool]
+) -> set[str]:
+    """Names of the norms that a model holds apart from its weights, and that are those of what these inherit.
+
+    A weight is inherited with the norms that its donor's layer gets. Where it is the donor's, element for element,
+    it and its norms are as the donor stores them: training has changed each by itself.
+    """
+    found = set()
+    for name, norms in trace.norms_of.items():
+        if (weight := tensors.get(name)) is None or trace.parameters[norms].frozen or not wants(norms):
+            continue
+        donor = donors[weight.donor]
+        source = donor.trace.norms_of.get(weight.source)
+        shapes = {each.parameters[of].shape for each, of in ((trace, norms), (donor.trace, source)) if of is not None}
+        if source is not None and weight.rule == COPIED and len(shapes) == 1:
+            values, own = (functools.partial(donor.stored_values, each) for each in (weight.source, source))
+            tensors[name] = dataclasses.replace(weight, values=values)
+            tensors[norms] = Inherited(norms, weight.donor, source, COPIED, "", own)
+        else:
+            found.add(norms)
+    return found
 
 
 def _changed_spectra(graph: ComputationGraph, tensors: Mapping[str, Inherited]) -> list[str]:

@@ -135,7 +135,7 @@ def _product(
             trace.fed_by.setdefault(name, trace.writers_of(first))
         if (places := _places_of(trace, first if tensor is second else second)) > 1:
             trace.places.setdefault(name, places)
-        if name and _is_standardised(tensor):
+        if name and _is_standardised(trace, name, tensor):
             trace.standardised.add(name)
         if summed is not None:
             trace.roles(summed, "in", contracted=True)
@@ -217,8 +217,10 @@ def _first_along(field: Field, axis: int) -> Field:
     return field.take([0], axis)
 
 
-def _is_standardised(weight: Tensor) -> bool:
-    """Whether the model normalises a weight before it uses it."""
+def _is_standardised(trace: Trace, name: str, weight: Tensor) -> bool:
+    """Whether the model normalises a weight before it uses it, and holds no norms for it, which would go with it."""
+    if name in trace.norms_of:
+        return False
     makers = (value.producer for value in weight.made_of())
     return any(maker is not None and maker.op_type in _NORMALISE for maker in makers)
 
@@ -250,7 +252,7 @@ def convolution(trace: Trace, op: Op) -> None:
     trace.fed_by.setdefault(name, trace.writers_of(data))
     if (places := _places_of(trace, data)) > 1:
         trace.places.setdefault(name, places)
-    if name and _is_standardised(weight):
+    if name and _is_standardised(trace, name, weight):
         trace.standardised.add(name)
     for axis in range(2, rank):
         trace.roles(by_axis.get(axis), f"kernel{axis - 2}")

@@ -119,14 +119,13 @@ class Trace:
         gains: of those, the tensor that scales the normalised weight, and a number that does.
         batch_norms: by the name of a scale, the name of the variance and what is added to it.
         epsilons: of batch norms, by the names of their variances.
-        places: by the names of weights that read a flattened map, of how many places that is.
-        flattened: of values that are flattened maps, of how many places.
+        places, flattened: of how many places flattened maps are, by weights that read them, and by the values.
         running_norms: batch norms with running statistics that are written as arithmetic.
-        statistics: names of their means and variances, which scale nothing.
-        shift_of: their shifts by their scales.
+        statistics, shift_of: names of their means and variances, which scale nothing; their shifts by their scales.
         fed_by: for weights, the tensors that, scaled together, scale what the weight is multiplied by.
         skipped_norms: scales and shifts of norms whose outputs are added to a branch as they are (post-norm).
         unknown: operators whose way of moving channels is not known, by type.
+        norms_of: by the names of weights, those of their norms, where the model holds these apart.
         parts: tensors that are parts of stored ones, by their names; see `packed`.
     """
 
@@ -167,6 +166,7 @@ class Trace:
         self.unknown: dict[str, int] = {}
         self.parts: dict[str, Part] = {}
         self.parameters = {parameter.name: parameter for parameter in parameters}
+        self.norms_of = {p.magnitude_of: p.name for p in parameters if p.magnitude_of}
         self.shapes: dict[Tensor, Shape | None] = {}
         self.values: dict[Tensor, Array | None] = {}
         self.fields: dict[Tensor, list[Field]] = {}

@@ -181,6 +181,9 @@ def _as_magnitude(
     parameter = decision.parameter
     if direction is None or parameter.frozen or not options.wants(parameter.name):
         return decision
+    origin = decision.origin
+    if origin is not None and (not origin.is_copy or (_is_copied(direction) and _is_copied(decision))):
+        return decision  # the donor's, which training has moved away from the weight's, or those of a new branch
     if direction.maker is None:
         return Decision(parameter, "kept", f"as {direction.parameter.name}, whose norms it holds")
     maker = Maker("standard", parameter, None, stored[parameter.name], magnitude=direction.maker)
