@@ -28,6 +28,7 @@ from onnx_ghn.onnx_io.marks import (
 from onnx_ghn.onnx_io.provenance import STARTS, provenance
 from onnx_ghn.passes import StripWeights, open_model
 from onnx_ghn.passes.called_tensors import BindCalledTensors
+from onnx_ghn.prediction.fallback import has_standard
 from onnx_ghn.prediction.fixed_tables import fixed_table, may_mask
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def strip(source: str | os.PathLike[str], target: str | os.PathLike[str], *, for
     if absent := absent_note(stored.values()):
         logger.warning("%s", absent)
     read = _read(model, stored)
-    StripWeights(read.settings, read.learned)(model)
+    StripWeights(read.settings, read.learned, read.unfilled)(model)
     if read.shared:
         mark_shared(model, read.shared)
     _note(model, read)
@@ -78,6 +79,7 @@ class _Read:
         starts: those of these that are zeros from which the computation starts.
         learned: what is trained.
         shared: vectors of these that several operators read, and whose values are no fill that was merged.
+        unfilled: what is learned, and may have no standard initialisation.
         told: what is learned as the file says, be it taken out now or by a `strip` before.
     """
 
@@ -86,6 +88,7 @@ class _Read:
     starts: frozenset[str] = frozenset()
     learned: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset()
+    unfilled: frozenset[str] = frozenset()
     told: frozenset[str] = frozenset()
 
 
@@ -144,7 +147,10 @@ def _read(model: ir.Model, stored: dict[str, StoredTensor]) -> _Read:
     read_often = [name for name in vectors if len(stored[name].value.uses()) > 1]
     shared = {name for name in read_often if common_value(stored[name]) is None} | (noted_shared(model) & stored.keys())
     by_file &= learned | noted_learned(model)
-    return _Read(settings, frozenset(computed), starts, frozenset(learned), frozenset(shared), by_file)
+    # A gain that no node decodes may be told by the marks of an exporter alone, which go.
+    gains = {p.name for p in graph.parameters if p.role is Role.norm_scale and p.reason}
+    bare = frozenset(learned & (gains | {p.name for p in graph.parameters if not has_standard(p)}))
+    return _Read(settings, frozenset(computed), starts, frozenset(learned), frozenset(shared), bare, by_file)
 
 
 def _note(model: ir.Model, read: _Read) -> None:

@@ -388,3 +388,43 @@ def test_a_parameter_that_no_operator_tells_comes_back_from_the_original(tmp_pat
     for source in ("s", "again"):
         predict(tmp_path / f"{source}.onnx", tmp_path / "o.onnx", donors=[tmp_path / "m.onnx"], force=True)
         np.testing.assert_array_equal(_of(tmp_path / "o.onnx", "centres"), weights["centres"].astype(np.float32))
+
+
+def test_a_learned_factor_without_standard_initialisation_begins_at_ones(tmp_path: Path) -> None:
+    """As x-transformers multiplies normed queries and keys, head by head: two factors of zeros would never learn."""
+    draw = np.random.default_rng(0)
+    arrays = {
+        "wq": draw.normal(size=(24, 24)),
+        "wk": draw.normal(size=(24, 24)),
+        "gq": draw.uniform(0.5, 1.5, (4, 1, 6)),
+        "gk": draw.uniform(0.5, 1.5, (4, 1, 6)),
+    }
+    stored = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+    stored.append(numpy_helper.from_array(np.array([2, 5, 4, 6]), "heads"))
+    nodes = []
+    for side, turn in (("q", [0, 2, 1, 3]), ("k", [0, 2, 1, 3])):
+        nodes += [
+            helper.make_node("MatMul", ["x", f"w{side}"], [f"a{side}"]),
+            helper.make_node("Reshape", [f"a{side}", "heads"], [f"b{side}"]),
+            helper.make_node("Transpose", [f"b{side}"], [f"c{side}"], perm=turn),
+            helper.make_node("LpNormalization", [f"c{side}"], [f"d{side}"], axis=-1, p=2),
+            helper.make_node("Mul", [f"d{side}", f"g{side}"], [f"e{side}"]),
+        ]
+    nodes += [
+        helper.make_node("Transpose", ["ek"], ["turned"], perm=[0, 1, 3, 2]),
+        helper.make_node("MatMul", ["eq", "turned"], ["y"]),
+    ]
+    info = [helper.make_tensor_value_info("x", 1, [2, 5, 24]), helper.make_tensor_value_info("y", 1, [2, 4, 5, 5])]
+    marked = [helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in stored[:4]]
+    for row in marked:
+        row.metadata_props.add(key="pkg.torch.export.graph_signature.InputSpec.kind", value="PARAMETER")
+    graph = helper.make_graph(nodes, "m", info[:1], info[1:], stored, value_info=marked)
+    opsets = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, producer_name="pytorch", opset_imports=opsets, ir_version=10)
+    onnx.save(model, tmp_path / "m.onnx")
+    strip(tmp_path / "m.onnx", tmp_path / "s.onnx")
+    predict(tmp_path / "s.onnx", tmp_path / "p.onnx")
+    for name in ("gq", "gk"):
+        np.testing.assert_allclose(_of(tmp_path / "p.onnx", name), np.ones((4, 1, 6)), rtol=1e-5)
+    predict(tmp_path / "s.onnx", tmp_path / "same.onnx", donors=[tmp_path / "m.onnx"])
+    np.testing.assert_array_equal(_of(tmp_path / "same.onnx", "gq"), _of(tmp_path / "m.onnx", "gq"))

@@ -74,11 +74,16 @@ class StripWeights(ir.passes.InPlacePass):
         keep: stored names of tensors that stay, whatever they look like.
         learned: stored names of tensors that are learned, whatever reads them: small ones go, too, but single numbers,
             and integers that a tool quantised (which operators of one runtime read, or tables).
+        unfilled: those of them that nothing fills again without a donor. What multiplies by one becomes ones, not
+            zeros, behind which nothing would learn.
     """
 
-    def __init__(self, keep: Collection[str] = (), learned: Collection[str] = ()) -> None:
+    def __init__(
+        self, keep: Collection[str] = (), learned: Collection[str] = (), unfilled: Collection[str] = ()
+    ) -> None:
         self._keep = frozenset(keep)
         self._learned = frozenset(learned)
+        self._unfilled = frozenset(unfilled)
 
     def call(self, model: ir.Model) -> Rewrite:
         """Rewrite the model in place. Raises ModelReadError for an opset without ConstantOfShape."""
@@ -99,6 +104,8 @@ class StripWeights(ir.passes.InPlacePass):
             if stored.name in self._keep or not self._is_weight(stored) or not _allowed(stored, model):
                 continue
             fill = _fill_of(stored)
+            if fill is not None and stored.name in self._unfilled and _multiplies(stored.value) and not fill.any():
+                fill = np.ones_like(fill)
             if fill is not None and stored.dtype in _STORED_TYPES:
                 _store_zeros(stored)
                 replaced.append(stored.name)
@@ -245,6 +252,11 @@ def _divides(value: ir.Value) -> bool:
     uses = _uses(value)
     uses += [use for node, _ in uses if node.op_type == "Add" for use in _uses(node.outputs[0])]
     return any((node.op_type, index) in _DIVISORS for node, index in uses)
+
+
+def _multiplies(value: ir.Value) -> bool:
+    """Whether a value is a factor to all that reads it."""
+    return {node.op_type for node, _ in _uses(value)} == {"Mul"}
 
 
 def _is_added(stored: StoredTensor, fill: Array) -> bool:
