@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from onnx_ghn.errors import ModelReadError, ModelWriteError, OnnxGhnError, OptionError
+from onnx_ghn.onnx_io.lookalikes import told_at_once
 from onnx_ghn.shipped import find_ghn
 
 __all__ = [
@@ -34,8 +35,17 @@ _KINDS = (
 
 
 def check_model(path: str) -> None:
-    """Refuse a model file that is not there. Raises ModelReadError."""
+    """Refuse a model file that is not there, or is no model by its first byte. Raises ModelReadError.
+
+    What is read last, behind all that a framework loads, is told first.
+    """
     _check_there(path, ModelReadError)
+    try:
+        told = told_at_once(path)
+    except OSError:  # the reader says what stands in its way
+        return
+    if told is not None:
+        raise ModelReadError(f"{path}: {told}")
 
 
 def check_file(path: str) -> None:

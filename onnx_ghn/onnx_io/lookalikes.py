@@ -6,7 +6,9 @@ import os
 import re
 import shlex
 
-__all__ = ["folder_told", "lookalike"]
+__all__ = ["ENDS", "folder_told", "lookalike", "told_at_once"]
+
+ENDS = 1 << 16  # bytes at either end, where archives have their lists
 
 _LONGEST_HEADER = 10**8  # of safetensors, which sets this limit itself
 _NOT = "is not an ONNX model"
@@ -28,6 +30,11 @@ _BEGINNINGS = (
     (4, b"ET12", "a program of ExecuTorch; use the ONNX file that it was made from, or export the network itself"),
     (0, b"7767517", "a network of ncnn; use the ONNX file that it was made from"),
     (0, b"GGUF", f"weights in the form of llama.cpp, {_WEIGHTS} by `onnx-ghn export hf:FOLDER`"),
+)
+#: The first byte of each field of a ModelProto, by its number and its form (varint or length-delimited).
+_FIRST_BYTES = frozenset(
+    bytes([(number << 3 | form) & 0x7F | (0x80 if number > 15 else 0)])
+    for number, form in {(1, 0), (5, 0), *((number, 2) for number in (2, 3, 4, 6, 7, 8, 14, 20, 25, 26))}
 )
 # How ONNX models begin that are written as text, by the name that onnx gives the form.
 _TEXTS = (
@@ -70,6 +77,20 @@ def lookalike(data: bytes, path: str = "") -> str:
             )
         return "is text, not a binary ONNX model; export the model again"
     return f"{_NOT}, or is damaged or truncated; copy, download or export it again"
+
+
+def told_at_once(path: str) -> str | None:
+    """What a file is that cannot be an ONNX model by its first byte; None where it may be one, or is no plain file."""
+    if not os.path.isfile(path):
+        return None
+    with open(path, "rb") as file:
+        data = file.read(ENDS)
+        if data[:1] in _FIRST_BYTES or not data:
+            return None
+        if (size := os.fstat(file.fileno()).st_size) > ENDS:
+            file.seek(-min(ENDS, size - ENDS), os.SEEK_END)
+            data += file.read(ENDS)
+    return lookalike(data, path)
 
 
 def folder_told(path: str) -> str:

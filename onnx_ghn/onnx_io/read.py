@@ -14,7 +14,7 @@ from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import wire
 from onnx_ghn.onnx_io.checks import ModelChecks
 from onnx_ghn.onnx_io.external import AbsentData, DataFolder, FileSlice, ModelFile
-from onnx_ghn.onnx_io.lookalikes import folder_told, lookalike
+from onnx_ghn.onnx_io.lookalikes import ENDS, folder_told, lookalike
 from onnx_ghn.onnx_io.map_types import adopt_map_types
 from onnx_ghn.onnx_io.sites import sites, slots
 from onnx_ghn.onnx_io.tensor_checks import Held, TensorChecks
@@ -33,7 +33,6 @@ DECLARED = "onnx_ghn.declared"  # graph.meta: the initializers that had a value_
 
 _PROTOBUF_LIMIT = 2**31 - 1
 _READ_WHOLE = 8 << 20  # bytes; a file up to this is read at once
-_TELLING = 1 << 16  # bytes at either end, where archives have their lists
 _HELD = 1 << 16  # bytes; a tensor up to this is read with what is around it
 # What libraries below may raise on contents that the checks did not foresee. SerdeError and RecursionError
 # are RuntimeErrors, a UnicodeDecodeError is a ValueError, DecodeError is looked up when needed.
@@ -195,7 +194,7 @@ def _ends(source: bytes | ModelFile) -> bytes:
     """What tells a file of another kind: its beginning and, of one that is left on the disk, its end."""
     if isinstance(source, bytes):
         return source
-    return source.read(0, _TELLING) + source.read(max(source.size - _TELLING, 0), _TELLING)
+    return source.read(0, ENDS) + source.read(max(source.size - ENDS, 0), ENDS)
 
 
 def _adopt(model: ir.Model, payloads: wire.Payloads[Held]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -15,6 +16,7 @@ from keras_backend import choose_keras_backend
 
 from onnx_ghn.errors import ModelReadError
 from onnx_ghn.onnx_io import read_model
+from onnx_ghn.onnx_io.lookalikes import told_at_once
 
 
 def state_dict(path: Path) -> None:
@@ -153,3 +155,30 @@ def test_a_large_file_that_is_left_on_the_disk_is_told_as_well(tmp_path: Path) -
     torch.save({"weight": torch.zeros(3 << 20)}, tmp_path / "large.pth")
     with pytest.raises(ModelReadError, match="weights of PyTorch, which hold no network"):
         read_model(tmp_path / "large.pth", leave_on_disk=True)
+
+
+@pytest.mark.parametrize("field", list(onnx.ModelProto.DESCRIPTOR.fields), ids=lambda field: field.name)
+def test_a_model_may_begin_with_any_of_its_fields(field: Any, tmp_path: Path) -> None:
+    model = onnx.ModelProto()
+    if field.name == "graph":
+        model.graph.SetInParent()
+    elif field.type == field.TYPE_MESSAGE:
+        getattr(model, field.name).add()
+    else:
+        setattr(model, field.name, 1 if field.type == field.TYPE_INT64 else "a")
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert told_at_once(str(tmp_path / "m.onnx")) is None
+
+
+def test_what_is_no_model_by_its_first_byte_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("a,b\n1,2\n")
+    code = f"import sys; from onnx_ghn.cli.checks import check_model; check_model({str(path)!r})"
+    found = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True)
+    assert found.returncode == 1
+    assert f"{path}: is text, not a binary ONNX model" in found.stderr
+    loaded = {line.split("|")[-1].strip() for line in found.stderr.splitlines() if line.startswith("import time:")}
+    assert not loaded & {"torch", "onnx", "onnx_ir", "numpy"}
+    assert told_at_once(str(tmp_path)) is None
+    with pytest.raises(ModelReadError, match="is text"):
+        read_model(path)
