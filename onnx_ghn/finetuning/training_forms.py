@@ -93,6 +93,7 @@ def _rewrite_norm(
             )
         # It standardises a kernel, whatever the images are (ScaledStdConv and StdConv of timm).
         node.resize_outputs(1)
+        node.resize_inputs(_MEAN)  # what stored statistics would begin with is not read
         _rename(node, BY_BATCH, {"epsilon"})
         return
     statistics = [value.name if value is not None else None for value in node.inputs[_MEAN : _VARIANCE + 1]]

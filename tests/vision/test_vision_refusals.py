@@ -73,13 +73,13 @@ def test_classes_that_differ(tmp_path, draw):
 def test_broken_archives(tmp_path, draw):
     path = tmp_path / "x.zip"
     path.write_bytes(b"no archive at all")
-    fails(path, str(path), "no zip archive")
+    fails(path, str(path), "neither a folder nor a zip archive")
     path.unlink()
     draw(path, COUNTS)
     data = path.read_bytes()
     for cut in (len(data) // 2, len(data) - 10):
         path.write_bytes(data[:cut])
-        fails(path, str(path), "no zip archive")
+        fails(path, str(path), "is a damaged zip archive")
     path.unlink()
     draw(path, {"ant": 3, "bee": 3})
     with zipfile.ZipFile(path, "a") as archive:
