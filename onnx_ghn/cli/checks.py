@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Sequence
 
 from onnx_ghn.errors import ModelReadError, ModelWriteError, OnnxGhnError, OptionError
-from onnx_ghn.onnx_io.lookalikes import told_at_once
 from onnx_ghn.shipped import find_ghn
 
 __all__ = [
@@ -39,6 +38,8 @@ def check_model(path: str) -> None:
 
     What is read last, behind all that a framework loads, is told first.
     """
+    from onnx_ghn.onnx_io.lookalikes import told_at_once
+
     _check_there(path, ModelReadError)
     try:
         told = told_at_once(path)

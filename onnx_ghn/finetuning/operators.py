@@ -103,7 +103,7 @@ def _batch_normalization(builder: Any, node: onnx.NodeProto) -> torch.fx.Node:
 
 def _by_batch(builder: Any, node: onnx.NodeProto) -> torch.fx.Node:
     layer = NormalizationByBatch(_attributes(node).get("epsilon", _EPSILON))
-    return _call(builder, "normalization_by_batch", layer, list(node.input[:3]))
+    return _call(builder, "normalization_by_batch", layer, list(node.input))
 
 
 def _by_given(builder: Any, node: onnx.NodeProto) -> torch.fx.Node:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnx_ghn.errors import GraphError
 from onnx_ghn.finetuning.operators import BY_BATCH, BY_GIVEN, DOMAIN, FROZEN_ATTRIBUTE
 from onnx_ghn.graph import Parameter
+from onnx_ghn.passes.linear_operators import computed_on_inputs
 
 __all__ = ["Norms", "use_training_operators"]
 
@@ -61,7 +62,7 @@ def use_training_operators(
         GraphError: a batch norm in its training form, which computes otherwise for each batch.
     """
     norms = Norms()
-    of_images = _computed_on_inputs(model.graph)
+    of_images = computed_on_inputs(model.graph)
     for node in model.graph:
         if node.domain not in _DEFAULT_DOMAINS:
             continue
@@ -124,16 +125,3 @@ def _is_in_training_form(node: ir.Node) -> bool:
     """By its attribute, or before opset 14 by its outputs, a norm uses each batch's statistics in inference, too."""
     mode = node.attributes.get("training_mode")
     return (mode is not None and mode.as_int() == 1) or any(output.name for output in node.outputs[1:])
-
-
-def _computed_on_inputs(graph: ir.Graph) -> set[ir.Value]:
-    """The model's inputs, and what is computed on them; an operator with a body counts as one that is."""
-    found: set[ir.Value] = {value for value in graph.inputs if not value.is_initializer()}
-    for node in graph:  # in the order of computation
-        has_body = any(
-            attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-            for attribute in node.attributes.values()
-        )
-        if has_body or any(value in found for value in node.inputs if value is not None):
-            found.update(node.outputs)
-    return found

@@ -84,9 +84,10 @@ def told_at_once(path: str) -> str | None:
     if not os.path.isfile(path):
         return None
     with open(path, "rb") as file:
-        data = file.read(ENDS)
-        if data[:1] in _FIRST_BYTES or not data:
+        data = file.read(1)
+        if data in _FIRST_BYTES or not data:
             return None
+        data += file.read(ENDS - 1)
         if (size := os.fstat(file.fileno()).st_size) > ENDS:
             file.seek(-min(ENDS, size - ENDS), os.SEEK_END)
             data += file.read(ENDS)

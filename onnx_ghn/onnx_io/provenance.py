@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -224,17 +224,24 @@ def _is_start(tensor: StoredTensor, *, is_told: bool) -> bool:
 
 def _is_first_state(value: ir.Value) -> bool:
     """Whether a value, seen otherwise or repeated, is what recurrences begin with and then change, and nothing else."""
-    pending, seen, found = [value], {value}, False
+    found = False
+    for node, index in _readers(value):
+        if not changes_state(node, index):
+            return False
+        found = True
+    return found
+
+
+def _readers(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
+    """The operators that read a value, seen otherwise or repeated, and as which input; not those that only do this."""
+    pending, seen = [value], {value}
     while pending:  # without recursion: views can be thousands deep
         for use in pending.pop().uses():
             if use.idx == 0 and use.node.op_type in _VIEWS and not use.node.domain:
                 pending += set(use.node.outputs) - seen
                 seen.update(use.node.outputs)
-            elif changes_state(use.node, use.idx):
-                found = True
             else:
-                return False
-    return found
+                yield use.node, use.idx
 
 
 def changes_state(node: ir.Node, index: int) -> bool:
@@ -276,12 +283,4 @@ def _holds_weights(stored: Mapping[str, StoredTensor]) -> bool:
 
 def _is_read_as_weight(value: ir.Value) -> bool:
     """Whether a layer takes a value, or a view of it, where its weight belongs."""
-    pending, seen = [value], {value}
-    while pending:  # without recursion: views can be thousands deep
-        for use in pending.pop().uses():
-            if (use.node.op_type, use.idx) in _WEIGHTS_OF_LAYERS:
-                return True
-            if use.idx == 0 and use.node.op_type in _VIEWS and not use.node.domain:
-                pending += set(use.node.outputs) - seen
-                seen.update(use.node.outputs)
-    return False
+    return any((node.op_type, index) in _WEIGHTS_OF_LAYERS for node, index in _readers(value))

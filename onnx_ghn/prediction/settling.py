@@ -200,7 +200,8 @@ def _estimated(
     target = _target(reference, trial)
     # Predicted units are alike, so that values are larger than estimates tell, by a factor of 1.6 a layer in a residual
     # net without norms. So estimates make weights smaller, and larger only where by these hardly anything arrives.
-    if target is not None and not _is_larger(trial, target) and target is not reference.own:
+    is_larger = target is not None and _is_larger(trial, target)
+    if not is_larger and target is not reference.own:
         target = None
     if target is None:
         if estimates.unknown:
@@ -208,7 +209,7 @@ def _estimated(
             return decisions, [], f"the scale of the outputs is not checked, as no rule tells what {what} does to it"
         known = "only estimated" if trial.outputs else "not checked"
         return decisions, [], f"the scale of the outputs is {known}"
-    estimates.only_lowers = _is_larger(trial, target)
+    estimates.only_lowers = is_larger
     decisions, _, told = _corrected(estimates, model, decisions, target, trial)
     return decisions, [f"{note} (estimated: nothing was run)" for note in told], ""
 
